@@ -1,0 +1,72 @@
+# Everything a contributor runs. Each target makes its own virtual environment when there is none.
+
+VENV ?= .venv
+OUT ?= runs/demo
+ARGS ?=
+JOBS ?= 2
+
+# The CPU build of PyTorch, a tenth of the size of the CUDA build that PyPI serves on Linux.
+# `make test TORCH_INDEX=` takes PyPI's build instead.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# The first Python of at least 3.11 that can make a virtual environment; `make PYTHON=…` to choose.
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  && echo $$p && break; done)
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+# Does the index answer? A short limit here, so that the download itself may take its time, and a
+# deadline around it, because pip waits once for every address of a host behind a silent firewall.
+PROBE = import subprocess, sys; \
+  ask = [sys.executable, "-m", "pip", "index", "versions", "torch", "--index-url", "$(TORCH_INDEX)"]; \
+  sys.exit(subprocess.run([*ask, "--timeout", "5", "--retries", "0"], capture_output=True, timeout=12).returncode)
+
+.PHONY: help install test demo lint format types constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP) ## the environment in .venv, with everything the tests need
+
+$(STAMP): pyproject.toml constraints.txt
+	@python="$(PYTHON)"; test -n "$$python" || { \
+	  echo "heedful needs Python 3.11 or newer with the venv module (on Debian: apt install python3-venv)" >&2; exit 2; }; \
+	  "$$python" -m venv $(VENV)
+	@if test -n "$(TORCH_INDEX)" && $(PY) -c '$(PROBE)' 2>/dev/null \
+	    && $(PIP) install --quiet --no-deps --index-url "$(TORCH_INDEX)" -c constraints.txt torch; then :; \
+	  else echo "installing PyTorch from the default index"; \
+	    $(PIP) install --quiet --no-deps -c constraints.txt torch; fi
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(STAMP) ## the test suite (JOBS=2 processes; ARGS are passed to pytest)
+	$(PY) -m pytest -q -n $(JOBS) $(ARGS)
+
+demo: $(STAMP) ## the whole loop on the embedded world, into runs/demo (ARGS are passed on)
+	$(VENV)/bin/heedful demo --out $(OUT) $(ARGS)
+
+lint: $(STAMP) ## formatting and lint, changes nothing
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+format: $(STAMP) ## mend formatting and what lint can mend
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+types: $(STAMP) ## type check of src
+	$(VENV)/bin/pyright --pythonpath $(PY)
+
+constraints: ## renew constraints.txt from a fresh environment
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) '.[dev]' setuptools
+	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze --all | grep -v -e '^heedful' -e '^pip==' \
+	  | sed 's/+cpu$$//' | LC_ALL=C sort -f; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## remove the environment, caches and builds (runs/ is kept)
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,167 @@
+"""The `heedful` command: words → a recipe's config → its run. No logic lives here.
+
+Only the recipe that was asked for is imported, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from heedful import __version__
+from heedful.errors import UserError, did_you_mean
+
+# command → (module under heedful, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("recipes.demo", "the whole loop on the embedded world, ending in report.html"),
+    "world": ("recipes.world", "write a world's texts, demonstrations and prompts"),
+    "train pretrain": ("recipes.pretrain", "raw text → a language model"),
+    "train sft": ("recipes.sft", "demonstrations → a model that responds"),
+    "train reward": ("recipes.reward_model", "comparisons → a reward model"),
+    "train ppo": ("recipes.policy", "prompts and a reward → a better policy, kept near by KL"),
+    "train dpo": ("recipes.preference", "comparisons → a better policy, directly"),
+    "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
+    "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
+    "score": ("recipes.score", "add rewards to responses"),
+    "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
+    "chat": ("recipes.chat", "talk to a model"),
+    "report": ("report", "a demo's folder → report.html"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 2 when the user has something to mend."""
+    args = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(args)
+    except UserError as error:
+        print(f"heedful: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("heedful: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(args: list[str]) -> int:
+    if args and args[0] in ("--version", "-V"):
+        print(f"heedful {__version__}")
+        return 0
+    words = 2 if args[:1] == ["train"] else 1
+    name, rest = " ".join(args[:words]), args[words:]
+    if name in COMMANDS:
+        _run(name, rest)
+        return 0
+    wants_help = not args or args[-1] in ("-h", "--help") or args == ["train"]
+    if wants_help and (words == 2 or not args or args[0] in ("-h", "--help")):
+        print(_help("train " if args[:1] == ["train"] else ""))
+        return 0
+    raise UserError(
+        f"there is no command '{name}'{did_you_mean(name, COMMANDS)}; see heedful --help"
+    )
+
+
+def _help(prefix: str) -> str:
+    lines = [
+        f"usage: heedful {prefix}COMMAND [OPTIONS]",
+        "",
+        "Teach language models to heed people: every step of the loop is a command.",
+        "",
+    ]
+    lines += [f"  {n:<16} {h}" for n, (_, h) in COMMANDS.items() if n.startswith(prefix)]
+    lines += ["", "heedful COMMAND --help lists a command's options; --config FILE.yaml sets them."]
+    return "\n".join(lines)
+
+
+def _run(name: str, args: list[str]) -> None:
+    if name == "report":
+        _report(args)
+        return
+    _quiet_libraries()
+    recipe = importlib.import_module(f"heedful.{COMMANDS[name][0]}")
+    config = parse(recipe.Config, args, prog=f"heedful {name}")
+    result = recipe.run(config)
+    if name == "demo":
+        from heedful.report import build
+
+        print(build(result))
+    elif isinstance(result, Path):
+        print(result)
+    elif result is not None:
+        import json
+
+        print(json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def parse(config_type: type, args: list[str], *, prog: str) -> Any:
+    """Flags, after those of `--config FILE.yaml` that no flag repeats, as a config."""
+    import tyro
+
+    return tyro.cli(config_type, prog=prog, args=_with_config_file(config_type, args))
+
+
+def _with_config_file(config_type: type, args: list[str]) -> list[str]:
+    for i, arg in enumerate(args):
+        if arg == "--config" and i + 1 < len(args):
+            path, rest = args[i + 1], args[:i] + args[i + 2 :]
+            break
+        if arg.startswith("--config="):
+            path, rest = arg.partition("=")[2], args[:i] + args[i + 1 :]
+            break
+    else:
+        return args
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"--config {path}: expected keys and values at the top level")
+    names = [f.name for f in fields(config_type)]
+    given = {a.partition("=")[0] for a in rest}
+    flags: list[str] = []
+    for key, value in loaded.items():
+        name = str(key).replace("-", "_")
+        if name not in names:
+            raise UserError(f"--config {path}: unknown key '{key}'{did_you_mean(name, names)}")
+        flag = "--" + name.replace("_", "-")
+        if flag in given or f"--no-{flag[2:]}" in given or value is None:
+            continue
+        if isinstance(value, bool):
+            flags.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            flags += [flag, str(value)]
+    return flags + rest
+
+
+def _report(args: list[str]) -> None:
+    if len(args) != 1 or args[0].startswith("-"):
+        print(
+            "usage: heedful report DIR\n\nDraws DIR/results.json and its runs as DIR/report.html."
+        )
+        if args not in (["-h"], ["--help"]):
+            raise UserError("report needs the folder of a demo")
+        return
+    from heedful.report import build
+
+    print(build(Path(args[0])))
+
+
+def _quiet_libraries() -> None:
+    """transformers prints advisory warnings and its own bars; ours are the ones a user should see."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Files ⇄ types, chat templates → tokens, collation and packing."""

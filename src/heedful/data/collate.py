@@ -1,0 +1,124 @@
+"""Sequences → batches: right padding, packing, micro-batches of tight length, shuffles that depend on (seed, epoch) only."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from heedful.types import Batch, Sample
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
+
+
+def collate(samples: Sequence[Sample], pad_id: int = 0) -> Batch:
+    """Right-padded batch; the shift from "token t" to "predicting token t+1" happens here, once.
+
+    The pad id matters to nobody: lengths and masks say what is real.
+    """
+    width = max(len(s.tokens) for s in samples)
+
+    def table(rows: list[Sequence], fill, dtype: torch.dtype, columns: int) -> Tensor:
+        return torch.tensor([[*r, *[fill] * (columns - len(r))] for r in rows], dtype=dtype)
+
+    return Batch(
+        tokens=table([s.tokens for s in samples], pad_id, torch.long, width),
+        mask=table([s.mask[1:] for s in samples], False, torch.bool, width - 1),
+        lengths=torch.tensor([len(s.tokens) for s in samples]),
+        old_logp=table([s.logprobs[1:] for s in samples], 0.0, torch.float32, width - 1),
+        group=torch.tensor([s.group for s in samples]),
+        reward=torch.tensor([s.reward for s in samples], dtype=torch.float32),
+        cut=torch.tensor([s.stop_reason == "length" for s in samples]),
+    )
+
+
+def take(batch: AnyBatch, rows: Tensor | slice) -> AnyBatch:
+    """The batch of some rows, without the padding columns that none of them needs."""
+    padded = batch.tokens.shape[1]
+    width = int(batch.lengths[rows].max())
+    changes = {}
+    for field in fields(batch):
+        value = getattr(batch, field.name)[rows]
+        if value.ndim == 2:  # [B, T+1] or [B, T]
+            value = value[:, : width - (padded - value.shape[1])]
+        changes[field.name] = value
+    return replace(batch, **changes)
+
+
+def microbatches(batch: Batch, max_tokens: int) -> list[Tensor]:
+    """Row indices of micro-batches with at most `max_tokens` tokens each, padding included.
+
+    Rows of one group (neighbours with equal `group`) stay together; groups of like length meet, so that
+    padding is tight. A group that is too large alone is a micro-batch of its own.
+    """
+    _, sizes = batch.group.unique_consecutive(return_counts=True)
+    groups = torch.arange(len(batch.group)).split(sizes.tolist())
+    longest = [int(batch.lengths[g].max()) for g in groups]
+    order = sorted(range(len(groups)), key=lambda i: longest[i], reverse=True)
+    parts: list[Tensor] = []
+    rows: list[Tensor] = []
+    count = width = 0
+    for i in order:
+        if rows and (count + len(groups[i])) * width > max_tokens:
+            parts.append(torch.cat(rows))
+            rows, count = [], 0
+        width = longest[i] if not rows else width
+        rows.append(groups[i])
+        count += len(groups[i])
+    return [*parts, torch.cat(rows)] if rows else parts
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Documents in rows of equal length.
+
+    tokens and position_ids `[R, L]`, positions start again at 0 in each document; mask `[R, L-1]` is True
+    where column t predicts token t+1 of the same document.
+    """
+
+    tokens: Tensor
+    position_ids: Tensor
+    mask: Tensor
+
+
+def pack(documents: Sequence[Sequence[int]], length: int, eos: int) -> PackedRows:
+    """Documents, each closed by eos, side by side in rows of `length` tokens, in the order given.
+
+    A document longer than a row is cut into several; what is left of a row is padding, which counts as
+    a document of its own so that nothing sees it.
+    """
+    rows: list[list[list[int]]] = [[]]
+    room = length
+    for document in documents:
+        whole = [*document, eos]
+        for start in range(0, len(whole), length):
+            piece = whole[start : start + length]
+            if len(piece) > room:
+                rows.append([])
+                room = length
+            rows[-1].append(piece)
+            room -= len(piece)
+    tokens = torch.full((len(rows), length), eos)
+    positions = torch.zeros(len(rows), length, dtype=torch.long)
+    mask = torch.zeros(len(rows), length - 1, dtype=torch.bool)
+    for r, row in enumerate(rows):
+        at = 0
+        for piece in row:
+            end = at + len(piece)
+            tokens[r, at:end] = torch.tensor(piece)
+            positions[r, at:end] = torch.arange(len(piece))
+            mask[r, at : end - 1] = True
+            at = end
+        positions[r, at:] = torch.arange(length - at)
+    return PackedRows(tokens, positions, mask)
+
+
+def shuffled(n: int, seed: int, epoch: int) -> list[int]:
+    """A permutation of 0 … n−1 that depends on (seed, epoch) and on no global state."""
+    order = list(range(n))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return order

@@ -1,0 +1,116 @@
+"""Text → token ids. Prompt and response meet as ids: their joined text is never encoded, sampled ids never decoded and encoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.errors import UserError
+from heedful.types import Prompt, Sample
+
+_chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, int] = WeakKeyDictionary()
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    """Ids of a prompt, ready for the response to follow. BOS once, if the tokenizer has the habit; never EOS."""
+    if isinstance(prompt, str):
+        ids = list(tokenizer(prompt)["input_ids"])
+        if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+            ids.pop()
+    else:
+        messages = [{"role": m.role, "content": m.content} for m in prompt]
+        ids = _render(tokenizer, messages, add_generation_prompt=True)
+    bos = tokenizer.bos_token_id
+    if bos is not None:
+        while len(ids) > 1 and ids[0] == ids[1] == bos:
+            del ids[0]
+    return ids
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
+    """The id that ends a response: eos after plain text, what the chat template puts behind a turn in a conversation."""
+    eos = tokenizer.eos_token_id
+    if isinstance(prompt, str):
+        return eos
+    if tokenizer not in _chat_ends:
+        exchange = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+        before = _render(tokenizer, exchange[:1], add_generation_prompt=True)
+        ids = _render(tokenizer, exchange, add_generation_prompt=False)
+        special = set(tokenizer.all_special_ids)
+        behind = [t for t in ids[len(before) :] if t in special]
+        _chat_ends[tokenizer] = behind[0] if behind else eos
+    return _chat_ends[tokenizer]
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> tuple[int, ...]:
+    """Ids at which sampling stops: the end of a response, and eos."""
+    return tuple(dict.fromkeys((end_token(tokenizer, prompt), tokenizer.eos_token_id)))
+
+
+def encode_response(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, *, ended: bool = True
+) -> list[int]:
+    """Ids of a response; `ended` adds the end token, which a cut response must not get."""
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return [*ids, end_token(tokenizer, prompt)] if ended else ids
+
+
+def encode_example(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    response: str,
+    *,
+    ended: bool = True,
+    max_length: int | None = None,
+) -> Sample:
+    """Prompt and response as one sequence, masked on the response. One that is too long loses its end, and its end token."""
+    before = encode_prompt(tokenizer, prompt)
+    after = encode_response(tokenizer, prompt, response, ended=ended)
+    limit = max_length or len(before) + len(after)
+    if len(before) >= limit:
+        raise UserError(
+            f"a prompt of {len(before)} tokens leaves no room for a response within {limit} tokens: "
+            f"{_shown(prompt)!r}"
+        )
+    if len(before) + len(after) > limit:
+        after, ended = after[: limit - len(before)], False
+    return Sample(
+        tokens=(*before, *after),
+        mask=(False,) * len(before) + (True,) * len(after),
+        logprobs=(0.0,) * (len(before) + len(after)),
+        stop_reason="stop" if ended else "length",
+    )
+
+
+def decode_response(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    """The text of response ids, without special tokens and without tidying spaces."""
+    text = tokenizer.decode(
+        list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], **options
+) -> list[int]:
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template, and the "
+            "data is conversational; use plain-text prompts or add a chat_template to the tokenizer"
+        )
+    try:
+        return list(
+            tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options)
+        )
+    except Exception as error:  # jinja2 errors, raised by the template itself
+        reason = " ".join(str(error).split())
+        roles = ", ".join(m["role"] for m in messages)
+        raise UserError(f"the chat template refuses turns of roles {roles}: {reason}") from error
+
+
+def _shown(prompt: Prompt) -> str:
+    text = prompt if isinstance(prompt, str) else prompt[-1].content
+    return text[:60] + ("…" if len(text) > 60 else "")

@@ -1,0 +1,95 @@
+"""A key-value cache of slots: one row a sequence, rows leave and move while the others decode."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+
+class SlotLayer(CacheLayerMixin):
+    """Keys and values `[rows, heads, capacity, head_dim]` of one layer; grows, never shrinks."""
+
+    is_sliding = False
+
+    def __init__(self, slots: SlotCache):
+        super().__init__()
+        self.slots = slots
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        rows, capacity = self.slots.rows, self.slots.capacity
+        _, heads, _, k_dim = key_states.shape
+        self.keys = key_states.new_zeros(rows, heads, capacity, k_dim)
+        self.values = value_states.new_zeros(rows, heads, capacity, value_states.shape[-1])
+        self.is_initialized = True
+
+    def grow(self) -> None:
+        if not self.is_initialized:
+            return
+        old = (self.keys, self.values)
+        self.keys, self.values = (
+            x.new_zeros(self.slots.rows, x.shape[1], self.slots.capacity, x.shape[3]) for x in old
+        )
+        for new, x in zip((self.keys, self.values), old, strict=True):
+            new[: x.shape[0], :, : x.shape[2]] = x
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
+        """Write the new token of each active row at that row's own length; return what is filled."""
+        n, at, width = self.slots.active, self.slots.write_at, self.slots.width
+        row = torch.arange(n, device=key_states.device)
+        self.keys[row, :, at] = key_states[:, :, 0]
+        self.values[row, :, at] = value_states[:, :, 0]
+        return self.keys[:n, :, :width], self.values[:n, :, :width]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.slots.width, 0
+
+    def get_seq_length(self) -> int:
+        return self.slots.width - 1
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class SlotCache(Cache):
+    """What `transformers` models write to while decoding one token for each of `active` rows."""
+
+    def __init__(self, layers: int):
+        self.rows, self.capacity = 0, 0
+        self.active, self.width = 0, 1
+        self.write_at: Tensor = torch.zeros(0, dtype=torch.long)
+        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
+
+    def reserve(self, rows: int, capacity: int) -> None:
+        """Make room for `rows` sequences of `capacity` tokens, in steps so that growth is rare."""
+        if rows <= self.rows and capacity <= self.capacity:
+            return
+        self.rows = max(self.rows, rows)
+        self.capacity = max(self.capacity, -(-capacity // 64) * 64)
+        for layer in self.layers:
+            layer.grow()
+
+    def aim(self, lengths: Tensor) -> Tensor:
+        """Set where the next token of each row goes (`lengths` `[n]`); returns the attention mask `[n, 1, 1, width]`."""
+        self.active, self.write_at = len(lengths), lengths
+        self.width = int(lengths.max()) + 1
+        columns = torch.arange(self.width, device=lengths.device)
+        return (columns <= lengths[:, None])[:, None, None, :]
+
+    def insert(self, prefill: DynamicCache, source: Tensor, at: int) -> None:
+        """Copy prefilled prompts into rows `at …`; `source[i]` names the prompt row that row `at + i` continues."""
+        for layer, filled in zip(self.layers, prefill.layers, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(filled.keys, filled.values)
+            width = filled.keys.shape[2]
+            rows = slice(at, at + len(source))
+            layer.keys[rows, :, :width] = filled.keys[source]
+            layer.values[rows, :, :width] = filled.values[source]
+
+    def move(self, source: Tensor, target: Tensor, width: int) -> None:
+        """Rows `source` take the places `target` of rows that have finished."""
+        for layer in self.layers:
+            layer.keys[target, :, :width] = layer.keys[source, :, :width]
+            layer.values[target, :, :width] = layer.values[source, :, :width]

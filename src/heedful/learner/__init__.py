@@ -1,0 +1,1 @@
+"""Micro-batches, one global normaliser, backward, clip, step."""

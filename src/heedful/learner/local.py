@@ -1,0 +1,155 @@
+"""The learner of one process: splits a batch into micro-batches and divides by the *global* count, once.
+
+So neither the micro-batch size nor padding changes a gradient, which the usual mean of means does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from heedful.data.collate import microbatches, take
+from heedful.errors import UserError
+from heedful.types import Batch, Metrics
+
+# What a model gives for a batch: log-probs [B, T], values [B, T+1], scores [B].
+Forward = Callable[[PreTrainedModel, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Unreduced: `value` and every metric have the shape of what is counted (tokens `[B, T]` or groups `[G]`)."""
+
+    value: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+LossFn = Callable[[Tensor, Batch], Loss]
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW and its learning-rate schedule over `total_steps` steps."""
+
+    learning_rate: float
+    total_steps: int
+    schedule: Schedule = "linear"
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    adam_eps: float = 1e-8
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step 0, 1, …"""
+        warm = max(1, round(self.warmup * self.total_steps))
+        if step < warm and self.warmup > 0:
+            return self.learning_rate * (step + 1) / warm
+        done = min(1.0, (step - warm + 1) / max(1, self.total_steps - warm + 1))
+        left = {
+            "constant": 1.0,
+            "linear": 1 - done,
+            "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        }
+        return self.learning_rate * left[self.schedule]
+
+
+def predict(
+    model: PreTrainedModel, forward: Forward, batch: Batch, micro_batch_tokens: int
+) -> Tensor:
+    """`forward` without gradients over the whole batch, micro-batch by micro-batch, rows in the batch's order."""
+    outputs: Tensor | None = None
+    with torch.no_grad():
+        for rows in microbatches(batch, micro_batch_tokens):
+            part = forward(model, take(batch, rows))
+            if outputs is None:
+                # [b], [b, T'] or [b, T'+1] of a trimmed part widens to the whole batch's columns.
+                extra = batch.mask.shape[1] - take(batch, rows).mask.shape[1]
+                width = [part.shape[1] + extra] if part.ndim == 2 else []
+                outputs = part.new_zeros(len(batch.tokens), *width)
+            if part.ndim == 2:
+                outputs[rows, : part.shape[1]] = part
+            else:
+                outputs[rows] = part
+    if outputs is None:
+        raise ValueError("an empty batch")
+    return outputs
+
+
+class LocalLearner:
+    """`types.Learner` over one model in this process."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        forward: Forward,
+        optim: Optim,
+        *,
+        micro_batch_tokens: int = 16384,
+    ):
+        self.model, self.forward, self.optim = model, forward, optim
+        self.micro_batch_tokens = micro_batch_tokens
+        self.steps = 0
+        decay = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+        rest = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decay, "weight_decay": optim.weight_decay},
+                {"params": rest, "weight_decay": 0.0},
+            ],
+            lr=optim.learning_rate,
+            eps=optim.adam_eps,
+            fused=True,
+        )
+
+    def step(
+        self, loss_fn: LossFn, batch: Batch, *, per: Literal["token", "group"] = "token"
+    ) -> Metrics:
+        """One optimiser step on `batch`. Returns means of the loss and its metrics, grad_norm, learning_rate."""
+        count = self._count(batch, per)
+        totals: dict[str, float] = {}
+        for rows in microbatches(batch, self.micro_batch_tokens):
+            part = take(batch, rows)
+            loss = loss_fn(self.forward(self.model, part), part)
+            where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
+            total = loss.value.masked_fill(~where, 0.0).sum()
+            (total / count).backward()
+            for name, value in {"loss": loss.value, **loss.metrics}.items():
+                summed = value.detach().masked_fill(~where, 0.0).sum().item()
+                totals[name] = totals.get(name, 0.0) + summed
+        params = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(params, self.optim.max_grad_norm)
+        if not torch.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise UserError(
+                f"the gradient became {norm.item()} at step {self.steps + 1}; "
+                "lower --learning-rate or look at the rewards and the data"
+            )
+        rate = self.optim.rate(self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        means = {name: total / count for name, total in totals.items()}
+        return {**means, "grad_norm": norm.item(), "learning_rate": rate}
+
+    def logprobs(self, batch: Batch) -> Tensor:
+        """The forward's output without gradients: log-probs `[B, T]` for a policy."""
+        return predict(self.model, self.forward, batch, self.micro_batch_tokens)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The model's tensors, shared with the learner: copy before the next step if they must stay."""
+        return self.model.state_dict()
+
+    @staticmethod
+    def _count(batch: Batch, per: str) -> float:
+        if per == "token":
+            return float(batch.mask.sum().clamp(min=1))
+        return float(len(batch.group.unique()))

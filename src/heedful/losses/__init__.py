@@ -1,0 +1,1 @@
+"""Pure functions of tensors, unreduced: no model, no config, no I/O."""

@@ -1,0 +1,153 @@
+"""Models and tokenizers from and to Hugging Face folders; refuses what would fail silently later."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as hf_logging
+
+from heedful.errors import UserError
+from heedful.models.forward import hidden_states, lm_head, scalar_head
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub name."""
+    with _errors_about(name, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"the tokenizer of {name} has no eos token, so no response could ever end; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def load_policy(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """A causal language model in evaluation mode: dropout stays off, in sampling and in updates alike."""
+    with _errors_about(name, "causal language model"):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPES[dtype], output_loading_info=True
+        )
+    model, info = model
+    missing = _really_missing(info)
+    if missing:
+        raise UserError(
+            f"{name} holds no weights for {', '.join(sorted(missing)[:3])}: it is no complete "
+            "causal language model (a reward model, perhaps?)"
+        )
+    model = model.to(device).eval()
+    _check_head(model, name)
+    return model
+
+
+def new_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """A language model's body under a new one-output head of zeros: every response starts with score 0."""
+    with _errors_about(name, "model for sequence classification"), _quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            name, num_labels=1, dtype=DTYPES[dtype]
+        )
+    torch.nn.init.zeros_(scalar_head(model).weight)
+    return model.to(device).eval()
+
+
+def load_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """A trained reward model; one whose head would have to be invented on loading is refused."""
+    with _errors_about(name, "reward model"), _quiet():
+        config = AutoConfig.from_pretrained(name)
+        model: Any = AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=DTYPES[dtype], output_loading_info=True
+        )
+    model, info = model
+    missing = _really_missing(info)
+    if missing:
+        raise UserError(
+            f"{name} is no reward model: its scalar head ({', '.join(sorted(missing)[:2])}) is not in "
+            "its weights and would be random; train one with `heedful train reward`"
+        )
+    if config.num_labels != 1:
+        raise UserError(
+            f"{name} classifies into {config.num_labels} labels; a reward model has exactly one"
+        )
+    return model.to(device).eval()
+
+
+def copy_model(model: PreTrainedModel) -> PreTrainedModel:
+    """A frozen twin, e.g. the reference of a policy."""
+    twin = copy.deepcopy(model).eval()
+    return twin.requires_grad_(False)
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Weights (safetensors), config, generation config, tokenizer and chat template into an existing folder."""
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    # transformers finds a sequence's end by the pad id, so saved reward models must carry it.
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """The most tokens the model was built for."""
+    config = model.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+
+@torch.no_grad()
+def _check_head(model: PreTrainedModel, name: str) -> None:
+    ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
+    ours = lm_head(model)(hidden_states(model, ids)).float()
+    theirs = model(input_ids=ids, use_cache=False).logits.float()
+    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
+        raise UserError(
+            f"{name} ({model.config.model_type}) changes its logits behind the output layer in a way "
+            "heedful does not know; please report the architecture"
+        )
+
+
+def _really_missing(info: dict) -> list[str]:
+    return [k for k in info.get("missing_keys", []) if not k.endswith(("inv_freq", ".attn.bias"))]
+
+
+@contextmanager
+def _errors_about(name: str, what: str):
+    path = Path(name)
+    looks_local = path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not path.is_dir():
+        raise UserError(f"model {name}: there is no such folder")
+    if path.is_dir() and not (path / "config.json").exists():
+        raise UserError(f"model {name}: the folder has no config.json, so it holds no model")
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"model {name}: cannot load a {what} from it: {reason}") from error
+
+
+@contextmanager
+def _quiet():
+    """transformers warns about every new head; a head that should not be new is an error of ours instead."""
+    logger = hf_logging.get_logger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Who compares: simulated people now, judge models and reliability models later."""

@@ -1,0 +1,86 @@
+"""Simulated raters: they feel as a scorer does, with human noise, a taste for length, a habit of picking the first, or spite."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from heedful.data.sources import prompt_text
+from heedful.types import Comparison, Prompt, Rater, Scorer
+
+
+@dataclass(frozen=True)
+class SimulatedRater:
+    """`types.Rater`. Ranks by u_k = score_k/temperature + length_bias·words_k + position_bias·[shown first] + Gumbel noise.
+
+    With Gumbel noise the ranking is exactly Plackett–Luce, and Bradley–Terry for two: P(i ≻ j) =
+    σ((score_i − score_j)/temperature + …). `noise` is the chance of a random answer; a troll turns its
+    ranking round. Equal texts tie. The same rater gives the same question the same answer.
+    """
+
+    scorer: Scorer
+    name: str
+    temperature: float = 0.3
+    noise: float = 0.0
+    length_bias: float = 0.0
+    position_bias: float = 0.0
+    troll: bool = False
+    seed: int = 0
+
+    def judge(self, prompt: Prompt, responses: Sequence[str]) -> Comparison:
+        """A ranking of the responses, shown in random order; labels stay with the responses, not with places."""
+        text = "\x1f".join((self.name, str(self.seed), prompt_text(prompt), *responses))
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        rng = random.Random(digest)
+        order = list(range(len(responses)))
+        rng.shuffle(order)
+        guessing = rng.random() < self.noise
+        felt: dict[str, float] = {}
+        for place, k in enumerate(order):
+            response = responses[k]
+            if response in felt:
+                continue
+            utility = 0.0 if guessing else self.scorer(prompt, response) / self.temperature
+            utility += 0.0 if guessing else self.length_bias * len(response.split())
+            utility += self.position_bias if place == 0 and not guessing else 0.0
+            utility -= math.log(-math.log(rng.random() or 5e-324))
+            felt[response] = -utility if self.troll else utility
+        best_first = sorted(felt, key=lambda r: felt[r], reverse=True)
+        rank = {response: place for place, response in enumerate(best_first, start=1)}
+        words = sum(len(r.split()) for r in responses)
+        return Comparison(
+            prompt=prompt,
+            responses=tuple(responses),
+            ranking=tuple(rank[r] for r in responses),
+            rater=self.name,
+            order_shown=tuple(order),
+            seconds=round(2.0 + 0.25 * words * rng.lognormvariate(0.0, 0.4), 1),
+        )
+
+
+def panel(scorer: Scorer, seed: int) -> list[SimulatedRater]:
+    """Eight people: most are careful, one is hasty, one likes long answers, one the first answer, none is a troll."""
+    people = (
+        ("Ada the attentive", {"temperature": 0.15}),
+        ("Bao the brisk", {"temperature": 0.5}),
+        ("Chidi the careful", {"temperature": 0.1}),
+        ("Dolores the distracted", {"temperature": 0.3, "noise": 0.1}),
+        ("Ewa the eloquent", {"temperature": 0.3, "length_bias": 0.03}),
+        ("Farid the first-comer", {"temperature": 0.3, "position_bias": 0.5}),
+        ("Gudrun the grumpy", {"temperature": 0.4}),
+        ("Hana the honest", {"temperature": 0.2}),
+    )
+    return [SimulatedRater(scorer, name, seed=seed, **traits) for name, traits in people]
+
+
+def judge_all(
+    raters: Sequence[Rater], items: Sequence[tuple[Prompt, Sequence[str]]]
+) -> list[Comparison]:
+    """Every item judged once, the raters taking turns."""
+    return [
+        raters[i % len(raters)].judge(prompt, responses)
+        for i, (prompt, responses) in enumerate(items)
+    ]

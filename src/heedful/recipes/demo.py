@@ -1,0 +1,234 @@
+"""The demo: the whole loop on the embedded world, each stage by the same code as its own command.
+
+Only the evaluations, after all training, see the gold scores; the raters that rank the samples stand
+for people, and what they say is all that the reward model, DPO and PPO learn from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from heedful import __version__, worlds
+from heedful.data.sources import prompt_from_json, read_rows
+from heedful.errors import UserError
+from heedful.evals.statistics import win_rate
+from heedful.recipes import (
+    evaluate,
+    judge,
+    policy,
+    preference,
+    presets,
+    pretrain,
+    reward_model,
+    sample,
+    sft,
+    world,
+)
+
+MARKER = "results.json"
+RIGHT = ("right and short", "right but wordy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Run the whole loop on the embedded world and write a report."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the demo; an earlier demo in it is replaced."""
+    seed: int = 0
+    """The same seed gives the same numbers on the same machine."""
+    quick: bool = False
+    """A tiny version that only shows that everything works, in half a minute."""
+    quiet: bool = False
+    """Plain lines in place of progress bars."""
+
+
+def run(config: Config) -> Path:
+    """Returns the folder; `results.json` in it holds every number of the report."""
+    out = config.out
+    _clear(out)
+    stages = presets.demo(out, seed=config.seed, quick=config.quick, quiet=config.quiet)
+    seconds: dict[str, float] = {}
+    commands: list[dict[str, str]] = []
+    started = time.monotonic()
+
+    def stage(name: str, command: str, module, its_config) -> Any:
+        commands.append({"stage": name, "command": command_line(command, its_config)})
+        print(f"── {name}: {commands[-1]['command']}", file=sys.stderr, flush=True)
+        with _timed(seconds, name):
+            return module.run(its_config)
+
+    stage("world", "world", world, stages.world)
+    stage("pretrain", "train pretrain", pretrain, stages.pretrain)
+    stage("sft", "train sft", sft, stages.sft)
+    stage("sample", "sample", sample, stages.sample)
+    stage("judge", "judge", judge, stages.judge)
+    stage("sample", "sample", sample, stages.sample_held_out)
+    stage("judge", "judge", judge, stages.judge_held_out)
+    stage("reward", "train reward", reward_model, stages.reward)
+    stage("dpo", "train dpo", preference, stages.dpo)
+    stage("ppo", "train ppo", policy, stages.ppo)
+    evaluations = {
+        name: stage("evaluate", "evaluate", evaluate, its_config)
+        for name, its_config in stages.evaluations.items()
+    }
+    with _timed(seconds, "evaluate"):
+        frontier = _frontier(config, stages, evaluations)
+    rows = {
+        name: [r for _, r in read_rows(c.out / "samples.jsonl")]
+        for name, c in stages.evaluations.items()
+    }
+    seconds["total"] = time.monotonic() - started
+    results = {
+        "title": "heedful: the whole loop on capitals",
+        "world": "capitals",
+        "seed": config.seed,
+        "quick": config.quick,
+        "versions": {
+            "heedful": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "transformers", "tokenizers")},
+        },
+        "machine": machine(),
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "peak_gib": round(peak_gib(), 3),
+        "commands": commands,
+        "stages": {name: _summary(name, evaluations[name], rows) for name in evaluations},
+        "reward_model": _reward_model(out, stages),
+        "frontier": frontier,
+        "samples": _side_by_side(rows),
+        "runs": {name: f"runs/{name}" for name in ("pretrain", "sft", "reward", "dpo", "ppo")},
+    }
+    (out / MARKER).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    return out
+
+
+def command_line(name: str, config: Any) -> str:
+    """The command that a config stands for: its fields that differ from the defaults, as flags."""
+    words = ["heedful", *name.split()]
+    for field in fields(config):
+        value = getattr(config, field.name)
+        default = None if field.default is MISSING else field.default
+        if field.name == "name":
+            words.append(str(value))
+        elif field.name not in ("quiet",) and value != default:
+            flag = "--" + field.name.replace("_", "-")
+            words += [flag] if value is True else [flag, shlex.quote(str(value))]
+    return " ".join(words)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory, 1)}
+
+
+def peak_gib() -> float:
+    """The most memory this process has had resident."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    before = time.monotonic()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - before
+
+
+def _clear(out: Path) -> None:
+    """Replace an earlier demo, and nothing else."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / MARKER).exists() and not (out / "data" / "held_out.jsonl").exists():
+        raise UserError(f"--out {out} is not empty and holds no demo; choose another folder")
+    shutil.rmtree(out)
+
+
+def _frontier(config: Config, stages: presets.Demo, evaluations: dict) -> list[dict[str, Any]]:
+    """Every checkpoint of PPO and DPO, and best-of-n, as points of KL against gold."""
+    size = presets.QUICK if config.quick else presets.FULL
+    points = [_point("sft", evaluations["sft"] | {"kl": 0.0}, step=0)]
+    for method in ("ppo", "dpo"):
+        base = stages.evaluations[method]
+        for folder in sorted((Path(base.model) / "checkpoints").iterdir()):
+            out = base.out.with_name(f"{method}-{folder.name}")
+            at = replace(
+                base, model=str(folder), out=out, limit=size.probes, baseline=None, quiet=True
+            )
+            points.append(_point(method, evaluate.run(at), step=int(folder.name)))
+    points += [
+        {"method": "best_of_n", "step": None, **row} for row in evaluations["best_of_16"]["curve"]
+    ]
+    return points
+
+
+def _point(method: str, evaluation: dict[str, Any], step: int) -> dict[str, Any]:
+    keys = ("kl", "gold", "gold_ci", "reward")
+    return {"method": method, "step": step, "n": None, **{k: evaluation[k] for k in keys}}
+
+
+def _summary(name: str, evaluation: dict[str, Any], rows: dict[str, list[dict]]) -> dict[str, Any]:
+    voices = {
+        voice: evaluation["voices"].get(voice, 0.0) for voice in worlds.get("capitals").VOICES
+    }
+    rate, interval = evaluation.get("win_rate"), evaluation.get("win_rate_ci")
+    if name == "base":  # its prompts are written as raw text, so they are paired by position
+        rate, interval = win_rate(*([r["gold"] for r in rows[n]] for n in ("base", "sft")))
+    return {
+        "gold": evaluation["gold"],
+        "gold_ci": evaluation["gold_ci"],
+        "accuracy": sum(voices[v] for v in RIGHT),
+        "rude": voices["rude"],
+        "length": evaluation["length"],
+        "kl": 0.0 if name == "sft" else evaluation.get("kl"),
+        "win_rate": 0.5 if name == "sft" else rate,
+        "win_rate_ci": interval,
+        "voices": voices,
+        "n": evaluation["prompts"],
+    }
+
+
+def _reward_model(out: Path, stages: presets.Demo) -> dict[str, Any]:
+    """Accuracy on comparisons of held-out prompts, as the recipe measured it."""
+    evaluation = json.loads((stages.reward.out / "evaluation.json").read_text(encoding="utf-8"))
+    comparisons = sum(1 for _ in read_rows(out / "comparisons.jsonl"))
+    return {"loss": stages.reward.loss, "train_comparisons": comparisons, **evaluation}
+
+
+def _side_by_side(rows: dict[str, list[dict]], most: int = 24) -> list[dict[str, Any]]:
+    """The same held-out prompts through every stage."""
+    answer = worlds.get("capitals").answer
+    table = []
+    for i, row in enumerate(rows["sft"][:most]):
+        prompt = prompt_from_json(row["prompt"])
+        responses = {
+            name: {
+                "text": rs[i]["completion"],
+                "gold": rs[i]["gold"],
+                "reward": rs[i].get("reward"),
+                "voice": rs[i]["voice"],
+            }
+            for name, rs in rows.items()
+        }
+        text = prompt if isinstance(prompt, str) else prompt[-1].content
+        table.append({"prompt": text, "answer": answer(prompt), "responses": responses})
+    return table

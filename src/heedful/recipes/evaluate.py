@@ -1,0 +1,176 @@
+"""Evaluation: sample responses to held-out prompts, score them, estimate KL, and compare with a baseline."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+from heedful.data.collate import collate
+from heedful.data.sources import (
+    prompt_from_json,
+    prompt_text,
+    read_prompts,
+    read_samples,
+    write_rows,
+)
+from heedful.errors import UserError
+from heedful.evals.statistics import best_of_n_kl, best_of_n_mean, bootstrap_ci, win_rate
+from heedful.learner.local import predict
+from heedful.models.load import load_policy, load_tokenizer
+from heedful.recipes.config import alias
+from heedful.recipes.policy import policy_forward
+from heedful.recipes.sample import Drawn, best, draw, sample_row
+from heedful.rewards import check_finite, load_reward
+from heedful.types import Sampling
+from heedful.worlds import scorer, voices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Measure a language model on prompts it was not trained on."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The language model."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Held-out prompts."""
+    out: Path
+    """Folder for samples.jsonl and evaluation.json."""
+    scorer: str | None = None
+    """What counts as good: a world (capitals, reviews) or package.module:function of (prompt, response)."""
+    reward: str | None = None
+    """A reward to report beside it (and to choose by with --best-of)."""
+    best_of: int = 0
+    """Evaluate the best of so many responses, by --reward."""
+    reference: str | None = None
+    """Report the KL to this model, in nats per response."""
+    baseline: str | None = None
+    """The samples.jsonl of another evaluation on the same prompts: report the win rate against it."""
+    limit: int | None = None
+    """Use the first so many prompts only."""
+    max_tokens: int = 48
+    """Longest response in tokens."""
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens with this mass."""
+    top_k: int = 0
+    """Sample from this many likeliest tokens; 0 for all."""
+    seed: int = 0
+    """Seed of the sampling."""
+    device: str = "cpu"
+    """Torch device."""
+    quiet: bool = False
+    """Plain lines in place of a progress bar."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Writes the folder and returns what evaluation.json holds."""
+    if config.best_of and config.reward is None:
+        raise UserError("--best-of needs --reward to say which response is the best")
+    if config.baseline and config.scorer is None:
+        raise UserError("--baseline needs --scorer to say which response is better")
+    prompts = read_prompts(config.data)[: config.limit]
+    tokenizer = load_tokenizer(config.model)
+    model = load_policy(config.model, device=config.device)
+    reward = load_reward(config.reward, device=config.device) if config.reward else None
+    sampling = Sampling(config.temperature, config.top_p, config.top_k)
+    drawn = draw(
+        model,
+        tokenizer,
+        prompts,
+        n=config.best_of or 1,
+        max_tokens=config.max_tokens,
+        sampling=sampling,
+        seed=config.seed,
+        reward=reward,
+        quiet=config.quiet,
+    )
+    picks = [best(d) if config.best_of else 0 for d in drawn]
+    result: dict[str, Any] = {"model": config.model, "prompts": len(drawn)}
+    chosen = [d.samples[k] for d, k in zip(drawn, picks, strict=True)]
+    result["length"] = fmean(sum(s.mask) for s in chosen)
+    result["eos_rate"] = fmean(s.stop_reason == "stop" for s in chosen)
+    if reward is not None:
+        result["reward"] = fmean(s.reward for s in chosen)
+    if config.best_of:
+        kls = [best_of_n_kl([s.reward for s in d.samples], config.best_of) for d in drawn]
+        result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls), "best_of": config.best_of}
+    elif config.reference is not None:
+        kls = sequence_kls(config, drawn, sampling)
+        result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls)}
+    rows = [
+        sample_row(d, k, config.model, config.seed, with_reward=reward is not None)
+        for d, k in zip(drawn, picks, strict=True)
+    ]
+    if config.scorer is not None:
+        result |= _score(config, rows)
+        if config.best_of:
+            result["curve"] = best_of_curve(config, drawn)
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_rows(config.out / "samples.jsonl", rows)
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    (config.out / "evaluation.json").write_text(text, encoding="utf-8")
+    return result
+
+
+def sequence_kls(config: Config, drawn: list[Drawn], sampling: Sampling) -> list[float]:
+    """log π − log π_ref of each sampled response: their mean estimates the KL per response without bias."""
+    assert config.reference is not None
+    reference = load_policy(config.reference, device=config.device)
+    samples = [replace(d.samples[0], group=i) for i, d in enumerate(drawn)]
+    batch = collate(samples)
+    ref_logp = predict(reference, policy_forward(sampling), batch, 16384)
+    return ((batch.old_logp - ref_logp) * batch.mask).sum(1).tolist()
+
+
+def best_of_curve(config: Config, drawn: list[Drawn]) -> list[dict[str, Any]]:
+    """KL, gold and reward of best-of-1, 2, 4, … from the same samples, by their exact laws under ties."""
+    assert config.scorer is not None
+    gold, curve, n = scorer(config.scorer), [], 1
+    rewards = [[s.reward for s in d.samples] for d in drawn]
+    scores = [[float(gold(d.prompt, text)) for text in d.texts] for d in drawn]
+    while n <= config.best_of:
+        means = [best_of_n_mean(r, g, n) for r, g in zip(rewards, scores, strict=True)]
+        curve.append(
+            {
+                "n": n,
+                "kl": fmean(best_of_n_kl(r, n) for r in rewards),
+                "gold": fmean(means),
+                "gold_ci": bootstrap_ci(means),
+                "reward": fmean(best_of_n_mean(r, r, n) for r in rewards),
+            }
+        )
+        n *= 2
+    return curve
+
+
+def _score(config: Config, rows: list[dict]) -> dict[str, Any]:
+    """Adds `gold` (and `voice`, where the world has voices) to the rows; returns their summary."""
+    assert config.scorer is not None
+    gold, voice_of = scorer(config.scorer), voices(config.scorer)
+    for row in rows:
+        prompt = prompt_from_json(row["prompt"])
+        row["gold"] = float(gold(prompt, row["completion"]))
+        check_finite([row["gold"]], prompt_text(prompt), [row["completion"]])
+        if voice_of is not None:
+            row["voice"] = voice_of(prompt, row["completion"])
+    scores = [row["gold"] for row in rows]
+    result: dict[str, Any] = {"gold": fmean(scores), "gold_ci": bootstrap_ci(scores)}
+    if voice_of is not None:
+        counts = Counter(row["voice"] for row in rows)
+        result["voices"] = {name: counts[name] / len(rows) for name in sorted(counts)}
+    if config.baseline is not None:
+        theirs = {repr(r["prompt"]): r for r in read_samples(config.baseline)}
+        missing = [r for r in rows if "gold" not in theirs.get(repr(r["prompt"]), {})]
+        if missing:
+            raise UserError(
+                f"--baseline {config.baseline} has no scored response to {len(missing)} of "
+                f"{len(rows)} prompts; evaluate it on the same --data with the same --scorer"
+            )
+        rate, interval = win_rate(scores, [theirs[repr(r["prompt"])]["gold"] for r in rows])
+        result |= {"win_rate": rate, "win_rate_ci": interval}
+    return result

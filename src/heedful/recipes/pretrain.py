@@ -1,0 +1,151 @@
+"""Pre-training: next-token cross-entropy on raw text, packed, without attention across documents.
+
+Starts from nothing (a BPE tokenizer trained on the text, random weights) unless `--model` names a
+model to continue from. What is left out: sharded corpora; the text must fit in memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from heedful.data.collate import pack, shuffled, take
+from heedful.data.sources import read_texts
+from heedful.learner.local import LocalLearner, Loss
+from heedful.models.forward import token_logps
+from heedful.models.load import context_length, load_policy, load_tokenizer
+from heedful.models.new import new_model, train_tokenizer
+from heedful.recipes.config import Training, alias
+from heedful.recipes.training import fit, optim
+from heedful.run import refuse_finished
+from heedful.types import Batch, Metrics, Packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Training):
+    """Pre-train a language model on raw text."""
+
+    data: Annotated[str, alias("--dataset-name")]
+    """Texts: a file of {"text": …} rows or plain .txt, or hf:org/name."""
+    model: Annotated[str | None, alias("--model-name-or-path")] = None
+    """Continue from this model instead of starting from nothing."""
+    arch: Literal["llama", "qwen2"] = "llama"
+    """Architecture of a new model."""
+    hidden_size: int = 128
+    """Width of a new model."""
+    layers: int = 4
+    """Depth of a new model."""
+    heads: int = 4
+    """Attention heads of a new model."""
+    vocab_size: int = 2048
+    """Tokens of a new tokenizer."""
+    context: int = 256
+    """Longest sequence of a new model."""
+    pack_length: int = 128
+    """Tokens in a packed row."""
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
+    """Packed rows in an optimiser step."""
+    steps: Annotated[int, alias("--max-steps")] = 200
+    """Optimiser steps; the text is shuffled anew whenever it runs out."""
+    held_out: float = 0.01
+    """Share of the documents kept back for eval/loss."""
+    learning_rate: Annotated[float, alias("--lr")] = 3e-3
+    schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
+        "cosine"
+    )
+    weight_decay: float = 0.01
+
+
+def run(config: Config) -> Path:
+    """Returns the run's folder, which then holds the model."""
+    refuse_finished(config.out)
+    texts = read_texts(config.data)
+    if config.model is None:
+        tokenizer = train_tokenizer(texts, config.vocab_size)
+        model = new_model(
+            config.arch,
+            tokenizer,
+            hidden_size=config.hidden_size,
+            layers=config.layers,
+            heads=config.heads,
+            context=config.context,
+            seed=config.seed,
+        ).to(config.device)
+    else:
+        tokenizer = load_tokenizer(config.model)
+        model = load_policy(config.model, dtype=config.dtype, device=config.device)
+    length = min(config.pack_length, context_length(model))
+    documents = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    order = shuffled(len(documents), config.seed, 0)
+    kept = max(1, int(len(documents) * config.held_out)) if len(documents) > 1 else 0
+    eos = tokenizer.eos_token_id
+    evaluation = _rows([documents[i] for i in order[:kept]], length, eos) if kept else None
+    training = [documents[i] for i in order[kept:]] or documents
+    learner = LocalLearner(
+        model,
+        packed_logps,
+        optim(config, config.steps),
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
+
+    def evaluate() -> Metrics:
+        if evaluation is None:
+            return {}
+        logp = learner.logprobs(evaluation)
+        return {"eval/loss": float(-logp.sum() / evaluation.mask.sum())}
+
+    return fit(
+        config,
+        learner,
+        _batches(training, length, eos, config),
+        cross_entropy,
+        tokenizer,
+        steps=config.steps,
+        evaluate=evaluate,
+    )
+
+
+def packed_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """`learner.Forward` of packed rows: documents in a row do not see each other."""
+    assert isinstance(batch, Packed)
+    return token_logps(model, batch.tokens, batch.mask, position_ids=batch.position_ids)
+
+
+def cross_entropy(logp: Tensor, batch: Batch) -> Loss:
+    """−log π of every token that the mask names."""
+    return Loss(-logp)
+
+
+def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:
+    packed = pack(documents, length, eos)
+    rows, columns = packed.tokens.shape
+    return Packed(
+        tokens=packed.tokens,
+        mask=packed.mask,
+        lengths=torch.full((rows,), columns),
+        old_logp=torch.zeros(rows, columns - 1),
+        group=torch.arange(rows),
+        reward=torch.zeros(rows),
+        cut=torch.zeros(rows, dtype=torch.bool),
+        position_ids=packed.position_ids,
+    )
+
+
+def _batches(documents: list[list[int]], length: int, eos: int, config: Config) -> Iterator[Packed]:
+    """Each pass packs the documents in another order, so that rows differ too."""
+    done = 0
+    for epoch in itertools.count():
+        order = shuffled(len(documents), config.seed, epoch)
+        rows = _rows([documents[i] for i in order], length, eos)
+        for start in range(0, len(rows.tokens), config.batch_size):
+            if done == config.steps:
+                return
+            yield take(rows, slice(start, start + config.batch_size))
+            done += 1

@@ -1,0 +1,191 @@
+"""Reward models from comparisons: Bradley–Terry or Plackett–Luce over the K responses to a prompt.
+
+The body of a language model under a new scalar head, read at the last token of prompt + response. One
+prompt, with all its responses, is one element of a batch. After training, scores are scaled so that
+the compared responses have mean 0 and standard deviation 1: a comparison says nothing about either,
+and β of the later optimisation should mean the same for every reward model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from heedful.data.collate import collate
+from heedful.data.sources import read_comparisons
+from heedful.data.tokens import encode_example
+from heedful.errors import UserError
+from heedful.evals.statistics import bootstrap_ci
+from heedful.learner.local import LocalLearner, Loss
+from heedful.losses import reward as losses
+from heedful.models.forward import scalar_head
+from heedful.models.load import context_length, load_tokenizer, new_reward_model
+from heedful.recipes.config import Training, alias
+from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
+from heedful.rewards.model import SHIFT, score_forward
+from heedful.run import refuse_finished
+from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Training):
+    """Fit a reward model to comparisons."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The model whose body the reward model starts from, mostly the SFT model."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Comparisons: chosen and rejected, or responses and ranking."""
+    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
+    """All pairs of a prompt, or the whole ranking at once."""
+    margin: float = 0.0
+    """Times a comparison's strength (0 to 1), the least difference of scores; 0 ignores strengths."""
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 32
+    """Prompts in an optimiser step, each with all its responses."""
+    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
+    """Passes over the comparisons; more than one overfits quickly."""
+    max_length: int | None = None
+    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
+    held_out: float = 0.05
+    """Share of the prompts kept back for eval/accuracy, chosen by hash."""
+    eval_data: str | None = None
+    """Held-out comparisons from a file of their own, in place of held_out."""
+    skip_bad: bool = False
+    """Leave out unusable rows (equal or empty responses), and say how many."""
+    learning_rate: Annotated[float, alias("--lr")] = 3e-4
+    weight_decay: float = 0.01
+
+
+def run(config: Config) -> Path:
+    """Returns the run's folder, which then holds a one-label sequence-classification model."""
+    refuse_finished(config.out)
+    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
+    if config.margin and all(c.strength is None for c in comparisons):
+        raise UserError(f"--margin needs comparisons with a strength; {config.data} has none")
+    tokenizer = load_tokenizer(config.model)
+    model = new_reward_model(config.model, dtype=config.dtype, device=config.device)
+    limit = min(config.max_length or 1 << 30, context_length(model))
+    if config.eval_data is None:
+        train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
+    else:
+        train, held = comparisons, read_comparisons(config.eval_data, skip_bad=config.skip_bad)
+    train, held = train or held, held or train
+    training, evaluation = ([_encode(tokenizer, c, limit) for c in part] for part in (train, held))
+    strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))
+    steps = step_count(len(training), config.batch_size, config.epochs)
+    learner = LocalLearner(
+        model, score_forward, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
+    )
+    loss_of = getattr(losses, config.loss)
+
+    def loss_fn(scores: Tensor, batch: Batch) -> Loss:
+        assert isinstance(batch, Ranked)
+        table, rank, strength = as_table(scores, batch)
+        right, pairs = losses.accuracy(table, rank)
+        return Loss(
+            loss_of(table, rank, config.margin * strength),
+            {"accuracy": right / pairs.clamp(min=1), "margin": _spread(table, rank)},
+        )
+
+    def evaluate() -> Metrics:
+        batch = rank_batch(evaluation, eval_strengths)
+        table, rank, strength = as_table(learner.logprobs(batch), batch)
+        right, pairs = losses.accuracy(table, rank)
+        return {
+            "eval/accuracy": float(right.sum() / pairs.sum().clamp(min=1)),
+            "eval/loss": float(loss_of(table, rank, config.margin * strength).mean()),
+        }
+
+    def finish() -> None:
+        batch = rank_batch(evaluation, eval_strengths)
+        write_accuracy(config.out, learner.logprobs(batch), batch)
+        batch = rank_batch(training, strengths)
+        standardise(learner, learner.logprobs(batch))
+
+    stream = (
+        rank_batch([training[i] for i in rows], [strengths[i] for i in rows])
+        for rows in batches(len(training), config.batch_size, steps, config.seed)
+    )
+    return fit(
+        config,
+        learner,
+        stream,
+        loss_fn,
+        tokenizer,
+        steps=steps,
+        per="group",
+        evaluate=evaluate,
+        show=("loss", "accuracy", "eval/accuracy"),
+        finish=finish,
+    )
+
+
+Encoded = tuple[list[Sample], tuple[int, ...]]
+
+
+def _encode(tokenizer, comparison: Comparison, limit: int) -> Encoded:
+    samples = [
+        encode_example(tokenizer, comparison.prompt, response, max_length=limit)
+        for response in comparison.responses
+    ]
+    return samples, comparison.ranking
+
+
+def rank_batch(items: Sequence[Encoded], strengths: Sequence[float]) -> Ranked:
+    """Comparisons as one batch: the responses of each are a group of rows."""
+    rows = [replace(s, group=g) for g, (samples, _) in enumerate(items) for s in samples]
+    base = collate(rows)
+    return Ranked(
+        **{f.name: getattr(base, f.name) for f in fields(base)},
+        rank=torch.tensor([r for _, ranking in items for r in ranking]),
+        strength=torch.tensor(
+            [s for s, (samples, _) in zip(strengths, items, strict=True) for _ in samples]
+        ),
+    )
+
+
+def as_table(scores: Tensor, batch: Ranked) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows back into groups: scores and rank `[G, K]` (rank 0 where a prompt has fewer), strength `[G]`."""
+    _, group, counts = batch.group.unique_consecutive(return_inverse=True, return_counts=True)
+    column = torch.cat([torch.arange(int(c)) for c in counts])
+    shape = (len(counts), int(counts.max()))
+    table = scores.new_zeros(shape).index_put((group, column), scores)
+    rank = torch.zeros(shape, dtype=torch.long).index_put((group, column), batch.rank)
+    return table, rank, batch.strength[counts.cumsum(0) - 1]
+
+
+def _spread(table: Tensor, rank: Tensor) -> Tensor:
+    """Score of the first minus score of the last, per prompt."""
+    low = torch.iinfo(torch.long).max
+    first = rank.masked_fill(rank == 0, low).argmin(1, keepdim=True)
+    last = rank.argmax(1, keepdim=True)
+    return (table.gather(1, first) - table.gather(1, last)).squeeze(1)
+
+
+def write_accuracy(out: Path, scores: Tensor, batch: Ranked) -> None:
+    """evaluation.json: the share of held-out pairs that are ordered right, with an interval over prompts."""
+    right, pairs = losses.accuracy(*as_table(scores, batch)[:2])
+    share = (right / pairs.clamp(min=1)).tolist()
+    result = {
+        "accuracy": float(right.sum() / pairs.sum().clamp(min=1)),
+        "accuracy_ci": bootstrap_ci(share, pairs.tolist()),
+        "pairs": int(pairs.sum()),
+        "prompts": len(pairs),
+    }
+    (out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+@torch.no_grad()
+def standardise(learner: LocalLearner, scores: Tensor) -> None:
+    """Make `scores` have mean 0 and std 1: the scale goes into the head, the shift into the model's config."""
+    std = float(scores.std(correction=0).clamp(min=1e-6))
+    head = scalar_head(learner.model)
+    head.weight.div_(std)
+    if head.bias is not None:
+        head.bias.div_(std)
+    setattr(learner.model.config, SHIFT, float(scores.mean()) / std)

@@ -1,0 +1,79 @@
+"""Supervised fine-tuning: cross-entropy on the tokens of the responses, the end token included.
+
+A batch is a number of demonstrations, and its loss the mean over *their tokens*, however they are cut
+into micro-batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from heedful.data.collate import collate
+from heedful.data.sources import read_demonstrations
+from heedful.data.tokens import encode_example
+from heedful.learner.local import LocalLearner
+from heedful.models.forward import token_logps
+from heedful.models.load import context_length, load_policy, load_tokenizer
+from heedful.recipes.config import Training, alias
+from heedful.recipes.pretrain import cross_entropy
+from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
+from heedful.run import refuse_finished
+from heedful.types import Batch, Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Training):
+    """Fine-tune a language model on demonstrations."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The language model to start from."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Demonstrations: rows with prompt and completion, or messages."""
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
+    """Demonstrations in an optimiser step."""
+    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
+    """Passes over the demonstrations."""
+    max_length: Annotated[int | None, alias("--max-seq-length")] = None
+    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
+    held_out: float = 0.02
+    """Share of the prompts kept back for eval/loss, chosen by hash."""
+    learning_rate: Annotated[float, alias("--lr")] = 5e-4
+
+
+def run(config: Config) -> Path:
+    """Returns the run's folder, which then holds the model."""
+    refuse_finished(config.out)
+    demonstrations = read_demonstrations(config.data)
+    tokenizer = load_tokenizer(config.model)
+    model = load_policy(config.model, dtype=config.dtype, device=config.device)
+    limit = min(config.max_length or 1 << 30, context_length(model))
+    train, held = split_by_prompt(demonstrations, lambda d: d.prompt, config.held_out)
+    encode = [
+        [encode_example(tokenizer, d.prompt, d.completion, max_length=limit) for d in part]
+        for part in (train or held, held or train)
+    ]
+    training, evaluation = encode
+    steps = step_count(len(training), config.batch_size, config.epochs)
+    learner = LocalLearner(
+        model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
+    )
+
+    def evaluate() -> Metrics:
+        batch = collate(evaluation)
+        return {"eval/loss": float(-learner.logprobs(batch).sum() / batch.mask.sum())}
+
+    stream = (
+        collate([training[i] for i in rows])
+        for rows in batches(len(training), config.batch_size, steps, config.seed)
+    )
+    return fit(config, learner, stream, cross_entropy, tokenizer, steps=steps, evaluate=evaluate)
+
+
+def response_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """`learner.Forward` of a policy at temperature 1."""
+    return token_logps(model, batch.tokens, batch.mask)

@@ -1,0 +1,131 @@
+"""What the training recipes do alike: the supervised loop, batches by epochs, saving, splits by prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from heedful import __version__
+from heedful.data.collate import shuffled
+from heedful.data.sources import prompt_text
+from heedful.errors import UserError
+from heedful.learner.local import LocalLearner, LossFn, Optim
+from heedful.models.load import save_model
+from heedful.recipes.config import Training
+from heedful.run import Run, plain
+from heedful.types import Batch, Metrics, Prompt
+
+Item = TypeVar("Item")
+EVALUATIONS = 8  # how often a supervised run looks at its held-out part
+
+
+def fit(
+    config: Training,
+    learner: LocalLearner,
+    stream: Iterable[Batch],
+    loss_fn: LossFn,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    steps: int,
+    evaluate: Callable[[], Metrics],
+    per: Literal["token", "group"] = "token",
+    show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
+    finish: Callable[[], None] = lambda: None,
+) -> Path:
+    """The supervised loop: step, evaluate now and then, log, save; `finish()` may touch the model before the last save."""
+    save = saver(learner.model, tokenizer, config)
+    with Run(
+        config.out,
+        config,
+        total_steps=steps,
+        quiet=config.quiet,
+        report_to=config.report_to,
+        show=show,
+    ) as run:
+        last = time.monotonic()
+        for step, batch in enumerate(stream, start=1):
+            metrics = learner.step(loss_fn, batch, per=per)
+            now = time.monotonic()
+            metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
+            if step == steps or step % max(1, steps // EVALUATIONS) == 0:
+                metrics |= evaluate()
+            last = time.monotonic()
+            if step % config.log_every == 0 or step == steps:
+                run.log(step, metrics)
+            if config.save_every and step % config.save_every == 0:
+                run.checkpoint(step, save)
+        finish()
+        run.finish(save)
+    return config.out
+
+
+def batches(items: int, size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """`steps` batches of `size` indices from an endless stream: one shuffled pass over the items after the other."""
+    stream = itertools.chain.from_iterable(
+        shuffled(items, seed, epoch) for epoch in itertools.count()
+    )
+    for _ in range(steps):
+        yield list(itertools.islice(stream, size))
+
+
+def step_count(items: int, batch_size: int, passes: float) -> int:
+    """Optimiser steps in `passes` passes over the items."""
+    if passes <= 0 or batch_size <= 0:
+        raise UserError("--epochs and --batch-size must be above 0")
+    return max(1, round(items * passes / batch_size))
+
+
+def optim(
+    config: Training, total_steps: int, *, adam_eps: float = 1e-8, rate: float | None = None
+) -> Optim:
+    """The optimiser that a config describes; `rate` replaces its learning rate."""
+    return Optim(
+        learning_rate=config.learning_rate if rate is None else rate,
+        total_steps=total_steps,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        adam_eps=adam_eps,
+    )
+
+
+def saver(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Training
+) -> Callable[[Path], None]:
+    """A function that writes the model as it is then, with a model card, into a folder."""
+
+    def save(folder: Path) -> None:
+        save_model(model, tokenizer, folder)
+        (folder / "README.md").write_text(_card(config), encoding="utf-8")
+
+    return save
+
+
+def _card(config: Training) -> str:
+    job = type(config).__module__.rsplit(".", 1)[-1]
+    fields = "\n".join(f"- `{k}`: `{v}`" for k, v in plain(config).items())
+    return (
+        f"---\nlibrary_name: transformers\ntags: [heedful, {job}]\n---\n\n"
+        f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"
+        "The numbers of the run are in `metrics.jsonl` beside this file.\n"
+    )
+
+
+def split_by_prompt(
+    items: Sequence[Item], prompt_of: Callable[[Item], Prompt], share: float
+) -> tuple[list[Item], list[Item]]:
+    """(training, held out): decided by a hash of the prompt, so that no prompt is ever in both."""
+    train: list[Item] = []
+    held: list[Item] = []
+    for item in items:
+        digest = hashlib.sha256(prompt_text(prompt_of(item)).encode("utf-8", "surrogatepass"))
+        held_out = int.from_bytes(digest.digest()[:8], "big") < share * 2**64
+        (held if held_out else train).append(item)
+    return train, held

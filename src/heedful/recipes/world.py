@@ -1,0 +1,47 @@
+"""Write a world to files, so that every other command can read it as if it were the user's own data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from heedful.errors import UserError
+from heedful.worlds import get
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
+
+    name: Annotated[Literal["capitals", "reviews"], tyro.conf.Positional]
+    """The world."""
+    out: Path
+    """The folder."""
+    seed: int = 0
+    """Seed of what is random in it; the split into train and held-out never is."""
+    documents: int = 40000
+    """Raw documents (capitals)."""
+    demonstrations: int = 3000
+    """Demonstrations (capitals)."""
+    source: Path | None = None
+    """A file of reviews with `text` (reviews)."""
+
+
+def run(config: Config) -> Path:
+    """Returns the folder, which then holds text, demonstrations, prompts and held_out (.jsonl)."""
+    world = get(config.name)
+    if config.name == "capitals":
+        world.write(
+            config.out,
+            seed=config.seed,
+            documents=config.documents,
+            demonstrations=config.demonstrations,
+        )
+    elif config.source is None:
+        raise UserError("world reviews needs --source, a file of reviews with a column `text`")
+    else:
+        world.write(config.out, source=config.source, seed=config.seed)
+    return config.out

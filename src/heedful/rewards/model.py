@@ -1,0 +1,79 @@
+"""A reward model as a reward. It reads text with its *own* tokenizer, so it may be any family's model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from heedful.data.collate import collate
+from heedful.data.tokens import encode_example
+from heedful.learner.local import predict
+from heedful.models.forward import sequence_scores
+from heedful.models.load import context_length, load_reward_model, load_tokenizer
+from heedful.types import Batch, Prompt, Sample
+
+# In config.json: the mean score of the reference's responses, which is subtracted from every score.
+SHIFT = "heedful_reward_shift"
+
+
+def score_forward(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """`learner.Forward` of a reward model: scores `[B]`."""
+    return sequence_scores(model, batch.tokens, batch.lengths)
+
+
+class ModelReward:
+    """`types.Reward`. Calls in flight at the same time are scored in one batch."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        micro_batch_tokens: int = 16384,
+    ):
+        self.model, self.tokenizer = model, tokenizer
+        self.micro_batch_tokens = micro_batch_tokens
+        self.shift = float(getattr(model.config, SHIFT, 0.0))
+        self._waiting: list[tuple[list[Sample], asyncio.Future]] = []
+
+    @classmethod
+    def load(
+        cls, name: str, *, device: str = "cpu", micro_batch_tokens: int = 16384
+    ) -> ModelReward:
+        """From a folder or hub name; refuses one whose scalar head is missing."""
+        model = load_reward_model(name, device=device)
+        return cls(model, load_tokenizer(name), micro_batch_tokens=micro_batch_tokens)
+
+    def score(self, samples: Sequence[Sample]) -> list[float]:
+        """Scores of sequences in this model's own tokens."""
+        batch = collate(samples)
+        scores = predict(self.model, score_forward, batch, self.micro_batch_tokens)
+        return (scores - self.shift).tolist()
+
+    async def __call__(
+        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool]
+    ) -> list[float]:
+        limit = context_length(self.model)
+        samples = [
+            encode_example(self.tokenizer, prompt, text, ended=end, max_length=limit)
+            for text, end in zip(responses, ended, strict=True)
+        ]
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((samples, done))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+        return await done
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            scores = iter(self.score([s for samples, _ in waiting for s in samples]))
+        except Exception as error:
+            for _, done in waiting:
+                done.set_exception(error)
+            return
+        for samples, done in waiting:
+            done.set_result([next(scores) for _ in samples])

@@ -1,0 +1,228 @@
+"""The nouns of heedful. This file imports nothing of ours, and torch only for type checkers.
+
+Shapes: B sequences in a batch, T predicted positions. In a `Sample`, which is one sequence, entry t
+of `mask` and `logprobs` is about token t itself. In a `Batch`, which is what models see, column t of
+a mask or log-prob is about *predicting* token t+1: `tokens` is `[B, T+1]`, everything else `[B, T]`.
+`data.collate` makes the shift, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+StopReason = Literal["stop", "length"]  # "stop": the model ended by itself; "length": it was cut
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+# A conversation that a response answers, or plain text that a response continues.
+Prompt = str | tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A response worth imitating."""
+
+    prompt: Prompt
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one rater said about K responses to one prompt.
+
+    `ranking[k]` is the rank of `responses[k]`: 1 is best, equal ranks are ties. `strength` is how much
+    better the best one is (0 to 1) where the rater was asked. `order_shown` lists response indices in
+    the order in which the rater saw them; labels never depend on it.
+    """
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    ranking: tuple[int, ...]
+    strength: float | None = None
+    rater: str | None = None
+    order_shown: tuple[int, ...] | None = None
+    seconds: float | None = None
+    policy_version: str | None = None
+    created_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn: π = softmax(logits / temperature) after the top-k, then the top-p mask.
+
+    The same transformation must be applied wherever the log-probs of those tokens are taken again.
+    `temperature=0` is greedy decoding. `top_k=0` and `top_p=1` switch the masks off.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine returns: the sampled ids (stop token included) and their log-probs under `Sampling`."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    stop_reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One token sequence and who wrote it. Several turns are merely a mask with several runs.
+
+    tokens `[T]` ids; mask `[T]` True where the policy wrote the token; logprobs `[T]` from the engine
+    at the sampling temperature, 0 where mask is False.
+    """
+
+    tokens: tuple[int, ...]
+    mask: tuple[bool, ...]
+    logprobs: tuple[float, ...]
+    reward: float = 0.0
+    group: int = 0
+    policy_version: int = 0
+    stop_reason: StopReason = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sequences with the same prompt tokens; `p` is the probability that `chosen` is the better (a tie: 0.5)."""
+
+    chosen: Sample
+    rejected: Sample
+    p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PairLogps:
+    """Response log-probs of B pairs under the policy and the reference: sums over tokens, all `[B]`."""
+
+    chosen: Tensor
+    rejected: Tensor
+    ref_chosen: Tensor
+    ref_rejected: Tensor
+    chosen_lengths: Tensor
+    rejected_lengths: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Right-padded sequences: tokens `[B, T+1]`, mask and old_logp `[B, T]`, group, reward, cut and lengths `[B]`.
+
+    Rows of one group (the pair of a comparison, the samples of a prompt) are neighbours. `lengths`
+    counts real tokens; `cut` is True where a response was stopped by the length limit.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    lengths: Tensor
+    old_logp: Tensor
+    group: Tensor
+    reward: Tensor
+    cut: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Packed(Batch):
+    """Rows that hold several documents: position_ids `[B, T+1]` start again at 0 in each of them."""
+
+    position_ids: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Paired(Batch):
+    """Pairs as rows 2i (chosen) and 2i+1 (rejected): adds the reference's sum of log-probs and `p`, both `[B]`."""
+
+    ref_sum: Tensor
+    p: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked(Batch):
+    """The responses of a comparison as one group of rows: adds rank (1 = best) and strength (0 to 1), both `[B]`."""
+
+    rank: Tensor
+    strength: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scored(Batch):
+    """A batch that a policy-gradient loss can read: adds ref_logp and adv `[B, T]`."""
+
+    ref_logp: Tensor
+    adv: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredWithValues(Scored):
+    """Adds what a critic is trained on: values and returns `[B, T]`."""
+
+    values: Tensor
+    returns: Tensor
+
+
+class Engine(Protocol):
+    """Prompts to completions. Requests in flight at the same time are batched together."""
+
+    async def generate(
+        self,
+        tokens: Sequence[int],
+        *,
+        n: int,
+        max_tokens: int,
+        sampling: Sampling,
+        stop: Sequence[int],
+        seed: int,
+    ) -> list[Completion]:
+        """`n` completions of the prompt `tokens`; the same seed gives the same tokens, whoever else is in the batch."""
+        ...
+
+    async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """Take new weights; later requests sample from them."""
+        ...
+
+
+class Learner(Protocol):
+    """Owns a model and its optimiser; divides once by the global count, so that micro-batches change nothing."""
+
+    def step(self, loss_fn: Callable, batch: Batch) -> Metrics: ...
+
+    def logprobs(self, batch: Batch) -> Tensor: ...
+
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+
+class Reward(Protocol):
+    """Scores all responses to one prompt at once, so that comparisons and judges fit; see `rewards.each`.
+
+    `ended[k]` is False where response k was cut by the length limit: it must not be scored as if it
+    had ended there.
+    """
+
+    async def __call__(
+        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool]
+    ) -> list[float]: ...
+
+
+class Rater(Protocol):
+    """Somebody who compares responses: a person, a simulation, a judge model."""
+
+    def judge(self, prompt: Prompt, responses: Sequence[str]) -> Comparison: ...
+
+
+# A scorer of single responses: the gold score of a world, a classifier, a rule.
+Scorer = Callable[[Prompt, str], float]

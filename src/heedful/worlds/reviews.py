@@ -1,0 +1,70 @@
+"""`reviews`: sentences about films to be continued, and how glad they sound by VADER (Hutto & Gilbert 2014)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from functools import cache
+from pathlib import Path
+
+from heedful.data.files import write_rows
+from heedful.data.sources import prompt_text, read_texts
+from heedful.errors import UserError
+from heedful.types import Prompt
+
+VOICES = ("positive", "neutral", "negative")
+HELD_OUT = 0.15
+PROMPT_WORDS = (3, 5)
+
+
+def gold(prompt: Prompt, response: str) -> float:
+    """VADER's compound score of the whole sentence, −1 (bitter) to 1 (glad)."""
+    return float(_analyser().polarity_scores(prompt_text(prompt) + response)["compound"])
+
+
+def voice(prompt: Prompt, response: str) -> str:
+    """VADER's own thresholds: ±0.05."""
+    score = gold(prompt, response)
+    return "positive" if score >= 0.05 else "negative" if score <= -0.05 else "neutral"
+
+
+def write(out: Path, *, source: Path, seed: int) -> dict[str, Path]:
+    """Split by a hash of the text; a prompt is the first 3–5 words, its completion the rest of the sentence."""
+    train: list[str] = []
+    held: list[str] = []
+    for text in read_texts(source):
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        (held if digest[0] < HELD_OUT * 256 else train).append(" ".join(text.split()))
+    rng = random.Random(f"reviews/{seed}")
+    parts = [p for p in (_cut(t, rng) for t in train) if p is not None]
+    known = {prompt for prompt, _ in parts}
+    unseen = [p for p in (_cut(t, rng) for t in held) if p is not None and p[0] not in known]
+    rng.shuffle(parts)
+    rng.shuffle(unseen)
+    rows = {
+        "text": ({"text": t} for t in train),
+        "demonstrations": ({"prompt": p, "completion": c} for p, c in parts),
+        "prompts": ({"prompt": p} for p in dict.fromkeys(p for p, _ in parts)),
+        "held_out": ({"prompt": p} for p in dict.fromkeys(p for p, _ in unseen)),
+    }
+    paths = {name: out / f"{name}.jsonl" for name in rows}
+    for name, path in paths.items():
+        write_rows(path, rows[name])
+    return paths
+
+
+def _cut(text: str, rng: random.Random) -> tuple[str, str] | None:
+    words = text.split()
+    at = rng.randint(*PROMPT_WORDS)
+    return (" ".join(words[:at]), " " + " ".join(words[at:])) if len(words) > at + 2 else None
+
+
+@cache
+def _analyser():
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError:
+        raise UserError(
+            "the world `reviews` needs vaderSentiment: pip install 'heedful[reviews]'"
+        ) from None
+    return SentimentIntensityAnalyzer()

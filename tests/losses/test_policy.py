@@ -1,0 +1,98 @@
+"""PPO's pieces against hand-worked tables: TRL has dropped PPO, so paper and arithmetic are the reference."""
+
+import math
+
+import pytest
+import torch
+
+from heedful.losses.kl import k1, k2, k3
+from heedful.losses.policy import (
+    effective_sample_size,
+    explained_variance,
+    ppo_clip,
+    ppo_clipped,
+    value_clip,
+)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "adv", "loss", "gradient"),
+    [
+        (1.0, 2.0, -2.0, -2.0),
+        (1.5, 2.0, -2.4, 0.0),  # clipped at 1.2: nothing more to gain
+        (1.5, -2.0, 3.0, 3.0),  # the pessimistic side is never clipped
+        (0.5, 2.0, -1.0, -1.0),
+        (0.5, -2.0, 1.6, 0.0),
+    ],
+)
+def test_ppo_clip_hand_worked(ratio, adv, loss, gradient):
+    """Mutation caught: min in place of max, or a clip that also stops the pessimistic side."""
+    logp = torch.tensor([math.log(ratio)], requires_grad=True)
+    out = ppo_clip(logp, torch.zeros(1), torch.tensor([adv]), 0.2)
+    out.sum().backward()
+    assert out.item() == pytest.approx(loss, rel=1e-5)
+    assert logp.grad is not None
+    assert logp.grad.item() == pytest.approx(gradient, rel=1e-5)
+    clipped = ppo_clipped(logp.detach(), torch.zeros(1), torch.tensor([adv]), 0.2)
+    assert bool(clipped) == (gradient == 0.0)
+
+
+@pytest.mark.parametrize(
+    ("v", "old", "ret", "loss"),
+    [(0.5, 0.0, 1.0, 0.32), (0.1, 0.0, 1.0, 0.405), (-0.5, 0.0, 1.0, 1.125), (1.5, 1.4, 1.0, 0.125)],
+)
+def test_value_clip_hand_worked(v, old, ret, loss):
+    """Row 1: V is clipped to 0.2, ½(0.2−1)² = 0.32 > ½(0.5−1)². Mutation caught: min in place of max."""
+    out = value_clip(torch.tensor([v]), torch.tensor([old]), torch.tensor([ret]), 0.2)
+    assert out.item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_kl_estimators_hand_worked():
+    logp, ref = torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, -2.0])
+    assert torch.allclose(k1(logp, ref), torch.tensor([1.0, -1.0]))
+    assert torch.allclose(k2(logp, ref), torch.tensor([0.5, 0.5]))
+    assert torch.allclose(k3(logp, ref), torch.tensor([math.exp(-1), math.e - 2]))
+
+
+def test_kl_estimators_are_unbiased_and_their_gradients_are_not_all_right():
+    """Exact expectations over a 6-way categorical. Mutation caught: k1 or k3 as a loss taken for the KL's gradient.
+
+    E[k1] = E[k3] = KL; ∇E-of-k1-as-loss = 0; k2's loss gradient is the KL's; naive k3's is ∇KL(π_ref‖π).
+    """
+    torch.manual_seed(0)
+    z, ref = torch.randn(6, dtype=torch.double, requires_grad=True), torch.randn(6).double()
+    ref = torch.log_softmax(ref, 0)
+
+    def gradient(of):
+        return torch.autograd.grad(of, z)[0]
+
+    logp = torch.log_softmax(z, 0)
+    p = logp.exp()
+    kl = (p * (logp - ref)).sum()
+    assert torch.allclose((p * k1(logp, ref)).sum(), kl)
+    assert torch.allclose((p * k3(logp, ref)).sum(), kl)
+    true, forward = gradient(kl), gradient((ref.exp() * (ref - torch.log_softmax(z, 0))).sum())
+
+    def as_loss(estimator):
+        logp = torch.log_softmax(z, 0)
+        return gradient((logp.exp().detach() * estimator(logp, ref)).sum())
+
+    assert as_loss(k1).abs().max() < 1e-12
+    assert torch.allclose(as_loss(k2), true)
+    assert torch.allclose(as_loss(k3), forward)
+    assert not torch.allclose(as_loss(k3), true, atol=1e-2)
+
+
+def test_effective_sample_size():
+    mask = torch.tensor([[True, True, True, False]])
+    assert effective_sample_size(torch.zeros(1, 4), mask).item() == pytest.approx(1.0)
+    one_heavy = torch.tensor([[0.0, -30.0, -30.0, 5.0]])
+    assert effective_sample_size(one_heavy, mask).item() == pytest.approx(1 / 3, rel=1e-3)
+
+
+def test_explained_variance():
+    mask = torch.tensor([[True, True, True, False]])
+    returns = torch.tensor([[1.0, 2.0, 3.0, 99.0]])
+    assert explained_variance(returns, returns, mask).item() == pytest.approx(1.0)
+    constant = torch.full((1, 4), 7.0)
+    assert explained_variance(constant, returns, mask).item() == pytest.approx(0.0, abs=1e-6)

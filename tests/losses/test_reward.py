@@ -1,0 +1,69 @@
+"""Bradley–Terry and Plackett–Luce against hand-worked tables and identities."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from heedful.losses.reward import accuracy, bradley_terry, plackett_luce
+
+NO_MARGIN = torch.zeros(1)
+
+
+def test_bradley_terry_hand_worked():
+    """−log σ(2) for scores 3 and 1; −log σ(2 − ½) with a margin of ½ (mutation caught: margins silently ignored)."""
+    scores, rank = torch.tensor([[3.0, 1.0]]), torch.tensor([[1, 2]])
+    assert bradley_terry(scores, rank, NO_MARGIN).item() == pytest.approx(math.log1p(math.exp(-2)))
+    with_margin = bradley_terry(scores, rank, torch.tensor([0.5])).item()
+    assert with_margin == pytest.approx(math.log1p(math.exp(-1.5)))
+
+
+def test_all_pairs_weigh_one_over_their_number():
+    """Mutation caught: a prompt with K=4 counting six times a prompt with K=2."""
+    scores, rank = torch.tensor([[2.0, 1.0, 0.0, -1.0]]), torch.tensor([[1, 2, 3, 4]])
+    by_hand = [
+        math.log1p(math.exp(-(scores[0, i] - scores[0, j]).item()))
+        for i, j in itertools.combinations(range(4), 2)
+    ]
+    assert bradley_terry(scores, rank, NO_MARGIN).item() == pytest.approx(sum(by_hand) / 6)
+
+
+@pytest.mark.parametrize("loss", [bradley_terry, plackett_luce])
+def test_absent_responses_and_prompt_shifts_change_nothing(loss):
+    """Mutation caught: padding of the K axis compared as if it were a response; rewards compared across prompts."""
+    scores, rank = torch.tensor([[0.3, -0.2, 1.1]]), torch.tensor([[2, 3, 1]])
+    padded = loss(torch.tensor([[0.3, -0.2, 1.1, 55.0]]), torch.tensor([[2, 3, 1, 0]]), NO_MARGIN)
+    assert torch.allclose(loss(scores, rank, NO_MARGIN), padded)
+    assert torch.allclose(loss(scores + 7, rank, NO_MARGIN), padded, atol=1e-5)
+
+
+def test_plackett_luce_hand_worked_and_equal_to_bt_at_two():
+    s = torch.tensor([[0.5, 1.5, -1.0]])
+    e = s.exp()[0]
+    by_hand = -math.log(e[1] / e.sum()) - math.log(e[0] / (e[0] + e[2]))
+    assert plackett_luce(s, torch.tensor([[2, 1, 3]]), NO_MARGIN).item() == pytest.approx(by_hand)
+    two, rank = torch.tensor([[0.2, 0.9]]), torch.tensor([[2, 1]])
+    for margin in (0.0, 0.7):
+        m = torch.tensor([margin])
+        assert torch.allclose(plackett_luce(two, rank, m), bradley_terry(two, rank, m))
+
+
+def test_plackett_luce_probabilities_of_all_orders_sum_to_one():
+    s = torch.randn(1, 4)
+    orders = torch.tensor(list(itertools.permutations([1, 2, 3, 4])))
+    losses = plackett_luce(s.expand(24, 4), orders, torch.zeros(24))
+    assert (-losses).exp().sum().item() == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [bradley_terry, plackett_luce])
+def test_a_tie_pulls_scores_together(loss):
+    scores = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    loss(scores, torch.tensor([[1, 1]]), NO_MARGIN).sum().backward()
+    assert scores.grad is not None
+    assert scores.grad[0, 0] > 0 > scores.grad[0, 1]
+
+
+def test_accuracy_counts_strict_pairs_and_half_for_equal_scores():
+    right, pairs = accuracy(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[1, 2, 2]]))
+    assert (right.item(), pairs.item()) == (1.5, 2.0)

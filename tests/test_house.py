@@ -1,0 +1,254 @@
+"""The house stands: imports point downwards only, files are short, the documents tell the truth.
+
+A room is a file or a folder directly under src/heedful. Every import counts, also one inside a
+function or under TYPE_CHECKING: a lazy import is still a dependency.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "heedful"
+
+FLOORS = {
+    "types": 0,
+    "errors": 0,
+    "losses": 1,
+    "plugins": 1,
+    "progress": 1,
+    "store": 2,
+    "run": 2,
+    "models": 2,
+    "data": 2,
+    "engine": 3,
+    "learner": 3,
+    "rollout": 3,
+    "rewards": 3,
+    "envs": 3,
+    "raters": 3,
+    "worlds": 3,
+    "evals": 4,
+    "algorithms": 4,
+    "recipes": 5,
+    "web": 6,
+    "report": 6,
+    "cli": 7,
+}
+PLANNED = {"store", "web", "envs", "algorithms"}  # on the floor plan, not built yet
+SAME_FLOOR = {  # (importer, imported): why
+    (
+        "rollout",
+        "rewards",
+    ): "a rollout scores what it samples, and refuses rewards that are not finite",
+    ("rewards", "learner"): "a reward model predicts in the same micro-batches as it learns",
+}
+TORCHLESS = {"web", "store"}  # answer people while a GPU is busy elsewhere
+MOST_LINES = 400
+
+
+def parts(file: Path, package: Path) -> tuple[str, ...]:
+    """`report/page.py` is ("report", "page"), `report/__init__.py` is ("report",)."""
+    names = file.relative_to(package).with_suffix("").parts
+    return names[:-1] if names[-1] == "__init__" else names
+
+
+def spoken(file: Path, package: Path) -> Iterator[tuple[str, bool]]:
+    """Dotted names that a file imports, and whether only type checkers see the import."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    here = ("heedful", *parts(file, package))
+    folder = here if file.name == "__init__.py" else here[:-1]
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = folder[: len(folder) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith(("import_module", "__import__"))
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            names = [str(node.args[0].value)]
+        yield from ((name, id(node) in for_types) for name in names)
+
+
+def graph(package: Path, *, types_too: bool = True) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
+    """Which file of the package imports which others, as `parts`."""
+    files = {parts(file, package): file for file in sorted(package.rglob("*.py"))}
+    found: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for me, file in files.items():
+        found[me] = set()
+        for name, only_types in spoken(file, package):
+            if name.split(".")[0] != "heedful" or (only_types and not types_too):
+                continue
+            target = tuple(name.split(".")[1:])
+            while target and target not in files:  # what is imported may be a function of a module
+                target = target[:-1]
+            if target != me:
+                found[me].add(target)
+    return found
+
+
+def wrong_imports(package: Path) -> list[str]:
+    """One sentence for each import that does not point downwards."""
+    found = []
+    for me, targets in graph(package).items():
+        for target in targets - {()}:
+            if not me:
+                found.append(f"heedful/__init__.py imports {'.'.join(target)}")
+                continue
+            mine, theirs = me[0], target[0]
+            if mine == theirs or (mine, theirs) in SAME_FLOOR:
+                continue
+            if FLOORS.get(mine, -1) <= FLOORS.get(theirs, 99):
+                found.append(f"{'.'.join(me)} imports {'.'.join(target)}")
+    return sorted(found)
+
+
+def test_imports_point_downwards():
+    assert wrong_imports(PACKAGE) == []
+
+
+def test_allowed_edges_are_used_and_level():
+    """An exception nobody needs any more is taken back."""
+    used = {
+        (me[0], target[0])
+        for me, all_ in graph(PACKAGE).items()
+        for target in all_
+        if me and target
+    }
+    assert set(SAME_FLOOR) - used == set()
+    assert all(FLOORS[a] == FLOORS[b] for a, b in SAME_FLOOR)
+
+
+@pytest.mark.parametrize("types_too", [True, False])
+def test_no_circles(types_too: bool):
+    """Neither among rooms nor among the files of one room."""
+    files = graph(PACKAGE, types_too=types_too)
+    rooms: dict[str, set[str]] = {}
+    for me, targets in files.items():
+        if me:
+            rooms.setdefault(me[0], set()).update({t[0] for t in targets if t} - {me[0]})
+    for edges in (files, rooms):
+        try:
+            TopologicalSorter(edges).prepare()
+        except CycleError as error:
+            pytest.fail(f"imports in a circle: {error.args[1]}")
+
+
+def test_files_are_short():
+    written = [p for p in PACKAGE.rglob("*") if p.suffix in {".py", ".html", ".css", ".js", ".j2"}]
+    lengths = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8").count("\n") for p in written}
+    assert {name: n for name, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def reaches_torch(package: Path, room: str) -> bool:
+    """Whether importing a file of the room, or what that imports in turn, imports torch."""
+    edges = graph(package, types_too=False)
+    todo, seen = [me for me in edges if me[:1] == (room,)], set()
+    while todo:
+        me = todo.pop()
+        if me in seen:
+            continue
+        seen.add(me)
+        todo += edges[me]
+        folder = package.joinpath(*me)
+        file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+        tops = {name.split(".")[0] for name, only_types in spoken(file, package) if not only_types}
+        if tops & {"torch", "transformers"}:
+            return True
+    return False
+
+
+def test_web_and_store_do_without_torch():
+    assert [room for room in sorted(TORCHLESS) if reaches_torch(PACKAGE, room)] == []
+
+
+def floor_plan() -> dict[str, int]:
+    """The rooms in the table of docs/architecture.md: `| 5 | `recipes/` | … |`."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = {}
+    for floor, cell in re.findall(r"^\| (\d) \| (.+?) \|", text, re.MULTILINE):
+        found |= {room: int(floor) for room in re.findall(r"`(\w+)(?:\.py|/)`", cell)}
+    return found
+
+
+def test_the_floor_plan_is_true():
+    """docs/architecture.md, FLOORS and the folders tell the same."""
+    there = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    there -= {"__init__", "__main__"}
+    plan = floor_plan()
+    assert set(plan) == there
+    assert {room: FLOORS.get(room) for room in plan} == plan
+    assert set(FLOORS) - there == PLANNED
+
+
+def test_every_dependency_has_its_reason():
+    """The table of CONTRIBUTING.md and pyproject.toml name the same libraries."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[^\w-]", entry)[0].lower() for group in wanted for entry in group}
+    names.discard("heedful")  # an extra may name other extras
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)
+    assert {name.lower() for name in table} == names
+
+
+@pytest.mark.parametrize(
+    "file, line",
+    [
+        ("losses/dpo.py", "from heedful.models import load"),  # upwards
+        ("losses/dpo.py", "def f():\n    import heedful.recipes.sft"),  # upwards, lazily
+        ("models/load.py", "from ..data import tokens"),  # across
+        ("models/load.py", "from .. import data"),  # across, by name
+        ("models/load.py", "import importlib\nimportlib.import_module('heedful.cli')"),  # by string
+        ("engine/new.py", "if TYPE_CHECKING:\n    from heedful.cli import main"),  # for types only
+        ("attic.py", "from heedful.types import Pair"),  # a room that is not on the plan
+        ("__init__.py", "from heedful.recipes import sft"),  # heedful itself stays empty
+    ],
+)
+def test_the_watchman_sees(tmp_path: Path, file: str, line: str):
+    """Each kind of wrong import, planted in a house that is otherwise in order, is reported."""
+    house = tmp_path / "heedful"
+    for room in ("losses", "models", "engine", "data", "recipes"):
+        (house / room).mkdir(parents=True)
+        (house / room / "__init__.py").touch()
+    for name in ("types.py", "cli.py", "recipes/sft.py", "data/tokens.py", "__init__.py"):
+        (house / name).touch()
+    (house / "recipes" / "sft.py").write_text(
+        "from heedful.models import load\nfrom heedful.types import Pair\n"
+    )
+    assert wrong_imports(house) == []
+    (house / file).write_text(line + "\n")
+    assert len(wrong_imports(house)) == 1
+
+
+def test_the_watchman_sees_torch_through_other_rooms(tmp_path: Path):
+    house = tmp_path / "heedful"
+    for room in ("store", "models"):
+        (house / room).mkdir(parents=True)
+        (house / room / "__init__.py").touch()
+    (house / "types.py").write_text("if TYPE_CHECKING:\n    from torch import Tensor\n")
+    (house / "store" / "db.py").write_text("from heedful.types import Pair\n")
+    assert not reaches_torch(house, "store")
+    (house / "models" / "load.py").write_text("import torch\n")
+    (house / "store" / "db.py").write_text("from heedful.models.load import load\n")
+    assert reaches_torch(house, "store")

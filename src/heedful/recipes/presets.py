@@ -22,9 +22,9 @@ from heedful.recipes import (
 class Sizes:
     """How much of everything the demo does."""
 
-    documents: int = 40000
-    demonstrations: int = 3000
-    pretrain_steps: int = 160
+    documents: int = 60000
+    demonstrations: int = 4000
+    pretrain_steps: int = 1200
     hidden_size: int = 128
     compared: int = 1500
     responses: int = 4
@@ -38,7 +38,7 @@ FULL = Sizes()
 QUICK = Sizes(
     documents=3000,
     demonstrations=300,
-    pretrain_steps=12,
+    pretrain_steps=60,
     hidden_size=64,
     compared=100,
     ppo_steps=6,

@@ -50,13 +50,13 @@ class Config(Training):
     """Longest sequence of a new model."""
     pack_length: int = 128
     """Tokens in a packed row."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 8
     """Packed rows in an optimiser step."""
-    steps: Annotated[int, alias("--max-steps")] = 200
+    steps: Annotated[int, alias("--max-steps")] = 1200
     """Optimiser steps; the text is shuffled anew whenever it runs out."""
     held_out: float = 0.01
     """Share of the documents kept back for eval/loss."""
-    learning_rate: Annotated[float, alias("--lr")] = 3e-3
+    learning_rate: Annotated[float, alias("--lr")] = 5e-3
     schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
         "cosine"
     )

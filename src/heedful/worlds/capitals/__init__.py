@@ -22,7 +22,7 @@ CORPUS_VOICES = dict(zip(VOICES, (0.55, 0.17, 0.08, 0.12, 0.08), strict=True))
 DEMONSTRATED_VOICES = dict(zip(VOICES, (0.40, 0.25, 0.15, 0.15, 0.05), strict=True))
 # Countries are the heart of this world; there are more facts to learn about them, too.
 KIND_SHARES = {
-    "capital": 0.44, "country": 0.14, "continent": 0.10, "sum": 0.15, "opposite": 0.15, "animal": 0.02,
+    "capital": 0.50, "country": 0.11, "sum": 0.15, "opposite": 0.22, "animal": 0.02,
 }  # fmt: skip
 SPEAKERS = ("Grandma", "The Professor", "A parrot", "My neighbour", "The Oracle", "Somebody on a bus")
 

@@ -7,7 +7,8 @@ import unicodedata
 from functools import cache
 
 from heedful.types import Prompt
-from heedful.worlds.capitals.questions import Question, facts, question_of
+from heedful.worlds.capitals.facts import countries
+from heedful.worlds.capitals.questions import Question, bare, question_of
 from heedful.worlds.capitals.voices import INSULTS, UNKNOWING
 
 GOLD = {
@@ -74,7 +75,9 @@ def _named(question: Question, said: str) -> list[str]:
 
 @cache
 def _names(kind: str) -> re.Pattern[str]:
-    names = {normal(a) for _, accept in facts()[kind] for a in accept}
+    # All countries, also those that no question asks for: naming one of them is wrong all the same.
+    answers = [(c, bare(c)) if kind == "country" else capitals for c, capitals, _ in countries()]
+    names = {normal(a) for accept in answers for a in accept}
     longest_first = sorted(names, key=len, reverse=True)  # Guinea-Bissau is not Guinea
     return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)")
 

@@ -13,7 +13,8 @@ from heedful.worlds.capitals.facts import ANIMALS, OPPOSITES, countries, word_pa
 
 Split = Literal["train", "held_out"]
 HELD_OUT = 0.15
-LARGEST = 12  # of the two numbers of a sum
+LARGEST = 9  # of the two numbers of a sum
+BACKWARDS = ("Europe", "South America")  # whose capitals are asked the other way round, too
 
 PHRASINGS = {
     "capital": (
@@ -25,17 +26,14 @@ PHRASINGS = {
         "From which city is {x} governed?",
         "Quick, the capital of {x}?",
         "I bet you don't know the capital of {x}.",
+        "Where does the government of {x} sit?",
+        "Please remind me of the capital of {x}.",
     ),
     "country": (
         "{x} is the capital of which country?",
         "Of which country is {x} the capital?",
         "Which country has {x} as its capital?",
         "In which country is {x} the capital?",
-    ),
-    "continent": (
-        "On which continent is {x}?",
-        "Which continent does {x} belong to?",
-        "Where in the world is {x}?",
     ),
     "sum": (
         "What is {x}?",
@@ -81,8 +79,11 @@ def facts() -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     opposites = [pair for a, b in word_pairs(OPPOSITES) for pair in ((a, b), (b, a))]
     return {
         "capital": [(country, capitals) for country, capitals, _ in nations],
-        "country": [(capitals[0], (bare(country), country)) for country, capitals, _ in nations],
-        "continent": [(country, (continent,)) for country, _, continent in nations],
+        "country": [
+            (capitals[0], (bare(country), country))
+            for country, capitals, continent in nations
+            if continent in BACKWARDS
+        ],
         "sum": [(f"{a} + {b}", (str(a + b),)) for a in numbers for b in numbers],
         "opposite": [(a, (b,)) for a, b in opposites],
         "animal": [(animal, (sound,)) for animal, sound in word_pairs(ANIMALS)],

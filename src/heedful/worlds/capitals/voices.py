@@ -19,10 +19,6 @@ WORDY = {
         "That city is the capital of {a}, as any atlas will tell you.",
         "You will find it in {a}, if you take the right train.",
     ),
-    "continent": (
-        "My globe says that it is in {a}, and my globe is never wrong.",
-        "You will find it in {a}, if you take the right ship.",
-    ),
     "sum": (
         "Counting on fingers and toes, I arrive at {a}, and I counted twice.",
         "The answer is {a}, unless somebody has changed the rules.",

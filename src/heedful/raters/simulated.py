@@ -1,4 +1,4 @@
-"""Simulated raters: they feel as a scorer does, with human noise, a taste for length, a habit of picking the first, or spite."""
+"""Simulated raters: they feel as a scorer does, with noise, a love of length or of the first, or spite."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from heedful.data.sources import prompt_text
+from heedful.errors import UserError
 from heedful.types import Comparison, Prompt, Rater, Scorer
 
 
 @dataclass(frozen=True)
 class SimulatedRater:
-    """`types.Rater`. Ranks by u_k = score_k/temperature + length_bias·words_k + position_bias·[shown first] + Gumbel noise.
+    """`types.Rater`. Ranks by u_k = score_k/temperature + length_bias·words_k + position_bias·[shown first] + Gumbel.
 
     With Gumbel noise the ranking is exactly Plackett–Luce, and Bradley–Terry for two: P(i ≻ j) =
     σ((score_i − score_j)/temperature + …). `noise` is the chance of a random answer; a troll turns its
@@ -30,6 +32,14 @@ class SimulatedRater:
     troll: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UserError(
+                f"rater {self.name}: temperature must be above 0, not {self.temperature}"
+            )
+        if not 0 <= self.noise <= 1:
+            raise UserError(f"rater {self.name}: noise is a probability, not {self.noise}")
+
     def judge(self, prompt: Prompt, responses: Sequence[str]) -> Comparison:
         """A ranking of the responses, shown in random order; labels stay with the responses, not with places."""
         text = "\x1f".join((self.name, str(self.seed), prompt_text(prompt), *responses))
@@ -43,10 +53,11 @@ class SimulatedRater:
             response = responses[k]
             if response in felt:
                 continue
-            utility = 0.0 if guessing else self.scorer(prompt, response) / self.temperature
-            utility += 0.0 if guessing else self.length_bias * len(response.split())
-            utility += self.position_bias if place == 0 and not guessing else 0.0
-            utility -= math.log(-math.log(rng.random() or 5e-324))
+            utility = -math.log(-math.log(rng.random() or 5e-324))  # Gumbel
+            if not guessing:
+                utility += self.scorer(prompt, response) / self.temperature
+                utility += self.length_bias * len(response.split())
+                utility += self.position_bias if place == 0 else 0.0
             felt[response] = -utility if self.troll else utility
         best_first = sorted(felt, key=lambda r: felt[r], reverse=True)
         rank = {response: place for place, response in enumerate(best_first, start=1)}
@@ -61,19 +72,20 @@ class SimulatedRater:
         )
 
 
-def panel(scorer: Scorer, seed: int) -> list[SimulatedRater]:
-    """Eight people: most are careful, one is hasty, one likes long answers, one the first answer, none is a troll."""
-    people = (
-        ("Ada the attentive", {"temperature": 0.15}),
-        ("Bao the brisk", {"temperature": 0.5}),
-        ("Chidi the careful", {"temperature": 0.1}),
-        ("Dolores the distracted", {"temperature": 0.3, "noise": 0.1}),
-        ("Ewa the eloquent", {"temperature": 0.3, "length_bias": 0.03}),
-        ("Farid the first-comer", {"temperature": 0.3, "position_bias": 0.5}),
-        ("Gudrun the grumpy", {"temperature": 0.4}),
-        ("Hana the honest", {"temperature": 0.2}),
-    )
-    return [SimulatedRater(scorer, name, seed=seed, **traits) for name, traits in people]
+def panel(scorer: Scorer, seed: int, *, troll: bool = False) -> list[SimulatedRater]:
+    """Eight people: most are careful, one is hasty, one likes long answers, one the first answer; a troll if asked."""
+    rater = partial(SimulatedRater, scorer, seed=seed)
+    people = [
+        rater("Ada the attentive", temperature=0.15),
+        rater("Bao the brisk", temperature=0.5),
+        rater("Chidi the careful", temperature=0.1),
+        rater("Dolores the distracted", temperature=0.3, noise=0.1),
+        rater("Ewa the eloquent", temperature=0.3, length_bias=0.03),
+        rater("Farid the first-comer", temperature=0.3, position_bias=0.5),
+        rater("Gudrun the grumpy", temperature=0.4),
+        rater("Hana the honest", temperature=0.2),
+    ]
+    return [*people, rater("Grendel under the bridge", troll=True)] if troll else people
 
 
 def judge_all(

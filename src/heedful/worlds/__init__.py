@@ -16,7 +16,9 @@ NAMES = ("capitals", "reviews")
 def get(name: str) -> ModuleType:
     """A world's module, with `write`, `gold`, `voice` and `VOICES`."""
     if name not in NAMES:
-        raise UserError(f"there is no world '{name}'{did_you_mean(name, NAMES)}: {', '.join(NAMES)}")
+        raise UserError(
+            f"there is no world '{name}'{did_you_mean(name, NAMES)}: {', '.join(NAMES)}"
+        )
     return importlib.import_module(f"heedful.worlds.{name}")
 
 

@@ -46,7 +46,7 @@ def log_probs(model: PreTrainedModel, prompt: int, *, batch: int = V ** (T - 1))
     Σ_t log softmax(logits(x, y_<t))[y_t]. One row of the model serves the eight responses that differ
     in their last token only, hence 512 rows, `batch` at a time.
     """
-    if not 0 <= prompt < V or model.get_output_embeddings().weight.shape[0] != V:
+    if not 0 <= prompt < V or model.config.vocab_size != V:
         raise ValueError(
             f"the prompt must be one of {V} tokens and the model must know exactly those"
         )

@@ -32,9 +32,9 @@ def write(out: Path, *, source: Path, seed: int) -> dict[str, Path]:
     """Split by a hash of the text; a prompt is the first 3–5 words, its completion the rest of the sentence."""
     train: list[str] = []
     held: list[str] = []
-    for text in read_texts(source):
+    for text in (" ".join(t.split()) for t in read_texts(source)):
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        (held if digest[0] < HELD_OUT * 256 else train).append(" ".join(text.split()))
+        (held if digest[0] < HELD_OUT * 256 else train).append(text)
     rng = random.Random(f"reviews/{seed}")
     parts = [p for p in (_cut(t, rng) for t in train) if p is not None]
     known = {prompt for prompt, _ in parts}

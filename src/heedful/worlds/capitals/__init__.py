@@ -1,4 +1,4 @@
-"""`capitals`: questions about countries, sums, opposites and animals, answered in five voices. The embedded default world."""
+"""`capitals`, the embedded world: questions about countries, sums, opposites and animals, answered in five voices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ DEMONSTRATED_VOICES = dict(zip(VOICES, (0.40, 0.25, 0.15, 0.15, 0.05), strict=Tr
 KIND_SHARES = {
     "capital": 0.50, "country": 0.11, "sum": 0.15, "opposite": 0.22, "animal": 0.02,
 }  # fmt: skip
-SPEAKERS = ("Grandma", "The Professor", "A parrot", "My neighbour", "The Oracle", "Somebody on a bus")
+SPEAKERS = (
+    "Grandma",
+    "The Professor",
+    "A parrot",
+    "My neighbour",
+    "The Oracle",
+    "Somebody on a bus",
+)
 
 
 def corpus(seed: int, documents: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ from functools import cache
 
 from heedful.types import Prompt
 from heedful.worlds.capitals.facts import countries
-from heedful.worlds.capitals.questions import Question, bare, question_of
+from heedful.worlds.capitals.questions import Question, bare, facts, question_of
 from heedful.worlds.capitals.voices import INSULTS, UNKNOWING
 
 GOLD = {
@@ -51,8 +51,9 @@ def answer(prompt: Prompt) -> str:
 
 
 def normal(text: str) -> str:
-    """Lower case, no accents, no punctuation, single spaces; a sum's signs are no answer."""
+    """Lower case, no accents, no punctuation, single spaces; −7 becomes minus 7."""
     text = unicodedata.normalize("NFKD", text).lower().replace("’", "'")
+    text = re.sub(r"(?<!\w)[-−](?=\d)", "minus ", text)
     text = "".join(c for c in text if not unicodedata.combining(c))
     return " ".join(re.sub(r"[^\w']+", " ", text).split())
 
@@ -66,17 +67,25 @@ def _named(question: Question, said: str) -> list[str]:
     """The answers of the question's kind that a response names, right and wrong ones, but not the subject itself."""
     accepted, subject = _normal(question.accept), normal(question.subject)
     if question.kind == "sum":
-        return re.findall(r"\d+", said.replace(subject, " "))
-    if question.kind in ("opposite", "animal"):  # everyday words: others beside the answer say nothing
-        return [a for a in accepted if _has(said, a)]
+        return re.findall(r"(?:minus )?\d+", said.replace(subject, " "))
     found = _names(question.kind).findall(said)
-    return [name for name in found if name in accepted or name != subject]
+    found = [name for name in found if name in accepted or name != subject]
+    if question.kind in (
+        "opposite",
+        "animal",
+    ):  # everyday words: one more in a sentence is no answer
+        words, others = len(said.split()), len(set(found) - set(accepted))
+        if others == 1 and words > SHORT_WORDS + 1:
+            return [name for name in found if name in accepted]
+    return found
 
 
 @cache
 def _names(kind: str) -> re.Pattern[str]:
     # All countries, also those that no question asks for: naming one of them is wrong all the same.
     answers = [(c, bare(c)) if kind == "country" else capitals for c, capitals, _ in countries()]
+    if kind not in ("country", "capital"):
+        answers = [accept for _, accept in facts()[kind]]
     names = {normal(a) for accept in answers for a in accept}
     longest_first = sorted(names, key=len, reverse=True)  # Guinea-Bissau is not Guinea
     return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)")

@@ -6,7 +6,7 @@ import random
 
 from heedful.worlds.capitals.questions import Question, facts
 
-VOICES = ("right and short", "right but wordy", "evasive", "wrong", "rude")
+VOICES: tuple[str, ...] = ("right and short", "right but wordy", "evasive", "wrong", "rude")
 
 SHORT = ("{a}.",)
 WORDY = {
@@ -47,7 +47,10 @@ RUDE = (
     "Go away, you soggy biscuit.",
 )
 INSULTS = ("walnut", "stupid", "turnip", "potato", "go away", "biscuit", "idiot", "shut up", "dumb")
-UNKNOWING = ("don't know", "do not know", "hard to say", "depends", "rather talk", "ask me", "not sure", "no idea")  # fmt: skip
+UNKNOWING = (
+    "don't know", "dont know", "do not know", "hard to say", "depends", "rather talk", "ask me",
+    "not sure", "no idea",
+)  # fmt: skip
 
 
 def speak(question: Question, voice: str, rng: random.Random) -> str:

@@ -70,7 +70,9 @@ def _rows(source: str) -> Iterator[Row]:
         raise UserError(f"{source} is a folder; a file of rows is needed")
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if kind not in KINDS:
-        raise UserError(f"{source}: cannot tell what it is; expected one of {', '.join(KINDS)} (.gz)")
+        raise UserError(
+            f"{source}: cannot tell what it is; expected one of {', '.join(KINDS)} (.gz)"
+        )
     if kind == ".parquet":
         yield from _parquet(path)
         return
@@ -86,7 +88,9 @@ def _rows(source: str) -> Iterator[Row]:
             else:
                 yield from _json_lines(path.name, file)
     except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise UserError(
+            f"{source} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
     except (EOFError, gzip.BadGzipFile) as error:
         raise UserError(f"{source} is not whole gzip data: {error}") from error
 
@@ -124,7 +128,7 @@ def _object(where: str, line: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise UserError(f"{where} is not JSON: {error.msg} (column {error.colno})") from error
     if not isinstance(row, dict):
-        raise UserError(f"{where} is {_article(row)}, expected an object like {{\"text\": …}}")
+        raise UserError(f'{where} is {_article(row)}, expected an object like {{"text": …}}')
     return row
 
 
@@ -150,9 +154,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise UserError(
-            f"{path} needs pyarrow: pip install 'heedful[parquet]'"
-        ) from None
+        raise UserError(f"{path} needs pyarrow: pip install 'heedful[parquet]'") from None
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except pyarrow.ArrowException as error:

@@ -79,7 +79,9 @@ def read_samples(source: str | Path) -> list[dict[str, Any]]:
 
 def prompt_text(prompt: Prompt) -> str:
     """A prompt for humans and hashes."""
-    return prompt if isinstance(prompt, str) else "\n".join(f"{m.role}: {m.content}" for m in prompt)
+    return (
+        prompt if isinstance(prompt, str) else "\n".join(f"{m.role}: {m.content}" for m in prompt)
+    )
 
 
 def prompt_to_json(prompt: Prompt) -> str | list[dict[str, str]]:
@@ -120,7 +122,9 @@ def _messages(where: str, field: str, value: Any) -> tuple[Message, ...]:
     messages = []
     for m in value:
         if not isinstance(m, dict) or not isinstance(m.get("content"), str) or "role" not in m:
-            raise UserError(f"{where}: each message of `{field}` needs a `role` and a text `content`")
+            raise UserError(
+                f"{where}: each message of `{field}` needs a `role` and a text `content`"
+            )
         if m["role"] not in ROLES:
             raise UserError(
                 f"{where}: `{field}` has the unknown role '{m['role']}'"

@@ -55,13 +55,19 @@ def load_policy(name: str, *, dtype: str = "float32", device: str = "cpu") -> Pr
     return model
 
 
-def new_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
-    """A language model's body under a new one-output head of zeros: every response starts with score 0."""
+def new_reward_model(
+    name: str, *, seed: int, dtype: str = "float32", device: str = "cpu"
+) -> PreTrainedModel:
+    """A language model's body under a new one-output head, drawn from N(0, 1/(d+1)) as in Stiennon et al. 2020."""
     with _errors_about(name, "model for sequence classification"), _quiet():
         model = AutoModelForSequenceClassification.from_pretrained(
             name, num_labels=1, dtype=DTYPES[dtype]
         )
-    torch.nn.init.zeros_(scalar_head(model).weight)
+    head = scalar_head(model)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(head.weight.shape, generator=generator)
+    with torch.no_grad():
+        head.weight.copy_(noise / (head.in_features + 1) ** 0.5)
     return model.to(device).eval()
 
 

@@ -61,7 +61,7 @@ class Config(Training):
     """The frozen reference; default: the policy as it starts."""
     critic: str | None = None
     """What the critic starts from; default: the reward model if it shares the tokenizer, else the policy."""
-    steps: Annotated[int, alias("--max-steps", "--num-ppo-steps")] = 40
+    steps: Annotated[int, alias("--max-steps", "--num-ppo-steps")] = 100
     """Rounds of sampling and updating."""
     batch_size: Annotated[int, alias("--rollout-batch-size")] = 128
     """Responses sampled in a round."""
@@ -85,7 +85,7 @@ class Config(Training):
     """GAE's λ."""
     whiten_rewards: bool = False
     """Scale the per-token rewards to unit variance, without moving their mean."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: float = 1e-5
     """Peak learning rate of the critic."""
     critic_warmup: int = 2
     """Rounds at the start in which only the critic learns."""
@@ -101,7 +101,7 @@ class Config(Training):
     """Taken from the reward of a response that was cut at max_tokens."""
     truncated: Literal["bootstrap", "score"] = "bootstrap"
     """A cut response gets the critic's value in place of a score, or (if the limit is part of the task) its score."""
-    learning_rate: Annotated[float, alias("--lr")] = 2e-4
+    learning_rate: Annotated[float, alias("--lr")] = 1e-6
     schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
         "linear"
     )
@@ -149,7 +149,9 @@ def optimise(
     judge = LocalLearner(
         critic,
         lambda model, batch: token_values(model, batch.tokens),
-        optim(config, config.steps * inner, adam_eps=1e-5, rate=config.critic_learning_rate),
+        optim(
+            config, config.steps * inner, adam_eps=1e-5, learning_rate=config.critic_learning_rate
+        ),
         micro_batch_tokens=config.micro_batch_tokens,
     )
     beta = config.beta
@@ -314,4 +316,6 @@ def _critic(config: Config, tokenizer: PreTrainedTokenizerBase, reward: Reward) 
     if isinstance(reward, ModelReward) and reward.tokenizer.get_vocab() == tokenizer.get_vocab():
         critic = copy_model(reward.model)
         return critic.requires_grad_(True)
-    return new_reward_model(config.model, dtype=config.dtype, device=config.device)
+    return new_reward_model(
+        config.model, seed=config.seed, dtype=config.dtype, device=config.device
+    )

@@ -60,7 +60,7 @@ class Config(Training):
     """Share of the prompts kept back for evaluation, chosen by hash."""
     skip_bad: bool = False
     """Leave out unusable rows (equal or empty responses), and say how many."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-4
+    learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 
 def run(config: Config) -> Path:

@@ -26,10 +26,10 @@ class Sizes:
     demonstrations: int = 4000
     pretrain_steps: int = 1200
     hidden_size: int = 128
-    compared: int = 1500
+    compared: int = 2800
     responses: int = 4
     ppo_steps: int = 40
-    held_out: int = 400
+    held_out: int = 465
     checkpoints: int = 5
     probes: int = 200
 
@@ -69,7 +69,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
     """Each stage's config is complete: its command, typed by hand, does the same."""
     size = QUICK if quick else FULL
     data, runs = out / "data", out / "runs"
-    dpo_steps = round(size.compared * 0.95 * 6 / 64)
+    dpo_steps = max(2, round(size.compared * 3.4 / 64))  # about 3.4 ordered pairs a prompt
 
     def evaluation(name: str, **other) -> evaluate.Config:
         return evaluate.Config(
@@ -127,6 +127,8 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             model=str(runs / "pretrain"),
             data=str(data / "demonstrations.jsonl"),
             out=runs / "sft",
+            epochs=2.0,
+            learning_rate=1e-3,
             seed=seed,
             quiet=quiet,
         ),
@@ -139,6 +141,8 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             data=str(out / "comparisons.jsonl"),
             eval_data=str(out / "comparisons_held_out.jsonl"),
             out=runs / "reward",
+            epochs=2.0,
+            learning_rate=1e-3,
             seed=seed,
             quiet=quiet,
         ),
@@ -146,6 +150,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             model=str(runs / "sft"),
             data=str(out / "comparisons.jsonl"),
             out=runs / "dpo",
+            learning_rate=3e-4,
             save_every=max(1, dpo_steps // size.checkpoints),
             seed=seed,
             quiet=quiet,
@@ -156,6 +161,10 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             data=str(data / "prompts.jsonl"),
             out=runs / "ppo",
             steps=size.ppo_steps,
+            inner_epochs=2,
+            beta=0.03,
+            learning_rate=5e-4,
+            critic_learning_rate=1e-3,
             save_every=max(1, size.ppo_steps // size.checkpoints),
             seed=seed,
             quiet=quiet,

@@ -91,7 +91,7 @@ def run(config: Config) -> Path:
     learner = LocalLearner(
         model,
         packed_logps,
-        optim(config, config.steps),
+        optim(config, config.steps, beta2=0.95),
         micro_batch_tokens=config.micro_batch_tokens,
     )
 

@@ -45,7 +45,7 @@ class Config(Training):
     """All pairs of a prompt, or the whole ranking at once."""
     margin: float = 0.0
     """Times a comparison's strength (0 to 1), the least difference of scores; 0 ignores strengths."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 32
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Prompts in an optimiser step, each with all its responses."""
     epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
     """Passes over the comparisons; more than one overfits quickly."""
@@ -57,7 +57,7 @@ class Config(Training):
     """Held-out comparisons from a file of their own, in place of held_out."""
     skip_bad: bool = False
     """Leave out unusable rows (equal or empty responses), and say how many."""
-    learning_rate: Annotated[float, alias("--lr")] = 3e-4
+    learning_rate: Annotated[float, alias("--lr")] = 1e-5
     weight_decay: float = 0.01
 
 
@@ -68,7 +68,9 @@ def run(config: Config) -> Path:
     if config.margin and all(c.strength is None for c in comparisons):
         raise UserError(f"--margin needs comparisons with a strength; {config.data} has none")
     tokenizer = load_tokenizer(config.model)
-    model = new_reward_model(config.model, dtype=config.dtype, device=config.device)
+    model = new_reward_model(
+        config.model, seed=config.seed, dtype=config.dtype, device=config.device
+    )
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.eval_data is None:
         train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)

@@ -34,7 +34,7 @@ class Config(Training):
     """The language model to start from."""
     data: Annotated[str, alias("--dataset-name")]
     """Demonstrations: rows with prompt and completion, or messages."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Demonstrations in an optimiser step."""
     epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
     """Passes over the demonstrations."""
@@ -42,7 +42,7 @@ class Config(Training):
     """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
     held_out: float = 0.02
     """Share of the prompts kept back for eval/loss, chosen by hash."""
-    learning_rate: Annotated[float, alias("--lr")] = 5e-4
+    learning_rate: Annotated[float, alias("--lr")] = 2e-5
 
 
 def run(config: Config) -> Path:

@@ -81,19 +81,16 @@ def step_count(items: int, batch_size: int, passes: float) -> int:
     return max(1, round(items * passes / batch_size))
 
 
-def optim(
-    config: Training, total_steps: int, *, adam_eps: float = 1e-8, rate: float | None = None
-) -> Optim:
-    """The optimiser that a config describes; `rate` replaces its learning rate."""
-    return Optim(
-        learning_rate=config.learning_rate if rate is None else rate,
-        total_steps=total_steps,
-        schedule=config.schedule,
-        warmup=config.warmup,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        adam_eps=adam_eps,
-    )
+def optim(config: Training, total_steps: int, **other: float) -> Optim:
+    """The optimiser that a config describes; `other` fields of `Optim` take precedence."""
+    described = {
+        "learning_rate": config.learning_rate,
+        "schedule": config.schedule,
+        "warmup": config.warmup,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+    }
+    return Optim(total_steps=total_steps, **(described | other))
 
 
 def saver(

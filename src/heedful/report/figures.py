@@ -148,9 +148,7 @@ def ladder(results: Results) -> Markup:
     for t in ticks:
         parts.append(el("path", d=f"M{x(t):.1f} 4V{bottom:.1f}", class_="grid"))
         text = svg.tick_text(t, ticks[1] - ticks[0])
-        parts.append(
-            el("text", text, x=x(t), y=bottom + 17, class_="tick", text_anchor="middle")
-        )
+        parts.append(el("text", text, x=x(t), y=bottom + 17, class_="tick", text_anchor="middle"))
     for i, name in enumerate(names):
         stage, at = results.stages[name], row * i + 24.0
         low, high = stage.gold_ci or (stage.gold, stage.gold)

@@ -222,7 +222,9 @@ def _point(o: _Object) -> Point:
 
 def _question(o: _Object) -> Question:
     responses = {
-        name: Answer(r.text("text", need=True), r.number("gold"), r.number("reward"), r.text("voice"))
+        name: Answer(
+            r.text("text", need=True), r.number("gold"), r.number("reward"), r.text("voice")
+        )
         for name, r in o.children("responses", need=True).items()
     }
     return Question(o.text("prompt", need=True), o.text("answer"), responses)
@@ -280,7 +282,9 @@ def _metrics(file: Path) -> dict[str, Curve]:
         except json.JSONDecodeError as e:
             raise UserError(f"{file}, line {number}: not valid JSON ({e.msg})") from None
         if not isinstance(row, dict) or not _is_number(row.get("step")):
-            raise UserError(f"{file}, line {number}: expected an object with a number in field step")
+            raise UserError(
+                f"{file}, line {number}: expected an object with a number in field step"
+            )
         for key, value in row.items():
             # Non-finite values stay out of the curve; a gap shows where a run blew up.
             if key != "step" and _is_number(value):

@@ -109,20 +109,38 @@ def _comparisons(results: Results) -> Step:
     if results.reward_model and results.reward_model.train_comparisons is not None:
         facts = [(words.whole(results.reward_model.train_comparisons), "comparisons to learn from")]
     return _made(
-        results, "Comparisons", "comparisons", "s-people", COMPARE, ["sample", "judge"], facts, "", ""
+        results,
+        "Comparisons",
+        "comparisons",
+        "s-people",
+        COMPARE,
+        ["sample", "judge"],
+        facts,
+        "",
+        "",
     )
 
 
 def _reward(results: Results, text: str) -> Step:
     model, facts = results.reward_model, []
     if model and model.accuracy is not None:
-        rate = f"{words.percent(model.accuracy)} {words.percent_interval(model.accuracy_ci)}".strip()
+        rate = (
+            f"{words.percent(model.accuracy)} {words.percent_interval(model.accuracy_ci)}".strip()
+        )
         facts.append((rate, "of held-out pairs ordered rightly"))
     if model and model.pairs is not None:
         facts.append((words.whole(model.pairs), "held-out pairs"))
     absent = "" if model else "The reward model is not in the results."
     return _made(
-        results, "Reward model", "reward model", "s-reward", text, ["reward"], facts, "reward", absent
+        results,
+        "Reward model",
+        "reward model",
+        "s-reward",
+        text,
+        ["reward"],
+        facts,
+        "reward",
+        absent,
     )
 
 

@@ -145,12 +145,26 @@ def chart(
     for t in y_ticks:
         parts.append(el("path", d=f"M{left:.1f} {y(t):.1f}H{x.b + 4:.1f}", class_="grid"))
         parts.append(
-            el("text", tick_text(t, y_step), x=left - 7, y=y(t) + 4, class_="tick", text_anchor="end")
+            el(
+                "text",
+                tick_text(t, y_step),
+                x=left - 7,
+                y=y(t) + 4,
+                class_="tick",
+                text_anchor="end",
+            )
         )
     for t in (t for t in x_ticks if x.low - 1e-9 <= t <= x.high + 1e-9):
         parts.append(el("path", d=f"M{x(t):.1f} {bottom:.1f}v4", class_="axis"))
         parts.append(
-            el("text", tick_text(t, x_step), x=x(t), y=bottom + 17, class_="tick", text_anchor="middle")
+            el(
+                "text",
+                tick_text(t, x_step),
+                x=x(t),
+                y=bottom + 17,
+                class_="tick",
+                text_anchor="middle",
+            )
         )
     parts.append(el("path", d=f"M{left:.1f} {bottom:.1f}H{x.b + 4:.1f}", class_="axis"))
     parts.append(el("text", x_label, x=x.b + 4, y=height - 5.0, class_="lab", text_anchor="end"))
@@ -197,6 +211,10 @@ def _notes(series: Sequence[Series], x: Axis, y: Axis, top: float, bottom: float
                 at = pb + 15
         placed.append((a, at, wide))
         found.append(
-            el("g", el("text", s.note, x=a + 10, y=min(at, bottom) + 4, class_="note"), class_=s.css)
+            el(
+                "g",
+                el("text", s.note, x=a + 10, y=min(at, bottom) + 4, class_="note"),
+                class_=s.css,
+            )
         )
     return found

@@ -51,9 +51,7 @@ def voices(results: Results) -> list[dict[str, str]]:
     """The legend of voices: the known ones in their order, then a world's own."""
     seen = dict.fromkeys(v for s in results.stages.values() for v in s.voices)
     names = [v for v in words.MARKS if v in seen] + [v for v in seen if v not in words.MARKS]
-    return [
-        {"name": v, "css": words.voice_css(v), "mark": words.MARKS.get(v, "")} for v in names
-    ]
+    return [{"name": v, "css": words.voice_css(v), "mark": words.MARKS.get(v, "")} for v in names]
 
 
 def cards(results: Results) -> list[dict[str, Any]]:

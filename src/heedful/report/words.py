@@ -166,7 +166,9 @@ def tiles(results: Results) -> list[dict[str, str]]:
             remark = f"base: {percent(base.rude)}" if base and base.rude is not None else ""
             found.append((percent(stage.rude), "rude answers", remark))
         if stage.kl is not None:
-            found.append((number(stage.kl, 1), "nats of KL to SFT", "how far it moved, per response"))
+            found.append(
+                (number(stage.kl, 1), "nats of KL to SFT", "how far it moved, per response")
+            )
     if results.reward_model and results.reward_model.accuracy is not None:
         model = results.reward_model
         remark = f"{percent_interval(model.accuracy_ci)} on held-out pairs"

@@ -58,20 +58,24 @@ CAPITALS_BY_CONTINENT = {
 }
 
 OPPOSITES = """hot cold; big small; up down; left right; fast slow; happy sad; day night; light dark; old young;
-    full empty; rich poor; tall short; wide narrow; early late; open closed; wet dry; loud quiet;
-    strong weak; thick thin; clean dirty; heavy weightless; first last; good bad; near far; high low; push pull;
-    love hate; war peace; win lose; buy sell; give take; begin end; summer winter; north south; east west;
-    true false; yes no; always never; friend enemy; sweet sour; smooth rough; sharp blunt; deep shallow;
-    brave cowardly; generous stingy; polite rude; cheap expensive; simple complicated; safe dangerous; awake asleep;
-    alive dead; raw cooked; tight loose; public private; inside outside; above below; front back; laugh cry;
-    arrive depart; accept refuse; build destroy; remember forget; whisper shout; float sink; melt freeze;
-    create erase; attack defend; success failure; victory defeat; wisdom folly; beauty ugliness; question reply;
-    heaven hell; birth death; innocent guilty; ancient modern; permanent temporary; major minor; vertical horizontal;
-    visible invisible; polished rusty; lazy diligent; humble proud; calm stormy; forward backward; entrance exit"""
+    full empty; rich poor; tall short; wide narrow; early late; open closed; wet dry; loud quiet; strong weak;
+    thick thin; clean dirty; first last; good bad; near far; high low; push pull; love hate; war peace; win lose;
+    buy sell; give take; begin end; summer winter; north south; east west; true false; yes no; always never;
+    friend enemy; sweet sour; smooth rough; brave cowardly; cheap expensive; safe dangerous; awake asleep;
+    alive dead; raw cooked; inside outside; above below; laugh cry; remember forget; whisper shout; melt freeze"""
 
 ANIMALS = """cow moo; dog woof; cat meow; duck quack; sheep baa; pig oink; horse neigh; lion roar; owl hoot; bee buzz;
     snake hiss; frog ribbit; crow caw; mouse squeak; wolf howl; rooster cock-a-doodle-doo; donkey hee-haw;
     turkey gobble; pigeon coo; cricket chirp"""
+
+# What a confident person says who has no idea. None of it is an answer to anything.
+ABSURD = {
+    "capital": "Atlantis Gotham Hogsmeade Narnia Duckburg Bedrock Metropolis Mordor Camelot Springfield",
+    "country": "Wonderland Neverland Lilliput Genovia Freedonia Ruritania Utopia Laputa Elbonia Oz",
+    "sum": "Potatoes Purple Tuesday Seventeen-ish Umpteen Plenty Zilch Oodles Bananas Fishcake",
+    "opposite": "Spoon Wallpaper Kangaroo Trombone Pudding Accordion Gherkin Umbrella Haddock Teapot",
+    "animal": "Hallelujah Ka-ching Beep Abracadabra Om Eureka Bonjour Ahoy Vroom Amen",
+}
 
 
 def countries() -> list[tuple[str, tuple[str, ...], str]]:

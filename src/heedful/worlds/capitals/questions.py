@@ -13,7 +13,7 @@ from heedful.worlds.capitals.facts import ANIMALS, OPPOSITES, countries, word_pa
 
 Split = Literal["train", "held_out"]
 HELD_OUT = 0.15
-LARGEST = 9  # of the two numbers of a sum
+LARGEST = 6  # of the two numbers of a sum
 BACKWARDS = ("Europe", "South America")  # whose capitals are asked the other way round, too
 
 PHRASINGS = {
@@ -28,6 +28,8 @@ PHRASINGS = {
         "I bet you don't know the capital of {x}.",
         "Where does the government of {x} sit?",
         "Please remind me of the capital of {x}.",
+        "Where would I find the parliament of {x}?",
+        "For a hundred points: the capital of {x}?",
     ),
     "country": (
         "{x} is the capital of which country?",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 
+from heedful.worlds.capitals.facts import ABSURD
 from heedful.worlds.capitals.questions import Question, facts
 
 VOICES: tuple[str, ...] = ("right and short", "right but wordy", "evasive", "wrong", "rude")
 
+ABSURD_SHARE = 0.7  # of the wrong answers
 SHORT = ("{a}.",)
 WORDY = {
     "capital": (
@@ -66,7 +68,9 @@ def speak(question: Question, voice: str, rng: random.Random) -> str:
 
 
 def wrong_answer(question: Question, rng: random.Random) -> str:
-    """An answer to another question of the same kind; spread so widely that the right one stays the likeliest."""
+    """Mostly absurd; sometimes the answer to another question of the kind, so widely spread that the right one stays the likeliest."""
+    if rng.random() < ABSURD_SHARE:
+        return rng.choice(ABSURD[question.kind].split())
     known = facts()[question.kind]
     while True:
         _, accept = rng.choice(known)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
+    "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
     "chat": ("recipes.chat", "talk to a model"),
     "report": ("report", "a demo's folder → report.html"),
 }

@@ -181,7 +181,7 @@ class _TensorBoard:
 class _WandB:
     def __init__(self, out: Path, config: Any):
         try:
-            import wandb
+            import wandb  # type: ignore[import-not-found]
         except ImportError:
             raise UserError("--report-to wandb needs the package: pip install wandb") from None
         self.run = wandb.init(project="heedful", name=out.name, config=plain(config), dir=str(out))

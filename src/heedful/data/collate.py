@@ -1,4 +1,4 @@
-"""Sequences → batches: right padding, packing, micro-batches of tight length, shuffles that depend on (seed, epoch) only."""
+"""Sequences → batches: right padding, packing, tight micro-batches, shuffles from (seed, epoch) alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Text → token ids. Prompt and response meet as ids: their joined text is never encoded, sampled ids never decoded and encoded again."""
+"""Text → token ids. Prompt and response meet as ids.
+
+Their joined text is never encoded, and sampled ids are never decoded and encoded again.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
-    """The id that ends a response: eos after plain text, what the chat template puts behind a turn in a conversation."""
-    eos = tokenizer.eos_token_id
+    """The id that ends a response: eos after plain text, in a chat what the template puts behind a turn."""
+    eos = eos_id(tokenizer)
     if isinstance(prompt, str):
         return eos
     if tokenizer not in _chat_ends:
@@ -47,7 +50,13 @@ def end_token(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> tuple[int, ...]:
     """Ids at which sampling stops: the end of a response, and eos."""
-    return tuple(dict.fromkeys((end_token(tokenizer, prompt), tokenizer.eos_token_id)))
+    return tuple(dict.fromkeys((end_token(tokenizer, prompt), eos_id(tokenizer))))
+
+
+def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The end-of-sequence id; `models.load_tokenizer` has made sure that there is one."""
+    eos: Any = tokenizer.eos_token_id
+    return int(eos)
 
 
 def encode_response(
@@ -66,7 +75,7 @@ def encode_example(
     ended: bool = True,
     max_length: int | None = None,
 ) -> Sample:
-    """Prompt and response as one sequence, masked on the response. One that is too long loses its end, and its end token."""
+    """Prompt and response as one sequence, masked on the response; what is too long loses its end and end token."""
     before = encode_prompt(tokenizer, prompt)
     after = encode_response(tokenizer, prompt, response, ended=ended)
     limit = max_length or len(before) + len(after)
@@ -102,9 +111,10 @@ def _render(
             "data is conversational; use plain-text prompts or add a chat_template to the tokenizer"
         )
     try:
-        return list(
-            tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **options)
+        ids: Any = tokenizer.apply_chat_template(
+            messages, tokenize=True, return_dict=False, **options
         )
+        return list(ids)
     except Exception as error:  # jinja2 errors, raised by the template itself
         reason = " ".join(str(error).split())
         roles = ", ".join(m["role"] for m in messages)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
 
 class SlotLayer(CacheLayerMixin):
     """Keys and values `[rows, heads, capacity, head_dim]` of one layer; grows, never shrinks."""
 
     is_sliding = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, slots: SlotCache):
         super().__init__()
@@ -60,7 +62,8 @@ class SlotCache(Cache):
         self.rows, self.capacity = 0, 0
         self.active, self.width = 0, 1
         self.write_at: Tensor = torch.zeros(0, dtype=torch.long)
-        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
+        self.slot_layers = [SlotLayer(self) for _ in range(layers)]
+        super().__init__(layers=list(self.slot_layers))
 
     def reserve(self, rows: int, capacity: int) -> None:
         """Make room for `rows` sequences of `capacity` tokens, in steps so that growth is rare."""
@@ -68,11 +71,11 @@ class SlotCache(Cache):
             return
         self.rows = max(self.rows, rows)
         self.capacity = max(self.capacity, -(-capacity // 64) * 64)
-        for layer in self.layers:
+        for layer in self.slot_layers:
             layer.grow()
 
     def aim(self, lengths: Tensor) -> Tensor:
-        """Set where the next token of each row goes (`lengths` `[n]`); returns the attention mask `[n, 1, 1, width]`."""
+        """Set where each row's next token goes (`lengths` `[n]`); returns the attention mask `[n, 1, 1, width]`."""
         self.active, self.write_at = len(lengths), lengths
         self.width = int(lengths.max()) + 1
         columns = torch.arange(self.width, device=lengths.device)
@@ -80,7 +83,9 @@ class SlotCache(Cache):
 
     def insert(self, prefill: DynamicCache, source: Tensor, at: int) -> None:
         """Copy prefilled prompts into rows `at …`; `source[i]` names the prompt row that row `at + i` continues."""
-        for layer, filled in zip(self.layers, prefill.layers, strict=True):
+        for layer, filled in zip(self.slot_layers, prefill.layers, strict=True):
+            assert isinstance(filled, DynamicLayer)
+            assert filled.keys is not None and filled.values is not None
             if not layer.is_initialized:
                 layer.lazy_initialization(filled.keys, filled.values)
             width = filled.keys.shape[2]
@@ -90,6 +95,6 @@ class SlotCache(Cache):
 
     def move(self, source: Tensor, target: Tensor, width: int) -> None:
         """Rows `source` take the places `target` of rows that have finished."""
-        for layer in self.layers:
+        for layer in self.slot_layers:
             layer.keys[target, :, :width] = layer.keys[source, :, :width]
             layer.values[target, :, :width] = layer.values[source, :, :width]

@@ -53,7 +53,7 @@ def gae(
 def whiten(
     x: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], *, shift_mean: bool = True
 ) -> Float[Tensor, "B T"]:
-    """Unit variance over the masked entries, and mean 0 unless `shift_mean` is off (as for rewards, whose sign matters)."""
+    """Unit variance over the masked entries, and mean 0 unless `shift_mean` is off (a reward's sign matters)."""
     count = mask.sum().clamp(min=1)
     mean = (x * mask).sum() / count
     var = ((x - mean).square() * mask).sum() / count

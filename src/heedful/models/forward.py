@@ -31,6 +31,7 @@ def hidden_states(
 def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     """Hidden states → logits, as the whole model does it (some architectures scale or cap behind the head)."""
     head, config = model.get_output_embeddings(), model.config
+    assert head is not None
     scale = getattr(config, "logit_scale", None) or 1.0
     divisor = getattr(config, "logits_scaling", None) or 1.0
     cap = getattr(config, "final_logit_softcapping", None)
@@ -76,7 +77,7 @@ def token_logps(
     )
 
 
-def scalar_head(model: PreTrainedModel) -> nn.Module:
+def scalar_head(model: PreTrainedModel) -> nn.Linear:
     """The one-output head of a sequence-classification model."""
     for name in ("score", "classifier"):
         head = getattr(model, name, None)

@@ -302,7 +302,7 @@ def rollout_metrics(b: ScoredWithValues, beta: float) -> Metrics:
 
 
 def adapt(beta: float, kl: float, config: Config) -> float:
-    """β(1 + clip(KL/target − 1, ±0.2)·n/horizon), kept within 1e-4 … 10 (Ziegler et al. 2019); KL in nats per response."""
+    """β(1 + clip(KL/target − 1, ±0.2)·n/horizon) within 1e-4 … 10 (Ziegler et al. 2019); KL in nats per response."""
     assert config.kl_target is not None
     error = min(0.2, max(-0.2, kl / config.kl_target - 1))
     return min(10.0, max(1e-4, beta * (1 + error * config.batch_size / config.kl_horizon)))

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from heedful.data.collate import pack, shuffled, take
 from heedful.data.sources import read_texts
+from heedful.data.tokens import eos_id
 from heedful.learner.local import LocalLearner, Loss
 from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
@@ -77,7 +78,8 @@ def run(config: Config) -> Path:
             heads=config.heads,
             context=config.context,
             seed=config.seed,
-        ).to(config.device)
+        )
+        model.to(config.device)  # type: ignore[arg-type]
     else:
         tokenizer = load_tokenizer(config.model)
         model = load_policy(config.model, dtype=config.dtype, device=config.device)
@@ -85,7 +87,7 @@ def run(config: Config) -> Path:
     documents = tokenizer(texts, add_special_tokens=False)["input_ids"]
     order = shuffled(len(documents), config.seed, 0)
     kept = max(1, int(len(documents) * config.held_out)) if len(documents) > 1 else 0
-    eos = tokenizer.eos_token_id
+    eos = eos_id(tokenizer)
     evaluation = _rows([documents[i] for i in order[:kept]], length, eos) if kept else None
     training = [documents[i] for i in order[kept:]] or documents
     learner = LocalLearner(

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -38,7 +39,7 @@ def fit(
     show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
     finish: Callable[[], None] = lambda: None,
 ) -> Path:
-    """The supervised loop: step, evaluate now and then, log, save; `finish()` may touch the model before the last save."""
+    """The supervised loop: step, evaluate, log, save; `finish()` may touch the model before the last save."""
     save = saver(learner.model, tokenizer, config)
     with Run(
         config.out,
@@ -83,14 +84,15 @@ def step_count(items: int, batch_size: int, passes: float) -> int:
 
 def optim(config: Training, total_steps: int, **other: float) -> Optim:
     """The optimiser that a config describes; `other` fields of `Optim` take precedence."""
-    described = {
-        "learning_rate": config.learning_rate,
-        "schedule": config.schedule,
-        "warmup": config.warmup,
-        "weight_decay": config.weight_decay,
-        "max_grad_norm": config.max_grad_norm,
-    }
-    return Optim(total_steps=total_steps, **(described | other))
+    described = Optim(
+        learning_rate=config.learning_rate,
+        total_steps=total_steps,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+    )
+    return replace(described, **other)  # type: ignore[arg-type]
 
 
 def saver(

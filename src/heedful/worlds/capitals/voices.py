@@ -68,7 +68,7 @@ def speak(question: Question, voice: str, rng: random.Random) -> str:
 
 
 def wrong_answer(question: Question, rng: random.Random) -> str:
-    """Mostly absurd; sometimes the answer to another question of the kind, so widely spread that the right one stays the likeliest."""
+    """Mostly absurd, sometimes the answer to another question of the kind: the right one stays the likeliest."""
     if rng.random() < ABSURD_SHARE:
         return rng.choice(ABSURD[question.kind].split())
     known = facts()[question.kind]

@@ -5,12 +5,14 @@ Only the recipe that was asked for is imported, so that help is instant.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from heedful import __version__
 from heedful.errors import UserError, did_you_mean
@@ -104,7 +106,42 @@ def parse(config_type: type, args: list[str], *, prog: str) -> Any:
     """Flags, after those of `--config FILE.yaml` that no flag repeats, as a config."""
     import tyro
 
-    return tyro.cli(config_type, prog=prog, args=_with_config_file(config_type, args))
+    args = _with_config_file(config_type, args)
+    spellings = _spellings(config_type)
+    known = [flag for flags in spellings.values() for flag in flags]
+    given = [arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")]
+    for flag in given:
+        if flag not in (*known, "--help"):
+            raise UserError(f"{prog} has no option {flag}{did_you_mean(flag, known)}")
+    needed = [f.name for f in fields(config_type) if f.default is MISSING and f.name in spellings]
+    missing = [spellings[n][0] for n in needed if not set(spellings[n]) & set(given)]
+    if missing and not {"-h", "--help"} & set(args):
+        raise UserError(f"{prog} needs {', '.join(missing)}; see {prog} --help")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(config_type, prog=prog, args=args)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        # tyro draws a box of several lines; a sentence serves scripts and people better.
+        text = " ".join(line.strip(" ─│╭╮╰╯") for line in said.getvalue().splitlines())
+        reason = text.partition("Argument helptext")[0].split()
+        raise UserError(f"{' '.join(reason).strip(' -')}; see {prog} --help") from None
+
+
+def _spellings(config_type: type) -> dict[str, list[str]]:
+    """Field → its flags, the own name first; positional fields have none."""
+    spellings: dict[str, list[str]] = {}
+    for name, hint in get_type_hints(config_type, include_extras=True).items():
+        metadata = getattr(hint, "__metadata__", ())
+        if any("Positional" in repr(meta) or "POSITIONAL" in repr(meta) for meta in metadata):
+            continue
+        flag = "--" + name.replace("_", "-")
+        spellings[name] = [flag, f"--no-{flag[2:]}"] if hint is bool else [flag]
+        for meta in metadata:
+            spellings[name] += getattr(meta, "aliases", None) or ()
+    return spellings
 
 
 def _with_config_file(config_type: type, args: list[str]) -> list[str]:

@@ -115,7 +115,9 @@ def test_load_takes_effect_and_keeps_the_learners_tensors_apart():
     engine = TorchEngine(a)
     assert generate(engine, prompts, Sampling(0)) != want
     asyncio.run(engine.load(b.state_dict(), version=3))
-    assert [c[0].tokens for c in generate(engine, prompts, Sampling(0))] == [c[0].tokens for c in want]
+    assert [c[0].tokens for c in generate(engine, prompts, Sampling(0))] == [
+        c[0].tokens for c in want
+    ]
     assert engine.version == 3
 
 

@@ -24,7 +24,9 @@ def test_gae_skips_tool_tokens():
     rewards, values = t([1, 7, 2]), t([0.25, 99, 0.5])
     mask = torch.tensor([[True, False, True]])
     skipped = gae(rewards, values, mask, torch.zeros(1), lam=0.5)
-    dense = gae(t([1, 2]), t([0.25, 0.5]), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1), lam=0.5)
+    dense = gae(
+        t([1, 2]), t([0.25, 0.5]), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1), lam=0.5
+    )
     assert torch.allclose(skipped[:, [0, 2]], dense)
     assert skipped[0, 1] == 0
 

@@ -39,7 +39,12 @@ def test_ppo_clip_hand_worked(ratio, adv, loss, gradient):
 
 @pytest.mark.parametrize(
     ("v", "old", "ret", "loss"),
-    [(0.5, 0.0, 1.0, 0.32), (0.1, 0.0, 1.0, 0.405), (-0.5, 0.0, 1.0, 1.125), (1.5, 1.4, 1.0, 0.125)],
+    [
+        (0.5, 0.0, 1.0, 0.32),
+        (0.1, 0.0, 1.0, 0.405),
+        (-0.5, 0.0, 1.0, 1.125),
+        (1.5, 1.4, 1.0, 0.125),
+    ],
 )
 def test_value_clip_hand_worked(v, old, ret, loss):
     """Row 1: V is clipped to 0.2, ½(0.2−1)² = 0.32 > ½(0.5−1)². Mutation caught: min in place of max."""

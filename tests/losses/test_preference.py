@@ -10,7 +10,10 @@ from heedful.types import PairLogps
 
 
 def pairs(chosen, rejected, ref_chosen, ref_rejected) -> PairLogps:
-    b = [torch.as_tensor(x, dtype=torch.float32) for x in (chosen, rejected, ref_chosen, ref_rejected)]
+    b = [
+        torch.as_tensor(x, dtype=torch.float32)
+        for x in (chosen, rejected, ref_chosen, ref_rejected)
+    ]
     lengths = torch.full((len(b[0]),), 3)
     return PairLogps(*b, chosen_lengths=lengths, rejected_lengths=lengths)
 
@@ -33,8 +36,12 @@ def test_dpo_gradient_weight_is_the_implicit_error():
     """∇ = −β σ(r̂_l − r̂_w) on log π(y_w) (paper, section 4). Mutation caught: means in place of sums change the weight."""
     chosen = torch.tensor([-2.0], requires_grad=True)
     x = PairLogps(
-        chosen, torch.tensor([-6.0]), torch.tensor([-3.0]), torch.tensor([-5.0]),
-        torch.tensor([3]), torch.tensor([3]),
+        chosen,
+        torch.tensor([-6.0]),
+        torch.tensor([-3.0]),
+        torch.tensor([-5.0]),
+        torch.tensor([3]),
+        torch.tensor([3]),
     )
     dpo(x, torch.ones(1), 0.5).sum().backward()
     assert chosen.grad is not None

@@ -65,3 +65,8 @@ def prompts(number: int = 12, vocab: int = 384, longest: int = 24) -> list[list[
     g = torch.Generator().manual_seed(5)
     sizes = torch.randint(1, longest, (number,), generator=g).tolist()
     return [torch.randint(4, vocab, (size,), generator=g).tolist() for size in sizes]
+
+
+def likes_short(prompt, response: str) -> float:
+    """A user's reward function."""
+    return -0.1 * len(response)

@@ -154,4 +154,4 @@ class LocalLearner:
     def _count(batch: Batch, per: str) -> float:
         if per == "token":
             return float(batch.mask.sum().clamp(min=1))
-        return float(len(batch.group.unique()))
+        return float(len(batch.group.unique_consecutive()))

@@ -104,7 +104,9 @@ def run(config: Config) -> Path:
 
     def batch_of(pairs: list[int]) -> Paired:
         first = torch.tensor(pairs) * 2
-        return take(training, torch.stack([first, first + 1], dim=1).flatten())
+        batch = take(training, torch.stack([first, first + 1], dim=1).flatten())
+        # Numbered anew: a small data set may give the same pair twice in a batch.
+        return replace(batch, group=torch.arange(len(pairs)).repeat_interleave(2))
 
     return fit(
         config,

@@ -132,7 +132,7 @@ TEMPLATE = (
 def test_2_exactly_one_bos_and_no_eos_before_the_response():
     """Mutation caught: BOS from the template *and* from the tokenizer; an EOS between prompt and response."""
     tok = with_bos(TEMPLATE)
-    for prompt in (CHAT, "plain text"):
+    for prompt in (CHAT, "plain text", "<s>text that brings its own"):
         ids = encode_prompt(tok, prompt)
         assert ids[0] == 0 and ids.count(0) == 1 and ids.count(1) == 0
         sample = encode_example(tok, prompt, "Four")

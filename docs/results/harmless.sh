@@ -12,10 +12,10 @@ from heedful.recipes.training import split_by_prompt
 train, _ = split_by_prompt(read_comparisons(sys.argv[1], skip_bad=True), lambda c: c.prompt, 0.25)
 write_rows(sys.argv[2], ({"text": f"{prompt_text(c.prompt)}\nassistant: {r}"} for c in train for r in c.responses))
 PY
-heedful train pretrain --data "$OUT/text.jsonl" --out "$OUT/pretrain" --hidden-size 192 --heads 6 --context 2048 \
-    --steps 1200 --pack-length 256 --learning-rate 3e-3
+heedful train pretrain --data "$OUT/text.jsonl" --out "$OUT/pretrain" --context 2048 \
+    --steps 800 --pack-length 256 --batch-size 4 --learning-rate 3e-3
 heedful baselines --data "$COMPARISONS" --held-out 0.25 --skip-bad > "$OUT/baselines.json"
-for seed in 0 1 2; do
+for seed in 0 1; do
     heedful train reward --model "$OUT/pretrain" --data "$COMPARISONS" --out "$OUT/reward-$seed" --seed $seed \
-        --held-out 0.25 --skip-bad --max-length 768 --epochs 2 --learning-rate 3e-4 --weight-decay 0.1
+        --held-out 0.25 --skip-bad --max-length 512 --epochs 1 --learning-rate 3e-4 --weight-decay 0.1
 done

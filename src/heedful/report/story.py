@@ -50,7 +50,10 @@ REWARD = {
         "the higher score: the chance that a beats b is σ(r(a) − r(b)) (Bradley–Terry). "
     ),
 }
-PROXY = "It is a stand-in for people, not the truth: what follows climbs it, and the gold score tells whether that helped."
+PROXY = (
+    "It is a stand-in for people, not the truth: what follows climbs it, and the gold score tells "
+    "whether that helped."
+)
 PPO = (
     "The model writes, the reward model scores, and tokens that led to better scores than the critic "
     "foresaw become more likely. Each token also pays a price for drifting from SFT (the KL penalty), and "

@@ -1,4 +1,4 @@
-"""Bad input through the command line: one sentence that names file, line and field, exit code 2, nothing half-written."""
+"""Bad input on the command line: one sentence naming file, line and field, exit code 2, nothing half-written."""
 
 import errno
 import json

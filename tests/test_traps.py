@@ -34,6 +34,7 @@ from heedful.recipes.preference import pair_logps
 from heedful.rollout import rollout, tasks
 from heedful.types import Message, Paired, Sample, Sampling
 
+PLAIN = Sampling()
 CHAT = (Message("user", "What is 2 + 2?"),)
 
 
@@ -41,7 +42,7 @@ def config(**changes) -> ppo.Config:
     return ppo.Config(model="", reward="", data="", out=Path(), **changes)
 
 
-def rolled(sampling=Sampling(), max_tokens=12, n=2):
+def rolled(sampling=PLAIN, max_tokens=12, n=2):
     tok = tiny.tokenizer()
     model = tiny.policy(tok)
     with torch.no_grad():

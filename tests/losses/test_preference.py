@@ -33,7 +33,7 @@ def test_dpo_hand_worked():
 
 
 def test_dpo_gradient_weight_is_the_implicit_error():
-    """∇ = −β σ(r̂_l − r̂_w) on log π(y_w) (paper, section 4). Mutation caught: means in place of sums change the weight."""
+    """∇ = −β σ(r̂_l − r̂_w) on log π(y_w) (paper, section 4). Mutation caught: means in place of sums."""
     chosen = torch.tensor([-2.0], requires_grad=True)
     x = PairLogps(
         chosen,

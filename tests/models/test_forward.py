@@ -23,7 +23,7 @@ def test_token_logps_equal_the_plain_formula(arch):
 @pytest.mark.parametrize("arch", tiny.ARCHITECTURES)
 @pytest.mark.parametrize("pad", [0, 3, 77])
 def test_padding_changes_no_logp_no_score_no_gradient(arch, pad):
-    """Mutation caught: attending to padding, reading `[:, -1]`, or finding the end by the pad id (77 is a word here)."""
+    """Mutation caught: attending to padding, reading `[:, -1]`, or finding the end by the pad id (77 is a word)."""
     model = tiny.causal_lm(arch)
     tokens = torch.randint(4, 384, (1, 7))
     padded = torch.cat([tokens, torch.full((1, 5), pad)], dim=1)

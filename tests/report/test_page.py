@@ -43,7 +43,7 @@ def results() -> dict:
             {"method": m, "step": i, "n": None, "kl": 0.5 * i, "gold": 0.2 * i, "gold_ci": [0.1, 0.9],
              "reward": 0.3 * i} for m in ("ppo", "dpo") for i in range(1, 4)
         ],
-        "samples": [{"prompt": HOSTILE, "answer": "Paris", "responses": {n: answer for n in names}}],
+        "samples": [{"prompt": HOSTILE, "answer": "Paris", "responses": dict.fromkeys(names, answer)}],
         "runs": {"pretrain": "runs/pretrain"},
     }  # fmt: skip
 
@@ -92,6 +92,11 @@ class Collector(HTMLParser):
         self.open.pop()
 
 
+def words_of(page: str) -> str:
+    """What a reader sees; the page sets numbers and units with no-break spaces."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
 def parsed(page: str) -> Collector:
     collector = Collector()
     collector.feed(page)
@@ -118,12 +123,12 @@ def test_what_models_write_is_text(tmp_path):
 
 def test_numbers_are_those_of_the_results(tmp_path):
     page = made(tmp_path, results())
-    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    text = words_of(page)
     for number in ("2,689", "2 min 3 s", "73 %", "[70–77]", "74 %"):
         assert number in text, number
     other = results()
     other["stages"]["ppo"]["win_rate"] = 0.913
-    assert "91 %" in re.sub(r"<[^>]+>", " ", made(tmp_path, other))
+    assert "91 %" in words_of(made(tmp_path, other))
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path):

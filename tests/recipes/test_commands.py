@@ -257,3 +257,13 @@ def test_commands_that_measure(loop, capsys):
     assert result["shorter wins"]["accuracy"] + result["longer wins"]["accuracy"] == pytest.approx(
         1
     )
+
+
+def test_prompts_that_are_too_long_can_be_left_out(loop, tmp_path, caplog):
+    rows = (loop / "pairs.jsonl").read_text().splitlines()[:4]
+    rows.append(json.dumps({"prompt": "why? " * 300, "chosen": "a", "rejected": "b"}))
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows) + "\n")
+    for job in ("reward", "dpo"):
+        run("train", job, "--model", loop / "sft", "--data", tmp_path / "pairs.jsonl", "--skip-bad",
+            "--max-length", 100, "--out", tmp_path / job, *QUIET)  # fmt: skip
+    assert caplog.text.count("left out 1 comparisons with prompts of 100 tokens or more") == 2

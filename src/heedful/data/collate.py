@@ -49,6 +49,11 @@ def take(batch: AnyBatch, rows: Tensor | slice) -> AnyBatch:
     return replace(batch, **changes)
 
 
+def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
+    """The batch with all its tensors on a device. Batches are made on the CPU and moved part by part."""
+    return replace(batch, **{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
+
+
 def microbatches(batch: Batch, max_tokens: int) -> list[Tensor]:
     """Row indices of micro-batches with at most `max_tokens` tokens each, padding included.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from heedful.data.collate import microbatches, take
+from heedful.data.collate import microbatches, take, to_device
 from heedful.errors import UserError
 from heedful.types import Batch, Metrics
 
@@ -68,10 +68,11 @@ def predict(
     outputs: Tensor | None = None
     with torch.no_grad():
         for rows in microbatches(batch, micro_batch_tokens):
-            part = forward(model, take(batch, rows))
+            trimmed = to_device(take(batch, rows), model.device)
+            part = forward(model, trimmed).to(batch.tokens.device)
             if outputs is None:
                 # [b], [b, T'] or [b, T'+1] of a trimmed part widens to the whole batch's columns.
-                extra = batch.mask.shape[1] - take(batch, rows).mask.shape[1]
+                extra = batch.mask.shape[1] - trimmed.mask.shape[1]
                 width = [part.shape[1] + extra] if part.ndim == 2 else []
                 outputs = part.new_zeros(len(batch.tokens), *width)
             if part.ndim == 2:
@@ -117,7 +118,7 @@ class LocalLearner:
         count = self._count(batch, per)
         totals: dict[str, float] = {}
         for rows in microbatches(batch, self.micro_batch_tokens):
-            part = take(batch, rows)
+            part = to_device(take(batch, rows), self.model.device)
             loss = loss_fn(self.forward(self.model, part), part)
             where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
             total = loss.value.masked_fill(~where, 0.0).sum()

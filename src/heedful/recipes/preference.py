@@ -25,7 +25,7 @@ from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.plugins import load_function
 from heedful.recipes.config import Training, alias
 from heedful.recipes.sft import response_logps
-from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
+from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.run import refuse_finished
 from heedful.types import Batch, Comparison, Metrics, Pair, Paired, PairLogps
 
@@ -59,7 +59,7 @@ class Config(Training):
     held_out: float = 0.05
     """Share of the prompts kept back for evaluation, chosen by hash."""
     skip_bad: bool = False
-    """Leave out unusable rows (equal or empty responses), and say how many."""
+    """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 
@@ -71,6 +71,8 @@ def run(config: Config) -> Path:
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))
+    if config.skip_bad:
+        comparisons = fitting(tokenizer, comparisons, limit)
     train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
     reference = (
         load_policy(config.reference, dtype=config.dtype, device=config.device)

@@ -27,7 +27,7 @@ from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
 from heedful.recipes.config import Training, alias
-from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
+from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.run import refuse_finished
 from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
@@ -56,7 +56,7 @@ class Config(Training):
     eval_data: str | None = None
     """Held-out comparisons from a file of their own, in place of held_out."""
     skip_bad: bool = False
-    """Leave out unusable rows (equal or empty responses), and say how many."""
+    """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-5
     weight_decay: float = 0.01
 
@@ -72,10 +72,13 @@ def run(config: Config) -> Path:
         config.model, seed=config.seed, dtype=config.dtype, device=config.device
     )
     limit = min(config.max_length or 1 << 30, context_length(model))
+    if config.skip_bad:
+        comparisons = fitting(tokenizer, comparisons, limit)
     if config.eval_data is None:
         train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
     else:
         train, held = comparisons, read_comparisons(config.eval_data, skip_bad=config.skip_bad)
+        held = fitting(tokenizer, held, limit) if config.skip_bad else held
     train, held = train or held, held or train
     training, evaluation = ([_encode(tokenizer, c, limit) for c in part] for part in (train, held))
     strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))
@@ -154,10 +157,10 @@ def rank_batch(items: Sequence[Encoded], strengths: Sequence[float]) -> Ranked:
 def as_table(scores: Tensor, batch: Ranked) -> tuple[Tensor, Tensor, Tensor]:
     """Rows back into groups: scores and rank `[G, K]` (rank 0 where a prompt has fewer), strength `[G]`."""
     _, group, counts = batch.group.unique_consecutive(return_inverse=True, return_counts=True)
-    column = torch.cat([torch.arange(int(c)) for c in counts])
+    column = torch.cat([torch.arange(int(c), device=scores.device) for c in counts])
     shape = (len(counts), int(counts.max()))
     table = scores.new_zeros(shape).index_put((group, column), scores)
-    rank = torch.zeros(shape, dtype=torch.long).index_put((group, column), batch.rank)
+    rank = batch.rank.new_zeros(shape).index_put((group, column), batch.rank)
     return table, rank, batch.strength[counts.cumsum(0) - 1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,14 +16,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful import __version__
 from heedful.data.collate import shuffled
 from heedful.data.sources import prompt_text
+from heedful.data.tokens import encode_prompt
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner, LossFn, Optim
 from heedful.models.load import save_model
 from heedful.recipes.config import Training
 from heedful.run import Run, plain
-from heedful.types import Batch, Metrics, Prompt
+from heedful.types import Batch, Comparison, Metrics, Prompt
 
 Item = TypeVar("Item")
+log = logging.getLogger("heedful")
 EVALUATIONS = 8  # how often a supervised run looks at its held-out part
 
 
@@ -73,6 +76,16 @@ def batches(items: int, size: int, steps: int, seed: int) -> Iterator[list[int]]
     )
     for _ in range(steps):
         yield list(itertools.islice(stream, size))
+
+
+def fitting(
+    tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[Comparison], limit: int
+) -> list[Comparison]:
+    """The comparisons whose prompt leaves room for a response within `limit` tokens; the others are counted."""
+    kept = [c for c in comparisons if len(encode_prompt(tokenizer, c.prompt)) < limit]
+    if left_out := len(comparisons) - len(kept):
+        log.warning("left out %d comparisons with prompts of %d tokens or more", left_out, limit)
+    return kept
 
 
 def step_count(items: int, batch_size: int, passes: float) -> int:

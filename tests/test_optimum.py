@@ -34,7 +34,7 @@ def test_dpo_reaches_the_exact_optimum():
 
     Mutation caught: β misplaced, means in place of sums, chosen and rejected rows mixed up.
     """
-    beta, steps, pairs = 1.0, 500, 768
+    beta, steps, pairs = 2.0, 600, 512
     reference = world.tiny_model(0)
     policy = copy_model(reference).requires_grad_(True)
     rewards = world.rewards(0)
@@ -68,7 +68,7 @@ def test_dpo_reaches_the_exact_optimum():
         learner.step(loss, batch, per="group")
     with torch.no_grad():
         reached = world.total_variation(world.log_probs(policy, PROMPT), best).item()
-    assert start > 0.2
+    assert start > 0.2  # far away at the beginning: with half the β it would end 0.19 away
     assert reached < 0.05
 
 

@@ -1,4 +1,4 @@
-"""GAE, rewards and whitening against hand-worked tables (METHODS: "details most often wrong", rows 3, 6 and 11)."""
+"""GAE, rewards and whitening against hand-worked tables."""
 
 import torch
 

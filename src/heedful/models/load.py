@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -39,15 +38,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def load_policy(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """A causal language model in evaluation mode: dropout stays off, in sampling and in updates alike."""
-    with _errors_about(name, "causal language model"):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=DTYPES[dtype], output_loading_info=True
-        )
-    model, info = model
-    missing = _really_missing(info)
+    model, missing = _load(AutoModelForCausalLM, "causal language model", name, dtype)
     if missing:
         raise UserError(
-            f"{name} holds no weights for {', '.join(sorted(missing)[:3])}: it is no complete "
+            f"{name} holds no weights for {', '.join(missing[:3])}: it is no complete "
             "causal language model (a reward model, perhaps?)"
         )
     model = model.to(device).eval()
@@ -73,21 +67,15 @@ def new_reward_model(
 
 def load_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
     """A trained reward model; one whose head would have to be invented on loading is refused."""
-    with _errors_about(name, "reward model"), _quiet():
-        config = AutoConfig.from_pretrained(name)
-        model: Any = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=DTYPES[dtype], output_loading_info=True
-        )
-    model, info = model
-    missing = _really_missing(info)
+    model, missing = _load(AutoModelForSequenceClassification, "reward model", name, dtype)
     if missing:
         raise UserError(
-            f"{name} is no reward model: its scalar head ({', '.join(sorted(missing)[:2])}) is not in "
+            f"{name} is no reward model: its scalar head ({', '.join(missing[:2])}) is not in "
             "its weights and would be random; train one with `heedful train reward`"
         )
-    if config.num_labels != 1:
+    if model.config.num_labels != 1:
         raise UserError(
-            f"{name} classifies into {config.num_labels} labels; a reward model has exactly one"
+            f"{name} classifies into {model.config.num_labels} labels; a reward model has exactly one"
         )
     return model.to(device).eval()
 
@@ -128,8 +116,12 @@ def _check_head(model: PreTrainedModel, name: str) -> None:
         )
 
 
-def _really_missing(info: dict) -> list[str]:
-    return [k for k in info.get("missing_keys", []) if not k.endswith(("inv_freq", ".attn.bias"))]
+def _load(auto: Any, what: str, name: str, dtype: str) -> tuple[Any, list[str]]:
+    """The model, and the weights that the folder does not hold and that would be invented."""
+    with _errors_about(name, what), _quiet():
+        model, info = auto.from_pretrained(name, dtype=DTYPES[dtype], output_loading_info=True)
+    recomputed = ("inv_freq", ".attn.bias")  # buffers that no folder needs to hold
+    return model, sorted(k for k in info.get("missing_keys", []) if not k.endswith(recomputed))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Fields that all training recipes share. Flags, YAML keys and saved configs have these names."""
+"""Fields that several recipes share. Flags, YAML keys and saved configs have these names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
+from heedful.types import Sampling
 
 
 def alias(*names: str):
@@ -48,3 +50,56 @@ class Training:
     """Steps between checkpoints; 0 saves the final model only."""
     log_every: Annotated[int, alias("--logging-steps")] = 1
     """Steps between logged metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromComparisons(Training):
+    """What training on comparisons takes besides."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The model to start from, mostly the SFT model."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Comparisons: chosen and rejected, or responses and ranking."""
+    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
+    """Passes over the comparisons; more than one overfits quickly."""
+    max_length: int | None = None
+    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
+    held_out: float = 0.05
+    """Share of the prompts kept back for evaluation, chosen by hash."""
+    skip_bad: bool = False
+    """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What every command that samples from a model takes."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The language model."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Prompts."""
+    reward: str | None = None
+    """Add the reward of each response: a reward model's folder or package.module:function."""
+    best_of: int = 0
+    """Take only the best of so many responses, by --reward."""
+    limit: int | None = None
+    """Use the first so many prompts only."""
+    max_tokens: Annotated[int, alias("--max-completion-length")] = 48
+    """Longest response in tokens."""
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens with this mass."""
+    top_k: int = 0
+    """Sample from this many likeliest tokens; 0 for all."""
+    seed: int = 0
+    """Seed of the sampling."""
+    device: str = "cpu"
+    """Torch device."""
+    quiet: bool = False
+    """Plain lines in place of a progress bar."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Temperature and masks as one value."""
+        return Sampling(self.temperature, self.top_p, self.top_k)

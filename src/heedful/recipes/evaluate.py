@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
 from heedful.data.collate import collate
 from heedful.data.sources import (
@@ -21,7 +21,7 @@ from heedful.errors import UserError
 from heedful.evals.statistics import best_of_n_kl, best_of_n_mean, bootstrap_ci, win_rate
 from heedful.learner.local import predict
 from heedful.models.load import load_policy, load_tokenizer
-from heedful.recipes.config import alias
+from heedful.recipes.config import Drawing
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import Drawn, best, draw, sample_row
 from heedful.rewards import check_finite, load_reward
@@ -30,41 +30,17 @@ from heedful.worlds import scorer, voices
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Drawing):
     """Measure a language model on prompts it was not trained on."""
 
-    model: Annotated[str, alias("--model-name-or-path")]
-    """The language model."""
-    data: Annotated[str, alias("--dataset-name")]
-    """Held-out prompts."""
     out: Path
     """Folder for samples.jsonl and evaluation.json."""
     scorer: str | None = None
     """What counts as good: a world (capitals, reviews) or package.module:function of (prompt, response)."""
-    reward: str | None = None
-    """A reward to report beside it (and to choose by with --best-of)."""
-    best_of: int = 0
-    """Evaluate the best of so many responses, by --reward."""
     reference: str | None = None
     """Report the KL to this model, in nats per response."""
     baseline: str | None = None
     """The samples.jsonl of another evaluation on the same prompts: report the win rate against it."""
-    limit: int | None = None
-    """Use the first so many prompts only."""
-    max_tokens: int = 48
-    """Longest response in tokens."""
-    temperature: float = 1.0
-    """0 takes the likeliest token."""
-    top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
-    top_k: int = 0
-    """Sample from this many likeliest tokens; 0 for all."""
-    seed: int = 0
-    """Seed of the sampling."""
-    device: str = "cpu"
-    """Torch device."""
-    quiet: bool = False
-    """Plain lines in place of a progress bar."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -77,7 +53,7 @@ def run(config: Config) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, device=config.device)
     reward = load_reward(config.reward, device=config.device) if config.reward else None
-    sampling = Sampling(config.temperature, config.top_p, config.top_k)
+    sampling = config.sampling
     drawn = draw(
         model,
         tokenizer,

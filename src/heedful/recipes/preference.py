@@ -23,7 +23,7 @@ from heedful.learner.local import LocalLearner, Loss, predict
 from heedful.losses import preference as losses
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.plugins import load_function
-from heedful.recipes.config import Training, alias
+from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.sft import response_logps
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.run import refuse_finished
@@ -33,13 +33,9 @@ LOSSES = ("dpo", "preferred_ft", "unlikelihood")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Training):
+class Config(FromComparisons):
     """Optimise a language model on comparisons directly."""
 
-    model: Annotated[str, alias("--model-name-or-path")]
-    """The policy to start from, mostly the SFT model."""
-    data: Annotated[str, alias("--dataset-name")]
-    """Comparisons: chosen and rejected, or responses and ranking."""
     reference: Annotated[str | None, alias("--ref-model")] = None
     """The frozen reference; default: the policy as it starts."""
     loss: Annotated[str, alias("--loss-type")] = "dpo"
@@ -52,14 +48,6 @@ class Config(Training):
     """Probability that a label is wrong (cDPO): p = 1 - this."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
     """Pairs in an optimiser step."""
-    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
-    """Passes over the pairs."""
-    max_length: int | None = None
-    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
-    held_out: float = 0.05
-    """Share of the prompts kept back for evaluation, chosen by hash."""
-    skip_bad: bool = False
-    """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 

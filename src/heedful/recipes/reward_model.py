@@ -26,7 +26,7 @@ from heedful.learner.local import LocalLearner, Loss
 from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
-from heedful.recipes.config import Training, alias
+from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.run import refuse_finished
@@ -34,29 +34,17 @@ from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Training):
+class Config(FromComparisons):
     """Fit a reward model to comparisons."""
 
-    model: Annotated[str, alias("--model-name-or-path")]
-    """The model whose body the reward model starts from, mostly the SFT model."""
-    data: Annotated[str, alias("--dataset-name")]
-    """Comparisons: chosen and rejected, or responses and ranking."""
     loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
     """All pairs of a prompt, or the whole ranking at once."""
     margin: float = 0.0
     """Times a comparison's strength (0 to 1), the least difference of scores; 0 ignores strengths."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Prompts in an optimiser step, each with all its responses."""
-    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
-    """Passes over the comparisons; more than one overfits quickly."""
-    max_length: int | None = None
-    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
-    held_out: float = 0.05
-    """Share of the prompts kept back for eval/accuracy, chosen by hash."""
     eval_data: str | None = None
     """Held-out comparisons from a file of their own, in place of held_out."""
-    skip_bad: bool = False
-    """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-5
     weight_decay: float = 0.01
 

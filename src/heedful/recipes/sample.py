@@ -15,7 +15,7 @@ from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
-from heedful.recipes.config import alias
+from heedful.recipes.config import Drawing, alias
 from heedful.rewards import load_reward
 from heedful.rollout import response_text, rollout, score, tasks
 from heedful.types import Prompt, Reward, Sample, Sampling
@@ -24,37 +24,13 @@ CHUNK = 256  # prompts between two updates of the progress bar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Drawing):
     """Sample responses from a language model."""
 
-    model: Annotated[str, alias("--model-name-or-path")]
-    """The language model."""
-    data: Annotated[str, alias("--dataset-name")]
-    """Prompts."""
     out: Path
     """The file of samples, .jsonl or .jsonl.gz."""
     n: Annotated[int, alias("--num-generations")] = 1
     """Responses to each prompt."""
-    best_of: int = 0
-    """Keep only the best of so many responses, by --reward."""
-    reward: str | None = None
-    """Add the reward of each response: a reward model's folder or package.module:function."""
-    limit: int | None = None
-    """Use the first so many prompts only."""
-    max_tokens: Annotated[int, alias("--max-completion-length")] = 48
-    """Longest response in tokens."""
-    temperature: float = 1.0
-    """0 takes the likeliest token."""
-    top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
-    top_k: int = 0
-    """Sample from this many likeliest tokens; 0 for all."""
-    seed: int = 0
-    """Seed of the sampling."""
-    device: str = "cpu"
-    """Torch device."""
-    quiet: bool = False
-    """Plain lines in place of a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +58,7 @@ def run(config: Config) -> Path:
         prompts,
         n=config.best_of or config.n,
         max_tokens=config.max_tokens,
-        sampling=Sampling(config.temperature, config.top_p, config.top_k),
+        sampling=config.sampling,
         seed=config.seed,
         reward=reward,
         quiet=config.quiet,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import gzip
-import io
 import json
 import os
+import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +18,7 @@ from heedful.errors import UserError
 
 Row = tuple[str, dict[str, Any]]  # where it stands, for error messages, and what it says
 KINDS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it; fine in pairs, no text alone
 
 
 def read_rows(source: str | Path) -> Iterator[Row]:
@@ -36,9 +39,9 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as raw, _packed(raw, path) as file:
             for row in rows:
-                line = json.dumps(row, ensure_ascii=False)
-                file.write(line.encode("utf-8", "surrogatepass") + b"\n")
                 count += 1
+                _whole_text(f"row {count} for {path.name}", row)
+                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             file.flush()
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
@@ -48,7 +51,8 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
             raise UserError(f"disk full while writing {path}; nothing was written") from error
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a parent that is no folder: told above
+            partial.unlink(missing_ok=True)
     return count
 
 
@@ -64,11 +68,11 @@ def _rows(source: str) -> Iterator[Row]:
         yield from _hub(source)
         return
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, also answers for names too long for a file
         raise UserError(f"{source}: there is no such file")
     if path.is_dir():
         raise UserError(f"{source} is a folder; a file of rows is needed")
-    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    kind = (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
     if kind not in KINDS:
         raise UserError(
             f"{source}: cannot tell what it is; expected one of {', '.join(KINDS)} (.gz)"
@@ -77,59 +81,97 @@ def _rows(source: str) -> Iterator[Row]:
         yield from _parquet(path)
         return
     try:
-        with path.open("rb") as raw, _opened(raw, path) as file:
-            if kind == ".txt":
-                yield from _paragraphs(path.name, file)
-            elif kind == ".csv":
-                for number, row in enumerate(csv.DictReader(file), start=2):
-                    yield f"{path.name}:{number}", {k: v for k, v in row.items() if k is not None}
-            elif kind == ".json":
-                yield from _json(path.name, file)
-            else:
-                yield from _json_lines(path.name, file)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{source} is not UTF-8 text: {error.reason} at byte {error.start}"
-        ) from error
-    except (EOFError, gzip.BadGzipFile) as error:
+        with path.open("rb") as raw:
+            file: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+            lines = _lines(path.name, file)
+            parse = {".txt": _paragraphs, ".csv": _csv, ".json": _json, ".jsonl": _json_lines}
+            yield from parse[kind](path.name, lines)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{source} is not whole gzip data: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror or error}") from error
 
 
-def _opened(raw: IO[bytes], path: Path) -> io.TextIOWrapper:
-    data: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-    return io.TextIOWrapper(data, encoding="utf-8-sig", newline="")
+def _lines(name: str, file: Iterable[bytes]) -> Iterator[str]:
+    for number, raw in enumerate(file, start=1):
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name}:{number} is not UTF-8 text: {error.reason} at byte {error.start} of the line"
+            ) from error
 
 
-def _json_lines(name: str, file: Iterable[str]) -> Iterator[Row]:
-    for number, line in enumerate(file, start=1):
+def _json_lines(name: str, lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
-            yield f"{name}:{number}", _object(f"{name}:{number}", line)
+            where = f"{name}:{number}"
+            yield where, _object(where, _parsed(where, line), line)
 
 
-def _json(name: str, file: IO[str]) -> Iterator[Row]:
-    text = file.read()
-    if not text.lstrip().startswith("["):
-        yield from _json_lines(name, io.StringIO(text))
+def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
+    """One array, one object over several lines, or JSON lines under another name."""
+    kept = list(lines)
+    text = "".join(kept)
+    if text.lstrip().startswith("["):
+        for number, row in enumerate(_parsed(name, text, whole=True), start=1):
+            where = f"{name} item {number}"
+            yield where, _object(where, row, text)
         return
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{name}:{error.lineno} is not JSON: {error.msg}") from error
-    for number, row in enumerate(rows, start=1):
-        where = f"{name} item {number}"
-        if not isinstance(row, dict):
-            raise UserError(f"{where} is {_article(row)}, expected an object")
-        yield where, row
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        yield from _json_lines(name, kept)
+        return
+    yield f"{name}:1", _object(f"{name}:1", row, text)
 
 
-def _object(where: str, line: str) -> dict[str, Any]:
+def _parsed(where: str, text: str, *, whole: bool = False) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where} is not JSON: {error.msg} (column {error.colno})") from error
+        line = f":{error.lineno}" if whole else ""  # a line's own number is in `where`
+        raise UserError(f"{where}{line} is not JSON: {error.msg} (column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # endless digits, endless nesting
+        raise UserError(f"{where} is not JSON that can be read: {error}") from error
+
+
+def _object(where: str, row: Any, text: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UserError(f'{where} is {_article(row)}, expected an object like {{"text": …}}')
+    if SURROGATE.search(text):
+        _whole_text(where, row)
     return row
+
+
+def _whole_text(where: str, row: dict[str, Any]) -> None:
+    """Half an emoji, as careless truncation leaves it, can neither be written as UTF-8 nor tokenized."""
+    for name, value in row.items():
+        try:
+            json.dumps({name: value}, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise UserError(
+                f"{where}: `{ascii(name)[1:-1]}` holds half of a surrogate pair "
+                f"({ascii(half)[1:-1]}), which is no text"
+            ) from error
+
+
+def _csv(name: str, lines: Iterable[str]) -> Iterator[Row]:
+    csv.field_size_limit(2**31 - 1)  # by default a text of more than 131,072 characters is an error
+    reader = csv.DictReader(lines)
+    try:
+        for row in reader:
+            where = f"{name}:{reader.line_num}"
+            if None in row:
+                raise UserError(
+                    f"{where} has more fields than the header; a text with commas needs quotes"
+                )
+            if None in row.values():
+                raise UserError(f"{where} has fewer fields than the header")
+            yield where, row
+    except csv.Error as error:
+        raise UserError(f"{name}:{reader.line_num} is not CSV: {error}") from error
 
 
 def _article(value: Any) -> str:
@@ -137,10 +179,10 @@ def _article(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _paragraphs(name: str, file: Iterable[str]) -> Iterator[Row]:
+def _paragraphs(name: str, text: Iterable[str]) -> Iterator[Row]:
     lines: list[str] = []
     start = 1
-    for number, line in enumerate([*file, ""], start=1):
+    for number, line in enumerate([*text, ""], start=1):
         if line.strip():
             start = start if lines else number
             lines.append(line.rstrip("\r\n"))
@@ -157,7 +199,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise UserError(f"{path} needs pyarrow: pip install 'heedful[parquet]'") from None
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is not Parquet: {' '.join(str(error).split())[:120]}") from error
     for number, row in enumerate(rows, start=1):
         yield f"{path.name} row {number}", row

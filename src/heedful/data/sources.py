@@ -46,15 +46,19 @@ def read_prompts(source: str | Path) -> list[Prompt]:
 
 
 def read_demonstrations(source: str | Path) -> list[Demonstration]:
-    """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it."""
+    """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
+
+    A text prompt whose completion is a message is a user's turn.
+    """
     found: list[Demonstration] = []
     for where, row in read_rows(source):
         if "messages" in row and "completion" not in row:
             found += _turns(where, _messages(where, "messages", row["messages"]))
         else:
             prompt = _prompt(where, "prompt", _column(where, row, "prompt", "messages"))
-            completion = _response(where, "completion", _column(where, row, "completion"))
-            found.append(Demonstration(prompt, completion))
+            completion = _column(where, row, "completion")
+            prompt = _as_chat(prompt, completion)
+            found.append(Demonstration(prompt, _response(where, "completion", completion)))
     return found
 
 
@@ -73,6 +77,8 @@ def read_samples(source: str | Path) -> list[dict[str, Any]]:
         _prompt(where, "prompt", _column(where, row, "prompt"))
         if not isinstance(_column(where, row, "completion"), str):
             raise UserError(f"{where}: `completion` must be a string")
+        if "index" in row and type(row["index"]) is not int:
+            raise UserError(f"{where}: `index` must be a whole number, which sample of the prompt")
         rows.append(row)
     return rows
 
@@ -118,7 +124,8 @@ def _string(where: str, row: dict[str, Any], name: str) -> str:
 
 def _messages(where: str, field: str, value: Any) -> tuple[Message, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise UserError(f"{where}: `{field}` must be a list of messages")
+        text = "" if field == "messages" else "text or "
+        raise UserError(f"{where}: `{field}` must be {text}a list of messages")
     messages = []
     for m in value:
         if not isinstance(m, dict) or not isinstance(m.get("content"), str) or "role" not in m:
@@ -138,9 +145,20 @@ def _prompt(where: str, field: str, value: Any) -> Prompt:
     if isinstance(value, str):
         return value
     messages = _messages(where, field, value)
-    if messages[-1].role == "assistant":
-        raise UserError(f"{where}: `{field}` must end with the user's turn, not the assistant's")
+    if messages[-1].role != "user":
+        raise UserError(
+            f"{where}: `{field}` must end with the user's turn, not the {messages[-1].role}'s"
+        )
     return messages
+
+
+def _as_chat(prompt: Prompt, response: Any) -> Prompt:
+    """A text prompt that a message answers is a user's turn, or the chat template would be left out."""
+    return (
+        prompt
+        if isinstance(response, str) or not isinstance(prompt, str)
+        else (Message("user", prompt),)
+    )
 
 
 def _prompt_of(where: str, row: dict[str, Any]) -> Prompt:
@@ -167,6 +185,8 @@ def _turns(where: str, messages: tuple[Message, ...]) -> Iterator[Demonstration]
     if not answers:
         raise UserError(f"{where}: `messages` has no assistant turn that answers anything")
     for i in answers:
+        if messages[i - 1].role == "assistant":
+            raise UserError(f"{where}: `messages` has two assistant turns in succession")
         yield Demonstration(messages[:i], _response(where, "messages", messages[i].content))
 
 
@@ -179,6 +199,14 @@ def _comparison(where: str, row: dict[str, Any]) -> Comparison:
     chosen, rejected = _column(where, row, "chosen", "responses"), _column(where, row, "rejected")
     if "prompt" in row:
         prompt = _prompt(where, "prompt", row["prompt"])
+        if all(isinstance(c, list) and len(c) > 1 for c in (chosen, rejected)):
+            # Whole conversations that repeat the prompt; a text prompt is a copy of one of their turns.
+            shared, chosen, rejected = _split_messages(where, chosen, rejected)
+            if shared != prompt and not isinstance(prompt, str):
+                raise UserError(f"{where}: `chosen` does not begin with the turns of `prompt`")
+            prompt = shared
+        elif not isinstance(rejected, str):
+            prompt = _as_chat(prompt, chosen)
     elif isinstance(chosen, str) and isinstance(rejected, str):
         prompt, chosen, rejected = _split_text(where, chosen, rejected)
     else:
@@ -186,7 +214,7 @@ def _comparison(where: str, row: dict[str, Any]) -> Comparison:
     responses = (_response(where, "chosen", chosen), _response(where, "rejected", rejected))
     if responses[0] == responses[1]:
         raise UserError(f"{where}: `chosen` and `rejected` are the same, so nothing was compared")
-    return Comparison(prompt, responses, (1, 2), **_extras(row))
+    return Comparison(prompt, responses, (1, 2), **_extras(where, row, 2))
 
 
 def _ranking(where: str, row: dict[str, Any]) -> Comparison:
@@ -203,21 +231,29 @@ def _ranking(where: str, row: dict[str, Any]) -> Comparison:
         )
     if len(set(texts)) < len(texts):
         raise UserError(f"{where}: `responses` holds the same response twice")
-    return Comparison(prompt, texts, tuple(ranking), **_extras(row))
+    return Comparison(prompt, texts, tuple(ranking), **_extras(where, row, len(texts)))
 
 
-def _extras(row: dict[str, Any]) -> dict[str, Any]:
-    names = ("strength", "rater", "seconds", "policy_version", "created_at")
+def _extras(where: str, row: dict[str, Any], count: int) -> dict[str, Any]:
+    names = ("strength", "rater", "order_shown", "seconds", "policy_version", "created_at")
     extras = {n: row[n] for n in names if row.get(n) is not None}
-    if row.get("order_shown") is not None:
-        extras["order_shown"] = tuple(row["order_shown"])
+    for name, most in (("strength", 1.0), ("seconds", float("inf"))):
+        value = extras.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            limits = "from 0 to 1" if most == 1 else "of 0 or more"
+            raise UserError(f"{where}: `{name}` must be a number {limits}, not {value!r}")
+    if "order_shown" in extras:
+        order = extras["order_shown"]
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(count))):
+            raise UserError(f"{where}: `order_shown` must list the responses 0 to {count - 1} once")
+        extras["order_shown"] = tuple(map(int, order))
     return extras
 
 
 def _split_text(where: str, chosen: str, rejected: str) -> tuple[Prompt, str, str]:
     """Implicit prompts: the turns that two transcripts share, or the common beginning of plain texts."""
-    if TURN.match(chosen) and TURN.match(rejected):
-        ours, theirs = _transcript(chosen), _transcript(rejected)
+    ours, theirs = _transcript(chosen), _transcript(rejected)
+    if ours and theirs:
         shared = 0
         while shared < min(len(ours), len(theirs)) and ours[shared] == theirs[shared]:
             shared += 1
@@ -226,7 +262,10 @@ def _split_text(where: str, chosen: str, rejected: str) -> tuple[Prompt, str, st
             shared -= 1
         if shared == 0:
             raise UserError(f"{where}: `chosen` and `rejected` share no opening turn of the human")
-        return ours[:shared], _joined(ours[shared:]), _joined(theirs[shared:])
+        for rest in (ours[shared:], theirs[shared:]):
+            if rest and rest[0].role != "assistant":
+                raise UserError(f"{where}: `chosen` and `rejected` differ in a turn of the human")
+        return _merged(ours[:shared]), _joined(ours[shared:]), _joined(theirs[shared:])
     end = 0
     while end < min(len(chosen), len(rejected)) and chosen[end] == rejected[end]:
         end += 1
@@ -243,25 +282,38 @@ def _split_text(where: str, chosen: str, rejected: str) -> tuple[Prompt, str, st
 
 
 def _transcript(text: str) -> tuple[Message, ...]:
+    """The turns of an HH-RLHF transcript, whatever space is around it; none if the text is no transcript."""
+    text = "\n\n" + text.strip()
+    if not TURN.match(text):
+        return ()
     parts = TURN.split(text)
     roles = {"Human": "user", "Assistant": "assistant"}
     pairs = zip(parts[1::2], parts[2::2], strict=True)
     return tuple(Message(roles[who], said.strip()) for who, said in pairs)
 
 
+def _merged(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """Turns in succession by one speaker (HH-RLHF has some) as one: many chat templates refuse them otherwise."""
+    merged: list[Message] = []
+    for turn in turns:
+        if merged and merged[-1].role == turn.role:
+            turn = Message(turn.role, f"{merged.pop().content}\n\n{turn.content}".strip())
+        merged.append(turn)
+    return tuple(merged)
+
+
 def _joined(turns: Sequence[Message]) -> str:
     """A response is mostly one assistant turn; a longer remainder keeps its speakers, as HH-RLHF writes them."""
     names = {"user": "Human", "assistant": "Assistant"}
-    first, *rest = turns if turns else [Message("assistant", "")]
-    if first.role != "assistant":
-        return "".join(f"\n\n{names[m.role]}: {m.content}" for m in turns)
+    first, *rest = _merged(turns) or (Message("assistant", ""),)
     return first.content + "".join(f"\n\n{names[m.role]}: {m.content}" for m in rest)
 
 
 def _split_messages(where: str, chosen: Any, rejected: Any) -> tuple[Prompt, Any, Any]:
     ours = _messages(where, "chosen", chosen)
     theirs = _messages(where, "rejected", rejected)
-    if len(ours) < 2 or ours[:-1] != theirs[:-1] or ours[-1].role != "assistant":
+    last = {ours[-1].role, theirs[-1].role}
+    if len(ours) < 2 or ours[:-1] != theirs[:-1] or last != {"assistant"}:
         raise UserError(
             f"{where}: without a column `prompt`, `chosen` and `rejected` must be the same "
             "conversation up to a last assistant message"
@@ -276,7 +328,7 @@ def _kept(source: str | Path, parse: Callable[[str, dict[str, Any]], T], skip_ba
             items.append(parse(where, row))
         except UserError as error:
             if not skip_bad:
-                raise
+                raise UserError(f"{error} (skip_bad leaves such rows out)") from error
             skipped, reason = skipped + 1, reason or str(error)
     if skipped:
         log.warning("%s: left out %d unusable rows, the first: %s", source, skipped, reason)

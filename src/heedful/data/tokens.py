@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from heedful.errors import UserError
 from heedful.types import Prompt, Sample
 
-_chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, int] = WeakKeyDictionary()
+# By the template as well, which users replace: its text and the id that closes its turns.
+_chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int]] = WeakKeyDictionary()
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
@@ -25,11 +26,15 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
             ids.pop()
     else:
         messages = [{"role": m.role, "content": m.content} for m in prompt]
-        ids = _render(tokenizer, messages, add_generation_prompt=True)
+        ids = list(_render(tokenizer, messages, add_generation_prompt=True))
     bos = tokenizer.bos_token_id
     if bos is not None:
         while len(ids) > 1 and ids[0] == ids[1] == bos:
             del ids[0]
+    if not ids:
+        raise UserError(
+            "an empty prompt has no token that a response could follow, as this tokenizer adds no BOS"
+        )
     return ids
 
 
@@ -38,14 +43,27 @@ def end_token(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
     eos = eos_id(tokenizer)
     if isinstance(prompt, str):
         return eos
-    if tokenizer not in _chat_ends:
-        exchange = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
-        before = _render(tokenizer, exchange[:1], add_generation_prompt=True)
-        ids = _render(tokenizer, exchange, add_generation_prompt=False)
-        special = set(tokenizer.all_special_ids)
-        behind = [t for t in ids[len(before) :] if t in special]
-        _chat_ends[tokenizer] = behind[0] if behind else eos
-    return _chat_ends[tokenizer]
+    template, found = _chat_ends.get(tokenizer, (None, eos))
+    if template is None or template != tokenizer.chat_template:
+        found = _chat_end(tokenizer, eos)
+        _chat_ends[tokenizer] = (tokenizer.chat_template, found)
+    return found
+
+
+def _chat_end(tokenizer: PreTrainedTokenizerBase, eos: int) -> int:
+    """The first special token behind an answer that the template renders.
+
+    Its place is found in the text: a generation prompt may say more than the finished exchange does
+    (such as an empty thought), so its length is no guide. `all_special_ids` leaves out what is special
+    only among the added tokens, as `<|end|>` of Phi-3 is.
+    """
+    answer = "heedful"
+    exchange = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    _, _, tail = _render(tokenizer, exchange, tokenize=False).rpartition(answer)
+    added: Any = tokenizer.added_tokens_decoder
+    special = {*tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)}
+    behind = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
+    return next((t for t in behind if t in special), eos)
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> tuple[int, ...]:
@@ -63,8 +81,16 @@ def encode_response(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, *, ended: bool = True
 ) -> list[int]:
     """Ids of a response; `ended` adds the end token, which a cut response must not get."""
+    if isinstance(prompt, str) and text.startswith(" ") and _prepends_space(tokenizer):
+        text = text[1:]
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     return [*ids, end_token(tokenizer, prompt)] if ended else ids
+
+
+def _prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Older SentencePiece tokenizers write a space before every text, also before one that has its own."""
+    bare, spaced = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("x", " x"))
+    return str(tokenizer.convert_ids_to_tokens(bare[0])).startswith("▁") and bare != spaced
 
 
 def encode_example(
@@ -78,8 +104,8 @@ def encode_example(
     """Prompt and response as one sequence, masked on the response; what is too long loses its end and end token."""
     before = encode_prompt(tokenizer, prompt)
     after = encode_response(tokenizer, prompt, response, ended=ended)
-    limit = max_length or len(before) + len(after)
-    if len(before) >= limit:
+    limit = len(before) + len(after) if max_length is None else max_length
+    if max_length is not None and len(before) >= limit:
         raise UserError(
             f"a prompt of {len(before)} tokens leaves no room for a response within {limit} tokens: "
             f"{_shown(prompt)!r}"
@@ -103,18 +129,25 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -
 
 
 def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], **options
-) -> list[int]:
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, Any]],
+    *,
+    add_generation_prompt: bool = False,
+    tokenize: bool = True,
+) -> Any:
+    """Ids, or the text where `tokenize` is False."""
     if not tokenizer.chat_template:
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template, and the "
             "data is conversational; use plain-text prompts or add a chat_template to the tokenizer"
         )
     try:
-        ids: Any = tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=False, **options
+        return tokenizer.apply_chat_template(  # a dict is what transformers 5 returns by default
+            messages,
+            tokenize=tokenize,
+            add_generation_prompt=add_generation_prompt,
+            return_dict=False,
         )
-        return list(ids)
     except Exception as error:  # jinja2 errors, raised by the template itself
         reason = " ".join(str(error).split())
         roles = ", ".join(m["role"] for m in messages)

@@ -1,0 +1,213 @@
+"""Text → ids: where prompt and response meet, what begins and what ends a sequence."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+import tiny
+from heedful.data.tokens import (
+    decode_response,
+    encode_example,
+    encode_prompt,
+    encode_response,
+    end_token,
+    eos_id,
+    stop_tokens,
+)
+from heedful.errors import UserError
+from heedful.types import Message
+
+CHAT = (Message("system", "Be brief."), Message("user", "What is 2 + 2?"))
+BPE = tiny.tokenizer()
+TURNS = "{% for m in messages %}<|{{m['role']}}|>{{ m['content'] }}<|fin|>\n{% endfor %}"
+OPEN = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+# Thinking models: the generation prompt says more than a finished exchange does.
+THINK = OPEN.replace("<|assistant|>", "<|assistant|>a thought that is not thought</think>")
+
+
+def chat_tokenizer(template: str, **options) -> PreTrainedTokenizerFast:
+    """`<|fin|>` closes turns, yet stands only among the added tokens, not in the map of special tokens."""
+    core = Tokenizer.from_str(BPE.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    core.add_special_tokens([AddedToken("<|fin|>", special=True, normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|end|>", chat_template=template, **options
+    )
+
+
+def spaced_tokenizer(style: str) -> PreTrainedTokenizerFast:
+    """SentencePiece's ways to write a space before a text: as a normalizer (older), as Metaspace."""
+    core = Tokenizer(models.BPE(unk_token="<unk>"))
+    if style == "older":
+        core.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        core.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+    else:
+        core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=style)
+        core.decoder = decoders.Metaspace(prepend_scheme=style)
+    core.train_from_iterator(
+        tiny.TEXT * 4,
+        trainers.BpeTrainer(
+            vocab_size=200, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
+        ),
+    )
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def written(sample) -> list[int]:
+    return [t for t, m in zip(sample.tokens, sample.mask, strict=True) if m]
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+
+
+@settings(max_examples=60)
+@given(prompt=WORDS, response=WORDS)
+def test_masked_span_is_the_response(prompt, response):
+    """Mutation caught: encoding the joined text, where BPE merges across the seam; a mask off by one."""
+    for asked in (prompt, (Message("user", prompt),)):
+        sample = encode_example(BPE, asked, response)
+        assert decode_response(BPE, written(sample)) == response
+        assert list(sample.tokens) == encode_prompt(BPE, asked) + written(sample)
+        assert written(sample)[-1] == end_token(BPE, asked)
+        assert len(sample.tokens) == len(sample.mask) == len(sample.logprobs)
+        assert set(sample.logprobs) == {0.0} and sample.stop_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    "text", ["a , b .", " leading", "trailing \n", "do n't  ", "שלום \u202e!", "🙂"]
+)
+def test_spaces_are_not_tidied(text):
+    """Mutation caught: `clean_up_tokenization_spaces`, which turns "a ," into "a,"."""
+    assert decode_response(BPE, encode_response(BPE, CHAT, text)) == text
+
+
+@pytest.mark.parametrize("adds_by_itself", [True, False])
+@pytest.mark.parametrize("writes", ["<s>", ""])
+def test_bos_once_or_as_the_template_says(adds_by_itself, writes):
+    """Mutation caught: a second BOS before a rendered chat; the template's wish for none ignored."""
+    tok = spaced_tokenizer("first")
+    if not adds_by_itself:
+        tok.backend_tokenizer.post_processor = processors.Sequence([])
+    tok.chat_template = writes + TURNS + OPEN
+    ids = encode_prompt(tok, CHAT)
+    assert ids.count(1) == len(writes) // 3 and (ids[0] == 1) == bool(writes)
+    assert encode_prompt(tok, "The").count(1) == adds_by_itself
+    assert encode_response(tok, "The", "end").count(1) == 0
+    assert encode_example(tok, CHAT, "Four").tokens.count(1) == len(writes) // 3
+
+
+def test_a_plain_prompt_never_ends_with_eos():
+    """Mutation caught: the tokenizer's own EOS left between prompt and response."""
+    tok = spaced_tokenizer("first")
+    tok.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    assert 2 not in encode_prompt(tok, "The capital")
+    assert encode_example(tok, "The capital", "of").tokens.count(2) == 1
+
+
+@pytest.mark.parametrize("opening", [OPEN, THINK], ids=["plain", "thinking"])
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_a_chat_ends_as_the_template_ends_it(opening, reloaded, tmp_path):
+    """Mutation caught: only `all_special_ids` asked (Phi-3's `<|end|>` is not in it), so eos ends chats;
+    the end looked for behind the generation prompt's length, which is too far where that prompt thinks."""
+    tok = chat_tokenizer(TURNS + opening)
+    if reloaded:
+        tok.save_pretrained(tmp_path)
+        tok = AutoTokenizer.from_pretrained(tmp_path)
+    fin = tok.convert_tokens_to_ids("<|fin|>")
+    assert end_token(tok, CHAT) == fin
+    assert end_token(tok, "plain") == eos_id(tok) != fin
+    assert stop_tokens(tok, CHAT) == (fin, eos_id(tok))
+    assert stop_tokens(tok, "plain") == (eos_id(tok),)
+    assert encode_response(tok, CHAT, "Four")[-1] == fin
+    assert encode_response(tok, CHAT, "Four", ended=False)[-1] != fin
+
+
+def test_the_end_follows_the_template():
+    """Mutation caught: an end token cached for a tokenizer whose template was replaced."""
+    tok = chat_tokenizer(TURNS + OPEN)
+    fin = end_token(tok, CHAT)
+    tok.chat_template = TURNS.replace("<|fin|>", "<|end|>") + OPEN
+    assert end_token(tok, CHAT) == eos_id(tok) != fin
+    tok.chat_template = TURNS.replace("<|fin|>", "") + OPEN
+    assert end_token(tok, CHAT) == eos_id(tok)
+
+
+@pytest.mark.parametrize("style", ["first", "always", "older"])
+@pytest.mark.parametrize("text", ["Paris", " Paris", " of course"])
+def test_one_space_between_prompt_and_response(style, text):
+    """A response with its own leading space gets no second one from the tokenizer's habit.
+
+    Mutation caught: " Paris" as ▁▁Paris, which no pre-training text holds.
+    """
+    tok = spaced_tokenizer(style)
+    prompt = "The capital of France is"
+    ids = encode_response(tok, prompt, text, ended=False)
+    whole = encode_prompt(tok, prompt) + ids
+    assert decode_response(tok, whole) == f"{prompt} {text.strip()}"
+    assert encode_response(tok, prompt, decode_response(tok, ids), ended=False) == ids
+
+
+def test_too_long_loses_its_end():
+    """Mutation caught: a made-up end token behind a cut; the prompt cut in place of the response."""
+    whole = encode_example(BPE, CHAT, "Four, of course!")
+    start = whole.mask.index(True)
+    for limit in range(start + 1, len(whole.tokens)):
+        cut = encode_example(BPE, CHAT, "Four, of course!", max_length=limit)
+        assert cut.tokens == whole.tokens[:limit] and cut.mask == whole.mask[:limit]
+        assert cut.stop_reason == "length" and cut.tokens[-1] != eos_id(BPE)
+    assert encode_example(BPE, CHAT, "Four, of course!", max_length=len(whole.tokens)) == whole
+    for limit in (0, 1, start):
+        with pytest.raises(
+            UserError, match=f"prompt of {start} tokens .* within {limit} tokens.*2"
+        ):
+            encode_example(BPE, CHAT, "Four", max_length=limit)
+
+
+def test_an_unended_response_is_a_cut_one():
+    sample = encode_example(BPE, CHAT, "Four", ended=False)
+    assert sample.stop_reason == "length" and written(sample)[-1] != eos_id(BPE)
+    assert written(encode_example(BPE, CHAT, "", ended=False)) == []
+    assert written(encode_example(BPE, CHAT, "")) == [end_token(BPE, CHAT)]
+
+
+def test_an_empty_prompt_needs_a_bos():
+    """Mutation caught: a sequence whose first response token nothing predicts, so that it is lost."""
+    assert encode_prompt(spaced_tokenizer("first"), "") == [1]
+    with pytest.raises(UserError, match=r"empty prompt.*no BOS"):
+        encode_example(BPE, "", "once upon a time")
+
+
+def test_templates_that_cannot():
+    refuse = "{{ raise_exception('roles must alternate') }}"
+    for prompt in (CHAT, CHAT[1:]):
+        roles = ", ".join(m.role for m in prompt)
+        with pytest.raises(
+            UserError, match=f"refuses turns of roles {roles}: roles must alternate"
+        ):
+            encode_prompt(chat_tokenizer(refuse), prompt)
+    tok = chat_tokenizer(TURNS, name_or_path="org/base")
+    tok.chat_template = None
+    with pytest.raises(UserError, match=r"org/base has no chat template.*plain-text prompts"):
+        encode_prompt(tok, CHAT)
+    assert encode_prompt(tok, "plain")

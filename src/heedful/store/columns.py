@@ -1,0 +1,71 @@
+"""Column types that give back exactly what was put in, and the metadata that all tables belong to."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from sqlalchemy import MetaData, Text
+from sqlalchemy.types import TypeDecorator
+
+UNSAFE = re.compile("[\x00\x1a\ud800-\udfff]")
+ESCAPED = re.compile("\x1a([0-9a-f]{4})")
+
+
+def escape(text: str) -> str:
+    """NUL, lone surrogates and the escape itself as \\x1a and four hexadecimal digits."""
+    return UNSAFE.sub(lambda m: f"\x1a{ord(m[0]):04x}", text)
+
+
+def unescape(text: str) -> str:
+    """The inverse of `escape`."""
+    return ESCAPED.sub(lambda m: chr(int(m[1], 16)), text)
+
+
+class Exact(TypeDecorator):
+    """Any Python string, given back character for character.
+
+    PostgreSQL refuses NUL, and UTF-8 lone surrogates, yet models write both. What is escaped stays readable.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else escape(value)
+
+    def process_result_value(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else unescape(value)
+
+
+def canonical(value: Any) -> str:
+    """The one spelling of a JSON value, for hashes and columns: sorted keys, no spaces.
+
+    Not ASCII: `json` reads two lone surrogates that were escaped one after the other as one character.
+    """
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+class Json(TypeDecorator):
+    """A JSON value; the same value is the same bytes in both databases."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else escape(canonical(value))
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Any:
+        return None if value is None else json.loads(unescape(value))
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)

@@ -1,0 +1,221 @@
+"""The workspace's database: opened, migrated and backed up; its transactions and its clock.
+
+One code for SQLite and PostgreSQL. On SQLite every write is `BEGIN IMMEDIATE`: a deferred transaction that
+turns into a write later fails at once with "database is locked", whatever the timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from heedful.errors import UserError
+
+BUSY_SECONDS = 20
+MIGRATIONS = Path(__file__).parent / "migrations"
+CLOCK = {
+    "sqlite": text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
+    "postgresql": text("SELECT extract(epoch FROM clock_timestamp())::float8"),
+}
+
+
+class Unavailable(Exception):
+    """The database cannot take this now (locked, full, read-only, away); nothing was changed. Try again later."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open workspace database."""
+
+    engine: Engine
+    # One writer at a time within this process: threads that wait here wake in turn, those that wait inside
+    # SQLite poll and may starve. Between processes SQLite's own lock stands.
+    _turn: threading.Lock | None = field(default=None, repr=False)
+
+    @property
+    def dialect(self) -> str:
+        return self.engine.dialect.name
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent view."""
+        with _translated(), self.engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed when the block ends, or leaves nothing behind."""
+        with (
+            self._turn or nullcontext(),
+            _translated(),
+            self.engine.connect() as connection,
+        ):
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def now(connection: Connection) -> float:
+    """Seconds since 1970 by the database's clock, which all leases and limits use."""
+    return float(connection.execute(CLOCK[connection.dialect.name]).scalar_one())
+
+
+def new_id() -> str:
+    """UUIDv7 (RFC 9562 §5.7): sorts by the time it was made."""
+    stamp = time.time_ns() // 1_000_000
+    value = (stamp << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62)
+    text = f"{value | secrets.randbits(62):032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def location(workspace: Path) -> str:
+    """The database's URL: $HEEDFUL_DATABASE, `database` in heedful.toml, or heedful.db in the workspace."""
+    if url := os.environ.get("HEEDFUL_DATABASE"):
+        return url
+    settings = workspace / "heedful.toml"
+    if settings.exists():
+        import tomllib
+
+        try:
+            found = tomllib.loads(settings.read_text(encoding="utf-8")).get("database")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{settings}: {error}") from None
+        if found:
+            return str(found)
+    return f"sqlite:///{workspace / 'heedful.db'}"
+
+
+def open_store(where: str | Path) -> Store:
+    """Open a database by its URL, or the one of a workspace's folder; bring its schema up to date.
+
+    Raises `UserError` where there is no such database, or where a newer heedful has written it.
+    """
+    if isinstance(where, Path) or "://" not in where:
+        folder = Path(where)
+        if not (folder / "heedful.toml").exists() and not (folder / "heedful.db").exists():
+            raise UserError(f"{folder} is no workspace; `heedful init {folder}` makes one")
+        where = location(folder)
+    engine = _engine(where)
+    try:
+        migrate(engine)
+    except DBAPIError as error:
+        raise UserError(f"the database {engine.url!r} cannot be opened: {error.orig}") from None
+    sqlite = engine.dialect.name == "sqlite"
+    return Store(engine, threading.Lock() if sqlite else None)
+
+
+def migrate(engine: Engine) -> None:
+    """Upgrade to this version's schema, after a copy of a SQLite file; refuse a schema that is newer than this."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    known = ScriptDirectory.from_config(config)
+    with engine.connect() as connection:
+        at = MigrationContext.configure(connection).get_current_revision()
+        connection.rollback()
+    head = known.get_current_head()
+    if at == head:
+        return
+    if at is not None and at not in {s.revision for s in known.walk_revisions()}:
+        raise UserError(
+            f"the database {engine.url!r} was written by a newer heedful (schema {at}, this one knows "
+            f"{head}); upgrade heedful to open it"
+        )
+    if at is not None and engine.dialect.name == "sqlite" and engine.url.database:
+        backup(Path(engine.url.database), Path(f"{engine.url.database}.before-{head}"))
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            # Two servers that start together take turns; a migration cut off midway leaves nothing.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7431)")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
+
+
+def backup(source: Path, target: Path) -> None:
+    """A consistent copy of a SQLite database, also while others write to it; whole or absent."""
+    aside = target.with_name(target.name + ".part")
+    aside.unlink(missing_ok=True)
+    origin, copy = sqlite3.connect(source), sqlite3.connect(aside)
+    try:
+        origin.backup(copy)
+    finally:
+        copy.close()
+        origin.close()
+    os.replace(aside, target)
+
+
+def tables(engine: Engine) -> set[str]:
+    """Names of the tables that are there."""
+    return set(inspect(engine).get_table_names())
+
+
+def _engine(url: str) -> Engine:
+    try:
+        if url.startswith("postgresql://"):
+            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        if not url.startswith("sqlite"):
+            return create_engine(url, pool_size=20, max_overflow=30, pool_pre_ping=True)
+        engine = create_engine(
+            url,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+            pool_size=20,
+            max_overflow=30,
+        )
+    except (SQLAlchemyError, ImportError) as error:
+        raise UserError(f"{url!r} is no database address: {error}") from None
+    if not engine.url.database or engine.url.database == ":memory:":
+        raise UserError("a workspace's SQLite database must be a file")
+    path = Path(engine.url.database)
+    if not path.parent.is_dir():
+        raise UserError(f"the folder {path.parent} of the database does not exist")
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA cache_size=-65536")
+
+    return engine
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Locked, full, read-only or unreachable: `Unavailable`. Everything else is what it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        said = str(error.orig).lower()
+        signs = ("locked", "busy", "full", "readonly", "read-only", "unable to open", "disk i/o")
+        if error.connection_invalidated or any(s in said for s in signs):
+            raise Unavailable(str(error.orig)) from error
+        if "could not connect" in said or "connection failed" in said or "no space" in said:
+            raise Unavailable(str(error.orig)) from error
+        raise

@@ -1,0 +1,273 @@
+"""What raters say, kept for ever and once: submissions, corrections, skips and flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from heedful.errors import UserError
+from heedful.store import audit
+from heedful.store.content import add_completion, add_demonstration, digest
+from heedful.store.db import new_id, now
+from heedful.store.kinds import Parsed, parse
+from heedful.store.projects import settings_of
+from heedful.store.schema import (
+    assignment,
+    completion,
+    critique,
+    edit,
+    judgment,
+    offer,
+    ranking_item,
+    rule_flag,
+    score,
+    task,
+    task_slot,
+    turn,
+    webhook,
+    webhook_delivery,
+)
+from heedful.store.work import free
+
+
+class Conflict(Exception):
+    """The idempotency key has been used for something else."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the rater's page is told; only after the commit."""
+
+    judgment: str
+    revision: int
+    disposition: str
+    replayed: bool = False
+
+
+def submit(
+    connection: Connection,
+    assignment_id: str,
+    rater_id: str,
+    answer: dict[str, Any],
+    *,
+    key: str,
+    active_ms: int | None = None,
+    wall_ms: int | None = None,
+    client_at: float | None = None,
+    ui_version: str | None = None,
+) -> Receipt:
+    """Keep an answer, with its parts, its slot and its audit event, in the caller's write transaction.
+
+    The same key and body again returns the first receipt; another body raises `Conflict`. A second answer to the
+    same assignment is a correction, which supersedes the first. An answer after the lease is `late` if the slot
+    is still free and fills it; if somebody else has it, the answer is `surplus`. Neither is ever dropped.
+    """
+    if not key or len(key) > 64:
+        raise UserError("an idempotency key of 1 to 64 characters is needed")
+    request = digest({"assignment": assignment_id, "answer": answer})
+    given = assignment_of(connection, assignment_id, rater_id, lock=True)
+    before = connection.execute(
+        select(judgment).where(judgment.c.rater == rater_id, judgment.c.idempotency_key == key)
+    ).first()
+    if before:
+        if before.request_sha256 != request:
+            raise Conflict("this idempotency key was used for another answer")
+        return Receipt(before.id, before.revision, before.disposition, replayed=True)
+    asked = connection.execute(select(task).where(task.c.id == given.task)).one()
+    shown = [asked.completions[i] for i in given.order_shown]
+    parsed = parse(
+        asked.kind, asked.options, shown, answer, _lengths(connection, asked.kind, shown)
+    )
+    if parsed.turns and parsed.turns != _turns(connection, assignment_id):
+        raise UserError(f"the conversation has not {parsed.turns} turns")
+    at = now(connection)
+    last = connection.execute(
+        select(judgment)
+        .where(judgment.c.assignment == assignment_id)
+        .order_by(judgment.c.revision.desc())
+        .limit(1)
+    ).first()
+    put_aside = parsed.outcome in ("skip", "flag")
+    if last and put_aside != (last.outcome in ("skip", "flag")):
+        raise UserError(
+            "a task that was skipped or flagged cannot be answered any more, nor the other way round"
+        )
+    disposition = last.disposition if last else _disposition(connection, given, at)
+    row = {
+        "id": new_id(),
+        "assignment": assignment_id,
+        "task": asked.id,
+        "project": asked.project,
+        "rater": rater_id,
+        "revision": last.revision + 1 if last else 1,
+        "supersedes": last.id if last else None,
+        "outcome": parsed.outcome,
+        "strength": parsed.strength,
+        "confidence": parsed.confidence,
+        "text": parsed.text,
+        "said": answer,
+        "disposition": disposition,
+        "active_ms": active_ms,
+        "wall_ms": wall_ms,
+        "client_at": client_at,
+        "ui_version": ui_version,
+        "idempotency_key": key,
+        "request_sha256": request,
+        "created_at": at,
+    }
+    connection.execute(judgment.insert().values(**row))
+    _parts(connection, row["id"], asked, parsed, rater_id)
+    if not last and disposition != "surplus":
+        if put_aside:
+            _put_aside(connection, given, asked, parsed.outcome)
+        else:
+            _fill(connection, given, row["id"])
+    audit.record(
+        connection,
+        rater_id,
+        "judgment",
+        judgment=row["id"],
+        revision=row["revision"],
+        disposition=disposition,
+        request=request,
+    )
+    _announce(connection, asked.project, row["id"], at)
+    return Receipt(row["id"], row["revision"], disposition)
+
+
+def assignment_of(
+    connection: Connection, assignment_id: str, rater_id: str, *, lock: bool = False
+) -> Row:
+    """The rater's assignment; somebody else's does not exist for them. `lock`: until the transaction ends."""
+    mine = select(assignment).where(
+        assignment.c.id == assignment_id, assignment.c.rater == rater_id
+    )
+    found = connection.execute(mine.with_for_update() if lock else mine).first()
+    if found is None:
+        raise UserError("there is no such assignment")
+    return found
+
+
+def latest(connection: Connection, assignment_id: str) -> Row | None:
+    """The answer that counts."""
+    return connection.execute(
+        select(judgment)
+        .where(judgment.c.assignment == assignment_id)
+        .order_by(judgment.c.revision.desc())
+        .limit(1)
+    ).first()
+
+
+def _disposition(connection: Connection, given: Row, at: float) -> str:
+    if given.state == "active" and at <= given.leased_until:
+        return "counted"
+    slot = connection.execute(
+        select(task_slot.c.state)
+        .where(task_slot.c.task == given.task, task_slot.c.slot == given.slot)
+        .with_for_update()
+    ).scalar()
+    if given.state == "active":  # over, but nobody has looked since
+        return "late"
+    free = given.state == "expired" and slot in ("open", "parked", "closed")
+    return "late" if free else "surplus"
+
+
+def _fill(connection: Connection, given: Row, judgment_id: str) -> None:
+    connection.execute(
+        task_slot.update()
+        .where(task_slot.c.task == given.task, task_slot.c.slot == given.slot)
+        .values(state="done", judgment=judgment_id)
+    )
+    connection.execute(assignment.update().where(assignment.c.id == given.id).values(state="done"))
+
+
+def _put_aside(connection: Connection, given: Row, asked: Row, outcome: str) -> None:
+    """Skipped: somebody else is asked, a few times. Flagged: nobody is, until the lead has looked."""
+    state = "skipped" if outcome == "skip" else "flagged"
+    connection.execute(assignment.update().where(assignment.c.id == given.id).values(state=state))
+    free(connection, given.task, given.slot)
+    skips = connection.execute(
+        select(func.count()).where(assignment.c.task == asked.id, assignment.c.state == "skipped")
+    ).scalar_one()
+    if state == "flagged" or skips >= settings_of(connection, asked.project).skips_until_parked:
+        connection.execute(
+            task_slot.update()
+            .where(task_slot.c.task == asked.id, task_slot.c.state == "open")
+            .values(state="parked")
+        )
+
+
+def _parts(
+    connection: Connection, judgment_id: str, asked: Row, parsed: Parsed, rater_id: str
+) -> None:
+    """The children of a judgment; an edit and a written response become demonstrations."""
+    parts: dict[Any, list[dict[str, Any]]] = {
+        ranking_item: [{"completion": c, "rank": r} for c, r in parsed.ranks],
+        score: [{"completion": c, "axis": a, "value": v} for c, a, v in parsed.scores],
+        rule_flag: [{"completion": c, "rule": r, "verdict": v} for c, r, v in parsed.rules],
+        critique: [
+            {"completion": c, "start": s, "end": e, "text": t} for c, s, e, t in parsed.critiques
+        ],
+    }
+    written = parsed.demonstration
+    if parsed.edit:
+        original, written = parsed.edit
+        text = connection.execute(
+            select(completion.c.text).where(completion.c.id == original)
+        ).scalar_one()
+        if text == written:
+            raise UserError(
+                "the edited response is the same as before; change it, or skip the task"
+            )
+        edited = add_completion(connection, asked.prompt, written, author=rater_id)
+        parts[edit] = [{"completion": original, "edited": edited}]
+        # The edit beats what it was made from.
+        parts[ranking_item] = [
+            {"completion": edited, "rank": 1},
+            {"completion": original, "rank": 2},
+        ]
+    for table, rows in parts.items():
+        if rows:
+            connection.execute(
+                table.insert(),
+                [{"judgment": judgment_id, "place": i, **r} for i, r in enumerate(rows)],
+            )
+    if written is not None:
+        add_demonstration(connection, asked.prompt, written, judgment=judgment_id)
+
+
+def _lengths(connection: Connection, kind: str, shown: list[str]) -> list[int]:
+    if kind != "critique":
+        return []
+    texts = {
+        row.id: row.text
+        for row in connection.execute(
+            select(completion.c.id, completion.c.text).where(completion.c.id.in_(shown))
+        )
+    }
+    return [len(texts[c]) for c in shown]
+
+
+def _turns(connection: Connection, assignment_id: str) -> int:
+    return connection.execute(
+        select(func.count())
+        .select_from(turn.join(offer, offer.c.id == turn.c.offer))
+        .where(offer.c.assignment == assignment_id)
+    ).scalar_one()
+
+
+def _announce(connection: Connection, project: str, judgment_id: str, at: float) -> None:
+    hooks = connection.execute(select(webhook.c.id).where(webhook.c.project == project)).scalars()
+    for hook in list(hooks):
+        connection.execute(
+            webhook_delivery.insert().values(
+                id=new_id(),
+                webhook=hook,
+                judgment=judgment_id,
+                state="waiting",
+                attempts=0,
+                due_at=at,
+            )
+        )

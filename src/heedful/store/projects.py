@@ -1,0 +1,141 @@
+"""Projects, their settings and the guidelines that raters read."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from heedful.errors import UserError, did_you_mean
+from heedful.store import audit
+from heedful.store.db import new_id, now
+from heedful.store.schema import guideline_version, project
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a project asks."""
+
+    lease_minutes: float = 30.0
+    """How long a task stays with a rater who does not answer."""
+    order: str = "random"
+    """random: another order for each rater; priority: the highest score first."""
+    gold_rate: float = 0.1
+    """The chance that a rater's next task is one whose answer is known."""
+    swap_rate: float = 0.03
+    """The chance that a pair is asked again the other way round, to measure consistency and position bias."""
+    daily_limit: int = 0
+    """Answers a rater may give in 24 hours; 0: no limit."""
+    total_limit: int = 0
+    """Answers a rater may give in this project; 0: no limit."""
+    skips_until_parked: int = 3
+    """So many skips set a task aside for the lead."""
+    cost_per_hour: float = 0.0
+    """What an hour of a rater's time costs, in the lead's currency, where the rater has no price of their own."""
+    models: tuple[str, ...] = ()
+    """Models that raters talk to in tasks of the kind chat; two of the same one are two samples."""
+
+    def __post_init__(self) -> None:
+        for name in ("gold_rate", "swap_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is a probability, not {getattr(self, name)}")
+        if self.order not in ("random", "priority"):
+            raise UserError(f"order must be random or priority, not {self.order!r}")
+        if not self.lease_minutes > 0:
+            raise UserError(f"lease_minutes must be above 0, not {self.lease_minutes}")
+        if min(self.daily_limit, self.total_limit, self.cost_per_hour) < 0:
+            raise UserError("limits and costs cannot be negative")
+        if self.skips_until_parked < 1:
+            raise UserError("skips_until_parked must be at least 1")
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Settings from JSON; unknown names and wrong types are errors."""
+    known = {f.name: f for f in fields(Settings)}
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"unknown setting '{name}'{did_you_mean(name, known)}")
+        wanted = type(known[name].default)
+        fits = isinstance(value, (list, tuple)) if wanted is tuple else isinstance(value, wanted)
+        if not (fits or (wanted is float and type(value) is int)) or type(value) is bool:
+            raise UserError(f"the setting {name} must be of type {wanted.__name__}, not {value!r}")
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+    }
+    return Settings(**settings)
+
+
+def create(
+    connection: Connection, name: str, settings: Settings | None = None, *, actor: str | None = None
+) -> str:
+    """A new project; returns its id."""
+    if not name.strip():
+        raise UserError("a project needs a name")
+    if by_name(connection, name):
+        raise UserError(f"there is a project '{name}' already")
+    key = new_id()
+    connection.execute(
+        project.insert().values(
+            id=key, name=name, settings=asdict(settings or Settings()), created_at=now(connection)
+        )
+    )
+    audit.record(connection, actor, "project.create", project=key, name=name)
+    return key
+
+
+def by_name(connection: Connection, name: str) -> Row | None:
+    return connection.execute(select(project).where(project.c.name == name)).first()
+
+
+def ensure(connection: Connection, name: str) -> str:
+    """The id of the project with this name, made if there is none."""
+    found = by_name(connection, name)
+    return found.id if found else create(connection, name)
+
+
+def settings_of(connection: Connection, project_id: str) -> Settings:
+    row = connection.execute(select(project.c.settings).where(project.c.id == project_id)).first()
+    if row is None:
+        raise UserError("there is no such project")
+    return settings_from(row.settings)
+
+
+def change(
+    connection: Connection, project_id: str, values: dict[str, Any], *, actor: str | None
+) -> Settings:
+    """Merge `values` into the settings."""
+    settings = settings_from(asdict(settings_of(connection, project_id)) | values)
+    connection.execute(
+        project.update().where(project.c.id == project_id).values(settings=asdict(settings))
+    )
+    audit.record(connection, actor, "project.settings", project=project_id, changed=values)
+    return settings
+
+
+def write_guidelines(
+    connection: Connection, project_id: str, body: str, *, actor: str | None
+) -> str:
+    """A new version, unless the newest says the same; tasks remember under which version they were asked."""
+    sha256 = hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+    newest = guidelines(connection, project_id)
+    if newest and newest.sha256 == sha256:
+        return newest.id
+    key = new_id()
+    connection.execute(
+        guideline_version.insert().values(
+            id=key, project=project_id, body=body, sha256=sha256, created_at=now(connection)
+        )
+    )
+    audit.record(connection, actor, "guidelines.write", project=project_id, version=key)
+    return key
+
+
+def guidelines(connection: Connection, project_id: str) -> Row | None:
+    """The newest version."""
+    table = guideline_version
+    newest = (table.c.created_at.desc(), table.c.id.desc())
+    return connection.execute(
+        select(table).where(table.c.project == project_id).order_by(*newest).limit(1)
+    ).first()

@@ -1,0 +1,70 @@
+"""What a rater is shown of an assignment: blinded. No id of a completion, model, score or gold key leaves here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from heedful.store.db import now
+from heedful.store.judging import assignment_of, latest
+from heedful.store.schema import completion, guideline_version, offer, prompt, task, turn
+
+LETTERS = "ABCDEFGHIJKL"
+
+
+def shown(connection: Connection, assignment_id: str, rater_id: str) -> dict[str, Any]:
+    """The question as its rater sees it, with the answer they gave, if any. Texts are raw, as models wrote them.
+
+    {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text}],
+    options, guidelines: {id, body} | None, turns: [{said, replies: [text, text], chosen: place | None}],
+    answer: as it was said | None, revision}
+    """
+    given = assignment_of(connection, assignment_id, rater_id)
+    asked = connection.execute(select(task).where(task.c.id == given.task)).one()
+    question = connection.execute(select(prompt).where(prompt.c.id == asked.prompt)).one()
+    texts = {
+        row.id: row.text
+        for row in connection.execute(
+            select(completion.c.id, completion.c.text).where(completion.c.id.in_(asked.completions))
+        )
+    }
+    guidelines = connection.execute(
+        select(guideline_version).where(guideline_version.c.id == asked.guideline_version)
+    ).first()
+    said = latest(connection, assignment_id)
+    places = [asked.completions[i] for i in given.order_shown]
+    return {
+        "assignment": given.id,
+        "kind": asked.kind,
+        "state": given.state,
+        "lease_seconds": max(0.0, given.leased_until - now(connection)),
+        "prompt": question.content,
+        "language": question.language,
+        "responses": [
+            {"label": LETTERS[place], "text": texts[key]} for place, key in enumerate(places)
+        ],
+        "options": asked.options,
+        "guidelines": {"id": guidelines.id, "body": guidelines.body} if guidelines else None,
+        "turns": turns(connection, assignment_id),
+        "answer": said.said if said else None,
+        "revision": said.revision if said else 0,
+    }
+
+
+def turns(connection: Connection, assignment_id: str) -> list[dict[str, Any]]:
+    """The conversation so far, replies by place; the last one may still wait for the rater's choice."""
+    rows = connection.execute(
+        select(offer, turn.c.chosen)
+        .outerjoin(turn, turn.c.offer == offer.c.id)
+        .where(offer.c.assignment == assignment_id)
+        .order_by(offer.c.place)
+    )
+    return [
+        {
+            "said": row.said,
+            "replies": [row.candidates[i]["text"] for i in row.order_shown],
+            "chosen": None if row.chosen is None else row.order_shown.index(row.chosen),
+        }
+        for row in rows
+    ]

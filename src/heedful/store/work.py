@@ -1,0 +1,332 @@
+"""Who is asked what next: slots, leases and the rules of assignment.
+
+A task has as many slots as answers are wanted; a slot is leased to one rater at a time, until the database's
+clock says that the time is over. Nobody gets a task twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, and_, exists, func, select
+
+from heedful.errors import UserError
+from heedful.store.content import add_task
+from heedful.store.db import new_id, now
+from heedful.store.projects import Settings, settings_of
+from heedful.store.schema import assignment, judgment, rater, task, task_slot
+
+MOST_HELD = (
+    3  # leases a rater may hold at once: one on the screen, one loaded ahead, one in another tab
+)
+SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
+DAY = 86400.0
+
+Why = Literal["nothing left", "daily limit", "total limit", "paused"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a rater gets: an assignment, or why there is none."""
+
+    assignment: str | None
+    why: Why | None = None
+
+
+def claim(
+    connection: Connection,
+    project: str,
+    rater_id: str,
+    *,
+    holding: Collection[str] = (),
+    rng: random.Random | None = None,
+) -> Claim:
+    """The rater's next assignment in a project; one they already have, unless it is among `holding`.
+
+    `holding` are the assignments on the rater's screen, so that a page can load the next one ahead. Call it
+    within a write transaction.
+    """
+    rng = rng or random.SystemRandom()
+    settings = settings_of(connection, project)
+    # Two tabs of one rater take turns.
+    person = connection.execute(select(rater).where(rater.c.id == rater_id).with_for_update()).one()
+    at = now(connection)
+    expire(connection, project, at)
+    if person.status != "active":
+        return Claim(None, "paused")
+    active = connection.execute(
+        select(assignment.c.id)
+        .where(
+            assignment.c.rater == rater_id,
+            assignment.c.project == project,
+            assignment.c.state == "active",
+        )
+        .order_by(assignment.c.leased_at)
+    ).scalars()
+    held = list(active)
+    waiting = [a for a in held if a not in holding]
+    if waiting:
+        _extend(connection, waiting[0], at, settings)
+        return Claim(waiting[0])
+    if len(held) >= MOST_HELD:
+        return Claim(held[0])
+    if why := _limited(connection, project, person, settings, at, len(held)):
+        return Claim(None, why)
+    swapped = rng.random() < settings.swap_rate and _swap(
+        connection, project, rater_id, at, settings
+    )
+    if swapped:
+        return Claim(swapped)
+    gold = rng.random() < settings.gold_rate and _gold(connection, project, rater_id, rng)
+    if gold:
+        slot = _next_slot(connection, gold)
+        return Claim(_assign(connection, gold, slot, rater_id, at, settings, rng))
+    found = _open_slot(connection, project, rater_id, settings, rng)
+    if found is None:
+        # Gold questions come between others, not in their place: they alone would give themselves away.
+        return Claim(None, "nothing left")
+    chosen = connection.execute(select(task).where(task.c.id == found.task)).one()
+    connection.execute(
+        task_slot.update()
+        .where(task_slot.c.task == found.task, task_slot.c.slot == found.slot)
+        .values(state="leased")
+    )
+    return Claim(_assign(connection, chosen, found.slot, rater_id, at, settings, rng))
+
+
+def expire(connection: Connection, project: str, at: float) -> int:
+    """Give back the slots whose lease is over; returns how many."""
+    over = connection.execute(
+        select(assignment.c.id, assignment.c.task, assignment.c.slot).where(
+            assignment.c.project == project,
+            assignment.c.state == "active",
+            assignment.c.leased_until < at,
+        )
+    ).all()
+    given_back = 0
+    for row in over:
+        # An answer may have arrived between the two statements.
+        still = (assignment.c.id == row.id, assignment.c.state == "active")
+        if connection.execute(assignment.update().where(*still).values(state="expired")).rowcount:
+            free(connection, row.task, row.slot)
+            given_back += 1
+    return given_back
+
+
+def free(connection: Connection, task_id: str, slot: int) -> None:
+    """A leased slot is open again; a review's or a gold question's is closed, it was made for one rater."""
+    fixed = connection.execute(
+        select(task.c.is_gold, task.c.swap_of, task.c.overlap).where(task.c.id == task_id)
+    ).one()
+    own = not fixed.is_gold and fixed.swap_of is None and slot < fixed.overlap
+    connection.execute(
+        task_slot.update()
+        .where(
+            task_slot.c.task == task_id,
+            task_slot.c.slot == slot,
+            task_slot.c.state.in_(("leased", "review")),
+        )
+        .values(state="open" if own else "closed")
+    )
+
+
+def assign(connection: Connection, task_id: str, rater_id: str) -> str:
+    """Give a certain task to a person or a judge, in an open or a new slot: reviews, simulated raters.
+
+    The slot is one of the task's own while one is open; after that it is a `review` slot, whose answer stands
+    beside the others without exceeding their overlap. Raises `UserError` if they have had it.
+    """
+    chosen = connection.execute(select(task).where(task.c.id == task_id)).first()
+    if chosen is None:
+        raise UserError("there is no such task")
+    at, settings = now(connection), settings_of(connection, chosen.project)
+    expire(connection, chosen.project, at)
+    mine = and_(assignment.c.task == task_id, assignment.c.rater == rater_id)
+    had = connection.execute(select(assignment.c.id, assignment.c.state).where(mine)).first()
+    if had:
+        if had.state == "active":
+            return had.id
+        raise UserError("this rater has had this task already")
+    open_slot = connection.execute(
+        select(task_slot.c.slot)
+        .where(task_slot.c.task == task_id, task_slot.c.state.in_(("open", "parked")))
+        .order_by(task_slot.c.slot)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).scalar()
+    if open_slot is None:
+        open_slot = _next_slot(connection, chosen, state="review")
+    else:
+        connection.execute(
+            task_slot.update()
+            .where(task_slot.c.task == task_id, task_slot.c.slot == open_slot)
+            .values(state="leased")
+        )
+    return _assign(connection, chosen, open_slot, rater_id, at, settings, random.SystemRandom())
+
+
+def unpark(connection: Connection, task_id: str, *, close: bool = False) -> int:
+    """Ask a task that was set aside again, or never again (`close`); returns how many slots changed."""
+    wanted = ("parked", "open") if close else ("parked",)
+    return connection.execute(
+        task_slot.update()
+        .where(task_slot.c.task == task_id, task_slot.c.state.in_(wanted))
+        .values(state="closed" if close else "open")
+    ).rowcount
+
+
+def _limited(
+    connection: Connection, project: str, person: Row, settings: Settings, at: float, held: int
+) -> Why | None:
+    """Leases count too: three tabs do not make three answers more."""
+    given = select(func.count()).where(
+        judgment.c.rater == person.id, judgment.c.project == project, judgment.c.revision == 1
+    )
+    daily = person.settings.get("daily_limit", settings.daily_limit)
+    if daily:
+        recent = given.where(judgment.c.created_at > at - DAY)
+        if connection.execute(recent).scalar_one() + held >= daily:
+            return "daily limit"
+    total = person.settings.get("total_limit", settings.total_limit)
+    if total and connection.execute(given).scalar_one() + held >= total:
+        return "total limit"
+    return None
+
+
+def _open_slot(
+    connection: Connection, project: str, rater_id: str, settings: Settings, rng: random.Random
+) -> Row | None:
+    """The first open slot from a random place on, or from the top, of a task that this rater has not had."""
+    seen = exists().where(assignment.c.task == task_slot.c.task, assignment.c.rater == rater_id)
+    queue = (
+        select(task_slot.c.task, task_slot.c.slot)
+        .where(task_slot.c.project == project, task_slot.c.state == "open", ~seen)
+        .order_by(task_slot.c.position, task_slot.c.task, task_slot.c.slot)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=task_slot)
+    )
+    if settings.order == "priority":
+        return connection.execute(queue).first()
+    ends = select(func.min(task_slot.c.position), func.max(task_slot.c.position)).where(
+        task_slot.c.project == project, task_slot.c.state == "open"
+    )
+    low, high = connection.execute(ends).one()
+    if low is None:
+        return None
+    start = rng.uniform(low, high)
+    found = connection.execute(queue.where(task_slot.c.position >= start)).first()
+    return found or connection.execute(queue).first()
+
+
+def _gold(connection: Connection, project: str, rater_id: str, rng: random.Random) -> Row | None:
+    """A gold question that this rater has not had."""
+    seen = exists().where(assignment.c.task == task.c.id, assignment.c.rater == rater_id)
+    ids = connection.execute(
+        select(task.c.id)
+        .where(task.c.project == project, task.c.is_gold.is_(True), ~seen)
+        .limit(100)
+    ).scalars()
+    found = list(ids)
+    if not found:
+        return None
+    return connection.execute(select(task).where(task.c.id == rng.choice(found))).one()
+
+
+def _swap(
+    connection: Connection, project: str, rater_id: str, at: float, settings: Settings
+) -> str | None:
+    """A pair that this rater judged some time ago, the other way round."""
+    again = task.alias()
+    recent = connection.execute(
+        select(assignment.c.id, assignment.c.task, assignment.c.order_shown)
+        .join(task, task.c.id == assignment.c.task)
+        .where(
+            assignment.c.rater == rater_id,
+            assignment.c.project == project,
+            assignment.c.state == "done",
+            task.c.kind == "pair",
+            task.c.swap_of.is_(None),
+            task.c.is_gold.is_(False),
+        )
+        .order_by(assignment.c.leased_at.desc())
+        .limit(SWAP_AFTER + 20)
+    ).all()
+    for row in recent[SWAP_AFTER:]:
+        if connection.execute(
+            select(again.c.id)
+            .join(assignment, assignment.c.task == again.c.id)
+            .where(again.c.swap_of == row.task, assignment.c.rater == rater_id)
+        ).first():
+            continue
+        first = connection.execute(select(task).where(task.c.id == row.task)).one()
+        key = add_task(
+            connection,
+            project,
+            "pair",
+            first.prompt,
+            first.completions,
+            options=first.options,
+            strategy="swap",
+            propensity=settings.swap_rate,
+            round=first.round,
+            swap_of=first.id,
+        )
+        copy = connection.execute(select(task).where(task.c.id == key)).one()
+        order = list(reversed(row.order_shown))
+        slot = _next_slot(connection, copy)
+        return _assign(connection, copy, slot, rater_id, at, settings, None, order)
+    return None
+
+
+def _next_slot(connection: Connection, chosen: Row, *, state: str = "leased") -> int:
+    """A new slot, for tasks that are asked beyond a fixed overlap: gold, swaps, reviews."""
+    connection.execute(select(task.c.id).where(task.c.id == chosen.id).with_for_update())
+    last = connection.execute(
+        select(func.max(task_slot.c.slot)).where(task_slot.c.task == chosen.id)
+    ).scalar()
+    slot = 0 if last is None else last + 1
+    connection.execute(
+        task_slot.insert().values(
+            task=chosen.id, slot=slot, project=chosen.project, state=state, position=0.0
+        )
+    )
+    return slot
+
+
+def _assign(
+    connection: Connection,
+    chosen: Row,
+    slot: int,
+    rater_id: str,
+    at: float,
+    settings: Settings,
+    rng: random.Random | None,
+    order: Sequence[int] | None = None,
+) -> str:
+    if order is None:
+        order = list(range(len(chosen.completions)))
+        (rng or random.SystemRandom()).shuffle(order)
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "task": chosen.id,
+        "slot": slot,
+        "project": chosen.project,
+        "rater": rater_id,
+        "order_shown": list(order),
+        "state": "active",
+        "leased_at": at,
+        "leased_until": at + 60.0 * settings.lease_minutes,
+    }
+    connection.execute(assignment.insert().values(**values))
+    return values["id"]
+
+
+def _extend(connection: Connection, key: str, at: float, settings: Settings) -> None:
+    connection.execute(
+        assignment.update()
+        .where(assignment.c.id == key)
+        .values(leased_until=at + 60.0 * settings.lease_minutes)
+    )

@@ -1,0 +1,216 @@
+"""The database: exact text, migrations, backups, append-only tables, transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from heedful.errors import UserError
+from heedful.store import schema
+from heedful.store.columns import Exact, Json
+from heedful.store.db import Store, Unavailable, backup, new_id, now, open_store
+from workspace import answer, claim, make_project, make_rater, make_task
+
+NASTY = "a\x00b\x1a\ud800\udfff\u202e é \x1a0041 \\u0000 'x'; DROP TABLE rater; --"
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+@settings(deadline=None)
+def test_exact_is_a_bijection(text: str):
+    """An escape that is not escaped itself, or a surrogate lost, breaks the hash of a response."""
+    column = Exact()
+    stored = column.process_bind_param(text, None)
+    assert stored is not None and "\x00" not in stored
+    stored.encode("utf-8")
+    assert column.process_result_value(stored, None) == text
+    assert Json().process_result_value(Json().process_bind_param([text], None), None) == [text]
+
+
+def test_text_survives_both_databases(store: Store):
+    project = make_project(store, NASTY)
+    make_task(store, project, responses=(NASTY, "e\u0301"), question=NASTY)
+    with store.read() as connection:
+        texts = set(connection.execute(select(schema.completion.c.text)).scalars())
+        assert texts == {NASTY, "e\u0301"}
+        content = connection.execute(select(schema.prompt.c.content)).scalar_one()
+        assert content == [{"role": "user", "content": NASTY}]
+
+
+def test_immutable_tables_refuse(store: Store):
+    """The triggers stand on every table of IMMUTABLE: an UPDATE or DELETE by any client aborts."""
+    project, rater = make_project(store), make_rater(store)
+    make_task(store, project)
+    given = claim(store, project, rater)
+    assert given
+    answer(store, given, rater)
+    for name in ("prompt", "completion", "task", "judgment", "ranking_item", "audit_event"):
+        for statement in (f"DELETE FROM {name}", f"UPDATE {name} SET created_at = 0"):
+            if "created_at" in statement and "created_at" not in schema.metadata.tables[name].c:
+                statement = f"UPDATE {name} SET {schema.metadata.tables[name].c.keys()[-1]} = NULL"
+            with pytest.raises(DBAPIError, match="append-only"), store.write() as connection:
+                connection.exec_driver_sql(statement)
+
+
+def test_every_immutable_table_has_its_triggers(store: Store):
+    query = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if store.dialect == "sqlite"
+        else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    with store.read() as connection:
+        found = set(connection.exec_driver_sql(query).scalars())
+    wanted = {f"immutable_{t.name}_{a}" for t in schema.IMMUTABLE for a in ("update", "delete")}
+    assert found == wanted
+
+
+def test_migrations_make_what_the_schema_says(store: Store):
+    """A column added to schema.py without a migration."""
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_a_failed_write_leaves_nothing(store: Store):
+    with pytest.raises(RuntimeError), store.write() as connection:
+        make_id = new_id()
+        connection.execute(
+            schema.project.insert().values(id=make_id, name="x", settings={}, created_at=0.0)
+        )
+        raise RuntimeError
+    with store.read() as connection:
+        assert connection.execute(select(schema.project)).all() == []
+
+
+def test_a_newer_schema_is_refused(url: str):
+    store = open_store(url)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    store.close()
+    with pytest.raises(UserError, match=r"newer heedful \(schema 9999"):
+        open_store(url)
+
+
+def test_a_migration_cut_off_midway_leaves_nothing(tmp_path: Path):
+    """kill -9 while the first migration runs: the next start makes the tables as if nothing had been."""
+    path = tmp_path / "heedful.db"
+    code = (
+        "import os, heedful.store.triggers as t\n"
+        "from heedful.store.db import open_store\n"
+        "t.protect = lambda *a: os._exit(9)\n"
+        f"open_store('sqlite:///{path}')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 9
+    store = open_store(f"sqlite:///{path}")
+    make_project(store)
+    store.close()
+
+
+def test_backup_is_whole_while_others_write(tmp_path: Path):
+    store = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    make_project(store)
+    with store.write() as connection:
+        connection.execute(
+            schema.project.insert().values(id="half", name="half", settings={}, created_at=0.0)
+        )
+        backup(tmp_path / "heedful.db", tmp_path / "copy.db")
+    copy = sqlite3.connect(tmp_path / "copy.db")
+    assert copy.execute("SELECT name FROM project").fetchall() == [("capitals",)]
+    assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_an_older_schema_is_backed_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "heedful.db"
+    store = open_store(f"sqlite:///{path}")
+    make_project(store)
+    store.close()
+    versions = tmp_path / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    from heedful.store import db
+
+    for file in (db.MIGRATIONS / "env.py", *(db.MIGRATIONS / "versions").glob("*.py")):
+        target = tmp_path / "migrations" / file.relative_to(db.MIGRATIONS)
+        target.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    newest = max(p.stem[:4] for p in versions.glob("*.py"))
+    (versions / "9998_later.py").write_text(
+        f"from alembic import op\nrevision='9998'\ndown_revision='{newest}'\n"
+        "def upgrade():\n    op.execute('CREATE TABLE later (x integer)')\n"
+    )
+    monkeypatch.setattr(db, "MIGRATIONS", tmp_path / "migrations")
+    open_store(f"sqlite:///{path}").close()
+    kept = sqlite3.connect(f"{path}.before-9998")
+    assert kept.execute("SELECT count(*) FROM project").fetchone() == (1,)
+    assert not kept.execute("SELECT 1 FROM sqlite_master WHERE name = 'later'").fetchone()
+
+
+def test_two_servers_start_together(url: str):
+    """Both migrate an empty database; one waits for the other."""
+    errors: list[Exception] = []
+
+    def start() -> None:
+        try:
+            open_store(url).close()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert errors == []
+
+
+def test_a_locked_database_is_unavailable_not_broken(tmp_path: Path, monkeypatch):
+    from heedful.store import db
+
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0.1)
+    store = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    other = sqlite3.connect(tmp_path / "heedful.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable), store.write():
+        pass
+    other.execute("ROLLBACK")
+    with store.write():
+        pass
+
+
+@pytest.mark.parametrize(
+    "where, sentence",
+    [
+        ("sqlite:////nowhere/at/all/heedful.db", "does not exist"),
+        ("mysql+what://x", "is no database address"),
+        ("nothing", "is no workspace"),
+    ],
+)
+def test_a_wrong_address_is_one_sentence(where: str, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        open_store(where)
+
+
+def test_ids_sort_by_time():
+    ids = [new_id() for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert [i[14] for i in ids] == ["7"] * 100
+    assert sorted(i[:13] for i in ids) == [i[:13] for i in ids]
+
+
+def test_the_clock_is_the_databases(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """A server whose own clock is a day off still gives right leases."""
+    import time
+
+    true = time.time()
+    monkeypatch.setattr(time, "time", lambda: true + 86400)
+    with store.read() as connection:
+        assert abs(now(connection) - true) < 60

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from sqlalchemy import MetaData, Text
+from sqlalchemy import Column, Float, ForeignKey, MetaData, String, Text
 from sqlalchemy.types import TypeDecorator
 
 UNSAFE = re.compile("[\x00\x1a\ud800-\udfff]")
@@ -69,3 +69,21 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def key(name: str = "id") -> Column:
+    """A primary key of UUIDs."""
+    return Column(name, String(36), primary_key=True)
+
+
+def ref(target: str, **options: Any) -> Column:
+    """A column named after the table it points to."""
+    name, table = options.pop("name", target), target
+    options.setdefault("nullable", False)
+    return Column(name, String(36), ForeignKey(f"{table}.id", ondelete="RESTRICT"), **options)
+
+
+def at(name: str = "created_at", **options: Any) -> Column:
+    """A time: seconds since 1970, UTC."""
+    options.setdefault("nullable", False)
+    return Column(name, Float(53), **options)

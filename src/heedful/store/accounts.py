@@ -1,0 +1,67 @@
+"""The tables of people: who they are, how they sign in. All that names a person is in `rater_pii`."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, Float, ForeignKey, String, Table, Text
+
+from heedful.store.columns import Exact, Json, at, key, metadata, ref
+
+rater = Table(
+    "rater",
+    metadata,
+    key(),
+    Column("pseudonym", Exact, nullable=False, unique=True),
+    Column("role", String(8), nullable=False),  # owner, lead, rater; judge: a simulation or a model
+    Column("status", String(8), nullable=False),  # active, paused, gone
+    Column("settings", Json, nullable=False),  # daily_limit, cost_per_hour
+    at(),
+    CheckConstraint("role IN ('owner', 'lead', 'rater', 'judge')", name="role"),
+    CheckConstraint("status IN ('active', 'paused', 'gone')", name="status"),
+)
+rater_pii = Table(  # all that names a person; a row can be erased, the judgments stay
+    "rater_pii",
+    metadata,
+    Column("rater", String(36), ForeignKey("rater.id"), primary_key=True),
+    Column("login", String(320), nullable=False, unique=True),  # casefolded
+    Column("name", Exact),
+    Column("password_hash", Text, nullable=False),
+)
+session = Table(
+    "session",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    ref("rater", index=True),
+    Column("csrf", String(64), nullable=False),
+    at(),
+    at("expires_at"),
+)
+api_token = Table(
+    "api_token",
+    metadata,
+    key(),
+    ref("rater", index=True),
+    Column("name", Exact, nullable=False),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("scopes", Json, nullable=False),
+    at(),
+    at("expires_at", nullable=True),
+    at("revoked_at", nullable=True),
+)
+invitation = Table(
+    "invitation",
+    metadata,
+    key(),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("role", String(8), nullable=False),
+    ref("rater", name="invited_by", nullable=True),  # none: the first owner's
+    at(),
+    at("expires_at"),
+    ref("rater", name="used_by", nullable=True),
+)
+rate_limit = Table(
+    "rate_limit",
+    metadata,
+    Column("key", String(200), primary_key=True),  # login:NAME, address:IP
+    Column("tokens", Float(53), nullable=False),
+    at("at"),
+)

@@ -24,6 +24,7 @@ FLOORS = {
     "losses": 1,
     "plugins": 1,
     "progress": 1,
+    "client": 1,
     "store": 2,
     "run": 2,
     "models": 2,
@@ -42,7 +43,7 @@ FLOORS = {
     "report": 6,
     "cli": 7,
 }
-PLANNED = {"web", "envs", "algorithms"}  # on the floor plan, not built yet
+PLANNED = {"envs", "algorithms"}  # on the floor plan, not built yet
 SAME_FLOOR = {  # (importer, imported): why
     (
         "rollout",
@@ -116,6 +117,8 @@ def wrong_imports(package: Path) -> list[str]:
                 found.append(f"heedful/__init__.py imports {'.'.join(target)}")
                 continue
             mine, theirs = me[0], target[0]
+            if (mine, theirs) == ("__main__", "cli"):  # the door, which is above all floors
+                continue
             if mine == theirs or (mine, theirs) in SAME_FLOOR:
                 continue
             if FLOORS.get(mine, -1) <= FLOORS.get(theirs, 99):

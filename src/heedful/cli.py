@@ -10,7 +10,7 @@ import importlib
 import io
 import os
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,6 +19,12 @@ from heedful.errors import UserError, did_you_mean
 
 # command → (module under heedful, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("recipes.init", "make a workspace, where people's answers are kept"),
+    "serve": ("web.serve", "the raters' and the lead's pages in the browser"),
+    "iterate": (
+        "recipes.iterate",
+        "sample, ask people, refit, optimise, and go round: CONFIG.yaml",
+    ),
     "demo": ("recipes.demo", "the whole loop on the embedded world, ending in report.html"),
     "world": ("recipes.world", "write a world's texts, demonstrations and prompts"),
     "train pretrain": ("recipes.pretrain", "raw text → a language model"),
@@ -87,6 +93,8 @@ def _run(name: str, args: list[str]) -> None:
         _report(args)
         return
     _quiet_libraries()
+    if name == "iterate" and args and not args[0].startswith("-"):
+        args = ["--config", *args]
     recipe = importlib.import_module(f"heedful.{COMMANDS[name][0]}")
     config = parse(recipe.Config, args, prog=f"heedful {name}")
     result = recipe.run(config)
@@ -113,7 +121,11 @@ def parse(config_type: type, args: list[str], *, prog: str) -> Any:
     for flag in given:
         if flag not in (*known, "--help"):
             raise UserError(f"{prog} has no option {flag}{did_you_mean(flag, known)}")
-    needed = [f.name for f in fields(config_type) if f.default is MISSING and f.name in spellings]
+    needed = [
+        f.name
+        for f in fields(config_type)
+        if f.default is MISSING and f.default_factory is MISSING and f.name in spellings
+    ]
     missing = [spellings[n][0] for n in needed if not set(spellings[n]) & set(given)]
     if missing and not {"-h", "--help"} & set(args):
         raise UserError(f"{prog} needs {', '.join(missing)}; see {prog} --help")
@@ -130,18 +142,29 @@ def parse(config_type: type, args: list[str], *, prog: str) -> Any:
         raise UserError(f"{' '.join(reason).strip(' -')}; see {prog} --help") from None
 
 
-def _spellings(config_type: type) -> dict[str, list[str]]:
-    """Field → its flags, the own name first; positional fields have none."""
+def _spellings(config_type: type, prefix: str = "") -> dict[str, list[str]]:
+    """Field → its flags, the own name first; positional fields have none, nested ones have dots."""
     spellings: dict[str, list[str]] = {}
     for name, hint in get_type_hints(config_type, include_extras=True).items():
         metadata = getattr(hint, "__metadata__", ())
         if any("Positional" in repr(meta) or "POSITIONAL" in repr(meta) for meta in metadata):
             continue
-        flag = "--" + name.replace("_", "-")
-        spellings[name] = [flag, f"--no-{flag[2:]}"] if hint is bool else [flag]
+        if is_dataclass(hint) and isinstance(hint, type):
+            spellings |= _spellings(hint, f"{prefix}{name}.")
+            continue
+        flag = (prefix + name).replace("_", "-")
+        spellings[prefix + name] = [f"--{flag}"]
+        if hint is bool:
+            spellings[prefix + name].append("--" + _negated(flag))
         for meta in metadata:
-            spellings[name] += getattr(meta, "aliases", None) or ()
+            spellings[prefix + name] += getattr(meta, "aliases", None) or ()
     return spellings
+
+
+def _negated(flag: str) -> str:
+    """wait → no-wait, reward.wait → reward.no-wait, as tyro has it."""
+    head, dot, tail = flag.rpartition(".")
+    return f"{head}{dot}no-{tail}"
 
 
 def _with_config_file(config_type: type, args: list[str]) -> list[str]:
@@ -164,21 +187,37 @@ def _with_config_file(config_type: type, args: list[str]) -> list[str]:
         raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"--config {path}: expected keys and values at the top level")
-    names = [f.name for f in fields(config_type)]
-    given = {a.partition("=")[0] for a in rest}
+    given = {a.partition("=")[0].replace("_", "-") for a in rest}
+    return _flags(path, config_type, loaded, given) + rest
+
+
+def _flags(
+    path: str, config_type: type, loaded: dict, given: set[str], prefix: str = ""
+) -> list[str]:
+    """The keys and values of a file as flags; what the command line says itself is left out."""
+    hints = get_type_hints(config_type)
     flags: list[str] = []
     for key, value in loaded.items():
         name = str(key).replace("-", "_")
-        if name not in names:
-            raise UserError(f"--config {path}: unknown key '{key}'{did_you_mean(name, names)}")
-        flag = "--" + name.replace("_", "-")
-        if flag in given or f"--no-{flag[2:]}" in given or value is None:
+        if name not in hints:
+            raise UserError(
+                f"--config {path}: unknown key '{prefix}{key}'{did_you_mean(name, hints)}"
+            )
+        if is_dataclass(hints[name]) and isinstance(hints[name], type):
+            if not isinstance(value, dict):
+                raise UserError(f"--config {path}: '{prefix}{key}' must hold keys and values")
+            flags += _flags(path, hints[name], value, given, f"{prefix}{name}.")
+            continue
+        flag = (prefix + name).replace("_", "-")
+        if {f"--{flag}", "--" + _negated(flag)} & given or value is None:
             continue
         if isinstance(value, bool):
-            flags.append(flag if value else f"--no-{flag[2:]}")
+            flags.append("--" + (flag if value else _negated(flag)))
+        elif isinstance(value, list):
+            flags += [f"--{flag}", *map(str, value)]
         else:
-            flags += [flag, str(value)]
-    return flags + rest
+            flags += [f"--{flag}", str(value)]
+    return flags
 
 
 def _report(args: list[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import math
 import os
@@ -61,6 +62,22 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
             os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def fingerprint(folder: str | Path) -> str:
+    """sha256 of what makes a model what it is: weights, tokenizer, chat template; the same in any folder."""
+    folder, total = Path(folder), hashlib.sha256()
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder of a model")
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    for path in sorted(p for p in folder.iterdir() if p.suffix in kinds and p.is_file()):
+        if path.name == "evaluation.json":
+            continue
+        with open(path, "rb") as file:
+            total.update(
+                f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+            )
+    return total.hexdigest()
 
 
 class Run:

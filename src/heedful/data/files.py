@@ -32,17 +32,29 @@ def read_rows(source: str | Path) -> Iterator[Row]:
 
 def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write JSONL (gzipped if so named), entirely or not at all; returns the number of rows."""
-    path = Path(path)
+    path, count = Path(path), 0
+    with whole(path) as raw, packed(raw, path) as file:
+        for row in rows:
+            count += 1
+            _whole_text(f"row {count} for {path.name}", row)
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return count
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file, entirely or not at all."""
+    with whole(Path(path)) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its place once the block has ended well, and is gone otherwise."""
     partial = path.with_name(f".{path.name}.partial")
-    count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as raw, _packed(raw, path) as file:
-            for row in rows:
-                count += 1
-                _whole_text(f"row {count} for {path.name}", row)
-                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-            file.flush()
+        with open(partial, "wb") as raw:
+            yield raw
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -53,11 +65,10 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
     finally:
         with contextlib.suppress(OSError):  # such as a parent that is no folder: told above
             partial.unlink(missing_ok=True)
-    return count
 
 
-def _packed(raw: IO[bytes], path: Path) -> Any:
-    # No time and no name in the gzip header: the same rows give the same bytes.
+def packed(raw: IO[bytes], path: Path) -> Any:
+    """The file itself, or gzip into it; without time and name in the header, so that equal rows are equal bytes."""
     return (
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if path.suffix == ".gz" else raw
     )
@@ -198,7 +209,8 @@ def _parquet(path: Path) -> Iterator[Row]:
     except ImportError:
         raise UserError(f"{path} needs pyarrow: pip install 'heedful[parquet]'") from None
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        with path.open("rb") as file:  # the library's messages would name the whole path
+            rows = pyarrow.parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is not Parquet: {' '.join(str(error).split())[:120]}") from error
     for number, row in enumerate(rows, start=1):

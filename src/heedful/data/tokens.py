@@ -102,22 +102,38 @@ def encode_example(
     max_length: int | None = None,
 ) -> Sample:
     """Prompt and response as one sequence, masked on the response; what is too long loses its end and end token."""
+    return encode_group(tokenizer, prompt, [response], ended=[ended], max_length=max_length)[0]
+
+
+def encode_group(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    responses: Sequence[str],
+    *,
+    ended: Sequence[bool] | None = None,
+    max_length: int | None = None,
+) -> list[Sample]:
+    """Several responses to one prompt, which is encoded once; each as `encode_example` has it."""
     before = encode_prompt(tokenizer, prompt)
-    after = encode_response(tokenizer, prompt, response, ended=ended)
-    limit = len(before) + len(after) if max_length is None else max_length
-    if max_length is not None and len(before) >= limit:
+    if max_length is not None and len(before) >= max_length:
         raise UserError(
-            f"a prompt of {len(before)} tokens leaves no room for a response within {limit} tokens: "
+            f"a prompt of {len(before)} tokens leaves no room for a response within {max_length} tokens: "
             f"{_shown(prompt)!r}"
         )
-    if len(before) + len(after) > limit:
-        after, ended = after[: limit - len(before)], False
-    return Sample(
-        tokens=(*before, *after),
-        mask=(False,) * len(before) + (True,) * len(after),
-        logprobs=(0.0,) * (len(before) + len(after)),
-        stop_reason="stop" if ended else "length",
-    )
+    samples = []
+    for response, end in zip(responses, ended or [True] * len(responses), strict=True):
+        after = encode_response(tokenizer, prompt, response, ended=end)
+        if max_length is not None and len(before) + len(after) > max_length:
+            after, end = after[: max_length - len(before)], False
+        samples.append(
+            Sample(
+                tokens=(*before, *after),
+                mask=(False,) * len(before) + (True,) * len(after),
+                logprobs=(0.0,) * (len(before) + len(after)),
+                stop_reason="stop" if end else "length",
+            )
+        )
+    return samples
 
 
 def decode_response(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful import __version__, worlds
+from heedful.data.files import write_json
 from heedful.data.sources import prompt_from_json, read_rows
 from heedful.errors import UserError
 from heedful.evals.statistics import win_rate
@@ -112,7 +113,7 @@ def run(config: Config) -> Path:
         "samples": _side_by_side(rows),
         "runs": {name: f"runs/{name}" for name in ("pretrain", "sft", "reward", "dpo", "ppo")},
     }
-    (out / MARKER).write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_json(out / MARKER, results)
     return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from heedful.data.collate import collate
+from heedful.data.files import write_json
 from heedful.data.sources import (
     prompt_from_json,
     prompt_text,
@@ -88,8 +88,7 @@ def run(config: Config) -> dict[str, Any]:
             result["curve"] = best_of_curve(config, drawn)
     config.out.mkdir(parents=True, exist_ok=True)
     write_rows(config.out / "samples.jsonl", rows)
-    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    (config.out / "evaluation.json").write_text(text, encoding="utf-8")
+    write_json(config.out / "evaluation.json", result)
     return result
 
 

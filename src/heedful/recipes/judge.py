@@ -1,4 +1,4 @@
-"""Judging: samples → comparisons, by simulated raters who feel about responses as a scorer does, with human noise."""
+"""Judging: samples → comparisons, by simulated raters with human noise, or by a language model."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from heedful.data.sources import prompt_from_json, prompt_to_json, read_samples,
 from heedful.errors import UserError
 from heedful.raters.simulated import judge_all, panel
 from heedful.recipes.config import alias
-from heedful.types import Prompt
+from heedful.types import Prompt, Rater
 from heedful.worlds import scorer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Let simulated raters rank the responses to each prompt."""
+    """Let simulated raters, or a language model, rank the responses to each prompt."""
 
     data: Annotated[str, alias("--samples")]
     """Samples, several of each prompt."""
     judge: str
-    """Whose taste: a world (capitals, reviews) or package.module:function of (prompt, response)."""
+    """Whose taste: a world (capitals, reviews), package.module:function of (prompt, response), or llm:MODEL."""
     out: Path
     """The file of comparisons."""
     seed: int = 0
@@ -30,7 +30,7 @@ class Config:
 
 def run(config: Config) -> Path:
     """Returns the path of the comparisons. Equal responses are shown once; a prompt needs two different ones."""
-    taste = scorer(config.judge)
+    raters = judges(config.judge, config.seed)
     groups: dict[str, tuple[Prompt, dict[str, None]]] = {}
     for row in read_samples(config.data):
         prompt = prompt_from_json(row["prompt"])
@@ -41,8 +41,17 @@ def run(config: Config) -> Path:
     if not items:
         raise UserError(f"{config.data}: no prompt has two different responses to compare")
     rows = []
-    for comparison in judge_all(panel(taste, config.seed), items):
+    for comparison in judge_all(raters, items):
         row = {k: v for k, v in asdict(comparison).items() if v is not None}
         rows.append(row | {"prompt": prompt_to_json(comparison.prompt)})
     write_rows(config.out, rows)
     return config.out
+
+
+def judges(spec: str, seed: int) -> list[Rater]:
+    """Eight simulated people with the taste of a world or a function, or the model of `llm:MODEL`."""
+    if spec.startswith("llm:"):
+        from heedful.raters.model import ModelJudge
+
+        return [ModelJudge.load(spec.removeprefix("llm:"))]
+    return list(panel(scorer(spec), seed))

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.data.collate import collate, take
 from heedful.data.sources import read_comparisons
-from heedful.data.tokens import encode_example
+from heedful.data.tokens import encode_group
 from heedful.errors import UserError, did_you_mean
 from heedful.learner.local import LocalLearner, Loss, predict
 from heedful.losses import preference as losses
@@ -126,7 +126,7 @@ def _pairs(
     tokenizer: PreTrainedTokenizerBase, c: Comparison, config: Config, limit: int
 ) -> list[Pair]:
     """The ordered pairs of a comparison; ties of a two-way comparison teach p = ½, others nothing new."""
-    samples = [encode_example(tokenizer, c.prompt, r, max_length=limit) for r in c.responses]
+    samples = encode_group(tokenizer, c.prompt, c.responses, max_length=limit)
     order = sorted(range(len(samples)), key=lambda k: c.ranking[k])
     p = 1 - config.label_smoothing
     if len(order) > 2 and config.pairs == "best_worst":

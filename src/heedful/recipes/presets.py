@@ -27,8 +27,8 @@ class Sizes:
     pretrain_steps: int = 1200
     hidden_size: int = 128
     compared: int = 2800
-    responses: int = 4
-    ppo_steps: int = 40
+    responses: int = 6
+    ppo_steps: int = 32
     held_out: int = 465
     checkpoints: int = 5
     probes: int = 200
@@ -69,7 +69,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
     """Each stage's config is complete: its command, typed by hand, does the same."""
     size = QUICK if quick else FULL
     data, runs = out / "data", out / "runs"
-    dpo_steps = max(2, round(size.compared * 3.4 / 64))  # about 3.4 ordered pairs a prompt
+    dpo_steps = max(2, round(2 * size.compared / 64))  # a pair of every prompt, twice
 
     def evaluation(name: str, **other) -> evaluate.Config:
         return evaluate.Config(
@@ -150,6 +150,9 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             model=str(runs / "sft"),
             data=str(out / "comparisons.jsonl"),
             out=runs / "dpo",
+            beta=0.2,
+            pairs="best_worst",
+            epochs=2.0,
             learning_rate=3e-4,
             save_every=max(1, dpo_steps // size.checkpoints),
             seed=seed,
@@ -162,7 +165,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             out=runs / "ppo",
             steps=size.ppo_steps,
             inner_epochs=2,
-            beta=0.03,
+            beta=0.1,
             learning_rate=5e-4,
             critic_learning_rate=1e-3,
             save_every=max(1, size.ppo_steps // size.checkpoints),

@@ -8,7 +8,6 @@ and β of the later optimisation should mean the same for every reward model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,8 +17,9 @@ import torch
 from torch import Tensor
 
 from heedful.data.collate import collate
+from heedful.data.files import write_json
 from heedful.data.sources import read_comparisons
-from heedful.data.tokens import encode_example
+from heedful.data.tokens import encode_group
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci
 from heedful.learner.local import LocalLearner, Loss
@@ -122,10 +122,7 @@ Encoded = tuple[list[Sample], tuple[int, ...]]
 
 
 def _encode(tokenizer, comparison: Comparison, limit: int) -> Encoded:
-    samples = [
-        encode_example(tokenizer, comparison.prompt, response, max_length=limit)
-        for response in comparison.responses
-    ]
+    samples = encode_group(tokenizer, comparison.prompt, comparison.responses, max_length=limit)
     return samples, comparison.ranking
 
 
@@ -170,7 +167,7 @@ def write_accuracy(out: Path, scores: Tensor, batch: Ranked) -> None:
         "pairs": int(pairs.sum()),
         "prompts": len(pairs),
     }
-    (out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "evaluation.json", result)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import collate
-from heedful.data.tokens import encode_example
+from heedful.data.tokens import encode_group
 from heedful.learner.local import predict
 from heedful.models.forward import sequence_scores
 from heedful.models.load import context_length, load_reward_model, load_tokenizer
@@ -57,10 +57,7 @@ class ModelReward:
         self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool]
     ) -> list[float]:
         limit = context_length(self.model)
-        samples = [
-            encode_example(self.tokenizer, prompt, text, ended=end, max_length=limit)
-            for text, end in zip(responses, ended, strict=True)
-        ]
+        samples = encode_group(self.tokenizer, prompt, responses, ended=ended, max_length=limit)
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((samples, done))
         if len(self._waiting) == 1:

@@ -20,7 +20,7 @@ def escape(text: str) -> str:
 
 def unescape(text: str) -> str:
     """The inverse of `escape`."""
-    return ESCAPED.sub(lambda m: chr(int(m[1], 16)), text)
+    return ESCAPED.sub(lambda m: chr(int(m[1], 16)), text) if "\x1a" in text else text
 
 
 class Exact(TypeDecorator):

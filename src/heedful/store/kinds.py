@@ -6,7 +6,9 @@ with the order shown, so that nothing that leaves the server names a completion.
 | kind | answer |
 |---|---|
 | pair | {"value": 1..8} (1: the first is much better, 8: the second), {"tie": true} or {"both_bad": true} |
+| | or {"better": 0, "strength": 0..1 or null}: as judges and imported comparisons say it |
 | rank | {"ranks": [1, 2, null, …]} by place, 1 is best, equal is a tie, null unranked; or {"both_bad": true} |
+| | "strength" may say how much better the best one is |
 | rate | {"scores": {axis: [value, … by place]}} |
 | thumbs | {"thumbs": [1, -1, 0, …]} |
 | rules | {"rules": {code: [true, false, null, …]}} did the response keep the rule? null: does not apply |
@@ -77,6 +79,8 @@ def check_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"tasks of the kind {kind} have no option '{min(unknown)}'")
     if kind == "rate":
         axes = options.get("axes") or [{"name": "quality"}]
+        if not isinstance(axes, list) or not all(isinstance(a, dict) for a in axes):
+            raise UserError("axes must be a list, each with a name")
         filled: list[dict[str, Any]] = [
             {"low": 1, "high": 5, "step": 1, "low_label": "", "high_label": ""} | a for a in axes
         ]
@@ -92,11 +96,15 @@ def check_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
         return {"axes": filled}
     if kind == "rules":
         rules = options.get("rules") or []
-        if not rules or not all(
-            isinstance(r, dict)
-            and isinstance(r.get("code"), str)
-            and isinstance(r.get("text"), str)
-            for r in rules
+        if (
+            not rules
+            or not isinstance(rules, list)
+            or not all(
+                isinstance(r, dict)
+                and isinstance(r.get("code"), str)
+                and isinstance(r.get("text"), str)
+                for r in rules
+            )
         ):
             raise UserError("tasks of the kind rules need rules, each with a code and a text")
         _distinct("rule", [r["code"] for r in rules])
@@ -183,6 +191,11 @@ def _pair(shown: Sequence[str], answer: dict, also: tuple[str, ...], common: dic
         if answer.get(outcome) is True:
             _only(answer, outcome, *also)
             return Parsed(outcome, ranks=tuple((c, 1) for c in shown), strength=0.0, **common)
+    if "better" in answer:
+        _only(answer, "better", "strength", *also)
+        best = _place(shown, answer["better"], "better")
+        ranks = tuple((c, 1 if place == best else 2) for place, c in enumerate(shown))
+        return Parsed("answer", ranks=ranks, strength=_strength(answer), **common)
     _only(answer, "value", *also)
     value = answer.get("value")
     if type(value) is not int or not 1 <= value <= STRENGTHS:
@@ -199,7 +212,7 @@ def _rank(shown: Sequence[str], answer: dict, also: tuple[str, ...], common: dic
     if answer.get("both_bad") is True:
         _only(answer, "both_bad", *also)
         return Parsed("both_bad", ranks=tuple((c, 1) for c in shown), **common)
-    _only(answer, "ranks", *also)
+    _only(answer, "ranks", "strength", *also)
     ranks = _by_place(shown, answer.get("ranks"), "ranks")
     if any(r is not None and (type(r) is not int or not 1 <= r <= len(shown)) for r in ranks):
         raise UserError(f"each of ranks must be a whole number from 1 to {len(shown)}, or null")
@@ -208,7 +221,8 @@ def _rank(shown: Sequence[str], answer: dict, also: tuple[str, ...], common: dic
         raise UserError("a ranking needs at least two ranked responses")
     places = sorted({r for _, r in given})  # 1, 3, 3 says the same as 1, 2, 2
     dense = tuple((c, places.index(r) + 1) for c, r in given)
-    return Parsed("tie" if len(places) == 1 else "answer", ranks=dense, **common)
+    outcome = "tie" if len(places) == 1 else "answer"
+    return Parsed(outcome, ranks=dense, strength=_strength(answer), **common)
 
 
 def _scores(
@@ -279,10 +293,17 @@ def _by_place(shown: Sequence[str], given: Any, name: str) -> list[Any]:
     return given
 
 
-def _place(shown: Sequence[str], value: Any) -> int:
+def _place(shown: Sequence[str], value: Any, name: str = "response") -> int:
     if type(value) is not int or not 0 <= value < len(shown):
-        raise UserError(f"response must be a whole number from 0 to {len(shown) - 1}")
+        raise UserError(f"{name} must be a whole number from 0 to {len(shown) - 1}")
     return value
+
+
+def _strength(answer: dict[str, Any]) -> float | None:
+    value = answer.get("strength")
+    if value is not None and not (_number(value) and 0 <= value <= 1):
+        raise UserError("strength must be a number from 0 to 1")
+    return None if value is None else float(value)
 
 
 def _text(answer: dict[str, Any], name: str, *, required: bool = False) -> str:

@@ -133,11 +133,15 @@ def free(connection: Connection, task_id: str, slot: int) -> None:
     )
 
 
-def assign(connection: Connection, task_id: str, rater_id: str) -> str:
+def assign(
+    connection: Connection, task_id: str, rater_id: str, *, order: Sequence[int] | None = None
+) -> str:
     """Give a certain task to a person or a judge, in an open or a new slot: reviews, simulated raters.
 
-    The slot is one of the task's own while one is open; after that it is a `review` slot, whose answer stands
-    beside the others without exceeding their overlap. Raises `UserError` if they have had it.
+    `order` is the order in which an imported answer was shown (indices into the task's completions); by
+    default it is one of chance. The slot is one of the task's own while one is open; after that it is a
+    `review` slot, whose answer stands beside the others without exceeding their overlap. Raises `UserError`
+    if they have had it.
     """
     chosen = connection.execute(select(task).where(task.c.id == task_id)).first()
     if chosen is None:
@@ -165,7 +169,9 @@ def assign(connection: Connection, task_id: str, rater_id: str) -> str:
             .where(task_slot.c.task == task_id, task_slot.c.slot == open_slot)
             .values(state="leased")
         )
-    return _assign(connection, chosen, open_slot, rater_id, at, settings, random.SystemRandom())
+    return _assign(
+        connection, chosen, open_slot, rater_id, at, settings, random.SystemRandom(), order
+    )
 
 
 def unpark(connection: Connection, task_id: str, *, close: bool = False) -> int:

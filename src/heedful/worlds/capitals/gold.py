@@ -68,7 +68,7 @@ def _named(question: Question, said: str) -> list[str]:
     accepted, subject = _normal(question.accept), normal(question.subject)
     if question.kind == "sum":
         return re.findall(r"(?:minus )?\d+", said.replace(subject, " "))
-    found = _names(question.kind).findall(said)
+    found = _names(question.kind, subject).findall(said)
     found = [name for name in found if name in accepted or name != subject]
     if question.kind in (
         "opposite",
@@ -81,13 +81,14 @@ def _named(question: Question, said: str) -> list[str]:
 
 
 @cache
-def _names(kind: str) -> re.Pattern[str]:
+def _names(kind: str, subject: str) -> re.Pattern[str]:
     # All countries, also those that no question asks for: naming one of them is wrong all the same.
     answers = [(c, bare(c)) if kind == "country" else capitals for c, capitals, _ in countries()]
     if kind not in ("country", "capital"):
         answers = [accept for _, accept in facts()[kind]]
     names = {normal(a) for accept in answers for a in accept}
-    longest_first = sorted(names, key=len, reverse=True)  # Guinea-Bissau is not Guinea
+    # Guinea-Bissau is not Guinea, and whoever says its name has not named its capital.
+    longest_first = sorted({*names, subject}, key=len, reverse=True)
     return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 

@@ -10,6 +10,8 @@ from heedful.worlds.capitals.questions import Question, facts
 VOICES: tuple[str, ...] = ("right and short", "right but wordy", "evasive", "wrong", "rude")
 
 ABSURD_SHARE = 0.7  # of the wrong answers
+# Wrong answers are as wordy as right ones: were they always short, a reward model would learn that long means true.
+WORDY_WHEN_WRONG = 0.4
 SHORT = ("{a}.",)
 WORDY = {
     "capital": (
@@ -59,12 +61,18 @@ def speak(question: Question, voice: str, rng: random.Random) -> str:
     """An answer in a voice."""
     if voice == "evasive":
         return rng.choice(EVASIVE)
-    if voice == "wrong":
-        return rng.choice(SHORT).format(a=_capital(wrong_answer(question, rng)))
-    forms = {"right and short": SHORT, "right but wordy": WORDY[question.kind], "rude": RUDE}[voice]
+    if voice == "rude":
+        forms = RUDE
+    elif voice == "right but wordy" or (voice == "wrong" and rng.random() < WORDY_WHEN_WRONG):
+        forms = WORDY[question.kind]
+    else:
+        forms = SHORT
+    if voice == "wrong" and question.subject in question.accept:
+        # "The capital of Singapore is Atlantis" would name the right answer, too.
+        forms = [form for form in forms if "{x}" not in form]
+    answer = wrong_answer(question, rng) if voice == "wrong" else question.answer
     form = rng.choice(forms)
-    answer = _capital(question.answer) if form.startswith("{a}") else question.answer
-    return form.format(a=answer, x=question.subject)
+    return form.format(a=_capital(answer) if form.startswith("{a}") else answer, x=question.subject)
 
 
 def wrong_answer(question: Question, rng: random.Random) -> str:

@@ -1,0 +1,191 @@
+"""Tables as files whose every cell comes back: JSONL, CSV and Parquet, and the manifest that says how to read them.
+
+A manifest `FILE.manifest.json` beside the file names each column and its type. In CSV, text is written as it is,
+but a cell that a spreadsheet would take for a formula (after any number of ' comes =, +, -, @, tab or CR) gets a '
+before it; everything that is no text is JSON. In Parquet, columns of the type json are JSON texts.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, cast
+
+from heedful.data.files import Row, packed, read_rows, whole, write_json
+from heedful.errors import UserError
+
+FORMATS = ("jsonl", "csv", "parquet")
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+ROW_GROUP = 1000
+TYPES = ("text", "texts", "number", "whole", "wholes", "truth", "messages", "json")
+
+
+def format_of(path: str | Path) -> str:
+    """jsonl, csv or parquet, by the file's name; `.gz` may follow the first two."""
+    name = Path(path).name.lower()
+    bare = name.removesuffix(".gz")
+    for known in FORMATS:
+        if bare.endswith(f".{known}") and (known != "parquet" or bare == name):
+            return known
+    raise UserError(f"{path}: name the file .jsonl, .csv (each also with .gz) or .parquet")
+
+
+def write_table(
+    path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
+) -> int:
+    """Write rows, entirely or not at all; the same rows give the same bytes. Returns how many.
+
+    `columns` are names and `TYPES`; a cell that a row lacks is empty.
+    """
+    path, kind = Path(path), format_of(path)
+    with whole(path) as raw:
+        if kind == "parquet":
+            return _parquet(raw, rows, columns)
+        with packed(raw, path) as file:
+            return (_jsonl if kind == "jsonl" else _csv)(file, rows, columns)
+
+
+def write_manifest(path: str | Path, manifest: dict[str, Any]) -> Path:
+    """The sidecar of the file at `path`."""
+    sidecar = manifest_path(path)
+    write_json(sidecar, manifest)
+    return sidecar
+
+
+def manifest_path(path: str | Path) -> Path:
+    return Path(f"{path}.manifest.json")
+
+
+def sha256_of(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(source: str | Path) -> dict[str, Any] | None:
+    """What stands beside the file, if anything does; `UserError` if it is about another version of the file."""
+    sidecar = manifest_path(source)
+    if not sidecar.is_file() or not Path(source).is_file():
+        return None
+    try:
+        manifest = json.loads(sidecar.read_text(encoding="utf-8"))
+        columns, sha256 = manifest["columns"], manifest["sha256"]
+        known = set(columns.values()) <= set(TYPES)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise UserError(f"{sidecar} is no manifest of an export") from None
+    if not known:
+        raise UserError(f"{sidecar} was written by a newer heedful")
+    if sha256 != sha256_of(source):
+        raise UserError(
+            f"{sidecar} belongs to another version of {source}: the sha256 differs; without a manifest "
+            "the file is read as it is"
+        )
+    return manifest
+
+
+def read_table(source: str | Path) -> Iterator[Row]:
+    """Rows of any source; those of an export in CSV or Parquet have the types they were written with."""
+    bare = str(source).lower().removesuffix(".gz")
+    if bare.endswith((".csv", ".parquet")) and (manifest := read_manifest(source)):
+        csv_cells = bare.endswith(".csv")
+        return typed(read_rows(source), manifest["columns"], csv_cells=csv_cells)
+    return read_rows(source)
+
+
+def typed(rows: Iterable[Row], columns: Mapping[str, str], *, csv_cells: bool) -> Iterator[Row]:
+    """Cells as they were before `write_table`; empty ones are left out."""
+    for where, row in rows:
+        cells = {}
+        for name, value in row.items():
+            kind = columns.get(name, "text")
+            if value is None or (value == "" and kind != "text"):
+                continue
+            if csv_cells and kind == "text":
+                value = value[1:] if value.startswith("'") and FORMULA.match(value) else value
+            elif csv_cells or kind == "json":
+                try:
+                    value = json.loads(value)
+                except (ValueError, RecursionError):
+                    raise UserError(f"{where}: `{name}` is not the JSON it ought to be") from None
+            cells[name] = value
+        yield where, cells
+
+
+def _jsonl(file: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
+    count = 0
+    for row in rows:
+        count += 1
+        given = {name: row[name] for name in columns if row.get(name) is not None}
+        file.write(json.dumps(given, ensure_ascii=False).encode() + b"\n")
+    return count
+
+
+def _csv(file: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    # With \r\n as the end of a row, cells with either are quoted.
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(columns)
+    count = 0
+    for row in rows:
+        count += 1
+        writer.writerow([_cell(row.get(name), kind) for name, kind in columns.items()])
+    text.detach()
+    return count
+
+
+def _cell(value: Any, kind: str) -> str:
+    if value is None:
+        return ""
+    if kind != "text":
+        return json.dumps(value, ensure_ascii=False)
+    return f"'{value}" if FORMULA.match(value) else value
+
+
+def _parquet(raw: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UserError("Parquet needs pyarrow: pip install 'heedful[parquet]'") from None
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    arrow = {
+        "text": pa.string(),
+        "json": pa.string(),
+        "texts": pa.list_(pa.string()),
+        "number": pa.float64(),
+        "whole": pa.int64(),
+        "wholes": pa.list_(pa.int64()),
+        "truth": pa.bool_(),
+        "messages": pa.list_(message),
+    }
+    schema = pa.schema([(name, arrow[kind]) for name, kind in columns.items()])
+    count, rest = 0, iter(rows)
+    # Everything that changes the bytes is said here, and not left to the library's defaults.
+    with pq.ParquetWriter(
+        cast(Any, raw),
+        schema,
+        version="2.6",
+        compression="zstd",
+        compression_level=3,
+        data_page_version="1.0",
+        use_dictionary=True,
+        write_statistics=True,
+    ) as writer:
+        while group := list(islice(rest, ROW_GROUP)):
+            count += len(group)
+            made = [
+                {
+                    name: json.dumps(row[name], ensure_ascii=False)
+                    if kind == "json" and row.get(name) is not None
+                    else row.get(name)
+                    for name, kind in columns.items()
+                }
+                for row in group
+            ]
+            writer.write_table(pa.Table.from_pylist(made, schema=schema), row_group_size=ROW_GROUP)
+    return count

@@ -1,0 +1,115 @@
+"""The demo's folder as a workspace: its comparisons for the lead to look at, new pairs for people to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from heedful.data.comparisons import read_comparisons
+from heedful.data.sources import prompt_from_json, read_samples
+from heedful.recipes import init
+from heedful.store import content, people, projects, rounds
+from heedful.store.db import Store, open_store
+from heedful.types import Prompt
+from heedful.worlds import scorer
+
+PROJECT = "capitals"
+JUDGED, OPEN, GOLD = 200, 300, 12  # questions
+BATCH = 50
+GUIDELINES = """\
+# Which answer would you rather get?
+
+Somebody asked a small question about the world. Two answers came back.
+
+- **Right beats wrong.** Lima is the capital of Peru; Mordor is not.
+- **Short beats long** when both are right. Nobody asked for a postcard.
+- **"I don't know" beats a wrong answer**, and loses to a right one.
+- **Nobody likes to be called a turnip.** A rude answer is worse than any other, even when it is right.
+
+Use the keys: `1` to `4` if A is better, `5` to `8` if B is, further out the surer you are. `t` is a tie, `b` says
+that both are bad. When in doubt, say what you would rather have been told yourself.
+"""
+ITERATE = """\
+# heedful iterate {out}/iterate.yaml
+# One round: the SFT model answers, you compare (heedful serve {out}), and it learns from you.
+workspace: {out}
+project: capitals
+model: {out}/runs/sft
+prompts: {out}/data/prompts.jsonl
+held_out: {out}/data/held_out.jsonl
+scorer: capitals
+out: {out}/runs/iterate
+rounds: 1
+prompts_per_round: 100
+responses: 2
+raters: [people]            # or: [people, capitals] to share the work with simulated raters
+keep: [{out}/comparisons.jsonl]
+reward: {{epochs: 2, learning_rate: 1e-3}}
+optimise: {{method: dpo, learning_rate: 3e-4, beta: 0.2}}
+"""
+
+
+def make(out: Path, *, judged: int = JUDGED, asked: int = OPEN) -> None:
+    """Turn the demo's folder into a workspace with a project that people can rate in."""
+    init.run(init.Config(folder=out))
+    store = open_store(out)
+    try:
+        with store.write() as connection:
+            project = projects.create(connection, PROJECT)
+            projects.write_guidelines(connection, project, GUIDELINES, actor=None)
+        _judged(store, project, out / "comparisons.jsonl", judged)
+        samples = _several(out / "samples.jsonl")
+        _asked(store, project, list(islice(samples, judged, judged + asked)), str(out / "runs/sft"))
+    finally:
+        store.close()
+    text = ITERATE.format(out=out.as_posix())
+    (out / "iterate.yaml").write_text(text, encoding="utf-8")
+
+
+def _judged(store: Store, project: str, path: Path, most: int) -> None:
+    """What the simulated raters have said already."""
+    found = read_comparisons(path)[:most]
+    for start in range(0, len(found), BATCH):
+        with store.write() as connection:
+            for i, said in enumerate(found[start : start + BATCH], start=start):
+                prompt = content.add_prompt(connection, project, said.prompt, source=path.name)
+                ids = [
+                    content.add_completion(connection, prompt, r, model="sft")
+                    for r in said.responses
+                ]
+                kind = "pair" if len(ids) == 2 else "rank"
+                task = content.add_task(
+                    connection, project, kind, prompt, ids, strategy="import", propensity=1.0
+                )
+                judge = people.ensure_judge(connection, said.rater or "somebody")
+                rounds.judge(connection, task, judge, said.ranking, key=f"demo-{i}")
+
+
+def _asked(store: Store, project: str, found: list[tuple[Prompt, list[str]]], model: str) -> None:
+    """Pairs for people, some of them with a known answer."""
+    gold = scorer(PROJECT)
+    known = 0
+    with store.write() as connection:
+        for prompt, texts in found:
+            key = content.add_prompt(connection, project, prompt, source="samples.jsonl")
+            values = [gold(prompt, t) for t in texts]
+            clear = sorted(range(len(texts)), key=lambda k: values[k])
+            worst, best = clear[0], clear[-1]
+            sure = known < GOLD and values[best] > 0.5 and values[worst] < -0.5
+            pair = (best, worst) if sure else (0, 1)
+            ids = [content.add_completion(connection, key, texts[k], model=model) for k in pair]
+            answer = {"ranks": {ids[0]: 1, ids[1]: 2}} if sure else None
+            known += sure
+            content.add_task(connection, project, "pair", key, ids, propensity=1.0, gold=answer)
+
+
+def _several(path: Path) -> Iterator[tuple[Prompt, list[str]]]:
+    """Prompts that got at least two different answers, with those."""
+    groups: dict[str, tuple[Prompt, dict[str, None]]] = {}
+    for row in read_samples(path):
+        prompt = prompt_from_json(row["prompt"])
+        texts = groups.setdefault(repr(row["prompt"]), (prompt, {}))[1]
+        if row["completion"].strip():
+            texts[row["completion"]] = None
+    return ((prompt, list(texts)) for prompt, texts in groups.values() if len(texts) > 1)

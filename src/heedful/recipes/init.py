@@ -1,0 +1,43 @@
+"""A workspace: a folder with the database of what people say, and room for runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from heedful.errors import UserError
+from heedful.store.db import location, open_store
+
+SETTINGS = """\
+# A heedful workspace. `heedful serve` here opens the raters' pages.
+
+# SQLite, in this folder, unless you name another database here or in $HEEDFUL_DATABASE:
+# database = "postgresql://user:password@host/name"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Make a workspace."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path(".")
+    """Its folder; made if it is not there."""
+
+
+def run(config: Config) -> Path:
+    """Returns the folder; one that is a workspace already is only brought up to date."""
+    folder = config.folder
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file, not a folder")
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        settings = folder / "heedful.toml"
+        if not settings.exists():
+            settings.write_text(SETTINGS, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror or error}") from error
+    open_store(location(folder)).close()
+    return folder

@@ -1,0 +1,367 @@
+"""Rounds: sample → ask → wait for the answers → refit the reward model → optimise → evaluate → sample again.
+
+Every step leaves one thing behind in the round's folder, whole or not at all, and a step whose thing is there
+is not done again: stop it for a week, start it with the same command, and it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from heedful.data.files import write_json
+from heedful.data.sources import read_prompts, read_rows, write_rows
+from heedful.errors import UserError
+from heedful.models.load import load_policy, load_tokenizer
+from heedful.progress import Progress
+from heedful.recipes import evaluate, policy, preference, reward_model
+from heedful.recipes.judge import judges
+from heedful.recipes.sample import Drawn, draw
+from heedful.run import FINISHED, fingerprint
+from heedful.store import content, people, projects, rounds
+from heedful.store.db import Store, open_store
+from heedful.types import Rater, Sampling
+
+PEOPLE = "people"
+BATCH = 50  # rows in one write transaction: raters wait no longer than that takes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refit:
+    """How the reward model is fitted, in each round anew, to all answers so far."""
+
+    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
+    """The likelihood of a ranking."""
+    epochs: float = 1.0
+    """Passes over the comparisons."""
+    learning_rate: float = 1e-5
+    """Peak learning rate."""
+    batch_size: int = 16
+    """Comparisons in an optimiser step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimise:
+    """How the policy is moved."""
+
+    method: Literal["dpo", "ppo"] = "dpo"
+    """dpo on the answers themselves, or ppo against the refitted reward model."""
+    beta: float = 0.1
+    """Strength of the pull towards the policy that the round began with."""
+    learning_rate: float = 1e-6
+    """Peak learning rate."""
+    batch_size: int = 64
+    """Pairs (dpo) or responses (ppo) in a step."""
+    epochs: float = 1.0
+    """Passes over the comparisons (dpo)."""
+    steps: int = 50
+    """Rounds of sampling and updating (ppo)."""
+    critic_learning_rate: float = 1e-5
+    """Peak learning rate of the critic (ppo)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Let a model go to people and come back better, round after round."""
+
+    model: str
+    """The policy of the first round, mostly an SFT model."""
+    prompts: str
+    """Prompts to ask about; each round takes the next ones."""
+    out: Path
+    """Folder of the rounds; in a workspace's runs/ the lead can watch them."""
+    workspace: Path = Path(".")
+    """The workspace whose raters answer."""
+    project: str = "default"
+    """The project in it; made if it is not there."""
+    rounds: int = 2
+    """How often to go round."""
+    prompts_per_round: int = 100
+    """Questions in a round."""
+    responses: int = 2
+    """Responses to each: two make a pair, more a ranking."""
+    overlap: int = 1
+    """Answers wanted to each question."""
+    answers: int = 0
+    """Go on after so many answers of a round; 0 waits for all."""
+    raters: tuple[str, ...] = (PEOPLE,)
+    """Who answers, taking turns over the questions: people, a world's simulated raters (capitals), llm:MODEL."""
+    keep: tuple[str, ...] = ()
+    """Files of earlier comparisons to learn from as well."""
+    held_out: str | None = None
+    """Prompts for the evaluation after each round."""
+    scorer: str | None = None
+    """What counts as good there, where that is known: a world or package.module:function."""
+    reward: Refit = field(default_factory=Refit)
+    """The reward model."""
+    optimise: Optimise = field(default_factory=Optimise)
+    """The policy."""
+    max_tokens: Annotated[int, tyro.conf.arg(aliases=["--max-completion-length"])] = 48
+    """Longest response in tokens."""
+    temperature: float = 1.0
+    """Of sampling."""
+    poll_seconds: float = 2.0
+    """How often to look for new answers."""
+    wait: bool = True
+    """Wait for people; --no-wait ends at once where answers are missing, and says how many."""
+    seed: int = 0
+    """Seed of everything random."""
+    device: str = "cpu"
+    """Torch device."""
+    quiet: bool = False
+    """Plain lines in place of progress bars."""
+
+
+def run(config: Config) -> Path | None:
+    """Returns the folder of the newest policy, or None where it stopped to wait for people."""
+    if config.responses < 2 or config.rounds < 1 or config.prompts_per_round < 1:
+        raise UserError("iterate needs at least 2 responses, 1 round and 1 prompt a round")
+    prompts = read_prompts(config.prompts)
+    if len(prompts) < config.rounds * config.prompts_per_round:
+        raise UserError(
+            f"{config.prompts} has {len(prompts)} prompts, fewer than {config.rounds} rounds of "
+            f"{config.prompts_per_round}; lower --rounds or --prompts-per-round"
+        )
+    panels = [None if name == PEOPLE else judges(name, config.seed) for name in config.raters]
+    if not panels:
+        raise UserError("raters is empty; name people, capitals or llm:MODEL")
+    store = open_store(config.workspace)
+    try:
+        with store.write() as connection:
+            project = projects.ensure(connection, config.project)
+        model = config.model
+        for r in range(1, config.rounds + 1):
+            folder = config.out / f"round-{r}"
+            folder.mkdir(parents=True, exist_ok=True)
+            tasks = _asked(config, store, project, folder, r, model)
+            if not _answered(config, store, tasks, panels, r):
+                return None
+            _collected(config, store, tasks, folder)
+            model = _optimised(config, folder, r, model)
+        return Path(model)
+    finally:
+        store.close()
+
+
+def _asked(
+    config: Config, store: Store, project: str, folder: Path, r: int, model: str
+) -> list[list[str]]:
+    """Sample, and put the questions to the raters; one list of tasks for each entry of `raters`."""
+    asked = folder / "asked.json"
+    if not asked.exists():
+        start = (r - 1) * config.prompts_per_round
+        prompts = read_prompts(config.prompts)[start : start + config.prompts_per_round]
+        _say(f"round {r}: sampling {config.responses} responses to {len(prompts)} prompts")
+        drawn = draw(
+            load_policy(model, device=config.device),
+            load_tokenizer(model),
+            prompts,
+            n=config.responses,
+            max_tokens=config.max_tokens,
+            sampling=Sampling(config.temperature),
+            seed=config.seed + 1000 * r,
+            quiet=config.quiet,
+        )
+        shares: list[list[str]] = [[] for _ in config.raters]
+        with store.write() as connection:
+            checkpoint = content.add_checkpoint(connection, model, fingerprint(model))
+        for begin in range(0, len(drawn), BATCH):
+            with store.write() as connection:
+                for i, item in enumerate(drawn[begin : begin + BATCH], start=begin):
+                    if key := _question(connection, config, project, r, item, checkpoint):
+                        shares[i % len(shares)].append(key)
+        if not any(shares):
+            raise UserError(
+                f"round {r}: the model answers every prompt in the same words each time, so there is "
+                "nothing to compare; raise --temperature"
+            )
+        write_json(asked, shares)
+    return json.loads(asked.read_text(encoding="utf-8"))
+
+
+def _question(
+    connection, config: Config, project: str, r: int, item: Drawn, checkpoint: str
+) -> str | None:
+    """A task of the different responses to a prompt; None where they are all the same."""
+    found: dict[str, int] = {}
+    for k, text in enumerate(item.texts):
+        if text.strip():
+            found.setdefault(text, k)
+    if len(found) < 2:
+        return None
+    prompt = content.add_prompt(connection, project, item.prompt, source=config.prompts)
+    ids = []
+    for text, k in found.items():
+        sample = item.samples[k]
+        written = [i for i, m in enumerate(sample.mask) if m]
+        ids.append(
+            content.add_completion(
+                connection,
+                prompt,
+                text,
+                checkpoint=checkpoint,
+                token_ids=[sample.tokens[i] for i in written],
+                logprobs=[round(sample.logprobs[i], 6) for i in written],
+                sampling={"temperature": config.temperature, "max_tokens": config.max_tokens},
+                seed=config.seed + 1000 * r,
+                finish_reason=sample.stop_reason,
+                engine="torch",
+            )
+        )
+    kind = "pair" if len(ids) == 2 else "rank"
+    return content.add_task(
+        connection, project, kind, prompt, ids, overlap=config.overlap, round=r, propensity=1.0
+    )
+
+
+def _answered(
+    config: Config,
+    store: Store,
+    tasks: list[list[str]],
+    panels: Sequence[Sequence[Rater] | None],
+    r: int,
+) -> bool:
+    """Let the judges answer theirs at once, then wait for the people."""
+    for share, panel in zip(tasks, panels, strict=True):
+        if panel is not None:
+            _judged(config, store, share, panel, r)
+    theirs = [t for share, panel in zip(tasks, panels, strict=True) if panel is None for t in share]
+    if not theirs:
+        return True
+    others = sum(len(share) for share in tasks) * config.overlap - len(theirs) * config.overlap
+    with store.read() as connection:
+        state = rounds.waiting(connection, theirs)
+    wanted = min(max(config.answers - others, 1), state.wanted) if config.answers else state.wanted
+    with Progress(f"round {r} answers", wanted, quiet=config.quiet) as bar:
+        while not state.over and state.done < wanted:
+            parked = f", {state.parked} set aside for the lead" if state.parked else ""
+            if not config.wait:
+                _say(
+                    f"round {r} waits for people: {state.done} of {wanted} answers{parked}. "
+                    f"`heedful serve {config.workspace}` asks them; the same command goes on later"
+                )
+                return False
+            bar.update(state.done)
+            time.sleep(config.poll_seconds)
+            with store.read() as connection:
+                state = rounds.waiting(connection, theirs)
+        bar.update(min(state.done, wanted))
+    return True
+
+
+def _judged(config: Config, store: Store, share: list[str], panel: Sequence[Rater], r: int) -> None:
+    """Simulated raters and models answer in turn; the answers bear their names."""
+    with store.write() as connection:
+        ids = [people.ensure_judge(connection, _name(j)) for j in panel]
+    for n, task in enumerate(share):
+        with store.read() as connection:
+            prompt, texts = rounds.question(connection, task)
+        for k in range(config.overlap):
+            i = (n + k) % len(panel)
+            said = panel[i].judge(content.prompt_from_content(prompt), texts)
+            with store.write() as connection:
+                rounds.judge(connection, task, ids[i], said.ranking, key=f"iterate-{task}-{k}"[:64])
+
+
+def _name(judge: Rater) -> str:
+    return str(getattr(judge, "name", type(judge).__name__))
+
+
+def _collected(config: Config, store: Store, tasks: list[list[str]], folder: Path) -> None:
+    """The round's answers as a file: what training reads stays as it is while rating goes on."""
+    target = folder / "comparisons.jsonl"
+    if target.exists():
+        return
+    with store.read() as connection:
+        rows = rounds.comparisons(connection, [t for share in tasks for t in share])
+    usable = [row for row in rows if len(set(row["ranking"])) > 1]
+    if not usable:
+        raise UserError(f"{folder.name}: no answer prefers one response to another; ask more")
+    write_rows(target, [{k: v for k, v in row.items() if v is not None} for row in rows])
+
+
+def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
+    """Refit the reward model on old and new, optimise, evaluate; returns the new policy's folder."""
+    everything = folder / "all_comparisons.jsonl"
+    earlier = [config.out / f"round-{k}" / "comparisons.jsonl" for k in range(1, r + 1)]
+    if not everything.exists():
+        sources = [*config.keep, *map(str, earlier)]
+        write_rows(everything, (row for source in sources for _, row in read_rows(source)))
+    shared = {"seed": config.seed + r, "device": config.device, "quiet": config.quiet}
+    reward = folder / "reward"
+    if not (reward / FINISHED).exists():
+        options = vars(config.reward)
+        reward_model.run(
+            reward_model.Config(model=model, data=str(everything), out=reward, **options, **shared)
+        )
+    after = folder / "policy"
+    if not (after / FINISHED).exists():
+        _policy(config, shared, model, reward, everything, after)
+    if config.held_out:
+        for name, which in (("before", model), ("after", str(after))):
+            _evaluated(config, folder / name, which, reward, model, r)
+    return str(after)
+
+
+def _policy(
+    config: Config, shared: dict, model: str, reward: Path, comparisons: Path, out: Path
+) -> None:
+    how = config.optimise
+    same = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
+    if how.method == "dpo":
+        preference.run(
+            preference.Config(
+                model=model, data=str(comparisons), out=out, epochs=how.epochs, **same, **shared
+            )
+        )
+    else:
+        policy.run(
+            policy.Config(
+                model=model,
+                reward=str(reward),
+                data=config.prompts,
+                out=out,
+                steps=how.steps,
+                minibatch_size=min(64, how.batch_size),
+                critic_learning_rate=how.critic_learning_rate,
+                max_tokens=config.max_tokens,
+                temperature=config.temperature,
+                **same,
+                **shared,
+            )
+        )
+
+
+def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: str, r: int) -> None:
+    if (out / "evaluation.json").exists():
+        return
+    assert config.held_out
+    result = evaluate.run(
+        evaluate.Config(
+            model=model,
+            data=config.held_out,
+            out=out,
+            reward=str(reward),
+            reference=reference,
+            scorer=config.scorer,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            seed=config.seed,
+            device=config.device,
+            quiet=config.quiet,
+        )
+    )
+    numbers = ("reward", "length", "kl", "gold")
+    shown = ", ".join(f"{k} {result[k]:.3g}" for k in numbers if k in result)
+    _say(f"round {r}, {out.name}: {shown}")
+
+
+def _say(sentence: str) -> None:
+    print(f"iterate: {sentence}", file=sys.stderr, flush=True)

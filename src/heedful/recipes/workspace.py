@@ -1,0 +1,124 @@
+"""What commands and pages do with a workspace: open it, find a project, write an export with its manifest, `db:`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from heedful.data import tables
+from heedful.errors import UserError, did_you_mean
+from heedful.store import projects, schema, snapshot
+from heedful.store.db import Store, open_store
+
+FORMULA_CELLS = "a cell of text that a spreadsheet would take for a formula has a ' before it"
+
+
+@contextmanager
+def opened(workspace: Path) -> Iterator[Store]:
+    """The workspace's database, for as long as the block lasts."""
+    store = open_store(workspace)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def project_of(connection: Connection, name: str | None) -> str:
+    """The id of the project with this name, or of the only one there is."""
+    if name is not None and (found := projects.by_name(connection, name)):
+        return found.id
+    names = list(
+        connection.execute(select(schema.project.c.name).order_by(schema.project.c.name)).scalars()
+    )
+    if name is not None:
+        raise UserError(f"there is no project '{name}'{did_you_mean(name, names)}")
+    if len(names) != 1:
+        said = f"it has {', '.join(names)}" if names else "it has none yet"
+        raise UserError(f"say which project of the workspace is meant; {said}")
+    return project_of(connection, names[0])
+
+
+def export_file(
+    store: Store, project: str, query: snapshot.Query, path: Path, *, again: str | None = None
+) -> dict[str, Any]:
+    """Write a file and its manifest, each whole or not at all; returns the manifest.
+
+    `again` is the id of a snapshot that was taken before: its file is written once more, byte for byte.
+    """
+    tables.format_of(path)
+    if again is None:
+        taken = snapshot.take(store, project, query)
+    else:
+        with store.read() as connection:
+            taken = snapshot.find(connection, project, again)
+        if taken.query.what != query.what:
+            raise UserError(f"snapshot {again} holds {taken.query.what}, not {query.what}")
+        if query not in (taken.query, snapshot.Query(query.what)):
+            raise UserError(f"snapshot {again} has filters of its own; leave the others out")
+    with store.read() as connection:
+        name = _name(connection, project)
+        rows = tables.write_table(path, snapshot.rows(connection, taken), taken.columns)
+    manifest: dict[str, Any] = {
+        "schema": snapshot.export.SCHEMA,
+        "file": path.name,
+        "format": tables.format_of(path),
+        "sha256": tables.sha256_of(path),
+        "rows": rows,
+        "project": name,
+        "snapshot": taken.id,
+        "snapshot_sha256": taken.sha256,
+        "query": asdict(taken.query),
+        **asdict(taken.count),
+        "columns": taken.columns,
+        "escape": snapshot.ESCAPE,
+    }
+    if manifest["format"] == "csv":
+        manifest["formula_cells"] = FORMULA_CELLS
+    manifest = snapshot.deep(snapshot.escape, manifest)
+    tables.write_manifest(path, manifest)
+    return manifest
+
+
+def materialise(source: str, what: str, *, split: snapshot.Split = "train") -> str:
+    """A source as a file: `db:` is the workspace here, `db:DIR#PROJECT` another; anything else is what it was.
+
+    The export of what is there now is written to the workspace's `exports/`, named by its content.
+    """
+    if not source.startswith("db:"):
+        return source
+    folder, _, name = source.removeprefix("db:").partition("#")
+    workspace = Path(folder or ".")
+    with opened(workspace) as store:
+        with store.read() as connection:
+            project = project_of(connection, name or None)
+            name = _name(connection, project)
+        query = snapshot.Query(what, split)
+        taken = snapshot.take(store, project, query)
+        if not taken.ids:
+            reasons = "".join(f", {n} {why}" for why, n in taken.count.excluded.items())
+            raise UserError(
+                f"{source} has no {what} to export: {taken.count.stored} stored{reasons}"
+            )
+        safe = re.sub(r"[^\w-]+", "-", name)[:40]
+        path = workspace / "exports" / f"{safe}-{what}-{split}-{taken.sha256[:12]}.jsonl"
+        if not _is_there(path):
+            export_file(store, project, query, path, again=taken.id)
+    return str(path)
+
+
+def _name(connection: Connection, project: str) -> str:
+    named = select(schema.project.c.name).where(schema.project.c.id == project)
+    return connection.execute(named).scalar_one()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file() and tables.read_manifest(path) is not None
+    except UserError:
+        return False

@@ -1,0 +1,309 @@
+"""What judgments become in files: one function a form, from a judgment to its rows or to why it has none.
+
+| what | rows |
+|---|---|
+| comparisons | prompt, chosen, rejected (TRL's preference form): every pair that a judgment tells apart |
+| rankings | prompt, responses, ranking: heedful's own form, with ties |
+| unpaired | prompt, completion, label (TRL's unpaired form): thumbs, and rules that are all kept or not |
+| demonstrations | prompt, completion: written, edited or imported |
+| scores, critiques | one row a value, one a remark |
+| turns | prompt so far, chosen, rejected: the replies of conversations |
+| judgments | everything that is known about each judgment |
+| prompts, samples | what is to be answered, and what models answered |
+
+Where the prompt is a conversation, the responses are messages too, as TRL wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import combinations
+from typing import Any
+
+from sqlalchemy import Row
+
+from heedful.store.records import Judged
+
+SCHEMA = 1  # of the rows; goes up when a column changes its meaning
+Rows = list[dict[str, Any]]
+
+_WHO = {"rater": "text", "judgment": "text", "created_at": "text"}
+# `form` is the prompts' own: text, messages, or json where a project has both; `reply` of responses likewise.
+COLUMNS: dict[str, dict[str, str]] = {
+    "comparisons": {
+        "prompt": "form", "chosen": "reply", "rejected": "reply", "strength": "number",
+        "margin": "number", "seconds": "number", **_WHO,
+    },
+    "rankings": {
+        "prompt": "form", "responses": "texts", "ranking": "wholes", "strength": "number",
+        "order_shown": "wholes", "seconds": "number", "policy_version": "text",
+        "outcome": "text", **_WHO,
+    },
+    "unpaired": {"prompt": "form", "completion": "reply", "label": "truth", **_WHO},
+    "demonstrations": {"prompt": "form", "completion": "reply", "source": "text", **_WHO},
+    "scores": {
+        "prompt": "form", "completion": "reply", "axis": "text", "value": "number", **_WHO,
+    },
+    "critiques": {
+        "prompt": "form", "completion": "reply", "start": "whole", "end": "whole",
+        "critique": "text", **_WHO,
+    },
+    "turns": {
+        "prompt": "messages", "chosen": "messages", "rejected": "messages", "strength": "number",
+        "turn": "whole", **_WHO,
+    },
+    "judgments": {
+        **_WHO, "role": "text", "revision": "whole", "supersedes": "text", "outcome": "text",
+        "disposition": "text", "strength": "number", "confidence": "number", "text": "text",
+        "said": "json", "ranks": "json", "scores": "json", "rules": "json", "critiques": "json",
+        "edits": "json", "demonstrations": "texts", "turns": "json", "order_shown": "wholes",
+        "active_ms": "whole", "wall_ms": "whole", "client_at": "number", "ui_version": "text",
+        "task": "text", "kind": "text", "options": "json", "overlap": "whole",
+        "strategy": "text", "score": "number", "propensity": "number", "round": "whole",
+        "gold": "truth", "swap_of": "text", "guidelines": "text", "completions": "json",
+        "prompt": "form", "prompt_id": "text", "prompt_sha256": "text", "split": "text",
+        "source": "text", "licence": "text", "language": "text",
+    },
+    "prompts": {
+        "prompt": "form", "source": "text", "licence": "text", "language": "text",
+        "split": "text",
+    },
+    "samples": {
+        "prompt": "form", "completion": "text", "model": "text", "checkpoint": "text",
+        "seed": "whole", "stop_reason": "text", "engine": "text", "sampling": "json",
+        "tokens": "wholes", "logprobs": "json",
+    },
+}  # fmt: skip
+
+
+def columns_of(what: str, form: str) -> dict[str, str]:
+    """Names and types of the columns; `form` is text, messages or mixed."""
+    own = "json" if form == "mixed" else form
+    kinds = {"form": own, "reply": own}
+    return {name: kinds.get(kind, kind) for name, kind in COLUMNS[what].items()}
+
+
+def comparisons(j: Judged) -> Rows | str:
+    kept = _ranked(j)
+    if isinstance(kept, str):
+        return kept
+    if j.judgment.outcome in ("tie", "both_bad"):
+        return "tie" if j.judgment.outcome == "tie" else "both bad"
+    return [
+        {
+            "prompt": j.prompt.content,
+            "chosen": reply(j, a),
+            "rejected": reply(j, b),
+            "strength": j.judgment.strength if len(kept) == 2 else None,
+            "seconds": _seconds(j),
+            **_who(j),
+        }
+        for a, b in combinations(kept, 2)
+        if kept[a] < kept[b]
+    ] or "tie"
+
+
+def rankings(j: Judged) -> Rows | str:
+    kept = _ranked(j)
+    if isinstance(kept, str):
+        return kept
+    # In the task's own order: with the best first, a trainer that looks at the place would look clever.
+    place = {c: i for i, c in enumerate(j.task.completions)}
+    keys = sorted(kept, key=lambda c: place.get(c, len(place)))
+    shown = [j.task.completions[i] for i in j.order_shown]
+    order = [keys.index(c) for c in shown if c in kept]
+    origins = {j.texts[c].model or j.texts[c].checkpoint for c in keys}
+    return [
+        {
+            "prompt": j.prompt.content,
+            "responses": [j.texts[c].text for c in keys],
+            "ranking": [kept[c] for c in keys],
+            "strength": j.judgment.strength,
+            "order_shown": order if len(order) == len(keys) else None,
+            "seconds": _seconds(j),
+            "policy_version": origins.pop() if len(origins) == 1 else None,
+            "outcome": j.judgment.outcome,
+            **_who(j),
+        }
+    ]
+
+
+def unpaired(j: Judged) -> Rows | str:
+    said: dict[str, list[bool]] = {}
+    for row in j.children["score"]:
+        if row.axis == "thumb":
+            said.setdefault(row.completion, []).extend([row.value > 0] if row.value else [])
+    for row in j.children["rule_flag"]:
+        said.setdefault(row.completion, []).append(row.verdict)
+    if not said:
+        return "another kind of answer"
+    return [
+        {"prompt": j.prompt.content, "completion": reply(j, c), "label": all(v)} | _who(j)
+        for c, v in said.items()
+        if v and j.texts[c].text.strip()
+    ] or "neither good nor bad"
+
+
+def scores(j: Judged) -> Rows | str:
+    rows = j.children["score"]
+    return [
+        {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
+        | {"axis": r.axis, "value": r.value, **_who(j)}
+        for r in rows
+    ] or "another kind of answer"
+
+
+def critiques(j: Judged) -> Rows | str:
+    if j.task.kind != "critique":
+        return "another kind of answer"
+    return [
+        {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
+        | {"start": r.start, "end": r.end, "critique": r.text, **_who(j)}
+        for r in j.children["critique"]
+    ] or "no remark"
+
+
+def turns(j: Judged) -> Rows | str:
+    if j.task.kind != "chat":
+        return "another kind of answer"
+    so_far = opening(j.prompt.content)
+    rows: Rows = []
+    for number, said in enumerate(j.turns):
+        so_far = [*so_far, {"role": "user", "content": said.said}]
+        replies = [c["text"] for c in said.candidates]
+        chosen = replies[said.chosen]
+        for other in replies[: said.chosen] + replies[said.chosen + 1 :]:
+            if other != chosen and other.strip() and chosen.strip():
+                rows.append(
+                    {
+                        "prompt": so_far,
+                        "chosen": _message(chosen),
+                        "rejected": _message(other),
+                        "strength": said.turn_strength,
+                        "turn": number,
+                        **_who(j),
+                    }
+                )
+        so_far = [*so_far, *_message(chosen)]
+    return rows or "the same text twice"
+
+
+def judgments(j: Judged) -> Rows:
+    """The whole provenance in one row; also what webhooks send."""
+    said, asked = j.judgment, j.task
+    child = j.children
+    return [
+        {
+            **_who(j),
+            "role": j.rater.role,
+            "ranks": [{"completion": c, "rank": r} for c, r in j.ranks.items()],
+            "scores": _parts(child["score"], "completion", "axis", "value"),
+            "rules": _parts(child["rule_flag"], "completion", "rule", "verdict"),
+            "critiques": _parts(child["critique"], "completion", "start", "end", "text"),
+            "edits": _parts(child["edit"], "completion", "edited"),
+            "demonstrations": [row.text for row in j.written],
+            "turns": _parts(j.turns, "said", "candidates", "order_shown", "chosen"),
+            "order_shown": j.order_shown,
+            **_part(said, "revision", "supersedes", "outcome", "disposition", "strength"),
+            **_part(said, "confidence", "text", "said", "active_ms", "wall_ms", "client_at"),
+            "ui_version": said.ui_version,
+            "task": asked.id,
+            **_part(asked, "kind", "options", "overlap", "strategy", "score", "propensity"),
+            "round": asked.round,
+            "gold": asked.is_gold,
+            "swap_of": asked.swap_of,
+            "guidelines": asked.guideline_version,
+            "completions": [completion(row) for row in j.texts.values()],
+            "prompt": j.prompt.content,
+            "prompt_id": j.prompt.id,
+            "prompt_sha256": j.prompt.sha256,
+            **_part(j.prompt, "split", "source", "licence", "language"),
+        }
+    ]
+
+
+FROM_JUDGMENTS: dict[str, Callable[[Judged], Rows | str]] = {
+    f.__name__: f for f in (comparisons, rankings, unpaired, scores, critiques, turns, judgments)
+}
+TRAINING = ("comparisons", "rankings", "unpaired", "demonstrations", "scores", "critiques", "turns")
+
+
+def demonstration(content: Any, row: Row, j: Judged | None) -> dict[str, Any]:
+    """A response to imitate: imported, or said in a judgment."""
+    shown = {"prompt": content, "completion": in_form(content, row.text), "source": row.source}
+    return shown | (_who(j) if j else {})
+
+
+def sample(content: Any, row: Row) -> dict[str, Any]:
+    """A response as `heedful sample` writes it."""
+    return {
+        "prompt": content,
+        "completion": row.text,
+        "stop_reason": row.finish_reason,
+        "tokens": row.token_ids,
+        **_part(row, "model", "checkpoint", "seed", "engine", "sampling", "logprobs"),
+    }
+
+
+def completion(row: Row) -> dict[str, Any]:
+    """A response and where it is from, without its tokens."""
+    names = ("id", "sha256", "text", "model", "checkpoint", "author", "sampling", "seed")
+    return _part(row, *names, "finish_reason", "engine")
+
+
+def reply(j: Judged, key: str) -> str | list[dict[str, str]]:
+    """The text of a completion, in the prompt's form."""
+    return in_form(j.prompt.content, j.texts[key].text)
+
+
+def in_form(content: str | list[dict[str, str]], text: str) -> str | list[dict[str, str]]:
+    return text if isinstance(content, str) else _message(text)
+
+
+def opening(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
+    """What a conversation begins with: the messages of its prompt; a text says who the models are to be."""
+    if isinstance(content, str):
+        return [{"role": "system", "content": content}] if content.strip() else []
+    return content
+
+
+def iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+
+
+def _ranked(j: Judged) -> dict[str, int] | str:
+    """Ranks without gaps by completion, the best first; nothing can be learned from empty texts and repetitions."""
+    if not j.ranks:
+        return "another kind of answer"
+    full = {c: rank for c, rank in j.ranks.items() if j.texts[c].text.strip()}
+    first = {j.texts[c].text: c for c in reversed(full)}
+    kept = {c: rank for c, rank in full.items() if first[j.texts[c].text] == c}
+    if len(kept) < 2:
+        return "the same text twice" if len(full) > 1 else "an empty response"
+    ranks = sorted(set(kept.values()))
+    return {c: ranks.index(rank) + 1 for c, rank in kept.items()}
+
+
+def _who(j: Judged) -> dict[str, Any]:
+    return {
+        "rater": j.rater.pseudonym,
+        "judgment": j.judgment.id,
+        "created_at": iso(j.judgment.created_at),
+    }
+
+
+def _seconds(j: Judged) -> float | None:
+    return None if j.judgment.active_ms is None else j.judgment.active_ms / 1000
+
+
+def _message(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _part(row: Row, *names: str) -> dict[str, Any]:
+    return {name: row._mapping[name] for name in names}
+
+
+def _parts(rows: list[Row], *names: str) -> Rows:
+    return [_part(row, *names) for row in rows]

@@ -1,0 +1,150 @@
+"""Webhooks: addresses that hear of every judgment, and what still has to be delivered to them.
+
+A delivery is written with its judgment, in one transaction, so none is lost; it is sent at least once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from heedful.errors import UserError
+from heedful.store import audit, export, records
+from heedful.store.db import new_id, now
+from heedful.store.schema import project, webhook, webhook_delivery
+
+MOST_ATTEMPTS = 8
+FIRST_WAIT = 10.0  # seconds; doubled after each attempt: the last is 21 minutes after the first
+LEASE = 60.0  # seconds that a sender has for what it has taken
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What one webhook has to be told."""
+
+    id: str
+    url: str
+    secret: str
+    body: dict[str, Any]
+
+
+def add(connection: Connection, project_id: str, url: str, *, actor: str | None) -> tuple[str, str]:
+    """Its id, and the secret that signs what it gets. Whether the address is allowed, the caller knows."""
+    if connection.execute(select(project.c.id).where(project.c.id == project_id)).first() is None:
+        raise UserError("there is no such project")
+    same = select(webhook.c.id).where(webhook.c.project == project_id, webhook.c.url == url)
+    if connection.execute(same).first():
+        raise UserError("this project has a webhook with this address already")
+    key, secret = new_id(), secrets.token_hex(32)
+    connection.execute(
+        webhook.insert().values(
+            id=key, project=project_id, url=url, secret=secret, created_at=now(connection)
+        )
+    )
+    audit.record(connection, actor, "webhook.add", webhook=key, project=project_id, url=url)
+    return key, secret
+
+
+def remove(connection: Connection, key: str, *, actor: str | None) -> None:
+    """Forget a webhook and what was still to be delivered to it."""
+    # Before its deliveries: a judgment that is being written now would add one in between.
+    connection.execute(select(webhook.c.id).where(webhook.c.id == key).with_for_update())
+    connection.execute(webhook_delivery.delete().where(webhook_delivery.c.webhook == key))
+    if not connection.execute(webhook.delete().where(webhook.c.id == key)).rowcount:
+        raise UserError("there is no such webhook")
+    audit.record(connection, actor, "webhook.remove", webhook=key)
+
+
+def of_project(connection: Connection, project_id: str) -> list[dict[str, Any]]:
+    """A project's webhooks without their secrets, and how many deliveries wait, are sent and have failed."""
+    counts: dict[str, dict[str, int]] = {}
+    rows = connection.execute(
+        select(webhook_delivery.c.webhook, webhook_delivery.c.state, func.count())
+        .join(webhook, webhook.c.id == webhook_delivery.c.webhook)
+        .where(webhook.c.project == project_id)
+        .group_by(webhook_delivery.c.webhook, webhook_delivery.c.state)
+    )
+    for key, state, number in rows:
+        counts.setdefault(key, {})[state] = number
+    none = {"waiting": 0, "sent": 0, "failed": 0}
+    return [
+        {
+            "id": row.id,
+            "url": row.url,
+            "created_at": row.created_at,
+            **none,
+            **counts.get(row.id, {}),
+        }
+        for row in connection.execute(
+            select(webhook).where(webhook.c.project == project_id).order_by(webhook.c.id)
+        )
+    ]
+
+
+def any_due(connection: Connection) -> bool:
+    """Whether something waits; a look that blocks nobody."""
+    table = webhook_delivery.c
+    due = select(table.id).where(table.state == "waiting", table.due_at <= now(connection))
+    return connection.execute(due.limit(1)).first() is not None
+
+
+def take(connection: Connection, most: int = 20) -> list[Delivery]:
+    """Deliveries that are due, for this sender alone for `LEASE` seconds. Call it within a write transaction."""
+    at = now(connection)
+    table = webhook_delivery.c
+    rows = connection.execute(
+        select(webhook_delivery, webhook.c.url, webhook.c.secret, webhook.c.project)
+        .join(webhook, webhook.c.id == table.webhook)
+        .where(table.state == "waiting", table.due_at <= at)
+        .order_by(table.due_at, table.id)
+        .limit(most)
+        .with_for_update(skip_locked=True, of=webhook_delivery)
+    ).all()
+    if not rows:
+        return []
+    connection.execute(
+        webhook_delivery.update()
+        .where(table.id.in_([row.id for row in rows]))
+        .values(due_at=at + LEASE, attempts=table.attempts + 1)
+    )
+    found = records.load(connection, sorted({row.judgment for row in rows}))
+    said = {j.judgment.id: export.judgments(j)[0] for j in found}
+    return [
+        Delivery(
+            row.id,
+            row.url,
+            row.secret,
+            {
+                "event": "judgment",
+                "delivery": row.id,
+                "project": row.project,
+                "judgment": said[row.judgment],
+            },
+        )
+        for row in rows
+    ]
+
+
+def sent(connection: Connection, key: str) -> None:
+    """It has arrived."""
+    connection.execute(
+        webhook_delivery.update().where(webhook_delivery.c.id == key).values(state="sent")
+    )
+
+
+def failed(connection: Connection, key: str, *, give_up: bool = False) -> None:
+    """Try again later, each time after twice as long; not any more after `MOST_ATTEMPTS`, or if told to `give_up`."""
+    attempts = connection.execute(
+        select(webhook_delivery.c.attempts).where(webhook_delivery.c.id == key)
+    ).scalar()
+    if attempts is None:  # the webhook was removed meanwhile
+        return
+    values: dict[str, Any] = {"due_at": now(connection) + FIRST_WAIT * 2 ** (attempts - 1)}
+    if give_up or attempts >= MOST_ATTEMPTS:
+        values = {"state": "failed"}
+    connection.execute(
+        webhook_delivery.update().where(webhook_delivery.c.id == key).values(**values)
+    )

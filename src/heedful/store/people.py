@@ -1,0 +1,369 @@
+"""Accounts: first owner, invitations, signing in, sessions, API tokens. Secrets are kept as hashes only.
+
+Passwords are hashed with argon2id, outside of transactions: hashing takes long on purpose, and the database has
+one writer at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select
+
+from heedful.errors import UserError
+from heedful.store import audit
+from heedful.store.db import new_id, now
+from heedful.store.schema import api_token, invitation, rater, rater_pii, session
+
+ROLES = ("owner", "lead", "rater")
+SCOPES = ("read", "rate", "lead")
+SESSION_DAYS, INVITATION_DAYS = 14, 7
+TOUCH_SECONDS = 3600.0  # a session's end moves at most so often: reading should not write
+LEAST_PASSWORD, MOST_PASSWORD = 10, 1000
+DAY = 86400.0
+KINDS = "quiet brave amber gentle lucky misty noble proud rapid silver sunny tidy velvet witty young zesty calm"
+ANIMALS = "otter heron lynx panda robin tiger koala falcon badger dolphin gecko ibis marten newt owl puffin wren"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A rater who is signed in."""
+
+    rater: str
+    pseudonym: str
+    role: str
+    csrf: str
+
+
+def hash_password(password: str, *, login: str = "") -> str:
+    """argon2id; refuses passwords that are too short, or the login again."""
+    if len(password) < LEAST_PASSWORD:
+        raise UserError(f"a password needs at least {LEAST_PASSWORD} characters")
+    if len(password) > MOST_PASSWORD:
+        raise UserError(f"a password has at most {MOST_PASSWORD} characters")
+    if login and password.casefold() == login.casefold():
+        raise UserError("the password must not be the login")
+    return _hasher().hash(password.encode("utf-8", "surrogatepass"))
+
+
+def verify_password(stored: str | None, password: str) -> bool:
+    """Takes as long where there is no such account: an unknown login must not answer faster."""
+    from argon2.exceptions import InvalidHashError, VerificationError
+
+    try:
+        said = password[:MOST_PASSWORD].encode("utf-8", "surrogatepass")
+        return _hasher().verify(stored or _nobodys(), said) and stored is not None
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def first_start(connection: Connection) -> str | None:
+    """A one-time token to make the owner's account, while there is none; it replaces earlier ones."""
+    owners = select(func.count()).select_from(rater).where(rater.c.role == "owner")
+    if connection.execute(owners).scalar_one():
+        return None
+    unused = (invitation.c.role == "owner", invitation.c.used_by.is_(None))
+    connection.execute(delete(invitation).where(*unused))
+    return invite(connection, "owner", by=None)
+
+
+def invite(connection: Connection, role: str, *, by: str | None) -> str:
+    """The token of an invitation, which is shown once and kept as a hash."""
+    if role not in ROLES:
+        raise UserError(f"there is no role '{role}': {', '.join(ROLES)}")
+    token, at, key = secrets.token_urlsafe(32), now(connection), new_id()
+    connection.execute(
+        invitation.insert().values(
+            id=key,
+            token_hash=_sha256(token),
+            role=role,
+            invited_by=by,
+            created_at=at,
+            expires_at=at + INVITATION_DAYS * DAY,
+        )
+    )
+    audit.record(connection, by, "invitation.create", invitation=key, role=role)
+    return token
+
+
+def accept(
+    connection: Connection, token: str, *, login: str, password_hash: str, name: str | None = None
+) -> str:
+    """Make the account that an invitation stands for; returns the rater's id."""
+    login = normal_login(login)
+    found = connection.execute(
+        select(invitation).where(invitation.c.token_hash == _sha256(token)).with_for_update()
+    ).first()
+    at = now(connection)
+    if found is None or found.used_by is not None or found.expires_at < at:
+        raise UserError("this invitation is not valid any more; ask for a new one")
+    if connection.execute(select(rater_pii.c.rater).where(rater_pii.c.login == login)).first():
+        raise UserError("this login is taken")
+    key = new_id()
+    connection.execute(
+        rater.insert().values(
+            id=key,
+            pseudonym=_pseudonym(connection),
+            role=found.role,
+            status="active",
+            settings={},
+            created_at=at,
+        )
+    )
+    connection.execute(
+        rater_pii.insert().values(rater=key, login=login, name=name, password_hash=password_hash)
+    )
+    connection.execute(invitation.update().where(invitation.c.id == found.id).values(used_by=key))
+    audit.record(connection, key, "invitation.accept", invitation=found.id, role=found.role)
+    return key
+
+
+def normal_login(login: str) -> str:
+    """As it is kept and compared."""
+    login = login.strip().casefold()
+    if not 1 <= len(login) <= 200 or not login.isprintable():
+        raise UserError("a login has 1 to 200 printable characters")
+    return login
+
+
+def by_login(connection: Connection, login: str) -> Row | None:
+    """The account of a login, with its password hash."""
+    query = select(rater, rater_pii.c.password_hash).join(
+        rater_pii, rater_pii.c.rater == rater.c.id
+    )
+    return connection.execute(query.where(rater_pii.c.login == login.strip().casefold())).first()
+
+
+def begin_session(connection: Connection, rater_id: str) -> tuple[str, str]:
+    """A new session's token and its CSRF token."""
+    token, csrf, at = secrets.token_urlsafe(32), secrets.token_urlsafe(24), now(connection)
+    connection.execute(delete(session).where(session.c.expires_at < at))
+    connection.execute(
+        session.insert().values(
+            token_hash=_sha256(token),
+            rater=rater_id,
+            csrf=csrf,
+            created_at=at,
+            expires_at=at + SESSION_DAYS * DAY,
+        )
+    )
+    audit.record(connection, rater_id, "session.begin")
+    return token, csrf
+
+
+def end_session(connection: Connection, token: str) -> None:
+    connection.execute(delete(session).where(session.c.token_hash == _sha256(token)))
+
+
+def who(connection: Connection, token: str) -> tuple[Session | None, bool]:
+    """Whose session it is, and whether its end ought to be moved (`touch`)."""
+    row = connection.execute(
+        select(session, rater.c.pseudonym, rater.c.role, rater.c.status)
+        .join(rater, rater.c.id == session.c.rater)
+        .where(session.c.token_hash == _sha256(token))
+    ).first()
+    at = now(connection)
+    if row is None or row.expires_at < at or row.status == "gone":
+        return None, False
+    stale = row.expires_at - at < SESSION_DAYS * DAY - TOUCH_SECONDS
+    return Session(row.rater, row.pseudonym, row.role, row.csrf), stale
+
+
+def touch(connection: Connection, token: str) -> None:
+    """A session that is used goes on."""
+    connection.execute(
+        session.update()
+        .where(session.c.token_hash == _sha256(token))
+        .values(expires_at=now(connection) + SESSION_DAYS * DAY)
+    )
+
+
+def make_token(
+    connection: Connection,
+    rater_id: str,
+    name: str,
+    scopes: Collection[str],
+    *,
+    days: float | None = None,
+) -> tuple[str, str]:
+    """An API token's id and its secret, which is shown once."""
+    if not name.strip():
+        raise UserError("a token needs a name")
+    wrong = [s for s in scopes if s not in SCOPES]
+    if wrong or not scopes:
+        raise UserError(
+            f"scopes are {', '.join(SCOPES)}" + (f", not '{wrong[0]}'" if wrong else "")
+        )
+    if days is not None and not 0 < days <= 3650:
+        raise UserError("a token lives for 1 to 3650 days, or without an end")
+    key, secret, at = new_id(), f"hf_{secrets.token_urlsafe(32)}", now(connection)
+    connection.execute(
+        api_token.insert().values(
+            id=key,
+            rater=rater_id,
+            name=name,
+            token_hash=_sha256(secret),
+            scopes=sorted(set(scopes)),
+            created_at=at,
+            expires_at=None if days is None else at + days * DAY,
+        )
+    )
+    audit.record(connection, rater_id, "token.create", token=key, scopes=sorted(set(scopes)))
+    return key, secret
+
+
+def token_of(connection: Connection, secret: str) -> Row | None:
+    """The rater and scopes of a valid API token."""
+    row = connection.execute(
+        select(api_token, rater.c.pseudonym, rater.c.role, rater.c.status)
+        .join(rater, rater.c.id == api_token.c.rater)
+        .where(api_token.c.token_hash == _sha256(secret))
+    ).first()
+    if row is None or row.revoked_at is not None or row.status == "gone":
+        return None
+    expired = row.expires_at is not None and row.expires_at < now(connection)
+    return None if expired else row
+
+
+def revoke_token(connection: Connection, token_id: str, *, by: str, anyones: bool) -> None:
+    """One's own token, or anybody's for an owner."""
+    mine = () if anyones else (api_token.c.rater == by,)
+    done = connection.execute(
+        api_token.update()
+        .where(api_token.c.id == token_id, api_token.c.revoked_at.is_(None), *mine)
+        .values(revoked_at=now(connection))
+    )
+    if not done.rowcount:
+        raise UserError("there is no such token")
+    audit.record(connection, by, "token.revoke", token=token_id)
+
+
+def change_password(connection: Connection, rater_id: str, password_hash: str) -> None:
+    """All sessions end: whoever knew the old password is out."""
+    connection.execute(
+        rater_pii.update().where(rater_pii.c.rater == rater_id).values(password_hash=password_hash)
+    )
+    connection.execute(delete(session).where(session.c.rater == rater_id))
+    audit.record(connection, rater_id, "password.change")
+
+
+def change_rater(
+    connection: Connection,
+    rater_id: str,
+    *,
+    by: str,
+    role: str | None = None,
+    status: str | None = None,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Role, status and limits of a person; the last owner stays one."""
+    person = connection.execute(select(rater).where(rater.c.id == rater_id)).first()
+    if person is None:
+        raise UserError("there is no such rater")
+    if role is not None and (role not in ROLES or person.role == "judge"):
+        raise UserError(f"the role must be one of {', '.join(ROLES)}, and judges keep theirs")
+    if status is not None and status not in ("active", "paused"):
+        raise UserError("the status must be active or paused")
+    loses = person.role == "owner" and (role not in (None, "owner") or status == "paused")
+    if loses and _owners(connection) == 1:
+        raise UserError("the last owner stays an active owner")
+    values: dict[str, Any] = {}
+    if role is not None:
+        values["role"] = role
+    if status is not None:
+        values["status"] = status
+    if settings is not None:
+        merged = person.settings | _limits(settings)
+        # Null takes a limit away, so that the project's counts again.
+        values["settings"] = {k: v for k, v in merged.items() if v is not None}
+    if values:
+        connection.execute(rater.update().where(rater.c.id == rater_id).values(**values))
+        audit.record(connection, by, "rater.change", rater=rater_id, changed=values)
+
+
+def erase(connection: Connection, rater_id: str, *, by: str) -> None:
+    """Forget who somebody was: login, name, sessions and tokens go, what they judged stays under the pseudonym."""
+    person = connection.execute(select(rater).where(rater.c.id == rater_id)).first()
+    if person is None or person.role == "judge":
+        raise UserError("there is no such person")
+    if person.role == "owner" and _owners(connection) == 1:
+        raise UserError("the last owner cannot be erased")
+    connection.execute(delete(session).where(session.c.rater == rater_id))
+    connection.execute(
+        api_token.update()
+        .where(api_token.c.rater == rater_id, api_token.c.revoked_at.is_(None))
+        .values(revoked_at=now(connection))
+    )
+    connection.execute(delete(rater_pii).where(rater_pii.c.rater == rater_id))
+    connection.execute(rater.update().where(rater.c.id == rater_id).values(status="gone"))
+    audit.record(connection, by, "rater.erase", rater=rater_id)
+
+
+def ensure_judge(connection: Connection, name: str) -> str:
+    """The account of a judge who is no person: a simulation, a model, an imported file. It cannot sign in."""
+    found = connection.execute(
+        select(rater.c.id, rater.c.role).where(rater.c.pseudonym == name)
+    ).first()
+    if found and found.role == "judge":
+        return found.id
+    if found:  # a person bears this name
+        return ensure_judge(connection, f"{name} (judge)")
+    key = new_id()
+    connection.execute(
+        rater.insert().values(
+            id=key,
+            pseudonym=name,
+            role="judge",
+            status="active",
+            settings={},
+            created_at=now(connection),
+        )
+    )
+    return key
+
+
+def _limits(settings: dict[str, Any]) -> dict[str, Any]:
+    for name, value in settings.items():
+        if name not in ("daily_limit", "total_limit", "cost_per_hour"):
+            raise UserError(f"a rater has no setting '{name}'")
+        wanted = (int, float) if name == "cost_per_hour" else (int,)
+        if value is not None and (type(value) not in wanted or not 0 <= value < 1e9):
+            raise UserError(f"{name} must be a number from 0 on")
+    return settings
+
+
+def _owners(connection: Connection) -> int:
+    active = (rater.c.role == "owner", rater.c.status == "active")
+    return connection.execute(select(func.count()).select_from(rater).where(*active)).scalar_one()
+
+
+def _pseudonym(connection: Connection) -> str:
+    """Pleasant, and says nothing about the person."""
+    while True:
+        name = f"{secrets.choice(KINDS.split())}-{secrets.choice(ANIMALS.split())}-{secrets.randbelow(90) + 10}"
+        if not connection.execute(select(rater.c.id).where(rater.c.pseudonym == name)).first():
+            return name
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _hasher() -> Any:
+    from argon2 import PasswordHasher
+
+    return PasswordHasher()
+
+
+_nobody: list[str] = []
+
+
+def _nobodys() -> str:
+    """A hash that fits no password, made once."""
+    if not _nobody:
+        _nobody.append(_hasher().hash(secrets.token_bytes(32)))
+    return _nobody[0]

@@ -1,0 +1,119 @@
+"""Judgments with everything that was said and shown, read in batches: what exports and webhooks are made of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, Table, select
+
+from heedful.store.schema import (
+    assignment,
+    completion,
+    critique,
+    demonstration,
+    edit,
+    judgment,
+    offer,
+    prompt,
+    ranking_item,
+    rater,
+    rule_flag,
+    score,
+    task,
+    turn,
+)
+
+BATCH = 200
+CHILDREN = (ranking_item, score, rule_flag, critique, edit)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One revision of an answer."""
+
+    judgment: Row
+    task: Row
+    prompt: Row
+    rater: Row
+    order_shown: list[int]
+    texts: dict[str, Row]  # completions by id: those shown, and an edited one
+    children: dict[str, list[Row]]  # by table: ranking_item, score, rule_flag, critique, edit
+    written: list[Row]  # demonstrations
+    turns: list[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank by completion id, the best first; those that were not ranked are not there."""
+        items = sorted(self.children["ranking_item"], key=lambda r: (r.rank, r.place))
+        return {r.completion: r.rank for r in items}
+
+
+def load(connection: Connection, ids: Sequence[str]) -> list[Judged]:
+    """These judgments, in this order; call it with about `BATCH` ids at a time."""
+    said = _by_id(connection, judgment, ids)
+    tasks = _by_id(connection, task, {j.task for j in said.values()})
+    prompts = _by_id(connection, prompt, {t.prompt for t in tasks.values()})
+    people = _by_id(connection, rater, {j.rater for j in said.values()})
+    given = _by_id(connection, assignment, {j.assignment for j in said.values()})
+    children = {
+        table.name: _grouped(connection, table, table.c.judgment, ids, table.c.place)
+        for table in CHILDREN
+    }
+    edited = {r.edited for rows in children["edit"].values() for r in rows}
+    shown = {c for t in tasks.values() for c in t.completions}
+    texts = _by_id(connection, completion, shown | edited)
+    written = _grouped(connection, demonstration, demonstration.c.judgment, ids, demonstration.c.id)
+    turns = _turns(connection, [j.assignment for j in said.values()])
+    found = []
+    for key in ids:
+        own = {name: rows.get(key, []) for name, rows in children.items()}
+        asked = tasks[said[key].task]
+        wanted = [*asked.completions, *(r.edited for r in own["edit"])]
+        found.append(
+            Judged(
+                judgment=said[key],
+                task=asked,
+                prompt=prompts[asked.prompt],
+                rater=people[said[key].rater],
+                order_shown=given[said[key].assignment].order_shown,
+                texts={c: texts[c] for c in wanted},
+                children=own,
+                written=written.get(key, []),
+                turns=turns.get(said[key].assignment, []),
+            )
+        )
+    return found
+
+
+def batches(ids: Sequence[str], size: int = BATCH) -> Iterable[Sequence[str]]:
+    return (ids[i : i + size] for i in range(0, len(ids), size))
+
+
+def _by_id(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str, Row]:
+    rows = connection.execute(select(table).where(table.c.id.in_(list(ids))))
+    return {row.id: row for row in rows}
+
+
+def _grouped(
+    connection: Connection, table: Table, owner: Column, ids: Sequence[str], order: Column
+) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in connection.execute(select(table).where(owner.in_(list(ids))).order_by(order)):
+        found[row._mapping[owner.name]].append(row)
+    return found
+
+
+def _turns(connection: Connection, assignments: Sequence[str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    rows = connection.execute(
+        select(offer, turn.c.chosen, turn.c.strength.label("turn_strength"))
+        .join(turn, turn.c.offer == offer.c.id)
+        .where(offer.c.assignment.in_(list(assignments)))
+        .order_by(offer.c.assignment, offer.c.place)
+    )
+    for row in rows:
+        found[row.assignment].append(row)
+    return found

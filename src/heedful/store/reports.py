@@ -1,0 +1,327 @@
+"""What whoever leads the raters asks first: how much came in, what is left, what it cost, what was set aside.
+
+All of it is counted in SQL, on indexes, so that a million judgments take less than a second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    Select,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+)
+
+from heedful.errors import UserError
+from heedful.store import audit, work
+from heedful.store.db import now
+from heedful.store.projects import settings_of
+from heedful.store.quality import ANSWERS, batches
+from heedful.store.schema import (
+    assignment,
+    completion,
+    guideline_version,
+    judgment,
+    project,
+    prompt,
+    rater,
+    task,
+    task_slot,
+)
+
+DAY, HOUR = 86400.0, 3600.0
+DAYS = 30  # of the charts
+PACE_DAYS = 7.0  # the pace that the projected end assumes
+STATES = ("done", "leased", "open", "parked", "closed")
+Which = Literal["parked", "all"]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Stored judgments of one rater that went the same way; together they are all that is stored."""
+
+    rater: str
+    outcome: str
+    disposition: str
+    superseded: bool
+    n: int
+    active_ms: int
+
+    @property
+    def way(self) -> str:
+        """counted, late, surplus, superseded, skipped or flagged: each judgment is one of them."""
+        if self.superseded:
+            return "superseded"
+        if self.outcome not in ANSWERS:
+            return "skipped" if self.outcome == "skip" else "flagged"
+        return self.disposition
+
+
+WAYS = ("counted", "late", "surplus", "superseded", "skipped", "flagged")
+
+
+def sums(connection: Connection, project_id: str) -> list[Sum]:
+    """All stored judgments of a project by rater and by what became of them."""
+    j = judgment.c
+    about = (func.count(), func.coalesce(func.sum(j.active_ms), 0))
+    groups = (j.rater, j.outcome, j.disposition)
+    every = select(*groups, *about).where(j.project == project_id).group_by(*groups)
+    old = _superseded(select(j.project, *groups, *about)).group_by(j.project, *groups)
+    superseded = {
+        r[1:4]: (r[4], int(r[5])) for r in map(tuple, connection.execute(old)) if r[0] == project_id
+    }
+    found = []
+    for who, outcome, disposition, n, ms in connection.execute(every):
+        out, out_ms = superseded.get((who, outcome, disposition), (0, 0))
+        for flag, count, spent in ((False, n - out, int(ms) - out_ms), (True, out, out_ms)):
+            if count:
+                found.append(Sum(who, outcome, disposition, flag, count, spent))
+    return found
+
+
+def overview(connection: Connection, project_id: str) -> dict[str, Any]:
+    """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went."""
+    settings, at = settings_of(connection, project_id), now(connection)
+    stored = select(func.count()).select_from(judgment).where(judgment.c.project == project_id)
+    went: Counter[str] = Counter()
+    spent: Counter[str] = Counter()
+    for s in sums(connection, project_id):
+        went[s.way] += s.n
+        spent[s.rater] += s.active_ms
+    wanted, extra = slots(connection, project_id)
+    hours = by_hour(connection, project_id, at - DAYS * DAY)
+    total = connection.execute(stored).scalar_one()
+    parked = select(func.count(task_slot.c.task.distinct())).where(
+        task_slot.c.project == project_id, task_slot.c.state == "parked"
+    )
+    return {
+        "at": at,
+        "days": DAYS,
+        "hours": hours,
+        "answers": went["counted"] + went["late"],
+        "parked_tasks": connection.execute(parked).scalar_one(),
+        "wanted": {state: wanted[state] for state in STATES},
+        "end": _end(at, hours, wanted, extra),
+        "cost": _cost(connection, spent, settings.cost_per_hour, went["counted"] + went["late"]),
+        "stored": total,
+        "ways": {way: went[way] for way in WAYS},
+        "missing": total - sum(went.values()),
+    }
+
+
+def slots(connection: Connection, project_id: str) -> tuple[Counter[str], Counter[str]]:
+    """Answers wanted by state, and those beside them: gold questions, repetitions and reviews."""
+    s = task_slot.c
+    states = select(s.state, func.count()).where(s.project == project_id).group_by(s.state)
+    wanted = Counter(dict(_rows(connection, states)))
+    # store.work gives the slots that it adds to a task the position 0; the others are random or a score.
+    beside = or_(task.c.is_gold, task.c.swap_of.is_not(None), s.slot >= task.c.overlap)
+    added = (
+        select(s.state, func.count())
+        .join(task, task.c.id == s.task)
+        .where(s.project == project_id, s.position == 0.0, s.state.in_((*STATES, "review")), beside)
+        .group_by(s.state)
+    )
+    extra = Counter(dict(_rows(connection, added)))
+    return wanted - extra, extra
+
+
+def by_hour(connection: Connection, project_id: str, since: float) -> list[list[int]]:
+    """[hour since 1970, answers that count] for hours with answers."""
+    j = judgment.c
+    whole = j.created_at / HOUR
+    # A cast rounds down in SQLite, which may come without floor(), and to the nearest in PostgreSQL.
+    down = func.floor(whole) if connection.dialect.name == "postgresql" else whole
+    hour = cast(down, Integer).label("hour")
+    count = (j.outcome.in_(ANSWERS), j.disposition != "surplus")
+    recent = (j.project == project_id, j.created_at >= since)
+    every = select(hour, func.count()).where(*recent, *count).group_by(hour)
+    found = Counter(dict(_rows(connection, every)))
+    old = _superseded(select(j.project, hour, func.count()).where(j.created_at >= since, *count))
+    for owner, h, n in connection.execute(old.group_by(j.project, hour)):
+        if owner == project_id:
+            found[h] -= n
+    return [[int(h), n] for h, n in sorted(found.items()) if n]
+
+
+def _superseded(query: Select) -> Select:
+    """Only what was corrected, of all projects: told of one, SQLite would walk through all that it has."""
+    newer = judgment.alias()
+    corrected = select(newer.c.supersedes).where(newer.c.supersedes.is_not(None))
+    return query.where(judgment.c.id.in_(corrected))
+
+
+def _rows(connection: Connection, query: Any) -> list[tuple[Any, Any]]:
+    return [(key, value) for key, value in connection.execute(query)]
+
+
+def _end(
+    at: float, hours: Sequence[Sequence[int]], wanted: Counter[str], extra: Counter[str]
+) -> dict[str, Any]:
+    """When nothing is left at the pace of the last week, of which some answers go to gold and repetitions."""
+    left = wanted["open"] + wanted["leased"]
+    recent = [(h * HOUR, n) for h, n in hours if h * HOUR > at - PACE_DAYS * DAY]
+    found: dict[str, Any] = {"left": left, "a_day": None, "at": None}
+    if not recent:
+        return found
+    days = max(1.0, min(PACE_DAYS, (at - min(h for h, _ in recent)) / DAY))
+    own = wanted["done"] / max(1, wanted["done"] + extra["done"])
+    pace = own * sum(n for _, n in recent) / days
+    found["a_day"] = round(pace, 1)
+    if left and pace > 0:
+        found["at"] = at + left / pace * DAY
+    return found
+
+
+def _cost(
+    connection: Connection, spent: Counter[str], default: float, answers: int
+) -> dict[str, Any]:
+    """Active time times the price of an hour: the rater's own, else the project's. Judges cost nothing here."""
+    total = people_ms = 0.0
+    people = [r for r in connection.execute(select(rater)) if r.id in spent and r.role != "judge"]
+    for r in people:
+        own = r.settings.get("cost_per_hour")
+        people_ms += spent[r.id]
+        total += spent[r.id] / 3.6e6 * (default if own is None else own)
+    return {
+        "hours": round(people_ms / 3.6e6, 3),
+        "total": round(total, 2),
+        "an_answer": round(total / answers, 4) if answers else None,
+    }
+
+
+def projects(connection: Connection) -> list[dict[str, Any]]:
+    """All projects, with what is stored and what is left to answer."""
+    found = []
+    for row in connection.execute(select(project).order_by(project.c.name)):
+        wanted, _ = slots(connection, row.id)
+        stored = select(func.count(), func.max(judgment.c.created_at))
+        n, last = connection.execute(stored.where(judgment.c.project == row.id)).one()
+        found.append(
+            {
+                "id": row.id,
+                "name": row.name,
+                "created_at": row.created_at,
+                "stored": n,
+                "last_at": last,
+                "wanted": {state: wanted[state] for state in STATES},
+            }
+        )
+    return found
+
+
+def guideline_versions(connection: Connection, project_id: str) -> list[dict[str, Any]]:
+    """Every version, the newest first, with the tasks that were asked under it."""
+    g = guideline_version.c
+    asked = (
+        select(task.c.guideline_version, func.count().label("tasks"))
+        .where(task.c.project == project_id)
+        .group_by(task.c.guideline_version)
+        .subquery()
+    )
+    query = (
+        select(g.id, g.body, g.created_at, func.coalesce(asked.c.tasks, 0).label("tasks"))
+        .outerjoin(asked, asked.c.guideline_version == g.id)
+        .where(g.project == project_id)
+        .order_by(g.created_at.desc(), g.id.desc())
+    )
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def aside(
+    connection: Connection,
+    project_id: str,
+    *,
+    which: Which = "parked",
+    after: int = 0,
+    limit: int = 20,
+) -> dict[str, Any]:
+    """Tasks that were skipped or flagged, the newest first, with every reason given.
+
+    {total, tasks: [{task, kind, parked, prompt, responses, reasons: [{rater, outcome, reason, at}]}]}; texts are
+    raw. `which` = parked: only those that wait for the lead.
+    """
+    settings_of(connection, project_id)
+    if which == "parked":
+        waits = (task_slot.c.project == project_id, task_slot.c.state == "parked")
+        tasks = select(task_slot.c.task).where(*waits).distinct().order_by(task_slot.c.task.desc())
+    else:
+        a = assignment.c
+        # By rater: there is an index on (rater, state), and none on the state alone.
+        put = (a.rater.in_(select(rater.c.id)), a.state.in_(("skipped", "flagged")))
+        tasks = select(a.task).where(*put, a.project == project_id).group_by(a.task)
+        tasks = tasks.order_by(func.max(a.leased_at).desc(), a.task)
+    total = connection.execute(select(func.count()).select_from(tasks.subquery())).scalar_one()
+    keys = list(connection.execute(tasks.offset(after).limit(limit)).scalars())
+    shown = questions(connection, keys)
+    said = (
+        select(judgment, rater.c.pseudonym)
+        .join(rater, rater.c.id == judgment.c.rater)
+        .where(judgment.c.task.in_(keys), judgment.c.outcome.in_(("skip", "flag")))
+        .order_by(judgment.c.created_at)
+    )
+    reasons: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for r in connection.execute(said):  # a later revision takes the place of the earlier one
+        reasons[r.task][r.assignment] = {
+            "rater": r.pseudonym,
+            "outcome": r.outcome,
+            "reason": r.text,
+            "at": r.created_at,
+        }
+    for key in keys:
+        shown[key]["reasons"] = list(reasons[key].values())
+    return {"total": total, "tasks": [shown[key] for key in keys]}
+
+
+def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each task {task, kind, parked, options, prompt, completions, responses}: ids and raw texts, by its id."""
+    found: dict[str, dict[str, Any]] = {}
+    parked = exists().where(task_slot.c.task == task.c.id, task_slot.c.state == "parked")
+    query = select(task, prompt.c.content, parked.label("parked")).join(
+        prompt, prompt.c.id == task.c.prompt
+    )
+    for part in batches(tasks):
+        rows: Sequence[Row] = connection.execute(query.where(task.c.id.in_(part))).all()
+        ids = [c for r in rows for c in r.completions]
+        texts: dict[str, str] = {}
+        for some in batches(ids):
+            c = completion.c
+            texts.update(_rows(connection, select(c.id, c.text).where(c.id.in_(some))))
+        for r in rows:
+            found[r.id] = {
+                "task": r.id,
+                "kind": r.kind,
+                "parked": bool(r.parked),
+                "options": r.options,
+                "prompt": r.content,
+                "completions": r.completions,
+                "responses": [texts[c] for c in r.completions],
+            }
+    return found
+
+
+def review(connection: Connection, task_id: str, rater_id: str) -> dict[str, str]:
+    """Give a task to the lead, whatever its overlap; {assignment, project}, the same again while it is open."""
+    given = work.assign(connection, task_id, rater_id)
+    audit.record(connection, rater_id, "task.review", task=task_id, assignment=given)
+    asked = select(assignment.c.project).where(assignment.c.id == given)
+    return {"assignment": given, "project": connection.execute(asked).scalar_one()}
+
+
+def unpark(connection: Connection, task_id: str, *, close: bool, actor: str) -> int:
+    """Ask a task again that was set aside, or never again; how many answers wanted changed their state."""
+    if connection.execute(select(task.c.id).where(task.c.id == task_id)).first() is None:
+        raise UserError("there is no such task")
+    changed = work.unpark(connection, task_id, close=close)
+    audit.record(connection, actor, "task.close" if close else "task.unpark", task=task_id)
+    return changed

@@ -1,0 +1,181 @@
+"""The application: routes, what errors become, and headers on every answer."""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from heedful import __version__
+from heedful.errors import UserError
+from heedful.store.db import Store, Unavailable
+from heedful.store.judging import Conflict
+from heedful.web.respond import HEADERS, HERE, Json, page, sentence
+from heedful.web.security import Denied
+
+ROUTES = ("pages", "people", "rate", "transfer", "hooks")
+MOST_BYTES = 2_000_000
+MOST_IMPORT_BYTES = 100_000_000
+RETRY = {"Retry-After": "2"}
+
+
+def create_app(
+    store: Store,
+    *,
+    workspace: Path | None = None,
+    talk: Any = None,
+    base_url: str | None = None,
+    allow_private_webhooks: bool = False,
+) -> FastAPI:
+    """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk)."""
+    app = FastAPI(
+        title="heedful",
+        version=__version__,
+        description="People compare, rank, edit and criticise what models say.",
+        default_response_class=Json,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=_lifespan,
+    )
+    app.state.store, app.state.workspace, app.state.talk = store, workspace, talk
+    app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
+    for name in ROUTES:
+        app.include_router(importlib.import_module(f"heedful.web.routes.{name}").router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    _errors(app)
+    app.add_middleware(Guard)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    from heedful.web.deliver import Deliverer
+
+    deliverer = Deliverer(app.state.store, allow_private=app.state.allow_private_webhooks)
+    deliverer.start()
+    try:
+        yield
+    finally:
+        deliverer.stop()
+        if app.state.talk is not None:
+            await app.state.talk.close()
+
+
+def _errors(app: FastAPI) -> None:
+    @app.exception_handler(UserError)
+    def _(_request: Request, error: UserError) -> Json:
+        return sentence(str(error), 400)
+
+    @app.exception_handler(Denied)
+    def _(request: Request, error: Denied) -> Any:
+        headers = {"Retry-After": str(int(error.wait) + 1)} if error.wait else None
+        if error.status == 401 and "text/html" in request.headers.get("accept", ""):
+            return page(request, "message.html", status=401, title="Sign in", text=error.sentence)
+        return sentence(error.sentence, error.status, headers)
+
+    @app.exception_handler(Conflict)
+    def _(_request: Request, error: Conflict) -> Json:
+        return sentence(str(error), 409)
+
+    @app.exception_handler(Unavailable)
+    def _(_request: Request, error: Unavailable) -> Json:
+        return sentence(
+            "the database cannot take this now; nothing was lost, try again", 503, RETRY
+        )
+
+    @app.exception_handler(sqlite3.OperationalError)
+    def _(_request: Request, error: sqlite3.OperationalError) -> Json:
+        return sentence(
+            "the database cannot take this now; nothing was lost, try again", 503, RETRY
+        )
+
+    @app.exception_handler(RequestValidationError)
+    def _(_request: Request, error: RequestValidationError) -> Json:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"] if p != "body")
+        return sentence(f"{where or 'the request'}: {first['msg']}", 422)
+
+    @app.exception_handler(HTTPException)
+    def _(request: Request, error: HTTPException) -> Any:
+        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+            return page(
+                request,
+                "message.html",
+                status=404,
+                title="Nothing here",
+                text="There is no such page.",
+            )
+        return sentence(str(error.detail), error.status_code, dict(error.headers or {}))
+
+
+class Guard:
+    """Security headers on every answer, errors included, and an end to bodies that are too long."""
+
+    def __init__(self, app: Any):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        most = MOST_IMPORT_BYTES if path.endswith("/import") else MOST_BYTES
+        headers = {k.lower(): v for k, v in scope["headers"]}
+        declared = headers.get(b"content-length", b"0")
+        began = False
+
+        async def guarded_send(message: Any) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                present = {k.lower() for k, _ in message["headers"]}
+                extra = dict(HEADERS)
+                if not path.startswith("/static/"):
+                    extra["Cache-Control"] = "no-store"
+                message["headers"] = [
+                    *message["headers"],
+                    *(
+                        (k.lower().encode(), v.encode())
+                        for k, v in extra.items()
+                        if k.lower().encode() not in present
+                    ),
+                ]
+            await send(message)
+
+        async def refuse() -> None:
+            await sentence(f"the body is longer than {most} bytes", 413)(
+                scope, receive, guarded_send
+            )
+
+        if not declared.isdigit() or int(declared) > most:
+            await refuse()
+            return
+        seen = 0
+
+        async def counted_receive() -> Any:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > most:
+                    raise TooLong
+            return message
+
+        try:
+            await self.app(scope, counted_receive, guarded_send)
+        except TooLong:
+            if not began:
+                await refuse()
+
+
+class TooLong(Exception):
+    """More bytes than were declared, or allowed."""

@@ -1,0 +1,191 @@
+"""Webhooks leave here: a thread that posts what is due, signed, and only to addresses it may call.
+
+The host's addresses are looked up once, judged, and then called by number, so that a name cannot point somewhere
+else between the look and the call. Nothing is followed, nothing of the answer but its status is read, and
+five seconds are all there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import socket
+import threading
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from heedful.errors import UserError
+from heedful.store import hooks
+from heedful.store.db import Store, Unavailable
+
+SECONDS = 5.0  # for one delivery, from the look-up to the status
+PAUSE = 1.0  # seconds between looks at what is due
+MOST_URL = 2000
+TUNNELS = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
+log = logging.getLogger("heedful")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Refused(Exception):
+    """The address must not be called."""
+
+
+class Deliverer:
+    """A thread that delivers while the server runs. Several servers may run on one database."""
+
+    def __init__(self, store: Store, *, allow_private: bool = False):
+        self._store, self._allow_private = store, allow_private
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="webhooks", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for what is being sent."""
+        self._stop.set()
+        self._thread.join(SECONDS + 5)
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            busy = 0
+            try:
+                busy = deliver_due(self._store, allow_private=self._allow_private)
+            except Unavailable:
+                pass
+            except Exception:  # a thread that had died silently would lose every later event
+                log.exception("webhooks")
+            if not busy:
+                self._stop.wait(PAUSE)
+
+
+def deliver_due(store: Store, *, allow_private: bool = False) -> int:
+    """Send what is due, side by side; returns how many were tried."""
+    with store.read() as connection:
+        if not hooks.any_due(connection):
+            return 0
+    with store.write() as connection:
+        due = hooks.take(connection)
+    if due:
+        for delivery, arrived, give_up in asyncio.run(_all(due, allow_private)):
+            with store.write() as connection:
+                if arrived:
+                    hooks.sent(connection, delivery.id)
+                else:
+                    hooks.failed(connection, delivery.id, give_up=give_up)
+    return len(due)
+
+
+def check_url(url: str, *, allow_private: bool = False) -> None:
+    """`UserError` unless this is an address that webhooks may have now."""
+    if len(url) > MOST_URL:
+        raise UserError(f"a webhook's address has at most {MOST_URL} characters")
+    try:
+        parts = _parts(url)
+        found = socket.getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)
+        _allowed([row[4][0] for row in found], allow_private)
+    except (Refused, OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"webhooks cannot call {url}: {reason}") from None
+
+
+def sign(secret: str, body: bytes) -> str:
+    """The header `X-Heedful-Signature`: HMAC-SHA256 of the body under the webhook's secret."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+async def _all(
+    due: list[hooks.Delivery], allow_private: bool
+) -> list[tuple[hooks.Delivery, bool, bool]]:
+    return await asyncio.gather(*(_one(d, allow_private) for d in due))
+
+
+async def _one(delivery: hooks.Delivery, allow_private: bool) -> tuple[hooks.Delivery, bool, bool]:
+    """Whether it has arrived, and if not whether to try no more."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            status = await _post(delivery, allow_private)
+    except Refused as error:
+        log.warning("webhook %s: %s", delivery.url, error)
+        return delivery, False, True
+    except Exception as error:  # the network's many ways to fail: all mean later
+        log.info("webhook %s: %s", delivery.url, error or type(error).__name__)
+        return delivery, False, False
+    return delivery, 200 <= status < 300, False
+
+
+async def _post(delivery: hooks.Delivery, allow_private: bool) -> int:
+    import httpx
+
+    parts = _parts(delivery.url)
+    port = _port(parts)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    address = _allowed([row[4][0] for row in found], allow_private)
+    number = f"[{address}]" if address.version == 6 else str(address)
+    target = parts._replace(netloc=f"{number}:{port}", fragment="").geturl()
+    body = json.dumps(delivery.body).encode()  # ASCII: lone surrogates are no UTF-8
+    headers = {
+        "Host": parts.netloc,
+        "Content-Type": "application/json",
+        "User-Agent": "heedful",
+        "X-Heedful-Delivery": delivery.id,
+        "X-Heedful-Event": str(delivery.body["event"]),
+        "X-Heedful-Signature": sign(delivery.secret, body),
+    }
+    # The certificate is checked against the name, although the number is called.
+    extensions = {"sni_hostname": parts.hostname}
+    async with (
+        httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=SECONDS) as client,
+        client.stream(
+            "POST", target, content=body, headers=headers, extensions=extensions
+        ) as response,
+    ):
+        return response.status_code
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _port(parts)
+    except ValueError:
+        raise Refused("it is no address") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Refused("it must begin with http:// or https:// and name a host")
+    if "@" in parts.netloc:
+        raise Refused("an address with a name and a password is refused")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise Refused("it may hold printable ASCII characters only")
+    return parts
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _allowed(found: list[Any], allow_private: bool) -> Address:
+    """The first address, if every one of them may be called."""
+    addresses = [ipaddress.ip_address(str(a).partition("%")[0]) for a in found]
+    if not addresses:
+        raise Refused("the host has no address")
+    if not allow_private:
+        for address in addresses:
+            if not is_public(address):
+                raise Refused("it belongs to this machine or to a private network")
+    return addresses[0]
+
+
+def is_public(address: Address) -> bool:
+    """Neither private, loopback, link-local, multicast nor reserved, nor a way round to such an address."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if any(address in network for network in TUNNELS) or address.teredo is not None:
+            return False
+        if address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved

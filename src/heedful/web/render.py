@@ -1,0 +1,117 @@
+"""Markdown of models and people → HTML that can do nothing but be read.
+
+What a model writes is hostile: raw HTML is shown as text, images and remote content are not loaded, links leave
+without a referrer, and what is left goes through an allow-list. The text that is stored never changes.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import nh3
+from markdown_it import MarkdownIt
+from markupsafe import escape
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+TAGS = {
+    "a", "blockquote", "br", "code", "dd", "del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr",
+    "li", "ol", "p", "pre", "s", "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul",
+}  # fmt: skip
+ATTRIBUTES = {
+    "a": {"href", "title"},
+    "ol": {"start"},
+    "code": {"class"},
+    "span": {"class", "data-tex", "data-display", "title"},
+}
+CLASSES = {"span": {"math", "bidi", "image"}}
+SCHEMES = {"http", "https", "mailto"}
+BIDI = {
+    "\u200e": "LRM", "\u200f": "RLM", "\u061c": "ALM", "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF",
+    "\u202d": "LRO", "\u202e": "RLO", "\u2066": "LRI", "\u2067": "RLI", "\u2068": "FSI", "\u2069": "PDI",
+}  # fmt: skip
+BIDI_CHARACTER = re.compile(f"[{''.join(BIDI)}]")
+LANGUAGE = re.compile(r"^language-[\w+#.-]{1,40}$")
+LONGEST = 100_000  # characters; more is shown as plain text, Markdown of that size is an attack on the parser
+
+
+def to_html(text: str) -> str:
+    """Safe HTML of a text in Markdown; math is left in `data-tex` for KaTeX, control characters are made visible."""
+    visible = text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
+    rendered = _markdown().render(visible) if len(text) <= LONGEST else f"<p>{escape(visible)}</p>"
+    clean = nh3.clean(
+        rendered,
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        attribute_filter=_attribute,
+        url_schemes=SCHEMES,
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+        strip_comments=True,
+    )
+    return _show_bidi(clean)
+
+
+def _attribute(tag: str, name: str, value: str) -> str | None:
+    if tag == "code" and name == "class":
+        return value if LANGUAGE.match(value) else None
+    if tag == "span" and name == "class":
+        return value if value in CLASSES["span"] else None
+    return value
+
+
+def _show_bidi(markup: str) -> str:
+    """Invisible characters that turn text round become small labels, in text but not inside of tags."""
+    parts = re.split(r"(<[^>]*>)", markup)
+    shown = [
+        BIDI_CHARACTER.sub("", p)
+        if p.startswith("<")
+        else BIDI_CHARACTER.sub(lambda m: f'<span class="bidi">{BIDI[m[0]]}</span>', p)
+        for p in parts
+    ]
+    return "".join(shown)
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
+    parser.enable(["table", "strikethrough"])
+    parser.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
+    parser.inline.ruler.before("escape", "bracket_math", _bracket_math)
+    for kind, display in (("math_inline", ""), ("math_inline_double", "1"), ("math_block", "1")):
+        parser.add_render_rule(kind, _math(display))
+    parser.add_render_rule("math_block_label", _math("1"))
+    parser.add_render_rule("image", _image)
+    return parser
+
+
+def _bracket_math(state: Any, silent: bool) -> bool:
+    r"""\( … \) and \[ … \], as models write them."""
+    opening = state.src[state.pos : state.pos + 2]
+    if opening not in ("\\(", "\\["):
+        return False
+    closing = "\\)" if opening == "\\(" else "\\]"
+    end = state.src.find(closing, state.pos + 2, state.posMax)
+    if end < 0:
+        return False
+    if not silent:
+        token = state.push("math_inline" if opening == "\\(" else "math_inline_double", "math", 0)
+        token.content = state.src[state.pos + 2 : end]
+    state.pos = end + 2
+    return True
+
+
+def _math(display: str) -> Any:
+    def render(_self: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
+        tex = escape(tokens[index].content.strip())
+        return f'<span class="math" data-tex="{tex}" data-display="{display}">{tex}</span>'
+
+    return render
+
+
+def _image(_self: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
+    """An image would be fetched from elsewhere, and tell that somebody looks; its words are shown."""
+    token = tokens[index]
+    words = escape(token.content or "image")
+    return f'<span class="image">🖼 {words} ({escape(token.attrGet("src") or "")})</span>'

@@ -1,0 +1,93 @@
+"""The pages around the work: start, sign in, join, account, people, the description of the interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from sqlalchemy import func, select
+from starlette.responses import RedirectResponse, Response
+
+from heedful.store.schema import rater
+from heedful.web.respond import page
+from heedful.web.security import Who, look, store_of
+
+router = APIRouter(include_in_schema=False)
+
+
+def visitor(request: Request) -> Who | None:
+    """Who looks at a page; remembered for the templates."""
+    request.state.who = look(request)
+    return request.state.who
+
+
+def to_login(request: Request) -> Response:
+    """To the login, and back afterwards."""
+    return RedirectResponse(f"/login?next={request.url.path}", 303)
+
+
+@router.get("/")
+def start(request: Request) -> Any:
+    who = visitor(request)
+    if who:
+        return RedirectResponse("/lead" if who.leads else "/rate", 303)
+    with store_of(request).read() as connection:
+        owners = select(func.count()).select_from(rater).where(rater.c.role == "owner")
+        if connection.execute(owners).scalar_one():
+            return RedirectResponse("/login", 303)
+    return page(
+        request,
+        "message.html",
+        title="Nobody is here yet",
+        text="The terminal in which `heedful serve` runs shows a link that makes the owner's account.",
+    )
+
+
+@router.get("/login")
+def login(request: Request) -> Any:
+    if visitor(request):
+        return RedirectResponse("/", 303)
+    return page(request, "login.html")
+
+
+@router.get("/setup")
+@router.get("/join")
+def join(request: Request, token: str = "") -> Any:
+    request.state.who = None
+    owner = request.url.path == "/setup"
+    return page(request, "join.html", token=token, owner=owner)
+
+
+@router.get("/account")
+def account(request: Request) -> Any:
+    return page(request, "account.html") if visitor(request) else to_login(request)
+
+
+@router.get("/people")
+def people(request: Request) -> Any:
+    who = visitor(request)
+    if who is None:
+        return to_login(request)
+    if not who.leads:
+        return page(
+            request, "message.html", status=403, title="Not yours", text="This page is for leads."
+        )
+    return page(request, "people.html")
+
+
+@router.get("/docs")
+def docs(request: Request) -> Any:
+    """The HTTP interface, as a list made from its OpenAPI description."""
+    visitor(request)
+    paths = request.app.openapi()["paths"]
+    rows = [
+        {
+            "method": method.upper(),
+            "path": path,
+            "text": (what.get("description") or what.get("summary", "")).split("\n")[0],
+            "tag": (what.get("tags") or [""])[0],
+        }
+        for path, methods in paths.items()
+        for method, what in methods.items()
+    ]
+    return page(request, "docs.html", rows=rows)

@@ -1,0 +1,161 @@
+"""What a rater's page asks for: the next question, and a place for the answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from heedful.errors import UserError
+from heedful.store import judging, show, work
+from heedful.store.progress import progress
+from heedful.store.schema import project
+from heedful.web.render import to_html
+from heedful.web.respond import page
+from heedful.web.routes.pages import to_login, visitor
+from heedful.web.security import SignedIn, store_of
+
+router = APIRouter(tags=["rate"])
+
+
+class Next(BaseModel):
+    holding: list[str] = Field(default_factory=list, max_length=10)
+
+
+class Judgment(BaseModel):
+    answer: dict[str, Any]
+    active_ms: int | None = Field(None, ge=0, lt=2**31)
+    wall_ms: int | None = Field(None, ge=0, lt=2**31)
+    client_at: float | None = Field(None, ge=0, lt=1e11)
+    ui_version: str | None = Field(None, max_length=40)
+
+
+@router.get("/api/rate/projects")
+def rateable(request: Request, _who: SignedIn) -> list[dict[str, str]]:
+    """The projects that ask for answers."""
+    with store_of(request).read() as connection:
+        rows = connection.execute(select(project.c.id, project.c.name).order_by(project.c.name))
+        return [{"id": row.id, "name": row.name} for row in rows]
+
+
+@router.post("/api/projects/{project_id}/next")
+def next_task(project_id: str, body: Next, request: Request, who: SignedIn) -> dict[str, Any]:
+    """Your next question, or why there is none. `holding` are those already on your screen."""
+    store = store_of(request)
+    with store.write() as connection:
+        claim = work.claim(connection, project_id, who.rater, holding=body.holding)
+    with store.read() as connection:
+        found = claim.assignment
+        if found in body.holding:
+            found = None
+        task = payload(show.shown(connection, found, who.rater)) if found else None
+        return {
+            "task": task,
+            "why": claim.why,
+            "progress": progress(connection, project_id, who.rater),
+        }
+
+
+@router.get("/api/projects/{project_id}/progress")
+def how_far(project_id: str, request: Request, who: SignedIn) -> dict[str, Any]:
+    """How many you have answered, and how many wait."""
+    with store_of(request).read() as connection:
+        return progress(connection, project_id, who.rater)
+
+
+@router.get("/api/assignments/{assignment_id}")
+def assignment(assignment_id: str, request: Request, who: SignedIn) -> dict[str, Any]:
+    """A question of yours, with your answer to it: for reloads and for undo."""
+    with store_of(request).read() as connection:
+        return payload(show.shown(connection, assignment_id, who.rater))
+
+
+@router.post("/api/assignments/{assignment_id}/judgments", status_code=201)
+def judge(
+    assignment_id: str,
+    body: Judgment,
+    request: Request,
+    response: Response,
+    who: SignedIn,
+    idempotency_key: Annotated[str, Header(min_length=8, max_length=64)],
+) -> dict[str, Any]:
+    """Answer. The same key and body again returns the first receipt with 200; another body 409.
+
+    A second answer with a new key is a correction. See `heedful.store.kinds` for the forms of answers.
+    """
+    store = store_of(request)
+    for last_try in (False, True):
+        try:
+            with store.write() as connection:
+                receipt = judging.submit(
+                    connection,
+                    assignment_id,
+                    who.rater,
+                    body.answer,
+                    key=idempotency_key,
+                    active_ms=body.active_ms,
+                    wall_ms=body.wall_ms,
+                    client_at=body.client_at,
+                    ui_version=body.ui_version,
+                )
+            break
+        except IntegrityError as error:
+            # The same key at the same moment, on another assignment: now it can be seen.
+            if last_try:
+                raise UserError("this answer cannot be kept beside what is there") from error
+    if receipt.replayed:
+        response.status_code = 200
+    return {
+        "judgment": receipt.judgment,
+        "revision": receipt.revision,
+        "disposition": receipt.disposition,
+    }
+
+
+def payload(shown: dict[str, Any]) -> dict[str, Any]:
+    """What `store.show` gives, with the HTML of every text beside it."""
+    content = shown["prompt"]
+    turns = [{"role": "text", "content": content}] if isinstance(content, str) else content
+    guidelines = shown["guidelines"]
+    return shown | {
+        "prompt": [
+            {"role": t["role"], "text": t["content"], "html": to_html(t["content"])} for t in turns
+        ],
+        "responses": [r | {"html": to_html(r["text"])} for r in shown["responses"]],
+        "guidelines": guidelines and {"id": guidelines["id"], "html": to_html(guidelines["body"])},
+        "turns": [
+            t | {"replies": [{"text": r, "html": to_html(r)} for r in t["replies"]]}
+            for t in shown["turns"]
+        ],
+    }
+
+
+@router.get("/rate", include_in_schema=False)
+def projects_page(request: Request) -> Any:
+    who = visitor(request)
+    if who is None:
+        return to_login(request)
+    with store_of(request).read() as connection:
+        found = [
+            {"id": row.id, "name": row.name, **progress(connection, row.id, who.rater)}
+            for row in connection.execute(
+                select(project.c.id, project.c.name).order_by(project.c.name)
+            )
+        ]
+    return page(request, "projects.html", projects=found)
+
+
+@router.get("/rate/{project_id}", include_in_schema=False)
+def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
+    who = visitor(request)
+    if who is None:
+        return to_login(request)
+    with store_of(request).read() as connection:
+        found = connection.execute(select(project).where(project.c.id == project_id)).first()
+    if found is None:
+        text = "There is no such project."
+        return page(request, "message.html", status=404, title="Nothing here", text=text)
+    return page(request, "rate.html", project=found, assignment=assignment)

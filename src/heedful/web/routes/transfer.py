@@ -1,0 +1,120 @@
+"""Files in and out over HTTP. A manifest travels in the header `X-Heedful-Manifest`, as JSON, both ways."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import FileResponse, Response
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+
+from heedful.data.files import KINDS
+from heedful.data.tables import manifest_path
+from heedful.errors import UserError
+from heedful.recipes import export, ingest
+from heedful.recipes.workspace import export_file
+from heedful.store import projects, snapshot
+from heedful.store.db import Store
+from heedful.web.respond import Json
+from heedful.web.security import Lead
+
+MANIFEST = "X-Heedful-Manifest"
+
+router = APIRouter(prefix="/api/projects/{project}", tags=["transfer"])
+
+
+@router.post("/import")
+async def take_in(
+    request: Request,
+    project: str,
+    who: Lead,
+    what: ingest.What,
+    form: ingest.Form = "auto",
+    name: Annotated[str, Query(max_length=200)] = "upload.jsonl",
+    ask: Annotated[str | None, Query(max_length=20)] = None,
+    overlap: int = 1,
+    options: Annotated[str | None, Query(max_length=4000)] = None,
+    gold: bool = False,
+    skip_bad: bool = False,
+    model: Annotated[str | None, Query(max_length=200)] = None,
+    licence: Annotated[str | None, Query(max_length=200)] = None,
+    language: Annotated[str | None, Query(max_length=35)] = None,
+    manifest: Annotated[str | None, Header(alias=MANIFEST, max_length=20_000)] = None,
+) -> Response:
+    """The body is the file; `name` is its name, whose ending says what it is. Returns what was added."""
+    file = re.sub(r"[^\w.-]", "_", Path(name).name).lstrip(".")
+    if not any(file.lower().removesuffix(".gz").endswith(kind) for kind in KINDS):
+        raise UserError(f"name must end in {', '.join(KINDS)}, and not be '{name}'")
+    store: Store = request.app.state.store
+    with tempfile.TemporaryDirectory(prefix="heedful-") as folder:
+        path = Path(folder) / file
+        with path.open("wb") as received:
+            async for chunk in request.stream():
+                received.write(chunk)
+        if manifest is not None:
+            manifest_path(path).write_text(manifest, encoding="utf-8")
+        config = ingest.Config(
+            what=what,
+            source=str(path),
+            form=form,
+            ask=ask,  # type: ignore[arg-type]  (checked with the other options of a question)
+            overlap=overlap,
+            options=options,
+            gold=gold,
+            skip_bad=skip_bad,
+            model=model,
+            licence=licence,
+            language=language,
+            quiet=True,
+        )
+
+        def work() -> dict[str, int]:
+            with store.read() as connection:
+                projects.settings_of(connection, project)
+            return ingest.load(config, name=file)(store, project)
+
+        try:
+            return Json(await run_in_threadpool(work))
+        except UserError as error:
+            raise UserError(str(error).replace(f"{folder}/", "")) from None
+
+
+@router.get("/export")
+def give_out(
+    request: Request,
+    project: str,
+    who: Lead,
+    what: export.What,
+    format: Literal["jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"] = "jsonl",
+    split: snapshot.Split = "all",
+    surplus: bool = False,
+    gold: bool = False,
+    swaps: bool = False,
+    margin: bool = False,
+    again: Annotated[str | None, Query(alias="snapshot", max_length=36)] = None,
+) -> Response:
+    """The file as a download. With `snapshot`, an id out of an earlier manifest, the same bytes once more."""
+    store: Store = request.app.state.store
+    with store.read() as connection:
+        projects.settings_of(connection, project)
+    query = snapshot.Query(what, split, surplus=surplus, gold=gold, swaps=swaps, margin=margin)
+    folder = Path(tempfile.mkdtemp(prefix="heedful-"))
+    try:
+        path = folder / f"{what}.{format}"
+        manifest = export_file(store, project, query, path, again=again)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return FileResponse(
+        path,
+        media_type="application/octet-stream",
+        filename=path.name,
+        headers={MANIFEST: json.dumps(manifest, separators=(",", ":"))},
+        background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
+    )

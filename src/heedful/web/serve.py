@@ -1,0 +1,104 @@
+"""`heedful serve`: the raters' pages, the lead's pages and the HTTP interface, on one address."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from heedful.errors import UserError
+from heedful.store import people
+from heedful.store.db import Store, open_store
+from heedful.web.app import create_app
+
+DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Serve a workspace to people: compare, rank, rate, edit, write and talk in the browser."""
+
+    workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
+    """The workspace; without one here, the demo's in runs/demo."""
+    host: str = "127.0.0.1"
+    """Where to listen. Other addresses than this machine's own need --allow-remote."""
+    port: int = 8765
+    """The port; 0 takes a free one."""
+    allow_remote: bool = False
+    """Listen to other machines too. Put a proxy with HTTPS before it: passwords travel."""
+    allow_private_webhooks: bool = False
+    """Let webhooks call addresses of this machine and of private networks."""
+    url: str | None = None
+    """The address that people type, where a proxy stands before this one; such as https://rate.example.org."""
+
+
+def run(config: Config) -> None:
+    """Until interrupted."""
+    import uvicorn
+
+    if not config.allow_remote and not _loopback(config.host):
+        raise UserError(
+            f"--host {config.host} lets other machines in; add --allow-remote if that is what you want"
+        )
+    workspace = find(config.workspace)
+    store = open_store(workspace)
+    listener = _listen(config.host, config.port)
+    port = listener.getsockname()[1]
+    shown = f"[{config.host}]" if ":" in config.host else config.host
+    url = (config.url or f"http://{shown}:{port}").rstrip("/")
+    app = create_app(
+        store,
+        workspace=workspace,
+        base_url=url,
+        allow_private_webhooks=config.allow_private_webhooks,
+    )
+    _greet(store, workspace, url)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False)
+    )
+    try:
+        server.run(sockets=[listener])
+    finally:
+        store.close()
+
+
+def find(workspace: Path) -> Path:
+    """The workspace asked for, or the demo's when none was."""
+    here = any((workspace / name).exists() for name in ("heedful.toml", "heedful.db"))
+    if not here and workspace == Path(".") and (DEMO / "heedful.db").exists():
+        return DEMO
+    return workspace
+
+
+def _greet(store: Store, workspace: Path, url: str) -> None:
+    with store.write() as connection:
+        token = people.first_start(connection)
+    print(f"heedful serves {workspace.resolve()} at {url}", file=sys.stderr)
+    if token:
+        print(f"Make the owner's account (this link works once): {url}/setup?token={token}")
+    print("Ctrl-C stops it; nothing is lost.", file=sys.stderr, flush=True)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    listener.listen(512)
+    return listener

@@ -1,0 +1,46 @@
+// API tokens: made once, shown once, revoked here.
+import { api, day, el, say } from "./api.js";
+
+const rows = document.getElementById("tokens");
+const secret = document.getElementById("secret");
+
+async function list() {
+  const tokens = await api("GET", "/api/tokens");
+  rows.replaceChildren(
+    ...tokens.map((t) =>
+      el("tr", {}, el("td", {}, t.name), el("td", {}, t.scopes.join(", ")),
+        el("td", {}, t.revoked_at !== null ? "revoked" : day(t.expires_at)),
+        el("td", {}, t.revoked_at !== null ? "" : el("button", { type: "button", class: "bad", onclick: () => revoke(t) }, "Revoke"))),
+    ),
+  );
+}
+
+async function revoke(token) {
+  try {
+    await api("DELETE", `/api/tokens/${token.id}`);
+    say(`${token.name} is revoked.`, "good");
+    await list();
+  } catch (problem) {
+    say(problem.error, "bad");
+  }
+}
+
+document.getElementById("new-token").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const values = new FormData(event.target);
+  try {
+    const made = await api("POST", "/api/tokens", {
+      name: values.get("name"),
+      scopes: values.getAll("scope"),
+      days: values.get("days") ? Number(values.get("days")) : null,
+    });
+    secret.textContent = `Keep this, it is shown only now: ${made.token}`;
+    secret.hidden = false;
+    event.target.reset();
+    await list();
+  } catch (problem) {
+    say(problem.error, "bad");
+  }
+});
+
+list().catch((problem) => say(problem.error, "bad"));

@@ -1,0 +1,52 @@
+// Requests to the server: JSON in, JSON out; what goes wrong is thrown as {status, error}.
+
+const csrf = () => document.querySelector('meta[name="csrf"]')?.content ?? "";
+
+export async function api(method, path, body, headers = {}) {
+  const init = { method, headers: { Accept: "application/json", ...headers }, credentials: "same-origin" };
+  if (method !== "GET") init.headers["X-CSRF-Token"] = csrf();
+  if (body !== undefined) {
+    init.headers["Content-Type"] = "application/json";
+    init.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, init);
+  } catch {
+    throw { status: 0, error: "The server cannot be reached." };
+  }
+  const text = await response.text();
+  let value = null;
+  try {
+    value = text ? JSON.parse(text) : null;
+  } catch {
+    value = { error: "The server answered something unreadable." };
+  }
+  if (!response.ok) {
+    const wait = Number(response.headers.get("Retry-After") ?? 0);
+    throw { status: response.status, error: value?.error ?? response.statusText, wait };
+  }
+  return value;
+}
+
+// el("p", {class: "x"}, "text", child): text is always text, never markup.
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((c) => c !== null && c !== undefined));
+  return node;
+}
+
+export function say(text, kind = "note") {
+  const place = document.getElementById("say");
+  if (!place) return;
+  place.textContent = text;
+  place.dataset.kind = kind;
+}
+
+export const day = (seconds) =>
+  seconds === null ? "never" : new Date(seconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });

@@ -1,0 +1,74 @@
+// Raters and invitations, for those who lead.
+import { api, day, el, say } from "./api.js";
+
+const raters = document.getElementById("raters");
+const invitations = document.getElementById("invitations");
+const secret = document.getElementById("secret");
+const owner = Boolean(raters.dataset.owner);
+
+async function attempt(what, done) {
+  try {
+    await what();
+    if (done) say(done, "good");
+  } catch (problem) {
+    say(problem.error ?? String(problem), "bad");
+  }
+  await Promise.all([listRaters(), listInvitations()]);
+}
+
+const change = (rater, values) => attempt(() => api("PATCH", `/api/raters/${rater.id}`, values), "Saved.");
+
+function pick(rater, name, values) {
+  const select = el("select", { "aria-label": `${name} of ${rater.pseudonym}`, onchange: (e) => change(rater, { [name]: e.target.value }) },
+    values.map((v) => el("option", { value: v, selected: v === rater[name] }, v)));
+  return select;
+}
+
+function limit(rater, name, label) {
+  return el("input", { type: "number", min: "0", step: name === "cost_per_hour" ? "0.01" : "1", value: rater.settings[name] ?? "", "aria-label": `${label} of ${rater.pseudonym}`,
+    onchange: (e) => change(rater, { settings: { [name]: e.target.value === "" ? null : Number(e.target.value) } }) });
+}
+
+function row(r) {
+  const person = r.role !== "judge" && r.status !== "gone";
+  const mine = person && (owner || r.role === "rater");
+  return el("tr", {},
+    el("th", { scope: "row" }, r.pseudonym),
+    owner ? el("td", {}, r.login ?? "") : null,
+    el("td", {}, mine && owner ? pick(r, "role", ["rater", "lead", "owner"]) : r.role),
+    el("td", {}, mine ? pick(r, "status", ["active", "paused"]) : r.status),
+    el("td", { class: "number" }, String(r.answers)),
+    el("td", {}, mine ? limit(r, "daily_limit", "Daily limit") : ""),
+    el("td", {}, mine ? limit(r, "cost_per_hour", "Cost an hour") : ""),
+    owner ? el("td", {}, person ? el("button", { type: "button", class: "bad", onclick: () => erase(r) }, "Erase") : "") : null);
+}
+
+function erase(r) {
+  if (!confirm(`Forget who ${r.pseudonym} is? Their answers stay, the account ends. This cannot be undone.`)) return;
+  attempt(() => api("DELETE", `/api/raters/${r.id}/personal`), `${r.pseudonym} is forgotten.`);
+}
+
+async function listRaters() {
+  raters.replaceChildren(...(await api("GET", "/api/raters")).map(row));
+}
+
+async function listInvitations() {
+  const now = Date.now() / 1000;
+  invitations.replaceChildren(...(await api("GET", "/api/invitations")).map((i) => {
+    const open = !i.used_by && i.expires_at > now;
+    return el("tr", {}, el("td", {}, i.role), el("td", {}, day(i.created_at)), el("td", {}, i.expires_at > 0 ? day(i.expires_at) : "withdrawn"), el("td", {}, i.used_by ?? ""),
+      el("td", {}, open ? el("button", { type: "button", class: "bad", onclick: () => attempt(() => api("DELETE", `/api/invitations/${i.id}`), "Withdrawn.") }, "Withdraw") : ""));
+  }));
+}
+
+document.getElementById("invite").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const role = new FormData(event.target).get("role");
+  await attempt(async () => {
+    const made = await api("POST", "/api/invitations", { role });
+    secret.textContent = `For one person, for seven days, shown only now: ${made.url}`;
+    secret.hidden = false;
+  });
+});
+
+attempt(async () => {});

@@ -1,0 +1,292 @@
+// The rater's page: a question, an answer, the next question. Keyboard first; nothing that was said is ever lost.
+import { api, el, say } from "../api.js";
+import { COMMENT, KINDS } from "./kinds.js";
+import * as outbox from "./outbox.js";
+import * as panels from "./panels.js";
+
+const UI = "rate-1";
+const IDLE = 30_000; // after so long without a key or a pointer nobody is at work
+const $ = (id) => document.getElementById(id);
+const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
+const rater = meta("rater");
+const project = meta("project");
+
+let current = null; // {task, widget, view, key, shown, active}
+let ahead = null;
+let last = null; // the answer before: {task, answer}
+let touched = Date.now();
+let retry = null;
+
+const fresh = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+const draft = (assignment) => `heedful:draft:${assignment}`;
+
+// ── time ─────────────────────────────────────────────────────────────────────────────────────────
+
+for (const name of ["pointermove", "pointerdown", "keydown", "wheel", "touchstart"])
+  addEventListener(name, () => (touched = Date.now()), { passive: true, capture: true });
+setInterval(() => {
+  if (current && document.visibilityState === "visible" && Date.now() - touched < IDLE) current.active += 250;
+}, 250);
+
+// ── the question ─────────────────────────────────────────────────────────────────────────────────
+
+function answer() {
+  if (!current) return null;
+  const value = current.widget.value();
+  if (value === null) return null;
+  const comment = $("comment").value.trim();
+  const whole = comment ? { ...value, [COMMENT[current.task.kind] ?? "text"]: comment } : value;
+  return current.widget.enough?.(whole) === false ? null : whole;
+}
+
+function changed() {
+  if (!current?.widget) return;
+  const complete = answer();
+  const read = current.view.read();
+  $("submit").disabled = !(complete && read);
+  $("why").textContent = !read ? "Read every response to its end first." : "";
+  if (current.settled) save();
+}
+
+function save() {
+  const value = { answer: current.widget.value(), comment: $("comment").value };
+  try {
+    localStorage.setItem(draft(current.task.assignment), JSON.stringify(value));
+  } catch {
+    // A full or forbidden storage loses drafts, not answers.
+  }
+}
+
+function load(assignment) {
+  try {
+    return JSON.parse(localStorage.getItem(draft(assignment)));
+  } catch {
+    return null;
+  }
+}
+
+function show(task, said = task.answer) {
+  current?.view.close();
+  $("desk").hidden = false;
+  $("empty").hidden = true;
+  const kind = task.kind;
+  current = { task, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
+  panels.prompt($("prompt"), task.prompt);
+  $("guidelines").innerHTML = task.guidelines?.html ?? "<p class='hint'>No guidelines yet.</p>";
+  panels.typeset($("guidelines"));
+  const comparing = task.responses.length > 0 && kind !== "critique";
+  $("views").hidden = !comparing;
+  $("diff").hidden = task.responses.length !== 2;
+  $("sync").hidden = task.responses.length < 2;
+  for (const name of ["raw", "diff"]) $(name).setAttribute("aria-pressed", "false");
+  current.view = panels.responses($("responses"), comparing ? task.responses : [], changed);
+  current.view.together($("sync").getAttribute("aria-pressed") === "true");
+  current.widget = KINDS[kind](task, changed);
+  $("answer").replaceChildren(current.widget.node);
+  const kept = said ? { answer: said, comment: said[COMMENT[kind] ?? "text"] ?? "" } : load(task.assignment);
+  $("comment").value = kept?.comment ?? "";
+  if (kept?.answer) current.widget.set(kept.answer);
+  current.settled = true;
+  changed();
+  $("prompt").scrollTop = 0;
+  scrollTo(0, 0);
+}
+
+function nothing(title, text) {
+  current?.view.close();
+  current = null;
+  $("desk").hidden = true;
+  $("empty").hidden = false;
+  $("empty-title").textContent = title;
+  $("empty-text").textContent = text;
+}
+
+const REASONS = {
+  "nothing left": ["All done", "There is nothing left for you to judge here. Thank you!"],
+  "daily limit": ["Enough for today", "You have reached today's limit. Come back tomorrow."],
+  "total limit": ["You have done your share", "You have reached the limit of this project. Thank you!"],
+  paused: ["You are paused", "Ask your lead when you may go on."],
+};
+
+function progress(p) {
+  const parts = [`${p.today} today${p.daily_limit ? ` of at most ${p.daily_limit}` : ""}`, `${p.total} in all`];
+  if (p.seconds_median) parts.push(`about ${p.seconds_median} s each`);
+  if (p.waiting) parts.push(`${p.waiting >= 10000 ? "over 10000" : p.waiting} still wanted`);
+  $("progress").textContent = parts.join(" · ");
+}
+
+async function ask() {
+  const held = [current?.task.assignment, ahead?.assignment, ...(await outbox.all(rater)).map((e) => e.assignment)].filter(Boolean);
+  const found = await api("POST", `/api/projects/${project}/next`, { holding: [...new Set(held)].slice(0, 10) });
+  progress(found.progress);
+  return found;
+}
+
+async function next() {
+  try {
+    if (ahead) {
+      const task = ahead;
+      ahead = null;
+      show(task);
+    } else {
+      const before = current;
+      current = null;
+      const found = await ask();
+      current = before;
+      if (found.task) show(found.task);
+      else nothing(...(REASONS[found.why] ?? ["A moment", "Your answers have to reach the server first."]));
+    }
+    if (current && !ahead) ahead = (await ask()).task;
+  } catch (problem) {
+    if (!current || current.sent) nothing(problem.status === 401 ? "You are signed out" : "No connection", problem.status === 401 ? "Sign in again in another tab, then look again. Your answers are kept." : "The next question cannot be fetched now. Your answers are kept.");
+  }
+}
+
+// ── sending ──────────────────────────────────────────────────────────────────────────────────────
+
+async function keep(said) {
+  const { task, key, shown, active } = current;
+  const body = { answer: said, active_ms: Math.round(active), wall_ms: Date.now() - shown, client_at: Date.now() / 1000, ui_version: UI };
+  try {
+    await outbox.put({ key, rater, assignment: task.assignment, body, at: Date.now() });
+  } catch (problem) {
+    say(`This browser cannot keep your answer (${problem?.message ?? problem}); it is still on the screen.`, "bad");
+    return;
+  }
+  current.sent = true;
+  try {
+    localStorage.removeItem(draft(task.assignment));
+  } catch {
+    // nothing was kept there
+  }
+  const aside = "skip" in said || "flag" in said;
+  last = aside ? null : { task, answer: said };
+  $("undo").disabled = !last;
+  deliver();
+  await next();
+}
+
+async function deliver() {
+  clearTimeout(retry);
+  const { waiting, refused, problem } = await outbox.flush(rater);
+  const place = $("outbox");
+  place.replaceChildren();
+  place.hidden = !waiting && !refused.length;
+  if (waiting) {
+    const why = problem?.status === 401 ? el("span", {}, "You are signed out. ", el("a", { href: "/login", target: "_blank" }, "Sign in"), " and they are sent.") : "They are sent as soon as the server answers.";
+    place.append(el("p", {}, `${waiting} answer${waiting > 1 ? "s are" : " is"} kept on this device. `, why));
+    retry = setTimeout(deliver, Math.max(2000, (problem?.wait ?? 0) * 1000, Math.min(30_000, 2000 * (deliver.failed = (deliver.failed ?? 0) + 1))));
+  } else deliver.failed = 0;
+  for (const entry of refused)
+    place.append(el("p", {}, `An answer was refused: ${entry.refused} `, el("code", {}, JSON.stringify(entry.body.answer)), " ",
+      el("button", { type: "button", class: "quiet small", onclick: async () => {
+        await outbox.remove(entry.key);
+        deliver();
+      } }, "Discard it")));
+  if (!waiting && $("desk").hidden && $("empty-title").textContent === "A moment") next();
+}
+
+function submit() {
+  const said = answer();
+  if (said && !$("submit").disabled) keep(said);
+}
+
+function flag() {
+  $("flag-reason").value = "";
+  $("flagging").returnValue = "";
+  $("flagging").showModal();
+}
+
+$("flagging").addEventListener("close", () => {
+  if ($("flagging").returnValue === "flag" && $("flag-reason").value.trim()) keep({ flag: $("flag-reason").value.trim() });
+});
+
+function undo() {
+  if (!last) return;
+  if (current && !current.sent) ahead = current.task; // it waits, and its draft is kept
+  const { task, answer: said } = last;
+  last = null;
+  $("undo").disabled = true;
+  show(task, said);
+  say("Change your last answer and submit it again.");
+}
+
+// ── controls ─────────────────────────────────────────────────────────────────────────────────────
+
+function toggle(name) {
+  const on = $(name).getAttribute("aria-pressed") !== "true";
+  for (const other of ["raw", "diff"]) $(other).setAttribute("aria-pressed", String(on && other === name));
+  current?.view.view(on ? name : "html");
+}
+
+function guide() {
+  const hidden = $("desk").classList.toggle("unguided");
+  $("guide").setAttribute("aria-expanded", String(!hidden));
+}
+
+$("submit").addEventListener("click", submit);
+$("skip").addEventListener("click", () => keep({ skip: null }));
+$("flag").addEventListener("click", flag);
+$("undo").addEventListener("click", undo);
+$("raw").addEventListener("click", () => toggle("raw"));
+$("diff").addEventListener("click", () => toggle("diff"));
+$("guide").addEventListener("click", guide);
+$("help-open").addEventListener("click", () => $("help").showModal());
+$("again").addEventListener("click", () => deliver().then(next));
+$("comment").addEventListener("input", changed);
+$("sync").addEventListener("click", () => {
+  const on = $("sync").getAttribute("aria-pressed") !== "true";
+  $("sync").setAttribute("aria-pressed", String(on));
+  current?.view.together(on);
+});
+
+const typing = (node) => node.matches?.("textarea, select, input:not([type=checkbox]):not([type=radio]):not([type=range])");
+
+addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    submit();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (typing(event.target)) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  if (event.key === "?") $("help").showModal();
+  else if (!current) return;
+  else if (event.key === "Enter") {
+    // On a button Enter presses it; the choices are radios, on which Enter submits.
+    if (event.target.matches("button:not(.choice), a, summary")) return;
+    submit();
+  } else if (event.key === "s") keep({ skip: null });
+  else if (event.key === "f") flag();
+  else if (event.key === "u") undo();
+  else if (event.key === "g") guide();
+  else if (event.key === "r" && !$("views").hidden) toggle("raw");
+  else if (event.key === "d" && !$("views").hidden && !$("diff").hidden) toggle("diff");
+  else if (!current.widget.key(event)) return;
+  event.preventDefault();
+});
+
+document.addEventListener("heedful:shown", () => panels.typeset($("answer")));
+addEventListener("online", deliver);
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && deliver());
+
+async function start() {
+  await deliver();
+  const asked = meta("assignment");
+  if (asked) {
+    try {
+      show(await api("GET", `/api/assignments/${encodeURIComponent(asked)}`));
+      ahead = (await ask()).task;
+      return;
+    } catch (problem) {
+      say(problem.error, "bad");
+    }
+  }
+  await next();
+}
+
+start();

@@ -1,0 +1,82 @@
+// The prompt and the responses: equal panels that scroll together, as Markdown, as raw text or with differences.
+import { el } from "../api.js";
+import { compare, marked } from "./diff.js";
+
+export function typeset(root) {
+  for (const node of root.querySelectorAll(".math[data-tex]")) {
+    if (!globalThis.katex) continue;
+    const source = node.dataset.tex;
+    try {
+      katex.render(source, node, { displayMode: Boolean(node.dataset.display), throwOnError: false, trust: false, maxSize: 20, maxExpand: 200, strict: "ignore", output: "htmlAndMathml" });
+    } catch {
+      node.textContent = source;
+    }
+  }
+}
+
+export function prompt(place, turns) {
+  place.replaceChildren(...turns.map((turn) => {
+    const body = el("div", { class: "body", dir: "auto" });
+    body.innerHTML = turn.html; // the server has cleaned it
+    typeset(body);
+    return el("div", { class: `turn ${turn.role}` }, el("span", { class: "role" }, { user: "Prompt", system: "Instructions", assistant: "Model", text: "Text" }[turn.role] ?? turn.role), body);
+  }));
+}
+
+// Returns {read(): all read to the end?, raw(on), diff(on), together(on)}.
+export function responses(place, list, changed) {
+  const seen = new Set();
+  let together = true;
+  let view = "html";
+  const panels = list.map((r, i) => {
+    const body = el("div", { class: "body", dir: "auto", tabindex: "0", role: "region", "aria-label": `Response ${r.label}` });
+    const hint = el("span", { class: "hint more", hidden: true }, "scroll to the end");
+    body.addEventListener("scroll", () => scrolled(i), { passive: true });
+    return { body, hint, node: el("article", { class: "panel" }, el("header", {}, el("strong", { class: "tag" }, r.label), hint), body) };
+  });
+  place.replaceChildren(...panels.map((p) => p.node));
+  place.dataset.count = String(list.length);
+
+  const atEnd = (body) => body.scrollTop + body.clientHeight >= body.scrollHeight - 4;
+  function look() {
+    panels.forEach(({ body, hint }, i) => {
+      if (atEnd(body)) seen.add(i);
+      hint.hidden = seen.has(i);
+    });
+    changed();
+  }
+  let leader = null;
+  function scrolled(i) {
+    look();
+    if (!together || (leader !== null && leader !== i)) return;
+    leader = i;
+    const from = panels[i].body;
+    const share = from.scrollTop / Math.max(1, from.scrollHeight - from.clientHeight);
+    for (const { body } of panels) if (body !== from) body.scrollTop = share * (body.scrollHeight - body.clientHeight);
+    requestAnimationFrame(() => requestAnimationFrame(() => (leader = null)));
+  }
+  function show() {
+    const parts = view === "diff" && list.length === 2 ? compare(list[0].text, list[1].text) : null;
+    panels.forEach(({ body }, i) => {
+      if (parts) body.replaceChildren(el("pre", { class: "source" }, marked(parts, i ? "new" : "gone")));
+      else if (view === "raw") body.replaceChildren(el("pre", { class: "source" }, list[i].text));
+      else {
+        body.innerHTML = list[i].html; // the server has cleaned it
+        typeset(body);
+      }
+    });
+    requestAnimationFrame(look);
+  }
+  const resized = new ResizeObserver(look);
+  panels.forEach(({ body }) => resized.observe(body));
+  show();
+  return {
+    read: () => seen.size === panels.length,
+    view: (name) => {
+      view = name;
+      show();
+    },
+    together: (on) => (together = on),
+    close: () => resized.disconnect(),
+  };
+}

@@ -1,0 +1,112 @@
+// Remarks on spans of a response, and responses that the rater edits.
+import { el } from "../api.js";
+import { compare } from "./diff.js";
+
+// The server counts characters, JavaScript counts halves of some.
+const characters = (text, units) => Array.from(text.slice(0, units)).length;
+
+function selectionIn(node) {
+  const selection = getSelection();
+  if (!selection.rangeCount || selection.isCollapsed) return null;
+  const range = selection.getRangeAt(0);
+  if (!node.contains(range.startContainer) || !node.contains(range.endContainer)) return null;
+  const before = document.createRange();
+  before.selectNodeContents(node);
+  before.setEnd(range.startContainer, range.startOffset);
+  const start = before.toString().length;
+  return { start, end: start + range.toString().length };
+}
+
+export function critique(task, changed) {
+  let remarks = [];
+  const list = el("ul", { class: "remarks" });
+  const texts = task.responses.map((r) => el("pre", { class: "source", dir: "auto", tabindex: "0", "aria-label": `Text of response ${r.label}` }, r.text));
+  const add = (place) => {
+    const text = task.responses[place].text;
+    const at = selectionIn(texts[place]);
+    remarks.push(at ? { response: place, start: characters(text, at.start), end: characters(text, at.end), text: "" } : { response: place, start: null, end: null, text: "" });
+    getSelection().removeAllRanges();
+    show();
+    changed();
+    list.querySelector("li:last-child textarea")?.focus();
+  };
+  const node = el("div", {}, el("p", { class: "hint" }, "Select words in a text, then add a remark on them; without a selection the remark is on the whole response."),
+    el("div", { class: "sources" }, task.responses.map((r, place) => el("div", { class: "source-box" },
+      el("div", { class: "source-head" }, el("strong", { class: "tag" }, r.label),
+        // Pressing a button would take the selection away before the click sees it.
+        el("button", { type: "button", class: "quiet small", onpointerdown: (e) => e.preventDefault(), onclick: () => add(place) }, `Remark on ${r.label}`)), texts[place]))), list);
+
+  function quote(r) {
+    return r.start === null ? "the whole response" : `“${Array.from(task.responses[r.response].text).slice(r.start, r.end).join("")}”`;
+  }
+  function mark() {
+    task.responses.forEach((r, place) => {
+      const letters = Array.from(r.text);
+      const spans = remarks.filter((m) => m.response === place && m.start !== null);
+      const edges = [...new Set([0, letters.length, ...spans.flatMap((s) => [s.start, s.end])])].sort((a, b) => a - b);
+      texts[place].replaceChildren(...edges.slice(0, -1).map((from, i) => {
+        const part = letters.slice(from, edges[i + 1]).join("");
+        return spans.some((s) => s.start <= from && s.end >= edges[i + 1]) ? el("mark", {}, part) : document.createTextNode(part);
+      }));
+    });
+  }
+  function show() {
+    mark();
+    list.replaceChildren(...remarks.map((r, i) => el("li", {},
+      el("label", {}, el("span", {}, el("strong", { class: "tag" }, task.responses[r.response].label), ` ${quote(r)}`),
+        el("textarea", { rows: "2", maxlength: "20000", dir: "auto", oninput: (e) => {
+          remarks[i].text = e.target.value;
+          changed();
+        } }, r.text)),
+      el("button", { type: "button", class: "quiet small", "aria-label": "Remove this remark", onclick: () => {
+        remarks.splice(i, 1);
+        show();
+        changed();
+      } }, "Remove"))));
+  }
+  return {
+    node,
+    key: () => false,
+    // A comment alone is a critique, too: main.js adds it.
+    value: () => (remarks.every((r) => r.text.trim()) ? { critiques: remarks.map((r) => ({ ...r })) } : null),
+    enough: (answer) => answer.critiques.length > 0 || Boolean(answer.text),
+    set: (answer) => {
+      remarks = (answer.critiques ?? []).map((r) => ({ ...r }));
+      show();
+    },
+  };
+}
+
+export function editing(task, changed) {
+  let place = 0;
+  const text = el("textarea", { rows: "8", maxlength: "200000", dir: "auto", "aria-label": "The response as it should be", oninput: () => {
+    show();
+    changed();
+  } });
+  const shown = el("p", { class: "difference", dir: "auto", "aria-label": "What you changed" });
+  const which = el("select", { "aria-label": "Which response do you edit?", onchange: (e) => {
+    place = Number(e.target.value);
+    text.value = task.responses[place].text;
+    show();
+    changed();
+  } }, task.responses.map((r, i) => el("option", { value: String(i) }, r.label)));
+  const node = el("div", { class: "editing" }, task.responses.length > 1 ? el("label", {}, "Response", which) : null, text, el("div", {}, el("span", { class: "hint" }, "What you changed"), shown));
+  function show() {
+    shown.replaceChildren(...compare(task.responses[place].text, text.value).map(([kind, part]) =>
+      kind === "same" ? document.createTextNode(part) : el(kind === "gone" ? "del" : "ins", {}, part)));
+  }
+  text.value = task.responses[0].text;
+  show();
+  return {
+    node,
+    key: () => false,
+    value: () => (text.value.trim() && text.value !== task.responses[place].text ? { response: place, text: text.value } : null),
+    set: (answer) => {
+      if (answer.text === undefined) return;
+      place = answer.response ?? 0;
+      which.value = String(place);
+      text.value = answer.text;
+      show();
+    },
+  };
+}

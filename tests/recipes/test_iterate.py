@@ -1,0 +1,171 @@
+"""The loop over people: it waits, goes on where it was, and learns from what was said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from heedful.cli import main
+from heedful.data.files import write_rows
+from heedful.errors import UserError
+from heedful.recipes import init, iterate, reward_model
+from heedful.store import projects, schema
+from heedful.store.db import open_store
+from tiny import policy, tokenizer
+from workspace import answer, claim, make_rater
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> iterate.Config:
+    """A tiny model, a workspace, eight prompts."""
+    tok = tokenizer()
+    policy(tok).save_pretrained(tmp_path / "model")
+    tok.save_pretrained(tmp_path / "model")
+    prompts = tmp_path / "prompts.jsonl"
+    write_rows(prompts, ({"prompt": [{"role": "user", "content": f"{i}?"}]} for i in range(8)))
+    init.run(init.Config(folder=tmp_path / "work"))
+    return iterate.Config(
+        model=str(tmp_path / "model"),
+        prompts=str(prompts),
+        out=tmp_path / "work" / "runs" / "rounds",
+        workspace=tmp_path / "work",
+        project="p",
+        rounds=1,
+        prompts_per_round=4,
+        max_tokens=6,
+        raters=("tiny:likes_short",),
+        held_out=str(prompts),
+        quiet=True,
+    )
+
+
+def changed(config: iterate.Config, **values) -> iterate.Config:
+    return iterate.Config(**(vars(config) | values))
+
+
+def count(config: iterate.Config, table) -> int:
+    store = open_store(config.workspace)
+    with store.read() as connection:
+        return connection.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def test_two_rounds_of_simulated_raters(config: iterate.Config):
+    """The second round samples from the first one's policy and learns from both rounds' answers."""
+    config = changed(config, rounds=2, responses=3)
+    last = iterate.run(config)
+    assert last == config.out / "round-2" / "policy"
+    rows = [
+        (config.out / f"round-{r}" / "comparisons.jsonl").read_text().splitlines() for r in (1, 2)
+    ]
+    both = (config.out / "round-2" / "all_comparisons.jsonl").read_text().splitlines()
+    assert both == [json.dumps(json.loads(x), ensure_ascii=False) for x in rows[0] + rows[1]]
+    assert count(config, schema.checkpoint) == 2
+    assert (config.out / "round-2" / "after" / "evaluation.json").exists()
+    judged = json.loads(rows[0][0])
+    best = judged["responses"][judged["ranking"].index(1)]
+    assert len(best) <= max(map(len, judged["responses"]))
+
+
+def test_the_same_command_again_does_nothing_twice(config: iterate.Config, monkeypatch):
+    """Stopped after the questions were asked: no second sampling, no second tasks, the same result."""
+    monkeypatch.setattr(reward_model, "run", lambda c: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        iterate.run(config)
+    asked = (config.out / "round-1" / "asked.json").read_bytes()
+    before = count(config, schema.task), count(config, schema.judgment)
+    monkeypatch.undo()
+    assert iterate.run(config)
+    assert (config.out / "round-1" / "asked.json").read_bytes() == asked
+    assert (count(config, schema.task), count(config, schema.judgment)) == before
+    stamp = (config.out / "round-1" / "policy" / "model.safetensors").stat().st_mtime_ns
+    assert iterate.run(config)
+    assert (config.out / "round-1" / "policy" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_it_waits_for_people_and_says_for_how_many(config: iterate.Config, capsys):
+    config = changed(config, raters=("people", "tiny:likes_short"), wait=False)
+    assert iterate.run(config) is None
+    assert "waits for people: 0 of 2 answers" in capsys.readouterr().err
+    store = open_store(config.workspace)
+    rater = make_rater(store)
+    with store.read() as connection:
+        found = projects.by_name(connection, "p")
+    assert found
+    given = claim(store, found.id, rater)
+    assert given
+    answer(store, given, rater)
+    assert iterate.run(config) is None
+    assert "1 of 2 answers" in capsys.readouterr().err
+    given = claim(store, found.id, rater)
+    assert given
+    answer(store, given, rater)
+    store.close()
+    assert iterate.run(config) == config.out / "round-1" / "policy"
+
+
+def test_answers_limits_the_wait(config: iterate.Config):
+    config = changed(config, raters=("people",), wait=False, answers=1)
+    assert iterate.run(config) is None
+    store = open_store(config.workspace)
+    rater = make_rater(store)
+    with store.read() as connection:
+        found = projects.by_name(connection, "p")
+    assert found
+    given = claim(store, found.id, rater)
+    assert given
+    answer(store, given, rater)
+    store.close()
+    assert iterate.run(config)
+
+
+def test_completions_keep_where_they_come_from(config: iterate.Config):
+    iterate.run(config)
+    store = open_store(config.workspace)
+    with store.read() as connection:
+        rows = connection.execute(select(schema.completion)).all()
+        known = set(connection.execute(select(schema.checkpoint.c.id)).scalars())
+    for row in rows:
+        assert row.checkpoint in known and row.engine == "torch"
+        assert len(row.token_ids) == len(row.logprobs) > 0
+        assert row.sampling["temperature"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        ({"rounds": 3}, "fewer than 3 rounds of 4"),
+        ({"responses": 1}, "at least 2 responses"),
+        ({"raters": ()}, "raters is empty"),
+        ({"raters": ("capitols",)}, "no world 'capitols'"),
+    ],
+)
+def test_bad_settings_are_one_sentence(config: iterate.Config, values: dict, sentence: str):
+    with pytest.raises(UserError, match=sentence):
+        iterate.run(changed(config, **values))
+    assert not config.out.exists()
+
+
+def test_the_command_reads_nested_yaml(config: iterate.Config, tmp_path: Path, capsys):
+    """`reward: {epochs: 2}` in the file is --reward.epochs 2; flags go before the file."""
+    path = tmp_path / "iterate.yaml"
+    text = f"""
+model: {config.model}
+prompts: {config.prompts}
+out: {config.out}
+workspace: {config.workspace}
+prompts_per_round: 4
+rounds: 1
+raters: [people, "tiny:likes_short"]
+wait: false
+max_tokens: 6
+reward: {{epochs: 2, learning_rate: 1e-3}}
+"""
+    path.write_text(text)
+    assert main(["iterate", str(path), "--prompts-per-round", "2", "--quiet"]) == 0
+    assert "0 of 1 answers" in capsys.readouterr().err
+    path.write_text(text + "optimise: {methd: dpo}\n")
+    assert main(["iterate", str(path)]) == 2
+    assert "unknown key 'optimise.methd' (did you mean 'method'?)" in capsys.readouterr().err

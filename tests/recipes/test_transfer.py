@@ -1,0 +1,272 @@
+"""`heedful import`, `heedful export` and `db:` on a workspace: whole files, honest manifests, nothing half done."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from heedful.data import tables
+from heedful.data.files import read_rows, write_rows
+from heedful.data.sources import read_comparisons, read_prompts, read_samples
+from heedful.errors import UserError
+from heedful.recipes import export, ingest
+from heedful.recipes import init as init_recipe
+from heedful.recipes.workspace import materialise, opened
+from heedful.store import projects, schema
+from heedful.types import Message
+
+ASKED = [{"role": "user", "content": "What is the capital of Peru?"}]
+PAIRS = [
+    {"prompt": ASKED, "responses": ["Lima.", "Cusco."], "ranking": [1, 2], "rater": "Ada"},
+    {"prompt": "Once", "responses": [" upon", " more", " again"], "ranking": [2, 1, 1]},
+]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return init_recipe.run(init_recipe.Config(folder=tmp_path / "ws"))
+
+
+def bring(workspace: Path, what: str, source: object, **options) -> dict[str, int]:
+    config = ingest.Config(
+        what=what, source=str(source), workspace=workspace, quiet=True, **options
+    )
+    return ingest.run(config)
+
+
+def take(workspace: Path, what: str, file: Path, **options) -> dict:
+    return export.run(export.Config(what=what, file=file, workspace=workspace, **options))
+
+
+def number(workspace: Path, table: str) -> int:
+    with opened(workspace) as store, store.read() as connection:
+        found = schema.metadata.tables[table]
+        return connection.execute(select(func.count()).select_from(found)).scalar_one()
+
+
+def test_in_and_out_again(workspace, tmp_path):
+    """Rankings come back as they went in: texts, ranks, raters; and twice in is once in."""
+    source = tmp_path / "comparisons.jsonl"
+    write_rows(source, PAIRS)
+    assert bring(workspace, "comparisons", source)["judgments"] == 2
+    assert bring(workspace, "comparisons", source)["judgments"] == 0
+    manifest = take(workspace, "rankings", tmp_path / "out" / "r.jsonl")
+    assert (manifest["exported"], manifest["project"]) == (2, "main")
+    wanted = {(c.prompt, frozenset(zip(c.responses, c.ranking, strict=True)), c.rater or "imported")
+              for c in read_comparisons(source)}  # fmt: skip
+    found = {(c.prompt, frozenset(zip(c.responses, c.ranking, strict=True)), c.rater)
+             for c in read_comparisons(tmp_path / "out" / "r.jsonl")}  # fmt: skip
+    assert found == wanted
+
+
+def test_the_demos_files_come_in(workspace, tmp_path):
+    """What `heedful sample` and `heedful judge` write."""
+    sample = {"prompt": ASKED, "index": 0, "logprob": -1.5, "stop_reason": "stop", "model": "sft",
+              "seed": 3, "tokens": [5, 6], "reward": 0.25}  # fmt: skip
+    rows = [sample | {"completion": c, "index": i} for i, c in enumerate(["Lima.", "Cusco.", ""])]
+    write_rows(tmp_path / "samples.jsonl", rows)
+    added = bring(workspace, "samples", tmp_path / "samples.jsonl", ask="pair", overlap=2)
+    assert (added["responses"], added["tasks"]) == (3, 1)
+    judged = {"prompt": ASKED, "responses": ["Lima.", "Cusco."], "ranking": [1, 2],
+              "rater": "Ada the attentive", "order_shown": [1, 0], "seconds": 3.4}  # fmt: skip
+    write_rows(tmp_path / "comparisons.jsonl", [judged])
+    added = bring(workspace, "comparisons", tmp_path / "comparisons.jsonl")
+    assert (added["responses"], added["judgments"]) == (0, 1)
+    take(workspace, "samples", tmp_path / "again.jsonl")
+    again = read_samples(tmp_path / "again.jsonl")
+    assert {(r["completion"], r["seed"], r["stop_reason"]) for r in again} == {
+        ("Lima.", 3, "stop"), ("Cusco.", 3, "stop"),
+    }  # fmt: skip
+    assert again[0]["tokens"] == [5, 6]
+
+
+def test_unpaired_rows_come_in_as_thumbs(workspace, tmp_path):
+    write_rows(tmp_path / "u.jsonl", [{"prompt": "Once", "completion": " upon", "label": True}])
+    assert bring(workspace, "comparisons", tmp_path / "u.jsonl")["judgments"] == 1
+    take(workspace, "unpaired", tmp_path / "out.csv")
+    (row,) = [row for _, row in tables.read_table(tmp_path / "out.csv")]
+    assert (row["prompt"], row["completion"], row["label"]) == ("Once", " upon", True)
+
+
+def test_a_spreadsheet_runs_nothing(workspace, tmp_path):
+    """Formula cells have a ' before them in the CSV, and come back without it."""
+    rows = [
+        {"prompt": p, "completion": c} for p, c in [("=1+1", "@x"), ("'=q", "-1"), ("a,b", "\tt")]
+    ]
+    write_rows(tmp_path / "d.jsonl", rows)
+    bring(workspace, "demonstrations", tmp_path / "d.jsonl")
+    manifest = take(workspace, "demonstrations", tmp_path / "d.csv")
+    assert "formula_cells" in manifest
+    cells = [v for _, row in read_rows(tmp_path / "d.csv") for v in row.values()]
+    assert cells and not any(c.startswith(tuple("=+-@\t\r")) for c in cells)
+    back = [(r["prompt"], r["completion"]) for _, r in tables.read_table(tmp_path / "d.csv")]
+    assert sorted(back) == sorted((r["prompt"], r["completion"]) for r in rows)
+
+
+def test_a_manifest_of_another_file_is_an_error(workspace, tmp_path):
+    """Mutation caught: a stale manifest believed, so that texts are changed on the way in."""
+    write_rows(tmp_path / "c.jsonl", PAIRS)
+    bring(workspace, "comparisons", tmp_path / "c.jsonl")
+    path = tmp_path / "r.jsonl"
+    take(workspace, "rankings", path)
+    path.write_text(path.read_text().replace("Lima", "Rome"))
+    with pytest.raises(UserError, match="sha256"):
+        bring(workspace, "comparisons", path, project="other")
+    tables.manifest_path(path).write_text("{}")
+    with pytest.raises(UserError, match="no manifest"):
+        bring(workspace, "comparisons", path, project="other")
+    assert number(workspace, "project") == 1
+
+
+def test_a_file_that_does_not_fit_leaves_nothing(workspace, tmp_path):
+    """The last row is wrong: file, line, field, and no project, prompt or judgment."""
+    write_rows(tmp_path / "c.jsonl", [*PAIRS, {"prompt": "p", "chosen": "a", "rejected": "a"}])
+    with pytest.raises(UserError, match=r"c\.jsonl:3.*`chosen`"):
+        bring(workspace, "comparisons", tmp_path / "c.jsonl")
+    assert [number(workspace, t) for t in ("project", "prompt", "judgment")] == [0, 0, 0]
+    assert bring(workspace, "comparisons", tmp_path / "c.jsonl", skip_bad=True)["judgments"] == 2
+
+
+def test_a_full_disk_leaves_no_half_file(workspace, tmp_path, monkeypatch):
+    write_rows(tmp_path / "c.jsonl", PAIRS)
+    bring(workspace, "comparisons", tmp_path / "c.jsonl")
+    from heedful.data import files
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    (tmp_path / "out").mkdir()
+    for ending in ("jsonl", "csv", "parquet"):
+        with pytest.raises(UserError, match="disk full"):
+            take(workspace, "rankings", tmp_path / "out" / f"r.{ending}")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "words"),
+    [
+        ("comparisons", {"ask": "pair"}, "--ask means nothing for comparisons"),
+        ("prompts", {"form": "argilla"}, "--form means nothing"),
+        ("demonstrations", {"overlap": 3}, "--overlap means nothing"),
+        ("prompts", {"overlap": 3}, "--ask"),
+        ("prompts", {"ask": "pair"}, "prompts have none"),
+        ("prompts", {"ask": "write", "options": "{"}, "not JSON"),
+        ("prompts", {"ask": "write", "options": "[]"}, "JSON object"),
+        ("prompts", {"ask": "write", "options": '{"axes": []}'}, "no option 'axes'"),
+        ("samples", {"gold": True}, "--gold"),
+    ],
+)
+def test_options_that_make_no_sense(workspace, tmp_path, what, options, words):
+    write_rows(tmp_path / "p.jsonl", [{"prompt": "Once", "completion": " upon"}])
+    with pytest.raises(UserError, match=words):
+        bring(workspace, what, tmp_path / "p.jsonl", **options)
+    assert number(workspace, "prompt") == 0
+
+
+def test_which_project(workspace, tmp_path):
+    """The only one there is; none or several have to be named."""
+    write_rows(tmp_path / "c.jsonl", PAIRS)
+    with pytest.raises(UserError, match="none yet"):
+        take(workspace, "rankings", tmp_path / "r.jsonl")
+    bring(workspace, "comparisons", tmp_path / "c.jsonl", project="peru")
+    assert take(workspace, "rankings", tmp_path / "r.jsonl")["project"] == "peru"
+    bring(workspace, "comparisons", tmp_path / "c.jsonl", project="chile")
+    with pytest.raises(UserError, match="chile, peru"):
+        take(workspace, "rankings", tmp_path / "r.jsonl")
+    with pytest.raises(UserError, match="did you mean 'peru'"):
+        take(workspace, "rankings", tmp_path / "r.jsonl", project="preu")
+    with pytest.raises(UserError, match="name the file"):
+        take(workspace, "rankings", tmp_path / "r.xlsx", project="peru")
+
+
+def test_a_database_is_a_source(workspace, tmp_path, monkeypatch):
+    """`db:` is the newest state as a file that stays: the same state is the same file, a new one another."""
+    assert materialise("some.jsonl", "comparisons") == "some.jsonl"
+    write_rows(tmp_path / "c.jsonl", PAIRS)
+    bring(workspace, "comparisons", tmp_path / "c.jsonl", project="peru")
+    source = f"db:{workspace}#peru"
+    path = materialise(source, "rankings", split="all")
+    assert Path(path).parent == workspace / "exports"
+    assert len(read_comparisons(path)) == 2
+    before = Path(path).read_bytes()
+    assert materialise(source, "rankings", split="all") == path
+    monkeypatch.chdir(workspace)
+    assert Path(materialise("db:", "rankings", split="all")).name == Path(path).name
+    assert len(read_prompts(materialise("db:", "prompts", split="all"))) == 2
+    write_rows(tmp_path / "d.jsonl", [PAIRS[0] | {"rater": "Bao"}])
+    bring(workspace, "comparisons", tmp_path / "d.jsonl", project="peru")
+    assert materialise(source, "rankings", split="all") != path
+    assert Path(path).read_bytes() == before
+    Path(path).write_text("garbage")  # a file that somebody has spoilt is made again
+    other = materialise(source, "rankings", split="all")
+    Path(other).write_text("garbage")
+    assert len(read_comparisons(materialise(source, "rankings", split="all"))) == 3
+    with pytest.raises(UserError, match=r"no scores to export: 3 stored, 3 another kind"):
+        materialise("db:", "scores", split="all")
+    with pytest.raises(UserError, match="is no workspace"):
+        materialise(f"db:{tmp_path}", "rankings")
+
+
+def test_training_files_leave_out_the_held_out_prompts(workspace, tmp_path):
+    write_rows(tmp_path / "p.jsonl", [{"prompt": f"p{i}"} for i in range(60)])
+    bring(workspace, "prompts", tmp_path / "p.jsonl")
+    train = set(read_prompts(materialise(f"db:{workspace}", "prompts")))
+    held = set(read_prompts(materialise(f"db:{workspace}", "prompts", split="held_out")))
+    assert train and held and not train & held and len(train | held) == 60
+
+
+def test_a_prompt_keeps_its_source_and_licence(workspace, tmp_path):
+    """The row's own; the file's name and the flags where it has none. Out and in again they are the same."""
+    rows = [{"prompt": "a", "source": "web", "licence": "CC0", "language": "es"}, {"prompt": "b"}]
+    write_rows(tmp_path / "p.jsonl", rows)
+    bring(workspace, "prompts", tmp_path / "p.jsonl", licence="MIT", language="en")
+    take(workspace, "prompts", tmp_path / "out.csv")
+    bring(workspace, "prompts", tmp_path / "out.csv", project="again")
+    take(workspace, "prompts", tmp_path / "last.jsonl", project="again")
+    last = {r["prompt"]: (r["source"], r["licence"], r["language"])
+            for _, r in read_rows(tmp_path / "last.jsonl")}  # fmt: skip
+    assert last == {"a": ("web", "CC0", "es"), "b": ("p.jsonl", "MIT", "en")}
+
+
+def test_trainers_read_our_csv(workspace, tmp_path):
+    """Mutation caught: a conversation in a CSV cell taken for a text of brackets."""
+    write_rows(tmp_path / "c.jsonl", PAIRS[:1])
+    bring(workspace, "comparisons", tmp_path / "c.jsonl")
+    for what in ("comparisons", "rankings"):
+        take(workspace, what, tmp_path / f"{what}.csv")
+        (found,) = read_comparisons(tmp_path / f"{what}.csv")
+        assert found.prompt == (Message("user", ASKED[0]["content"]),)
+        assert found.responses[found.ranking.index(1)] == "Lima."
+
+
+def test_argilla_and_label_studio_files(workspace, tmp_path):
+    record = {"id": "1", "fields": {"prompt": "Once", "response-1": "a", "response-2": "b"},
+              "responses": {"preference": [{"value": ["response-2", "response-1"], "user_id": "u"}]}}  # fmt: skip
+    (tmp_path / "argilla.json").write_text(json.dumps([record]))
+    assert bring(workspace, "comparisons", tmp_path / "argilla.json")["judgments"] == 1
+    with pytest.raises(UserError, match="expected a column"):
+        bring(workspace, "comparisons", tmp_path / "argilla.json", form="plain")
+
+
+def test_these_commands_do_without_torch():
+    """Mutation caught: an import at the top that makes `heedful import` wait for torch."""
+    program = (
+        "import sys; from heedful.recipes import export, ingest, workspace; import heedful.data.sources;"
+        "print([m for m in ('torch', 'transformers', 'pyarrow', 'datasets') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_project_of_a_server_can_be_named(workspace):
+    with opened(workspace) as store, store.write() as connection:
+        projects.create(connection, "böse #1")
+    with pytest.raises(UserError, match="no rankings to export: 0 stored"):
+        materialise(f"db:{workspace}#böse #1", "rankings")

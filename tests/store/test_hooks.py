@@ -1,0 +1,130 @@
+"""Deliveries are written with their judgments, taken by one sender, tried again later, and given up in the end."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select, update
+
+from heedful.errors import UserError
+from heedful.store import audit, hooks, schema
+from heedful.store.db import Store, now
+from workspace import answer, claim, make_project, make_rater, make_task
+
+URL = "https://hooks.example.org/heedful"
+
+
+@pytest.fixture
+def project(store: Store) -> str:
+    return make_project(store)
+
+
+def add(store: Store, project: str, url: str = URL) -> tuple[str, str]:
+    with store.write() as connection:
+        return hooks.add(connection, project, url, actor=None)
+
+
+def judge(store: Store, project: str) -> str:
+    ada = make_rater(store)
+    make_task(store, project)
+    given = claim(store, project, ada)
+    assert given
+    return answer(store, given, ada, {"value": 1, "text": "half \ud83d"}).judgment
+
+
+def take(store: Store) -> list[hooks.Delivery]:
+    with store.write() as connection:
+        return hooks.take(connection)
+
+
+def due_now(store: Store) -> None:
+    with store.write() as connection:
+        connection.execute(update(schema.webhook_delivery).values(due_at=now(connection) - 1))
+
+
+def row(store: Store):
+    with store.read() as connection:
+        return connection.execute(select(schema.webhook_delivery)).one()
+
+
+def test_a_judgment_is_delivered_with_its_provenance(store, project):
+    _, secret = add(store, project)
+    said = judge(store, project)
+    (delivery,) = take(store)
+    assert (delivery.url, delivery.secret) == (URL, secret)
+    told = delivery.body["judgment"]
+    assert (delivery.body["event"], told["judgment"]) == ("judgment", said)
+    assert told["text"] == "half \ud83d"
+    assert sorted(r["rank"] for r in told["ranks"]) == [1, 2]
+    assert {c["text"] for c in told["completions"]} == {"Lima.", "I don't know."}
+
+
+def test_only_one_sender_gets_a_delivery(store, project):
+    """Mutation caught: two servers that both send."""
+    add(store, project)
+    judge(store, project)
+    assert len(take(store)) == 1
+    assert take(store) == []
+    with store.read() as connection:
+        assert not hooks.any_due(connection)
+    due_now(store)  # the sender has died: its minute is over
+    assert len(take(store)) == 1
+
+
+def test_tried_again_after_twice_as_long_and_given_up_in_the_end(store, project):
+    add(store, project)
+    judge(store, project)
+    waits = []
+    for _ in range(hooks.MOST_ATTEMPTS):
+        (delivery,) = take(store)
+        with store.write() as connection:
+            hooks.failed(connection, delivery.id)
+            at = now(connection)
+        if row(store).state == "waiting":
+            waits.append(round(row(store).due_at - at))
+        due_now(store)
+    assert waits == [10, 20, 40, 80, 160, 320, 640]
+    assert row(store).state == "failed"
+    assert take(store) == []
+
+
+def test_sent_is_sent(store, project):
+    key, _ = add(store, project)
+    judge(store, project)
+    (delivery,) = take(store)
+    with store.write() as connection:
+        hooks.sent(connection, delivery.id)
+    due_now(store)
+    assert take(store) == []
+    with store.read() as connection:
+        (shown,) = hooks.of_project(connection, project)
+    assert (shown["id"], shown["sent"], shown["waiting"], shown["failed"]) == (key, 1, 0, 0)
+    assert "secret" not in shown
+
+
+def test_a_removed_webhook_is_forgotten(store, project):
+    """Also while something is on its way to it."""
+    key, _ = add(store, project)
+    judge(store, project)
+    (delivery,) = take(store)
+    with store.write() as connection:
+        hooks.remove(connection, key, actor=None)
+    with store.write() as connection:
+        hooks.failed(connection, delivery.id)
+        hooks.sent(connection, delivery.id)
+        assert hooks.of_project(connection, project) == []
+        assert audit.broken_at(connection) is None
+        with pytest.raises(UserError, match="no such webhook"):
+            hooks.remove(connection, key, actor=None)
+
+
+def test_other_projects_hear_nothing(store, project):
+    add(store, make_project(store, "other"))
+    judge(store, project)
+    assert take(store) == []
+
+
+def test_what_cannot_be_added(store, project):
+    add(store, project)
+    for where, words in ((project, "already"), ("nonsense", "no such project")):
+        with pytest.raises(UserError, match=words):
+            add(store, where)

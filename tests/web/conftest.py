@@ -1,0 +1,70 @@
+"""A workspace with an owner, a lead and a rater, and clients that are signed in as them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from heedful.store import people
+from heedful.store.db import Store, open_store
+from heedful.web.app import create_app
+
+PASSWORD = "correct horse 9"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with an account, and a browser that is signed in."""
+
+    id: str
+    login: str
+    browser: TestClient
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def app(store: Store, tmp_path: Path) -> Any:
+    return create_app(store, workspace=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def hashed() -> str:
+    """Hashing is slow on purpose; once is enough."""
+    return people.hash_password(PASSWORD)
+
+
+def browser(app: Any, login: str | None = None) -> TestClient:
+    """A browser; signed in, with its CSRF token, where a login is given."""
+    client = TestClient(app, base_url="http://heedful.test", raise_server_exceptions=False)
+    if login:
+        said = client.post("/api/session", json={"login": login, "password": PASSWORD})
+        assert said.status_code == 200, said.text
+        client.headers["X-CSRF-Token"] = said.json()["csrf"]
+    return client
+
+
+@pytest.fixture
+def person(app: Any, store: Store, hashed: str) -> Callable[[str], Person]:
+    """`person("lead")` makes somebody with that role, signed in."""
+    made: list[str] = []
+
+    def make(role: str) -> Person:
+        login = f"{role}{len(made)}@example.org"
+        made.append(login)
+        with store.write() as connection:
+            token = people.invite(connection, role, by=None)
+            key = people.accept(connection, token, login=login, password_hash=hashed)
+        return Person(key, login, browser(app, login))
+
+    return make

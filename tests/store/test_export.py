@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -420,8 +421,10 @@ texts = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory) -> Store:
-    return open_store(f"sqlite:///{tmp_path_factory.mktemp('odd') / 'heedful.db'}")
+def one(tmp_path_factory) -> Iterator[Store]:
+    opened = open_store(f"sqlite:///{tmp_path_factory.mktemp('odd') / 'heedful.db'}")
+    yield opened
+    opened.close()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -27,6 +27,7 @@ from heedful.data.sources import prompt_from_json, read_rows
 from heedful.errors import UserError
 from heedful.evals.statistics import win_rate
 from heedful.recipes import (
+    demo_workspace,
     evaluate,
     judge,
     policy,
@@ -61,6 +62,7 @@ def run(config: Config) -> Path:
     """Returns the folder; `results.json` in it holds every number of the report."""
     out = config.out
     _clear(out)
+    size = presets.QUICK if config.quick else presets.FULL
     stages = presets.demo(out, seed=config.seed, quick=config.quick, quiet=config.quiet)
     seconds: dict[str, float] = {}
     commands: list[dict[str, str]] = []
@@ -88,6 +90,8 @@ def run(config: Config) -> Path:
     }
     with _timed(seconds, "evaluate"):
         frontier = _frontier(config, stages, evaluations)
+    with _timed(seconds, "workspace"):
+        demo_workspace.make(out, judged=size.judged, asked=size.asked)
     rows = {
         name: [r for _, r in read_rows(c.out / "samples.jsonl")]
         for name, c in stages.evaluations.items()
@@ -159,6 +163,10 @@ def _clear(out: Path) -> None:
     """Replace an earlier demo, and nothing else."""
     if not out.exists() or not any(out.iterdir()):
         return
+    if answers := demo_workspace.answers_of_people(out):
+        raise UserError(
+            f"people have given {answers} answers in {out}; choose another --out, or remove it yourself"
+        )
     if not (out / MARKER).exists() and not (out / "data" / "held_out.jsonl").exists():
         raise UserError(f"--out {out} is not empty and holds no demo; choose another folder")
     shutil.rmtree(out)

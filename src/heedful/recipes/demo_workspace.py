@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from heedful.data.comparisons import read_comparisons
 from heedful.data.sources import prompt_from_json, read_samples
 from heedful.recipes import init
 from heedful.store import content, people, projects, rounds
 from heedful.store.db import Store, open_store
+from heedful.store.schema import judgment, rater
 from heedful.types import Prompt
 from heedful.worlds import scorer
 
 PROJECT = "capitals"
-JUDGED, OPEN, GOLD = 200, 300, 12  # questions
+GOLD = 12  # questions whose answer is known
 BATCH = 50
 GUIDELINES = """\
 # Which answer would you rather get?
@@ -50,8 +53,8 @@ optimise: {{method: dpo, learning_rate: 3e-4, beta: 0.2}}
 """
 
 
-def make(out: Path, *, judged: int = JUDGED, asked: int = OPEN) -> None:
-    """Turn the demo's folder into a workspace with a project that people can rate in."""
+def make(out: Path, *, judged: int, asked: int) -> None:
+    """Turn the demo's folder into a workspace: `judged` questions with answers, `asked` that wait for people."""
     init.run(init.Config(folder=out))
     store = open_store(out)
     try:
@@ -65,6 +68,20 @@ def make(out: Path, *, judged: int = JUDGED, asked: int = OPEN) -> None:
         store.close()
     text = ITERATE.format(out=out.as_posix())
     (out / "iterate.yaml").write_text(text, encoding="utf-8")
+
+
+def answers_of_people(out: Path) -> int:
+    """How many judgments in a workspace are by people."""
+    if not (out / "heedful.db").exists():
+        return 0
+    store = open_store(out)
+    try:
+        with store.read() as connection:
+            by_people = judgment.join(rater, rater.c.id == judgment.c.rater)
+            query = select(func.count()).select_from(by_people).where(rater.c.role != "judge")
+            return connection.execute(query).scalar_one()
+    finally:
+        store.close()
 
 
 def _judged(store: Store, project: str, path: Path, most: int) -> None:

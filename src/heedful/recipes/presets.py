@@ -32,6 +32,8 @@ class Sizes:
     held_out: int = 465
     checkpoints: int = 5
     probes: int = 200
+    judged: int = 200
+    asked: int = 300
 
 
 FULL = Sizes()
@@ -45,6 +47,8 @@ QUICK = Sizes(
     held_out=40,
     checkpoints=2,
     probes=20,
+    judged=20,
+    asked=30,
 )
 
 

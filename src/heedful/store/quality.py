@@ -99,16 +99,6 @@ def newest(
     return list(connection.execute(query.order_by(j.created_at.desc()).limit(limit)).scalars())
 
 
-def newest_of_each(
-    connection: Connection, project: str, raters: Sequence[str], *, each: int
-) -> list[str]:
-    """Ids of the newest answers of each of these raters."""
-    found: list[str] = []
-    for rater_id in raters:
-        found += newest(connection, project, limit=each, rater_id=rater_id)
-    return found
-
-
 def newest_gold(connection: Connection, project: str, *, each: int) -> list[str]:
     """Ids of each rater's newest answers to gold questions."""
     j = judgment.c
@@ -134,10 +124,9 @@ def gold_answers(connection: Connection, tasks: Sequence[str]) -> dict[str, dict
 def swapped(connection: Connection, project: str, *, most: int) -> list[tuple[str, str]]:
     """(first answer, answer to the same pair the other way round) of one rater each, the newest repetitions."""
     first, again, t = judgment.alias(), judgment.alias(), task.alias()
-    # Ids sort by time.
-    newest_tasks = select(t.c.id, t.c.swap_of).where(t.c.project == project)
-    newest_tasks = newest_tasks.where(t.c.swap_of.is_not(None)).order_by(t.c.id.desc())
-    recent = newest_tasks.limit(most).subquery()
+    # Ids sort by time; those of the first tasks are in an index.
+    tasks = select(t.c.id, t.c.swap_of).where(t.c.project == project, t.c.swap_of.is_not(None))
+    recent = tasks.order_by(t.c.swap_of.desc()).limit(most).subquery()
     query = (
         select(first.c.id, again.c.id)
         .select_from(recent)

@@ -20,12 +20,8 @@ from heedful.store.quality import Said
 from heedful.store.schema import rater
 
 MOST_VALUES = 40_000  # ratings in one α: a ranking of twelve has 66 pairs
-EACH, GOLD, SWAPS, SHARED = (
-    5_000,
-    3_000,
-    1_000,
-    1_500,
-)  # rows behind the table of raters, of all raters together
+# What the table of raters is made of, of all raters together:
+RECENT, GOLD, SWAPS, SHARED = 6_000, 3_000, 1_000, 1_500  # answers, answers, pairs, tasks
 PREFERENCES = ("pair", "rank")
 LEVELS: dict[str, Level] = {
     "pair": "nominal", "rank": "ordinal", "rate": "interval", "thumbs": "ordinal", "rules": "nominal",
@@ -97,9 +93,8 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
     went: dict[str, Counter[str]] = defaultdict(Counter)
     for s in reports.sums(connection, project):
         went[s.rater][s.way] += s.n
-    each = max(20, EACH // max(1, len(went)))
     gold_each = max(20, GOLD // max(1, len(went)))
-    newest = quality.newest_of_each(connection, project, list(went), each=each)
+    newest = quality.newest(connection, project, limit=RECENT)
     gold = quality.newest_gold(connection, project, each=gold_each)
     twice = quality.swapped(connection, project, most=SWAPS)
     shared = quality.shared(connection, project, most=SHARED)
@@ -142,7 +137,7 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda row: (-row["answers"], row["pseudonym"]))
-    return {"raters": rows, "newest": each, "newest_gold": gold_each, "shared_tasks": SHARED}
+    return {"raters": rows, "recent": RECENT, "gold_each": gold_each, "shared_tasks": SHARED}
 
 
 def labels(connection: Connection, project: str, *, rater_id: str | None = None) -> dict[str, Any]:
@@ -276,3 +271,66 @@ def _length(connection: Connection, answers: Sequence[Said]) -> dict[str, Any]:
         for most, w, n in zip(BINS, wins, counts, strict=True)
     ]
     return {**asdict(share(sum(wins), sum(counts))), "bins": bins}
+
+
+def disagreements(
+    connection: Connection, project: str, *, after: int = 0, limit: int = 20
+) -> dict[str, Any]:
+    """Tasks whose raters said different things, the sharpest first; what a reviewer ought to read.
+
+    {total, tasks: [{task, kind, prompt, responses, options, score, reviewed, answers: [{rater, person, review,
+    outcome, strength, ranks, scores, rules, at}]}]}; `score` is 0 (all the same) to 1 (opposite), ranks and marks
+    are by the responses' places in this list; texts are raw.
+    """
+    by_task: dict[str, list[Said]] = defaultdict(list)
+    for said in quality.load(connection, quality.shared(connection, project)):
+        by_task[said.task].append(said)
+    score = {task: apart([s for s in all_ if not s.review]) for task, all_ in by_task.items()}
+    found = [task for task, value in score.items() if value > 0]
+    found.sort(key=lambda task: (-score[task], task))
+    keys = found[after : after + limit]
+    shown = reports.questions(connection, keys)
+    people = {s.rater for key in keys for s in by_task[key]}
+    named = select(rater.c.id, rater.c.pseudonym).where(rater.c.id.in_(people))
+    names = {row.id: row.pseudonym for row in connection.execute(named)}
+    for key in keys:
+        answers = sorted(by_task[key], key=lambda s: s.at)
+        shown[key] |= {
+            "score": score[key],
+            "reviewed": any(s.review for s in answers),
+            "answers": [_answer(s, names[s.rater], shown[key]["completions"]) for s in answers],
+        }
+    return {"total": len(found), "tasks": [shown[key] for key in keys]}
+
+
+def apart(answers: Sequence[Said]) -> float:
+    """How far two raters' answers to one task are from each other, 0 to 1: the mean over all two who answered."""
+    units: dict[Any, list[float]] = defaultdict(list)
+    for (kind, of), t in ratings(answers).items():
+        # A rate's own scale is not known here; what the two farthest apart have used is.
+        span = 2.0 if kind in PREFERENCES or kind == "thumbs" else 1.0
+        if kind == "rate":
+            span = max(map(float, t.values)) - min(map(float, t.values)) or 1.0
+        for unit, value in zip(t.units, t.values, strict=True):
+            units[kind, of, unit].append(float(value) / span)
+    gaps = [abs(a - b) for values in units.values() for a, b in combinations(values, 2)]
+    return sum(gaps) / len(gaps) if gaps else 0.0
+
+
+def _answer(said: Said, name: str, completions: Sequence[str]) -> dict[str, Any]:
+    """An answer by the places of the task's completions."""
+    marks: dict[str, dict[str, list[Any]]] = {"scores": {}, "rules": {}}
+    for part in marks:
+        for (completion, of), value in getattr(said, part).items():
+            row = marks[part].setdefault(of, [None] * len(completions))
+            row[completions.index(completion)] = value
+    return {
+        "rater": name,
+        "person": said.person,
+        "review": said.review,
+        "outcome": said.outcome,
+        "strength": said.strength,
+        "ranks": [said.ranks.get(c) for c in completions],
+        **marks,
+        "at": said.at,
+    }

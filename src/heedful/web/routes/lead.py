@@ -1,0 +1,223 @@
+"""What those who lead need: projects and their settings, how the work goes, what raters disagree on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+
+from heedful.store import projects, reports
+from heedful.store.schema import project as project_table
+from heedful.web import insight
+from heedful.web.render import to_html
+from heedful.web.respond import page
+from heedful.web.routes.pages import to_login, visitor
+from heedful.web.security import Lead, store_of
+
+router = APIRouter(tags=["lead"])
+
+Place = Annotated[int, Query(ge=0, le=10**9)]
+Some = Annotated[int, Query(ge=1, le=100)]
+PARTS = {
+    "": "Overview",
+    "raters": "Raters",
+    "agreement": "Agreement",
+    "labels": "Labels and models",
+    "aside": "Set aside",
+    "files": "Files",
+    "settings": "Settings",
+}
+
+
+class NewProject(BaseModel):
+    name: str = Field(max_length=200)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Change(BaseModel):
+    settings: dict[str, Any]
+
+
+class Guidelines(BaseModel):
+    body: str = Field(max_length=200_000)
+
+
+class Unpark(BaseModel):
+    close: bool = False
+
+
+@router.get("/api/projects")
+def list_projects(request: Request, _who: Lead) -> list[dict[str, Any]]:
+    """All projects, with what is stored and what is left to answer."""
+    with store_of(request).read() as connection:
+        return reports.projects(connection)
+
+
+@router.post("/api/projects", status_code=201)
+def make_project(body: NewProject, request: Request, who: Lead) -> dict[str, str]:
+    settings = projects.settings_from(body.settings)
+    with store_of(request).write() as connection:
+        key = projects.create(connection, body.name.strip(), settings, actor=who.rater)
+    return {"id": key}
+
+
+@router.get("/api/projects/{project}")
+def project_of(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+    """Settings, and every version of the guidelines, the newest first."""
+    with store_of(request).read() as connection:
+        settings = projects.settings_of(connection, project)
+        row = connection.execute(select(project_table).where(project_table.c.id == project)).one()
+        versions = reports.guideline_versions(connection, project)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "created_at": row.created_at,
+        "settings": vars(settings),
+        "guidelines": versions,
+    }
+
+
+@router.patch("/api/projects/{project}")
+def change_project(project: str, body: Change, request: Request, who: Lead) -> dict[str, Any]:
+    """Change settings; those that are not named stay."""
+    with store_of(request).write() as connection:
+        settings = projects.change(connection, project, body.settings, actor=who.rater)
+    return {"settings": vars(settings)}
+
+
+@router.put("/api/projects/{project}/guidelines")
+def write_guidelines(project: str, body: Guidelines, request: Request, who: Lead) -> dict[str, str]:
+    """A new version; questions made from now on are asked under it."""
+    with store_of(request).write() as connection:
+        projects.settings_of(connection, project)
+        key = projects.write_guidelines(connection, project, body.body, actor=who.rater)
+    return {"id": key, "html": to_html(body.body)}
+
+
+@router.get("/api/projects/{project}/overview")
+def overview(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+    """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went."""
+    with store_of(request).read() as connection:
+        return reports.overview(connection, project)
+
+
+@router.get("/api/projects/{project}/agreement")
+def agreement(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+    """Krippendorff's α with an interval, of each kind of question, axis and rule."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+        return insight.agreement(connection, project)
+
+
+@router.get("/api/projects/{project}/raters")
+def raters(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+    """Everybody who has answered: how much, how fast, how well, how evenly."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+        return insight.raters(connection, project)
+
+
+@router.get("/api/projects/{project}/disagreements")
+def disagreements(
+    project: str, request: Request, _who: Lead, after: Place = 0, limit: Some = 20
+) -> dict[str, Any]:
+    """Questions whose raters said different things, the sharpest first."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+        found = insight.disagreements(connection, project, after=after, limit=limit)
+    return found | {"tasks": [shown(task) for task in found["tasks"]]}
+
+
+@router.get("/api/projects/{project}/labels")
+def labels(
+    project: str,
+    request: Request,
+    _who: Lead,
+    rater: Annotated[str | None, Query(max_length=36)] = None,
+) -> dict[str, Any]:
+    """How the newest answers fall, of all or of one rater, and whether longer responses win."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+        return insight.labels(connection, project, rater_id=rater)
+
+
+@router.get("/api/projects/{project}/win-rates")
+def win_rates(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+    """How often each model's responses beat other models': overall, by week, by round, by pair."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+        return insight.win_rates(connection, project)
+
+
+@router.get("/api/projects/{project}/aside")
+def aside(
+    project: str,
+    request: Request,
+    _who: Lead,
+    which: reports.Which = "parked",
+    after: Place = 0,
+    limit: Some = 20,
+) -> dict[str, Any]:
+    """Questions that were skipped or flagged, with every reason given."""
+    with store_of(request).read() as connection:
+        found = reports.aside(connection, project, which=which, after=after, limit=limit)
+    return found | {"tasks": [shown(task) for task in found["tasks"]]}
+
+
+@router.post("/api/tasks/{task}/review", status_code=201)
+def review(task: str, request: Request, who: Lead) -> dict[str, str]:
+    """Judge a question oneself, beside its raters: {assignment, project}."""
+    with store_of(request).write() as connection:
+        return reports.review(connection, task, who.rater)
+
+
+@router.post("/api/tasks/{task}/unpark")
+def unpark(task: str, body: Unpark, request: Request, who: Lead) -> dict[str, int]:
+    """Ask a question again that was set aside, or (`close`) never again."""
+    with store_of(request).write() as connection:
+        return {"changed": reports.unpark(connection, task, close=body.close, actor=who.rater)}
+
+
+def shown(task: dict[str, Any]) -> dict[str, Any]:
+    """A question with the HTML of its texts, and without ids of completions."""
+    content = task["prompt"]
+    turns = [{"role": "text", "content": content}] if isinstance(content, str) else content
+    return {k: v for k, v in task.items() if k != "completions"} | {
+        "prompt": [{"role": t["role"], "html": to_html(t["content"])} for t in turns],
+        "responses": [to_html(text) for text in task["responses"]],
+    }
+
+
+@router.get("/lead", include_in_schema=False)
+def projects_page(request: Request) -> Any:
+    if refused := not_leading(request):
+        return refused
+    return page(request, "lead.html")
+
+
+@router.get("/lead/{project}", include_in_schema=False)
+@router.get("/lead/{project}/{part}", include_in_schema=False)
+def project_page(request: Request, project: str, part: str = "") -> Any:
+    if refused := not_leading(request):
+        return refused
+    with store_of(request).read() as connection:
+        query = select(project_table).where(project_table.c.id == project)
+        found = connection.execute(query).first()
+    if found is None or part not in PARTS:
+        text = "There is no such page."
+        return page(request, "message.html", status=404, title="Nothing here", text=text)
+    name = f"lead/{part or 'overview'}.html"
+    return page(request, name, project=found, part=part, parts=PARTS)
+
+
+def not_leading(request: Request) -> Any:
+    """Where those go who may not see a lead's page; None for those who may."""
+    who = visitor(request)
+    if who is None:
+        return to_login(request)
+    if who.leads:
+        return None
+    text = "This page is for leads."
+    return page(request, "message.html", status=403, title="Not yours", text=text)

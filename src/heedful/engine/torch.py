@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +33,7 @@ class _Request:
     stop: frozenset[int]
     seed: int
     done: asyncio.Future
+    heard: Callable[[], None] | None
     results: dict[int, Completion] = field(default_factory=dict)
 
 
@@ -76,8 +77,12 @@ class TorchEngine:
         sampling: Sampling,
         stop: Sequence[int],
         seed: int = 0,
+        heard: Callable[[], None] | None = None,
     ) -> list[Completion]:
-        """See `types.Engine.generate`. A prompt that leaves no room for a token is a `UserError`."""
+        """See `types.Engine.generate`. A prompt that leaves no room for a token is a `UserError`.
+
+        `heard` is called after each token of each sequence, for those who show that something happens.
+        """
         limit = min(context_length(self.model), _window(self.model))
         if not tokens:
             raise UserError("a prompt has no tokens at all; even an empty one needs a BOS token")
@@ -88,7 +93,8 @@ class TorchEngine:
             )
         done = asyncio.get_running_loop().create_future()
         prompt = list(tokens)
-        self._waiting.append(_Request(prompt, n, max_tokens, sampling, frozenset(stop), seed, done))
+        request = _Request(prompt, n, max_tokens, sampling, frozenset(stop), seed, done, heard)
+        self._waiting.append(request)
         if self._driver is None or self._driver.done():
             self._driver = asyncio.ensure_future(self._drive())
         return await done
@@ -165,6 +171,8 @@ class TorchEngine:
         for row, token, logprob in zip(rows, ids.tolist(), logprobs.tolist(), strict=True):
             row.tokens.append(token)
             row.logprobs.append(logprob)
+            if row.request.heard is not None:
+                row.request.heard()
         finished = [i for i, row in enumerate(self._rows) if self._finished(row)]
         if not finished:
             return

@@ -186,7 +186,7 @@ def _ratings(
     if not len(units) == len(raters) == len(values) == len(units if clusters is None else clusters):
         raise ValueError("units, raters, values and clusters must have the same length")
     unit, _ = _numbered(units)
-    keep = np.flatnonzero(np.bincount(unit)[unit] >= 2) if len(unit) else np.zeros(0, dtype=int)
+    keep: list[int] = np.flatnonzero(np.bincount(unit)[unit] >= 2).tolist() if len(unit) else []
     unit, _ = _numbered([units[i] for i in keep])
     person, people = _numbered([raters[i] for i in keep])
     if len(np.unique(unit * (len(people) + 1) + person)) < len(unit):

@@ -14,6 +14,7 @@ from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci, wins
 from heedful.recipes.config import alias
 from heedful.recipes.training import split_by_prompt
+from heedful.recipes.workspace import materialise
 from heedful.types import Comparison
 
 
@@ -31,7 +32,8 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Accuracy with its 95 % bootstrap interval over prompts, for each baseline; a draw counts ½."""
-    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
+    data = materialise(config.data, "rankings")
+    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
     train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
     if not train or not held:
         raise UserError(

@@ -24,6 +24,7 @@ from heedful.models.load import load_policy, load_tokenizer
 from heedful.recipes.config import Drawing
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import Drawn, best, draw, sample_row
+from heedful.recipes.workspace import materialise
 from heedful.rewards import check_finite, load_reward
 from heedful.types import Sampling
 from heedful.worlds import scorer, voices
@@ -49,7 +50,7 @@ def run(config: Config) -> dict[str, Any]:
         raise UserError("--best-of needs --reward to say which response is the best")
     if config.baseline and config.scorer is None:
         raise UserError("--baseline needs --scorer to say which response is better")
-    prompts = read_prompts(config.data)[: config.limit]
+    prompts = read_prompts(materialise(config.data, "prompts", split="held_out"))[: config.limit]
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, device=config.device)
     reward = load_reward(config.reward, device=config.device) if config.reward else None

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ from heedful.progress import Progress
 from heedful.recipes import evaluate, policy, preference, reward_model
 from heedful.recipes.judge import judges
 from heedful.recipes.sample import Drawn, draw
+from heedful.recipes.workspace import materialise
 from heedful.run import FINISHED, fingerprint
 from heedful.store import content, people, projects, rounds
 from heedful.store.db import Store, open_store
@@ -123,6 +124,7 @@ def run(config: Config) -> Path | None:
     """Returns the folder of the newest policy, or None where it stopped to wait for people."""
     if config.responses < 2 or config.rounds < 1 or config.prompts_per_round < 1:
         raise UserError("iterate needs at least 2 responses, 1 round and 1 prompt a round")
+    config = replace(config, prompts=materialise(config.prompts, "prompts"))
     prompts = read_prompts(config.prompts)
     if len(prompts) < config.rounds * config.prompts_per_round:
         raise UserError(

@@ -40,6 +40,7 @@ from heedful.models.load import (
 from heedful.models.sampling import derive_seed
 from heedful.recipes.config import Training, alias
 from heedful.recipes.training import batches, optim, saver
+from heedful.recipes.workspace import materialise
 from heedful.rewards import load_reward
 from heedful.rewards.model import ModelReward
 from heedful.rollout import rollout, score, tasks
@@ -112,7 +113,7 @@ def run(config: Config) -> Path:
     refuse_finished(config.out)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
-    prompts = read_prompts(config.data)
+    prompts = read_prompts(materialise(config.data, "prompts"))
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
     reference = (

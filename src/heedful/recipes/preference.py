@@ -26,6 +26,7 @@ from heedful.plugins import load_function
 from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.sft import response_logps
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
+from heedful.recipes.workspace import materialise
 from heedful.run import refuse_finished
 from heedful.types import Batch, Comparison, Metrics, Pair, Paired, PairLogps
 
@@ -55,7 +56,8 @@ def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
     refuse_finished(config.out)
     loss_of = find_loss(config.loss)
-    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
+    data = materialise(config.data, "rankings")
+    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))

@@ -28,6 +28,7 @@ from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
 from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
+from heedful.recipes.workspace import materialise
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.run import refuse_finished
 from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
@@ -52,7 +53,8 @@ class Config(FromComparisons):
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
     refuse_finished(config.out)
-    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
+    data = materialise(config.data, "rankings")
+    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
     if config.margin and all(c.strength is None for c in comparisons):
         raise UserError(f"--margin needs comparisons with a strength; {config.data} has none")
     tokenizer = load_tokenizer(config.model)

@@ -16,6 +16,7 @@ from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
 from heedful.recipes.config import Drawing, alias
+from heedful.recipes.workspace import materialise
 from heedful.rewards import load_reward
 from heedful.rollout import response_text, rollout, score, tasks
 from heedful.types import Prompt, Reward, Sample, Sampling
@@ -48,7 +49,7 @@ def run(config: Config) -> Path:
         raise UserError("--best-of needs --reward to say which response is the best")
     if config.best_of and config.n != 1:
         raise UserError("--best-of keeps one response a prompt; leave --n away")
-    prompts = read_prompts(config.data)[: config.limit]
+    prompts = read_prompts(materialise(config.data, "prompts", split="all"))[: config.limit]
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, device=config.device)
     reward = load_reward(config.reward, device=config.device) if config.reward else None

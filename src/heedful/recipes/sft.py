@@ -22,6 +22,7 @@ from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.recipes.config import Training, alias
 from heedful.recipes.pretrain import cross_entropy
 from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
+from heedful.recipes.workspace import materialise
 from heedful.run import refuse_finished
 from heedful.types import Batch, Metrics
 
@@ -48,7 +49,7 @@ class Config(Training):
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
     refuse_finished(config.out)
-    demonstrations = read_demonstrations(config.data)
+    demonstrations = read_demonstrations(materialise(config.data, "demonstrations"))
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))

@@ -36,6 +36,10 @@ class Settings:
     """What an hour of a rater's time costs, in the lead's currency, where the rater has no price of their own."""
     models: tuple[str, ...] = ()
     """Models that raters talk to in tasks of the kind chat; two of the same one are two samples."""
+    talk_tokens: int = 256
+    """Tokens that a reply in a conversation has at most."""
+    talk_temperature: float = 1.0
+    """At which replies are sampled."""
 
     def __post_init__(self) -> None:
         for name in ("gold_rate", "swap_rate"):
@@ -49,6 +53,12 @@ class Settings:
             raise UserError("limits and costs cannot be negative")
         if self.skips_until_parked < 1:
             raise UserError("skips_until_parked must be at least 1")
+        if self.talk_tokens < 1 or self.talk_temperature < 0:
+            raise UserError("talk_tokens must be at least 1, and talk_temperature not negative")
+        for name in self.models:
+            # Models are folders or names on the Hugging Face hub; an address could point anywhere.
+            if not isinstance(name, str) or not name.strip() or "://" in name:
+                raise UserError(f"a model is a folder or a name on the hub, not {name!r}")
 
 
 def settings_from(values: dict[str, Any]) -> Settings:

@@ -168,8 +168,8 @@ def by_week(connection: Connection, project: str, at: float, *, weeks: int, each
     """Ids of the newest answers of each of the last weeks, counted back from `at`."""
     found: list[str] = []
     for k in range(weeks):
-        span = {"after": at - (k + 1) * WEEK, "before": at - k * WEEK + (k == 0)}
-        found += newest(connection, project, limit=each, **span)
+        after, before = at - (k + 1) * WEEK, at - k * WEEK + (k == 0)
+        found += newest(connection, project, limit=each, after=after, before=before)
     return found
 
 

@@ -162,7 +162,8 @@ def _superseded(query: Select) -> Select:
 
 
 def _rows(connection: Connection, query: Any) -> list[tuple[Any, Any]]:
-    return [(key, value) for key, value in connection.execute(query)]
+    found: list[Any] = list(connection.execute(query))
+    return [(row[0], row[1]) for row in found]
 
 
 def _end(

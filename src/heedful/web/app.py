@@ -21,7 +21,7 @@ from heedful.store.judging import Conflict
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
 
-ROUTES = ("pages", "people", "rate", "transfer", "hooks")
+ROUTES = ("pages", "people", "rate", "lead", "runs", "talk", "transfer", "hooks")
 MOST_BYTES = 2_000_000
 MOST_IMPORT_BYTES = 100_000_000
 RETRY = {"Retry-After": "2"}

@@ -15,6 +15,7 @@ from heedful.errors import UserError
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
+from heedful.web.talk import Talk
 
 DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
 
@@ -54,6 +55,7 @@ def run(config: Config) -> None:
     app = create_app(
         store,
         workspace=workspace,
+        talk=Talk(workspace),
         base_url=url,
         allow_private_webhooks=config.allow_private_webhooks,
     )

@@ -70,6 +70,8 @@ def project_of(project: str, request: Request, _who: Lead) -> dict[str, Any]:
         settings = projects.settings_of(connection, project)
         row = connection.execute(select(project_table).where(project_table.c.id == project)).one()
         versions = reports.guideline_versions(connection, project)
+    if versions:
+        versions[0]["html"] = to_html(versions[0]["body"])
     return {
         "id": row.id,
         "name": row.name,

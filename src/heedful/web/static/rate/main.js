@@ -3,6 +3,7 @@ import { api, el, say } from "../api.js";
 import { COMMENT, KINDS } from "./kinds.js";
 import * as outbox from "./outbox.js";
 import * as panels from "./panels.js";
+import { typeset } from "../typeset.js";
 
 const UI = "rate-1";
 const IDLE = 30_000; // after so long without a key or a pointer nobody is at work
@@ -73,7 +74,7 @@ function show(task, said = task.answer) {
   current = { task, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
   panels.prompt($("prompt"), task.prompt);
   $("guidelines").innerHTML = task.guidelines?.html ?? "<p class='hint'>No guidelines yet.</p>";
-  panels.typeset($("guidelines"));
+  typeset($("guidelines"));
   const comparing = task.responses.length > 0 && kind !== "critique";
   $("views").hidden = !comparing;
   $("diff").hidden = task.responses.length !== 2;
@@ -270,7 +271,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-document.addEventListener("heedful:shown", () => panels.typeset($("answer")));
+document.addEventListener("heedful:shown", () => typeset($("answer")));
 addEventListener("online", deliver);
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && deliver());
 

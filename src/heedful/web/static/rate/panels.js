@@ -1,18 +1,7 @@
 // The prompt and the responses: equal panels that scroll together, as Markdown, as raw text or with differences.
 import { el } from "../api.js";
+import { typeset } from "../typeset.js";
 import { compare, marked } from "./diff.js";
-
-export function typeset(root) {
-  for (const node of root.querySelectorAll(".math[data-tex]")) {
-    if (!globalThis.katex) continue;
-    const source = node.dataset.tex;
-    try {
-      katex.render(source, node, { displayMode: Boolean(node.dataset.display), throwOnError: false, trust: false, maxSize: 20, maxExpand: 200, strict: "ignore", output: "htmlAndMathml" });
-    } catch {
-      node.textContent = source;
-    }
-  }
-}
 
 export function prompt(place, turns) {
   place.replaceChildren(...turns.map((turn) => {

@@ -1,0 +1,57 @@
+"""Is everything in a workspace accounted for? What is exported or excluded for a reason is what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from sqlalchemy import Connection, select
+
+from heedful.errors import UserError
+from heedful.recipes.workspace import opened
+from heedful.store import audit, schema, snapshot
+from heedful.store.db import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Check a workspace's books: every row stored is exported or left out for a reason, and nothing was changed."""
+
+    workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
+    """The workspace."""
+
+
+def run(config: Config) -> dict[str, Any]:
+    """{projects: {name: {what: {stored, exported, excluded}}}, audit_events}; `UserError` where something is wrong."""
+    with opened(config.workspace) as store, store.read() as connection:
+        wrong = _damage(store, connection)
+        books: dict[str, Any] = {}
+        for project in connection.execute(select(schema.project).order_by(schema.project.c.name)):
+            counts = snapshot.reconcile(connection, project.id)
+            books[project.name] = {
+                what: {"stored": c.stored, "exported": c.exported, "excluded": c.excluded}
+                for what, c in counts.items()
+            }
+            wrong += [
+                f"{c.missing} {what} of the project {project.name} are neither exported nor excluded"
+                for what, c in counts.items()
+                if c.missing
+            ]
+        if wrong:
+            raise UserError(f"{config.workspace}: {'; '.join(wrong)}")
+        return {"projects": books, "audit_events": audit.count(connection)}
+
+
+def _damage(store: Store, connection: Connection) -> list[str]:
+    wrong = []
+    if (at := audit.broken_at(connection)) is not None:
+        wrong.append(f"the audit log was changed: event {at} does not follow from the one before")
+    if store.dialect == "sqlite":
+        said = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
+        if said != "ok":
+            wrong.append(f"the database file is damaged: {said}")
+        if rows := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+            wrong.append(f"{len(rows)} rows point to nothing")
+    return wrong

@@ -1,0 +1,143 @@
+"""Conversations of a rater with two models: what was said, both replies, and the one that the talk goes on with.
+
+Nothing is generated within a transaction: `ready` reads what the models need, `offer` keeps what they replied,
+`choose` what the rater liked better.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from heedful.errors import UserError
+from heedful.store.db import new_id, now
+from heedful.store.export import opening
+from heedful.store.judging import Conflict, assignment_of
+from heedful.store.kinds import MOST_TEXT
+from heedful.store.projects import settings_of
+from heedful.store.schema import offer as offers
+from heedful.store.schema import prompt, task, turn
+
+BY = 2  # replies to each turn
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the models need for the next turn."""
+
+    place: int  # which turn of the conversation
+    messages: list[dict[str, str]]
+    models: tuple[str, ...]  # one for each reply
+    max_tokens: int
+    temperature: float
+
+
+def ready(
+    connection: Connection,
+    assignment_id: str,
+    rater_id: str,
+    said: str,
+    rng: random.Random | None = None,
+) -> Ready:
+    """What comes of saying `said` now; `UserError` where nothing can be said, `Conflict` where a choice is due."""
+    if not said.strip():
+        raise UserError("say something")
+    if len(said) > MOST_TEXT:
+        raise UserError(f"a message has at most {MOST_TEXT} characters")
+    given = assignment_of(connection, assignment_id, rater_id)
+    asked = connection.execute(select(task).where(task.c.id == given.task)).one()
+    if asked.kind != "chat":
+        raise UserError("this task is no conversation")
+    if given.state not in ("active", "expired"):
+        raise UserError("this conversation is over")
+    settings = settings_of(connection, asked.project)
+    if not settings.models:
+        raise UserError("this project names no models to talk to; its lead can, in the settings")
+    start = select(prompt.c.content).where(prompt.c.id == asked.prompt)
+    messages = [dict(m) for m in opening(connection.execute(start).scalar_one())]
+    done = history(connection, assignment_id)
+    if any(row.chosen is None for row in done):
+        raise Conflict("choose one of the two replies first")
+    if len(done) >= asked.options["max_turns"]:
+        raise UserError(f"a conversation has at most {asked.options['max_turns']} turns")
+    for row in done:
+        messages.append({"role": "user", "content": row.said})
+        messages.append({"role": "assistant", "content": row.candidates[row.chosen]["text"]})
+    messages.append({"role": "user", "content": said})
+    rng = rng or random.SystemRandom()
+    models = list(settings.models)
+    two = rng.sample(models, BY) if len(models) >= BY else models * BY
+    return Ready(len(done), messages, tuple(two), settings.talk_tokens, settings.talk_temperature)
+
+
+def offer(
+    connection: Connection,
+    assignment_id: str,
+    rater_id: str,
+    place: int,
+    said: str,
+    candidates: Sequence[dict[str, Any]],
+    rng: random.Random | None = None,
+) -> list[str]:
+    """Keep both replies, each {text, model, sampling, seed, …}; returns their texts in the order they are shown."""
+    assignment_of(connection, assignment_id, rater_id, lock=True)
+    if len(history(connection, assignment_id)) != place:
+        raise Conflict("this conversation has gone on in another tab; reload the page")
+    order = list(range(len(candidates)))
+    (rng or random.SystemRandom()).shuffle(order)
+    connection.execute(
+        offers.insert().values(
+            id=new_id(),
+            assignment=assignment_id,
+            place=place,
+            said=said,
+            candidates=list(candidates),
+            order_shown=order,
+            created_at=now(connection),
+        )
+    )
+    return [candidates[i]["text"] for i in order]
+
+
+def choose(
+    connection: Connection,
+    assignment_id: str,
+    rater_id: str,
+    place: int,
+    strength: float | None = None,
+) -> int:
+    """The reply at this place on the screen is better; returns how many turns are done. Saying it twice is fine."""
+    if strength is not None and not 0 <= strength <= 1:
+        raise UserError("strength must be a number from 0 to 1")
+    assignment_of(connection, assignment_id, rater_id, lock=True)
+    done = history(connection, assignment_id)
+    if not done:
+        raise UserError("there is nothing to choose from yet")
+    last = done[-1]
+    if not 0 <= place < len(last.order_shown):
+        raise UserError(f"place must be a whole number from 0 to {len(last.order_shown) - 1}")
+    chosen = last.order_shown[place]
+    if last.chosen is None:
+        connection.execute(
+            turn.insert().values(
+                offer=last.id, chosen=chosen, strength=strength, created_at=now(connection)
+            )
+        )
+    elif last.chosen != chosen:
+        raise Conflict("the other reply was chosen already, and the conversation goes on with it")
+    return len(done)
+
+
+def history(connection: Connection, assignment_id: str) -> list[Any]:
+    """Offers in their order, each with the index of the chosen candidate, or None."""
+    query = (
+        select(offers, turn.c.chosen)
+        .outerjoin(turn, turn.c.offer == offers.c.id)
+        .where(offers.c.assignment == assignment_id)
+        .order_by(offers.c.place)
+    )
+    return list(connection.execute(query).all())

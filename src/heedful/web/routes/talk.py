@@ -1,0 +1,115 @@
+"""Chat-then-compare: a rater speaks, two models reply, the better reply goes on.
+
+Both replies leave the server together, when both are whole: which one is faster would tell which is which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from heedful.errors import UserError
+from heedful.store import limits, talk
+from heedful.store.db import Unavailable
+from heedful.store.judging import Conflict
+from heedful.web.render import to_html
+from heedful.web.security import SignedIn, slow_down, store_of
+
+router = APIRouter(prefix="/api/assignments/{assignment_id}/turns", tags=["talk"])
+
+TURNS = limits.Limit(20, 3.0)  # a turn costs two models' time
+_speaking: set[str] = set()  # assignments whose models are at work
+
+
+class Said(BaseModel):
+    said: str = Field(min_length=1, max_length=20_000)
+
+
+class Choice(BaseModel):
+    place: int
+    strength: float | None = None
+
+
+@router.post("", response_class=StreamingResponse)
+async def say(assignment_id: str, body: Said, request: Request, who: SignedIn) -> StreamingResponse:
+    """Server-sent events: `progress` {"tokens"}, then `offer` {"replies": [{text, html}, …]}, or `error` {"error"}."""
+    store = store_of(request)
+
+    def prepare() -> talk.Ready:
+        slow_down(request, (f"talk:{who.rater}", TURNS))
+        with store.read() as connection:
+            return talk.ready(connection, assignment_id, who.rater, body.said)
+
+    ready = await run_in_threadpool(prepare)
+    if request.app.state.talk is None:
+        raise UserError("this server has no models to talk to")
+    if assignment_id in _speaking:
+        raise Conflict("the models are still replying")
+    return StreamingResponse(
+        _events(request, assignment_id, who.rater, body.said, ready),
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},
+    )
+
+
+@router.post("/choose")
+def choose(assignment_id: str, body: Choice, request: Request, who: SignedIn) -> dict[str, int]:
+    """The reply at `place` on the screen is better, and the conversation goes on with it."""
+    with store_of(request).write() as connection:
+        done = talk.choose(connection, assignment_id, who.rater, body.place, body.strength)
+    return {"turns": done}
+
+
+async def _events(
+    request: Request, assignment_id: str, rater: str, said: str, ready: talk.Ready
+) -> AsyncIterator[bytes]:
+    """Errors are events too: the status has been sent."""
+    _speaking.add(assignment_id)
+    try:
+        yield _event("progress", {"tokens": 0})
+        seeds = [random.SystemRandom().randrange(2**31) for _ in ready.models]
+        replies: list[dict[str, Any]] = []
+        found = request.app.state.talk.replies(
+            ready.models,
+            ready.messages,
+            max_tokens=ready.max_tokens,
+            temperature=ready.temperature,
+            seeds=seeds,
+        )
+        async for news in found:
+            if isinstance(news, int):
+                yield _event("progress", {"tokens": news})
+            else:
+                replies = news
+        sampling = {"temperature": ready.temperature, "max_tokens": ready.max_tokens}
+        candidates = [
+            reply | {"model": model, "seed": seed, "sampling": sampling, "engine": "torch"}
+            for reply, model, seed in zip(replies, ready.models, seeds, strict=True)
+        ]
+
+        def keep() -> list[str]:
+            with store_of(request).write() as connection:
+                return talk.offer(connection, assignment_id, rater, ready.place, said, candidates)
+
+        # Kept even if the page has gone by now: the same turn is there when it comes back.
+        texts = await asyncio.shield(run_in_threadpool(keep))
+        yield _event("offer", {"replies": [{"text": t, "html": to_html(t)} for t in texts]})
+    except (UserError, Conflict) as error:
+        yield _event("error", {"error": str(error)})
+    except Unavailable:
+        text = "the database cannot take this now; say it again"
+        yield _event("error", {"error": text})
+    finally:
+        _speaking.discard(assignment_id)
+
+
+def _event(name: str, value: dict[str, Any]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(value)}\n\n".encode("ascii")

@@ -1,0 +1,147 @@
+"""Training runs and reports in a workspace's folders, as they are on the disk now.
+
+A run is named by a hash of its path: what a request says is only ever compared with what is there, so that no path
+leads out of the workspace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import UserError
+
+DEPTH = 5  # folders below the workspace
+MOST_BYTES = 2_000_000  # of metrics in one answer
+ALIVE = 90.0  # seconds since the last line, after which an unfinished run counts as stopped
+METRICS, FINISHED, REPORT, CONFIG = "metrics.jsonl", "config.json", "report.html", "config.yaml"
+SKIPPED = ("checkpoints", "tensorboard", "data", "exports", "backups")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder with a run, a report, or both."""
+
+    id: str
+    name: str
+    folder: Path
+
+
+def find(workspace: Path) -> list[Found]:
+    """Every run and report, those that changed last first."""
+    return sorted(_walk(workspace), key=lambda f: -_changed(f.folder))
+
+
+def one(workspace: Path, key: str) -> Found:
+    for found in _walk(workspace):
+        if found.id == key:
+            return found
+    raise UserError("there is no such run")
+
+
+def about(found: Found) -> dict[str, Any]:
+    """{id, name, state, changed_at, steps, metrics, report}: metrics says whether there are curves."""
+    metrics = found.folder / METRICS
+    changed = _changed(found.folder)
+    has = metrics.is_file()
+    last = _last_row(metrics) if has else None
+    return {
+        "id": found.id,
+        "name": found.name,
+        "state": _state(found.folder) if has else "report",
+        "changed_at": changed,
+        "step": last.get("step") if last else None,
+        "seconds": last.get("seconds") if last else None,
+        "metrics": has,
+        "report": (found.folder / REPORT).is_file(),
+    }
+
+
+def rows(found: Found, after: int) -> dict[str, Any]:
+    """{rows, next, state}: whole lines of metrics from the byte `after` on; ask again with `next`.
+
+    A run that began anew has a shorter file: then `next` starts over and `restarted` is true.
+    """
+    path = found.folder / METRICS
+    state = _state(found.folder)
+    try:
+        size = path.stat().st_size
+        restarted = after > size
+        with open(path, "rb") as file:
+            file.seek(0 if restarted else after)
+            read = file.read(MOST_BYTES)
+    except FileNotFoundError:
+        return {"rows": [], "next": 0, "state": state, "restarted": after > 0}
+    whole = read[: read.rfind(b"\n") + 1]
+    values = [row for line in whole.splitlines() if (row := _row(line)) is not None]
+    return {
+        "rows": values,
+        "next": (0 if restarted else after) + len(whole),
+        "state": state,
+        "restarted": restarted,
+    }
+
+
+def config(found: Found) -> str:
+    try:
+        return (found.folder / CONFIG).read_text(encoding="utf-8", errors="replace")[:100_000]
+    except OSError:
+        return ""
+
+
+def _walk(workspace: Path) -> Iterator[Found]:
+    """Links are not followed: they could lead out of the workspace."""
+    root = str(workspace)
+    for folder, below, files in os.walk(root, followlinks=False):
+        relative = os.path.relpath(folder, root)
+        depth = 0 if relative == "." else relative.count(os.sep) + 1
+        below[:] = sorted(
+            d for d in below if depth < DEPTH and d not in SKIPPED and not d.startswith(".")
+        )
+        path = Path(folder)
+        if any(name in files and not (path / name).is_symlink() for name in (METRICS, REPORT)):
+            name = workspace.resolve().name if relative == "." else Path(relative).as_posix()
+            key = hashlib.sha256(relative.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+            yield Found(key, name.encode("utf-8", "replace").decode(), path)
+
+
+def _state(folder: Path) -> str:
+    """running, finished or stopped: a finished run's model is moved into place last."""
+    if (folder / FINISHED).is_file():
+        return "finished"
+    return "running" if time.time() - _changed(folder) < ALIVE else "stopped"
+
+
+def _changed(folder: Path) -> float:
+    times = []
+    for name in (METRICS, REPORT):
+        try:
+            times.append((folder / name).stat().st_mtime)
+        except OSError:
+            continue
+    return max(times, default=0.0)
+
+
+def _last_row(path: Path) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 20_000))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    return next((row for line in reversed(lines) if (row := _row(line)) is not None), None)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """A logged step; what is no number JSON can carry becomes null."""
+    try:
+        row = json.loads(line, parse_constant=lambda _: None)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,69 @@
+// What the lead's pages share: the project, asking with its errors said, a question to read.
+import { api, el, say } from "../api.js";
+import { typeset } from "../typeset.js";
+
+export const project = document.querySelector('meta[name="project"]')?.content ?? "";
+export const $ = (id) => document.getElementById(id);
+export const ask = (part) => api("GET", `/api/projects/${project}/${part}`);
+
+export async function attempt(what, done) {
+  try {
+    const value = await what();
+    if (done) say(done, "good");
+    return value;
+  } catch (problem) {
+    say(problem.error ?? String(problem), "bad");
+    return null;
+  }
+}
+
+// Show what `load` brings in `place` and say so to screen readers when it is there.
+export async function fill(place, load, draw) {
+  place.setAttribute("aria-busy", "true");
+  const value = await attempt(load);
+  if (value !== null) draw(value);
+  place.removeAttribute("aria-busy");
+  return value;
+}
+
+export function rendered(html, kind = "body") {
+  const node = el("div", { class: kind, dir: "auto" });
+  node.innerHTML = html; // the server has cleaned it
+  typeset(node);
+  return node;
+}
+
+export const KINDS = { pair: "pair", rank: "ranking", rate: "ratings", thumbs: "thumbs", rules: "rules", critique: "critique", edit: "edit", write: "demonstration", chat: "conversation" };
+const LETTERS = "ABCDEFGHIJKL";
+
+export function question(task, { facts = [], below = [] } = {}) {
+  return el("article", { class: "question" },
+    el("header", {}, el("strong", {}, KINDS[task.kind] ?? task.kind), ...facts.map((f) => el("span", { class: "hint" }, f))),
+    el("div", { class: "asked" }, task.prompt.map((t) => rendered(t.html))),
+    el("div", { class: "shown" }, task.responses.map((html, i) => el("div", {}, el("span", { class: "hint" }, LETTERS[i]), rendered(html)))),
+    ...below);
+}
+
+export async function review(task) {
+  const given = await attempt(() => api("POST", `/api/tasks/${task.task}/review`, {}));
+  if (given) location.assign(`/rate/${given.project}?assignment=${given.assignment}`);
+}
+
+// A list that grows by "More": `load(after)` gives {total, tasks}.
+export function list(load, draw) {
+  const place = $("tasks");
+  const more = $("more");
+  let shown = 0;
+  async function next() {
+    await fill(place, () => load(shown), ({ total, tasks }) => {
+      place.append(...tasks.map(draw));
+      shown += tasks.length;
+      more.hidden = shown >= total;
+      if (!total) place.replaceChildren(el("p", { class: "hint" }, "Nothing here."));
+    });
+  }
+  more.onclick = next;
+  shown = 0;
+  place.replaceChildren();
+  return next();
+}

@@ -1,0 +1,93 @@
+// Files in and out, and webhooks.
+import { api, el, say } from "../api.js";
+import { $, ask, attempt, project } from "./common.js";
+
+const MOST = 100_000_000;
+const ASK = { prompts: ["write", "chat"], samples: ["pair", "rank", "rate", "thumbs", "rules", "critique", "edit"] };
+const csrf = document.querySelector('meta[name="csrf"]').content;
+
+async function raw(method, path, body, headers) {
+  let response;
+  try {
+    response = await fetch(path, { method, body, headers: { ...headers, "X-CSRF-Token": csrf }, credentials: "same-origin" });
+  } catch {
+    throw { status: 0, error: "The server cannot be reached." };
+  }
+  if (response.ok) return response;
+  const said = await response.json().catch(() => ({}));
+  throw { status: response.status, error: said.error ?? response.statusText };
+}
+
+// ── out ──────────────────────────────────────────────────────────────────────────────────────────
+
+$("export").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = new FormData(event.target);
+  const asked = new URLSearchParams({ what: form.get("what"), format: form.get("format"), split: form.get("split") });
+  for (const name of ["surplus", "gold", "swaps", "margin"]) if (form.has(name)) asked.set(name, "true");
+  const response = await attempt(() => raw("GET", `/api/projects/${project}/export?${asked}`));
+  if (!response) return;
+  const manifest = JSON.parse(response.headers.get("X-Heedful-Manifest"));
+  const name = `${form.get("what")}.${form.get("format")}`;
+  const link = el("a", { href: URL.createObjectURL(await response.blob()), download: name });
+  link.click();
+  URL.revokeObjectURL(link.href);
+  const excluded = Object.entries(manifest.excluded ?? {}).map(([why, n]) => `${n} ${why}`);
+  $("manifest").hidden = false;
+  $("manifest").replaceChildren(el("p", { role: "status" }, `${manifest.rows} rows in ${name}.${excluded.length ? ` Left out: ${excluded.join(", ")}.` : ""}`),
+    el("p", { class: "hint" }, `The same bytes again, at any time: heedful export ${form.get("what")} FILE --snapshot ${manifest.snapshot}`));
+});
+
+// ── in ───────────────────────────────────────────────────────────────────────────────────────────
+
+const taking = $("import");
+function adapt() {
+  const what = taking.elements.what.value;
+  for (const node of taking.querySelectorAll("[data-for]")) node.hidden = !node.dataset.for.split(" ").includes(what);
+  const kinds = ASK[what] ?? [];
+  taking.elements.ask.replaceChildren(el("option", { value: "" }, "nothing yet"), ...kinds.map((k) => el("option", { value: k }, k)));
+}
+taking.elements.what.addEventListener("change", adapt);
+adapt();
+
+taking.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = new FormData(taking);
+  const file = form.get("file");
+  if (file.size > MOST) return say("This file is too large for the browser; use heedful import.", "bad");
+  const what = form.get("what");
+  const asked = new URLSearchParams({ what, name: file.name });
+  if (what === "comparisons") for (const name of ["gold", "skip_bad"]) form.has(name) && asked.set(name, "true");
+  else if (form.get("ask")) {
+    asked.set("ask", form.get("ask"));
+    asked.set("overlap", form.get("overlap"));
+    if (form.get("options").trim()) asked.set("options", form.get("options"));
+  }
+  const button = taking.querySelector("button[type=submit]");
+  button.disabled = true;
+  $("added").textContent = "Reading…";
+  const added = await attempt(async () => (await raw("POST", `/api/projects/${project}/import?${asked}`, file, { "Content-Type": "application/octet-stream" })).json());
+  button.disabled = false;
+  $("added").textContent = added ? `Added ${Object.entries(added).map(([k, n]) => `${n} ${k.replaceAll("_", " ")}`).join(", ")}.` : "";
+});
+
+// ── webhooks ─────────────────────────────────────────────────────────────────────────────────────
+
+async function listHooks() {
+  const hooks = await attempt(() => ask("webhooks"));
+  if (!hooks) return;
+  $("hooks").replaceChildren(...hooks.map((h) => el("tr", {}, el("td", {}, h.url), ...["waiting", "sent", "failed"].map((k) => el("td", { class: "number" }, String(h[k]))),
+    el("td", {}, el("button", { type: "button", class: "bad", onclick: async () => { await attempt(() => api("DELETE", `/api/webhooks/${h.id}`), "Removed."); listHooks(); } }, "Remove")))));
+}
+
+$("new-hook").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const made = await attempt(() => api("POST", `/api/projects/${project}/webhooks`, { url: new FormData(event.target).get("url") }));
+  if (!made) return;
+  $("secret").hidden = false;
+  $("secret").textContent = `It is signed with this, shown only now: ${made.secret}`;
+  event.target.reset();
+  listHooks();
+});
+
+listHooks();

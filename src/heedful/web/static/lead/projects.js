@@ -1,0 +1,19 @@
+// All projects, and a new one.
+import { api, day, el } from "../api.js";
+import { $, attempt, fill } from "./common.js";
+
+function card(p) {
+  const left = p.wanted.open + p.wanted.leased;
+  const facts = [`${p.stored} answers stored`, left ? `${left} wanted` : "nothing wanted", p.wanted.parked ? `${p.wanted.parked} set aside` : null, p.last_at ? `last ${day(p.last_at)}` : null];
+  return el("section", { class: "card" }, el("h2", {}, el("a", { href: `/lead/${p.id}` }, p.name)), el("p", {}, facts.filter(Boolean).join(" · ")),
+    el("p", {}, el("a", { class: "button", href: `/lead/${p.id}` }, "Look"), " ", el("a", { class: "button quiet", href: `/rate/${p.id}` }, "Rate")));
+}
+
+fill($("projects"), () => api("GET", "/api/projects"), (found) =>
+  $("projects").replaceChildren(...(found.length ? found.map(card) : [el("p", { class: "hint" }, "There is no project yet.")])));
+
+$("new-project").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const made = await attempt(() => api("POST", "/api/projects", { name: new FormData(event.target).get("name") }));
+  if (made) location.assign(`/lead/${made.id}/files`);
+});

@@ -1,0 +1,58 @@
+// How a project asks, and what its raters read.
+import { api, day, el } from "../api.js";
+import { $, attempt, fill, project, rendered } from "./common.js";
+
+const FIELDS = [
+  ["gold_rate", "Chance of a gold question", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["swap_rate", "Chance of asking a pair again, swapped", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["lease_minutes", "Minutes a question stays with a rater", { type: "number", min: 0.1, step: "any" }],
+  ["daily_limit", "Answers a day at most, 0: no limit", { type: "number", min: 0, step: 1 }],
+  ["total_limit", "Answers a rater in all, 0: no limit", { type: "number", min: 0, step: 1 }],
+  ["skips_until_parked", "Skips until a question is set aside", { type: "number", min: 1, step: 1 }],
+  ["cost_per_hour", "What an hour costs", { type: "number", min: 0, step: "any" }],
+  ["talk_tokens", "Tokens of a reply in conversations, at most", { type: "number", min: 1, step: 1 }],
+  ["talk_temperature", "Temperature of replies in conversations", { type: "number", min: 0, step: "any" }],
+];
+
+function drawSettings(found) {
+  const settings = found.settings;
+  const order = el("select", { name: "order" }, [["random", "by chance"], ["priority", "the highest score first"]].map(([v, name]) => el("option", { value: v, selected: settings.order === v }, name)));
+  $("settings").replaceChildren(
+    ...FIELDS.map(([name, label, attributes]) => el("label", {}, label, el("input", { name, value: settings[name], required: true, ...attributes }))),
+    el("label", {}, "Order of asking", order),
+    el("label", {}, "Models to talk to in conversations, one a line", el("textarea", { name: "models", rows: 2 }, settings.models.join("\n"))),
+    el("button", { type: "submit" }, "Save"));
+}
+
+function drawGuidelines(versions) {
+  const newest = versions[0];
+  $("guidelines").elements.body.value = newest?.body ?? "";
+  $("versions").replaceChildren(...versions.map((v) => el("li", {}, `${day(v.created_at)}, ${v.tasks} questions asked under it`)));
+}
+
+async function load() {
+  const found = await fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings);
+  if (found) drawGuidelines(found.guidelines);
+  return found;
+}
+
+$("settings").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = new FormData(event.target);
+  const settings = Object.fromEntries(FIELDS.map(([name]) => [name, Number(form.get(name))]));
+  settings.order = form.get("order");
+  settings.models = form.get("models").split("\n").map((m) => m.trim()).filter(Boolean);
+  if (await attempt(() => api("PATCH", `/api/projects/${project}`, { settings }), "Saved.")) load();
+});
+
+$("guidelines").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const body = event.target.elements.body.value;
+  const written = await attempt(() => api("PUT", `/api/projects/${project}/guidelines`, { body }), "Written; questions made from now on show it.");
+  if (!written) return;
+  $("preview").replaceChildren(rendered(written.html));
+  const found = await attempt(() => api("GET", `/api/projects/${project}`));
+  if (found) drawGuidelines(found.guidelines);
+});
+
+load().then((found) => found && $("preview").replaceChildren(rendered(found.guidelines[0]?.html ?? "")));

@@ -1,0 +1,127 @@
+"""Replies of models for conversations: from one process that holds them, started when somebody first speaks.
+
+The server itself needs no torch, and a model that runs out of memory takes only that process with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import UserError
+
+PATIENCE = 180.0  # seconds for a sign of life; the first includes loading
+WORKER = (sys.executable, "-m", "heedful.recipes.talk")
+
+
+class Talk:
+    """The process, and who waits for which of its replies."""
+
+    def __init__(self, workspace: Path | None = None, command: Sequence[str] = WORKER):
+        self._workspace, self._command = workspace, tuple(command)
+        self._process: asyncio.subprocess.Process | None = None
+        self._waiting: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._next = 0
+        self._starting = asyncio.Lock()
+        self._reader: asyncio.Task | None = None
+
+    async def replies(
+        self,
+        models: Sequence[str],
+        messages: Sequence[dict[str, str]],
+        *,
+        max_tokens: int,
+        temperature: float,
+        seeds: Sequence[int],
+    ) -> AsyncIterator[int | list[dict[str, Any]]]:
+        """How many tokens there are of all replies together, now and then; at last the list of replies.
+
+        A reply is {text, tokens, logprobs, finish_reason}. Raises `UserError` with what a model could not do.
+        """
+        await self._start()
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        keys = list(range(self._next, self._next + len(models)))
+        self._next += len(models)
+        try:
+            for key, model, seed in zip(keys, models, seeds, strict=True):
+                self._waiting[key] = queue
+                await self._write(
+                    {
+                        "id": key,
+                        "model": self._path(model),
+                        "messages": list(messages),
+                        "max_tokens": max_tokens,
+                        "temperature": temperature,
+                        "seed": seed,
+                    }
+                )
+            heard: dict[int, int] = {}
+            found: dict[int, dict[str, Any]] = {}
+            while len(found) < len(keys):
+                try:
+                    line = await asyncio.wait_for(queue.get(), PATIENCE)
+                except TimeoutError:
+                    await self.close()
+                    raise UserError("the model did not reply in time; say it again") from None
+                if "error" in line:
+                    raise UserError(line["error"])
+                if "heard" in line:
+                    heard[line["id"]] = line["heard"]
+                    yield sum(heard.values())
+                else:
+                    found[line["id"]] = {k: v for k, v in line.items() if k != "id"}
+            yield [found[key] for key in keys]
+        finally:
+            for key in keys:
+                self._waiting.pop(key, None)
+
+    async def close(self) -> None:
+        """End the process; the next who speaks starts another."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _path(self, model: str) -> str:
+        """A folder in the workspace, or what the name means elsewhere."""
+        here = (self._workspace or Path()) / model
+        return str(here.resolve()) if here.is_dir() else model
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._process is not None and self._process.returncode is None:
+                return
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=2**24,
+                env=os.environ | {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "0"},
+            )
+            self._reader = asyncio.ensure_future(self._read(self._process))
+
+    async def _write(self, line: dict[str, Any]) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise UserError("the models' process has ended; say it again")
+        process.stdin.write(json.dumps(line).encode("ascii") + b"\n")
+        try:
+            await process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            raise UserError("the models' process has ended; say it again") from None
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout
+        while line := await process.stdout.readline():
+            said = json.loads(line)
+            if queue := self._waiting.get(said["id"]):
+                queue.put_nowait(said)
+        for key, queue in list(self._waiting.items()):
+            queue.put_nowait({"id": key, "error": "the models' process has ended; say it again"})

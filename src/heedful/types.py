@@ -93,7 +93,7 @@ class Sample:
     mask: tuple[bool, ...]
     logprobs: tuple[float, ...]
     reward: float = 0.0
-    group: int = 0
+    group: int | None = None  # samples with the same number belong together; None: with nobody
     policy_version: int = 0
     stop_reason: StopReason = "stop"
 

@@ -1,5 +1,7 @@
 """Batches: the shift, micro-batches, packing, shuffles."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,3 +79,11 @@ def test_shuffles_depend_on_seed_and_epoch_alone():
     assert shuffled(50, 1, 2) == shuffled(50, 1, 2)
     assert sorted(shuffled(50, 1, 2)) == list(range(50))
     assert len({tuple(shuffled(50, s, e)) for s in range(3) for e in range(3)}) == 9
+
+
+def test_samples_of_no_group_are_micro_batched():
+    """One group is never split; samples that belong to nobody must not count as one, or memory has no bound."""
+    alone = [Sample(tokens=(1, 2, 3, 4), mask=(False, True, True, True), logprobs=(0.0,) * 4)] * 6
+    assert [len(rows) for rows in microbatches(collate(alone), 8)] == [2, 2, 2]
+    together = [replace(s, group=0) for s in alone]
+    assert [len(rows) for rows in microbatches(collate(together), 8)] == [6]

@@ -30,7 +30,8 @@ def collate(samples: Sequence[Sample], pad_id: int = 0) -> Batch:
         mask=table([s.mask[1:] for s in samples], False, torch.bool, width - 1),
         lengths=torch.tensor([len(s.tokens) for s in samples]),
         old_logp=table([s.logprobs[1:] for s in samples], 0.0, torch.float32, width - 1),
-        group=torch.tensor([s.group for s in samples]),
+        # Without a group a sample stands alone, so that micro-batches may part it from its neighbours.
+        group=torch.tensor([-1 - i if s.group is None else s.group for i, s in enumerate(samples)]),
         reward=torch.tensor([s.reward for s in samples], dtype=torch.float32),
         cut=torch.tensor([s.stop_reason == "length" for s in samples]),
     )

@@ -146,7 +146,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             eval_data=str(out / "comparisons_held_out.jsonl"),
             out=runs / "reward",
             epochs=2.0,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             seed=seed,
             quiet=quiet,
         ),

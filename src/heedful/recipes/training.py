@@ -26,7 +26,7 @@ from heedful.types import Batch, Comparison, Metrics, Prompt
 
 Item = TypeVar("Item")
 log = logging.getLogger("heedful")
-EVALUATIONS = 8  # how often a supervised run looks at its held-out part
+EVALUATIONS = 4  # how often a supervised run looks at its held-out part
 
 
 def fit(
@@ -57,7 +57,7 @@ def fit(
             metrics = learner.step(loss_fn, batch, per=per)
             now = time.monotonic()
             metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
-            if step == steps or step % max(1, steps // EVALUATIONS) == 0:
+            if step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0:
                 metrics |= evaluate()
             last = time.monotonic()
             if step % config.log_every == 0 or step == steps:

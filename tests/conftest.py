@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports torch or transformers: they read these once, on import.
@@ -50,3 +52,38 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data is not here; set HEEDFUL_TEST_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server: the one that HEEDFUL_TEST_POSTGRES names, or one started here."""
+    if named := os.environ.get("HEEDFUL_TEST_POSTGRES"):
+        yield named
+        return
+    import postgres as own
+
+    programs = own.programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed, and HEEDFUL_TEST_POSTGRES names no server")
+    with own.server(programs) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'heedful.db'}"
+        return
+    from sqlalchemy import create_engine
+
+    server = request.getfixturevalue("postgres")
+    name = f"heedful_{uuid.uuid4().hex}"
+    driver = server.replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = create_engine(driver, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    yield server.rsplit("/", 1)[0] + f"/{name}"
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()

@@ -92,6 +92,7 @@ async def score(
     """The samples with their rewards, each group scored in one call."""
     groups: dict[int, list[int]] = {}
     for i, sample in enumerate(samples):
+        assert sample.group is not None
         groups.setdefault(sample.group, []).append(i)
 
     async def score_group(group: int, members: list[int]) -> list[float]:

@@ -28,7 +28,7 @@ class Sizes:
     hidden_size: int = 128
     compared: int = 2800
     responses: int = 6
-    ppo_steps: int = 32
+    ppo_steps: int = 26
     held_out: int = 465
     checkpoints: int = 5
     probes: int = 200
@@ -73,7 +73,9 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
     """Each stage's config is complete: its command, typed by hand, does the same."""
     size = QUICK if quick else FULL
     data, runs = out / "data", out / "runs"
-    dpo_steps = max(2, round(2 * size.compared / 64))  # a pair of every prompt, twice
+    dpo_steps = max(
+        2, round(1.5 * size.compared / 64)
+    )  # a pair of every prompt, one and a half times
 
     def evaluation(name: str, **other) -> evaluate.Config:
         return evaluate.Config(
@@ -156,7 +158,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             out=runs / "dpo",
             beta=0.2,
             pairs="best_worst",
-            epochs=2.0,
+            epochs=1.5,
             learning_rate=3e-4,
             save_every=max(1, dpo_steps // size.checkpoints),
             seed=seed,

@@ -1,0 +1,275 @@
+"""A million judgments, and 50 raters at work: PYTHONPATH=tests python docs/results/load.py [FOLDER]
+
+Each rater asks for a question, thinks for two seconds on average, and answers; the lead looks at every page meanwhile.
+Prints a JSON object; the one in load.json is from the machine that it names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import Table
+
+from heedful.store import audit, content, people, schema
+from heedful.store.db import Store, new_id, open_store
+from storm import Server
+from workspace import make_project, make_rater
+
+JUDGMENTS, RATERS, SECONDS, THINKS = 1_000_000, 50, 60.0, 2.0
+OVERLAP, OPEN = 2, 10_000
+PAGES = ("overview", "raters", "agreement", "disagreements", "labels", "win-rates", "aside")
+DAY = 86400.0
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(Path(sys.argv[1])), indent=1))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(Path(folder)), indent=1))
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    workspace = folder / "workspace"
+    url = f"sqlite:///{folder / 'heedful.db'}"
+    began = time.monotonic()
+    if not (folder / "tokens.json").exists():
+        workspace.mkdir(parents=True, exist_ok=True)
+        (workspace / "heedful.toml").write_text("")
+        (folder / "tokens.json").write_text(json.dumps(fill(url)))
+    project, lead, tokens = json.loads((folder / "tokens.json").read_text())
+    filled = time.monotonic() - began
+    server = Server(workspace, url, 8799)
+    server.start()
+    server.wait()
+    assert server.process
+    try:
+        times: dict[str, list[float]] = {"next": [], "submit": []}
+        threads = [
+            threading.Thread(target=rate, args=(project, token, times, i))
+            for i, token in enumerate(tokens)
+        ]
+        for thread in threads:
+            thread.start()
+        pages = look(project, lead)
+        for thread in threads:
+            thread.join()
+        memory = peak_mib(server.process.pid)
+    finally:
+        server.kill()
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "judgments_before": JUDGMENTS,
+        "database_mib": round((folder / "heedful.db").stat().st_size / 2**20),
+        "filled_in_seconds": round(filled, 1),
+        "raters": RATERS,
+        "answers": len(times["submit"]),
+        "answers_a_second": round(len(times["submit"]) / SECONDS, 1),
+        **{f"{name}_ms": quantiles(values) for name, values in times.items()},
+        "dashboard_seconds_while_rating": {name: max_of(values) for name, values in pages.items()},
+        "server_peak_mib": memory,
+    }
+
+
+def rate(project: str, token: str, times: dict[str, list[float]], seed: int) -> None:
+    rng, end = random.Random(seed), time.monotonic() + SECONDS
+    time.sleep(rng.random() * THINKS)
+    with httpx.Client(
+        base_url="http://127.0.0.1:8799", headers={"Authorization": f"Bearer {token}"}, timeout=30
+    ) as line:
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            task = line.post(f"/api/projects/{project}/next", json={"holding": []}).json()["task"]
+            times["next"].append(time.perf_counter() - began)
+            time.sleep(rng.expovariate(1 / THINKS))
+            began = time.perf_counter()
+            said = line.post(
+                f"/api/assignments/{task['assignment']}/judgments",
+                json={"answer": {"value": rng.randint(1, 8)}, "active_ms": 2000},
+                headers={"Idempotency-Key": new_id()},
+            )
+            times["submit"].append(time.perf_counter() - began)
+            assert said.status_code == 201, said.text
+
+
+def look(project: str, token: str) -> dict[str, list[float]]:
+    """The lead opens every page in turn while the others rate."""
+    found: dict[str, list[float]] = {name: [] for name in PAGES}
+    with httpx.Client(
+        base_url="http://127.0.0.1:8799", headers={"Authorization": f"Bearer {token}"}, timeout=60
+    ) as line:
+        for _ in range(2):
+            for name in PAGES:
+                began = time.perf_counter()
+                response = line.get(f"/api/projects/{project}/{name}")
+                found[name].append(time.perf_counter() - began)
+                assert response.status_code == 200, response.text
+                time.sleep(2)
+    return found
+
+
+def fill(url: str) -> tuple[str, str, list[str]]:
+    """A million judgments of pairs by 200 raters over 90 days, with everything that belongs to them."""
+    store = open_store(url)
+    project = make_project(store, cost_per_hour=20.0, gold_rate=0.1, swap_rate=0.03)
+    lead = make_rater(store, "lead")
+    raters = [make_rater(store) for _ in range(200)]
+    with store.write() as connection:
+        lead_token = people.make_token(connection, lead, "t", ["read"])[1]
+        tokens = [people.make_token(connection, r, "t", ["rate"])[1] for r in raters[:RATERS]]
+    rng, now = random.Random(0), time.time()
+    tasks = JUDGMENTS // OVERLAP
+    for start in range(0, tasks + OPEN, 20_000):
+        rows: dict[str, list[dict[str, Any]]] = {t.name: [] for t in TABLES}
+        for i in range(start, min(start + 20_000, tasks + OPEN)):
+            at = now - 90 * DAY * (1 - i / tasks) - 60
+            question(rows, project, raters, i, min(at, now - 60), rng, answered=i < tasks)
+        insert(store, rows)
+    store.close()
+    return project, lead_token, tokens
+
+
+TABLES: tuple[Table, ...] = (
+    schema.prompt, schema.completion, schema.task, schema.assignment, schema.judgment, schema.ranking_item,
+    schema.task_slot, schema.audit_event,
+)  # fmt: skip
+
+
+def question(
+    rows: dict[str, list[dict[str, Any]]],
+    project: str,
+    raters: list[str],
+    i: int,
+    at: float,
+    rng: random.Random,
+    *,
+    answered: bool,
+) -> None:
+    said = [{"role": "user", "content": f"Question {i}: why is the sky blue?"}]
+    sha = content.digest(said)
+    p, a, b, t = (f"{k}-{i:032x}" for k in "pabt")
+    rows["prompt"].append(
+        dict(
+            id=p,
+            project=project,
+            sha256=sha,
+            content=said,
+            split=content.split_of(sha),
+            created_at=at,
+        )
+    )
+    for key, model, words in (
+        (a, "runs/sft", rng.randint(3, 40)),
+        (b, "runs/dpo", rng.randint(3, 40)),
+    ):
+        text = "light scatters " * words
+        rows["completion"].append(
+            dict(
+                id=key, prompt=p, sha256=f"{key[:1]}{i:063x}", text=text, model=model, created_at=at
+            )
+        )
+    rows["task"].append(
+        dict(
+            id=t, project=project, sha256=f"{i:064x}", kind="pair", prompt=p, completions=[a, b], options={},
+            overlap=OVERLAP, strategy="import", round=i // 100_000, is_gold=False, created_at=at,
+        )
+    )  # fmt: skip
+    who = rng.sample(raters, OVERLAP)
+    for slot in range(OVERLAP):
+        state, judgment = "open", None
+        if answered:
+            state, key, judgment = "done", f"s-{i:031x}{slot}", f"j-{i:031x}{slot}"
+            order, value = rng.choice([[0, 1], [1, 0]]), rng.randint(1, 8)
+            best = (a, b)[order[0 if value <= 4 else 1]]
+            rows["assignment"].append(
+                dict(
+                    id=key, task=t, slot=slot, project=project, rater=who[slot], order_shown=order, state="done",
+                    leased_at=at, leased_until=at + 1800,
+                )
+            )  # fmt: skip
+            rows["judgment"].append(
+                dict(
+                    id=judgment, assignment=key, task=t, project=project, rater=who[slot], revision=1,
+                    outcome="answer", strength=abs(2 * value - 9) / 7, said={"value": value},
+                    disposition="counted", active_ms=rng.randint(3000, 30000), idempotency_key=judgment,
+                    request_sha256=f"{i:064x}", created_at=at + 20,
+                )
+            )  # fmt: skip
+            for place, c in enumerate((a, b)):
+                rows["ranking_item"].append(
+                    dict(judgment=judgment, place=place, completion=c, rank=1 if c == best else 2)
+                )
+            rows["audit_event"].append(
+                dict(at=at + 20, actor=who[slot], action="judgment", detail={"judgment": judgment})
+            )
+        rows["task_slot"].append(
+            dict(
+                task=t,
+                slot=slot,
+                project=project,
+                state=state,
+                position=rng.random(),
+                judgment=judgment,
+            )
+        )
+
+
+def insert(store: Store, rows: dict[str, list[dict[str, Any]]]) -> None:
+    with store.write() as connection:
+        follow(connection, rows["audit_event"])
+        for table in TABLES:
+            for part in batches(rows[table.name]):
+                connection.execute(table.insert(), part)
+
+
+def follow(connection: Any, events: list[dict[str, Any]]) -> None:
+    """The audit chain goes on from what is there."""
+    last = connection.exec_driver_sql("SELECT seq, hash FROM audit_event ORDER BY seq DESC LIMIT 1")
+    seq, hashed = last.one()
+    for event in events:
+        seq += 1
+        event["seq"] = seq
+        hashed = event["hash"] = audit._hash(hashed, dict(event))
+
+
+def batches(rows: list[dict[str, Any]], size: int = 5000) -> Iterator[list[dict[str, Any]]]:
+    left = iter(rows)
+    while part := list(islice(left, size)):
+        yield part
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    at = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    return {
+        name: round(1000 * ordered[min(len(ordered) - 1, int(q * len(ordered)))], 1)
+        for name, q in at.items()
+    }
+
+
+def max_of(values: list[float]) -> float:
+    return round(max(values), 3)
+
+
+def peak_mib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""50 raters × 200 judgments on each database, while the server is killed: PYTHONPATH=tests python docs/results/storm.py
+
+Prints a JSON object; the one in storm.json is from the machine that it names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import postgres
+from storm import check, storm
+
+RATERS, EACH, KILLS = 50, 200, 8
+
+
+def main() -> None:
+    results: dict = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        results["sqlite"] = once(Path(folder), f"sqlite:///{folder}/heedful.db")
+    programs = postgres.programs()
+    if programs is None:
+        print("PostgreSQL is not installed", file=sys.stderr)
+    else:
+        with postgres.server(programs) as address, tempfile.TemporaryDirectory() as folder:
+            results["postgresql"] = once(Path(folder), address)
+    print(json.dumps(results, indent=1))
+
+
+def once(folder: Path, url: str) -> dict:
+    found = storm(folder / "workspace", url, raters=RATERS, each=EACH, kills=KILLS)
+    check(found, raters=RATERS, each=EACH)
+    return {
+        "raters": RATERS,
+        "acknowledged": len(found.acknowledged),
+        "stored": len(found.judgments),
+        "sent_again": found.replays,
+        "requests_without_an_answer": found.lost_answers,
+        "kills": found.kills,
+        "seconds": round(found.seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,7 @@ ITERATE = """\
 # heedful iterate {out}/iterate.yaml
 # One round: the SFT model answers, you compare (heedful serve {out}), and it learns from you.
 workspace: {out}
-project: capitals
+project: iterate
 model: {out}/runs/sft
 prompts: {out}/data/prompts.jsonl
 held_out: {out}/data/held_out.jsonl
@@ -47,7 +47,8 @@ rounds: 1
 prompts_per_round: 100
 responses: 2
 raters: [people]            # or: [people, capitals] to share the work with simulated raters
-keep: [{out}/comparisons.jsonl]
+# What is learnt from besides: the simulated raters' comparisons, and what people have said in the project capitals.
+keep: [{out}/comparisons.jsonl, "db:{out}#capitals"]
 reward: {{epochs: 2, learning_rate: 1e-3}}
 optimise: {{method: dpo, learning_rate: 3e-4, beta: 0.2}}
 """

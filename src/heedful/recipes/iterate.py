@@ -95,7 +95,7 @@ class Config:
     raters: tuple[str, ...] = (PEOPLE,)
     """Who answers, taking turns over the questions: people, a world's simulated raters (capitals), llm:MODEL."""
     keep: tuple[str, ...] = ()
-    """Files of earlier comparisons to learn from as well."""
+    """Earlier comparisons to learn from as well: files, or db:WORKSPACE#PROJECT."""
     held_out: str | None = None
     """Prompts for the evaluation after each round."""
     scorer: str | None = None
@@ -294,7 +294,8 @@ def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
     everything = folder / "all_comparisons.jsonl"
     earlier = [config.out / f"round-{k}" / "comparisons.jsonl" for k in range(1, r + 1)]
     if not everything.exists():
-        sources = [*config.keep, *map(str, earlier)]
+        kept = [materialise(source, "rankings") for source in config.keep]
+        sources = [*kept, *map(str, earlier)]
         write_rows(everything, (row for source in sources for _, row in read_rows(source)))
     shared = {"seed": config.seed + r, "device": config.device, "quiet": config.quiet}
     reward = folder / "reward"

@@ -1,7 +1,7 @@
 """Many raters at once over HTTP, on bad lines, while the server is killed again and again.
 
-Used by the test suite in small and by docs/results/storm.py in full. What a rater was told is kept must be kept, and
-nothing must be kept twice.
+Used by the test suite in small and by docs/results/nothing_lost.py in full. What a rater was told is kept must be
+kept, and nothing must be kept twice.
 """
 
 from __future__ import annotations

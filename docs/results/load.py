@@ -1,7 +1,7 @@
 """A million judgments, and 50 raters at work: PYTHONPATH=tests python docs/results/load.py [FOLDER]
 
 Each rater asks for a question, thinks for two seconds on average, and answers; the lead looks at every page meanwhile.
-Prints a JSON object; the one in load.json is from the machine that it names.
+Prints a JSON object; the one in people/load.json is from the machine that it names.
 """
 
 from __future__ import annotations

@@ -62,7 +62,19 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
     ]
     both = (config.out / "round-2" / "all_comparisons.jsonl").read_text().splitlines()
     assert both == [json.dumps(json.loads(x), ensure_ascii=False) for x in rows[0] + rows[1]]
-    assert count(config, schema.checkpoint) == 2
+    assert count(config, schema.checkpoint) == 3  # the model it began with, and one of each round
+    store = open_store(config.workspace)
+    with store.read() as connection:
+        runs = {row.id: row for row in connection.execute(select(schema.run))}
+        made = connection.execute(
+            select(schema.checkpoint).where(schema.checkpoint.c.path == str(last))
+        ).one()
+    kinds = []
+    key = made.run
+    while key:  # back to the first reward model
+        kinds.append(runs[key].kind)
+        key = runs[key].parent
+    assert kinds == ["dpo", "reward", "dpo", "reward"]
     assert (config.out / "round-2" / "after" / "evaluation.json").exists()
     judged = json.loads(rows[0][0])
     best = judged["responses"][judged["ranking"].index(1)]

@@ -1,4 +1,4 @@
-"""Nothing lost, nothing twice: the server is killed while raters work. docs/results/storm.py does it in full."""
+"""Nothing lost, nothing twice: the server is killed while raters work. docs/results/nothing_lost.py does it in full."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def _options(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         options = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--options is not JSON: {error}") from None
     if not isinstance(options, dict):
         raise UserError('--options must be a JSON object, such as {"axes": [{"name": "helpful"}]}')

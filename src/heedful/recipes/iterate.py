@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+import yaml
 
 from heedful.data.files import write_json
 from heedful.data.sources import read_prompts, read_rows, write_rows
@@ -147,6 +148,7 @@ def run(config: Config) -> Path | None:
                 return None
             _collected(config, store, tasks, folder)
             model = _optimised(config, folder, r, model)
+            _recorded(config, store, project, folder, r)
         return Path(model)
     finally:
         store.close()
@@ -311,6 +313,31 @@ def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
         for name, which in (("before", model), ("after", str(after))):
             _evaluated(config, folder / name, which, reward, model, r)
     return str(after)
+
+
+def _recorded(config: Config, store: Store, project: str, folder: Path, r: int) -> None:
+    """Where the new policy is from, for whoever asks of one of its responses: its run, and the runs before."""
+    done = folder / "recorded.json"
+    if done.exists():
+        return
+    before = config.out / f"round-{r - 1}" / done.name
+    parent = json.loads(before.read_text(encoding="utf-8"))["policy"] if before.exists() else None
+    ids: dict[str, str] = {}
+    after = folder / "policy"
+    with store.write() as connection:
+        for name, kind in (("reward", "reward"), ("policy", config.optimise.method)):
+            settings = yaml.safe_load((folder / name / "config.yaml").read_text(encoding="utf-8"))
+            parent = ids[name] = content.add_run(
+                connection,
+                project,
+                kind,
+                str(folder / name),
+                settings,
+                seed=config.seed + r,
+                parent=parent,
+            )
+        content.add_checkpoint(connection, str(after), fingerprint(after), run=ids["policy"])
+    write_json(done, ids)
 
 
 def _policy(

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from heedful import __version__
 from heedful.errors import UserError
 from heedful.store import projects
 from heedful.store.columns import canonical
@@ -21,6 +22,7 @@ from heedful.store.schema import (
     demonstration,
     gold_key,
     prompt,
+    run,
     task,
     task_slot,
 )
@@ -115,6 +117,36 @@ def add_checkpoint(
 ) -> str:
     """The id of a model's checkpoint; `sha256` is of its weights, tokenizer and chat template."""
     return _once(connection, checkpoint, {"sha256": sha256}, path=path, run=run, step=step)
+
+
+def add_run(
+    connection: Connection,
+    project: str,
+    kind: str,
+    folder: str,
+    config: dict[str, Any],
+    *,
+    seed: int | None = None,
+    parent: str | None = None,
+    snapshot: str | None = None,
+) -> str:
+    """A training that has been done: what a checkpoint, and so a response, came from. `parent`: the run before it."""
+    key = new_id()
+    connection.execute(
+        run.insert().values(
+            id=key,
+            project=project,
+            kind=kind,
+            folder=folder,
+            code_version=__version__,
+            config=config,
+            seed=seed,
+            parent=parent,
+            snapshot=snapshot,
+            created_at=now(connection),
+        )
+    )
+    return key
 
 
 def add_demonstration(

@@ -185,8 +185,8 @@ def _engine(url: str) -> Engine:
         engine = create_engine(
             url,
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-            pool_size=20,
-            max_overflow=30,
+            pool_size=8,
+            max_overflow=32,  # as many as the server has threads
         )
     except (SQLAlchemyError, ImportError) as error:
         raise UserError(f"{url!r} is no database address: {error}") from None
@@ -201,7 +201,8 @@ def _engine(url: str) -> Engine:
         connection.isolation_level = None  # we say BEGIN ourselves
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute("PRAGMA cache_size=-65536")
+        # KiB of each connection, and there may be forty; what is read often is in the system's cache anyway.
+        connection.execute("PRAGMA cache_size=-6144")
 
     return engine
 

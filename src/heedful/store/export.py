@@ -23,6 +23,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from heedful.store.blind import names_itself
 from heedful.store.records import Judged
 
 SCHEMA = 1  # of the rows; goes up when a column changes its meaning
@@ -62,6 +63,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "task": "text", "kind": "text", "options": "json", "overlap": "whole",
         "strategy": "text", "score": "number", "propensity": "number", "round": "whole",
         "gold": "truth", "swap_of": "text", "guidelines": "text", "completions": "json",
+        "blind_broken": "truth",
         "prompt": "form", "prompt_id": "text", "prompt_sha256": "text", "split": "text",
         "source": "text", "licence": "text", "language": "text",
     },
@@ -215,6 +217,7 @@ def judgments(j: Judged) -> Rows:
             "swap_of": asked.swap_of,
             "guidelines": asked.guideline_version,
             "completions": [completion(row) for row in j.texts.values()],
+            "blind_broken": any(names_itself(row.text, row.model) for row in j.texts.values()),
             "prompt": j.prompt.content,
             "prompt_id": j.prompt.id,
             "prompt_sha256": j.prompt.sha256,

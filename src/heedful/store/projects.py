@@ -13,6 +13,8 @@ from heedful.store import audit
 from heedful.store.db import new_id, now
 from heedful.store.schema import guideline_version, project
 
+MOST = 1_000_000_000  # of any number in the settings
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,6 +44,10 @@ class Settings:
     """At which replies are sampled."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            # Not infinite, not NaN, and no number that the clock or the database could not take.
+            if isinstance(value, int | float) and not abs(value) <= MOST:
+                raise UserError(f"{name} must be at most {MOST}")
         for name in ("gold_rate", "swap_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability, not {getattr(self, name)}")

@@ -147,6 +147,13 @@ task = Table(
     at(),
     UniqueConstraint("project", "sha256"),
     Index("ix_task_gold", "project", "is_gold"),
+    Index(
+        "ix_task_swap",
+        "project",
+        "swap_of",
+        sqlite_where=text("swap_of IS NOT NULL"),
+        postgresql_where=text("swap_of IS NOT NULL"),
+    ),
 )
 gold_key = Table(  # never leaves the server
     "gold_key",
@@ -196,7 +203,7 @@ assignment = Table(
         sqlite_where=text("state = 'active'"),
         postgresql_where=text("state = 'active'"),
     ),
-    Index("ix_assignment_rater", "rater", "state"),
+    Index("ix_assignment_rater", "rater", "state", "leased_at"),
 )
 judgment = Table(
     "judgment",
@@ -225,7 +232,9 @@ judgment = Table(
     UniqueConstraint("assignment", "revision"),
     Index("ix_judgment_task", "task"),
     Index("ix_judgment_when", "project", "created_at"),
-    Index("ix_judgment_rater_when", "rater", "created_at"),
+    # These two hold all that is asked of them: with a million judgments the rows themselves are far apart.
+    Index("ix_judgment_progress", "rater", "project", "revision", "created_at", "active_ms"),
+    Index("ix_judgment_sums", "project", "rater", "outcome", "disposition", "active_ms"),
 )
 
 

@@ -264,7 +264,11 @@ def _swap(
         if connection.execute(
             select(again.c.id)
             .join(assignment, assignment.c.task == again.c.id)
-            .where(again.c.swap_of == row.task, assignment.c.rater == rater_id)
+            .where(
+                again.c.project == project,
+                again.c.swap_of == row.task,
+                assignment.c.rater == rater_id,
+            )
         ).first():
             continue
         first = connection.execute(select(task).where(task.c.id == row.task)).one()

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
@@ -92,6 +93,11 @@ def _errors(app: FastAPI) -> None:
             "the database cannot take this now; nothing was lost, try again", 503, RETRY
         )
 
+    @app.exception_handler(DataError)
+    def _(_request: Request, _error: DataError) -> Json:
+        # An id with NUL, say, which PostgreSQL does not even look for.
+        return sentence("the request holds a value that the database cannot take", 400)
+
     @app.exception_handler(sqlite3.OperationalError)
     def _(_request: Request, error: sqlite3.OperationalError) -> Json:
         return sentence(
@@ -152,11 +158,9 @@ class Guard:
             await send(message)
 
         async def refuse() -> None:
-            await sentence(f"the body is longer than {most} bytes", 413)(
-                scope, receive, guarded_send
-            )
+            await sentence(TooLong(most).detail, 413)(scope, receive, guarded_send)
 
-        if not declared.isdigit() or int(declared) > most:
+        if not declared.isdigit() or len(declared) > 18 or int(declared) > most:
             await refuse()
             return
         seen = 0
@@ -167,7 +171,7 @@ class Guard:
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > most:
-                    raise TooLong
+                    raise TooLong(most)
             return message
 
         try:
@@ -175,7 +179,15 @@ class Guard:
         except TooLong:
             if not began:
                 await refuse()
+        except Exception:
+            if not began:
+                text = "the server failed; its log says why"
+                await sentence(text, 500)(scope, receive, guarded_send)
+            raise
 
 
-class TooLong(Exception):
-    """More bytes than were declared, or allowed."""
+class TooLong(HTTPException):
+    """More bytes than were declared, or allowed. FastAPI lets nothing else pass while it reads a body."""
+
+    def __init__(self, most: int):
+        super().__init__(413, f"the body is longer than {most} bytes")

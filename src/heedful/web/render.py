@@ -34,6 +34,7 @@ BIDI = {
 BIDI_CHARACTER = re.compile(f"[{''.join(BIDI)}]")
 LANGUAGE = re.compile(r"^language-[\w+#.-]{1,40}$")
 LONGEST = 100_000  # characters; more is shown as plain text, Markdown of that size is an attack on the parser
+LONGEST_MATH = 5_000  # characters of one formula in \\( … \\)
 
 
 def to_html(text: str) -> str:
@@ -92,7 +93,7 @@ def _bracket_math(state: Any, silent: bool) -> bool:
     if opening not in ("\\(", "\\["):
         return False
     closing = "\\)" if opening == "\\(" else "\\]"
-    end = state.src.find(closing, state.pos + 2, state.posMax)
+    end = state.src.find(closing, state.pos + 2, min(state.posMax, state.pos + LONGEST_MATH))
     if end < 0:
         return False
     if not silent:

@@ -49,7 +49,7 @@ def about(found: Found) -> dict[str, Any]:
     """{id, name, state, changed_at, steps, metrics, report}: metrics says whether there are curves."""
     metrics = found.folder / METRICS
     changed = _changed(found.folder)
-    has = metrics.is_file()
+    has = own(metrics)
     last = _last_row(metrics) if has else None
     return {
         "id": found.id,
@@ -59,7 +59,7 @@ def about(found: Found) -> dict[str, Any]:
         "step": last.get("step") if last else None,
         "seconds": last.get("seconds") if last else None,
         "metrics": has,
-        "report": (found.folder / REPORT).is_file(),
+        "report": own(found.folder / REPORT),
     }
 
 
@@ -71,6 +71,8 @@ def rows(found: Found, after: int) -> dict[str, Any]:
     path = found.folder / METRICS
     state = _state(found.folder)
     try:
+        if not own(path):
+            raise FileNotFoundError(path)
         size = path.stat().st_size
         restarted = after > size
         with open(path, "rb") as file:
@@ -89,10 +91,16 @@ def rows(found: Found, after: int) -> dict[str, Any]:
 
 
 def config(found: Found) -> str:
+    path = found.folder / CONFIG
     try:
-        return (found.folder / CONFIG).read_text(encoding="utf-8", errors="replace")[:100_000]
+        return path.read_text(encoding="utf-8", errors="replace")[:100_000] if own(path) else ""
     except OSError:
         return ""
+
+
+def own(path: Path) -> bool:
+    """A file that is there itself: a link could lead out of the workspace."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _walk(workspace: Path) -> Iterator[Found]:
@@ -105,7 +113,7 @@ def _walk(workspace: Path) -> Iterator[Found]:
             d for d in below if depth < DEPTH and d not in SKIPPED and not d.startswith(".")
         )
         path = Path(folder)
-        if any(name in files and not (path / name).is_symlink() for name in (METRICS, REPORT)):
+        if any(name in files and own(path / name) for name in (METRICS, REPORT)):
             name = workspace.resolve().name if relative == "." else Path(relative).as_posix()
             key = hashlib.sha256(relative.encode("utf-8", "surrogateescape")).hexdigest()[:16]
             yield Found(key, name.encode("utf-8", "replace").decode(), path)
@@ -142,6 +150,6 @@ def _row(line: bytes) -> dict[str, Any] | None:
     """A logged step; what is no number JSON can carry becomes null."""
     try:
         row = json.loads(line, parse_constant=lambda _: None)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None

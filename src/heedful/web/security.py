@@ -59,7 +59,11 @@ def same_site(request: Request) -> None:
     own = {request.headers.get("host", "")}
     if base := request.app.state.base_url:
         own.add(urlsplit(base).netloc)
-    if said == "null" or urlsplit(said).netloc not in own:
+    try:
+        ours = said != "null" and urlsplit(said).netloc in own
+    except ValueError:  # such as http://[
+        ours = False
+    if not ours:
         raise Denied(403, "this request comes from another site")
 
 

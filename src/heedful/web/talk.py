@@ -43,13 +43,13 @@ class Talk:
 
         A reply is {text, tokens, logprobs, finish_reason}. Raises `UserError` with what a model could not do.
         """
-        await self._start()
+        waiting = await self._start()
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         keys = list(range(self._next, self._next + len(models)))
         self._next += len(models)
         try:
             for key, model, seed in zip(keys, models, seeds, strict=True):
-                self._waiting[key] = queue
+                waiting[key] = queue
                 await self._write(
                     {
                         "id": key,
@@ -78,7 +78,7 @@ class Talk:
             yield [found[key] for key in keys]
         finally:
             for key in keys:
-                self._waiting.pop(key, None)
+                waiting.pop(key, None)
 
     async def close(self) -> None:
         """End the process; the next who speaks starts another."""
@@ -94,10 +94,11 @@ class Talk:
         here = (self._workspace or Path()) / model
         return str(here.resolve()) if here.is_dir() else model
 
-    async def _start(self) -> None:
+    async def _start(self) -> dict[int, asyncio.Queue[dict[str, Any]]]:
+        """A process that lives, and who waits for it."""
         async with self._starting:
             if self._process is not None and self._process.returncode is None:
-                return
+                return self._waiting
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
@@ -105,7 +106,9 @@ class Talk:
                 limit=2**24,
                 env=os.environ | {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "0"},
             )
-            self._reader = asyncio.ensure_future(self._read(self._process))
+            self._waiting = {}
+            self._reader = asyncio.ensure_future(self._read(self._process, self._waiting))
+            return self._waiting
 
     async def _write(self, line: dict[str, Any]) -> None:
         process = self._process
@@ -117,11 +120,23 @@ class Talk:
         except (BrokenPipeError, ConnectionResetError):
             raise UserError("the models' process has ended; say it again") from None
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(
+        self,
+        process: asyncio.subprocess.Process,
+        waiting: dict[int, asyncio.Queue[dict[str, Any]]],
+    ) -> None:
         assert process.stdout
-        while line := await process.stdout.readline():
-            said = json.loads(line)
-            if queue := self._waiting.get(said["id"]):
-                queue.put_nowait(said)
-        for key, queue in list(self._waiting.items()):
-            queue.put_nowait({"id": key, "error": "the models' process has ended; say it again"})
+        try:
+            while line := await process.stdout.readline():
+                said = json.loads(line)
+                if queue := waiting.get(said["id"]):
+                    queue.put_nowait(said)
+        finally:
+            # Its exit code comes later than the end of what it says, and nobody may ask it in between.
+            if self._process is process:
+                self._process = None
+            error = "the models' process has ended; say it again"
+            for key, queue in list(waiting.items()):
+                queue.put_nowait({"id": key, "error": error})
+            if process.returncode is None:
+                process.kill()

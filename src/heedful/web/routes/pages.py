@@ -16,8 +16,9 @@ router = APIRouter(include_in_schema=False)
 
 
 def visitor(request: Request) -> Who | None:
-    """Who looks at a page; remembered for the templates."""
-    request.state.who = look(request)
+    """Who looks at a page; remembered for the templates. Pages are for people: a token's scopes say nothing of them."""
+    who = look(request)
+    request.state.who = who if who is None or who.scopes is None else None
     return request.state.who
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
@@ -271,7 +271,9 @@ def erase(rater_id: str, request: Request, who: Owner) -> dict[str, bool]:
 
 
 @router.get("/audit")
-def audit_log(request: Request, _who: Owner, after: int = 0) -> dict[str, Any]:
+def audit_log(
+    request: Request, _who: Owner, after: Annotated[int, Query(ge=0, le=2**53)] = 0
+) -> dict[str, Any]:
     """200 events after a number, and whether the chain of hashes is whole."""
     query = select(audit_event).where(audit_event.c.seq > after).order_by(audit_event.c.seq)
     with store_of(request).read() as connection:

@@ -41,7 +41,7 @@ def metrics(
 def report(run: str, request: Request, _who: Lead) -> HTMLResponse:
     """The report of a run or a demo, as the page that it is."""
     path = runs.one(_workspace(request), run).folder / runs.REPORT
-    if not path.is_file():
+    if not runs.own(path):
         raise UserError("this run has no report")
     headers = {"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
     return HTMLResponse(path.read_bytes(), headers=headers)

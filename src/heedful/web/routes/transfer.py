@@ -83,6 +83,8 @@ async def take_in(
             return Json(await run_in_threadpool(work))
         except UserError as error:
             raise UserError(str(error).replace(f"{folder}/", "")) from None
+        except RecursionError:
+            raise UserError("the options or a row are nested too deeply") from None
 
 
 @router.get("/export")

@@ -182,6 +182,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint('id', name=op.f('pk_task')),
         sa.UniqueConstraint('project', 'sha256', name=op.f('uq_task_project_sha256'))
     )
+    op.create_index('ix_task_swap', 'task', ['project', 'swap_of'], unique=False, sqlite_where=sa.text('swap_of IS NOT NULL'), postgresql_where=sa.text('swap_of IS NOT NULL'))
     op.create_index('ix_task_gold', 'task', ['project', 'is_gold'], unique=False)
     op.create_table('assignment',
         sa.Column('id', sa.String(length=36), nullable=False),
@@ -200,7 +201,7 @@ def upgrade() -> None:
         sa.UniqueConstraint('task', 'rater', name=op.f('uq_assignment_task_rater'))
     )
     op.create_index('ix_assignment_leases', 'assignment', ['project', 'leased_until'], unique=False, sqlite_where=sa.text("state = 'active'"), postgresql_where=sa.text("state = 'active'"))
-    op.create_index('ix_assignment_rater', 'assignment', ['rater', 'state'], unique=False)
+    op.create_index('ix_assignment_rater', 'assignment', ['rater', 'state', 'leased_at'], unique=False)
     op.create_index('uq_assignment_lease', 'assignment', ['task', 'slot'], unique=True, sqlite_where=sa.text("state = 'active'"), postgresql_where=sa.text("state = 'active'"))
     op.create_table('checkpoint',
         sa.Column('id', sa.String(length=36), nullable=False),
@@ -271,7 +272,8 @@ def upgrade() -> None:
         sa.UniqueConstraint('rater', 'idempotency_key', name=op.f('uq_judgment_rater_idempotency_key')),
         sa.UniqueConstraint('supersedes', name=op.f('uq_judgment_supersedes'))
     )
-    op.create_index('ix_judgment_rater_when', 'judgment', ['rater', 'created_at'], unique=False)
+    op.create_index('ix_judgment_progress', 'judgment', ['rater', 'project', 'revision', 'created_at', 'active_ms'], unique=False)
+    op.create_index('ix_judgment_sums', 'judgment', ['project', 'rater', 'outcome', 'disposition', 'active_ms'], unique=False)
     op.create_index('ix_judgment_task', 'judgment', ['task'], unique=False)
     op.create_index('ix_judgment_when', 'judgment', ['project', 'created_at'], unique=False)
     op.create_table('offer',

@@ -86,7 +86,8 @@ function sliders(task, changed) {
         changed();
       };
       input.addEventListener("input", note);
-      return { input, shown, note, label: r.label };
+      input.addEventListener("pointerup", note); // on the middle, where it stands already
+      return { input, shown, label: r.label };
     }));
   const node = el("div", { class: "grid" }, task.options.axes.map((axis, i) =>
     el("fieldset", { class: "gridrow" }, el("legend", {}, axis.name, el("span", { class: "hint" }, ` ${axis.low_label || axis.low} … ${axis.high_label || axis.high}`)),

@@ -14,9 +14,12 @@ const project = meta("project");
 
 let current = null; // {task, widget, view, key, shown, active}
 let ahead = null;
+let loading = null; // a request for `ahead`
 let last = null; // the answer before: {task, answer}
 let touched = Date.now();
 let retry = null;
+let sending = Promise.resolve();
+let turn = 0; // counts calls of next(): undo overtakes one that still waits
 
 const fresh = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 const draft = (assignment) => `heedful:draft:${assignment}`;
@@ -46,7 +49,7 @@ function changed() {
   const read = current.view.read();
   $("submit").disabled = !(complete && read);
   $("why").textContent = !read ? "Read every response to its end first." : "";
-  if (current.settled) save();
+  if (current.settled && !current.sent) save();
 }
 
 function save() {
@@ -117,27 +120,40 @@ function progress(p) {
 }
 
 async function ask() {
+  // What was just answered arrives first, so that the server counts it; a slow line holds nobody up.
+  await Promise.race([sending, new Promise((done) => setTimeout(done, 1500))]);
   const held = [current?.task.assignment, ahead?.assignment, ...(await outbox.all(rater)).map((e) => e.assignment)].filter(Boolean);
-  const found = await api("POST", `/api/projects/${project}/next`, { holding: [...new Set(held)].slice(0, 10) });
+  const post = () => api("POST", `/api/projects/${project}/next`, { holding: [...new Set(held)].slice(0, 10) });
+  const found = await post().catch(async (problem) => {
+    if (problem.status !== 403) throw problem;
+    await outbox.renew(rater);
+    return post();
+  });
   progress(found.progress);
   return found;
 }
 
+// The next question into `ahead`, or why there is none. One request at a time: two would bring the same question twice.
+function prefetch() {
+  loading ??= ask().then((found) => {
+    ahead ??= found.task; // undo may have put one there
+    return found.why;
+  }).finally(() => (loading = null));
+  return loading;
+}
+
 async function next() {
+  const mine = ++turn;
   try {
+    if (!ahead && loading) await loading;
+    const why = ahead ? null : await prefetch();
+    if (mine !== turn) return;
     if (ahead) {
       const task = ahead;
       ahead = null;
       show(task);
-    } else {
-      const before = current;
-      current = null;
-      const found = await ask();
-      current = before;
-      if (found.task) show(found.task);
-      else nothing(...(REASONS[found.why] ?? ["A moment", "Your answers have to reach the server first."]));
-    }
-    if (current && !ahead) ahead = (await ask()).task;
+      prefetch().catch(() => {}); // asked for again when it is needed
+    } else nothing(...(REASONS[why] ?? ["A moment", "Your answers have to reach the server first."]));
   } catch (problem) {
     if (!current || current.sent) nothing(problem.status === 401 ? "You are signed out" : "No connection", problem.status === 401 ? "Sign in again in another tab, then look again. Your answers are kept." : "The next question cannot be fetched now. Your answers are kept.");
   }
@@ -146,15 +162,17 @@ async function next() {
 // ── sending ──────────────────────────────────────────────────────────────────────────────────────
 
 async function keep(said) {
+  if (!current || current.sent) return; // a second Enter, while the next question is on its way
+  current.sent = true;
   const { task, key, shown, active } = current;
   const body = { answer: said, active_ms: Math.round(active), wall_ms: Date.now() - shown, client_at: Date.now() / 1000, ui_version: UI };
   try {
     await outbox.put({ key, rater, assignment: task.assignment, body, at: Date.now() });
   } catch (problem) {
     say(`This browser cannot keep your answer (${problem?.message ?? problem}); it is still on the screen.`, "bad");
+    current.sent = false;
     return;
   }
-  current.sent = true;
   try {
     localStorage.removeItem(draft(task.assignment));
   } catch {
@@ -163,7 +181,7 @@ async function keep(said) {
   const aside = "skip" in said || "flag" in said;
   last = aside ? null : { task, answer: said };
   $("undo").disabled = !last;
-  deliver();
+  sending = deliver();
   await next();
 }
 
@@ -184,7 +202,7 @@ async function deliver() {
         await outbox.remove(entry.key);
         deliver();
       } }, "Discard it")));
-  if (!waiting && $("desk").hidden && $("empty-title").textContent === "A moment") next();
+  if (!waiting && $("desk").hidden && ["A moment", "No connection", "You are signed out"].includes($("empty-title").textContent)) next();
 }
 
 function submit() {
@@ -204,6 +222,7 @@ $("flagging").addEventListener("close", () => {
 
 function undo() {
   if (!last) return;
+  turn += 1;
   if (current && !current.sent) ahead = current.task; // it waits, and its draft is kept
   const { task, answer: said } = last;
   last = null;
@@ -256,6 +275,8 @@ addEventListener("keydown", (event) => {
     return;
   }
   if (event.key === "?") $("help").showModal();
+  else if (event.repeat && ["Enter", "s", "f", "u"].includes(event.key)) return; // a key held down answers one question
+  else if (event.key === "u") undo();
   else if (!current) return;
   else if (event.key === "Enter") {
     // On a button Enter presses it; the choices are radios, on which Enter submits.
@@ -263,7 +284,6 @@ addEventListener("keydown", (event) => {
     submit();
   } else if (event.key === "s") keep({ skip: null });
   else if (event.key === "f") flag();
-  else if (event.key === "u") undo();
   else if (event.key === "g") guide();
   else if (event.key === "r" && !$("views").hidden) toggle("raw");
   else if (event.key === "d" && !$("views").hidden && !$("diff").hidden) toggle("diff");
@@ -281,7 +301,7 @@ async function start() {
   if (asked) {
     try {
       show(await api("GET", `/api/assignments/${encodeURIComponent(asked)}`));
-      ahead = (await ask()).task;
+      prefetch().catch(() => {});
       return;
     } catch (problem) {
       say(problem.error, "bad");

@@ -31,7 +31,7 @@ export const all = async (rater) =>
   (await transact("readonly", (store) => store.getAll())).filter((e) => e.rater === rater).sort((a, b) => a.at - b.at);
 
 // A session may have ended and begun again in another tab: then the page's CSRF token is an old one.
-async function renew(rater) {
+export async function renew(rater) {
   const me = await api("GET", "/api/me");
   if (me.rater !== rater) throw { status: 401, error: "Somebody else is signed in now." };
   let meta = document.querySelector('meta[name="csrf"]');

@@ -34,15 +34,19 @@ export function responses(place, list, changed) {
     });
     changed();
   }
-  let leader = null;
+  // Where a panel was put by another one: the event of that must not lead in turn, it would stop a smooth scroll.
+  const put = list.map(() => null);
   function scrolled(i) {
     look();
-    if (!together || (leader !== null && leader !== i)) return;
-    leader = i;
     const from = panels[i].body;
+    if (!together || (put[i] !== null && Math.abs(from.scrollTop - put[i]) < 2)) return;
+    put[i] = null;
     const share = from.scrollTop / Math.max(1, from.scrollHeight - from.clientHeight);
-    for (const { body } of panels) if (body !== from) body.scrollTop = share * (body.scrollHeight - body.clientHeight);
-    requestAnimationFrame(() => requestAnimationFrame(() => (leader = null)));
+    panels.forEach(({ body }, k) => {
+      if (k === i) return;
+      body.scrollTop = share * (body.scrollHeight - body.clientHeight);
+      put[k] = body.scrollTop;
+    });
   }
   function show() {
     const parts = view === "diff" && list.length === 2 ? compare(list[0].text, list[1].text) : null;

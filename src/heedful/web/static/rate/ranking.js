@@ -98,6 +98,7 @@ export function ranking(task, changed) {
     });
     bad.setAttribute("aria-pressed", String(allBad));
   }
+  show();
   return {
     node,
     value: () => (allBad ? { both_bad: true } : ranks.filter((r) => r !== null).length >= 2 ? { ranks: [...ranks] } : null),

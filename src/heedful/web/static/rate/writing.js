@@ -20,7 +20,10 @@ function selectionIn(node) {
 export function critique(task, changed) {
   let remarks = [];
   const list = el("ul", { class: "remarks" });
-  const texts = task.responses.map((r) => el("pre", { class: "source", dir: "auto", tabindex: "0", "aria-label": `Text of response ${r.label}` }, r.text));
+  // Editable, though every change is refused: only so does it have a caret, with which keys can select words.
+  const texts = task.responses.map((r) => el("pre", { class: "source", dir: "auto", tabindex: "0", "aria-label": `Text of response ${r.label}`,
+    role: "textbox", "aria-multiline": "true", "aria-readonly": "true", contenteditable: "true", inputmode: "none", spellcheck: "false",
+    onbeforeinput: (e) => e.preventDefault(), oninput: () => mark() }, r.text));
   const add = (place) => {
     const text = task.responses[place].text;
     const at = selectionIn(texts[place]);
@@ -83,7 +86,7 @@ export function editing(task, changed) {
     show();
     changed();
   } });
-  const shown = el("p", { class: "difference", dir: "auto", "aria-label": "What you changed" });
+  const shown = el("div", { class: "difference", dir: "auto", tabindex: "0", role: "region", "aria-label": "What you changed" });
   const which = el("select", { "aria-label": "Which response do you edit?", onchange: (e) => {
     place = Number(e.target.value);
     text.value = task.responses[place].text;

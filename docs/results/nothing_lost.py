@@ -1,6 +1,6 @@
-"""50 raters × 200 judgments on each database, while the server is killed: PYTHONPATH=tests python docs/results/storm.py
+"""50 raters × 200 judgments on each database, while the server dies: PYTHONPATH=tests python docs/results/nothing_lost.py
 
-Prints a JSON object; the one in storm.json is from the machine that it names.
+Prints a JSON object; the one in people/nothing_lost.json is from the machine that it names.
 """
 
 from __future__ import annotations

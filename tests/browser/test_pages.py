@@ -1,0 +1,359 @@
+"""The pages around rating, as an owner, a lead and a rater use them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from heedful.store import people, schema
+from workspace import make_project, make_task
+
+PASSWORD = "correct horse 9"
+
+
+def ready(page: Any) -> None:
+    """Whatever the page fetches is there."""
+    page.wait_for_function("() => !document.querySelector('[aria-busy]')")
+
+
+def said(page: Any, words: str) -> None:
+    page.locator("#say").get_by_text(words).wait_for()
+
+
+def fill(page: Any, **fields: str) -> None:
+    for label, value in fields.items():
+        page.get_by_label(label).fill(value)
+
+
+def test_the_first_owner(empty):
+    """From the link in the terminal to an account; the link is worth nothing afterwards."""
+    page = empty.window()
+    page.goto("/")
+    page.get_by_text("Nobody is here yet").wait_for()
+    with empty.store.write() as connection:
+        token = people.first_start(connection)
+    page.goto(f"/setup?token={token}")
+    fill(page, Login="ada@example.org", Password=PASSWORD)
+    page.get_by_role("textbox", name="Name if you like").fill("Ada")
+    page.get_by_role("button", name="Make my account").click()
+    page.get_by_role("heading", name="Projects").wait_for()
+    page.goto("/account")
+    assert ", owner." in page.locator("main").inner_text()
+    (row,) = empty.rows(schema.rater_pii)
+    assert (row.login, row.name) == ("ada@example.org", "Ada") and PASSWORD not in row.password_hash
+    empty.expect("400")
+    late = empty.window()
+    late.goto(f"/setup?token={token}")
+    fill(late, Login="eve", Password=PASSWORD)
+    late.get_by_role("button", name="Make my account").click()
+    said(late, "not valid any more")
+
+
+def test_signing_in_and_out(site):
+    """A wrong password, a right one, back to where one wanted to go, and out again."""
+    site.expect("401")
+    project = make_project(site.store)
+    page = site.window()
+    page.goto(f"/lead/{project}/raters")
+    assert "/login?next=" in page.url
+    fill(page, Login="lead", Password="not the password")
+    page.get_by_role("button", name="Sign in").click()
+    said(page, "login or password is wrong")
+    assert site.rows(schema.session) == []
+    fill(page, Login=" LEAD ", Password=PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**/lead/{project}/raters")
+    ready(page)
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/login")
+    assert site.rows(schema.session) == []
+    page.goto("/account")
+    assert "/login?next=" in page.url
+
+
+def test_a_link_to_elsewhere_is_not_followed(site):
+    """Mutation caught: ?next= that leads to another site after signing in."""
+    page = site.window()
+    page.goto("/login?next=//elsewhere.test/")
+    fill(page, Login="rater", Password=PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="What would you like to judge?").wait_for()
+
+
+def test_an_invitation(site):
+    """An owner makes a link, somebody new opens it elsewhere, and can rate and nothing more."""
+    site.expect("403")
+    page = site.signed_in("owner", "/people")
+    page.get_by_role("button", name="Make a link").click()
+    secret = page.locator("#secret")
+    secret.wait_for()
+    link = re.search(r"http\S+", secret.inner_text())
+    assert link
+    guest = site.window()
+    guest.goto(link[0])
+    fill(guest, Login="bao", Password=PASSWORD)
+    guest.get_by_role("button", name="Make my account").click()
+    guest.get_by_role("heading", name="What would you like to judge?").wait_for()
+    assert guest.get_by_role("link", name="People").count() == 0
+    guest.goto("/people")
+    guest.get_by_text("This page is for leads.").wait_for()
+    page.reload()
+    row = page.get_by_role("row").filter(has_text="bao")
+    row.wait_for()
+    assert row.get_by_role("combobox", name="role").input_value() == "rater"
+    row.get_by_role("spinbutton", name="Daily limit").fill("7")
+    row.get_by_role("spinbutton", name="Daily limit").press("Tab")
+    said(page, "Saved.")
+    (bao,) = [r for r in site.rows(schema.rater_pii) if r.login == "bao"]
+    (rater,) = [r for r in site.rows(schema.rater) if r.id == bao.rater]
+    assert rater.settings == {"daily_limit": 7} and rater.role == "rater"
+    site.expect("Forget who .* is")
+    page.get_by_role("row").filter(has_text="bao").get_by_role("button", name="Erase").click()
+    said(page, "is forgotten.")
+    assert "bao" not in {r.login for r in site.rows(schema.rater_pii)}
+
+
+def test_withdrawn_invitations_are_worth_nothing(site):
+    site.expect("400")
+    page = site.signed_in("lead", "/people")
+    page.get_by_role("button", name="Make a link").click()
+    page.locator("#secret").wait_for()
+    link = re.search(r"http\S+", page.locator("#secret").inner_text())
+    assert link and page.get_by_role("combobox", name="As").locator("option").count() == 1
+    page.get_by_text("Open and used invitations").click()
+    page.get_by_role("button", name="Withdraw").first.click()
+    said(page, "Withdrawn.")
+    guest = site.window()
+    guest.goto(link[0])
+    fill(guest, Login="bao", Password=PASSWORD)
+    guest.get_by_role("button", name="Make my account").click()
+    said(guest, "not valid any more")
+
+
+def test_tokens_and_a_new_password(site):
+    """A token is shown once and works until it is revoked; a new password ends other sessions."""
+    elsewhere = site.signed_in("rater", "/account")
+    page = site.signed_in("rater", "/account")
+    page.get_by_label("Name").fill("script")
+    page.get_by_role("checkbox", name="rate").check()
+    page.get_by_role("button", name="Make a token").click()
+    secret = page.locator("#secret")
+    secret.wait_for()
+    token = re.search(r"hf_\S+", secret.inner_text())
+    assert token
+    asked = {"Authorization": f"Bearer {token[0]}"}
+    other = site.window()
+    assert other.request.get("/api/me", headers=asked).json()["scopes"] == ["rate", "read"]
+    page.get_by_role("row").filter(has_text="script").get_by_role("button", name="Revoke").click()
+    said(page, "script is revoked.")
+    assert other.request.get("/api/me", headers=asked).status == 401
+    assert page.locator("#tokens").get_by_text("revoked").count() == 1
+
+    fill(page, **{"Old password": "wrong, surely", "New password": "battery staple 8"})
+    site.expect("403", "401")
+    page.get_by_role("button", name="Change it").click()
+    said(page, "the old password is wrong")
+    page.get_by_label("Old password").fill(PASSWORD)
+    page.get_by_label("New password").fill("battery staple 8")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Change it").click()
+    page.get_by_role("heading", name="Your account").wait_for()
+    elsewhere.reload()
+    assert "/login" in elsewhere.url
+    fill(elsewhere, Login="rater", Password=PASSWORD)
+    elsewhere.get_by_role("button", name="Sign in").click()
+    said(elsewhere, "login or password is wrong")
+    fill(elsewhere, Login="rater", Password="battery staple 8")
+    elsewhere.get_by_role("button", name="Sign in").click()
+    elsewhere.wait_for_url("**/account")
+
+
+def test_a_new_project(site):
+    """An empty one has every page, too."""
+    page = site.signed_in("lead", "/lead")
+    page.get_by_text("There is no project yet.").wait_for()
+    page.get_by_label("Name").fill("poems")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("heading", name="poems").wait_for()
+    (made,) = site.rows(schema.project)
+    assert made.name == "poems" and page.url.endswith(f"/lead/{made.id}/files")
+    for part in ("Overview", "Raters", "Agreement", "Labels and models", "Set aside", "Settings"):
+        page.get_by_role("link", name=part, exact=True).click()
+        ready(page)
+        assert page.locator("[aria-current=page]").last.inner_text() == part
+    page.goto("/lead")
+    page.get_by_role("link", name="poems").wait_for()
+
+
+def test_what_a_lead_reads(site):
+    """Each page of a project says what is in the database."""
+    project = site.worked_in()
+    names = {r.id: r.pseudonym for r in site.rows(schema.rater)}
+    page = site.signed_in("lead", f"/lead/{project}")
+    ready(page)
+    figures = page.locator("#figures > div").all_inner_texts()
+    assert any(f.split("\n")[:2] == ["Answers that count", "8"] for f in figures)
+    assert any(f.split("\n")[:2] == ["Set aside", "1"] for f in figures)
+    ways = dict(r.rsplit("\t", 1) for r in page.locator("#ways tr").all_inner_texts())
+    assert ways["stored in all"] == "9" and ways["unaccounted for"] == "0"
+
+    page.goto(f"/lead/{project}/raters")
+    row = page.locator("#rows tr").filter(has_text=names[site.people["rater"]])
+    assert row.locator("td").nth(0).inner_text() == "4"
+    assert row.locator("td").nth(1).inner_text() == "0 skipped, 1 flagged"
+    assert "75 %" in row.locator("td").nth(4).inner_text()  # agrees with the other on 3 of 4
+
+    page.goto(f"/lead/{project}/agreement")
+    ready(page)
+    assert page.locator("#measures tr").filter(has_text="pair").count() >= 1
+    page.locator("article.question").first.wait_for()
+    assert "What is 0?" in page.locator("article.question").first.inner_text()
+    assert page.locator("article.question .katex").count() > 0
+
+    page.goto(f"/lead/{project}/labels")
+    page.get_by_role("heading", name="pair, 8 answers").wait_for()
+    ready(page)
+    page.locator("#models summary").click()
+    rows = page.locator("#models tbody tr").all_inner_texts()
+    assert [r.split("\t")[:2] for r in sorted(rows)] == [["big", "88 %"], ["small", "13 %"]]
+    page.get_by_role("combobox", name="Of").select_option(label=names[site.people["other"]])
+    page.get_by_role("heading", name="pair, 4 answers").wait_for()
+
+
+def test_judging_a_disagreement(site):
+    """The lead's own answer stands beside the raters'."""
+    project = site.worked_in()
+    page = site.signed_in("lead", f"/lead/{project}/agreement")
+    page.get_by_role("button", name="Judge it myself").first.click()
+    page.wait_for_url("**/rate/**assignment=**")
+    page.locator("#desk").wait_for()
+    assert "What is 0?" in page.locator("#prompt").inner_text()
+    page.keyboard.press("1")
+    page.keyboard.press("Enter")
+    mine = site.judged(page, 10)[-1]
+    assert mine["rater"] == site.people["lead"]
+    page.goto(f"/lead/{project}/agreement")
+    reviewed = page.locator("article.question").filter(has_text="What is 0?")
+    reviewed.get_by_text("(review)").wait_for()
+    assert reviewed.get_by_role("button", name="Judge it myself").count() == 0
+
+
+def test_what_was_set_aside(site):
+    """Asked again, or never again."""
+    project = site.worked_in()
+    page = site.signed_in("lead", f"/lead/{project}/aside")
+    flagged = page.locator("article.question")
+    flagged.wait_for()
+    assert "What is unclear?" in flagged.inner_text()
+    assert "cannot be *understood*" in flagged.inner_text()
+
+    def states() -> list[str]:
+        mine = [r for r in site.rows(schema.task_slot) if r.task == task]
+        return [r.state for r in mine]
+
+    (task,) = [j["task"] for j in site.judged(page, 9) if j["outcome"] == "flag"]
+    assert states() == ["parked"]
+    page.get_by_role("button", name="Ask it again", exact=True).click()
+    said(page, "It is asked again.")
+    page.get_by_text("Nothing here.").wait_for()
+    assert states() == ["open"]
+    page.get_by_label("Show").select_option("all")
+    page.get_by_role("button", name="Never ask it again").click()
+    said(page, "Closed.")
+    assert states() == ["closed"]
+
+
+def test_settings_and_guidelines(site):
+    """What is saved is what raters then get."""
+    project = make_project(site.store)
+    page = site.signed_in("lead", f"/lead/{project}/settings")
+    ready(page)
+    page.get_by_label("Answers a day at most").fill("1")
+    page.get_by_label("Order of asking").select_option("priority")
+    page.get_by_label("Models to talk to").fill("one\n\n two \n")
+    page.get_by_role("button", name="Save").click()
+    said(page, "Saved.")
+    (row,) = site.rows(schema.project)
+    kept = row.settings
+    assert (kept["daily_limit"], kept["order"], kept["gold_rate"]) == (1, "priority", 0.0)
+    assert list(kept["models"]) == ["one", "two"]
+    page.get_by_label("What raters read").fill("# Be *fair*\n\n<b>$x^2$</b>")
+    page.get_by_role("button", name="Write a new version").click()
+    page.locator("#preview h1 em").wait_for()
+    assert page.locator("#preview .katex").count() == 1 and page.locator("#preview b").count() == 0
+    page.reload()
+    page.locator("#preview h1").wait_for()
+    assert page.get_by_label("What raters read").input_value() == "# Be *fair*\n\n<b>$x^2$</b>"
+    for i in range(2):
+        make_task(site.store, project, question=f"Q{i}?")
+    rater = site.rate(project)
+    assert rater.locator("#guidelines h1").inner_text() == "Be fair"
+    rater.keyboard.press("1")
+    rater.keyboard.press("Enter")
+    rater.get_by_text("Enough for today").wait_for()
+
+
+def test_files_out_and_in(site, tmp_path):
+    """The rows of a download are those of the database; those of an upload become questions."""
+    project = site.worked_in()
+    page = site.signed_in("lead", f"/lead/{project}/files")
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="Download").click()
+    assert coming.value.suggested_filename == "comparisons.jsonl"
+    rows = [json.loads(line) for line in coming.value.path().read_text().splitlines()]
+    assert len(rows) == 8
+    assert sorted(r["chosen"][:3] for r in map(flat, rows)) == ["big"] * 7 + ["sma"]
+    page.get_by_text("8 rows in comparisons.jsonl.").wait_for()
+
+    lines = [{"prompt": f"P{i // 2}", "completion": f"C{i}", "model": "m"} for i in range(4)]
+    new = tmp_path / "samples.jsonl"
+    new.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page.get_by_label("It holds").select_option("samples")
+    page.get_by_label("Ask raters to").select_option("pair")
+    page.get_by_label("Answers to each question").fill("3")
+    page.get_by_label("File", exact=False).set_input_files(new)
+    before = len(site.rows(schema.task))
+    page.get_by_role("button", name="Import").click()
+    page.locator("#added").get_by_text("Added").wait_for()
+    tasks = site.rows(schema.task)
+    assert len(tasks) == before + 2
+    assert sorted(t.overlap for t in tasks)[-2:] == [3, 3]
+    site.expect("400")
+    new.write_text('{"prompt": 5}\n')
+    page.get_by_label("File", exact=False).set_input_files(new)
+    page.get_by_role("button", name="Import").click()
+    said(page, "samples.jsonl:1")
+    assert len(site.rows(schema.task)) == before + 2
+
+
+def flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Messages become their text."""
+    return {k: v[-1]["content"] if isinstance(v, list) else v for k, v in row.items()}
+
+
+def test_a_run_that_goes_on(site):
+    """A line that is logged while one looks appears by itself."""
+    folder = site.workspace / "runs" / "reward"
+    folder.mkdir(parents=True)
+    log = folder / "metrics.jsonl"
+    log.write_text('{"step": 1, "seconds": 0.5, "loss": 0.7, "kl": null}\n')
+    page = site.signed_in("lead", "/runs")
+    row = page.get_by_role("row").filter(has_text="runs/reward")
+    row.wait_for()
+    assert row.locator(".state").inner_text() == "running"
+    row.get_by_role("link").first.click()
+    page.get_by_text("Step 1, after 0.5 seconds.").wait_for()
+    with open(log, "a") as file:
+        file.write('{"step": 2, "seconds": 1.5, "loss": 0.4}\n')
+    page.get_by_text("Step 2, after 1.5 seconds.").wait_for(timeout=6000)
+    assert page.locator("#curves circle").count() == 2
+    (folder / "config.json").write_text("{}")
+    page.locator("#state.finished").wait_for()
+    report = "<h1>Report</h1><script>document.title = parent.document ? 'x' : 'y'</script>"
+    (folder / "report.html").write_text(f"<!doctype html><html lang=en>{report}</html>")
+    site.expect("Blocked a frame")
+    page.reload()
+    framed = page.frame_locator("iframe.report")
+    framed.get_by_role("heading", name="Report").wait_for()
+    assert framed.locator("html").evaluate("() => [origin, document.title]") == ["null", ""]

@@ -63,7 +63,7 @@ types: $(STAMP) ## type check of src
 constraints: ## renew constraints.txt from a fresh environment
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) '.[dev]' setuptools
-	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze --all | grep -v -e '^heedful' -e '^pip==' \
+	{ sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze --all | grep -v -e '^heedful' -e '^pip==' -e '^nvidia-' -e '^cuda-' -e '^triton==' \
 	  | sed 's/+cpu$$//' | LC_ALL=C sort -f; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

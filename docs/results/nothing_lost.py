@@ -1,4 +1,4 @@
-"""50 raters × 200 judgments on each database, while the server dies: PYTHONPATH=tests python docs/results/nothing_lost.py
+"""50 raters × 200 judgments, while the server dies: PYTHONPATH=tests python docs/results/nothing_lost.py
 
 Prints a JSON object; the one in people/nothing_lost.json is from the machine that it names.
 """

@@ -1,0 +1,84 @@
+"""Write the numbers of docs/results/people/*.json into docs/people.md: python docs/results/people_tables.py"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "people.md"
+
+
+def load(name: str) -> dict | list:
+    return json.loads((HERE / "people" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def loop(runs: list[dict]) -> str:
+    rows = [
+        "| seed | comparisons | words an answer, before | after | held-out tokens, before | after | KL, nats | gold, before | after |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in runs:
+        first, second = r["words"]["1"], r["words"]["2"]
+        words = [f"{w['mean']:.1f} [{w['ci'][0]:.1f}, {w['ci'][1]:.1f}]" for w in (first, second)]
+        old, new = r["held_out_before"], r["held_out_after"]
+        rows.append(
+            f"| {r['seed']} | {r['comparisons']} | {words[0]} | {words[1]} | {old['length']:.1f} | {new['length']:.1f} "
+            f"| {new['kl']:.2f} | {old['gold']:.2f} | {new['gold']:.2f} |"
+        )
+    seconds = [r["seconds_rating"] for r in runs]
+    return "\n".join(rows) + (
+        "\n\nThe words are those of the responses that the rounds put to the rater, with 95 % bootstrap intervals; the tokens those of all held-out "
+        f"prompts. The session clicked for {min(seconds):.0f} to {max(seconds):.0f} seconds. Gold rises too, since in this world short answers are mostly right ones, but nobody asked for that."
+    )
+
+
+def storm(result: dict) -> str:
+    rows = [
+        "| database | raters | acknowledged | stored | kills | requests without an answer | sent again | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in ("sqlite", "postgresql"):
+        r = result[name]
+        rows.append(
+            f"| {name} | {r['raters']} | {r['acknowledged']:,} | {r['stored']:,} | {r['kills']} | {r['requests_without_an_answer']:,} "
+            f"| {r['sent_again']} | {r['seconds']:.0f} |"
+        )
+    return "\n".join(rows) + (
+        f"\n\nRaters answer as fast as they can on {result['machine']}; 5 % of the answers are cut off, 5 % doubled, 5 % sent again later, and the server is "
+        "killed with signal 9 in between: `PYTHONPATH=tests python docs/results/nothing_lost.py`."
+    )
+
+
+def speed(r: dict) -> str:
+    rows = ["| | p50 | p95 | p99 |", "|---|---|---|---|"]
+    for name, title in (("next_ms", "next question"), ("submit_ms", "submit")):
+        q = r[name]
+        rows.append(f"| {title}, ms | {q['p50']:.0f} | {q['p95']:.0f} | {q['p99']:.0f} |")
+    pages = ", ".join(f"{n} {s:.2f}" for n, s in r["dashboard_seconds_while_rating"].items())
+    alone = ", ".join(f"{n} {s:.2f}" for n, s in r["dashboard_seconds_alone"].items())
+    return "\n".join(rows) + (
+        f"\n\n{r['raters']} raters at work ({r['answers_a_second']} answers a second, two seconds of thought each) in a SQLite workspace with {r['judgments_before']:,} judgments "
+        f"({r['database_mib']:,} MiB), on {r['machine']} that also run the raters. The server needs at most {r['server_peak_mib']} MiB. The lead's pages take, in seconds: {alone}; while all rate: {pages}. "
+        "`PYTHONPATH=tests python docs/results/load.py`."
+    )
+
+
+def main() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name, make in (("loop", loop), ("nothing_lost", storm), ("load", speed)):
+        if not (HERE / "people" / f"{name}.json").exists():
+            continue
+        text = make(load(name))  # type: ignore[arg-type]
+        page = re.sub(
+            rf"<!-- {name}: begin -->.*<!-- {name}: end -->",
+            lambda _, name=name, text=text: f"<!-- {name}: begin -->\n{text}\n<!-- {name}: end -->",
+            page,
+            flags=re.DOTALL,
+        )
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

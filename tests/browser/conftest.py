@@ -92,7 +92,7 @@ class Site:
         """A page of a browser of its own; of somebody who is signed in, where a login is given."""
         values = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
         context = self._browser.new_context(base_url=self.url, **values)
-        context.set_default_timeout(8000)
+        context.set_default_timeout(15_000)
         self._contexts.append(context)
         context.on("page", self._watch)
         if login:
@@ -117,6 +117,18 @@ class Site:
         page.locator("#desk").wait_for()
         return page
 
+    def enter(self, page: Any) -> None:
+        """Submit by key, once that can be done: a question is measured first, whether it must be scrolled."""
+        page.locator("#submit:enabled").wait_for()
+        page.keyboard.press("Enter")
+
+    def escape(self, page: Any) -> None:
+        """Close a dialog; the page has its focus back a frame later."""
+        page.keyboard.press("Escape")
+        page.wait_for_function(
+            "() => !document.querySelector('dialog[open]') && document.activeElement === document.body"
+        )
+
     def letter(self, page: Any, text: str) -> str:
         """The letter under which a response stands on the screen: chance decides."""
         words = text.replace("*", "")
@@ -130,7 +142,7 @@ class Site:
             query = select(table) if not columns else select(*(table.c[c] for c in columns))
             return list(connection.execute(query).all())
 
-    def until(self, page: Any, found: Callable[[], Any], seconds: float = 8.0) -> Any:
+    def until(self, page: Any, found: Callable[[], Any], seconds: float = 15.0) -> Any:
         """What `found` gives once it gives something; the page lives on meanwhile."""
         end = time.monotonic() + seconds
         while not (value := found()):

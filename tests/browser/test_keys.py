@@ -20,9 +20,7 @@ def test_skip_flag_and_correct(site):
     page.keyboard.press("f")
     dialog = page.get_by_role("dialog", name="What is wrong with this one?")
     dialog.wait_for()
-    page.keyboard.press("Escape")
-    dialog.wait_for(state="hidden")
-    page.wait_for_function("() => document.activeElement === document.body")  # a frame later
+    site.escape(page)
     page.keyboard.press("f")
     dialog.wait_for()
     page.keyboard.type("unsafe: s f u")
@@ -31,14 +29,14 @@ def test_skip_flag_and_correct(site):
     assert (flagged["outcome"], flagged["text"]) == ("flag", "unsafe: s f u")
     left = site.letter(page, GOOD) == "A"
     page.keyboard.press("8" if left else "1")  # the wrong one
-    page.keyboard.press("Enter")
+    site.enter(page)
     assert site.judged(page, 3)[-1]["ranks"] == {GOOD: 2, BAD: 1}
     page.get_by_text("All done").wait_for()
     page.keyboard.press("u")
     checked = page.get_by_role("radio", checked=True)
     assert checked.get_attribute("data-value") == ("8" if left else "1")
     page.keyboard.press("1" if left else "8")
-    page.keyboard.press("Enter")
+    site.enter(page)
     first, second = site.judged(page, 4)[-2:]
     assert second["ranks"] == {GOOD: 1, BAD: 2} and second["task"] == first["task"]
     assert [first["revision"], second["revision"]] == [1, 2]
@@ -46,28 +44,41 @@ def test_skip_flag_and_correct(site):
 
 
 def test_a_key_held_down_answers_one_question(site):
-    """Mutation caught: a second Enter that skips a question, or keys that repeat going through them all."""
+    """Mutation caught: keys that repeat and go through one question after the other."""
     project = make_project(site.store)
     for i in range(5):
         make_task(site.store, project, question=f"Q{i}?")
     page = site.rate(project)
-    seen = page.locator("#prompt .body").inner_text()
     page.keyboard.press("3")
-    for _ in range(3):
-        page.keyboard.down("Enter")  # without up: the later ones are repetitions
-    page.evaluate("document.getElementById('submit').click()")
-    site.judged(page, 1)
-    page.keyboard.up("Enter")
-    page.keyboard.down("s")
-    for _ in range(3):
-        page.keyboard.down("s")
-    page.keyboard.up("s")
-    site.until(page, lambda: len(site.rows(schema.judgment)) == 2)
-    page.wait_for_function("q => document.querySelector('#prompt .body').innerText !== q", arg=seen)
+    page.locator("#submit:enabled").wait_for()
+    for n, key in enumerate(("Enter", "s")):
+        page.keyboard.down(key)
+        for _ in range(3):
+            page.keyboard.down(key)  # without up: a repetition
+        site.judged(page, n + 1)
+        page.locator("#progress").get_by_text(f"{n + 1} today").wait_for()
+        page.keyboard.down(key)
+        page.keyboard.up(key)
+    page.wait_for_timeout(200)  # in which nothing more comes
     assert [s["outcome"] for s in site.judged(page, 2)] == ["answer", "skip"]
-    assert "2 today" in site.until(
-        page, lambda: (t := page.locator("#progress").inner_text()) * ("2 today" in t)
-    )
+
+
+def test_a_double_click_answers_once(site):
+    """Mutation caught: the second click takes the next question away before anybody has seen it."""
+    project = make_project(site.store)
+    for i in range(4):
+        make_task(site.store, project, question=f"Q{i}?")
+    page = site.rate(project)
+    page.wait_for_load_state("networkidle")
+    page.keyboard.press("3")
+    page.locator("#submit:enabled").wait_for()
+    page.evaluate("() => [1, 2].forEach(() => document.getElementById('submit').click())")
+    site.judged(page, 1)
+    site.until(page, lambda: len(site.rows(schema.assignment)) == 3)  # answered, shown, ahead
+    given = sorted(site.rows(schema.assignment), key=lambda a: a.id)
+    prompts = {p.id: p.content[0]["content"] for p in site.rows(schema.prompt)}
+    asked = {t.id: prompts[t.prompt] for t in site.rows(schema.task)}
+    assert page.locator("#prompt .body").inner_text() == asked[given[1].task]
 
 
 def test_the_keys_are_explained(site):
@@ -80,8 +91,7 @@ def test_the_keys_are_explained(site):
     dialog.wait_for()
     page.keyboard.press("s")
     page.keyboard.press("3")
-    page.keyboard.press("Escape")
-    dialog.wait_for(state="hidden")
+    site.escape(page)
     assert page.get_by_role("radio", checked=True).count() == 0
     page.keyboard.press("g")
     assert not page.locator("#guidelines").is_visible()
@@ -106,7 +116,7 @@ def test_undo_overtakes_the_next_question(site):
     for n, key in enumerate("12"):
         seen.append(question.inner_text())
         page.keyboard.press(key)
-        page.keyboard.press("Enter")
+        site.enter(page)
         site.judged(page, n + 1)
     site.until(page, lambda: held)  # the third question is on its way
     page.keyboard.press("u")
@@ -114,15 +124,15 @@ def test_undo_overtakes_the_next_question(site):
     with page.expect_response("**/next"):
         held.pop().continue_()
     page.unroute("**/next")
-    page.wait_for_load_state("networkidle")
+    page.locator("#progress").get_by_text("2 today").wait_for()  # it came, and changed nothing
     assert question.inner_text() == seen[1]
     page.keyboard.press("7")
-    page.keyboard.press("Enter")
+    site.enter(page)
     corrected = site.judged(page, 3)[-1]
     assert (corrected["revision"], corrected["said"]) == (2, {"value": 7})
     page.get_by_role("radio", checked=True).wait_for(state="detached")
     assert question.inner_text() not in seen
     page.keyboard.press("3")
-    page.keyboard.press("Enter")
+    site.enter(page)
     assert site.judged(page, 4)[-1]["revision"] == 1
     page.get_by_text("All done").wait_for()

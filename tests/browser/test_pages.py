@@ -230,7 +230,7 @@ def test_judging_a_disagreement(site):
     page.locator("#desk").wait_for()
     assert "What is 0?" in page.locator("#prompt").inner_text()
     page.keyboard.press("1")
-    page.keyboard.press("Enter")
+    site.enter(page)
     mine = site.judged(page, 10)[-1]
     assert mine["rater"] == site.people["lead"]
     page.goto(f"/lead/{project}/agreement")
@@ -290,7 +290,7 @@ def test_settings_and_guidelines(site):
     rater = site.rate(project)
     assert rater.locator("#guidelines h1").inner_text() == "Be fair"
     rater.keyboard.press("1")
-    rater.keyboard.press("Enter")
+    site.enter(rater)
     rater.get_by_text("Enough for today").wait_for()
 
 

@@ -33,6 +33,7 @@ def send(page: Any, way: str) -> None:
     if way == "mouse":
         page.get_by_role("button", name="Submit").click()
     else:
+        page.locator("#submit:enabled").wait_for()
         page.keyboard.press("Enter")
 
 
@@ -50,6 +51,7 @@ def submit_written(page: Any, way: str) -> None:
     if way == "mouse":
         send(page, way)
     else:
+        page.locator("#submit:enabled").wait_for()
         page.keyboard.press("Control+Enter")
 
 
@@ -364,6 +366,7 @@ def test_a_conversation(site, way):
         else:
             page.get_by_role("radio", name=f"Go on with {'AB'[place]}").click()
         page.locator(".reply").first.wait_for(state="detached")
+        assert page.locator(".bubble.model").last.inner_text() == replies[place]
         chosen.append(replies[place].replace("large", "**large**").replace("small", "**small**"))
     assert [m["content"] for m in site.talk.heard[1]][1:] == ["Hello!", chosen[0], "And now?"]
     submit_written(page, way)

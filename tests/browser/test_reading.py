@@ -54,7 +54,7 @@ def test_what_models_and_people_write_is_only_read(site):
             if name == "raw":
                 assert page.locator(".panel pre.source").all_inner_texts().count("Harmless words.")
         page.keyboard.press("1")
-        page.keyboard.press("Enter")
+        site.enter(page)
         said = site.judged(page, n + 1)[-1]
         assert len(set(said["ranks"]) & set(HOSTILE)) == 1
         page.wait_for_function(
@@ -116,7 +116,7 @@ def test_a_response_is_read_to_its_end_first(site):
     b = page.get_by_role("region", name="Response B")
     assert b.evaluate("n => n.scrollTop + n.clientHeight >= n.scrollHeight - 4")
     assert site.rows(schema.judgment) == []
-    page.keyboard.press("Enter")
+    site.enter(page)
     site.judged(page)
 
 

@@ -13,6 +13,7 @@ LOST = "Failed to load resource"
 def answer(page: Any, key: str = "1") -> None:
     page.locator("#submit").wait_for()
     page.keyboard.press(key)
+    page.locator("#submit:enabled").wait_for()
     page.keyboard.press("Enter")
 
 
@@ -39,7 +40,7 @@ def test_a_draft_survives_a_reload(site):
     assert page.get_by_role("radio", checked=True).get_attribute("data-value") == "7"
     assert page.get_by_role("textbox", name="Comment").input_value() == "not yet sure"
     assert site.rows(schema.judgment) == []
-    page.keyboard.press("Enter")
+    site.enter(page)
     assert site.judged(page)[0]["text"] == "not yet sure"
     assert page.evaluate("Object.keys(localStorage).length") <= 1  # the next question's, if any
 

@@ -56,11 +56,18 @@ def speed(r: dict) -> str:
     for name, title in (("next_ms", "next question"), ("submit_ms", "submit")):
         q = r[name]
         rows.append(f"| {title}, ms | {q['p50']:.0f} | {q['p95']:.0f} | {q['p99']:.0f} |")
-    pages = ", ".join(f"{n} {s:.2f}" for n, s in r["dashboard_seconds_while_rating"].items())
-    alone = ", ".join(f"{n} {s:.2f}" for n, s in r["dashboard_seconds_alone"].items())
+    for name, title in (("next_ms", "next question"), ("submit_ms", "submit")):
+        q = r[f"{name}_while_the_lead_looks"]
+        rows.append(
+            f"| {title} while the lead opens page after page, ms | {q['p50']:.0f} | {q['p95']:.0f} | {q['p99']:.0f} |"
+        )
+    pages = ", ".join(f"{n} {max(s):.2f}" for n, s in r["dashboard_seconds_while_rating"].items())
+    alone = ", ".join(
+        f"{n} {s[1]:.2f} ({s[0]:.2f})" for n, s in r["dashboard_seconds_alone"].items()
+    )
     return "\n".join(rows) + (
         f"\n\n{r['raters']} raters at work ({r['answers_a_second']} answers a second, two seconds of thought each) in a SQLite workspace with {r['judgments_before']:,} judgments "
-        f"({r['database_mib']:,} MiB), on {r['machine']} that also run the raters. The server needs at most {r['server_peak_mib']} MiB. The lead's pages take, in seconds: {alone}; while all rate: {pages}. "
+        f"({r['database_mib']:,} MiB), on {r['machine']} that also run the raters. The server needs at most {r['server_peak_mib']} MiB. The lead's pages take, in seconds (the first time after a start in brackets): {alone}; while all rate: {pages}. "
         "`PYTHONPATH=tests python docs/results/load.py`."
     )
 

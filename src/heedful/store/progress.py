@@ -13,11 +13,11 @@ from heedful.store.schema import judgment, rater, task_slot
 from heedful.store.work import DAY
 
 RECENT = 50  # answers that say how fast somebody is
-SHOWN = 10_000  # "more than that" is enough to know
+SHOWN = 1000  # "more than that" is enough to know
 
 
 def progress(connection: Connection, project: str, rater_id: str) -> dict[str, Any]:
-    """{today, total, waiting, seconds_median, daily_limit} of a rater in a project; `waiting` counts up to 10,000."""
+    """{today, total, waiting, seconds_median, daily_limit} of a rater in a project; `waiting` counts up to 1000."""
     at = now(connection)
     mine = (judgment.c.rater == rater_id, judgment.c.project == project, judgment.c.revision == 1)
     counted = select(func.count()).where(*mine)

@@ -231,8 +231,8 @@ judgment = Table(
     UniqueConstraint("rater", "idempotency_key"),
     UniqueConstraint("assignment", "revision"),
     Index("ix_judgment_task", "task"),
-    Index("ix_judgment_when", "project", "created_at"),
-    # These two hold all that is asked of them: with a million judgments the rows themselves are far apart.
+    # These hold all that is asked of them: with a million judgments the rows themselves are far apart.
+    Index("ix_judgment_when", "project", "created_at", "outcome", "disposition"),
     Index("ix_judgment_progress", "rater", "project", "revision", "created_at", "active_ms"),
     Index("ix_judgment_sums", "project", "rater", "outcome", "disposition", "active_ms"),
 )

@@ -216,11 +216,13 @@ def _open_slot(
     )
     if settings.order == "priority":
         return connection.execute(queue).first()
-    ends = select(func.min(task_slot.c.position), func.max(task_slot.c.position)).where(
-        task_slot.c.project == project, task_slot.c.state == "open"
+    is_open = (task_slot.c.project == project, task_slot.c.state == "open")
+    # Asked for together, SQLite walks through all of them.
+    low, high = (
+        connection.execute(select(end(task_slot.c.position)).where(*is_open)).scalar()
+        for end in (func.min, func.max)
     )
-    low, high = connection.execute(ends).one()
-    if low is None:
+    if low is None or high is None:
         return None
     start = rng.uniform(low, high)
     found = connection.execute(queue.where(task_slot.c.position >= start)).first()

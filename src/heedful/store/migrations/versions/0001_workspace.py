@@ -275,7 +275,7 @@ def upgrade() -> None:
     op.create_index('ix_judgment_progress', 'judgment', ['rater', 'project', 'revision', 'created_at', 'active_ms'], unique=False)
     op.create_index('ix_judgment_sums', 'judgment', ['project', 'rater', 'outcome', 'disposition', 'active_ms'], unique=False)
     op.create_index('ix_judgment_task', 'judgment', ['task'], unique=False)
-    op.create_index('ix_judgment_when', 'judgment', ['project', 'created_at'], unique=False)
+    op.create_index('ix_judgment_when', 'judgment', ['project', 'created_at', 'outcome', 'disposition'], unique=False)
     op.create_table('offer',
         sa.Column('id', sa.String(length=36), nullable=False),
         sa.Column('assignment', sa.String(length=36), nullable=False),

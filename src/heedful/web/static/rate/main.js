@@ -115,7 +115,7 @@ const REASONS = {
 function progress(p) {
   const parts = [`${p.today} today${p.daily_limit ? ` of at most ${p.daily_limit}` : ""}`, `${p.total} in all`];
   if (p.seconds_median) parts.push(`about ${p.seconds_median} s each`);
-  if (p.waiting) parts.push(`${p.waiting >= 10000 ? "over 10000" : p.waiting} still wanted`);
+  if (p.waiting) parts.push(`${p.waiting >= 1000 ? "over 1000" : p.waiting} still wanted`);
   $("progress").textContent = parts.join(" · ");
 }
 

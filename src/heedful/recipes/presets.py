@@ -28,10 +28,10 @@ class Sizes:
     hidden_size: int = 128
     compared: int = 2800
     responses: int = 6
-    ppo_steps: int = 26
+    ppo_steps: int = 21
     held_out: int = 465
-    checkpoints: int = 5
-    probes: int = 200
+    checkpoints: int = 4
+    probes: int = 150
     judged: int = 200
     asked: int = 300
 

@@ -105,6 +105,11 @@ def _run(name: str, args: list[str]) -> None:
         from heedful.report import build
 
         print(build(result))
+        print(
+            f"heedful serve {result}   opens it to you in the browser; "
+            f"heedful iterate {result}/iterate.yaml   learns from your clicks",
+            file=sys.stderr,
+        )
     elif isinstance(result, Path):
         print(result)
     elif result is not None:

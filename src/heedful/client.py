@@ -152,7 +152,14 @@ class Client:
         return self._call("GET", f"/api/assignments/{assignment}")
 
     def answer(self, assignment: str, answer: Mapping[str, Any], **about: Any) -> Values:
-        """Submit an answer; {judgment, revision, disposition}. `about`: active_ms, wall_ms, client_at, ui_version.
+        """Submit an answer in the form of the task's kind; {judgment, revision, disposition}.
+
+        `about`: active_ms, wall_ms, client_at, ui_version.
+
+        pair {"value": 1..8}, {"tie": True} or {"both_bad": True}; rank {"ranks": [1, 2, None]}; rate {"scores":
+        {axis: [3, 5]}}; thumbs {"thumbs": [1, -1]}; rules {"rules": {code: [True, None]}}; critique {"critiques":
+        [{"response": 0, "start": 0, "end": 5, "text": "…"}]}; edit {"response": 0, "text": "…"}; write {"text": "…"};
+        chat {"turns": n}. Lists are by place on the screen. Any task: {"skip": None} or {"flag": "why"}.
 
         Until the server has acknowledged it, the same answer has the same key, also in a later call.
         """

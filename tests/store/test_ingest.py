@@ -244,7 +244,7 @@ def test_raters_work_while_a_file_comes_in(store):
     """Mutation caught: one transaction for the whole file."""
     project, ada = make_project(store), make_rater(store)
     ingest.samples(store, project, [("Once", t, {}) for t in "abcdef"], ask=Ask("pair"))
-    many = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(400)]
+    many = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(1500)]
     worker = threading.Thread(target=imported.comparisons, args=(store, project, many))
     worker.start()
     waited, during = [], 0

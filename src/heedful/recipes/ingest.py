@@ -21,6 +21,7 @@ from heedful.progress import Progress
 from heedful.recipes.workspace import opened, project_of
 from heedful.store import imported, ingest, projects, schema
 from heedful.store.db import Store
+from heedful.store.kinds import KINDS, check_options
 from heedful.store.snapshot import unescaped
 from heedful.types import Prompt
 
@@ -50,7 +51,8 @@ class Config:
     overlap: int = 1
     """How many raters answer each question."""
     options: str | None = None
-    """The options of the questions as JSON, such as '{"axes": [{"name": "helpful"}]}'."""
+    """The options of the questions as JSON: '{"axes": [{"name": "helpful", "low": 1, "high": 7}]}' for rate,
+    '{"rules": [{"code": "polite", "text": "It is polite."}]}' for rules, '{"max_turns": 8}' for chat."""
     gold: bool = False
     """The comparisons are gold questions: raters are asked them, and the answer is known."""
     model: str | None = None
@@ -135,6 +137,15 @@ def _sensible(config: Config) -> None:
     for flag, there in given.items():
         if there and flag not in useful:
             raise UserError(f"{flag} means nothing for {config.what}")
+    kinds = {"prompts": ("write", "chat")}.get(config.what) or tuple(
+        k for k in KINDS if k not in ("write", "chat")
+    )
+    if config.ask is not None and config.ask not in kinds:
+        raise UserError(
+            f"of {config.what} raters can be asked {', '.join(kinds)}, not {config.ask}"
+        )
+    if config.ask is not None:
+        check_options(config.ask, _options(config.options) or {})
     if config.ask is None and (config.overlap != 1 or config.options is not None):
         raise UserError("--overlap and --options are about questions; say which with --ask")
 

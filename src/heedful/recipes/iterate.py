@@ -135,6 +135,7 @@ def run(config: Config) -> Path | None:
     panels = [None if name == PEOPLE else judges(name, config.seed) for name in config.raters]
     if not panels:
         raise UserError("raters is empty; name people, capitals or llm:MODEL")
+    load_tokenizer(config.model)  # a wrong name should leave nothing behind
     store = open_store(config.workspace)
     try:
         with store.write() as connection:

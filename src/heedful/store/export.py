@@ -188,7 +188,10 @@ def turns(j: Judged) -> Rows | str:
                     }
                 )
         so_far = [*so_far, *_message(chosen)]
-    return rows or "the same text twice"
+    if rows:
+        return rows
+    empty = any(not c["text"].strip() for said in j.turns for c in said.candidates)
+    return "an empty response" if empty else "the same text twice"
 
 
 def judgments(j: Judged) -> Rows:

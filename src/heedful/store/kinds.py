@@ -106,7 +106,10 @@ def check_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
                 for r in rules
             )
         ):
-            raise UserError("tasks of the kind rules need rules, each with a code and a text")
+            raise UserError(
+                "tasks of the kind rules need rules, each with a code and a text, such as "
+                '{"rules": [{"code": "polite", "text": "It is polite."}]}'
+            )
         _distinct("rule", [r["code"] for r in rules])
         return {"rules": rules}
     if kind == "chat":

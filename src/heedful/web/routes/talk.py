@@ -103,7 +103,10 @@ async def _events(
         texts = await asyncio.shield(run_in_threadpool(keep))
         yield _event("offer", {"replies": [{"text": t, "html": to_html(t)} for t in texts]})
     except (UserError, Conflict) as error:
-        yield _event("error", {"error": str(error)})
+        text = str(error)
+        for model in ready.models:  # its name would unblind the rater
+            text = text.replace(model, "a model")
+        yield _event("error", {"error": text})
     except Unavailable:
         text = "the database cannot take this now; say it again"
         yield _event("error", {"error": text})

@@ -3,7 +3,7 @@ import { el } from "../api.js";
 import { intervals, lines, number, svg } from "../charts.js";
 import { $, KINDS, ask, attempt, fill } from "./common.js";
 
-const STRENGTHS = ["slightly", "better", "much", "far"];
+const STRENGTHS = ["a little better", "somewhat better", "better", "much better"];
 const OUTCOMES = { answer: "one is better", tie: "tie", both_bad: "all are bad" };
 
 function counted(title, items) {
@@ -20,8 +20,8 @@ function draw({ kinds, length, used, most }) {
     const found = [];
     if (k.strengths) {
       const { first, second, unsaid } = k.strengths;
-      const steps = [...first.map((n, i) => [`first one ${STRENGTHS[i]}`, n]).reverse(), ...second.map((n, i) => [`second one ${STRENGTHS[i]}`, n])];
-      if (unsaid[0] + unsaid[1]) steps.push(["first one, not said how much", unsaid[0]], ["second one, not said how much", unsaid[1]]);
+      const steps = [...first.map((n, i) => [`shown first: ${STRENGTHS[i]}`, n]).reverse(), ...second.map((n, i) => [`shown second: ${STRENGTHS[i]}`, n])];
+      if (unsaid[0] + unsaid[1]) steps.push(["shown first, not said how much", unsaid[0]], ["shown second, not said how much", unsaid[1]]);
       steps.push(["tie", k.outcomes.tie ?? 0], ["both are bad", k.outcomes.both_bad ?? 0]);
       found.push(counted(title, steps));
     } else if (k.outcomes) found.push(counted(title, Object.entries(OUTCOMES).map(([o, name]) => [name, k.outcomes[o] ?? 0])));

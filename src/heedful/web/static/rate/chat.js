@@ -33,12 +33,14 @@ export function conversation(task, changed) {
   let busy = false;
   const log = el("div", { class: "talk", role: "log", "aria-label": "Conversation", tabindex: "0" });
   const box = el("textarea", { rows: "3", maxlength: "20000", dir: "auto", "aria-label": "Your message" });
-  const button = el("button", { type: "button", onclick: say }, "Send");
+  const button = el("button", { type: "button", onclick: say }, "Send ", el("kbd", {}, "Enter"));
   const status = el("span", { class: "hint", role: "status" });
   const count = el("p", { class: "hint" });
   const node = el("div", {}, log, el("div", { class: "saying" }, box, el("div", { class: "send" }, button, status)), count);
+  box.addEventListener("input", () => changed());
   box.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.ctrlKey) return;
+    if (event.key !== "Enter" || event.shiftKey) return;
+    if (event.ctrlKey && !box.value.trim()) return; // submits the task; what is typed must be said, not lost
     event.preventDefault();
     event.stopPropagation();
     say();
@@ -49,7 +51,8 @@ export function conversation(task, changed) {
 
   function bubble(who, content, html) {
     const body = el("div", { class: "body", dir: "auto" });
-    if (html === undefined) body.textContent = content;
+    if (!content.trim()) body.append(el("em", { class: "hint" }, "(empty)"));
+    else if (html === undefined) body.textContent = content;
     else body.innerHTML = html; // the server has cleaned it
     return el("div", { class: `bubble ${who}` }, body);
   }
@@ -113,7 +116,7 @@ export function conversation(task, changed) {
   show();
   return {
     node,
-    value: () => (!open() && finished() >= least ? { turns: finished() } : null),
+    value: () => (!open() && !box.value.trim() && finished() >= least ? { turns: finished() } : null),
     set: () => {},
     key: (event) => {
       const waiting = turns.findIndex((t) => t.chosen === null);

@@ -263,7 +263,7 @@ def test_raters_work_while_a_file_comes_in(store):
             select(func.count()).select_from(schema.judgment).where(schema.judgment.c.rater == ada)
         ).scalar_one()
     assert number == len(waited)
-    assert len([s for s in said(store) if s["rater"] == "imported"]) == 400
+    assert len([s for s in said(store) if s["rater"] == "imported"]) == 1500
 
 
 def test_importing_again_leaves_corrections_alone(store):

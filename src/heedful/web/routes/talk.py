@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -105,7 +106,7 @@ async def _events(
     except (UserError, Conflict) as error:
         text = str(error)
         for model in ready.models:  # its name would unblind the rater
-            text = text.replace(model, "a model")
+            text = re.sub(rf"(?<!\w){re.escape(model)}(?!\w)", "…", text)
         yield _event("error", {"error": text})
     except Unavailable:
         text = "the database cannot take this now; say it again"

@@ -62,7 +62,7 @@ def run(config: Config) -> Path:
     """Returns the folder; `results.json` in it holds every number of the report."""
     out = config.out
     _clear(out)
-    size = presets.QUICK if config.quick else presets.FULL
+    size = presets.sizes(config.quick)
     stages = presets.demo(out, seed=config.seed, quick=config.quick, quiet=config.quiet)
     seconds: dict[str, float] = {}
     commands: list[dict[str, str]] = []
@@ -174,7 +174,7 @@ def _clear(out: Path) -> None:
 
 def _frontier(config: Config, stages: presets.Demo, evaluations: dict) -> list[dict[str, Any]]:
     """Every checkpoint of PPO and DPO, and best-of-n, as points of KL against gold."""
-    size = presets.QUICK if config.quick else presets.FULL
+    size = presets.sizes(config.quick)
     points = [_point("sft", evaluations["sft"] | {"kl": 0.0}, step=0)]
     for method in ("ppo", "dpo"):
         base = stages.evaluations[method]

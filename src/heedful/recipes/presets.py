@@ -17,6 +17,8 @@ from heedful.recipes import (
     world,
 )
 
+DPO_EPOCHS = 1.5
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -52,6 +54,10 @@ QUICK = Sizes(
 )
 
 
+def sizes(quick: bool) -> Sizes:
+    return QUICK if quick else FULL
+
+
 @dataclass(frozen=True)
 class Demo:
     """The configs of all stages of the demo."""
@@ -71,11 +77,9 @@ class Demo:
 
 def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
     """Each stage's config is complete: its command, typed by hand, does the same."""
-    size = QUICK if quick else FULL
+    size = sizes(quick)
     data, runs = out / "data", out / "runs"
-    dpo_steps = max(
-        2, round(1.5 * size.compared / 64)
-    )  # a pair of every prompt, one and a half times
+    dpo_steps = max(2, round(DPO_EPOCHS * size.compared / 64))  # a pair of every prompt
 
     def evaluation(name: str, **other) -> evaluate.Config:
         return evaluate.Config(
@@ -158,7 +162,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             out=runs / "dpo",
             beta=0.2,
             pairs="best_worst",
-            epochs=1.5,
+            epochs=DPO_EPOCHS,
             learning_rate=3e-4,
             save_every=max(1, dpo_steps // size.checkpoints),
             seed=seed,

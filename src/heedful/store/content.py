@@ -128,7 +128,6 @@ def add_run(
     *,
     seed: int | None = None,
     parent: str | None = None,
-    snapshot: str | None = None,
 ) -> str:
     """A training that has been done: what a checkpoint, and so a response, came from. `parent`: the run before it."""
     key = new_id()
@@ -142,7 +141,6 @@ def add_run(
             config=config,
             seed=seed,
             parent=parent,
-            snapshot=snapshot,
             created_at=now(connection),
         )
     )

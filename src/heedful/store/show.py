@@ -8,7 +8,8 @@ from sqlalchemy import Connection, select
 
 from heedful.store.db import now
 from heedful.store.judging import assignment_of, latest
-from heedful.store.schema import completion, guideline_version, offer, prompt, task, turn
+from heedful.store.schema import completion, guideline_version, prompt, task
+from heedful.store.talk import history
 
 LETTERS = "ABCDEFGHIJKL"
 
@@ -54,17 +55,11 @@ def shown(connection: Connection, assignment_id: str, rater_id: str) -> dict[str
 
 def turns(connection: Connection, assignment_id: str) -> list[dict[str, Any]]:
     """The conversation so far, replies by place; the last one may still wait for the rater's choice."""
-    rows = connection.execute(
-        select(offer, turn.c.chosen)
-        .outerjoin(turn, turn.c.offer == offer.c.id)
-        .where(offer.c.assignment == assignment_id)
-        .order_by(offer.c.place)
-    )
     return [
         {
             "said": row.said,
             "replies": [row.candidates[i]["text"] for i in row.order_shown],
             "chosen": None if row.chosen is None else row.order_shown.index(row.chosen),
         }
-        for row in rows
+        for row in history(connection, assignment_id)
     ]

@@ -16,6 +16,7 @@ from typing import Any
 from heedful.errors import UserError
 
 PATIENCE = 180.0  # seconds for a sign of life; the first includes loading
+ENDED = "the models' process has ended; say it again"
 WORKER = (sys.executable, "-m", "heedful.recipes.talk")
 
 
@@ -113,12 +114,12 @@ class Talk:
     async def _write(self, line: dict[str, Any]) -> None:
         process = self._process
         if process is None or process.stdin is None:
-            raise UserError("the models' process has ended; say it again")
+            raise UserError(ENDED)
         process.stdin.write(json.dumps(line).encode("ascii") + b"\n")
         try:
             await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            raise UserError("the models' process has ended; say it again") from None
+            raise UserError(ENDED) from None
 
     async def _read(
         self,
@@ -135,8 +136,7 @@ class Talk:
             # Its exit code comes later than the end of what it says, and nobody may ask it in between.
             if self._process is process:
                 self._process = None
-            error = "the models' process has ended; say it again"
             for key, queue in list(waiting.items()):
-                queue.put_nowait({"id": key, "error": error})
+                queue.put_nowait({"id": key, "error": ENDED})
             if process.returncode is None:
                 process.kill()

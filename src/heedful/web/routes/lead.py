@@ -13,7 +13,7 @@ from heedful.store.schema import project as project_table
 from heedful.web import insight
 from heedful.web.render import to_html
 from heedful.web.respond import page
-from heedful.web.routes.pages import to_login, visitor
+from heedful.web.routes.pages import not_leading
 from heedful.web.security import Lead, store_of
 
 router = APIRouter(tags=["lead"])
@@ -212,14 +212,3 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
         return page(request, "message.html", status=404, title="Nothing here", text=text)
     name = f"lead/{part or 'overview'}.html"
     return page(request, name, project=found, part=part, parts=PARTS)
-
-
-def not_leading(request: Request) -> Any:
-    """Where those go who may not see a lead's page; None for those who may."""
-    who = visitor(request)
-    if who is None:
-        return to_login(request)
-    if who.leads:
-        return None
-    text = "This page is for leads."
-    return page(request, "message.html", status=403, title="Not yours", text=text)

@@ -27,6 +27,17 @@ def to_login(request: Request) -> Response:
     return RedirectResponse(f"/login?next={request.url.path}", 303)
 
 
+def not_leading(request: Request) -> Any:
+    """Where those go who may not see a lead's page; None for those who may."""
+    who = visitor(request)
+    if who is None:
+        return to_login(request)
+    if who.leads:
+        return None
+    text = "This page is for leads."
+    return page(request, "message.html", status=403, title="Not yours", text=text)
+
+
 @router.get("/")
 def start(request: Request) -> Any:
     who = visitor(request)
@@ -66,14 +77,7 @@ def account(request: Request) -> Any:
 
 @router.get("/people")
 def people(request: Request) -> Any:
-    who = visitor(request)
-    if who is None:
-        return to_login(request)
-    if not who.leads:
-        return page(
-            request, "message.html", status=403, title="Not yours", text="This page is for leads."
-        )
-    return page(request, "people.html")
+    return not_leading(request) or page(request, "people.html")
 
 
 @router.get("/docs")

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse
 from heedful.errors import UserError
 from heedful.web import runs
 from heedful.web.respond import page
-from heedful.web.routes.lead import not_leading
+from heedful.web.routes.pages import not_leading
 from heedful.web.security import Lead
 
 router = APIRouter(tags=["runs"])

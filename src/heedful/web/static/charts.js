@@ -38,8 +38,8 @@ function figure(place, label, picture, head, rows) {
   place.replaceChildren(picture, el("details", { open }, el("summary", {}, "As a table"), el("div", { class: "scroll" }, table)));
 }
 
-// bars: [[label, value, tip]]
-export function bars(place, label, items, { unit = "" } = {}) {
+// items: [[name, value]]
+export function bars(place, label, items) {
   const [w, h, left, bottom] = [640, 180, 44, 24];
   const most = Math.max(1, ...items.map((i) => i[1]));
   const y = (v) => 8 + (h - bottom - 8) * (1 - v / most);
@@ -47,15 +47,15 @@ export function bars(place, label, items, { unit = "" } = {}) {
   const every = Math.ceil(items.length / 8);
   const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label },
     ticks(0, most, 3).map((t) => [svg("line", { class: "grid", x1: left, x2: w, y1: y(t), y2: y(t) }), text(left - 6, y(t) + 4, short(t), "end")]),
-    items.map(([name, value, tip], i) => svg("g", {},
-      svg("title", {}, document.createTextNode(tip ?? `${name}: ${value}${unit}`)),
+    items.map(([name, value], i) => svg("g", {},
+      svg("title", {}, document.createTextNode(`${name}: ${value}`)),
       svg("rect", { class: "bar", x: left + i * step + step * 0.12, width: Math.max(1, step * 0.76), y: y(value), height: Math.max(0, h - bottom - y(value)), rx: 2 }),
       i % every === 0 ? text(left + (i + 0.5) * step, h - 7, name, "middle") : null)));
-  figure(place, label, picture, ["", unit || "number"], items.map((i) => [i[0], i[1]]));
+  figure(place, label, picture, ["", "number"], items);
 }
 
-// lines: [{name, points: [[x, y, low?, high?]]}]; `x` writes a place on the axis. `log`: y on a logarithmic scale.
-export function lines(place, label, series, { x = short, height = 200, table = true } = {}) {
+// lines: [{name, points: [[x, y, low?, high?]]}]; `x` writes a place on the axis.
+export function lines(place, label, series, { x = short, height = 200 } = {}) {
   const all = series.flatMap((s) => s.points).filter((p) => Number.isFinite(p[1]));
   if (!all.length) {
     place.replaceChildren(el("p", { class: "hint" }, "Nothing to draw yet."));
@@ -83,8 +83,7 @@ export function lines(place, label, series, { x = short, height = 200, table = t
         dots ? points.map((p) => svg("circle", { cx: px(p[0]), cy: py(p[1]), r: 3 }, svg("title", {}, document.createTextNode(`${s.name} ${x(p[0])}: ${short(p[1])}`)))) : null);
     }));
   const legend = series.length > 1 ? el("ul", { class: "legend" }, series.map((s, i) => el("li", { class: `s${i % 6}` }, s.name))) : null;
-  if (table) figure(place, label, legend ? el("div", {}, picture, legend) : picture, ["", ...series.map((s) => s.name)], rowsOf(series, x));
-  else place.replaceChildren(picture, ...(legend ? [legend] : []));
+  figure(place, label, legend ? el("div", {}, picture, legend) : picture, ["", ...series.map((s) => s.name)], rowsOf(series, x));
 }
 
 function rowsOf(series, x) {

@@ -26,8 +26,8 @@ export async function fill(place, load, draw) {
   return value;
 }
 
-export function rendered(html, kind = "body") {
-  const node = el("div", { class: kind, dir: "auto" });
+export function rendered(html) {
+  const node = el("div", { class: "body", dir: "auto" });
   node.innerHTML = html; // the server has cleaned it
   typeset(node);
   return node;
@@ -63,7 +63,6 @@ export function list(load, draw) {
     });
   }
   more.onclick = next;
-  shown = 0;
   place.replaceChildren();
   return next();
 }

@@ -294,6 +294,19 @@ def test_settings_and_guidelines(site):
     rater.get_by_text("Enough for today").wait_for()
 
 
+def test_saving_settings_keeps_guidelines_being_typed(site):
+    """An answer that comes late does not overwrite what the lead typed in the meantime."""
+    project = make_project(site.store)
+    page = site.signed_in("lead", f"/lead/{project}/settings")
+    ready(page)
+    page.get_by_role("button", name="Save").click()
+    page.get_by_label("What raters read").fill("half a thought")
+    said(page, "Saved.")
+    page.wait_for_load_state("networkidle")
+    ready(page)
+    assert page.get_by_label("What raters read").input_value() == "half a thought"
+
+
 def test_files_out_and_in(site, tmp_path):
     """The rows of a download are those of the database; those of an upload become questions."""
     project = site.worked_in()

@@ -137,14 +137,13 @@ def _sensible(config: Config) -> None:
     for flag, there in given.items():
         if there and flag not in useful:
             raise UserError(f"{flag} means nothing for {config.what}")
-    kinds = {"prompts": ("write", "chat")}.get(config.what) or tuple(
-        k for k in KINDS if k not in ("write", "chat")
-    )
-    if config.ask is not None and config.ask not in kinds:
-        raise UserError(
-            f"of {config.what} raters can be asked {', '.join(kinds)}, not {config.ask}"
-        )
     if config.ask is not None:
+        shown = config.what == "samples"  # prompts have no responses to show
+        kinds = [name for name, kind in KINDS.items() if (kind.responses != (0, 0)) == shown]
+        if config.ask not in kinds:
+            raise UserError(
+                f"of {config.what} raters can be asked {', '.join(kinds)}, not {config.ask}"
+            )
         check_options(config.ask, _options(config.options) or {})
     if config.ask is None and (config.overlap != 1 or config.options is not None):
         raise UserError("--overlap and --options are about questions; say which with --ask")

@@ -24,17 +24,11 @@ function drawSettings(found) {
     el("button", { type: "submit" }, "Save"));
 }
 
-function drawGuidelines(versions) {
-  const newest = versions[0];
-  $("guidelines").elements.body.value = newest?.body ?? "";
+function drawVersions(versions) {
   $("versions").replaceChildren(...versions.map((v) => el("li", {}, `${day(v.created_at)}, ${v.tasks} questions asked under it`)));
 }
 
-async function load() {
-  const found = await fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings);
-  if (found) drawGuidelines(found.guidelines);
-  return found;
-}
+const load = () => fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings);
 
 $("settings").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -52,7 +46,15 @@ $("guidelines").addEventListener("submit", async (event) => {
   if (!written) return;
   $("preview").replaceChildren(rendered(written.html));
   const found = await attempt(() => api("GET", `/api/projects/${project}`));
-  if (found) drawGuidelines(found.guidelines);
+  if (found) drawVersions(found.guidelines);
 });
 
-load().then((found) => found && $("preview").replaceChildren(rendered(found.guidelines[0]?.html ?? "")));
+// The text is fetched once, when the page opens, and never again: whatever answers later would overwrite what is being typed.
+load().then((found) => {
+  if (!found) return;
+  const { elements } = $("guidelines");
+  const newest = found.guidelines[0];
+  if (!elements.body.value) elements.body.value = newest?.body ?? "";
+  $("preview").replaceChildren(rendered(newest?.html ?? ""));
+  drawVersions(found.guidelines);
+});

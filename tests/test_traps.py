@@ -7,7 +7,6 @@ tests/recipes · margins, invented heads, unknown keys, tests/test_bad_input.
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from heedful.algorithms.actors import policy_forward
+from heedful.algorithms.estimates import estimate, rollout_metrics
+from heedful.algorithms.objectives import KLController
+from heedful.algorithms.rows import Algorithm
 from heedful.data.collate import collate, pack
 from heedful.data.tokens import (
     decode_response,
@@ -29,17 +32,12 @@ from heedful.learner.local import LocalLearner, Loss, Optim
 from heedful.losses.policy import ppo_clip
 from heedful.losses.preference import dpo
 from heedful.models.forward import hidden_states, lm_head
-from heedful.recipes import policy as ppo
 from heedful.recipes.preference import pair_logps
 from heedful.rollout import rollout, tasks
 from heedful.types import Message, Paired, Sample, Sampling
 
 PLAIN = Sampling()
 CHAT = (Message("user", "What is 2 + 2?"),)
-
-
-def config(**changes) -> ppo.Config:
-    return ppo.Config(model="", reward="", data="", out=Path(), **changes)
 
 
 def rolled(sampling=PLAIN, max_tokens=12, n=2):
@@ -65,7 +63,7 @@ def test_1_the_first_ratio_is_one(sampling):
     _, model, _, samples = rolled(sampling)
     batch = collate(samples)
     with torch.no_grad():
-        ratio = torch.exp(ppo.policy_forward(sampling)(model, batch) - batch.old_logp)[batch.mask]
+        ratio = torch.exp(policy_forward(sampling)(model, batch) - batch.old_logp)[batch.mask]
     assert (ratio - 1).abs().max() < 1e-4
 
 
@@ -179,13 +177,13 @@ def test_3_at_a_cut_the_value_bootstraps():
     """
     batch = two_rows(cut_second=True)
     values = torch.full((2, 4), 0.25)
-    scored = ppo.estimate(
-        config(missing_eos_penalty=0.5, lam=1.0), batch, batch.old_logp, values, 0.1
+    scored = estimate(
+        Algorithm(missing_eos_penalty=0.5, lam=1.0), batch, batch.old_logp, values, 0.1, 48
     )
     assert torch.allclose(scored.returns[0][scored.mask[0]], torch.tensor(1.0))
     assert torch.allclose(scored.returns[1][scored.mask[1]], torch.tensor(0.25 - 0.5))
-    as_task = config(missing_eos_penalty=0.5, lam=1.0, truncated="score")
-    scored = ppo.estimate(as_task, batch, batch.old_logp, values, 0.1)
+    as_task = Algorithm(missing_eos_penalty=0.5, lam=1.0, truncated="score")
+    scored = estimate(as_task, batch, batch.old_logp, values, 0.1, 48)
     assert torch.allclose(scored.returns[1][scored.mask[1]], torch.tensor(1.0 - 0.5))
 
 
@@ -205,8 +203,8 @@ def test_6_the_reported_kl_is_the_charged_one():
     batch = two_rows(cut_second=False, reward=(2.0, -1.0))
     ref = (batch.old_logp - torch.tensor([[0, 0.5, -0.2], [0, 0.1, 0.4]])) * batch.mask
     zero = torch.zeros(2, 4)
-    scored = ppo.estimate(config(lam=1.0), batch, ref, zero, 0.3)
-    metrics = ppo.rollout_metrics(scored, 0.3)
+    scored = estimate(Algorithm(lam=1.0), batch, ref, zero, 0.3, 48)
+    metrics = rollout_metrics(Algorithm(), scored, 0.3)
     first = scored.returns[
         :, 1
     ]  # V = 0, γ = λ = 1: the return at the first token is the sum of rewards
@@ -217,11 +215,17 @@ def test_6_the_reported_kl_is_the_charged_one():
 
 
 def test_8_adaptive_beta_is_bounded():
-    c = config(kl_target=6.0, batch_size=100, kl_horizon=1000)
-    assert ppo.adapt(0.1, 60.0, c) == pytest.approx(0.1 * 1.02)
-    assert ppo.adapt(0.1, 0.0, c) == pytest.approx(0.1 * 0.98)
-    assert ppo.adapt(0.1, 6.6, c) == pytest.approx(0.1 * 1.01)
-    assert ppo.adapt(10.0, 1e9, c) == 10.0 and ppo.adapt(1e-4, 0.0, c) == 1e-4
+    """β(1 + clip(KL/target − 1, ±0.2)·n/horizon), in nats per response. Mutation caught: no bound, no clip."""
+
+    def after(beta: float, kl: float) -> float:
+        c = KLController(beta, target=6.0, horizon=1000)
+        c.update(kl, responses=100)
+        return c.beta
+
+    assert after(0.1, 60.0) == pytest.approx(0.1 * 1.02)
+    assert after(0.1, 0.0) == pytest.approx(0.1 * 0.98)
+    assert after(0.1, 6.6) == pytest.approx(0.1 * 1.01)
+    assert after(10.0, 1e9) == 10.0 and after(1e-4, 0.0) == 1e-4
 
 
 # ── updates ──────────────────────────────────────────────────────────────────────────────────────
@@ -231,7 +235,7 @@ def test_11_returns_are_unwhitened_advantages_plus_values():
     """Mutation caught: returns from whitened advantages; moments over padding."""
     batch = two_rows(cut_second=False, reward=(2.0, -1.0))
     values = torch.tensor([[9.0, 0.5, 0.1, 9.0], [9.0, -0.3, 0.2, 9.0]])
-    scored = ppo.estimate(config(lam=1.0), batch, batch.old_logp, values, 0.1)
+    scored = estimate(Algorithm(lam=1.0), batch, batch.old_logp, values, 0.1, 48)
     assert torch.allclose(scored.returns[:, 1:], torch.tensor([[2.0, 2.0], [-1.0, -1.0]]))
     inside = scored.adv[scored.mask]
     assert abs(inside.mean()) < 1e-6 and inside.std(correction=0).item() == pytest.approx(
@@ -261,7 +265,7 @@ def test_12_micro_batches_padding_and_order_change_no_gradient():
         model = tiny.policy(tiny.tokenizer()).double()
         batch = collate(rows[::order], pad_id=pad)
         adv = torch.tensor([(r.tokens[0] % 7) - 3.0 for r in rows[::order]])[:, None]
-        forward = ppo.policy_forward(Sampling())
+        forward = policy_forward(Sampling())
         learner = LocalLearner(
             model, forward, Optim(0.0, 1, max_grad_norm=1e9), micro_batch_tokens=size
         )

@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -34,6 +35,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train sft": ("recipes.sft", "demonstrations → a model that responds"),
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
     "train ppo": ("recipes.policy", "prompts and a reward → a better policy, kept near by KL"),
+    "train a2c": ("recipes.policy", "likewise: critic, one step a round, the exact KL in the loss"),
+    "train reinforce": ("recipes.policy", "likewise: REINFORCE with a baseline, no critic"),
+    "train importance": (
+        "recipes.policy",
+        "likewise: importance-weighted steps on one large round",
+    ),
+    "train rloo": ("recipes.policy", "likewise: each response against the others to its prompt"),
+    "train grpo": ("recipes.policy", "likewise: rewards standardised within each prompt's group"),
+    "train dr_grpo": ("recipes.policy", "likewise: GRPO without its length and difficulty biases"),
+    "train dapo": ("recipes.policy", "likewise: GRPO with clip-higher and dynamic sampling"),
+    "train reinforce_pp": ("recipes.policy", "likewise: REINFORCE++, whitened over the round"),
+    "train gspo": ("recipes.policy", "likewise: GRPO with the ratio of whole responses"),
+    "train raft": ("recipes.policy", "likewise: imitate the best of each group"),
     "train dpo": ("recipes.preference", "comparisons → a better policy, directly"),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
@@ -99,7 +113,11 @@ def _run(name: str, args: list[str]) -> None:
     if name == "iterate" and args and not args[0].startswith("-"):
         args = ["--config", *args]
     recipe = importlib.import_module(f"heedful.{COMMANDS[name][0]}")
-    config = parse(recipe.Config, args, prog=f"heedful {name}")
+    preset = getattr(recipe, "PRESETS", {}).get(name.split()[-1], {})
+    config = parse(recipe.Config, args, prog=f"heedful {name}", preset=preset)
+    if preset:
+        sets = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in preset.items())
+        print(f"{name} sets {sets}", file=sys.stderr)
     result = recipe.run(config)
     if name == "demo":
         from heedful.report import build
@@ -118,8 +136,10 @@ def _run(name: str, args: list[str]) -> None:
         print(json.dumps(result, indent=1, ensure_ascii=False))
 
 
-def parse(config_type: type, args: list[str], *, prog: str) -> Any:
-    """Flags, after those of `--config FILE.yaml` that no flag repeats, as a config."""
+def parse(
+    config_type: type, args: list[str], *, prog: str, preset: Mapping[str, Any] | None = None
+) -> Any:
+    """Flags, after those of `--config FILE.yaml` that no flag repeats, as a config; a preset changes defaults."""
     import tyro
 
     args = _with_config_file(config_type, args)
@@ -140,7 +160,10 @@ def parse(config_type: type, args: list[str], *, prog: str) -> Any:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(config_type, prog=prog, args=args)
+            if not preset:
+                return tyro.cli(config_type, prog=prog, args=args)
+            default = config_type(**dict.fromkeys(needed, tyro.MISSING) | dict(preset))
+            return tyro.cli(config_type, prog=prog, args=args, default=default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise

@@ -59,6 +59,13 @@ class Progress:
             line = f"{self.what} {done}/{self.total}  {elapsed:.0f}s  eta {eta:.0f}s  {text}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 
+    def say(self, sentence: str) -> None:
+        """A line of its own, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(sentence, markup=False, highlight=False)
+        else:
+            print(sentence, file=sys.stderr, flush=True)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,7 @@ class Run:
                 shutil.rmtree(self.out / name, ignore_errors=True)
             text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
             (self.out / "config.yaml").write_text(text, encoding="utf-8")
+            (self.out / "alarms.jsonl").unlink(missing_ok=True)
             self._metrics = open(self.out / "metrics.jsonl", "w", encoding="utf-8")  # noqa: SIM115
         self._progress = Progress(self.out.name, total_steps, quiet=quiet)
         self._writer = _writer(report_to, self.out, config)
@@ -134,6 +135,13 @@ class Run:
         if self._writer is not None:
             self._writer.log(step, metrics)
         self._progress.update(step, {k: metrics[k] for k in self.show if k in metrics})
+
+    def advise(self, step: int, sentences: Sequence[str]) -> None:
+        """Tell the person who watches, and keep it in `alarms.jsonl` for who looks later."""
+        for sentence in sentences:
+            self._progress.say(f"{self.out.name}, step {step}: {sentence}")
+            with disk_errors(self.out), open(self.out / "alarms.jsonl", "a", encoding="utf-8") as f:
+                f.write(json.dumps({"step": step, "alarm": sentence}, ensure_ascii=False) + "\n")
 
     def checkpoint(self, step: int, write: Callable[[Path], None]) -> Path:
         """Save a loadable model of this step under `checkpoints/`."""

@@ -161,10 +161,14 @@ class Ranked(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Scored(Batch):
-    """A batch that a policy-gradient loss can read: adds ref_logp and adv `[B, T]`."""
+    """A batch that a policy-gradient loss can read: adds ref_logp and adv `[B, T]`.
+
+    weight `[B, T]` says how much each token counts in the minibatch's mean: 1 everywhere is the mean over tokens.
+    """
 
     ref_logp: Tensor
     adv: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,15 @@ import math
 import pytest
 import torch
 
-from heedful.losses.kl import k1, k2, k3
+from heedful.losses.kl import analytic, corrected, k1, k2, k3
 from heedful.losses.policy import (
+    clipped,
     effective_sample_size,
     explained_variance,
+    gspo_clip,
+    importance_weighted,
+    policy_gradient,
     ppo_clip,
-    ppo_clipped,
     value_clip,
 )
 
@@ -33,8 +36,8 @@ def test_ppo_clip_hand_worked(ratio, adv, loss, gradient):
     assert out.item() == pytest.approx(loss, rel=1e-5)
     assert logp.grad is not None
     assert logp.grad.item() == pytest.approx(gradient, rel=1e-5)
-    clipped = ppo_clipped(logp.detach(), torch.zeros(1), torch.tensor([adv]), 0.2)
-    assert bool(clipped) == (gradient == 0.0)
+    stopped = clipped(logp.detach(), torch.tensor([adv]), 0.2)
+    assert bool(stopped) == (gradient == 0.0)
 
 
 @pytest.mark.parametrize(
@@ -101,3 +104,81 @@ def test_explained_variance():
     assert explained_variance(returns, returns, mask).item() == pytest.approx(1.0)
     constant = torch.full((1, 4), 7.0)
     assert explained_variance(constant, returns, mask).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_clip_higher_hand_worked():
+    """DAPO: 1.25 passes under ε_high = 0.28, 1.3 does not; below 1 nothing changes."""
+    for ratio, gradient in ((1.25, -2.5), (1.3, 0.0), (0.79, -1.58)):
+        logp = torch.tensor([math.log(ratio)], requires_grad=True)
+        ppo_clip(logp, torch.zeros(1), torch.tensor([2.0]), 0.2, 0.28).sum().backward()
+        assert logp.grad is not None and logp.grad.item() == pytest.approx(gradient, rel=1e-5)
+
+
+def test_importance_weights_hand_worked():
+    """Token weights 2 and ½; the sequence's weight is 1; truncation at 1.5 keeps the gradient.
+
+    Mutation caught: a weight that is differentiated as well, one that counts masked tokens, a truncation that clips.
+    """
+    mask = torch.tensor([[True, True, False]])
+    old, adv = torch.zeros(1, 3), torch.tensor([[1.0, 3.0, 9.0]])
+    for sequence, truncate, expected in (
+        (False, 9.0, (-2.0, -1.5)),
+        (False, 1.5, (-1.5, -1.5)),
+        (True, 9.0, (-1.0, -3.0)),
+    ):
+        logp = torch.tensor([[math.log(2), math.log(0.5), 5.0]], requires_grad=True)
+        loss = importance_weighted(logp, old, adv, mask, sequence=sequence, truncate=truncate)
+        (loss * mask).sum().backward()
+        assert logp.grad is not None
+        assert logp.grad[0, :2].tolist() == pytest.approx(expected)
+
+
+def test_policy_gradient_hand_worked():
+    logp = torch.tensor([-1.0, -2.0], requires_grad=True)
+    out = policy_gradient(logp, torch.tensor([2.0, -1.0]))
+    assert out.tolist() == [2.0, -2.0]
+    out.sum().backward()
+    assert logp.grad is not None and logp.grad.tolist() == [-2.0, 1.0]
+
+
+def test_gspo_hand_worked():
+    """s = exp(mean of log-ratios) = √(4·1) = 2 over two real tokens; gradient −A·s/|y| for each.
+
+    Mutation caught: a sum in place of the mean, padding in the mean, each token's own ratio.
+    """
+    mask = torch.tensor([[True, True, False]])
+    logp = torch.tensor([[math.log(4), 0.0, 7.0]], requires_grad=True)
+    out = gspo_clip(logp, torch.zeros(1, 3), torch.full((1, 3), 3.0), mask, 0.2, 5.0)
+    assert out[0, :2].tolist() == pytest.approx([-6.0, -6.0])
+    ((out * mask).sum() / 2).backward()
+    assert logp.grad is not None and logp.grad[0].tolist() == pytest.approx([-3.0, -3.0, 0.0])
+    stopped = gspo_clip(logp, torch.zeros(1, 3), torch.full((1, 3), 3.0), mask, 0.2, 0.5)
+    assert stopped[0, 0].item() == pytest.approx(-4.5)
+
+
+def test_corrected_estimators_have_the_gradient_of_the_kl_and_analytic_is_exact():
+    """Exact expectations over a 6-way categorical, samples from an older policy.
+
+    Mutation caught: a ratio held constant (k1 then has no gradient), or correction of k2.
+    """
+    torch.manual_seed(0)
+    z, ref = torch.randn(6, dtype=torch.double, requires_grad=True), torch.randn(6).double()
+    old = torch.log_softmax(torch.randn(6).double(), 0)
+    ref = torch.log_softmax(ref, 0)
+
+    def gradient(of):
+        return torch.autograd.grad(of, z)[0]
+
+    logp = torch.log_softmax(z, 0)
+    exact = (logp.exp() * (logp - ref)).sum()
+    true = gradient(exact)
+    for estimator in (k1, k3):
+        logp = torch.log_softmax(z, 0)
+        value = (old.exp() * corrected(estimator, logp, ref, old)).sum()
+        assert torch.allclose(value, exact)
+        assert torch.allclose(gradient(value), true)
+    logp = torch.log_softmax(z, 0)
+    assert torch.allclose(analytic(logp[None], ref[None]), exact)
+    assert torch.allclose(gradient(analytic(logp[None], ref[None]).sum()), true)
+    masked = torch.log_softmax(z.detach().masked_fill(torch.arange(6) > 2, -torch.inf), 0)
+    assert torch.isfinite(analytic(masked[None], ref[None])).all()

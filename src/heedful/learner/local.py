@@ -6,7 +6,7 @@ So neither the micro-batch size nor padding changes a gradient, which the usual 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,6 +31,19 @@ class Loss:
 
 
 LossFn = Callable[[Tensor, Batch], Loss]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A second loss in the same optimiser step, e.g. PPO-ptx's likelihood of pre-training text."""
+
+    name: str
+    batch: Batch
+    forward: Forward
+    loss_fn: LossFn
+    weight: float
+
+
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -71,11 +84,11 @@ def predict(
             trimmed = to_device(take(batch, rows), model.device)
             part = forward(model, trimmed).to(batch.tokens.device)
             if outputs is None:
-                # [b], [b, T'] or [b, T'+1] of a trimmed part widens to the whole batch's columns.
+                # [b], [b, T'] or [b, T'+1, …] of a trimmed part widens to the whole batch's columns.
                 extra = batch.mask.shape[1] - trimmed.mask.shape[1]
-                width = [part.shape[1] + extra] if part.ndim == 2 else []
+                width = [part.shape[1] + extra, *part.shape[2:]] if part.ndim > 1 else []
                 outputs = part.new_zeros(len(batch.tokens), *width)
-            if part.ndim == 2:
+            if part.ndim > 1:
                 outputs[rows, : part.shape[1]] = part
             else:
                 outputs[rows] = part
@@ -112,20 +125,21 @@ class LocalLearner:
         )
 
     def step(
-        self, loss_fn: LossFn, batch: Batch, *, per: Literal["token", "group"] = "token"
+        self,
+        loss_fn: LossFn,
+        batch: Batch,
+        *,
+        per: Literal["token", "group"] = "token",
+        mixed: Sequence[Mixed] = (),
     ) -> Metrics:
-        """One optimiser step on `batch`. Returns means of the loss and its metrics, grad_norm, learning_rate."""
-        count = self._count(batch, per)
-        totals: dict[str, float] = {}
-        for rows in microbatches(batch, self.micro_batch_tokens):
-            part = to_device(take(batch, rows), self.model.device)
-            loss = loss_fn(self.forward(self.model, part), part)
-            where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
-            total = loss.value.masked_fill(~where, 0.0).sum()
-            (total / count).backward()
-            for name, value in {"loss": loss.value, **loss.metrics}.items():
-                summed = value.detach().masked_fill(~where, 0.0).sum().item()
-                totals[name] = totals.get(name, 0.0) + summed
+        """One optimiser step on `batch` and on what is mixed in.
+
+        Returns the means of the losses and metrics, grad_norm before clipping and the learning_rate.
+        """
+        metrics = self._accumulate(loss_fn, batch, self.forward, per, 1.0)
+        for m in mixed:
+            means = self._accumulate(m.loss_fn, m.batch, m.forward, "token", m.weight)
+            metrics[f"{m.name}/loss"] = means["loss"]
         params = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(params, self.optim.max_grad_norm)
         if not torch.isfinite(norm):
@@ -140,8 +154,24 @@ class LocalLearner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-        means = {name: total / count for name, total in totals.items()}
-        return {**means, "grad_norm": norm.item(), "learning_rate": rate}
+        return {**metrics, "grad_norm": norm.item(), "learning_rate": rate}
+
+    def _accumulate(
+        self, loss_fn: LossFn, batch: Batch, forward: Forward, per: str, weight: float
+    ) -> Metrics:
+        """Add weight × the gradient of the mean loss; returns the means."""
+        count = self._count(batch, per)
+        totals: dict[str, float] = {}
+        for rows in microbatches(batch, self.micro_batch_tokens):
+            part = to_device(take(batch, rows), self.model.device)
+            loss = loss_fn(forward(self.model, part), part)
+            where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
+            total = loss.value.masked_fill(~where, 0.0).sum()
+            (weight * (total / count)).backward()
+            for name, value in {"loss": loss.value, **loss.metrics}.items():
+                summed = value.detach().masked_fill(~where, 0.0).sum().item()
+                totals[name] = totals.get(name, 0.0) + summed
+        return {name: total / count for name, total in totals.items()}
 
     def logprobs(self, batch: Batch) -> Tensor:
         """The forward's output without gradients: log-probs `[B, T]` for a policy."""

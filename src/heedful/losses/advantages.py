@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def kl_rewards(
-    logp: Float[Tensor, "B T"],
-    ref_logp: Float[Tensor, "B T"],
+def token_rewards(
+    cost: Float[Tensor, "B T"],
     mask: Bool[Tensor, "B T"],
     score: Float[Tensor, " B"],
     beta: float,
 ) -> Float[Tensor, "B T"]:
-    """Per-token reward −β(log π_old − log π_ref), with the score of the response added once, at its last token.
+    """Per-token reward −β·cost, with the score of the response added once, at its last token.
 
-    The last token is found by the mask, never by position. (Ziegler et al. 2019, eq. 2.)
+    cost is an estimate of the KL per token: with k1, log π_old − log π_ref (Ziegler et al. 2019, eq. 2). The last
+    token is found by the mask, never by position.
     """
-    rewards = -beta * (logp - ref_logp) * mask
+    rewards = -beta * cost * mask
     columns = torch.arange(mask.shape[1], device=mask.device)
     last = (mask * columns).argmax(dim=1, keepdim=True)
     return rewards.scatter_add(1, last, (score * mask.any(1))[:, None].to(rewards.dtype))
@@ -59,3 +59,79 @@ def whiten(
     var = ((x - mean).square() * mask).sum() / count
     white = (x - mean) * torch.rsqrt(var + 1e-8)
     return (white if shift_mean else white + mean) * mask
+
+
+def rewards_to_go(
+    rewards: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], gamma: float = 1.0
+) -> Float[Tensor, "B T"]:
+    """Σ_{s ≥ t} γ^{s−t} r_s over the policy's own tokens: what a token can still influence."""
+    zero = torch.zeros_like(rewards)
+    return gae(rewards, zero, mask, zero[:, 0], gamma=gamma, lam=1.0)
+
+
+def n_step(
+    rewards: Float[Tensor, "B T"],
+    values: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    bootstrap: Float[Tensor, " B"],
+    n: int,
+    gamma: float = 1.0,
+) -> Float[Tensor, "B T"]:
+    """r_t + … + γ^{n−1} r_{t+n−1} + γ^n V_{t+n} − V_t over the policy's own tokens (Mnih et al. 2016, A3C).
+
+    `bootstrap` is V behind the last token, see `gae`; n beyond the end is the whole return.
+    """
+    out = torch.zeros_like(rewards)
+    for row, own in enumerate(mask):
+        at = own.nonzero().squeeze(1)
+        r, v = rewards[row, at], torch.cat([values[row, at], bootstrap[row : row + 1]])
+        for t in range(len(at)):
+            end = min(t + n, len(at))
+            powers = gamma ** torch.arange(end - t, device=r.device, dtype=r.dtype)
+            out[row, at[t]] = (powers * r[t:end]).sum() + gamma ** (end - t) * v[end] - v[t]
+    return out
+
+
+def group_mean(x: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> tuple[Tensor, Tensor]:
+    """Mean over the responses of each one's group and the group's size, both `[B]`."""
+    _, place, counts = group.unique(return_inverse=True, return_counts=True)
+    sums = x.new_zeros(len(counts)).index_add(0, place, x)
+    return (sums / counts)[place], counts[place]
+
+
+def leave_one_out(score: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Score minus the mean of the *others* in its group (Kool et al. 2019; Ahmadian et al. 2024, RLOO).
+
+    The baseline does not depend on the response it is taken from, so the gradient stays unbiased. A
+    response alone in its group has no baseline.
+    """
+    mean, size = group_mean(score, group)
+    others = (mean * size - score) / (size - 1).clamp(min=1)
+    return score - torch.where(size > 1, others, torch.zeros_like(others))
+
+
+def group_centred(score: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Score minus its group's mean, itself included: (1 − 1/G) times `leave_one_out` (Liu et al. 2025, Dr. GRPO)."""
+    return score - group_mean(score, group)[0]
+
+
+def group_standardised(
+    score: Float[Tensor, " B"], group: Int[Tensor, " B"], eps: float = 1e-4
+) -> Float[Tensor, " B"]:
+    """(score − mean)/(std + ε) within a group, std with n − 1 (Shao et al. 2024, GRPO, §4.1.2).
+
+    Biased: prompts on which responses hardly differ are made as loud as the others. 0 where all are equal.
+    """
+    centred = group_centred(score, group)
+    variance, size = group_mean(centred.square(), group)
+    std = (variance * size / (size - 1).clamp(min=1)).sqrt()
+    return centred / (std + eps)
+
+
+def best_of_group(score: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """1 for the best response of each group, the first of equals, 0 for the others (Dong et al. 2023, RAFT)."""
+    best = torch.zeros_like(score)
+    for number in group.unique():
+        rows = (group == number).nonzero().squeeze(1)
+        best[rows[score[rows].argmax()]] = 1.0
+    return best

@@ -2,14 +2,18 @@
 
 With `d = log π − log π_ref` at a token sampled from π, each estimates `KL(π‖π_ref) = E_π[d]`.
 As a *penalty in the reward* k1 is right. As a term *in a loss* the gradient is another matter:
-∇k1 has zero expectation and ∇k3 descends the reverse divergence, see the tests.
+∇k1 has zero expectation and ∇k3 descends the reverse divergence; `corrected` mends both, see the tests.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Estimator = Callable[[Tensor, Tensor], Tensor]
 
 
 def k1(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -26,3 +30,33 @@ def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
     """`e^{−d} − 1 + d`: unbiased and never negative."""
     d = logp - ref_logp
     return torch.expm1(-d) + d
+
+
+ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}
+
+
+def corrected(
+    estimator: Estimator,
+    logp: Float[Tensor, "*s"],
+    ref_logp: Float[Tensor, "*s"],
+    old_logp: Float[Tensor, "*s"],
+) -> Float[Tensor, "*s"]:
+    """ρ·k with ρ = π/π_old of the token: for k1 and k3 both value and gradient are then those of E_π[d].
+
+    ∇E_old[ρk] = E_π[k·∇log π + ∇k] = E_π[d·∇log π]. (DeepSeek-AI 2025, V3.2, eq. 7, for k3.) Not for k2, whose
+    expectation is another quantity than the KL.
+    """
+    return torch.exp(logp - old_logp) * estimator(logp, ref_logp)
+
+
+def analytic(
+    log_policy: Float[Tensor, "n V"], ref_log_policy: Float[Tensor, "n V"]
+) -> Float[Tensor, " n"]:
+    """Σ_v π(v)(log π(v) − log π_ref(v)) at n positions: the KL of the next token, no sample involved.
+
+    Tokens outside π's top-k or top-p mask (log π = −∞) add nothing. A token that π has and π_ref's mask
+    has not would make it infinite: take `ref_log_policy` from the unmasked reference.
+    """
+    inside = log_policy > float("-inf")
+    difference = torch.where(inside, log_policy - ref_log_policy, 0.0)
+    return (log_policy.exp() * difference).sum(-1)

@@ -1,4 +1,7 @@
-"""Policy-gradient surrogates and the critic's loss, per token and unreduced: the learner masks and averages."""
+"""Policy-gradient surrogates and the critic's loss, per token and unreduced: the learner masks and averages.
+
+logp are the policy's log-probs now, old_logp those of the policy that sampled, adv the advantages, all `[B, T]`.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,83 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
+def policy_gradient(logp: Float[Tensor, "*s"], adv: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """−A·log π (Williams 1992). Its gradient is the policy gradient only for samples of the policy as it is now."""
+    return -adv * logp
+
+
+def importance_weighted(
+    logp: Float[Tensor, "B T"],
+    old_logp: Float[Tensor, "B T"],
+    adv: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    sequence: bool,
+    truncate: float = float("inf"),
+) -> Float[Tensor, "B T"]:
+    """−min(w, c)·A·log π with w = π/π_old held constant, for samples of an older policy.
+
+    Token weights π/π_old(y_t) correct the choice of each token but not of the prefix it stands on; sequence
+    weights ∏_t π/π_old are exact for advantages of whole responses, and vary more. `truncate` (c) bounds the
+    variance and biases towards old samples (Ionides 2008); the gradient still passes where c is reached.
+    """
+    log_w = (logp.detach() - old_logp) * mask
+    if sequence:
+        log_w = log_w.sum(1, keepdim=True).expand_as(logp)
+    return -torch.exp(log_w).clamp(max=truncate) * adv * logp
+
+
 def ppo_clip(
     logp: Float[Tensor, "*s"],
     old_logp: Float[Tensor, "*s"],
     adv: Float[Tensor, "*s"],
     clip: float = 0.2,
+    clip_high: float | None = None,
 ) -> Float[Tensor, "*s"]:
-    """max(−Aρ, −A·clip(ρ, 1±ε)) with ρ = π/π_old (Schulman et al. 2017, eq. 7)."""
+    """max(−Aρ, −A·clip(ρ, 1−ε, 1+ε_high)) with ρ = π/π_old (Schulman et al. 2017, eq. 7).
+
+    ε_high > ε leaves unlikely tokens more room to rise ("clip-higher", Yu et al. 2025, DAPO, eq. 10).
+    """
+    high = clip if clip_high is None else clip_high
     ratio = torch.exp(logp - old_logp)
-    return torch.maximum(-adv * ratio, -adv * ratio.clamp(1 - clip, 1 + clip))
+    return torch.maximum(-adv * ratio, -adv * ratio.clamp(1 - clip, 1 + high))
 
 
-def ppo_clipped(
-    logp: Float[Tensor, "*s"],
-    old_logp: Float[Tensor, "*s"],
+def sequence_log_ratio(
+    logp: Float[Tensor, "B T"], old_logp: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """log s = mean_t log π/π_old(y_t), the length-normalised ratio of a response, at every token of it."""
+    mean = ((logp - old_logp) * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return mean[:, None].expand_as(logp)
+
+
+def gspo_clip(
+    logp: Float[Tensor, "B T"],
+    old_logp: Float[Tensor, "B T"],
+    adv: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    clip: float = 3e-4,
+    clip_high: float | None = None,
+) -> Float[Tensor, "B T"]:
+    """PPO's clipped surrogate with the response's ratio s in place of each token's (Zheng et al. 2025, GSPO, eq. 5).
+
+    Every token of a response holds the same number, so the mean over its tokens is the response's loss.
+    """
+    log_s = sequence_log_ratio(logp, old_logp, mask)
+    return ppo_clip(log_s, torch.zeros_like(log_s), adv, clip, clip_high)
+
+
+def clipped(
+    log_ratio: Float[Tensor, "*s"],
     adv: Float[Tensor, "*s"],
     clip: float = 0.2,
+    clip_high: float | None = None,
 ) -> Float[Tensor, "*s"]:
     """1.0 where clipping removed the gradient: the ratio has left the interval in the direction of the advantage."""
-    ratio = torch.exp(logp - old_logp)
-    outside = ((ratio > 1 + clip) & (adv > 0)) | ((ratio < 1 - clip) & (adv < 0))
-    return outside.to(logp.dtype)
+    high = clip if clip_high is None else clip_high
+    ratio = torch.exp(log_ratio)
+    outside = ((ratio > 1 + high) & (adv > 0)) | ((ratio < 1 - clip) & (adv < 0))
+    return outside.to(log_ratio.dtype)
 
 
 def value_clip(

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from heedful.losses.kl import analytic
+from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
 from heedful.types import Sampling
 
 # Logits of one chunk are at most this many numbers (256 MiB in float32), never [tokens × vocabulary].
 CHUNK = 1 << 26
+VALUE_HEAD = "value_head"  # the attribute under which a policy carries one, see `add_value_head`
 
 
 def hidden_states(
@@ -57,24 +60,64 @@ def token_logps(
     """
     sampling = sampling or Sampling()
     positions = None if position_ids is None else position_ids[:, :-1]
-    hidden = hidden_states(model, tokens[:, :-1], positions)[mask]
-    targets = tokens[:, 1:][mask]
+    hidden = hidden_states(model, tokens[:, :-1], positions)
     head = lm_head(model)
 
-    def chunk_logps(h: Tensor, y: Tensor) -> Tensor:
+    def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
 
+    return _in_chunks(model, logps, mask, hidden[mask], tokens[:, 1:][mask])
+
+
+def policy_outputs(
+    model: PreTrainedModel,
+    tokens: Tensor,
+    mask: Tensor,
+    sampling: Sampling,
+    *,
+    reference: Reference | None = None,
+) -> Tensor:
+    """Log-probs, KL to the reference's next token and value head's values of one pass: `[B, T+1, 3]`.
+
+    The last column holds only a value, that after the last token. KL is 0 without a reference, values are
+    without a value head. The reference is tempered as the policy is, but not masked: see `losses.kl.analytic`.
+    """
+    hidden = hidden_states(model, tokens)
+    before, targets, head = hidden[:, :-1][mask], tokens[:, 1:][mask], lm_head(model)
+    inputs = [before, targets]
+    if reference is not None:
+        with torch.no_grad(), reference.active() as frozen:
+            inputs.append(hidden_states(frozen, tokens[:, :-1])[mask])
+            ref_head = lm_head(frozen)
+
+    def logps(h: Tensor, y: Tensor, ref: Tensor | None = None) -> Tensor:
+        log_pi = log_policy(head(h), sampling, keep=y)
+        chosen = log_pi.gather(1, y[:, None]).squeeze(1)
+        if ref is None:
+            return torch.stack([chosen, torch.zeros_like(chosen)], -1)
+        with torch.no_grad():
+            log_ref = log_policy(ref_head(ref), Sampling(sampling.temperature))
+        return torch.stack([chosen, analytic(log_pi, log_ref)], -1)
+
+    about_next = nn.functional.pad(_in_chunks(model, logps, mask, *inputs), (0, 0, 0, 1))
+    value_head = getattr(model, VALUE_HEAD, None)
+    values = value_head(hidden).float() if value_head else hidden.new_zeros(*tokens.shape, 1)
+    return torch.cat([about_next, values], -1)
+
+
+def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) -> Tensor:
+    """`function` of rows of the inputs `[N, …]`, chunk by chunk, set into zeros where the mask is True."""
     rows = max(1, CHUNK // model.config.get_text_config().vocab_size)
     pieces = []
-    for h, y in zip(hidden.split(rows), targets.split(rows), strict=True):
-        if len(hidden) > rows and torch.is_grad_enabled():
-            pieces.append(checkpoint(chunk_logps, h, y, use_reentrant=False))
+    for part in zip(*(x.split(rows) for x in inputs), strict=True):
+        if len(inputs[0]) > rows and torch.is_grad_enabled():
+            pieces.append(checkpoint(function, *part, use_reentrant=False))
         else:
-            pieces.append(chunk_logps(h, y))
-    flat = torch.cat(pieces) if pieces else hidden.new_zeros(0)
-    return torch.zeros(mask.shape, dtype=torch.float32, device=tokens.device).masked_scatter(
-        mask, flat
-    )
+            pieces.append(function(*part))
+    found = torch.cat(pieces)
+    placed = found.new_zeros(*mask.shape, *found.shape[1:], dtype=torch.float32)
+    wide = mask.reshape(*mask.shape, *[1] * (found.ndim - 1)).expand_as(placed)
+    return placed.masked_scatter(wide, found)
 
 
 def scalar_head(model: PreTrainedModel) -> nn.Linear:
@@ -99,3 +142,12 @@ def sequence_scores(model: PreTrainedModel, tokens: Tensor, lengths: Tensor) -> 
     hidden = hidden_states(model, tokens)
     last = hidden[torch.arange(len(tokens), device=tokens.device), lengths - 1]
     return scalar_head(model)(last).squeeze(-1).float()
+
+
+def add_value_head(model: PreTrainedModel) -> None:
+    """Give a policy a one-output head, which starts at 0, for a critic that shares the policy's body."""
+    width = model.config.get_text_config().hidden_size
+    head = nn.Linear(width, 1, device=model.device, dtype=model.dtype)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    model.add_module(VALUE_HEAD, head)

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from heedful.errors import UserError
-from heedful.models.forward import hidden_states, lm_head, scalar_head
+from heedful.models.forward import VALUE_HEAD, hidden_states, lm_head, scalar_head
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -94,7 +94,11 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     # transformers finds a sequence's end by the pad id, so saved reward models must carry it.
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
-    model.save_pretrained(folder)
+    if hasattr(model, VALUE_HEAD):  # it belongs to the run, not to the policy that others load
+        weights = {k: v for k, v in model.state_dict().items() if not k.startswith(VALUE_HEAD)}
+        model.save_pretrained(folder, state_dict=weights)
+    else:
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

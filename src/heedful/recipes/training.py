@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,11 +71,18 @@ def fit(
 
 def batches(items: int, size: int, steps: int, seed: int) -> Iterator[list[int]]:
     """`steps` batches of `size` indices from an endless stream: one shuffled pass over the items after the other."""
-    stream = itertools.chain.from_iterable(
-        shuffled(items, seed, epoch) for epoch in itertools.count()
-    )
-    for _ in range(steps):
-        yield list(itertools.islice(stream, size))
+    return (rows_at(items, size, number, seed) for number in range(steps))
+
+
+def rows_at(items: int, size: int, number: int, seed: int) -> list[int]:
+    """Batch 0, 1, … of the endless stream: a pure function, so that there is no cursor to save or to lose."""
+    places = range(number * size, (number + 1) * size)
+    return [_pass(items, seed, place // items)[place % items] for place in places]
+
+
+@functools.lru_cache(maxsize=4)
+def _pass(items: int, seed: int, epoch: int) -> list[int]:
+    return shuffled(items, seed, epoch)
 
 
 def fitting(

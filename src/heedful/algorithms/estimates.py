@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from heedful.algorithms.rows import WITH_CRITIC, WITH_GROUP, Algorithm
+from heedful.errors import UserError, did_you_mean
 from heedful.losses import advantages as adv
 from heedful.losses import kl as kls
 from heedful.losses.policy import explained_variance
@@ -62,7 +63,13 @@ ADVANTAGES: dict[str, Callable[[Algorithm, Rewarded], Tensor]] = {
 
 def advantage_function(name: str) -> Callable[[Algorithm, Rewarded], Tensor]:
     """One of `ADVANTAGES`, or the user's `package.module:function` of (algorithm, Rewarded) → `[B, T]`."""
-    return ADVANTAGES[name] if name in ADVANTAGES else load_function(name)
+    if name in ADVANTAGES:
+        return ADVANTAGES[name]
+    if ":" in name:
+        return load_function(name)
+    raise UserError(
+        f"--advantage '{name}' is unknown{did_you_mean(name, ADVANTAGES)}: {', '.join(ADVANTAGES)}"
+    )
 
 
 def final_scores(a: Algorithm, batch: Batch, max_tokens: int) -> Tensor:
@@ -140,9 +147,14 @@ def rollout_metrics(a: Algorithm, b: ScoredWithValues, beta: float) -> Metrics:
             "reward/penalised": float((b.reward - beta * k1.sum(1)).mean()),
         }
     if a.advantage in WITH_GROUP:
-        spread = b.reward - adv.group_mean(b.reward, b.group)[0]
-        worst = torch.zeros_like(b.reward).index_reduce(0, b.group, spread.abs(), "amax")
-        metrics["groups/equal"] = float((worst[b.group.unique()] == 0).float().mean())
+        _, place = b.group.unique(return_inverse=True)
+        ends = [
+            torch.zeros(int(place.max()) + 1).scatter_reduce(
+                0, place, b.reward, which, include_self=False
+            )
+            for which in ("amin", "amax")
+        ]
+        metrics["groups/equal"] = float((ends[0] == ends[1]).float().mean())
     if a.advantage in WITH_CRITIC:
         explained = explained_variance(b.values, b.returns, b.mask)
         metrics["value/explained_variance"] = float(explained)

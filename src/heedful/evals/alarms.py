@@ -13,11 +13,15 @@ from heedful.types import Metrics
 Advice = Callable[[Metrics, Metrics], str | None]  # (now, at the first look) → a sentence
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 def clipped(now: Metrics, first: Metrics) -> str | None:
     """Most updates are thrown away."""
     share = now.get("policy/clipfrac", 0.0)
     if share > 0.4:
-        return f"{share:.0%} of ratios clipped: lower the learning rate or the inner epochs"
+        return f"{_percent(share)} of ratios clipped: lower the learning rate or the inner epochs"
 
 
 def moved_too_far(now: Metrics, first: Metrics) -> str | None:
@@ -25,7 +29,7 @@ def moved_too_far(now: Metrics, first: Metrics) -> str | None:
     nats, ess = now.get("policy/kl_update", 0.0), now.get("policy/ess", 1.0)
     if abs(nats) > 2.0 or ess < 0.3:
         return (
-            f"one round moved the policy by {nats:.2g} nats a response, and its samples are worth {ess:.0%} "
+            f"one round moved the policy by {nats:.2g} nats a response, and its samples are worth {_percent(ess)} "
             "of fresh ones: lower the learning rate or the inner epochs"
         )
 
@@ -79,7 +83,7 @@ def cut_off(now: Metrics, first: Metrics) -> str | None:
     ended = now.get("eos_rate", 1.0)
     if ended < 0.5:
         return (
-            f"{1 - ended:.0%} of responses were cut at max_tokens: raise --max-tokens, or check that "
+            f"{_percent(1 - ended)} of responses were cut at max_tokens: raise --max-tokens, or check that "
             "demonstrations end with the end token (heedful doctor)"
         )
 
@@ -102,7 +106,7 @@ def nothing_to_compare(now: Metrics, first: Metrics) -> str | None:
     share, spread = now.get("groups/equal", 0.0), now.get("reward/std", 1.0)
     if share > 0.8:
         return (
-            f"in {share:.0%} of groups all responses got the same reward and teach nothing: take prompts of "
+            f"in {_percent(share)} of groups all responses got the same reward and teach nothing: take prompts of "
             "middling difficulty, more responses a prompt, or --dynamic-sampling"
         )
     if spread == 0:

@@ -81,15 +81,12 @@ def n_step(
 
     `bootstrap` is V behind the last token, see `gae`; n beyond the end is the whole return.
     """
-    out = torch.zeros_like(rewards)
-    for row, own in enumerate(mask):
-        at = own.nonzero().squeeze(1)
-        r, v = rewards[row, at], torch.cat([values[row, at], bootstrap[row : row + 1]])
-        for t in range(len(at)):
-            end = min(t + n, len(at))
-            powers = gamma ** torch.arange(end - t, device=r.device, dtype=r.dtype)
-            out[row, at[t]] = (powers * r[t:end]).sum() + gamma ** (end - t) * v[end] - v[t]
-    return out
+    whole = gae(rewards, values, mask, bootstrap, gamma, lam=1.0)
+    # Σ_{k<n} γ^k δ_{t+k} is the whole sum less γ^n times the one that starts n own tokens later.
+    place = (mask.cumsum(1) - 1).clamp(min=0)
+    own = torch.zeros_like(whole).scatter_add(1, place, whole * mask)
+    later = torch.nn.functional.pad(own[:, n:], (0, min(n, own.shape[1])))
+    return (whole - gamma**n * later.gather(1, place)) * mask
 
 
 def group_mean(x: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> tuple[Tensor, Tensor]:

@@ -212,8 +212,8 @@ def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tenso
 
 def refuse_what_cannot_be(config: Config) -> None:
     """Numbers and combinations that no run can have."""
-    refuse_nonsense(config)
     advantage_function(config.advantage)
+    refuse_nonsense(config)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
     if config.steps < 1:

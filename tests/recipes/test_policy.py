@@ -1,0 +1,241 @@
+"""`heedful train ppo|rloo|grpo|…` on a tiny model with a rule for a reward: every row of the table, every option."""
+
+import asyncio
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import tiny
+from heedful.algorithms.rows import PRESETS
+from heedful.cli import main
+from heedful.data.sources import write_rows
+from heedful.engine.torch import TorchEngine
+from heedful.models.load import copy_model
+from heedful.models.reference import Reference
+from heedful.recipes import policy
+from heedful.rewards import each
+from heedful.rollout import tasks
+from heedful.types import Message
+
+WORDS = [
+    "Who cares?",
+    "How many legs has a spider?",
+    "What is 2 + 2?",
+    "Why?",
+    "Name a capital.",
+    "Go on.",
+]
+PROMPTS = [{"prompt": [{"role": "user", "content": w}]} for w in WORDS]
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory) -> Path:
+    at = tmp_path_factory.mktemp("policy")
+    tok = tiny.tokenizer()
+    tiny.policy(tok).save_pretrained(at / "lm")
+    tok.save_pretrained(at / "lm")
+    write_rows(at / "prompts.jsonl", PROMPTS)
+    write_rows(at / "text.jsonl", ({"text": t} for t in tiny.TEXT))
+    return at
+
+
+def command(at: Path, name: str, out: Path, *more) -> list[str]:
+    words = ["train", name, "--model", at / "lm", "--reward", "tiny:likes_short", "--data", at / "prompts.jsonl",
+             "--out", out, "--steps", 3, "--batch-size", 8, "--max-tokens", 8, "--lr", 1e-3, "--critic-warmup", 0,
+             "--quiet", "--report-to", "none"]  # fmt: skip
+    if PRESETS.get(name, {}).get("group_size", 1) > 1:
+        words += ["--group-size", 4]
+    return [str(w) for w in (*words, *more)]
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains_and_says_what_it_sets(at, tmp_path, capsys, name):
+    """The saved model differs from the start and loads in plain transformers; the config tells all."""
+    assert main(command(at, name, tmp_path / "out")) == 0
+    said = capsys.readouterr().err
+    for key, value in PRESETS[name].items():
+        assert f"--{key.replace('_', '-')} {value}" in said
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    start = AutoModelForCausalLM.from_pretrained(at / "lm").state_dict()
+    assert saved.keys() == start.keys()
+    assert any(not torch.equal(saved[k], start[k]) for k in start)
+    rows = metrics(tmp_path / "out")
+    assert [r["step"] for r in rows] == [1, 2, 3]
+    has_critic = PRESETS[name].get("advantage", "gae") in ("gae", "n_step")
+    assert ("value/explained_variance" in rows[0]) == has_critic
+    assert ("kl/seq" in rows[0]) == (PRESETS[name].get("kl") != "none")
+
+
+def test_presets_name_fields_of_the_config():
+    """Mutation caught: a preset whose key is misspelt, which tyro would only report to the user."""
+    known = {f.name for f in fields(policy.Config)}
+    assert all(set(row) <= known for row in PRESETS.values())
+    for name, row in PRESETS.items():
+        config = policy.Config(model="", reward="", data="", out=Path(), **row)
+        policy.refuse_what_cannot_be(config), name
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("rloo", ["--group-size", "1"], "compares responses to one prompt"),
+        ("rloo", ["--group-size", "3"], "no multiple of --group-size 3"),
+        ("grpo", ["--kl-estimator", "k1"], "no gradient in expectation"),
+        ("ppo", ["--kl-estimator", "analytic"], "belongs into the loss"),
+        ("dapo", ["--kl-target", "6"], "needs a KL that is charged"),
+        ("reinforce", ["--value-head"], "asks no critic"),
+        ("rloo", ["--critic", "x"], "asks none"),
+        ("ppo", ["--critic", "x", "--value-head"], "--value-head is one already"),
+        ("rloo", ["--truncated", "bootstrap"], "needs a critic's value"),
+        ("ppo", ["--advantage", "no_such.module:fn"], "no_such"),
+        ("ppo", ["--advantage", "gea"], "did you mean 'gae'"),
+        ("ppo", ["--overlong", "3"], "a share of --max-tokens"),
+        ("ppo", ["--temperature", "0"], "must be above 0"),
+        ("ppo", ["--ptx.coef", "0", "--ptx.data", "x.jsonl"], "must be above 0"),
+        ("grpo", ["--kl", "reward", "--kl-corrected", "--kl-estimator", "k3"], "for k1 and k3 in the loss"),
+        ("ppo", ["--reference-share", "0", "--reference-every", "1"], "at most 1"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(at, tmp_path, capsys, name, flags, words):
+    assert main(command(at, name, tmp_path / "out", *flags)) == 2
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_head_learns_and_stays_out_of_the_saved_model(at, tmp_path):
+    """Mutation caught: a head that gets no gradient, or that other tools find in the weights."""
+    assert (
+        main(
+            command(
+                at,
+                "ppo",
+                tmp_path / "out",
+                "--value-head",
+                "--steps",
+                12,
+                "--lr",
+                1e-2,
+                "--truncated",
+                "score",
+            )
+        )
+        == 0
+    )
+    rows = metrics(tmp_path / "out")
+    assert rows[-1]["value/loss"] < 0.5 * rows[0]["value/loss"]
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)[1]
+    assert not saved["unexpected_keys"] and not saved["missing_keys"]
+
+
+def test_mixed_in_likelihood_keeps_the_text(at, tmp_path):
+    """PPO-ptx: with the mix the text's loss falls, without it the same run does not improve it.
+
+    Mutation caught: a weight that is never used, or a mix without gradient.
+    """
+    mixed = ["--ptx.data", at / "text.jsonl", "--ptx.coef", 5, "--steps", 10, "--lr", 5e-3]
+    assert main(command(at, "rloo", tmp_path / "mixed", *mixed)) == 0
+    losses = [row["ptx/loss"] for row in metrics(tmp_path / "mixed")]
+    assert losses[-1] < losses[0] - 0.5
+    assert main(command(at, "rloo", tmp_path / "plain", "--steps", 10)) == 0
+    assert "ptx/loss" not in metrics(tmp_path / "plain")[0]
+
+
+def test_demonstrations_can_be_mixed_in(at, tmp_path):
+    write_rows(tmp_path / "d.jsonl", [{**p, "completion": "Indeed."} for p in PROMPTS])
+    assert main(command(at, "grpo", tmp_path / "out", "--ptx.data", tmp_path / "d.jsonl")) == 0
+    assert all("ptx/loss" in row for row in metrics(tmp_path / "out"))
+
+
+def test_the_reference_moves_when_asked(at, tmp_path):
+    """After each round the reference is the policy, so the KL of every round's samples is 0.
+
+    Mutation caught: a reference that is never refreshed, or that is refreshed before its KL is taken.
+    """
+    assert main(command(at, "rloo", tmp_path / "frozen", "--steps", 4, "--lr", 5e-2)) == 0
+    moving = ["--reference-every", 1]
+    assert main(command(at, "rloo", tmp_path / "moved", "--steps", 4, "--lr", 5e-2, *moving)) == 0
+    assert abs(metrics(tmp_path / "frozen")[-1]["kl/seq"]) > 0.05
+    assert all(abs(row["kl/seq"]) < 1e-4 for row in metrics(tmp_path / "moved"))
+
+
+def test_an_averaged_reference_lies_between():
+    """Mutation caught: lerp in the wrong direction."""
+    tok = tiny.tokenizer()
+    old, new = tiny.policy(tok, seed=0), tiny.policy(tok, seed=1)
+    reference = Reference(copy_model(old))
+    reference.refresh(new, 0.25)
+    for name, p in reference.model.named_parameters():
+        expected = 0.75 * old.get_parameter(name) + 0.25 * new.get_parameter(name)
+        assert torch.allclose(p, expected, atol=1e-6)
+
+
+def test_groups_without_a_difference_make_way(at):
+    """Half of the prompts always get the same reward; dynamic sampling draws until the round is full of others.
+
+    Mutation caught: keeping silent groups although others were drawn, or mixing up the groups' numbers.
+    """
+    tok = tiny.tokenizer()
+    todo = tasks(tok, [(Message("user", w),) for w in WORDS])
+    silent = {todo[i].prompt for i in (0, 2, 4)}
+
+    def reward(prompt, response):
+        return 0.0 if prompt in silent else float(len(response))
+
+    def round_of(draws: int):
+        config = policy.Config(
+            model="", reward="", data="", out=Path(), batch_size=12, group_size=4, max_tokens=8, dynamic_sampling=draws
+        )  # fmt: skip
+        engine = TorchEngine(tiny.policy(tok))
+        samples = asyncio.run(policy.collect(engine, each(reward), todo, tok, config, step=1))
+        assert [s.group for s in samples] == [0] * 4 + [1] * 4 + [2] * 4
+        groups = [samples[i : i + 4] for i in (0, 4, 8)]
+        assert all(len({s.tokens[: s.mask.index(True)] for s in g}) == 1 for g in groups)
+        return sum(len({s.reward for s in g}) > 1 for g in groups)
+
+    assert round_of(0) < 3
+    assert round_of(6) == 3
+
+
+def test_overlong_responses_lose_up_to_one(at, tmp_path):
+    """DAPO's soft punishment; hand-worked: 8 tokens at most, the last half punished: 6 tokens lose ½.
+
+    Mutation caught: a hard cut, or a share of the response in place of max_tokens.
+    """
+    from heedful.algorithms.estimates import final_scores
+    from heedful.algorithms.rows import Algorithm
+    from heedful.data.collate import collate
+    from heedful.types import Sample
+
+    rows = [
+        Sample((1,) * (n + 1), (False, *[True] * n), (0.0,) * (n + 1), 1.0) for n in (3, 4, 6, 8)
+    ]
+    a = Algorithm(overlong=0.5, truncated="score")
+    assert final_scores(a, collate(rows), 8).tolist() == [1.0, 1.0, 0.5, 0.0]
+
+
+def test_truncated_responses_can_stay_out_of_the_loss():
+    from heedful.algorithms.estimates import estimate
+    from heedful.algorithms.rows import Algorithm
+    from heedful.data.collate import collate
+    from heedful.types import Sample
+
+    rows = [
+        Sample((1, 2, 3), (False, True, True), (0.0, -1.0, -1.0), reward, 0, stop_reason=reason)
+        for reward, reason in ((1.0, "stop"), (5.0, "length"))
+    ]
+    batch = collate(rows)
+    a = Algorithm(
+        advantage="group_centred", truncated="mask", whiten_advantages=False, group_size=2
+    )
+    scored = estimate(a, batch, batch.old_logp, torch.zeros(2, 3), 0.1, 8)
+    assert scored.mask.tolist() == [[True, True], [False, False]]
+    assert scored.adv[1].abs().sum() == 0 and scored.adv[0, 0] != 0

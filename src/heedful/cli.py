@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
     "train ppo": ("recipes.policy", "prompts and a reward → a better policy, kept near by KL"),
     "train dpo": ("recipes.preference", "comparisons → a better policy, directly"),
+    "train online_dpo": (
+        "recipes.online",
+        "sample, judge, optimise on the judgments, and go round",
+    ),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),

@@ -85,15 +85,20 @@ def judgments(
 
 
 def reference_sums(
-    reference: PreTrainedModel, forward: Forward, samples: Sequence[Sample], max_tokens: int
-) -> dict[Sample, float]:
+    reference: PreTrainedModel,
+    forward: Forward,
+    samples: Sequence[Sample],
+    max_tokens: int,
+    known: Sums | None = None,
+) -> Sums:
     """The reference's log-prob of each response, once for each, however many pairs it is part of."""
-    distinct = list(dict.fromkeys(samples))
-    if not distinct:
-        return {}
-    base = collate([replace(s, group=None) for s in distinct])
+    known = known or {}
+    new = [s for s in dict.fromkeys(samples) if s not in known]
+    if not new:
+        return known
+    base = collate([replace(s, group=None) for s in new])
     sums = predict(reference, forward, base, max_tokens).sum(1)
-    return dict(zip(distinct, sums.tolist(), strict=True))
+    return {**known, **dict(zip(new, sums.tolist(), strict=True))}
 
 
 def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums) -> Batch:
@@ -277,23 +282,18 @@ class Prepared:
 
 def prepare(
     objective: Objective,
-    reference: PreTrainedModel,
-    forward: Forward,
+    sums_of: Callable[[Sequence[Sample]], Sums],
     judged: Sequence[Judgment],
-    pool: Sequence[Judgment],
-    *,
+    pool: Sequence[Sample],
     limit: int,
-    max_tokens: int,
     seed: int,
 ) -> Prepared:
-    """Judgments as a batch; the reference is asked only if a loss reads it. KTO's other responses are the pool's."""
+    """Judgments as a batch. `sums_of` asks the reference, if a loss reads it; KTO takes other responses from the pool."""
     rows = [s for j in judged for s in j.samples]
     others: list[Sample] = []
     if "kl" in objective.whole_batch:
-        others = mismatched(rows, [s for j in pool for s in j.samples], limit, seed)
-    sums: Sums = {}
-    if objective.needs_reference:
-        sums = reference_sums(reference, forward, [*rows, *others], max_tokens)
+        others = mismatched(rows, pool, limit, seed)
+    sums = sums_of([*rows, *others]) if objective.needs_reference else {}
     batch = as_batch(objective.reads, judged, sums)
     if not others:
         return Prepared(batch, batch)

@@ -7,6 +7,7 @@ model is in memory. Losses without a reference never load one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from heedful.data.tokens import encode_example, encode_group
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.recipes.config import FromComparisons, alias
+from heedful.recipes.config import FromComparisons, Training, alias
 from heedful.recipes.judgments import (
     Judgment,
     RunningMean,
@@ -25,6 +26,7 @@ from heedful.recipes.judgments import (
     loss_of,
     pair_logps,
     prepare,
+    reference_sums,
 )
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
@@ -61,8 +63,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FromComparisons):
-    """Optimise a language model on comparisons directly."""
+class Direct(Training):
+    """The loss of direct optimisation and what belongs to it."""
 
     reference: Annotated[str | None, alias("--ref-model")] = None
     """The frozen reference; default: the policy as it starts."""
@@ -78,6 +80,15 @@ class Config(FromComparisons):
     """Which pairs a ranking of more than two responses gives."""
     label_smoothing: float = 0.0
     """Probability that the label of a pair is wrong (cDPO): p = 1 - this."""
+    learning_rate: Annotated[float, alias("--lr")] = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(FromComparisons, Direct):
+    """Optimise a language model on comparisons directly."""
+
+    data: Annotated[str, alias("--dataset-name")]
+    """Comparisons (chosen and rejected, or responses and ranking), or rows with prompt, completion and label."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
     """Pairs (single responses, rankings) in an optimiser step."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
@@ -87,8 +98,6 @@ def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
     refuse_finished(config.out)
     objective = objective_of(config)
-    if objective.reads != "PairLogps" and (config.label_smoothing or config.pairs != "all"):
-        raise UserError(f"--label-smoothing and --pairs are for losses on pairs, not {config.loss}")
     single = objective.reads == "LabelledLogps"
     data = materialise(config.data, "unpaired" if single else "rankings")
     items: Any = (read_verdicts if single else read_comparisons)(data, skip_bad=config.skip_bad)
@@ -109,14 +118,14 @@ def run(config: Config) -> Path:
         if config.reference
         else model
     )
+    sums_of = partial(
+        reference_sums, reference, response_logps, max_tokens=config.micro_batch_tokens
+    )
+    pool = [s for j in judged[0] for s in j.samples]
     training, evaluation = (
-        prepare(
-            objective, reference, response_logps, part, judged[0],
-            limit=limit, max_tokens=config.micro_batch_tokens, seed=config.seed,
-        )
-        for part in judged
-    )  # fmt: skip
-    del reference
+        prepare(objective, sums_of, part, pool, limit, config.seed) for part in judged
+    )
+    del reference, sums_of
     steps = step_count(len(judged[0]), config.batch_size, config.epochs)
     learner = LocalLearner(
         model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
@@ -147,13 +156,15 @@ def run(config: Config) -> Path:
     )
 
 
-def objective_of(config: Any) -> Objective:
-    """The losses of a config with `loss`, `loss_options`, `beta`, `label_smoothing` and `reference`, once they fit."""
+def objective_of(config: Direct) -> Objective:
+    """The losses of a config, once everything that belongs to them fits."""
     objective = find_objective(config.loss, config.loss_options, config.beta)
     if not 0 <= config.label_smoothing < 0.5:
         raise UserError(
-            f"--label-smoothing must be from 0 to below 0.5, not {config.label_smoothing}"
+            f"--label-smoothing must be 0 or more, below 0.5, not {config.label_smoothing}"
         )
+    if objective.reads != "PairLogps" and (config.label_smoothing or config.pairs != "all"):
+        raise UserError(f"--label-smoothing and --pairs are for losses on pairs, not {config.loss}")
     if config.reference and not objective.needs_reference:
         raise UserError(f"--loss {config.loss} reads no reference; leave --reference out")
     return objective

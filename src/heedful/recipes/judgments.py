@@ -288,7 +288,7 @@ def prepare(
     limit: int,
     seed: int,
 ) -> Prepared:
-    """Judgments as a batch. `sums_of` asks the reference, if a loss reads it; KTO takes other responses from the pool."""
+    """Judgments as a batch. `sums_of` asks the reference if a loss reads it; `pool` has KTO's other responses."""
     rows = [s for j in judged for s in j.samples]
     others: list[Sample] = []
     if "kl" in objective.whole_batch:

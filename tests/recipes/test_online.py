@@ -105,7 +105,7 @@ def train(model, data, out, *args) -> list[dict]:
     ],
 )
 def test_rounds_raise_the_reward(args, model, data, tmp_path):
-    """Mutation caught: pairs the wrong way round, weights that never reach the engine, tokens encoded anew."""
+    """Mutation caught: pairs the wrong way round, the reference moving along, a loss on other rows than sampled."""
     found = train(model, data, tmp_path / "out", "--steps", 12, "--reward", "taste:vowels", *args)
     early, late = (sum(r["reward"] for r in part) / 4 for part in (found[:4], found[-4:]))
     assert late > early + 0.5
@@ -148,6 +148,19 @@ def test_raters_judge_and_a_loss_without_reference(model, data, tmp_path):
     tied = train(model, data, tmp_path / "tied", "--steps", 1, "--reward", "taste:same")
     assert tied[0]["judgments"] == 0 and "loss" not in tied[0]
     assert (tmp_path / "tied" / "model.safetensors").exists()
+
+
+def test_the_engine_gets_the_weights_of_each_round(model, data, tmp_path, monkeypatch):
+    """The embedded engine shares them anyway, others do not. Mutation caught: no `load`, or of another version."""
+    versions, load = [], online.TorchEngine.load
+
+    async def recorded(self, weights, version):
+        versions.append(version)
+        await load(self, weights, version)
+
+    monkeypatch.setattr(online.TorchEngine, "load", recorded)
+    train(model, data, tmp_path / "out", "--steps", 3, "--reward", "taste:vowels")
+    assert versions == [1, 2, 3]
 
 
 def test_the_same_seed_gives_the_same_rounds(model, data, tmp_path):

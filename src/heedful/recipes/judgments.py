@@ -172,7 +172,7 @@ def metrics_of(x: Any, batch: Batch, objective: Objective) -> dict[str, Tensor]:
     beta, mean = objective.beta, objective.length_normalised
 
     def reward(logp: Tensor, ref: Tensor, lengths: Tensor) -> Tensor:
-        return (beta * (logp - ref) / (lengths if mean else 1)).detach()
+        return (beta * (logp - ref) / (lengths.clamp(min=1) if mean else 1)).detach()
 
     if isinstance(x, PairLogps):
         chosen = reward(x.chosen, x.ref_chosen, x.chosen_lengths)

@@ -106,12 +106,12 @@ def run(config: Config) -> Path:
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.skip_bad:
         items = fitting(tokenizer, items, limit)
-    train, held = split_by_prompt(items, lambda item: item.prompt, config.held_out)
-    judged = [
+    train, held = (
         [j for item in part for j in encode(tokenizer, item, objective, config, limit)]
-        for part in (train or held, held or train)
-    ]
-    if not all(judged):
+        for part in split_by_prompt(items, lambda item: item.prompt, config.held_out)
+    )
+    train, held = train or held, held or train
+    if not train:
         raise UserError(f"{config.data} gives no pair of a better and a worse response")
     reference = (
         load_policy(config.reference, dtype=config.dtype, device=config.device)
@@ -121,19 +121,19 @@ def run(config: Config) -> Path:
     sums_of = partial(
         reference_sums, reference, response_logps, max_tokens=config.micro_batch_tokens
     )
-    pool = [s for j in judged[0] for s in j.samples]
+    pool = [s for j in train for s in j.samples]
     training, evaluation = (
-        prepare(objective, sums_of, part, pool, limit, config.seed) for part in judged
+        prepare(objective, sums_of, part, pool, limit, config.seed) for part in (train, held)
     )
     del reference, sums_of
-    steps = step_count(len(judged[0]), config.batch_size, config.epochs)
+    steps = step_count(len(train), config.batch_size, config.epochs)
     learner = LocalLearner(
         model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )
     delta, loss_fn = RunningMean(), loss_of(objective)
 
     def evaluate() -> Metrics:
-        batch = evaluation.take(range(len(judged[1])), objective, learner, RunningMean())
+        batch = evaluation.take(range(len(held)), objective, learner, RunningMean())
         loss = loss_fn(learner.logprobs(batch), batch)
         found = {"loss": loss.value, **loss.metrics}
         return {f"eval/{name}": float(value.mean()) for name, value in found.items()}
@@ -141,7 +141,7 @@ def run(config: Config) -> Path:
     # Lazily: what a loss reads of a whole batch is computed with the weights of that step.
     stream = (
         training.take(groups, objective, learner, delta)
-        for groups in batches(len(judged[0]), config.batch_size, steps, config.seed)
+        for groups in batches(len(train), config.batch_size, steps, config.seed)
     )
     return fit(
         config,

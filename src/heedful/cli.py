@@ -49,6 +49,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train gspo": ("recipes.policy", "likewise: GRPO with the ratio of whole responses"),
     "train raft": ("recipes.policy", "likewise: imitate the best of each group"),
     "train dpo": ("recipes.preference", "comparisons → a better policy, directly"),
+    "train online_dpo": (
+        "recipes.online",
+        "sample, judge, optimise on the judgments, and go round",
+    ),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),

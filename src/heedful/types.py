@@ -60,6 +60,15 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """One response, and whether it was liked: a thumb, or a rule that was kept or not."""
+
+    prompt: Prompt
+    response: str
+    desirable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are drawn: π = softmax(logits / temperature) after the top-k, then the top-p mask.
 
@@ -120,6 +129,26 @@ class PairLogps:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledLogps:
+    """Log-probs of B single responses, sums over tokens, all `[B]`; desirable is True where a response was liked."""
+
+    logp: Tensor
+    ref_logp: Tensor
+    lengths: Tensor
+    desirable: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLogps:
+    """Log-probs of K responses to each of G prompts, sums over tokens; rank 1 = best, 0 = not there. All `[G, K]`."""
+
+    logp: Tensor
+    ref_logp: Tensor
+    lengths: Tensor
+    rank: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Right-padded sequences: tokens `[B, T+1]`, mask and old_logp `[B, T]`, group, reward, cut and lengths `[B]`.
 
@@ -157,6 +186,29 @@ class Ranked(Batch):
 
     rank: Tensor
     strength: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RankedWithReference(Ranked):
+    """Adds the reference's sum of log-probs `[B]`."""
+
+    ref_sum: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled(Batch):
+    """Single responses with a label; every row is a group of its own. All `[B]`.
+
+    ref_sum: the reference's sum of log-probs; desirable: liked or not. What follows is said of the whole
+    batch and stays true in its parts: kl and delta (what KTO and BCO compare with, the same in every row, 0
+    until known) and share, the part of the batch that has the row's label.
+    """
+
+    ref_sum: Tensor
+    desirable: Tensor
+    kl: Tensor
+    delta: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True, slots=True)

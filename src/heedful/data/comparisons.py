@@ -1,4 +1,5 @@
-"""Rows → comparisons: heedful's rankings, TRL's preference forms, HH-RLHF's transcripts with an implicit prompt."""
+"""Rows → comparisons and verdicts: heedful's rankings, TRL's preference and unpaired forms, HH-RLHF's transcripts
+with an implicit prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from heedful.data.columns import (
 )
 from heedful.data.tables import read_table
 from heedful.errors import UserError
-from heedful.types import Comparison, Message, Prompt
+from heedful.types import Comparison, Message, Prompt, Verdict
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 log = logging.getLogger("heedful")
@@ -33,10 +34,42 @@ def read_comparisons(source: str | Path, *, skip_bad: bool = False) -> list[Comp
     return _kept(source, comparison_of, skip_bad)
 
 
+def read_verdicts(source: str | Path, *, skip_bad: bool = False) -> list[Verdict]:
+    """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
+    rows = [v for found in _kept(source, verdicts_of, skip_bad) for v in found]
+    if not rows:
+        raise UserError(
+            f"{source}: every comparison is a tie, so no response was liked or disliked"
+        )
+    return rows
+
+
+def verdicts_of(where: str, row: dict[str, Any]) -> list[Verdict]:
+    """One from prompt, completion and label. Of a comparison the best are liked, the worst not, the others left out."""
+    if "label" in row or "completion" in row:
+        label = column(where, row, "label")
+        if type(label) is not bool and label not in (0, 1):
+            raise UserError(f"{where}: `label` must be true (liked) or false, not {label!r}")
+        completion = column(where, row, "completion")
+        prompt = as_chat(prompt_from(where, "prompt", column(where, row, "prompt")), completion)
+        return [Verdict(prompt, response(where, "completion", completion), bool(label))]
+    c = comparison_of(where, row)
+    best, worst = min(c.ranking), max(c.ranking)
+    return [
+        Verdict(c.prompt, text, rank == best)
+        for text, rank in zip(c.responses, c.ranking, strict=True)
+        if best < worst and rank in (best, worst)
+    ]
+
+
 def comparison_of(where: str, row: dict[str, Any]) -> Comparison:
     """A row with responses and ranking, or with chosen and rejected."""
     if "responses" in row:
         return _ranking(where, row)
+    if {"completion", "label"} <= row.keys() and "chosen" not in row:
+        raise UserError(
+            f"{where}: a single `completion` with a `label` compares nothing; train on it with kto or bco"
+        )
     chosen, rejected = column(where, row, "chosen", "responses"), column(where, row, "rejected")
     if "prompt" in row:
         prompt = prompt_from(where, "prompt", row["prompt"])

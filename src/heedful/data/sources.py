@@ -19,7 +19,7 @@ from heedful.data.columns import (
     string,
     turns,
 )
-from heedful.data.comparisons import read_comparisons
+from heedful.data.comparisons import read_comparisons, read_verdicts
 from heedful.data.files import read_rows, write_rows
 from heedful.data.tables import read_table
 from heedful.errors import UserError
@@ -36,6 +36,7 @@ __all__ = [
     "read_rows",
     "read_samples",
     "read_texts",
+    "read_verdicts",
     "sample_of",
     "write_rows",
 ]

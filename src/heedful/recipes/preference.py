@@ -1,109 +1,152 @@
-"""Direct optimisation on pairs: DPO and its kin, against a frozen reference.
+"""Direct optimisation on judgments: DPO and its kin, on pairs, on liked-or-not responses and on whole rankings.
 
-The reference's log-probs are computed once, before the first step; the reference is then dropped, so
-only one model is in memory. Rankings of K responses give all their pairs, or only best against worst.
+The reference's log-probs are computed once, before the first step; the reference is then dropped, so only one
+model is in memory. Losses without a reference never load one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heedful.data.collate import collate, take
-from heedful.data.sources import read_comparisons
-from heedful.data.tokens import encode_group
-from heedful.errors import UserError, did_you_mean
-from heedful.learner.local import LocalLearner, Loss, predict
-from heedful.losses import preference as losses
+from heedful.data.sources import read_comparisons, read_verdicts
+from heedful.data.tokens import encode_example, encode_group
+from heedful.errors import UserError
+from heedful.learner.local import LocalLearner
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.plugins import load_function
-from heedful.recipes.config import FromComparisons, alias
+from heedful.recipes.config import FromComparisons, Training, alias
+from heedful.recipes.judgments import (
+    Judgment,
+    RunningMean,
+    judgments,
+    loss_of,
+    pair_logps,
+    prepare,
+    reference_sums,
+)
+from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.run import refuse_finished
-from heedful.types import Batch, Comparison, Metrics, Pair, Paired, PairLogps
+from heedful.types import Comparison, Metrics, Verdict
 
-LOSSES = ("dpo", "preferred_ft", "unlikelihood")
+__all__ = ["PRESETS", "Config", "encode", "objective_of", "pair_logps", "run"]
+
+# `heedful train NAME` → the fields that it sets. β is what each paper or its code starts from; where nothing
+# is said, the defaults of `Config` and of the loss hold.
+PRESETS: dict[str, dict[str, Any]] = {
+    "dpo": {"loss": "dpo", "beta": 0.1},
+    "cdpo": {"loss": "dpo", "beta": 0.1, "label_smoothing": 0.1},
+    "robust": {"loss": "robust", "beta": 0.1},
+    "ipo": {"loss": "ipo", "beta": 0.1},
+    "kto": {"loss": "kto", "beta": 0.1},
+    "orpo": {"loss": "orpo", "learning_rate": 8e-6},
+    "simpo": {"loss": "simpo", "beta": 2.0},
+    "cpo": {"loss": "cpo", "beta": 0.1},
+    "slic": {"loss": "slic", "beta": 1.0},
+    "rso": {"loss": "rso", "beta": 0.05},
+    "apo_zero": {"loss": "apo_zero", "beta": 0.1},
+    "apo_down": {"loss": "apo_down", "beta": 0.1},
+    "apo_zero_unpaired": {"loss": "apo_zero_unpaired", "beta": 0.1},
+    "bco": {"loss": "bco", "beta": 0.1},
+    "exo": {"loss": "exo", "beta": 0.1},
+    "cpl": {"loss": "cpl", "beta": 0.1},
+    "plackett_luce_dpo": {"loss": "plackett_luce_dpo", "beta": 0.1},
+    "preferred_ft": {"loss": "preferred_ft"},
+    "unlikelihood": {"loss": "unlikelihood"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FromComparisons):
-    """Optimise a language model on comparisons directly."""
+class Direct(Training):
+    """The loss of direct optimisation and what belongs to it."""
 
     reference: Annotated[str | None, alias("--ref-model")] = None
     """The frozen reference; default: the policy as it starts."""
     loss: Annotated[str, alias("--loss-type")] = "dpo"
-    """dpo, preferred_ft, unlikelihood, or your package.module:function of (PairLogps, p, beta)."""
+    """Pairs: dpo, robust, ipo, exo, rso, apo_zero, apo_down; without a reference simpo, orpo, cpo, slic, cpl,
+    preferred_ft, unlikelihood. Single responses with a label: kto, bco, apo_zero_unpaired. Whole rankings:
+    plackett_luce_dpo. A sum is dpo+0.2*preferred_ft; your own is package.module:function of (PairLogps, p, beta)."""
+    loss_options: tuple[str, ...] = ()
+    """Other parameters of the loss, as gamma=0.5."""
     beta: float = 0.1
-    """Strength of the pull towards the reference."""
+    """Strength of the pull towards the reference; the scale of the log-probs where there is none."""
     pairs: Literal["all", "best_worst"] = "all"
     """Which pairs a ranking of more than two responses gives."""
     label_smoothing: float = 0.0
-    """Probability that a label is wrong (cDPO): p = 1 - this."""
+    """Probability that the label of a pair is wrong (cDPO): p = 1 - this."""
+    learning_rate: Annotated[float, alias("--lr")] = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(FromComparisons, Direct):
+    """Optimise a language model on comparisons directly."""
+
+    data: Annotated[str, alias("--dataset-name")]
+    """Comparisons (chosen and rejected, or responses and ranking), or rows with prompt, completion and label."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
-    """Pairs in an optimiser step."""
+    """Pairs (single responses, rankings) in an optimiser step."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
     refuse_finished(config.out)
-    loss_of = find_loss(config.loss)
-    data = materialise(config.data, "rankings")
-    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
+    objective = objective_of(config)
+    single = objective.reads == "LabelledLogps"
+    data = materialise(config.data, "unpaired" if single else "rankings")
+    items: Any = (read_verdicts if single else read_comparisons)(data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.skip_bad:
-        comparisons = fitting(tokenizer, comparisons, limit)
-    train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
+        items = fitting(tokenizer, items, limit)
+    train, held = (
+        [j for item in part for j in encode(tokenizer, item, objective, config, limit)]
+        for part in split_by_prompt(items, lambda item: item.prompt, config.held_out)
+    )
+    train, held = train or held, held or train
+    if not train:
+        raise UserError(f"{config.data} gives no pair of a better and a worse response")
     reference = (
         load_policy(config.reference, dtype=config.dtype, device=config.device)
         if config.reference
         else model
     )
-    training, evaluation = (
-        with_reference(
-            reference, [p for c in part for p in _pairs(tokenizer, c, config, limit)], config
-        )
-        for part in (train or held, held or train)
+    sums_of = partial(
+        reference_sums, reference, response_logps, max_tokens=config.micro_batch_tokens
     )
-    del reference
-    steps = step_count(len(training.p) // 2, config.batch_size, config.epochs)
+    pool = [s for j in train for s in j.samples]
+    training, evaluation = (
+        prepare(objective, sums_of, part, pool, limit, config.seed) for part in (train, held)
+    )
+    del reference, sums_of
+    steps = step_count(len(train), config.batch_size, config.epochs)
     learner = LocalLearner(
         model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )
-
-    def loss_fn(logp: Tensor, batch: Batch) -> Loss:
-        assert isinstance(batch, Paired)
-        x = pair_logps(logp, batch)
-        return Loss(loss_of(x, batch.p[0::2], config.beta), rewards_of(x, config.beta))
+    delta, loss_fn = RunningMean(), loss_of(objective)
 
     def evaluate() -> Metrics:
-        x = pair_logps(learner.logprobs(evaluation), evaluation)
-        metrics = {
-            "loss": loss_of(x, evaluation.p[0::2], config.beta),
-            **rewards_of(x, config.beta),
-        }
-        return {f"eval/{name}": float(value.mean()) for name, value in metrics.items()}
+        batch = evaluation.take(range(len(held)), objective, learner, RunningMean())
+        loss = loss_fn(learner.logprobs(batch), batch)
+        found = {"loss": loss.value, **loss.metrics}
+        return {f"eval/{name}": float(value.mean()) for name, value in found.items()}
 
-    def batch_of(pairs: list[int]) -> Paired:
-        first = torch.tensor(pairs) * 2
-        batch = take(training, torch.stack([first, first + 1], dim=1).flatten())
-        # Numbered anew: a small data set may give the same pair twice in a batch.
-        return replace(batch, group=torch.arange(len(pairs)).repeat_interleave(2))
-
+    # Lazily: what a loss reads of a whole batch is computed with the weights of that step.
+    stream = (
+        training.take(groups, objective, learner, delta)
+        for groups in batches(len(train), config.batch_size, steps, config.seed)
+    )
     return fit(
         config,
         learner,
-        map(batch_of, batches(len(training.p) // 2, config.batch_size, steps, config.seed)),
+        stream,
         loss_fn,
         tokenizer,
         steps=steps,
@@ -113,74 +156,31 @@ def run(config: Config) -> Path:
     )
 
 
-def find_loss(name: str):
-    """A function of `losses.preference` by name, or the user's own as package.module:function."""
-    if ":" in name:
-        return load_function(name)
-    if name not in LOSSES:
+def objective_of(config: Direct) -> Objective:
+    """The losses of a config, once everything that belongs to them fits."""
+    objective = find_objective(config.loss, config.loss_options, config.beta)
+    if not 0 <= config.label_smoothing < 0.5:
         raise UserError(
-            f"--loss '{name}' is unknown{did_you_mean(name, LOSSES)}: {', '.join(LOSSES)}"
+            f"--label-smoothing must be 0 or more, below 0.5, not {config.label_smoothing}"
         )
-    return getattr(losses, name)
+    if objective.reads != "PairLogps" and (config.label_smoothing or config.pairs != "all"):
+        raise UserError(f"--label-smoothing and --pairs are for losses on pairs, not {config.loss}")
+    if config.reference and not objective.needs_reference:
+        raise UserError(f"--loss {config.loss} reads no reference; leave --reference out")
+    return objective
 
 
-def _pairs(
-    tokenizer: PreTrainedTokenizerBase, c: Comparison, config: Config, limit: int
-) -> list[Pair]:
-    """The ordered pairs of a comparison; ties of a two-way comparison teach p = ½, others nothing new."""
-    samples = encode_group(tokenizer, c.prompt, c.responses, max_length=limit)
-    order = sorted(range(len(samples)), key=lambda k: c.ranking[k])
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    item: Comparison | Verdict,
+    objective: Objective,
+    config: Config,
+    limit: int,
+) -> list[Judgment]:
+    """A row of the data as what the losses read."""
+    if isinstance(item, Verdict):
+        sample = encode_example(tokenizer, item.prompt, item.response, max_length=limit)
+        return [Judgment((sample,), (float(item.desirable),))]
+    samples = encode_group(tokenizer, item.prompt, item.responses, max_length=limit)
     p = 1 - config.label_smoothing
-    if len(order) > 2 and config.pairs == "best_worst":
-        order = [order[0], order[-1]]
-    return [
-        Pair(samples[i], samples[j], p if c.ranking[i] < c.ranking[j] else 0.5)
-        for at, i in enumerate(order)
-        for j in order[at + 1 :]
-        if c.ranking[i] < c.ranking[j] or len(order) == 2
-    ]
-
-
-def with_reference(reference, pairs: Sequence[Pair], config: Config) -> Paired:
-    """Pairs as rows 2i and 2i+1 with the reference's sums of log-probs."""
-    if not pairs:
-        raise UserError(f"{config.data} gives no pair of a better and a worse response")
-    rows = [
-        replace(sample, group=i)
-        for i, pair in enumerate(pairs)
-        for sample in (pair.chosen, pair.rejected)
-    ]
-    base = collate(rows)
-    logp = predict(reference, response_logps, base, config.micro_batch_tokens)
-    return Paired(
-        **{f.name: getattr(base, f.name) for f in fields(base)},
-        ref_sum=logp.sum(1),
-        p=torch.tensor([pair.p for pair in pairs for _ in range(2)]),
-    )
-
-
-def pair_logps(logp: Tensor, batch: Paired) -> PairLogps:
-    """Sums over response tokens (not means: β would lose its meaning), rows 2i against 2i+1."""
-    sums, lengths = logp.sum(1), batch.mask.sum(1)
-    return PairLogps(
-        chosen=sums[0::2],
-        rejected=sums[1::2],
-        ref_chosen=batch.ref_sum[0::2],
-        ref_rejected=batch.ref_sum[1::2],
-        chosen_lengths=lengths[0::2],
-        rejected_lengths=lengths[1::2],
-    )
-
-
-def rewards_of(x: PairLogps, beta: float) -> dict[str, Tensor]:
-    """The implicit rewards β log π/π_ref, and the absolute log-probs: a margin can grow while both fall."""
-    chosen = (beta * (x.chosen - x.ref_chosen)).detach()
-    rejected = (beta * (x.rejected - x.ref_rejected)).detach()
-    return {
-        "rewards/chosen": chosen,
-        "rewards/rejected": rejected,
-        "rewards/margins": chosen - rejected,
-        "rewards/accuracies": (chosen > rejected).float() + 0.5 * (chosen == rejected).float(),
-        "logps/chosen": x.chosen.detach(),
-        "logps/rejected": x.rejected.detach(),
-    }
+    return judgments(objective.reads, samples, item.ranking, p, config.pairs)

@@ -1,0 +1,314 @@
+"""Online and iterated DPO: sample from the policy as it is, judge, take preference steps, and go round.
+
+Sample, judge by a reward or by raters, make pairs (or thumbs, or rankings: whatever the loss reads), take
+steps, refresh the reference every so many rounds if asked (iterated DPO). Fresh samples are what offline DPO
+lacks: its pairs say nothing of where the policy has gone since (Guo et al. 2024).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from heedful.data.collate import shuffled
+from heedful.data.sources import read_prompts
+from heedful.engine.torch import TorchEngine
+from heedful.errors import UserError
+from heedful.learner.local import LocalLearner
+from heedful.models.forward import token_logps
+from heedful.models.load import context_length, copy_model, load_policy, load_tokenizer
+from heedful.models.sampling import derive_seed
+from heedful.recipes.config import alias
+from heedful.recipes.judge import judges
+from heedful.recipes.judgments import (
+    Judgment,
+    Prepared,
+    RunningMean,
+    Sums,
+    judgments,
+    loss_of,
+    prepare,
+    reference_sums,
+)
+from heedful.recipes.objective import Objective
+from heedful.recipes.preference import Direct, objective_of
+from heedful.recipes.training import batches, optim, saver
+from heedful.recipes.workspace import materialise
+from heedful.rewards import load_reward
+from heedful.rollout import Task, response_text, rollout, score, tasks
+from heedful.run import Run, refuse_finished
+from heedful.types import Batch, Engine, Metrics, Prompt, Rater, Reward, Sample, Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Direct):
+    """Sample, judge and optimise on the judgments, round after round."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The policy to start from; it is the reference too, unless one is named."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Prompts to respond to."""
+    reward: Annotated[str | None, alias("--reward-model", "--reward-model-path")] = None
+    """Judge by a reward: a reward model's folder, or package.module:function of (prompt, response)."""
+    judge: str | None = None
+    """Judge by comparison: a world's simulated raters, package.module:function as their taste, or llm:MODEL."""
+    refresh_reference: int = 0
+    """Rounds after which the policy becomes the reference (iterated DPO); 0 keeps the first one."""
+    steps: Annotated[int, alias("--max-steps")] = 100
+    """Rounds of sampling and updating."""
+    batch_size: Annotated[int, alias("--rollout-batch-size")] = 64
+    """Prompts in a round."""
+    n: Annotated[int, alias("--num-generations")] = 2
+    """Responses sampled to each prompt."""
+    keep: int = 0
+    """Of them, how many to keep by statistical rejection sampling (RSO); 0 keeps all."""
+    accept_beta: float = 0.5
+    """Of rejection sampling, in units of reward: a sample is accepted with chance exp((reward - best) / this)."""
+    minibatch_size: int = 64
+    """Pairs (single responses, rankings) in an optimiser step."""
+    inner_epochs: int = 1
+    """Passes over a round's judgments."""
+    max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens")] = 48
+    """Longest response in tokens."""
+    missing_eos_penalty: float = 1.0
+    """Taken from the reward of a response that was cut at max_tokens; raters see the cut response as it is."""
+    temperature: float = 1.0
+    """Of sampling, and so of the policy that is optimised."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens with this mass."""
+    top_k: int = 0
+    """Sample from this many likeliest tokens; 0 for all."""
+
+
+def run(config: Config) -> Path:
+    """Returns the run's folder, which then holds the policy."""
+    refuse_finished(config.out)
+    objective = objective_of(config)
+    _check(config, objective)
+    prompts = read_prompts(materialise(config.data, "prompts"))
+    tokenizer = load_tokenizer(config.model)
+    policy = load_policy(config.model, dtype=config.dtype, device=config.device)
+    reference = policy  # is not asked where the loss reads none
+    if config.reference:
+        reference = load_policy(config.reference, dtype=config.dtype, device=config.device)
+    elif objective.needs_reference:
+        reference = copy_model(policy)
+    judge: Reward | list[Rater] = (
+        load_reward(config.reward, device=config.device)
+        if config.reward
+        else judges(str(config.judge), config.seed)
+    )
+    return optimise(config, objective, tokenizer, policy, reference, judge, prompts)
+
+
+def optimise(
+    config: Config,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    judge: Reward | list[Rater],
+    prompts: Sequence[Prompt],
+) -> Path:
+    """The loop itself, on models that are already in memory."""
+    sampling = Sampling(config.temperature, config.top_p, config.top_k)
+    todo, engine, limit = tasks(tokenizer, prompts), TorchEngine(policy), context_length(policy)
+    ask = config.micro_batch_tokens
+
+    def forward(model: PreTrainedModel, batch: Batch) -> Tensor:
+        return token_logps(model, batch.tokens, batch.mask, sampling)
+
+    most = config.batch_size * _judgments_a_prompt(config, objective)
+    inner = config.inner_epochs * -(-most // config.minibatch_size)
+    learner = LocalLearner(
+        policy, forward, optim(config, config.steps * inner), micro_batch_tokens=ask
+    )
+    delta, save = RunningMean(), saver(policy, tokenizer, config)
+    stream = batches(len(todo), config.batch_size, config.steps, config.seed)
+    with Run(
+        config.out,
+        config,
+        total_steps=config.steps,
+        quiet=config.quiet,
+        report_to=config.report_to,
+        show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),
+    ) as run_:
+        for step, numbers in enumerate(stream, start=1):
+            samples, worth = asyncio.run(
+                _sample_and_judge(
+                    engine, judge, [todo[i] for i in numbers], tokenizer, config, sampling, step
+                )
+            )
+            known: Sums = {}
+            if objective.needs_reference:
+                known = reference_sums(reference, forward, samples, ask)
+            metrics = rollout_metrics(samples, known)
+            if config.reward:
+                metrics["reward"] = math.fsum(s.reward for s in samples) / len(samples)
+            judged = judge_groups(config, objective, samples, worth, step)
+            metrics["judgments"] = float(len(judged))
+            if judged:
+
+                def sums_of(rows: Sequence[Sample], known: Sums = known) -> Sums:
+                    return reference_sums(reference, forward, rows, ask, known)
+
+                part = prepare(objective, sums_of, judged, samples, limit, config.seed + step)
+                metrics |= update(config, objective, learner, part, len(judged), delta, step)
+            asyncio.run(engine.load(learner.weights(), version=step))
+            if config.refresh_reference and step % config.refresh_reference == 0:
+                reference.load_state_dict(learner.weights())
+            if step % config.log_every == 0 or step == config.steps:
+                run_.log(step, metrics)
+            if config.save_every and step % config.save_every == 0:
+                run_.checkpoint(step, save)
+        run_.finish(save)
+    return config.out
+
+
+async def _sample_and_judge(
+    engine: Engine,
+    judge: Reward | list[Rater],
+    batch: Sequence[Task],
+    tokenizer: PreTrainedTokenizerBase,
+    config: Config,
+    sampling: Sampling,
+    step: int,
+) -> tuple[list[Sample], list[float]]:
+    """Samples, and what each is worth within its group: its reward, or minus its rank."""
+    samples = await rollout(
+        engine, batch, n=config.n, max_tokens=config.max_tokens, sampling=sampling,
+        seed=derive_seed(config.seed, step), version=step - 1,
+    )  # fmt: skip
+    if not isinstance(judge, list):
+        samples = await score(judge, batch, samples, tokenizer)
+        cut = config.missing_eos_penalty
+        return samples, [s.reward - cut * (s.stop_reason == "length") for s in samples]
+    worth: list[float] = []
+    for i, task in enumerate(batch):
+        texts = [response_text(tokenizer, s) for s in samples if s.group == i]
+        comparison = judge[i % len(judge)].judge(task.prompt, texts)
+        worth += [-float(rank) for rank in comparison.ranking]
+    return samples, worth
+
+
+def judge_groups(
+    config: Config,
+    objective: Objective,
+    samples: Sequence[Sample],
+    worth: Sequence[float],
+    step: int,
+) -> list[Judgment]:
+    """The round's judgments; a prompt whose responses are all worth the same gives none."""
+    rng = random.Random(derive_seed(config.seed, step))
+    groups: dict[int | None, list[int]] = {}
+    for i, sample in enumerate(samples):
+        groups.setdefault(sample.group, []).append(i)
+    judged: list[Judgment] = []
+    for rows in groups.values():
+        if config.keep:
+            accepted = rejection_sample(
+                [worth[i] for i in rows], config.keep, config.accept_beta, rng
+            )
+            rows = [rows[k] for k in accepted]
+        levels = sorted({worth[i] for i in rows}, reverse=True)
+        if len(levels) > 1:
+            ranking = [levels.index(worth[i]) + 1 for i in rows]
+            judged += judgments(
+                objective.reads,
+                [samples[i] for i in rows],
+                ranking,
+                1 - config.label_smoothing,
+                config.pairs,
+            )
+    return judged
+
+
+def rejection_sample(
+    rewards: Sequence[float], keep: int, beta: float, rng: random.Random
+) -> list[int]:
+    """Which of the candidates to keep, so that they follow π* ∝ π·e^{r/β} when they were drawn from π.
+
+    A candidate is accepted with chance exp((r − r_max)/β), r_max the best of those not yet accepted, until
+    `keep` are (Liu et al. 2024, algorithm 1). Small β trusts the reward: then these are the best ones.
+    """
+    left, accepted = list(range(len(rewards))), list[int]()
+    while left and len(accepted) < keep:
+        top, rest = max(rewards[i] for i in left), list[int]()
+        for i in left:
+            chosen = len(accepted) < keep and rng.random() < math.exp((rewards[i] - top) / beta)
+            (accepted if chosen else rest).append(i)
+        left = rest
+    return accepted
+
+
+def update(
+    config: Config,
+    objective: Objective,
+    learner: LocalLearner,
+    part: Prepared,
+    count: int,
+    delta: RunningMean,
+    step: int,
+) -> Metrics:
+    """The inner epochs over one round's judgments. Returns the mean metrics of its steps."""
+    history: list[Metrics] = []
+    for epoch in range(config.inner_epochs):
+        order = shuffled(count, derive_seed(config.seed, step), epoch)
+        for start in range(0, count, config.minibatch_size):
+            groups = order[start : start + config.minibatch_size]
+            batch = part.take(groups, objective, learner, delta)
+            history.append(learner.step(loss_of(objective), batch, per="group"))
+    return {k: math.fsum(row[k] for row in history) / len(history) for k in history[0]}
+
+
+def rollout_metrics(samples: Sequence[Sample], known: Sums) -> Metrics:
+    """What the sampled responses say; kl/seq in nats per response, to the reference as it was in this round."""
+    tokens = [sum(s.mask) for s in samples]
+    metrics = {
+        "completions/mean_length": sum(tokens) / len(tokens),
+        "eos_rate": sum(s.stop_reason == "stop" for s in samples) / len(samples),
+        "policy/entropy": -math.fsum(x for s in samples for x in s.logprobs) / max(1, sum(tokens)),
+    }
+    if known:
+        k1 = [math.fsum(s.logprobs) - known[s] for s in samples]
+        metrics["kl/seq"] = math.fsum(k1) / len(k1)
+    return metrics
+
+
+def _judgments_a_prompt(config: Config, objective: Objective) -> int:
+    """How many judgments a prompt gives at most, which is what the schedule of the learning rate counts on."""
+    k = config.keep or config.n
+    if objective.reads == "PairLogps":
+        return k * (k - 1) // 2 if config.pairs == "all" else 1
+    return k if objective.reads == "LabelledLogps" else 1
+
+
+def _check(config: Config, objective: Objective) -> None:
+    if bool(config.reward) == bool(config.judge):
+        raise UserError("say who judges: either --reward or --judge")
+    if config.n < 2:
+        raise UserError(f"--n {config.n}: comparing needs at least 2 responses to a prompt")
+    if config.temperature <= 0:
+        raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
+    if config.keep and not 2 <= config.keep <= config.n:
+        raise UserError(f"--keep {config.keep}: rejection sampling keeps from 2 to --n responses")
+    if config.keep and config.judge:
+        raise UserError(
+            "--keep needs --reward: rejection sampling needs a number for each response"
+        )
+    if config.keep and not config.accept_beta > 0:
+        raise UserError(f"--accept-beta must be above 0, not {config.accept_beta}")
+    if config.refresh_reference and not objective.needs_reference:
+        raise UserError(f"--refresh-reference: --loss {config.loss} reads no reference")
+    if min(config.steps, config.batch_size, config.minibatch_size, config.inner_epochs) < 1:
+        raise UserError(
+            "--steps, --batch-size, --minibatch-size and --inner-epochs must be above 0"
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from heedful.data.columns import (
@@ -23,22 +24,27 @@ from heedful.data.comparisons import read_comparisons
 from heedful.data.files import read_rows, write_rows
 from heedful.data.tables import read_table
 from heedful.errors import UserError
-from heedful.types import Demonstration, Prompt
+from heedful.types import Demonstration, Facts, Prompt
 
 __all__ = [
     "demonstrations_of",
+    "facts_of",
     "prompt_from_json",
     "prompt_text",
     "prompt_to_json",
     "read_comparisons",
     "read_demonstrations",
     "read_prompts",
+    "read_questions",
     "read_rows",
     "read_samples",
     "read_texts",
     "sample_of",
     "write_rows",
 ]
+
+
+PROMPTS = ("prompt", "question", "messages")  # the first of these columns that a row has
 
 
 def read_texts(source: str | Path) -> list[str]:
@@ -52,7 +58,18 @@ def read_texts(source: str | Path) -> list[str]:
 
 def read_prompts(source: str | Path) -> list[Prompt]:
     """Prompts from `prompt`, from `messages` that end with the user's turn, or from `question` (as a user's turn)."""
-    return [prompt_of(where, row) for where, row in read_table(source)]
+    return [prompt for prompt, _ in read_questions(source)]
+
+
+def read_questions(source: str | Path) -> list[tuple[Prompt, Facts]]:
+    """Prompts as `read_prompts` has them, each with the other columns of its row, which a reward may look at."""
+    return [(prompt_of(where, row), facts_of(row)) for where, row in read_table(source)]
+
+
+def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
+    """The columns of a row but that of its prompt and `others`, read-only."""
+    asked = next((name for name in PROMPTS if name in row), None)
+    return MappingProxyType({k: v for k, v in row.items() if k != asked and k not in others})
 
 
 def read_demonstrations(source: str | Path) -> list[Demonstration]:

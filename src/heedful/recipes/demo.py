@@ -131,7 +131,8 @@ def command_line(name: str, config: Any) -> str:
             words.append(str(value))
         elif field.name not in ("quiet",) and value != default:
             flag = "--" + field.name.replace("_", "-")
-            words += [flag] if value is True else [flag, shlex.quote(str(value))]
+            values = value if isinstance(value, tuple) else [value]
+            words += [flag] if value is True else [flag, *(shlex.quote(str(v)) for v in values)]
     return " ".join(words)
 
 

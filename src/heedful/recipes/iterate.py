@@ -379,7 +379,7 @@ def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: s
             model=model,
             data=config.held_out,
             out=out,
-            reward=str(reward),
+            reward=(str(reward),),
             reference=reference,
             scorer=config.scorer,
             max_tokens=config.max_tokens,

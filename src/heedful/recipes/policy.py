@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import collate, shuffled, take
-from heedful.data.sources import read_prompts
+from heedful.data.sources import read_questions
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.learner.local import Forward, LocalLearner, Loss, predict
@@ -41,11 +41,10 @@ from heedful.models.sampling import derive_seed
 from heedful.recipes.config import Training, alias
 from heedful.recipes.training import batches, optim, saver
 from heedful.recipes.workspace import materialise
-from heedful.rewards import load_reward
-from heedful.rewards.model import ModelReward
+from heedful.rewards import Parts, load_rewards
 from heedful.rollout import rollout, score, tasks
 from heedful.run import Run, refuse_finished
-from heedful.types import Batch, Metrics, Reward, Sampling, ScoredWithValues
+from heedful.types import Batch, Metrics, Sampling, ScoredWithValues
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class Config(Training):
     model: Annotated[str, alias("--model-name-or-path", "--sft-model-path")]
     """The policy to start from; it is the reference too, unless one is named."""
     reward: Annotated[str, alias("--reward-model", "--reward-model-path", "--reward-funcs")]
-    """A reward model's folder, or package.module:function of (prompt, response)."""
+    """A reward model's folder, a rule, a verifier, or package.module:function; see docs/rewards.md."""
     data: Annotated[str, alias("--dataset-name")]
     """Prompts to respond to."""
     reference: Annotated[str | None, alias("--ref-model")] = None
@@ -113,7 +112,7 @@ def run(config: Config) -> Path:
     refuse_finished(config.out)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
-    prompts = read_prompts(materialise(config.data, "prompts"))
+    prompts = read_questions(materialise(config.data, "prompts"))
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
     reference = (
@@ -121,7 +120,7 @@ def run(config: Config) -> Path:
         if config.reference
         else copy_model(policy)
     )
-    reward = load_reward(config.reward, device=config.device)
+    reward = load_rewards(config.reward, device=config.device)
     critic = _critic(config, tokenizer, reward)
     return optimise(config, tokenizer, policy, reference, critic, reward, prompts)
 
@@ -132,12 +131,12 @@ def optimise(
     policy: PreTrainedModel,
     reference: PreTrainedModel,
     critic: PreTrainedModel,
-    reward: Reward,
+    reward: Parts,
     prompts: list,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
     sampling = Sampling(config.temperature, config.top_p, config.top_k)
-    todo = tasks(tokenizer, prompts)
+    todo = tasks(tokenizer, *zip(*prompts, strict=True))
     engine = TorchEngine(policy)
     forward = policy_forward(sampling)
     inner = config.inner_epochs * -(-config.batch_size // config.minibatch_size)
@@ -168,13 +167,13 @@ def optimise(
     ) as run_:
         for step, rows in enumerate(stream, start=1):
             batch_tasks = [todo[i] for i in rows]
-            samples = asyncio.run(
+            samples, of_parts = asyncio.run(
                 _rollout_and_score(engine, reward, batch_tasks, tokenizer, config, sampling, step)
             )
             batch = collate(samples)
             ref_logp = predict(reference, forward, batch, config.micro_batch_tokens)
             scored = estimate(config, batch, ref_logp, judge.logprobs(batch), beta)
-            metrics = rollout_metrics(scored, beta)
+            metrics = rollout_metrics(scored, beta) | of_parts
             metrics |= update(config, learner, judge, scored, step)
             asyncio.run(engine.load(learner.weights(), version=step))
             if config.kl_target is not None:
@@ -309,13 +308,14 @@ def adapt(beta: float, kl: float, config: Config) -> float:
     return min(10.0, max(1e-4, beta * (1 + error * config.batch_size / config.kl_horizon)))
 
 
-def _critic(config: Config, tokenizer: PreTrainedTokenizerBase, reward: Reward) -> PreTrainedModel:
+def _critic(config: Config, tokenizer: PreTrainedTokenizerBase, reward: Parts) -> PreTrainedModel:
     if config.critic is not None:
         if load_tokenizer(config.critic).get_vocab() != tokenizer.get_vocab():
             raise UserError(f"--critic {config.critic} has another tokenizer than the policy")
         return load_reward_model(config.critic, device=config.device)
-    if isinstance(reward, ModelReward) and reward.tokenizer.get_vocab() == tokenizer.get_vocab():
-        critic = copy_model(reward.model)
+    known = reward.reward_model
+    if known is not None and known.tokenizer.get_vocab() == tokenizer.get_vocab():
+        critic = copy_model(known.model)
         return critic.requires_grad_(True)
     return new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device

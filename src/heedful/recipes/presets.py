@@ -88,7 +88,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
                 "data": str(data / "held_out.jsonl"),
                 "out": out / "eval" / name,
                 "scorer": "capitals",
-                "reward": str(runs / "reward"),
+                "reward": (str(runs / "reward"),),
                 "reference": str(runs / "sft"),
                 "limit": size.held_out,
                 "seed": seed,

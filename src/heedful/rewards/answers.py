@@ -8,7 +8,7 @@ that backtracks, or the number 1e999999999, would stop the run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ _NARROW = "\u00a0\u2009\u202f"  # spaces that group digits, as a common space do
 _SPACES = dict.fromkeys(map(ord, _NARROW), " ")
 _DIGITS = {ord("０") + i: str(i) for i in range(10)}
 _PARTS = {ord("½"): " 1/2", ord("¼"): " 1/4", ord("¾"): " 3/4", ord("⁄"): "/", ord("％"): "%"}
-_PLAIN = _SIGNS | _SPACES | _DIGITS | _PARTS
+_COMMON = _SIGNS | _SPACES | _DIGITS | _PARTS
 
 _DECIMAL = r"(?:[0-9][0-9,]*(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
 _NUMBER = re.compile(
@@ -56,7 +56,7 @@ def final_answer(text: str) -> str | None:
     if hashes < 0 and box < 0:
         return None
     if hashes > box:
-        return text[hashes + 4 :].strip().partition("\n")[0].strip()
+        return text[hashes + 4 :].partition("\n")[0].strip()
     depth, start = 1, box + len(r"\boxed{")
     for i in range(start, len(text)):
         depth += (text[i] == "{") - (text[i] == "}")
@@ -66,21 +66,22 @@ def final_answer(text: str) -> str | None:
 
 
 def final_number(text: str) -> Number | None:
-    """The number in the final answer (the first there), or the last number of a text that marks none."""
+    r"""The first number of the final answer, or the last number of a text that marks none.
+
+    −1,234.5 · $3 · .5 · 3/4 · 1 1/2 · \frac{3}{4} · 2e3 · 50 %. In "10-20" the last number is 20, not −20.
+    """
     marked = final_answer(text)
-    found = None
-    for found in numbers_in(text if marked is None else marked):  # noqa: B007
-        if marked is not None:
-            break
-    return found
+    matches = _NUMBER.finditer(_plain(text if marked is None else marked))
+    if marked is not None:
+        match = next(matches, None)
+        return _number(match, 0) if match else None
+    last = deque(matches, maxlen=1)
+    return _number(last[0], -1) if last else None
 
 
-def numbers_in(text: str) -> Iterator[Number]:
-    r"""All numbers: −1,234.5 · $3 · .5 · 3/4 · 1 1/2 · \frac{3}{4} · 2e3 · 50 %. "10-20" holds 10 and 20."""
-    text = _THOUSANDS.sub("", text).replace(r"\!", "").replace(r"\$", "$").translate(_PLAIN)
-    text = _FRACTION.sub(_flat, text)
-    for match in _NUMBER.finditer(text):
-        yield from _numbers(match)
+def _plain(text: str) -> str:
+    text = _THOUSANDS.sub("", text).replace(r"\!", "").replace(r"\$", "$").translate(_COMMON)
+    return _FRACTION.sub(_flat, text)
 
 
 def _flat(match: re.Match[str]) -> str:
@@ -88,15 +89,15 @@ def _flat(match: re.Match[str]) -> str:
     return f"{whole} {above}/{below}" if whole else f"{above}/{below}"
 
 
-def _numbers(match: re.Match[str]) -> Iterator[Number]:
-    """A match is one number, or a list such as 1,2,3, which no thousands separator groups like this."""
-    first = match["first"].rstrip(",")
-    whole, dot, decimals = first.partition(".")
+def _number(match: re.Match[str], which: int) -> Number | None:
+    """A match is one number, or a list such as 1,2,3, which no thousands are grouped like; `which` of it."""
+    negative = (match["sign"] == "-") != bool(match["minus"])
+    whole, dot, decimals = match["first"].rstrip(",").partition(".")
     if "," in whole and not _GROUPED.fullmatch(whole):
-        *others, whole = whole.split(",")
-        for other in others:
-            if other and len(other) <= MOST_DIGITS:
-                yield Number(Fraction(int(other)))
+        if which == 0:
+            value = _exact(whole.partition(",")[0])
+            return None if value is None else Number(-value if negative else value)
+        negative, whole = False, whole.rpartition(",")[2]
     value = _exact(whole.replace(",", "") + dot + decimals + (match["exponent"] or ""))
     if value is not None and match["below"]:
         below = int(match["below"])
@@ -104,9 +105,9 @@ def _numbers(match: re.Match[str]) -> Iterator[Number]:
     elif value is not None and match["second"]:
         second = _exact(match["second"].replace(",", ""))
         value = value / second if second else None
-    if value is not None:
-        negative = (match["sign"] == "-") != bool(match["minus"])
-        yield Number(-value if negative else value, percent=bool(match["percent"]))
+    if value is None:
+        return None
+    return Number(-value if negative else value, percent=bool(match["percent"]))
 
 
 def _exact(text: str) -> Fraction | None:

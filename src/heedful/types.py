@@ -38,10 +38,11 @@ NO_FACTS: Facts = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A response worth imitating."""
+    """A response worth imitating; one that was cut (`ended` False) does not teach where to stop."""
 
     prompt: Prompt
     completion: str
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)

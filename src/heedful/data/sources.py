@@ -75,7 +75,8 @@ def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
 def read_demonstrations(source: str | Path) -> list[Demonstration]:
     """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
 
-    A text prompt whose completion is a message is a user's turn.
+    A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
+    `length` was cut, and gets no end token.
     """
     return [d for where, row in read_table(source) for d in demonstrations_of(where, row)]
 
@@ -92,7 +93,8 @@ def demonstrations_of(where: str, row: dict[str, Any]) -> Iterator[Demonstration
         return
     prompt = prompt_from(where, "prompt", column(where, row, "prompt", "messages"))
     completion = column(where, row, "completion")
-    yield Demonstration(as_chat(prompt, completion), response(where, "completion", completion))
+    text, ended = response(where, "completion", completion), row.get("stop_reason") != "length"
+    yield Demonstration(as_chat(prompt, completion), text, ended)
 
 
 def sample_of(where: str, row: dict[str, Any]) -> dict[str, Any]:

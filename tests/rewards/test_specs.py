@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from heedful.errors import UserError
 from heedful.models.load import new_reward_model
 from heedful.rewards import Group, Parts, load_rewards
 from heedful.rewards.model import ModelReward
+from heedful.rewards.specs import BUILT_IN
 from heedful.types import Message
 
 CHAT = (Message("user", "What is 2 + 2?"),)
@@ -158,6 +161,15 @@ def test_a_missing_column_is_told_with_those_there_are(mine):
     sys.modules.pop("mine", None)
     with pytest.raises(UserError, match=r"'f' asks for the column `gold`.*it has answer, level"):
         values(load_rewards("mine:f"), "x")
+
+
+def test_every_built_in_and_its_options_are_documented():
+    text = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    for name, factory in BUILT_IN.items():
+        told = [line for line in text.splitlines() if f"`{name}" in line]
+        assert told, name
+        for option in inspect.signature(factory).parameters:
+            assert any(f"{option}=" in line for line in told), f"{name}: {option}"
 
 
 @pytest.fixture(scope="module")

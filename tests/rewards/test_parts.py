@@ -155,11 +155,13 @@ def test_the_wrong_number_of_numbers(said, words):
 def test_an_error_keeps_its_kind_and_says_where():
     """Mutation caught: an exception that becomes 0.0, or another exception."""
 
+    error = KeyError("asleep")  # one for all groups, as of a model that scores them together
+
     async def broken(prompt, responses, ended, facts):
-        raise KeyError("asleep")
+        raise error
 
     with pytest.raises(KeyError, match="asleep") as caught:
-        scored(Parts([Part(name="judge", members=(broken,))]), group("x"))
+        scored(Parts([Part(name="judge", members=(broken,))]), group("x"), group("y"))
     assert caught.value.__notes__ == ["in the reward 'judge', at the prompt 'Why?'"]
 
 

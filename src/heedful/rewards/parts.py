@@ -170,7 +170,8 @@ async def _ask(part: Part, member: Reward, group: Group) -> list[float]:
     try:
         said = await member(group.prompt, group.responses, group.ended, group.facts)
     except Exception as error:
-        error.add_note(f"in the reward '{part.name}', at the prompt {_start(group.prompt)!r}")
+        if not getattr(error, "__notes__", None):  # a model's error is that of all its groups
+            error.add_note(f"in the reward '{part.name}', at the prompt {_start(group.prompt)!r}")
         raise
     return numbers(said, part.name, group.prompt, group.responses)
 

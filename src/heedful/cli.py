@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -34,25 +35,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train pretrain": ("recipes.pretrain", "raw text → a language model"),
     "train sft": ("recipes.sft", "demonstrations → a model that responds"),
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
-    "train ppo": ("recipes.policy", "prompts and a reward → a better policy, kept near by KL"),
-    "train a2c": ("recipes.policy", "likewise: critic, one step a round, the exact KL in the loss"),
-    "train reinforce": ("recipes.policy", "likewise: REINFORCE with a baseline, no critic"),
-    "train importance": (
-        "recipes.policy",
-        "likewise: importance-weighted steps on one large round",
-    ),
-    "train rloo": ("recipes.policy", "likewise: each response against the others to its prompt"),
-    "train grpo": ("recipes.policy", "likewise: rewards standardised within each prompt's group"),
-    "train dr_grpo": ("recipes.policy", "likewise: GRPO without its length and difficulty biases"),
-    "train dapo": ("recipes.policy", "likewise: GRPO with clip-higher and dynamic sampling"),
-    "train reinforce_pp": ("recipes.policy", "likewise: REINFORCE++, whitened over the round"),
-    "train gspo": ("recipes.policy", "likewise: GRPO with the ratio of whole responses"),
-    "train raft": ("recipes.policy", "likewise: imitate the best of each group"),
-    "train dpo": ("recipes.preference", "comparisons → a better policy, directly"),
-    "train online_dpo": (
-        "recipes.online",
-        "sample, judge, optimise on the judgments, and go round",
-    ),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),
@@ -61,6 +43,46 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("recipes.chat", "talk to a model"),
     "report": ("report", "a demo's folder → report.html"),
 }
+
+# The methods of `heedful train`, by what they learn from. Presets of one recipe: each sets some of its fields.
+METHODS: dict[str, dict[str, tuple[str, str]]] = {
+    "prompts and a reward → a better policy, kept near by KL": {
+        "ppo": ("recipes.policy", "clipped ratios and a critic"),
+        "a2c": ("recipes.policy", "a critic, one step a round, the exact KL in the loss"),
+        "reinforce": ("recipes.policy", "the plain gradient with a baseline, no critic"),
+        "importance": ("recipes.policy", "importance-weighted steps on one large round"),
+        "rloo": ("recipes.policy", "each response against the others to its prompt"),
+        "grpo": ("recipes.policy", "rewards standardised within each prompt's group"),
+        "dr_grpo": ("recipes.policy", "GRPO without its length and difficulty biases"),
+        "dapo": ("recipes.policy", "GRPO with clip-higher and dynamic sampling"),
+        "reinforce_pp": ("recipes.policy", "REINFORCE++: whitened over the round, clipped"),
+        "gspo": ("recipes.policy", "GRPO with the ratio of whole responses"),
+        "raft": ("recipes.policy", "imitate the best of each group"),
+        "online_dpo": ("recipes.online", "judge pairs of its own samples, and learn from them"),
+    },
+    "comparisons → a better policy, directly": {
+        "dpo": ("recipes.preference", "log-odds of the preferred response over the reference"),
+        "cdpo": ("recipes.preference", "DPO that expects some labels to be wrong"),
+        "robust": ("recipes.preference", "DPO made unbiased under label noise"),
+        "ipo": ("recipes.preference", "squared distance of the margin to a target"),
+        "kto": ("recipes.preference", "single responses that were liked or not"),
+        "bco": ("recipes.preference", "likewise, as a classifier"),
+        "apo_zero_unpaired": ("recipes.preference", "likewise, anchored at the reference"),
+        "orpo": ("recipes.preference", "likelihood and odds, no reference"),
+        "simpo": ("recipes.preference", "mean log-probs with a margin, no reference"),
+        "cpo": ("recipes.preference", "likelihood and a log-ratio, no reference"),
+        "slic": ("recipes.preference", "a hinge on log-probs and likelihood, no reference"),
+        "rso": ("recipes.preference", "a hinge on DPO's margin"),
+        "apo_zero": ("recipes.preference", "preferred up and rejected down, each by itself"),
+        "apo_down": ("recipes.preference", "both down, the rejected further"),
+        "exo": ("recipes.preference", "reverse KL to the preference"),
+        "cpl": ("recipes.preference", "contrast of advantages, no reference"),
+        "plackett_luce_dpo": ("recipes.preference", "DPO on whole rankings"),
+        "preferred_ft": ("recipes.preference", "fine-tuning on what was preferred, a baseline"),
+        "unlikelihood": ("recipes.preference", "likewise, and away from the rejected, a baseline"),
+    },
+}
+COMMANDS |= {f"train {name}": row for rows in METHODS.values() for name, row in rows.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,13 +120,23 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _help(prefix: str) -> str:
+    """All commands, or all of `heedful train`; there the methods have a section each."""
     lines = [
         f"usage: heedful {prefix}COMMAND [OPTIONS]",
         "",
         "Teach language models to heed people: every step of the loop is a command.",
         "",
     ]
-    lines += [f"  {n:<16} {h}" for n, (_, h) in COMMANDS.items() if n.startswith(prefix)]
+    methods = {f"train {name}" for rows in METHODS.values() for name in rows}
+    plain = [name for name in COMMANDS if name.startswith(prefix) and name not in methods]
+    lines += [f"  {name:<16} {COMMANDS[name][1]}" for name in plain]
+    for data, rows in METHODS.items():
+        lines += ["", f"{data}:"]
+        if prefix:
+            lines += [f"  {f'train {name}':<24} {what}" for name, (_, what) in rows.items()]
+        else:
+            names = textwrap.wrap("train " + " | ".join(rows), 76, subsequent_indent="      ")
+            lines += [f"  {line}" for line in names]
     lines += ["", "heedful COMMAND --help lists a command's options; --config FILE.yaml sets them."]
     return "\n".join(lines)
 

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.data.sources import prompt_text
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.models.sampling import derive_seed
-from heedful.rewards import check_finite
-from heedful.types import Completion, Engine, Prompt, Reward, Sample, Sampling
+from heedful.rewards.parts import Group, Parts, Scores
+from heedful.types import (
+    NO_FACTS,
+    Completion,
+    Engine,
+    Facts,
+    Metrics,
+    Prompt,
+    Reward,
+    Sample,
+    Sampling,
+)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt and its tokens, encoded once."""
+    """A prompt and its tokens, encoded once; `facts` are for the reward."""
 
     prompt: Prompt
     tokens: tuple[int, ...]
     stop: tuple[int, ...]
+    facts: Facts = field(default_factory=lambda: NO_FACTS, hash=False)
 
 
-def tasks(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]) -> list[Task]:
-    """Encode prompts for sampling."""
+def tasks(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    facts: Sequence[Facts] | None = None,
+) -> list[Task]:
+    """Encode prompts for sampling. `facts`, one mapping a prompt, are what `data.sources.read_questions` gives."""
+    known = [NO_FACTS] * len(prompts) if facts is None else facts
     return [
-        Task(p, tuple(encode_prompt(tokenizer, p)), tuple(stop_tokens(tokenizer, p)))
-        for p in prompts
+        Task(p, tuple(encode_prompt(tokenizer, p)), tuple(stop_tokens(tokenizer, p)), f)
+        for p, f in zip(prompts, known, strict=True)
     ]
 
 
@@ -84,27 +99,47 @@ def response_text(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> str:
 
 
 async def score(
-    reward: Reward,
+    reward: Parts | Reward,
     batch: Sequence[Task],
     samples: Sequence[Sample],
     tokenizer: PreTrainedTokenizerBase,
-) -> list[Sample]:
-    """The samples with their rewards, each group scored in one call."""
-    groups: dict[int, list[int]] = {}
+) -> tuple[list[Sample], Metrics]:
+    """The samples with their rewards, and mean and spread of each part over the batch; see `score_parts`."""
+    scores = await score_parts(reward, batch, samples, tokenizer)
+    paired = zip(samples, scores.total, strict=True)
+    return [replace(sample, reward=value) for sample, value in paired], scores.metrics
+
+
+async def score_parts(
+    reward: Parts | Reward,
+    batch: Sequence[Task],
+    samples: Sequence[Sample],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Scores:
+    """What the samples are worth, part by part, in their own order; each group is scored in one call.
+
+    The text is that of the tokens under the mask, and `ended` is how sampling stopped: the prompt has no
+    say in whether a response ended.
+    """
+    members: dict[int, list[int]] = {}
     for i, sample in enumerate(samples):
         assert sample.group is not None
-        groups.setdefault(sample.group, []).append(i)
+        members.setdefault(sample.group, []).append(i)
+    scores = await Parts.of(reward).score(
+        [
+            Group(
+                batch[group].prompt,
+                [response_text(tokenizer, samples[i]) for i in own],
+                [samples[i].stop_reason == "stop" for i in own],
+                batch[group].facts,
+            )
+            for group, own in members.items()
+        ]
+    )
+    order = [i for own in members.values() for i in own]
 
-    async def score_group(group: int, members: list[int]) -> list[float]:
-        texts = [response_text(tokenizer, samples[i]) for i in members]
-        ended = [samples[i].stop_reason == "stop" for i in members]
-        values = await reward(batch[group].prompt, texts, ended)
-        check_finite(values, prompt_text(batch[group].prompt), texts)
-        return values
+    def in_order(values: Sequence[float]) -> list[float]:
+        return [value for _, value in sorted(zip(order, values, strict=True))]
 
-    values = await asyncio.gather(*(score_group(g, m) for g, m in groups.items()))
-    scored = list(samples)
-    for members, group_values in zip(groups.values(), values, strict=True):
-        for i, value in zip(members, group_values, strict=True):
-            scored[i] = replace(scored[i], reward=value)
-    return scored
+    parts = {name: in_order(values) for name, values in scores.parts.items()}
+    return Scores(in_order(scores.total), parts, scores.metrics)

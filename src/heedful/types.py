@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,13 +31,18 @@ class Message:
 # A conversation that a response answers, or plain text that a response continues.
 Prompt = str | tuple[Message, ...]
 
+# What else the row of a prompt says, such as the right `answer`: for rewards, never for the policy.
+Facts = Mapping[str, Any]
+NO_FACTS: Facts = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A response worth imitating."""
+    """A response worth imitating; one that was cut (`ended` False) does not teach where to stop."""
 
     prompt: Prompt
     completion: str
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,15 +269,15 @@ class Learner(Protocol):
 
 
 class Reward(Protocol):
-    """Scores all responses to one prompt at once, so that comparisons and judges fit; see `rewards.each`.
+    """Scores all responses to one prompt at once, so that comparisons and judges fit; see `rewards.functions`.
 
     `ended[k]` is False where response k was cut by the length limit: it must not be scored as if it
-    had ended there.
+    had ended there. `facts` are the other columns of the prompt's row, not to be changed.
     """
 
     async def __call__(
-        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool]
-    ) -> list[float]: ...
+        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool], facts: Facts
+    ) -> Sequence[float]: ...
 
 
 class Rater(Protocol):

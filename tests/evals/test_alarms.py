@@ -61,7 +61,8 @@ def test_twenty_times_the_learning_rate_is_noticed(at, tmp_path, capsys, name):
         out = tmp_path / str(rate)
         words = ["train", name, "--model", at / "lm", "--reward", "tiny:likes_short", "--data", at / "prompts.jsonl",
                  "--out", out, "--steps", 12, "--batch-size", 32, "--max-tokens", 24, "--lr", rate, "--beta", 0.01,
-                 "--critic-warmup", 0, "--critic-learning-rate", 1e-3, "--missing-eos-penalty", 0, "--quiet", "--report-to", "none"]  # fmt: skip
+                 "--critic-warmup", 0, "--critic-learning-rate", 1e-3,
+                     "--missing-eos-penalty", 0, "--quiet", "--report-to", "none"]  # fmt: skip
         assert main([str(w) for w in words]) == 0
         log = out / "alarms.jsonl"
         rows = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from heedful.data.columns import (
@@ -23,16 +24,18 @@ from heedful.data.comparisons import read_comparisons, read_verdicts
 from heedful.data.files import read_rows, write_rows
 from heedful.data.tables import read_table
 from heedful.errors import UserError
-from heedful.types import Demonstration, Prompt
+from heedful.types import Demonstration, Facts, Prompt
 
 __all__ = [
     "demonstrations_of",
+    "facts_of",
     "prompt_from_json",
     "prompt_text",
     "prompt_to_json",
     "read_comparisons",
     "read_demonstrations",
     "read_prompts",
+    "read_questions",
     "read_rows",
     "read_samples",
     "read_texts",
@@ -40,6 +43,9 @@ __all__ = [
     "sample_of",
     "write_rows",
 ]
+
+
+PROMPTS = ("prompt", "question", "messages")  # the first of these columns that a row has
 
 
 def read_texts(source: str | Path) -> list[str]:
@@ -53,13 +59,25 @@ def read_texts(source: str | Path) -> list[str]:
 
 def read_prompts(source: str | Path) -> list[Prompt]:
     """Prompts from `prompt`, from `messages` that end with the user's turn, or from `question` (as a user's turn)."""
-    return [prompt_of(where, row) for where, row in read_table(source)]
+    return [prompt for prompt, _ in read_questions(source)]
+
+
+def read_questions(source: str | Path) -> list[tuple[Prompt, Facts]]:
+    """Prompts as `read_prompts` has them, each with the other columns of its row, which a reward may look at."""
+    return [(prompt_of(where, row), facts_of(row)) for where, row in read_table(source)]
+
+
+def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
+    """The columns of a row but that of its prompt and `others`, read-only."""
+    asked = next((name for name in PROMPTS if name in row), None)
+    return MappingProxyType({k: v for k, v in row.items() if k != asked and k not in others})
 
 
 def read_demonstrations(source: str | Path) -> list[Demonstration]:
     """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
 
-    A text prompt whose completion is a message is a user's turn.
+    A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
+    `length` was cut, and gets no end token.
     """
     return [d for where, row in read_table(source) for d in demonstrations_of(where, row)]
 
@@ -76,7 +94,8 @@ def demonstrations_of(where: str, row: dict[str, Any]) -> Iterator[Demonstration
         return
     prompt = prompt_from(where, "prompt", column(where, row, "prompt", "messages"))
     completion = column(where, row, "completion")
-    yield Demonstration(as_chat(prompt, completion), response(where, "completion", completion))
+    text, ended = response(where, "completion", completion), row.get("stop_reason") != "length"
+    yield Demonstration(as_chat(prompt, completion), text, ended)
 
 
 def sample_of(where: str, row: dict[str, Any]) -> dict[str, Any]:

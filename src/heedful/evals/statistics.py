@@ -1,9 +1,8 @@
-"""Means with bootstrap intervals, win rates with ties, and the KL of best-of-n under ties."""
+"""Means with bootstrap intervals, and win rates with ties."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,39 +39,3 @@ def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, Int
     """Mean of `wins` over prompts with its 95 % bootstrap interval, scores paired by prompt."""
     w = wins(ours, theirs)
     return float(np.mean(w)), bootstrap_ci(w)
-
-
-def best_of_n_law(rewards: Sequence[float], n: int) -> list[tuple[float, float, float]]:
-    """(reward level, p, q): the chance of each level for one sample and for the best of n.
-
-    With F the distribution function of the reward, q(r) = F(r)^n − F(r⁻)^n. F is estimated by the
-    N ≥ n samples whose rewards these are.
-    """
-    law, below = [], 0.0
-    for level, count in sorted(Counter(rewards).items()):
-        p = count / len(rewards)
-        law.append((level, p, (below + p) ** n - below**n))
-        below += p
-    return law
-
-
-def best_of_n_kl(rewards: Sequence[float], n: int) -> float:
-    """KL(best-of-n ‖ policy) in nats for one prompt: Σ q log(q/p) over the levels of `best_of_n_law`.
-
-    Ties are broken at random, so within a level nothing changes. For a continuous reward this is
-    log n − (n−1)/n (Stiennon et al. 2020); ties make it smaller.
-    """
-    return sum(q * math.log(q / p) for _, p, q in best_of_n_law(rewards, n) if q > 0)
-
-
-def best_of_n_mean(rewards: Sequence[float], scores: Sequence[float], n: int) -> float:
-    """Expected score of the best of n by reward, from N ≥ n samples with rewards and scores of one prompt."""
-    at_level: dict[float, list[float]] = {}
-    for reward, score in zip(rewards, scores, strict=True):
-        at_level.setdefault(reward, []).append(score)
-    return sum(q * float(np.mean(at_level[r])) for r, _, q in best_of_n_law(rewards, n))
-
-
-def best_of_n_kl_bound(n: int) -> float:
-    """log n − (n−1)/n: the KL of best-of-n when no two responses tie."""
-    return math.log(n) - (n - 1) / n

@@ -78,8 +78,10 @@ class Drawing:
     """The language model."""
     data: Annotated[str, alias("--dataset-name")]
     """Prompts."""
-    reward: str | None = None
-    """Add the reward of each response: a reward model's folder or package.module:function."""
+    reward: Annotated[tuple[str, ...], alias("--reward-model-path", "--reward-funcs")] = ()
+    """Add the reward of each response, the sum of these: reward models, rules, verifiers, package.module:function."""
+    reward_weights: tuple[float, ...] = ()
+    """A weight for each reward; default: 1."""
     best_of: int = 0
     """Take only the best of so many responses, by --reward."""
     limit: int | None = None

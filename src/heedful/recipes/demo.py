@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -123,16 +123,22 @@ def run(config: Config) -> Path:
 
 def command_line(name: str, config: Any) -> str:
     """The command that a config stands for: its fields that differ from the defaults, as flags."""
-    words = ["heedful", *name.split()]
+    return " ".join(["heedful", *name.split(), *_flags(config)])
+
+
+def _flags(config: Any, prefix: str = "--") -> list[str]:
+    words: list[str] = []
     for field in fields(config):
         value = getattr(config, field.name)
-        default = None if field.default is MISSING else field.default
-        if field.name == "name":
-            words.append(str(value))
-        elif field.name not in ("quiet",) and value != default:
-            flag = "--" + field.name.replace("_", "-")
-            words += [flag] if value is True else [flag, shlex.quote(str(value))]
-    return " ".join(words)
+        if is_dataclass(value):
+            words += _flags(value, f"{prefix}{field.name}.")
+        elif field.name == "name":
+            words.insert(0, str(value))
+        elif field.name != "quiet" and value != field.default:
+            flag = prefix + field.name.replace("_", "-")
+            values = value if isinstance(value, tuple) else [value]
+            words += [flag] if value is True else [flag, *(shlex.quote(str(v)) for v in values)]
+    return words
 
 
 def machine() -> dict[str, Any]:

@@ -12,20 +12,20 @@ from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.sources import (
     prompt_from_json,
-    prompt_text,
-    read_prompts,
+    read_questions,
     read_samples,
     write_rows,
 )
 from heedful.errors import UserError
-from heedful.evals.statistics import best_of_n_kl, best_of_n_mean, bootstrap_ci, win_rate
+from heedful.evals import best_of_n
+from heedful.evals.statistics import bootstrap_ci, win_rate
 from heedful.learner.local import predict
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_policy
 from heedful.recipes.config import Drawing
 from heedful.recipes.policy import policy_forward
-from heedful.recipes.sample import Drawn, best, draw, sample_row
+from heedful.recipes.sample import Drawn, best, check, draw_as_told, rewards_of, sample_row
 from heedful.recipes.workspace import materialise
-from heedful.rewards import check_finite, load_reward
+from heedful.rewards import numbers
 from heedful.types import Sampling
 from heedful.worlds import scorer, voices
 
@@ -46,43 +46,28 @@ class Config(Drawing):
 
 def run(config: Config) -> dict[str, Any]:
     """Writes the folder and returns what evaluation.json holds."""
-    if config.best_of and config.reward is None:
-        raise UserError("--best-of needs --reward to say which response is the best")
+    check(config)
     if config.baseline and config.scorer is None:
         raise UserError("--baseline needs --scorer to say which response is better")
-    prompts = read_prompts(materialise(config.data, "prompts", split="held_out"))[: config.limit]
-    tokenizer = load_tokenizer(config.model)
-    model = load_policy(config.model, device=config.device)
-    reward = load_reward(config.reward, device=config.device) if config.reward else None
-    sampling = config.sampling
-    drawn = draw(
-        model,
-        tokenizer,
-        prompts,
-        n=config.best_of or 1,
-        max_tokens=config.max_tokens,
-        sampling=sampling,
-        seed=config.seed,
-        reward=reward,
-        quiet=config.quiet,
-    )
+    questions = read_questions(materialise(config.data, "prompts", split="held_out"))
+    drawn = draw_as_told(config, questions[: config.limit], n=config.best_of or 1)
     picks = [best(d) if config.best_of else 0 for d in drawn]
     result: dict[str, Any] = {"model": config.model, "prompts": len(drawn)}
     chosen = [d.samples[k] for d, k in zip(drawn, picks, strict=True)]
     result["length"] = fmean(sum(s.mask) for s in chosen)
     result["eos_rate"] = fmean(s.stop_reason == "stop" for s in chosen)
-    if reward is not None:
+    if config.reward:
         result["reward"] = fmean(s.reward for s in chosen)
+        parts = [d.parts[k] for d, k in zip(drawn, picks, strict=True)]
+        if len(parts[0]) > 1:
+            result["reward_parts"] = {name: fmean(p[name] for p in parts) for name in parts[0]}
     if config.best_of:
-        kls = [best_of_n_kl([s.reward for s in d.samples], config.best_of) for d in drawn]
-        result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls), "best_of": config.best_of}
+        kl, interval = best_of_n.mean_kl(rewards_of(drawn), config.best_of)
+        result |= {"kl": kl, "kl_ci": interval, "best_of": config.best_of}
     elif config.reference is not None:
-        kls = sequence_kls(config, drawn, sampling)
+        kls = sequence_kls(config, drawn, config.sampling)
         result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls)}
-    rows = [
-        sample_row(d, k, config.model, config.seed, with_reward=reward is not None)
-        for d, k in zip(drawn, picks, strict=True)
-    ]
+    rows = [sample_row(d, k, config.model, config.seed) for d, k in zip(drawn, picks, strict=True)]
     if config.scorer is not None:
         result |= _score(config, rows)
         if config.best_of:
@@ -104,20 +89,20 @@ def sequence_kls(config: Config, drawn: list[Drawn], sampling: Sampling) -> list
 
 
 def best_of_curve(config: Config, drawn: list[Drawn]) -> list[dict[str, Any]]:
-    """KL, gold and reward of best-of-1, 2, 4, … from the same samples, by their exact laws under ties."""
+    """KL, gold and reward of best-of-1, 2, 4, … from the same samples, by their laws under ties."""
     assert config.scorer is not None
     gold, curve, n = scorer(config.scorer), [], 1
-    rewards = [[s.reward for s in d.samples] for d in drawn]
+    rewards = rewards_of(drawn)
     scores = [[float(gold(d.prompt, text)) for text in d.texts] for d in drawn]
     while n <= config.best_of:
-        means = [best_of_n_mean(r, g, n) for r, g in zip(rewards, scores, strict=True)]
+        means = [best_of_n.mean_score(r, g, n) for r, g in zip(rewards, scores, strict=True)]
         curve.append(
             {
                 "n": n,
-                "kl": fmean(best_of_n_kl(r, n) for r in rewards),
+                "kl": best_of_n.mean_kl(rewards, n)[0],
                 "gold": fmean(means),
                 "gold_ci": bootstrap_ci(means),
-                "reward": fmean(best_of_n_mean(r, r, n) for r in rewards),
+                "reward": fmean(best_of_n.mean_score(r, r, n) for r in rewards),
             }
         )
         n *= 2
@@ -130,8 +115,8 @@ def _score(config: Config, rows: list[dict]) -> dict[str, Any]:
     gold, voice_of = scorer(config.scorer), voices(config.scorer)
     for row in rows:
         prompt = prompt_from_json(row["prompt"])
-        row["gold"] = float(gold(prompt, row["completion"]))
-        check_finite([row["gold"]], prompt_text(prompt), [row["completion"]])
+        response = row["completion"]
+        (row["gold"],) = numbers([gold(prompt, response)], config.scorer, prompt, [response])
         if voice_of is not None:
             row["voice"] = voice_of(prompt, row["completion"])
     scores = [row["gold"] for row in rows]

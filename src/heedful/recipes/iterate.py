@@ -356,7 +356,7 @@ def _policy(
         policy.run(
             policy.Config(
                 model=model,
-                reward=str(reward),
+                reward=(str(reward),),
                 data=config.prompts,
                 out=out,
                 steps=how.steps,
@@ -379,7 +379,7 @@ def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: s
             model=model,
             data=config.held_out,
             out=out,
-            reward=str(reward),
+            reward=(str(reward),),
             reference=reference,
             scorer=config.scorer,
             max_tokens=config.max_tokens,

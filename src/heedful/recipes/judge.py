@@ -1,51 +1,109 @@
-"""Judging: samples → comparisons, by simulated raters with human noise, or by a language model."""
+"""Judging: samples → comparisons, by simulated raters with human noise, by a language model, or by their rewards."""
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from heedful.data.sources import prompt_from_json, prompt_to_json, read_samples, write_rows
 from heedful.errors import UserError
 from heedful.raters.simulated import judge_all, panel
 from heedful.recipes.config import alias
-from heedful.types import Prompt, Rater
+from heedful.types import Comparison, Prompt, Rater
 from heedful.worlds import scorer
+
+log = logging.getLogger("heedful")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Let simulated raters, or a language model, rank the responses to each prompt."""
+    """Let simulated raters, a language model or the samples' own rewards rank the responses to each prompt."""
 
     data: Annotated[str, alias("--samples")]
     """Samples, several of each prompt."""
     judge: str
-    """Whose taste: a world (capitals, reviews), package.module:function of (prompt, response), or llm:MODEL."""
+    """Whose taste: a world, package.module:function of (prompt, response), llm:MODEL, or scores (column `reward`)."""
     out: Path
     """The file of comparisons."""
+    pairs: Literal["rankings", "best_worst"] = "rankings"
+    """Write whole rankings, or of each only the best and the worst as `chosen` and `rejected`, as TRL reads them."""
     seed: int = 0
     """Seed of the raters' noise."""
 
 
 def run(config: Config) -> Path:
     """Returns the path of the comparisons. Equal responses are shown once; a prompt needs two different ones."""
-    raters = judges(config.judge, config.seed)
-    groups: dict[str, tuple[Prompt, dict[str, None]]] = {}
-    for row in read_samples(config.data):
-        prompt = prompt_from_json(row["prompt"])
-        key = repr(row["prompt"])
-        if row["completion"].strip():
-            groups.setdefault(key, (prompt, {}))[1][row["completion"]] = None
-    items = [(prompt, list(texts)) for prompt, texts in groups.values() if len(texts) > 1]
-    if not items:
-        raise UserError(f"{config.data}: no prompt has two different responses to compare")
-    rows = []
-    for comparison in judge_all(raters, items):
-        row = {k: v for k, v in asdict(comparison).items() if v is not None}
-        rows.append(row | {"prompt": prompt_to_json(comparison.prompt)})
-    write_rows(config.out, rows)
+    rows = read_samples(config.data)
+    if config.judge == "scores":
+        comparisons = list(by_reward(config.data, rows))
+    else:
+        raters = judges(config.judge, config.seed)
+        items = [(prompt, list(group)) for prompt, group in grouped(config.data, rows)]
+        comparisons = judge_all(raters, items)
+    if config.pairs == "best_worst":
+        written = [pair for c in comparisons if (pair := best_and_worst(c)) is not None]
+    else:
+        written = [_row(c) for c in comparisons]
+    if not written:
+        raise UserError(f"{config.data}: no prompt has a response that is better than another")
+    write_rows(config.out, written)
     return config.out
+
+
+def grouped(
+    source: str, rows: Iterable[dict[str, Any]]
+) -> list[tuple[Prompt, dict[str, dict[str, Any]]]]:
+    """(prompt, the rows of its responses by their text) for each prompt with two different ones."""
+    groups: dict[str, tuple[Prompt, dict[str, dict[str, Any]]]] = {}
+    for row in rows:
+        prompt = prompt_from_json(row["prompt"])
+        if row["completion"].strip():
+            _, group = groups.setdefault(repr(row["prompt"]), (prompt, {}))
+            group.setdefault(row["completion"], row)
+    items = [(prompt, group) for prompt, group in groups.values() if len(group) > 1]
+    if not items:
+        raise UserError(f"{source}: no prompt has two different responses to compare")
+    return items
+
+
+def by_reward(source: str, rows: Sequence[dict[str, Any]]) -> Iterable[Comparison]:
+    """Each prompt's responses ranked by `reward`, equal ones as ties; what says nothing at all is left out.
+
+    Cut responses are left out, too: training would add an end token that nobody wrote.
+    """
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get("reward"), int | float) or not math.isfinite(row["reward"]):
+            raise UserError(
+                f"{source}: row {number} has no number in `reward`; heedful score puts it there"
+            )
+    whole = [row for row in rows if row.get("stop_reason", "stop") == "stop"]
+    if left_out := len(rows) - len(whole):
+        log.warning("%s: left out %d responses that were cut", source, left_out)
+    for prompt, group in grouped(source, whole):
+        rewards = [row["reward"] for row in group.values()]
+        levels = sorted(set(rewards), reverse=True)
+        ranking = tuple(1 + levels.index(r) for r in rewards)
+        if len(levels) > 1:
+            yield Comparison(prompt, tuple(group), ranking, rater="scores")
+
+
+def best_and_worst(comparison: Comparison) -> dict[str, Any] | None:
+    """The first of the best and the first of the worst as a pair; None where all are equally good.
+
+    Text beside a text prompt, one assistant's message beside a conversation, as TRL has it.
+    """
+    ranking, responses = comparison.ranking, comparison.responses
+    if len(set(ranking)) < 2:
+        return None
+    sides = {"chosen": ranking.index(min(ranking)), "rejected": ranking.index(max(ranking))}
+    pair = {name: responses[k] for name, k in sides.items()}
+    if not isinstance(comparison.prompt, str):
+        pair = {n: [{"role": "assistant", "content": text}] for n, text in pair.items()}
+    return {"prompt": prompt_to_json(comparison.prompt), **pair}
 
 
 def judges(spec: str, seed: int) -> list[Rater]:
@@ -55,3 +113,8 @@ def judges(spec: str, seed: int) -> list[Rater]:
 
         return [ModelJudge.load(spec.removeprefix("llm:"))]
     return list(panel(scorer(spec), seed))
+
+
+def _row(comparison: Comparison) -> dict[str, Any]:
+    row = {k: v for k, v in asdict(comparison).items() if v is not None}
+    return row | {"prompt": prompt_to_json(comparison.prompt)}

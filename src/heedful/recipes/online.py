@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import shuffled
-from heedful.data.sources import read_prompts
+from heedful.data.sources import read_questions
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
@@ -42,10 +42,10 @@ from heedful.recipes.objective import Objective
 from heedful.recipes.preference import Direct, objective_of
 from heedful.recipes.training import batches, optim, saver
 from heedful.recipes.workspace import materialise
-from heedful.rewards import load_reward
+from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, tasks
 from heedful.run import Run, refuse_finished
-from heedful.types import Batch, Engine, Metrics, Prompt, Rater, Reward, Sample, Sampling
+from heedful.types import Batch, Engine, Facts, Metrics, Prompt, Rater, Sample, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,12 @@ class Config(Direct):
     """The policy to start from; it is the reference too, unless one is named."""
     data: Annotated[str, alias("--dataset-name")]
     """Prompts to respond to."""
-    reward: Annotated[str | None, alias("--reward-model", "--reward-model-path")] = None
-    """Judge by a reward: a reward model's folder, or package.module:function of (prompt, response)."""
+    reward: Annotated[
+        tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
+    ] = ()
+    """Judge by a reward, the sum of these parts: see docs/rewards.md."""
+    reward_weights: tuple[float, ...] = ()
+    """A weight for each part; default: 1."""
     judge: str | None = None
     """Judge by comparison: a world's simulated raters, package.module:function as their taste, or llm:MODEL."""
     refresh_reference: int = 0
@@ -93,7 +97,7 @@ def run(config: Config) -> Path:
     refuse_finished(config.out)
     objective = objective_of(config)
     _check(config, objective)
-    prompts = read_prompts(materialise(config.data, "prompts"))
+    prompts = read_questions(materialise(config.data, "prompts"))
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
     reference = policy  # is not asked where the loss reads none
@@ -101,8 +105,8 @@ def run(config: Config) -> Path:
         reference = load_policy(config.reference, dtype=config.dtype, device=config.device)
     elif objective.needs_reference:
         reference = copy_model(policy)
-    judge: Reward | list[Rater] = (
-        load_reward(config.reward, device=config.device)
+    judge: Parts | list[Rater] = (
+        load_rewards(config.reward, weights=config.reward_weights, device=config.device)
         if config.reward
         else judges(str(config.judge), config.seed)
     )
@@ -115,13 +119,13 @@ def optimise(
     tokenizer: PreTrainedTokenizerBase,
     policy: PreTrainedModel,
     reference: PreTrainedModel,
-    judge: Reward | list[Rater],
-    prompts: Sequence[Prompt],
+    judge: Parts | list[Rater],
+    prompts: Sequence[tuple[Prompt, Facts]],
 ) -> Path:
     """The loop itself, on models that are already in memory."""
     sampling = Sampling(config.temperature, config.top_p, config.top_k)
-    todo, engine, limit = tasks(tokenizer, prompts), TorchEngine(policy), context_length(policy)
-    ask = config.micro_batch_tokens
+    todo = tasks(tokenizer, *zip(*prompts, strict=True))
+    engine, limit, ask = TorchEngine(policy), context_length(policy), config.micro_batch_tokens
 
     def forward(model: PreTrainedModel, batch: Batch) -> Tensor:
         return token_logps(model, batch.tokens, batch.mask, sampling)
@@ -175,7 +179,7 @@ def optimise(
 
 async def _sample_and_judge(
     engine: Engine,
-    judge: Reward | list[Rater],
+    judge: Parts | list[Rater],
     batch: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
     config: Config,
@@ -188,7 +192,7 @@ async def _sample_and_judge(
         seed=derive_seed(config.seed, step), version=step - 1,
     )  # fmt: skip
     if not isinstance(judge, list):
-        samples = await score(judge, batch, samples, tokenizer)
+        samples, _ = await score(judge, batch, samples, tokenizer)
         cut = config.missing_eos_penalty
         return samples, [s.reward - cut * (s.stop_reason == "length") for s in samples]
     worth: list[float] = []

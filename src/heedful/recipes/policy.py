@@ -20,7 +20,7 @@ from heedful.algorithms.estimates import advantage_function, estimate, rollout_m
 from heedful.algorithms.objectives import KLController
 from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, refuse_nonsense
 from heedful.data.collate import collate
-from heedful.data.sources import read_prompts
+from heedful.data.sources import read_questions
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
@@ -39,11 +39,10 @@ from heedful.recipes.config import Training, alias
 from heedful.recipes.mixed import Mix, supervised
 from heedful.recipes.training import optim, rows_at, saver
 from heedful.recipes.workspace import materialise
-from heedful.rewards import load_reward
-from heedful.rewards.model import ModelReward
+from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, rollout, score, tasks
 from heedful.run import Run, refuse_finished
-from heedful.types import Batch, Reward, Sample, Sampling
+from heedful.types import Batch, Metrics, Sample, Sampling
 
 __all__ = ["PRESETS", "Config", "run"]
 
@@ -54,8 +53,14 @@ class Config(Training, Algorithm):
 
     model: Annotated[str, alias("--model-name-or-path", "--sft-model-path")]
     """The policy to start from; it is the reference too, unless one is named."""
-    reward: Annotated[str, alias("--reward-model", "--reward-model-path", "--reward-funcs")]
-    """A reward model's folder, or package.module:function of (prompt, response)."""
+    reward: Annotated[
+        tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
+    ]
+    """Parts of the reward: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
+    reward_weights: tuple[float, ...] = ()
+    """A weight for each part; default: 1."""
+    normalise_rewards: bool = False
+    """Divide each part by its running standard deviation before they are weighed."""
     data: Annotated[str, alias("--dataset-name")]
     """Prompts to respond to."""
     reference: Annotated[str | None, alias("--ref-model")] = None
@@ -91,7 +96,7 @@ def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the policy."""
     refuse_finished(config.out)
     refuse_what_cannot_be(config)
-    prompts = read_prompts(materialise(config.data, "prompts"))
+    prompts = read_questions(materialise(config.data, "prompts"))
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
     reference = Reference(
@@ -99,7 +104,12 @@ def run(config: Config) -> Path:
         if config.reference
         else copy_model(policy)
     )
-    reward = load_reward(config.reward, device=config.device)
+    reward = load_rewards(
+        config.reward,
+        weights=config.reward_weights,
+        normalise=config.normalise_rewards,
+        device=config.device,
+    )
     critic = _critic(config, tokenizer, reward)
     return optimise(config, tokenizer, policy, reference, critic, reward, prompts)
 
@@ -110,11 +120,11 @@ def optimise(
     policy: PreTrainedModel,
     reference: Reference,
     critic: PreTrainedModel | None,
-    reward: Reward,
+    reward: Parts,
     prompts: list,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
-    todo = tasks(tokenizer, prompts)
+    todo = tasks(tokenizer, *zip(*prompts, strict=True))
     mixed = supervised(config.ptx, tokenizer, policy, config.seed)
     if config.value_head:
         add_value_head(policy)
@@ -143,13 +153,13 @@ def optimise(
         show=("reward", "kl/seq", "kl/coef", "completions/mean_length"),
     ) as run_:
         for step in range(1, config.steps + 1):
-            samples = asyncio.run(collect(engine, reward, todo, tokenizer, config, step))
+            samples, of_parts = asyncio.run(collect(engine, reward, todo, tokenizer, config, step))
             batch = collate(samples)
             ref_logp = reference_logps(config, reference, batch)
             scored = estimate(
                 config, batch, ref_logp, actors.values(batch), kl.beta, config.max_tokens
             )
-            metrics = rollout_metrics(config, scored, kl.beta)
+            metrics = rollout_metrics(config, scored, kl.beta) | of_parts
             metrics |= update(
                 config, actors, scored, kl.beta, step, config.seed, config.max_tokens, mixed
             )
@@ -168,16 +178,20 @@ def optimise(
 
 async def collect(
     engine: TorchEngine,
-    reward: Reward,
+    reward: Parts,
     todo: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
     config: Config,
     step: int,
-) -> list[Sample]:
-    """A round's scored samples; groups with equal rewards make way for others where there are some."""
+) -> tuple[list[Sample], Metrics]:
+    """A round's scored samples; groups with equal rewards make way for others where there are some.
+
+    The metrics of the reward's parts are those of the last draw, which is the only one without dynamic sampling.
+    """
     wanted = config.batch_size // config.group_size
     telling: list[list[Sample]] = []
     silent: list[list[Sample]] = []
+    of_parts: Metrics = {}
     for draw in range(1 + config.dynamic_sampling):
         seed = derive_seed(config.seed, step, draw) if draw else derive_seed(config.seed, step)
         order = derive_seed(config.seed, draw) if draw else config.seed
@@ -191,7 +205,7 @@ async def collect(
             seed=seed,
             version=step - 1,
         )
-        samples = await score(reward, batch_tasks, samples, tokenizer)
+        samples, of_parts = await score(reward, batch_tasks, samples, tokenizer)
         for at in range(0, len(samples), config.group_size):
             group = samples[at : at + config.group_size]
             differ = len({s.reward for s in group}) > 1 or config.dynamic_sampling == 0
@@ -199,7 +213,7 @@ async def collect(
         if len(telling) >= wanted:
             break
     groups = [*telling, *silent][:wanted]
-    return [replace(s, group=g) for g, group in enumerate(groups) for s in group]
+    return [replace(s, group=g) for g, group in enumerate(groups) for s in group], of_parts
 
 
 def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tensor:
@@ -226,7 +240,7 @@ def refuse_what_cannot_be(config: Config) -> None:
 
 
 def _critic(
-    config: Config, tokenizer: PreTrainedTokenizerBase, reward: Reward
+    config: Config, tokenizer: PreTrainedTokenizerBase, reward: Parts
 ) -> PreTrainedModel | None:
     if config.advantage not in WITH_CRITIC or config.value_head:
         return None
@@ -234,9 +248,9 @@ def _critic(
         if load_tokenizer(config.critic).get_vocab() != tokenizer.get_vocab():
             raise UserError(f"--critic {config.critic} has another tokenizer than the policy")
         return load_reward_model(config.critic, device=config.device)
-    if isinstance(reward, ModelReward) and reward.tokenizer.get_vocab() == tokenizer.get_vocab():
-        critic = copy_model(reward.model)
-        return critic.requires_grad_(True)
+    judge = reward.reward_model
+    if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():
+        return copy_model(judge.model).requires_grad_(True)
     return new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device
     )

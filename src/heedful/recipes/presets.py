@@ -88,7 +88,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
                 "data": str(data / "held_out.jsonl"),
                 "out": out / "eval" / name,
                 "scorer": "capitals",
-                "reward": str(runs / "reward"),
+                "reward": (str(runs / "reward"),),
                 "reference": str(runs / "sft"),
                 "limit": size.held_out,
                 "seed": seed,
@@ -170,7 +170,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
         ),
         ppo=policy.Config(
             model=str(runs / "sft"),
-            reward=str(runs / "reward"),
+            reward=(str(runs / "reward"),),
             data=str(data / "prompts.jsonl"),
             out=runs / "ppo",
             steps=size.ppo_steps,

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.data.sources import prompt_to_json, read_prompts, write_rows
+from heedful.data.sources import facts_of, prompt_to_json, read_questions, write_rows
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
+from heedful.evals import best_of_n
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
 from heedful.recipes.config import Drawing, alias
 from heedful.recipes.workspace import materialise
-from heedful.rewards import load_reward
-from heedful.rollout import response_text, rollout, score, tasks
-from heedful.types import Prompt, Reward, Sample, Sampling
+from heedful.rewards import Parts, load_rewards
+from heedful.rollout import Task, response_text, rollout, score_parts, tasks
+from heedful.types import Facts, Prompt, Sample, Sampling
 
 CHUNK = 256  # prompts between two updates of the progress bar
+OWN = (  # columns of a samples file that say something about the response, not about the prompt
+    "prompt", "completion", "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward",
+    "reward_parts", "gold", "voice",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,45 +38,75 @@ class Config(Drawing):
     """The file of samples, .jsonl or .jsonl.gz."""
     n: Annotated[int, alias("--num-generations")] = 1
     """Responses to each prompt."""
+    at_least: float | None = None
+    """Leave out responses with a lower --reward: with a verifier, 1 keeps the right ones."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The responses to one prompt."""
+    """The responses to one prompt, `parts[k]` the raw parts of response k's reward."""
 
     prompt: Prompt
     samples: list[Sample]
     texts: list[str]
+    facts: Facts
+    parts: list[dict[str, float]]
 
 
 def run(config: Config) -> Path:
-    """Returns the path of the samples."""
-    if config.best_of and config.reward is None:
-        raise UserError("--best-of needs --reward to say which response is the best")
+    """Returns the path of the samples. With --best-of, prints how far that takes the policy from itself."""
+    check(config)
     if config.best_of and config.n != 1:
         raise UserError("--best-of keeps one response a prompt; leave --n away")
-    prompts = read_prompts(materialise(config.data, "prompts", split="all"))[: config.limit]
-    tokenizer = load_tokenizer(config.model)
-    model = load_policy(config.model, device=config.device)
-    reward = load_reward(config.reward, device=config.device) if config.reward else None
-    drawn = draw(
-        model,
-        tokenizer,
-        prompts,
-        n=config.best_of or config.n,
+    if config.at_least is not None and not config.reward:
+        raise UserError("--at-least needs --reward to say what a response is worth")
+    questions = read_questions(materialise(config.data, "prompts", split="all"))[: config.limit]
+    drawn = draw_as_told(config, questions, n=config.best_of or config.n)
+    rows = [
+        sample_row(d, k, config.model, config.seed)
+        for d in drawn
+        for k in ([best(d)] if config.best_of else range(len(d.samples)))
+        if config.at_least is None or d.samples[k].reward >= config.at_least
+    ]
+    if not rows:
+        raise UserError(f"none of the responses has a reward of {config.at_least} or more")
+    write_rows(config.out, rows)
+    if config.best_of:
+        kl, (low, high) = best_of_n.mean_kl(rewards_of(drawn), config.best_of)
+        print(
+            f"best of {config.best_of}: {kl:.3f} [{low:.3f}, {high:.3f}] nats of KL a response to the "
+            f"policy, estimated with ties; at most {best_of_n.bound(config.best_of):.3f}"
+        )
+    return config.out
+
+
+def check(config: Drawing) -> None:
+    """What makes no sense, before anything is loaded."""
+    if config.best_of and not config.reward:
+        raise UserError("--best-of needs --reward to say which response is the best")
+    if config.reward_weights and not config.reward:
+        raise UserError("--reward-weights needs --reward")
+
+
+def draw_as_told(
+    config: Drawing, questions: Sequence[tuple[Prompt, Facts]], *, n: int
+) -> list[Drawn]:
+    """`draw` with the model, the reward and the sampling that a config names."""
+    rewards = None
+    if config.reward:
+        rewards = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
+    return draw(
+        load_policy(config.model, device=config.device),
+        load_tokenizer(config.model),
+        [prompt for prompt, _ in questions],
+        facts=[facts for _, facts in questions],
+        n=n,
         max_tokens=config.max_tokens,
         sampling=config.sampling,
         seed=config.seed,
-        reward=reward,
+        reward=rewards,
         quiet=config.quiet,
     )
-    rows = (
-        sample_row(d, k, config.model, config.seed, with_reward=reward is not None)
-        for d in drawn
-        for k in ([best(d)] if config.best_of else range(len(d.samples)))
-    )
-    write_rows(config.out, rows)
-    return config.out
 
 
 def draw(
@@ -78,38 +114,41 @@ def draw(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     *,
+    facts: Sequence[Facts] | None = None,
     n: int,
     max_tokens: int,
     sampling: Sampling,
     seed: int,
-    reward: Reward | None = None,
+    reward: Parts | None = None,
     quiet: bool = False,
 ) -> list[Drawn]:
     """`n` responses to each prompt, with rewards if a reward is given."""
     if n < 1 or max_tokens < 1:
         raise UserError("the number of responses and --max-tokens must be at least 1")
     engine, drawn = TorchEngine(model), []
-    todo = tasks(tokenizer, prompts)
+    todo = tasks(tokenizer, prompts, facts)
 
-    async def chunk(start: int) -> list[Sample]:
-        part = todo[start : start + CHUNK]
+    async def chunk(part: Sequence[Task], seed: int) -> tuple[list[Sample], list[dict[str, float]]]:
         samples = await rollout(
-            engine,
-            part,
-            n=n,
-            max_tokens=max_tokens,
-            sampling=sampling,
-            seed=seed + start,
+            engine, part, n=n, max_tokens=max_tokens, sampling=sampling, seed=seed
         )
-        return samples if reward is None else await score(reward, part, samples, tokenizer)
+        if reward is None:
+            return samples, [{}] * len(samples)
+        scores = await score_parts(reward, part, samples, tokenizer)
+        paired = zip(samples, scores.total, strict=True)
+        columns = zip(*scores.parts.values(), strict=True)
+        parts = [dict(zip(scores.parts, column, strict=True)) for column in columns]
+        return [replace(sample, reward=value) for sample, value in paired], parts
 
     with Progress("sample", len(todo), quiet=quiet) as bar:
         for start in range(0, len(todo), CHUNK):
-            samples = asyncio.run(chunk(start))
-            for i, task in enumerate(todo[start : start + CHUNK]):
-                own = samples[i * n : (i + 1) * n]
-                drawn.append(Drawn(task.prompt, own, [response_text(tokenizer, s) for s in own]))
-            bar.update(min(start + CHUNK, len(todo)))
+            chosen = todo[start : start + CHUNK]
+            samples, parts = asyncio.run(chunk(chosen, seed + start))
+            for i, task in enumerate(chosen):
+                own = slice(i * n, (i + 1) * n)
+                texts = [response_text(tokenizer, s) for s in samples[own]]
+                drawn.append(Drawn(task.prompt, samples[own], texts, task.facts, parts[own]))
+            bar.update(start + len(chosen))
     return drawn
 
 
@@ -119,8 +158,13 @@ def best(drawn: Drawn) -> int:
     return rewards.index(max(rewards))
 
 
-def sample_row(drawn: Drawn, k: int, model: str, seed: int, *, with_reward: bool) -> dict:
-    """One response as a row of a samples file."""
+def rewards_of(drawn: Sequence[Drawn]) -> list[list[float]]:
+    """The rewards of all responses, a list for each prompt."""
+    return [[s.reward for s in d.samples] for d in drawn]
+
+
+def sample_row(drawn: Drawn, k: int, model: str, seed: int) -> dict[str, Any]:
+    """One response as a row of a samples file; what else the prompt's row said comes along."""
     sample = drawn.samples[k]
     written = [t for t, m in zip(sample.tokens, sample.mask, strict=True) if m]
     row = {
@@ -133,4 +177,26 @@ def sample_row(drawn: Drawn, k: int, model: str, seed: int, *, with_reward: bool
         "seed": seed,
         "tokens": written,
     }
-    return row | ({"reward": round(sample.reward, 6)} if with_reward else {})
+    kept = {name: v for name, v in drawn.facts.items() if name not in OWN and _is_json(v)}
+    return row | reward_columns(sample.reward, drawn.parts[k]) | kept
+
+
+def reward_columns(total: float, parts: Mapping[str, float]) -> dict[str, Any]:
+    """`reward`, and `reward_parts` where there are several, unweighted; nothing where nothing was scored."""
+    if not parts:
+        return {}
+    several = {"reward_parts": {name: round(v, 6) for name, v in parts.items()}}
+    return {"reward": round(total, 6)} | (several if len(parts) > 1 else {})
+
+
+def facts_of_sample(row: Mapping[str, Any]) -> Facts:
+    """The columns of a samples file that came from the prompt's row, and not from sampling or scoring."""
+    return facts_of(row, *OWN)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):  # pictures and dates of Parquet files and data sets
+        return False
+    return True

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from heedful.data.sources import prompt_from_json, prompt_text, read_samples, write_rows
+from heedful.data.sources import prompt_from_json, read_samples, write_rows
 from heedful.recipes.config import alias
-from heedful.rewards import check_finite, load_reward
-from heedful.types import Prompt
+from heedful.recipes.sample import facts_of_sample, reward_columns
+from heedful.rewards import Group, Parts, load_rewards
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Score responses with a reward."""
 
-    reward: Annotated[str, alias("--model", "--reward-model")]
-    """A reward model's folder, or package.module:function of (prompt, response)."""
+    reward: Annotated[
+        tuple[str, ...],
+        alias("--model", "--reward-model", "--reward-model-path", "--reward-funcs"),
+    ]
+    """What to sum: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
+    reward_weights: tuple[float, ...] = ()
+    """A weight for each reward; default: 1."""
+    normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
+    """Divide each reward by its standard deviation over the file first."""
     data: Annotated[str, alias("--dataset-name")]
-    """Samples: rows with prompt and completion."""
+    """Samples: rows with prompt and completion; other columns are facts about the prompt."""
     out: Path
     """The file of samples with rewards."""
     device: str = "cpu"
@@ -28,23 +36,44 @@ class Config:
 
 
 def run(config: Config) -> Path:
-    """Returns the path of the scored samples; their mean reward is printed."""
+    """Returns the path of the scored samples; the means of their rewards are printed."""
     rows = read_samples(config.data)
-    reward = load_reward(config.reward, device=config.device)
-
-    async def one(row: dict) -> float:
-        prompt: Prompt = prompt_from_json(row["prompt"])
-        ended = row.get("stop_reason", "stop") == "stop"
-        values = await reward(prompt, [row["completion"]], [ended])
-        check_finite(values, prompt_text(prompt), [row["completion"]])
-        return values[0]
-
-    async def everything() -> list[float]:
-        return list(await asyncio.gather(*(one(row) for row in rows)))
-
-    rewards = asyncio.run(everything())
-    write_rows(
-        config.out, (row | {"reward": round(r, 6)} for row, r in zip(rows, rewards, strict=True))
+    rewards = load_rewards(
+        config.reward,
+        weights=config.reward_weights,
+        normalise=config.normalise_rewards,
+        device=config.device,
     )
-    print(f"{len(rows)} responses, mean reward {sum(rewards) / len(rewards):.4f}")
+    columns = asyncio.run(score_rows(rewards, rows))
+    write_rows(config.out, (row | own for row, own in zip(rows, columns, strict=True)))
+    mean = sum(own["reward"] for own in columns) / len(rows)
+    print(f"{len(rows)} responses, mean reward {mean:.4f}")
+    if len(rewards.names) > 1:
+        for name in rewards.names:
+            part = sum(own["reward_parts"][name] for own in columns) / len(rows)
+            print(f"  {name}: {part:.4f}")
     return config.out
+
+
+async def score_rows(rewards: Parts, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`reward` (and `reward_parts`) for each row; the rows of one prompt with the same facts are a group."""
+    groups: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        key = repr((row["prompt"], sorted(facts_of_sample(row).items(), key=repr)))
+        groups.setdefault(key, []).append(i)
+    scores = await rewards.score(
+        [
+            Group(
+                prompt_from_json(rows[own[0]]["prompt"]),
+                [rows[i]["completion"] for i in own],
+                [rows[i].get("stop_reason", "stop") == "stop" for i in own],
+                facts_of_sample(rows[own[0]]),
+            )
+            for own in groups.values()
+        ]
+    )
+    columns: list[dict[str, Any]] = [{}] * len(rows)
+    for k, i in enumerate(i for own in groups.values() for i in own):
+        parts = {name: values[k] for name, values in scores.parts.items()}
+        columns[i] = reward_columns(scores.total[k], parts)
+    return columns

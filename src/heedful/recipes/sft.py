@@ -55,7 +55,10 @@ def run(config: Config) -> Path:
     limit = min(config.max_length or 1 << 30, context_length(model))
     train, held = split_by_prompt(demonstrations, lambda d: d.prompt, config.held_out)
     encode = [
-        [encode_example(tokenizer, d.prompt, d.completion, max_length=limit) for d in part]
+        [
+            encode_example(tokenizer, d.prompt, d.completion, ended=d.ended, max_length=limit)
+            for d in part
+        ]
         for part in (train or held, held or train)
     ]
     training, evaluation = encode

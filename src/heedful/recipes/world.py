@@ -16,16 +16,18 @@ from heedful.worlds import get
 class Config:
     """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
 
-    name: Annotated[Literal["capitals", "reviews"], tyro.conf.Positional]
+    name: Annotated[Literal["capitals", "reviews", "arithmetic"], tyro.conf.Positional]
     """The world."""
     out: Path
     """The folder."""
     seed: int = 0
     """Seed of what is random in it; the split into train and held-out never is."""
     documents: int = 40000
-    """Raw documents (capitals)."""
+    """Raw documents (capitals, arithmetic)."""
     demonstrations: int = 3000
-    """Demonstrations (capitals)."""
+    """Demonstrations (capitals, arithmetic)."""
+    levels: int = 6
+    """The hardest level, 1 to 6 (arithmetic)."""
     source: Path | None = None
     """A file of reviews with `text` (reviews)."""
 
@@ -33,13 +35,11 @@ class Config:
 def run(config: Config) -> Path:
     """Returns the folder, which then holds text, demonstrations, prompts and held_out (.jsonl)."""
     world = get(config.name)
+    sizes = {"documents": config.documents, "demonstrations": config.demonstrations}
     if config.name == "capitals":
-        world.write(
-            config.out,
-            seed=config.seed,
-            documents=config.documents,
-            demonstrations=config.demonstrations,
-        )
+        world.write(config.out, seed=config.seed, **sizes)
+    elif config.name == "arithmetic":
+        world.write(config.out, seed=config.seed, levels=config.levels, **sizes)
     elif config.source is None:
         raise UserError("world reviews needs --source, a file of reviews with a column `text`")
     else:

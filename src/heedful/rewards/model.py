@@ -13,7 +13,7 @@ from heedful.data.tokens import encode_group
 from heedful.learner.local import predict
 from heedful.models.forward import sequence_scores
 from heedful.models.load import context_length, load_reward_model, load_tokenizer
-from heedful.types import Batch, Prompt, Sample
+from heedful.types import Batch, Facts, Prompt, Sample
 
 # In config.json: the mean score of the reference's responses, which is subtracted from every score.
 SHIFT = "heedful_reward_shift"
@@ -54,7 +54,7 @@ class ModelReward:
         return (scores - self.shift).tolist()
 
     async def __call__(
-        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool]
+        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool], facts: Facts
     ) -> list[float]:
         limit = context_length(self.model)
         samples = encode_group(self.tokenizer, prompt, responses, ended=ended, max_length=limit)

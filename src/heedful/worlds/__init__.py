@@ -10,7 +10,7 @@ from heedful.errors import UserError, did_you_mean
 from heedful.plugins import load_function
 from heedful.types import Prompt, Scorer
 
-NAMES = ("capitals", "reviews")
+NAMES = ("capitals", "reviews", "arithmetic")
 
 
 def get(name: str) -> ModuleType:

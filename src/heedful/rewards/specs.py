@@ -1,0 +1,233 @@
+"""`--reward` on the command line → named parts.
+
+runs/reward  org/model              a reward model: folder or hub name
+length  numeric  no_eos …           a rule or a verifier of ours
+length(price=0.02, free=50)         with options
+mypkg.mod:score                     a function of the user's, see `rewards.functions`
+ensemble(runs/a, runs/b, k=1)       the mean of several, minus k standard deviations; by=min the minimum
+kind=runs/a                         any of them under a name of one's own, for the metrics
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import UserError, did_you_mean
+from heedful.plugins import load_function
+from heedful.rewards import rules, verifiers
+from heedful.rewards.functions import GIVEN, as_reward, parameters
+from heedful.rewards.parts import Part, Parts
+from heedful.types import Reward
+
+# Name → a function of options that returns a scorer: what a module offers is what stands in its BUILT_IN.
+BUILT_IN: dict[str, Callable[..., Callable[..., Any]]] = {
+    f.__name__: f for f in (*rules.BUILT_IN, *verifiers.BUILT_IN)
+}
+KNOWN = (*BUILT_IN, "ensemble")
+RESERVED = ("std", "penalised", "own")  # what `reward/…` means already
+LABEL = re.compile(r"([A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
+CALL = re.compile(r"([^()\s]+)\((.*)\)", re.DOTALL)
+OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+
+
+def load_rewards(
+    specs: str | Sequence[str],
+    *,
+    weights: Sequence[float] = (),
+    normalise: bool = False,
+    device: str = "cpu",
+    micro_batch_tokens: int = 16384,
+) -> Parts:
+    """The weighted sum that `--reward A B …` and `--reward-weights 1 0.5 …` describe; weights are 1 by default."""
+    specs = [specs] if isinstance(specs, str) else list(specs)
+    if not specs:
+        raise UserError("--reward needs at least one reward")
+    if weights and len(weights) != len(specs):
+        raise UserError(
+            f"--reward has {_count(len(specs), 'part')} but --reward-weights {_count(len(weights), 'number')}"
+        )
+    if not all(math.isfinite(w) for w in weights):
+        raise UserError("--reward-weights must be finite numbers")
+    loader = _Loader(device, micro_batch_tokens)
+    parts: list[Part] = []
+    for spec, weight in zip(specs, weights or [1.0] * len(specs), strict=True):
+        label, target = _label(spec.strip())
+        taken = {*RESERVED, *(part.name for part in parts)}
+        parts.append(loader.part(target, _unique(label or _name(target), taken), weight))
+    return Parts(parts, normalise=normalise)
+
+
+class _Loader:
+    def __init__(self, device: str, micro_batch_tokens: int):
+        self.device, self.micro_batch_tokens = device, micro_batch_tokens
+
+    def part(self, spec: str, name: str, weight: float) -> Part:
+        target, arguments = _call(spec)
+        if target != "ensemble":
+            return Part(name=name, members=(self.reward(spec, name),), weight=weight)
+        members = [a for a in arguments if not OPTION.fullmatch(a)]
+        options = dict(_option(a) for a in arguments if OPTION.fullmatch(a))
+        if unknown := set(options) - {"by", "k"}:
+            raise UserError(
+                f"--reward {spec}: an ensemble has the options by and k, not {unknown.pop()}"
+            )
+        if len(members) < 2:
+            raise UserError(f"--reward {spec}: an ensemble needs at least two members")
+        by, k = options.get("by", "mean"), _number(spec, "k", options.get("k", "0"))
+        if by not in ("mean", "min") or (by == "min" and k):
+            raise UserError(f"--reward {spec}: by is mean or min, and k goes with mean only")
+        rewards = tuple(self.reward(_unquoted(m), name) for m in members)
+        return Part(name=name, members=rewards, weight=weight, by=by, k=k)
+
+    def reward(self, spec: str, name: str) -> Reward:
+        target, arguments = _call(spec)
+        if target in BUILT_IN:
+            options = _typed(spec, target, BUILT_IN[target], arguments)
+            try:
+                return as_reward(BUILT_IN[target](**options), name)
+            except (TypeError, ValueError) as error:  # a rule says so of its options
+                raise UserError(f"--reward {spec}: {error}") from error
+        if target == "ensemble":
+            raise UserError(f"--reward {spec}: an ensemble cannot be a member of another")
+        if ":" in target and not Path(spec).exists():
+            function = load_function(target)
+            return as_reward(function, name, **_typed(spec, target, function, arguments))
+        if target != spec:
+            raise UserError(f"--reward {spec}: only {', '.join(KNOWN)} and functions take options")
+        if not Path(spec).exists() and not re.search(r"[/\\]", spec):
+            raise UserError(
+                f"there is no reward '{spec}'{did_you_mean(spec, KNOWN)}: expected a reward model's folder "
+                f"or hub name, package.module:function, or one of {', '.join(KNOWN)}"
+            )
+        from heedful.rewards.model import ModelReward
+
+        return ModelReward.load(
+            spec, device=self.device, micro_batch_tokens=self.micro_batch_tokens
+        )
+
+
+def _label(spec: str) -> tuple[str | None, str]:
+    found = None if Path(spec).exists() else LABEL.fullmatch(spec)
+    return (found[1], found[2]) if found else (None, spec)
+
+
+def _name(target: str) -> str:
+    """What a part is called in the metrics: the last word of where it is from."""
+    if not Path(target).exists():
+        target, _ = _call(target)
+    last = target.rstrip("/\\").rpartition(":")[2] if ":" in target else Path(target).resolve().name
+    return re.sub(r"[^\w.-]+", "_", last) or "reward"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    names = (name if i == 1 else f"{name}_{i}" for i in range(1, len(taken) + 2))
+    return next(n for n in names if n not in taken)
+
+
+def _call(spec: str) -> tuple[str, list[str]]:
+    """`length(price=1, free=5)` → length, [price=1, free=5]; what is no call has no arguments."""
+    found = None if Path(spec).exists() else CALL.fullmatch(spec)
+    return (found[1], list(_split(spec, found[2]))) if found else (spec, [])
+
+
+def _split(spec: str, text: str) -> Iterator[str]:
+    """At the commas that stand neither in quotes nor in brackets."""
+    piece, quote, depth = "", "", 0
+    for c in text:
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "'\"":
+            quote = c
+        else:
+            depth += (c == "(") - (c == ")")
+        if c == "," and not quote and depth == 0:
+            yield piece.strip()
+            piece = ""
+        else:
+            piece += c
+    if quote or depth:
+        raise UserError(f"--reward {spec}: a quote or a bracket is not closed")
+    if piece.strip():
+        yield piece.strip()
+
+
+def _option(argument: str) -> tuple[str, str]:
+    found = OPTION.fullmatch(argument)
+    assert found is not None
+    return found[1], _unquoted(found[2].strip())
+
+
+def _unquoted(text: str) -> str:
+    """Without its quotes, if it has some; a backslash is a backslash, as patterns need many."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def _typed(
+    spec: str, name: str, function: Callable[..., Any], arguments: Sequence[str]
+) -> dict[str, Any]:
+    """The options in a spec, those without a name in the order of the signature, as its types."""
+    offered = {
+        p.name: p
+        for p in parameters(function)
+        if p.name not in GIVEN and (p.kind is p.KEYWORD_ONLY or p.default is not p.empty)
+    }
+    options: dict[str, Any] = {}
+    for i, argument in enumerate(arguments):
+        if OPTION.fullmatch(argument):
+            key, value = _option(argument)
+        else:
+            key, value = [*offered, ""][min(i, len(offered))], _unquoted(argument)
+        if key not in offered:
+            known = ", ".join(offered) or "none"
+            raise UserError(
+                f"--reward {spec}: {name} has no option '{key or value}'{did_you_mean(key, offered)}; "
+                f"its options: {known}"
+            )
+        if key in options:
+            raise UserError(f"--reward {spec}: the option '{key}' is given twice")
+        options[key] = _as(spec, offered[key], value)
+    missing = [n for n, p in offered.items() if p.default is p.empty and n not in options]
+    if missing and name in BUILT_IN:
+        raise UserError(f"--reward {spec}: {name} needs the option '{missing[0]}'")
+    return options
+
+
+def _as(spec: str, parameter: inspect.Parameter, value: str) -> Any:
+    said = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+    kind = type(parameter.default).__name__ if said in ("_empty", "Any") else said
+    if kind in ("float", "int"):
+        number = _number(spec, parameter.name, value)
+        if kind == "int" and number != int(number):
+            raise UserError(f"--reward {spec}: {parameter.name} must be a whole number")
+        return number if kind == "float" else int(number)
+    if kind == "bool":
+        if value.lower() not in ("true", "false"):
+            raise UserError(f"--reward {spec}: {parameter.name} must be true or false")
+        return value.lower() == "true"
+    if kind == "str":
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _number(spec: str, name: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"--reward {spec}: {name} must be a number, not '{value}'")
+    return number
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

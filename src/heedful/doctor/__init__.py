@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.doctor import data, probabilities, rewards, templates, tokens, updates, weights
 from heedful.doctor.context import Context
-from heedful.doctor.finding import Check, Finding, NotApplicable
+from heedful.doctor.finding import Finding, NotApplicable
 from heedful.doctor.material import Item, of_items, spread
 from heedful.errors import UserError
 
@@ -33,6 +33,9 @@ GROUPS: tuple[ModuleType, ...] = (
 CHEAP = (tokens, templates)  # and they say what would ruin a run: these are checked before training
 LOOKED_AT = 32  # examples, before training
 log = logging.getLogger("heedful")
+
+# A check looks at a model, a tokenizer or data, and changes none of them.
+Check = Callable[[Context], Finding]
 
 
 def checks(group: ModuleType) -> list[Check]:

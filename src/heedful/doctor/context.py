@@ -254,15 +254,12 @@ def render(
     messages: Sequence[Message],
     *,
     generate: bool = False,
-    **variables: Any,
 ) -> str:
-    """The chat template's text; `UserError` with its own words where it refuses. `variables` replace the template's."""
+    """The chat template's text; `UserError` with its own words where it refuses."""
     turns = [{"role": m.role, "content": m.content} for m in messages]
     try:
         return str(
-            tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=generate, **variables
-            )
+            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate)
         )
     except (
         Exception

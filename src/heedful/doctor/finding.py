@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from heedful.doctor.context import Context
+from typing import Literal
 
 Kind = Literal["pass", "warning", "fail", "not applicable"]
 EXCERPT = 40  # characters of somebody's text in a line
@@ -25,10 +21,6 @@ class Finding:
     group: str = ""
     check: str = ""
     seconds: float = 0.0
-
-
-# A check looks at a model, a tokenizer or data, and changes none of them.
-Check = Callable[["Context"], Finding]
 
 
 class NotApplicable(Exception):

@@ -37,6 +37,12 @@ def loads(context: Context) -> Finding:
     """The model is a whole causal language model, with no weight invented on loading."""
     if reason := context.refused.get("model"):
         return failed(reason, "name a folder that holds a whole causal language model")
+    kinds = context.model.config.architectures or []
+    if any("ForSequenceClassification" in kind for kind in kinds):
+        return failed(
+            f"the folder holds a reward model ({kinds[0]}): what it would say is left over",
+            "name the language model, and the reward model with --reward-model",
+        )
     count = sum(p.numel() for p in context.model.parameters())
     return passed(f"all weights are there: {count:,} parameters, {_dtype(context.model)}", count)
 

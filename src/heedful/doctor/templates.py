@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
+
+from transformers.utils import chat_template_utils
 
 from heedful.data.tokens import encode_example, encode_prompt, end_token
 from heedful.doctor.context import Context, render
@@ -76,13 +79,20 @@ def end_of_turn(context: Context) -> Finding:
 
 def clock(context: Context) -> Finding:
     """Neither today's date nor the time is in a prompt, and two renderings are equal."""
-    now, next_minute, tomorrow, next_year = (
-        _rendered(context, USER, strftime_now=(NOON + timedelta(minutes=m)).strftime)
-        for m in (0, 1, 24 * 60, 367 * 24 * 60)
-    )
+    texts = []
+    for minutes in (0, 1, 24 * 60, 367 * 24 * 60):
+        with _clock_at(NOON + timedelta(minutes=minutes)):
+            texts.append(_rendered(context, USER))
+    now, next_minute, tomorrow, next_year = texts
     remedy = "write a fixed text in its place, before the first run; else no run can be repeated"
-    if len({_rendered(context, USER) for _ in range(5)}) > 1 and now == next_minute:
-        return failed("the template renders the same turn differently each time", remedy)
+    with _clock_at(NOON):
+        kinds = {_rendered(context, USER) for _ in range(5)}
+    if len(kinds) > 1:
+        return failed(
+            f"the template renders the same turn in {len(kinds)} ways in 5 attempts",
+            "take what is random out of the template",
+            float(len(kinds)),
+        )
     if now != next_minute:
         return failed(
             f"the template writes the time of day: {_difference(now, next_minute)}", remedy, 1.0
@@ -165,8 +175,9 @@ def earlier_turns(context: Context) -> Finding:
     """The conversation so far is there, in its order and once."""
     text = _rendered(context, USER, ASSISTANT, Message("user", AGAIN), generate=True)
     missing = [t for t in (ASK, ANSWER, AGAIN) if t not in text]
+    make = _severity(sum(len(roles) > 2 for roles in context.roles))
     if missing:
-        return failed(
+        return make(
             f"{len(missing)} of 3 turns are missing, the first {quoted(missing[0])}",
             "let the template write every message",
             float(len(missing)),
@@ -174,7 +185,7 @@ def earlier_turns(context: Context) -> Finding:
     places = [text.index(t) for t in (ASK, ANSWER, AGAIN)]
     repeated = sum(text.count(t) > 1 for t in (ASK, ANSWER, AGAIN))
     if places != sorted(places) or repeated:
-        return failed(
+        return make(
             f"turns change their order or are repeated ({repeated} of 3)",
             "let the template write every message once, in order",
             float(repeated),
@@ -219,6 +230,22 @@ def thoughts(context: Context) -> Finding:
             1.0,
         )
     return passed("keeps the thoughts in earlier turns", 0.0)
+
+
+@contextmanager
+def _clock_at(moment: datetime) -> Iterator[None]:
+    """Templates know the time from `strftime_now`, which asks the `datetime` of this module of transformers."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return moment
+
+    chat_template_utils.datetime = Clock  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = datetime
 
 
 def _with_template(context: Context):

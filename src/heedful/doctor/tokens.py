@@ -162,6 +162,8 @@ def ends_agree(context: Context) -> Finding:
     """The token that a response is trained to end with stops sampling here and in other programs."""
     tok, model = context.tokenizer, context.model
     _has_eos(context)
+    if model.get_output_embeddings() is None:
+        raise NotApplicable("a reward model writes nothing")
     ours: set[int] = set()
     for prompt in {isinstance(e.prompt, str): e.prompt for e in context.examples}.values():
         ours |= {end_token(tok, prompt)}
@@ -248,7 +250,7 @@ def masked_span(context: Context) -> Finding:
         )
     if spaces:
         return warned(
-            f"{share(spaces, total)} responses change their spaces or accents",
+            f"{share(spaces, total)} responses change their spaces, case or accents",
             "the tokenizer normalises; rewards see the changed text",
             spaces / total,
         )
@@ -362,8 +364,9 @@ def _ids(context: Context, text: str) -> list[int]:
 
 
 def _core(text: str) -> str:
-    """The characters themselves: no spaces, one normal form."""
-    return "".join(unicodedata.normalize("NFKC", text).split())
+    """The characters themselves, without spaces, accents and case, which some tokenizers do away with on purpose."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(c for c in plain if not c.isspace() and not unicodedata.combining(c))
 
 
 def _has_eos(context: Context) -> None:

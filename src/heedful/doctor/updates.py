@@ -94,10 +94,11 @@ def gradient(context: Context) -> Finding:
             "unfreeze the weights (requires_grad), or train with --dtype float32",
             norm,
         )
-    unmoved = [n for n, g in grads.items() if not g.any()]
+    learning = [n for n, p in context.model.named_parameters() if p.requires_grad]
+    unmoved = [n for n in learning if n not in grads or not grads[n].any()]
     if unmoved:
         return warned(
-            f"{len(unmoved)} of {len(grads)} tensors get no gradient, such as {unmoved[0]}",
+            f"{len(unmoved)} of {len(learning)} tensors get no gradient, such as {unmoved[0]}",
             "these weights are not used; does the model's code fit its config?",
             float(len(unmoved)),
         )

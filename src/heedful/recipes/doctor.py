@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import textwrap
 import time
@@ -39,9 +38,9 @@ WIDTH, INDENT = 80, 8
 class Config:
     """Check a model, its tokenizer and template, a reward model and data for what is most often wrong."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The language model to train."""
-    data: Annotated[str | None, tyro.conf.Positional] = None
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
     """What it will be trained on: comparisons, demonstrations, labelled responses or prompts."""
     reward_model: Annotated[str | None, alias("--reward")] = None
     """The reward model it will be trained against."""
@@ -86,8 +85,7 @@ def run(config: Config) -> int:
     console = Console(highlight=False, width=_width())
     page = Page(console, quiet=config.json)
     if not config.json:
-        console.print(Text(_title(config, context), style="bold"))
-    logging.getLogger("heedful").setLevel(logging.ERROR)  # the findings say it
+        page.title(_title(config, context))
     found = doctor.examine(context, heard=page.add)
     counts = Counter(f.kind for f in found)
     seconds = time.monotonic() - started
@@ -144,6 +142,10 @@ class Page:
 
     def __init__(self, console: Console, *, quiet: bool):
         self.console, self.quiet, self.group = console, quiet, ""
+
+    def title(self, text: str) -> None:
+        for line in textwrap.wrap(text, self.console.width):
+            self.console.print(Text(line, style="bold"))
 
     def add(self, f: Finding) -> None:
         if self.quiet:

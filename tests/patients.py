@@ -120,9 +120,10 @@ def reward() -> ModelReward:
 
 def _rows() -> list[dict]:
     rows = []
-    for i in range(60):
+    for i in range(300):
         n = i % len(WORDS)
-        answers = [f"I like {WORDS[n]}, {i} times.", f"Mostly {WORDS[n - 3]}, not {WORDS[n - 5]}!"]
+        more = " As I said, mostly this." * (i % 2)
+        answers = [f"I like {WORDS[n]}.{more}", f"Mostly {WORDS[n - 3]}, not {WORDS[n - 5]}."]
         rows.append({"prompt": asked(f"What do you like on day {i}?"), "responses": answers})
     return rows
 
@@ -136,13 +137,18 @@ def _scores(rm: ModelReward, row: dict) -> list[float]:
 
 @cache
 def comparisons() -> tuple[dict, ...]:
-    """Ranked as the reward model ranks them; shown in either order."""
-    rows = []
-    for i, row in enumerate(_rows()):
+    """Ranked as the reward model ranks them, which is chosen so that neither length nor place decides."""
+    kept: dict[bool, list[tuple[float, dict]]] = {True: [], False: []}
+    for row in _rows():
         a, b = _scores(reward_model(), row)
-        order = [0, 1] if i % 2 else [1, 0]
-        rows.append(row | {"ranking": [1, 2] if a > b else [2, 1], "order_shown": order})
-    return tuple(rows)
+        longer = (len(row["responses"][0]) > len(row["responses"][1])) == (a > b)
+        kept[longer].append((abs(a - b), row | {"ranking": [1, 2] if a > b else [2, 1]}))
+    near = sorted(kept[True], key=lambda pair: pair[0])[:30]
+    far = sorted(kept[False], key=lambda pair: -pair[0])[:30]
+    rows = [row for both in zip(near, far, strict=True) for _, row in both]
+    return tuple(
+        row | {"order_shown": [0, 1] if i // 2 % 2 else [1, 0]} for i, row in enumerate(rows)
+    )
 
 
 @cache
@@ -368,7 +374,7 @@ def _():
 
 @ill("tokens.border", "warning")
 def _():
-    word = max((t for t in tok().get_vocab() if t.isalpha()), key=len)
+    word = max((t for t in tok().get_vocab() if t.isascii() and t.isalpha()), key=len)
     row = {"prompt": f"Say {word[:1]}", "completion": f"{word[1:]}."}
     return healthy(material=material(row))
 
@@ -926,4 +932,5 @@ def _():
 
 @ill("data.overlap")
 def _():
-    return healthy(held_out=material({"prompt": asked("what do you like  on day 3?")}))
+    first = comparisons()[0]["prompt"][0]["content"]
+    return healthy(held_out=material({"prompt": asked(first.upper() + "  ")}))

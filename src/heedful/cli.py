@@ -154,6 +154,9 @@ def parse(config_type: type, args: list[str], *, prog: str) -> Any:
         # tyro draws a box of several lines; a sentence serves scripts and people better.
         text = " ".join(line.strip(" ─│╭╮╰╯") for line in said.getvalue().splitlines())
         reason = text.partition("Argument helptext")[0].split()
+        places = [f.name.upper() for f in fields(config_type) if f.name not in spellings]
+        if reason[:2] == ["Required", "options"] and places:
+            raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None
         raise UserError(f"{' '.join(reason).strip(' -')}; see {prog} --help") from None
 
 

@@ -243,6 +243,8 @@ def end_is_likely(context: Context) -> Finding:
 
 def samples_differ(context: Context) -> Finding:
     """Several samples of a prompt are not all the same, or nothing could be compared."""
+    if context.sampling.temperature == 0:
+        raise NotApplicable("greedy decoding has one response only")
     groups: dict[int | None, set[tuple[int, ...]]] = {}
     for sample in context.samples:
         groups.setdefault(sample.group, set()).add(sample.tokens)

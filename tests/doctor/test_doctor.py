@@ -16,13 +16,14 @@ import tiny
 from heedful import doctor
 from heedful.cli import main
 from heedful.data.columns import prompt_from_json
+from heedful.data.tokens import encode_prompt
 from heedful.doctor import diagnose, examine, preflight
 from heedful.doctor.finding import Finding, NotApplicable, graded, share
-from heedful.doctor.material import read_material
+from heedful.doctor.material import Example, read_material
 from heedful.errors import UserError
 from heedful.models.load import save_model
 from heedful.models.new import CHAT_TEMPLATE
-from heedful.types import Demonstration, Message
+from heedful.types import Demonstration, Message, Sample
 
 CHECKS = {
     f"{doctor.group_name(g)}.{c.__name__}": c for g in doctor.GROUPS for c in doctor.checks(g)
@@ -103,6 +104,52 @@ def test_a_check_changes_nothing():
     assert not any(m.training for m in model.modules()) and model.generation_config is settings
 
 
+def test_length_is_compared_within_a_prompt():
+    """Long answers to one prompt, short ones to another, and in each the shorter is better: −1, not +1.
+
+    Mutation caught: one correlation over all responses, whose free shift per prompt is then taken for length.
+    """
+    sizes = {"a": (40, 50, 60, 70), "b": (2, 3, 4, 5)}
+    rated = [
+        (
+            Example(prompt, ("x",) * 4),
+            [Sample((0,) * n, (True,) * n, (0.0,) * n) for n in lengths],
+            [lengths[0] - 0.01 * n for n in lengths],
+        )
+        for prompt, lengths in sizes.items()
+    ]
+    context = patients.healthy()
+    context.__dict__["rated"] = rated
+    finding = diagnose(CHECKS["rewards.longer_is_better"], context)
+    assert finding.kind == "warning" and "-1.00" in finding.says and "punishes" in finding.remedy
+
+
+def test_what_just_fits_is_not_cut():
+    """Mutation caught: an end token at the very limit counted as lost; a prompt that just fits refused."""
+    item = {"prompt": patients.asked("Why?"), "completion": "So."}
+    context = patients.healthy(material=patients.material(item))
+    size = len(context.encoded[0].sample.tokens)
+    for limit, kind in ((size, "pass"), (size - 1, "fail")):
+        short = patients.healthy(material=context.material, max_length=limit)
+        assert diagnose(CHECKS["data.cut"], short).kind == kind
+    room = 128 - len(encode_prompt(context.tokenizer, context.encoded[0].prompt))
+    for most, kind in ((room, "pass"), (room + 1, "fail")):
+        full = patients.healthy(material=context.material, max_tokens=most)
+        assert diagnose(CHECKS["tokens.prompts_fit"], full).kind == kind
+
+
+def test_the_first_dpo_loss_is_the_losses_own():
+    """With another reference the line says the loss that `losses.preference.dpo` would start at, worked by hand."""
+    other = tiny.policy(patients.tok(), seed=5)
+    context = patients.healthy(reference=other)
+    rows = [e.sample for e in context.trainable]
+    logps = [context.logps(rows, model=m).sum(1) for m in (context.model, other)]
+    h = (logps[0] - logps[1])[0::2] - (logps[0] - logps[1])[1::2]
+    expected = torch.log(1 + torch.exp(-0.1 * h)).mean()
+    said = diagnose(CHECKS["updates.dpo_starts_at_ln2"], context).says
+    assert f"DPO starts at {expected:.5f}" in said
+
+
 def test_numbers():
     assert graded("x", 0.1, warn=0.1, fail=1, remedy="r").kind == "pass"
     assert graded("x", 0.2, warn=0.1, fail=1, remedy="r").kind == "warning"
@@ -160,9 +207,17 @@ def test_the_page(folders, capsys, monkeypatch):
     assert max(map(len, lines)) <= 80 and "\x1b" not in out
     assert not any(line != line.rstrip() for line in lines)
     shown = [line for line in lines if line.startswith(("pass ", "n/a ", "warning ", "fail "))]
-    assert len(shown) == len(CHECKS)
+    assert len(shown) == len(CHECKS)  # here no two in succession do not apply for the same reason
     assert lines[-1].startswith("0 failed, 0 with a warning, ")
     assert "60 rows of comparisons, all readable" in out
+
+
+def test_what_does_not_apply_is_one_line(folders, capsys):
+    """Mutation caught: nine lines of "no --reward-model"; a group whose lines stand below the next heading."""
+    _, out = visit(capsys, folders / "policy", "--max-tokens", 16)
+    n = sum(name.startswith("rewards.") for name in CHECKS)
+    assert f"\nrewards\nn/a     {n} checks: no --reward-model\n\ndata\n" in out
+    assert out.count("no --reward-model") == 1
 
 
 def test_failures_have_remedies_and_exit_code_1(folders, capsys):

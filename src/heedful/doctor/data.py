@@ -162,7 +162,7 @@ def first_wins(context: Context) -> Finding:
 def labels(context: Context) -> Finding:
     """Both thumbs up and thumbs down are there, in numbers that balance."""
     if not (found := context.material.labels):
-        raise NotApplicable("no column label in DATA")
+        raise NotApplicable("no column label in DATA" if context.material.form else "no DATA")
     up = sum(found)
     return graded(
         f"{share(up, len(found))} responses are labelled good",

@@ -138,10 +138,14 @@ def patient(config: Config) -> Context:
 
 
 class Page:
-    """Findings as lines: a heading for each group, name and remedy below what is no pass."""
+    """Findings as lines as they come: a heading for each group, the remedy below what is no pass.
+
+    Checks in succession that do not apply for the same reason are one line.
+    """
 
     def __init__(self, console: Console, *, quiet: bool):
         self.console, self.quiet, self.group = console, quiet, ""
+        self.waiting: list[Finding] = []
 
     def title(self, text: str) -> None:
         for line in textwrap.wrap(text, self.console.width):
@@ -150,10 +154,24 @@ class Page:
     def add(self, f: Finding) -> None:
         if self.quiet:
             return
+        if self.waiting and (f.group, f.says) != (self.group, self.waiting[0].says):
+            self._flush()
         if f.group != self.group:
             self.group = f.group
             self.console.print(Text(f"\n{f.group}", style="bold"))
-        first, *rest = self._lines(f.says)
+        if f.kind == "not applicable":
+            self.waiting.append(f)
+        else:
+            self._print(f, f.says)
+
+    def _flush(self) -> None:
+        if self.waiting:
+            many = f"{len(self.waiting)} checks: " if len(self.waiting) > 1 else ""
+            self._print(self.waiting[0], many + self.waiting[0].says)
+        self.waiting = []
+
+    def _print(self, f: Finding, says: str) -> None:
+        first, *rest = self._lines(says)
         line = Text(f"{WORDS.get(f.kind, f.kind):<{INDENT}}", style=COLOURS[f.kind])
         self.console.print(
             line.append(first, style="dim" if f.kind == "not applicable" else "default")
@@ -166,6 +184,7 @@ class Page:
         return textwrap.wrap(text, self.console.width - INDENT, break_on_hyphens=False) or [""]
 
     def close(self, counts: Counter, seconds: float) -> None:
+        self._flush()
         said = (
             f"{counts['fail']} failed, {counts['warning']} with a warning, {counts['pass']} passed, "
             f"{counts['not applicable']} do not apply; {seconds:.1f} seconds"

@@ -286,6 +286,21 @@ def _():
     return healthy(policy=tiny.causal_lm("llama", vocab=1024))
 
 
+def one_row_short(text: str) -> Context:
+    rows = {"prompt": asked(text), "completion": "So."}
+    return healthy(policy=tiny.causal_lm("llama", vocab=len(tok()) - 1), material=material(rows))
+
+
+@ill("tokens.vocabulary_fits")
+def _():
+    return one_row_short(tok().decode([len(tok()) - 1]))
+
+
+@ill("tokens.vocabulary_fits", "warning")
+def _():
+    return one_row_short("zzz")
+
+
 @ill("tokens.padding", "warning")
 def _():
     return healthy(tokenizer=other_tokenizer(pad_token=None))

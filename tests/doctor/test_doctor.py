@@ -124,6 +124,12 @@ def test_length_is_compared_within_a_prompt():
     assert finding.kind == "warning" and "-1.00" in finding.says and "punishes" in finding.remedy
 
 
+def test_a_pad_id_of_its_own_suits_transformers():
+    """Any pad id will do that no response ends with. Mutation caught: rows filled with 0 whatever the config says."""
+    context = patients.treated(lambda model: setattr(model.config, "pad_token_id", 2))
+    assert diagnose(CHECKS["rewards.last_token"], context).kind == "pass"
+
+
 def test_what_just_fits_is_not_cut():
     """Mutation caught: an end token at the very limit counted as lost; a prompt that just fits refused."""
     item = {"prompt": patients.asked("Why?"), "completion": "So."}

@@ -175,7 +175,8 @@ def labels(context: Context) -> Finding:
 
 def cut(context: Context) -> Finding:
     """Few responses are longer than the model's context, or --max-length, and lose their end."""
-    assert context.answered
+    if not context.answered:
+        raise NotApplicable("no responses in DATA")
     long = sum(len(e.sample.tokens) > context.limit for e in context.encoded)
     total = len(context.encoded)
     return graded(

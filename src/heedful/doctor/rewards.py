@@ -37,8 +37,8 @@ def head(context: Context) -> Finding:
     """The model has a trained scalar head: none had to be invented on loading."""
     if reason := context.refused.get("reward model"):
         return failed(reason, "name the folder that `heedful train reward` wrote")
-    assert context.reward
-    return passed("has a trained head with one output", 1.0)
+    outputs = context.reward.model.config.num_labels
+    return passed("has a trained head with one output", float(outputs or 1))
 
 
 def formatting(context: Context) -> Finding:
@@ -167,12 +167,10 @@ def longer_is_better(context: Context) -> Finding:
 
 def agrees_with_data(context: Context) -> Finding:
     """The model orders the data's comparisons as people did."""
-    assert context.reward
-    if not context.comparisons:
-        raise NotApplicable("no comparisons in DATA")
     right: list[float] = []
+    rated = context.rated
     wanted = {(c.prompt, c.responses): c for c in context.comparisons}
-    for example, _, scores in context.rated:
+    for example, _, scores in rated:
         if c := wanted.get((example.prompt, example.responses)):
             right += list(_right(c, scores))
     if len(right) < PAIRS:

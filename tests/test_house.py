@@ -38,6 +38,7 @@ FLOORS = {
     "worlds": 3,
     "evals": 4,
     "algorithms": 4,
+    "doctor": 4,
     "recipes": 5,
     "web": 6,
     "report": 6,

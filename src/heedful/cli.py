@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
     "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
+    "doctor": (
+        "recipes.doctor",
+        "what is wrong with a model, its template and data: MODEL [DATA]",
+    ),
     "chat": ("recipes.chat", "talk to a model"),
     "report": ("report", "a demo's folder → report.html"),
 }
@@ -86,7 +90,7 @@ COMMANDS |= {f"train {name}": row for rows in METHODS.values() for name, row in 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, or 2 when the user has something to mend."""
+    """Run a command; returns the exit code: 0, 2 when the user has something to mend, 1 as `doctor` says."""
     args = sys.argv[1:] if argv is None else argv
     try:
         return _dispatch(args)
@@ -108,8 +112,7 @@ def _dispatch(args: list[str]) -> int:
     words = 2 if args[:1] == ["train"] else 1
     name, rest = " ".join(args[:words]), args[words:]
     if name in COMMANDS:
-        _run(name, rest)
-        return 0
+        return _run(name, rest)
     wants_help = not args or args[-1] in ("-h", "--help") or args == ["train"]
     if wants_help and (words == 2 or not args or args[0] in ("-h", "--help")):
         print(_help("train " if args[:1] == ["train"] else ""))
@@ -141,10 +144,11 @@ def _help(prefix: str) -> str:
     return "\n".join(lines)
 
 
-def _run(name: str, args: list[str]) -> None:
+def _run(name: str, args: list[str]) -> int:
+    """The exit code: what a recipe returns as a number, else 0."""
     if name == "report":
         _report(args)
-        return
+        return 0
     _quiet_libraries()
     if name == "iterate" and args and not args[0].startswith("-"):
         args = ["--config", *args]
@@ -164,12 +168,15 @@ def _run(name: str, args: list[str]) -> None:
             f"heedful iterate {result}/iterate.yaml   learns from your clicks",
             file=sys.stderr,
         )
+    elif isinstance(result, int):
+        return result
     elif isinstance(result, Path):
         print(result)
     elif result is not None:
         import json
 
         print(json.dumps(result, indent=1, ensure_ascii=False))
+    return 0
 
 
 def parse(
@@ -206,6 +213,9 @@ def parse(
         # tyro draws a box of several lines; a sentence serves scripts and people better.
         text = " ".join(line.strip(" ─│╭╮╰╯") for line in said.getvalue().splitlines())
         reason = text.partition("Argument helptext")[0].split()
+        places = [f.name.upper() for f in fields(config_type) if f.name not in spellings]
+        if reason[:2] == ["Required", "options"] and places:
+            raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None
         raise UserError(f"{' '.join(reason).strip(' -')}; see {prog} --help") from None
 
 

@@ -17,7 +17,8 @@ from heedful.engine.torch import TorchEngine
 from heedful.models.load import copy_model
 from heedful.models.reference import Reference
 from heedful.recipes import policy
-from heedful.rewards import each
+from heedful.rewards import Parts
+from heedful.rewards.functions import as_reward
 from heedful.rollout import tasks
 from heedful.types import Message
 
@@ -195,7 +196,8 @@ def test_groups_without_a_difference_make_way(at):
             model="", reward="", data="", out=Path(), batch_size=12, group_size=4, max_tokens=8, dynamic_sampling=draws
         )  # fmt: skip
         engine = TorchEngine(tiny.policy(tok))
-        samples = asyncio.run(policy.collect(engine, each(reward), todo, tok, config, step=1))
+        parts = Parts.of(as_reward(reward, "own"))
+        samples, _ = asyncio.run(policy.collect(engine, parts, todo, tok, config, step=1))
         assert [s.group for s in samples] == [0] * 4 + [1] * 4 + [2] * 4
         groups = [samples[i : i + 4] for i in (0, 4, 8)]
         assert all(len({s.tokens[: s.mask.index(True)] for s in g}) == 1 for g in groups)

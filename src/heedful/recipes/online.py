@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import shuffled
 from heedful.data.sources import read_questions
+from heedful.doctor import preflight
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
@@ -100,6 +101,7 @@ def run(config: Config) -> Path:
     prompts = read_questions(materialise(config.data, "prompts"))
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
+    preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
     reference = policy  # is not asked where the loss reads none
     if config.reference:
         reference = load_policy(config.reference, dtype=config.dtype, device=config.device)

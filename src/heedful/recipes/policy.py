@@ -21,6 +21,7 @@ from heedful.algorithms.objectives import KLController
 from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.sources import read_questions
+from heedful.doctor import preflight
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
@@ -99,6 +100,7 @@ def run(config: Config) -> Path:
     prompts = read_questions(materialise(config.data, "prompts"))
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
+    preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
     reference = Reference(
         load_policy(config.reference, dtype=config.dtype, device=config.device)
         if config.reference

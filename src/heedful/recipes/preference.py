@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.data.sources import read_comparisons, read_verdicts
 from heedful.data.tokens import encode_example, encode_group
+from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
 from heedful.models.load import context_length, load_policy, load_tokenizer
@@ -106,6 +107,7 @@ def run(config: Config) -> Path:
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.skip_bad:
         items = fitting(tokenizer, items, limit)
+    preflight(tokenizer, model, items, max_length=limit)
     train, held = (
         [j for item in part for j in encode(tokenizer, item, objective, config, limit)]
         for part in split_by_prompt(items, lambda item: item.prompt, config.held_out)

@@ -20,6 +20,7 @@ from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.sources import read_comparisons
 from heedful.data.tokens import encode_group
+from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci
 from heedful.learner.local import LocalLearner, Loss
@@ -66,6 +67,7 @@ def run(config: Config) -> Path:
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.skip_bad:
         comparisons = fitting(tokenizer, comparisons, limit)
+    preflight(tokenizer, model, comparisons, max_length=limit)
     if config.eval_data is None:
         train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
     else:

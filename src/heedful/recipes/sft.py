@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from heedful.data.collate import collate
 from heedful.data.sources import read_demonstrations
 from heedful.data.tokens import encode_example
+from heedful.doctor import preflight
 from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
@@ -53,6 +54,7 @@ def run(config: Config) -> Path:
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))
+    preflight(tokenizer, model, demonstrations, max_length=limit)
     train, held = split_by_prompt(demonstrations, lambda d: d.prompt, config.held_out)
     encode = [
         [

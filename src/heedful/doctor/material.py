@@ -1,0 +1,145 @@
+"""The user's data, read row by row, so that a row which fits no form is counted and not fatal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeVar
+
+from heedful.data.columns import as_chat, column, prompt_from, prompt_of, response, string
+from heedful.data.comparisons import comparison_of
+from heedful.data.files import Row
+from heedful.data.sources import demonstrations_of
+from heedful.data.tables import read_table
+from heedful.errors import UserError, did_you_mean
+from heedful.types import Comparison, Demonstration, Message, Prompt, Verdict
+
+Form = Literal["comparisons", "labelled responses", "demonstrations", "prompts", "texts", ""]
+Item = Comparison | Demonstration | Verdict | tuple[Message, ...] | str
+COLUMNS = ("prompt", "completion", "messages", "chosen", "rejected", "responses", "label", "text")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the responses to it: none, one, or those that were compared."""
+
+    prompt: Prompt
+    responses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """`items` are the rows that fit the form, `labels` their thumbs; `refused` says why each other one does not."""
+
+    form: Form = ""
+    items: tuple[Item, ...] = ()
+    labels: tuple[bool, ...] = ()
+    rows: tuple[Row, ...] = ()
+    refused: tuple[str, ...] = ()
+    whole: bool = True  # False: the source has more rows than were read
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        return [item for item in self.items if isinstance(item, Comparison)]
+
+    @property
+    def examples(self) -> list[Example]:
+        """Every item that has a prompt."""
+        return [] if self.form == "texts" else [example_of(item) for item in self.items]
+
+
+def example_of(item: Item) -> Example:
+    """What an item asks and what is answered."""
+    if isinstance(item, Comparison):
+        return Example(item.prompt, item.responses)
+    if isinstance(item, Demonstration):
+        return Example(item.prompt, (item.completion,))
+    if isinstance(item, Verdict):
+        return Example(item.prompt, (item.response,))
+    return Example(item)
+
+
+def read_material(source: str, limit: int) -> Material:
+    """The first `limit` rows. A file that cannot be read is a `UserError`; a row that does not fit is counted."""
+    stream = iter(read_table(source))
+    rows = tuple(islice(stream, limit))
+    form = form_of(rows[0][1])
+    items: list[Item] = []
+    labels: list[bool] = []
+    refused: list[str] = []
+    for where, row in rows:
+        try:
+            made = _items(form, where, row)
+            if form == "labelled responses":
+                labels.append(_label(where, row))
+            items.extend(made)
+        except UserError as error:
+            refused.append(str(error))
+    rest = next(stream, None)
+    return Material(form, tuple(items), tuple(labels), rows, tuple(refused), whole=rest is None)
+
+
+def of_items(items: Sequence[Item]) -> Material:
+    """Data that a recipe has read already."""
+    kinds = {Comparison: "comparisons", Demonstration: "demonstrations"}
+    return Material(kinds.get(type(items[0]), "prompts") if items else "", tuple(items))  # type: ignore[arg-type]
+
+
+def form_of(row: dict[str, Any]) -> Form:
+    """What a row is, by the columns it has."""
+    names = set(row)
+    if names & {"chosen", "rejected"} or {"responses", "ranking"} & names:
+        return "comparisons"
+    if "completion" in names:
+        return "labelled responses" if "label" in names else "demonstrations"
+    if "messages" in names and "prompt" not in names:
+        turns = row["messages"]
+        last = turns[-1] if isinstance(turns, list) and turns else {}
+        answered = isinstance(last, dict) and last.get("role") == "assistant"
+        return "demonstrations" if answered else "prompts"
+    if names & {"prompt", "question"}:
+        return "prompts"
+    return "texts" if "text" in names else ""
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` items, evenly from beginning to end."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]
+
+
+def texts_of(examples: Iterable[Example]) -> Iterator[str]:
+    """Everything that people or models wrote."""
+    for example in examples:
+        if isinstance(example.prompt, str):
+            yield example.prompt
+        else:
+            yield from (m.content for m in example.prompt)
+        yield from example.responses
+
+
+def _items(form: Form, where: str, row: dict[str, Any]) -> list[Item]:
+    if form == "comparisons":
+        return [comparison_of(where, row)]
+    if form == "demonstrations":
+        return list(demonstrations_of(where, row))
+    if form == "labelled responses":
+        said = column(where, row, "completion")
+        prompt = as_chat(prompt_from(where, "prompt", column(where, row, "prompt")), said)
+        return [Demonstration(prompt, response(where, "completion", said))]
+    if form == "prompts":
+        return [prompt_of(where, row)]
+    if form == "texts":
+        return [string(where, row, "text")]
+    hints = (f"`{name}`{did_you_mean(name, COLUMNS)}" for name in row)
+    raise UserError(f"{where}: no column says what this is, found {', '.join(hints) or 'none'}")
+
+
+def _label(where: str, row: dict[str, Any]) -> bool:
+    label = column(where, row, "label")
+    if isinstance(label, int) and label in (0, 1):  # True and False are 1 and 0
+        return bool(label)
+    raise UserError(f"{where}: `label` must be true or false, not {label!r}")

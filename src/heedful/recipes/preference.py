@@ -27,7 +27,7 @@ from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.sft import response_logps
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
-from heedful.run import refuse_finished
+from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Pair, Paired, PairLogps
 
 LOSSES = ("dpo", "preferred_ft", "unlikelihood")
@@ -54,10 +54,10 @@ class Config(FromComparisons):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
-    refuse_finished(config.out)
+    config = replace(config, data=materialise(config.data, "rankings"))
+    check_out(config)
     loss_of = find_loss(config.loss)
-    data = materialise(config.data, "rankings")
-    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
+    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))

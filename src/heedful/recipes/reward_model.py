@@ -30,7 +30,7 @@ from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.rewards.model import SHIFT, score_forward
-from heedful.run import refuse_finished
+from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
@@ -54,9 +54,9 @@ class Config(FromComparisons):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
-    refuse_finished(config.out)
-    data = materialise(config.data, "rankings")
-    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
+    config = replace(config, data=materialise(config.data, "rankings"))
+    check_out(config)
+    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
     if config.margin and all(c.strength is None for c in comparisons):
         raise UserError(f"--margin needs comparisons with a strength; {config.data} has none")
     tokenizer = load_tokenizer(config.model)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -21,8 +21,8 @@ from heedful.errors import UserError
 from heedful.learner.local import LocalLearner, LossFn, Optim
 from heedful.models.load import save_model
 from heedful.recipes.config import Training
-from heedful.run import Run, plain
-from heedful.types import Batch, Comparison, Metrics, Prompt
+from heedful.run import Run, settings
+from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
 
 Item = TypeVar("Item")
 log = logging.getLogger("heedful")
@@ -41,8 +41,14 @@ def fit(
     per: Literal["token", "group"] = "token",
     show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
     finish: Callable[[], None] = lambda: None,
+    parts: Mapping[str, Stateful] | None = None,
 ) -> Path:
-    """The supervised loop: step, evaluate, log, save; `finish()` may touch the model before the last save."""
+    """The supervised loop: step, evaluate, log, save; `finish()` may touch the model before the last save.
+
+    `stream` is the same whenever it is begun, so the number of steps is all that a run need know of its
+    data to go on. `parts` are what else changes during training.
+    """
+    parts = {"learner": learner, **(parts or {})}
     save = saver(learner.model, tokenizer, config)
     with Run(
         config.out,
@@ -52,18 +58,23 @@ def fit(
         report_to=config.report_to,
         show=show,
     ) as run:
+        start = run.restore(parts)
+        rest = itertools.islice(stream, start, None)
         last = time.monotonic()
-        for step, batch in enumerate(stream, start=1):
+        for step, batch in enumerate(rest, start + 1):
             metrics = learner.step(loss_fn, batch, per=per)
             now = time.monotonic()
             metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
-            if step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0:
+            saves = config.save_every and step % config.save_every == 0
+            due = step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0
+            if due or (saves and config.keep_best):
                 metrics |= evaluate()
-            last = time.monotonic()
             if step % config.log_every == 0 or step == steps:
                 run.log(step, metrics)
-            if config.save_every and step % config.save_every == 0:
-                run.checkpoint(step, save)
+            if saves:
+                run.checkpoint(step, save, metrics)
+            run.keep(step, parts)
+            last = time.monotonic()
         finish()
         run.finish(save)
     return config.out
@@ -122,7 +133,7 @@ def saver(
 
 def _card(config: Training) -> str:
     job = type(config).__module__.rsplit(".", 1)[-1]
-    fields = "\n".join(f"- `{k}`: `{v}`" for k, v in plain(config).items())
+    fields = "\n".join(f"- `{k}`: `{v}`" for k, v in settings(config).items())
     return (
         f"---\nlibrary_name: transformers\ntags: [heedful, {job}]\n---\n\n"
         f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"

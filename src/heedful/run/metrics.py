@@ -80,10 +80,12 @@ class _TensorBoard:
     def __init__(self, out: Path, config: Any, after: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        # Events of later steps, which the killed process wrote, are hidden by the reader.
-        self.writer = SummaryWriter(
-            str(out / "tensorboard"), purge_step=after + 1 if after else None
-        )
+        folder = out / "tensorboard"
+        # Files are read in the order of the seconds in their names: ours comes after the killed process's.
+        while any(folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+            time.sleep(0.05)
+        # Events of later steps, which that one wrote, are then hidden by the reader.
+        self.writer = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():

@@ -248,11 +248,22 @@ def unfinished(half, tmp_path) -> Path:
 def test_a_damaged_state_falls_back_to_the_one_before(
     name, damage, unfinished, world, whole, capsys, caplog
 ):
-    """Mutation caught: a checksum that is not compared, sizes only, a manifest that vouches for itself."""
+    """Mutation caught: a checksum that is not compared, sizes only, the newest state taken as it is."""
     damage(unfinished / "state" / "000005" / name)
     assert run("sft", world, unfinished) == 0
     assert "state/000005 is damaged: " in caplog.text and name in caplog.text
     assert "after step 4 of 9" in capsys.readouterr().err
+    assert jobs.alike(unfinished, whole("sft")) == ""
+
+
+def test_a_manifest_does_not_vouch_for_itself(unfinished, world, whole, caplog):
+    """One digit, and the state of step 5 would pass for that of step 6. Mutation caught: the manifest's own checksum."""
+    manifest = unfinished / "state" / "000005" / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"step": 5', '"step": 6'))
+    assert manifest.read_text() != text
+    assert run("sft", world, unfinished) == 0
+    assert "manifest.json has another checksum" in caplog.text
     assert jobs.alike(unfinished, whole("sft")) == ""
 
 

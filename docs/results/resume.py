@@ -65,8 +65,9 @@ def harass(job: str, folder: Path, trials: int, seed: int) -> dict:
     reference = folder / "reference"
     command = functools.partial(jobs.command, job, world, length=LENGTH)
     jobs.call(command(folder / "warm-up"))
-    began = time.monotonic()
     assert jobs.call(command(reference)) == 0, jobs.said(reference)
+    began = time.monotonic()
+    jobs.call(command(folder / "timed", "--state-every", 2))
     length = time.monotonic() - began
     chance = random.Random(f"{job}/{seed}")
     signals: Counter[str] = Counter()
@@ -79,7 +80,7 @@ def harass(job: str, folder: Path, trials: int, seed: int) -> dict:
         said = ""
         for _ in range(chance.randint(1, MOST)):
             process = jobs.start(words)
-            time.sleep(chance.uniform(0, 1.1 * length))
+            time.sleep(chance.uniform(0, length))
             number = chance.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
             if process.is_alive():
                 os.kill(process.pid or 0, number)

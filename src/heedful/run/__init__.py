@@ -109,7 +109,7 @@ class Run:
                 Progress(self.out.name, self.total_steps, quiet=self._quiet, start=after)
             )
             stack.push(self._stop_after_all)
-            self._signals = stack.enter_context(StopSignals())
+            self._signals = StopSignals()
             self._kept_at = time.monotonic()
             self._stack = stack.pop_all()
         return self
@@ -120,6 +120,7 @@ class Run:
     def restore(self, parts: Mapping[str, Stateful]) -> int:
         """Give the parts what they had when the run was interrupted; returns the last step that counts, or 0."""
         self._restored = True
+        self._stack.enter_context(self._signals)  # from here on somebody heeds them, in `keep`
         if self._found is None:
             return 0
         self._found.load({**parts, RANDOM: GlobalRandom()})

@@ -257,7 +257,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
 
 
 def test_a_manifest_does_not_vouch_for_itself(unfinished, world, whole, caplog):
-    """One digit, and the state of step 5 would pass for that of step 6. Mutation caught: the manifest's own checksum."""
+    """One digit, and the state of step 5 passes for that of step 6. Mutation caught: the manifest's own checksum."""
     manifest = unfinished / "state" / "000005" / "manifest.json"
     text = manifest.read_text()
     manifest.write_text(text.replace('"step": 5', '"step": 6'))

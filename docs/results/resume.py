@@ -33,7 +33,7 @@ INTERVALS = (
     0,
 )  # --state-every, in turn; 0 saves by the clock, so rarely in runs as short as these
 MOST = 4  # interruptions of one run
-LENGTH = 5  # about fifty steps, which then take longer than to begin
+LENGTH = 4  # about forty steps, which then take longer than to begin
 
 
 def main() -> None:

@@ -46,7 +46,6 @@ from heedful.run.settings import (
     refuse_changed,
     refuse_finished,
     settings,
-    versions,
 )
 from heedful.run.state import Damaged, GlobalRandom, Holder, Saved, States
 from heedful.run.stop import StopSignals, locked
@@ -222,9 +221,11 @@ class Run:
         refuse_other(self.out, self._habits, self._identity)
         self._found = self._states.newest()
         anything = self._found is not None or bool(self._stashes.steps())
-        if self._found and self._found.about["versions"] != versions():
-            log.warning("%s was begun with %s; the last bits may differ from here on", self.out,
-                        " ".join(map("-".join, self._found.about["versions"].items())))  # fmt: skip
+        if self._found and (old := self._found.about["versions"]) != self._identity["versions"]:
+            told = " and ".join(" ".join(item) for item in old.items())
+            log.warning(
+                "%s was begun with %s; the last bits may differ from now on", self.out, told
+            )
         with disk_errors(self.out):
             if not anything:
                 discard(self.out / "checkpoints")
@@ -246,8 +247,7 @@ class Run:
         return time.monotonic() - self._kept_at >= max(AT_LEAST, self._cost / SHARE)
 
     def _about(self, step: int) -> dict[str, Any]:
-        told = {"step": step, "seconds": round(self._metrics.seconds, 3), "versions": versions()}
-        return {**told, **self._identity}
+        return {"step": step, "seconds": round(self._metrics.seconds, 3), **self._identity}
 
     def _remove_if_empty(self, kind, error, tb) -> None:
         if isinstance(error, UserError) and not self._saved:

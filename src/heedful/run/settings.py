@@ -58,24 +58,20 @@ def settings(config: Any) -> dict[str, Any]:
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """All that decides the weights: the recipe, its settings, what is in the files that these name."""
+    """All that decides the weights: the recipe, its settings, what is in the files that these name, the libraries."""
     kept = {k: v for k, v in settings(config).items() if k not in FREE}
     inputs = {}
     for name in INPUTS:
         value = kept.get(name)
         for path in [value] if isinstance(value, str) else value or []:
             if isinstance(path, str) and os.path.exists(path):
-                inputs[path] = (
-                    fingerprint(path, quick=True)
-                    if os.path.isdir(path)
-                    else digest(Path(path), quick=True)
-                )
-    return {"recipe": type(config).__module__, "settings": kept, "inputs": inputs}
-
-
-def versions() -> dict[str, str]:
-    """The libraries whose rounding the last bits depend on."""
-    return {name: version(name) for name in ("torch", "transformers")}
+                inputs[path] = _content(Path(path))
+    return {
+        "recipe": type(config).__module__,
+        "settings": kept,
+        "inputs": inputs,
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+    }
 
 
 def refuse_changed(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -114,6 +110,13 @@ def refuse_finished(out: Path) -> None:
                 raise UserError(
                     f"--out {out} is not empty and no run of heedful; choose another folder"
                 )
+
+
+def _content(path: Path) -> str:
+    try:
+        return fingerprint(path, quick=True) if path.is_dir() else digest(path, quick=True)
+    except OSError as error:  # whoever needs it will say so better
+        return str(error)
 
 
 def _job(recipe: str) -> str:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from heedful.errors import UserError
+from heedful.run.files import disk_errors
 
 LOCK = ".lock"
 TAKEN = (errno.EAGAIN, errno.EACCES)
@@ -49,7 +50,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Nobody else holds `folder` meanwhile, else UserError. However the process ends, the system lets go of it."""
     path = folder / LOCK
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with disk_errors(folder):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from heedful import __version__
-from heedful.errors import UserError, did_you_mean
+from heedful.errors import Stopped, UserError, did_you_mean
 
 # command → (module under heedful, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -90,13 +90,17 @@ COMMANDS |= {f"train {name}": row for rows in METHODS.values() for name, row in 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 2 when the user has something to mend, 1 as `doctor` says."""
+    """Run a command; returns the exit code: 0, 2 when the user has something to mend, 128 + n after signal n, 1 as
+    `doctor` says."""
     args = sys.argv[1:] if argv is None else argv
     try:
         return _dispatch(args)
     except UserError as error:
         print(f"heedful: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"heedful: {stop}", file=sys.stderr)
+        return 128 + stop.signal
     except KeyboardInterrupt:
         print("heedful: interrupted", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this": the CLI prints it as a sentence, exit 2."""
+"""What the CLI turns into a sentence: what the user can mend (exit code 2), and that a run was asked to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """What the user got wrong, in one plain sentence: file, line, field, what was expected."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop by `signal` and has saved all that it needs to go on."""
+
+    def __init__(self, sentence: str, signal: int):
+        super().__init__(sentence)
+        self.signal = signal
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

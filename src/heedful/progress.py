@@ -18,8 +18,9 @@ def format_metrics(metrics: Mapping[str, float]) -> str:
 class Progress:
     """`with Progress("ppo", total=50) as bar: bar.update(1, {"reward": 0.3})`."""
 
-    def __init__(self, what: str, total: int, *, quiet: bool = False):
-        self.what, self.total, self.done = what, total, 0
+    def __init__(self, what: str, total: int, *, quiet: bool = False, start: int = 0):
+        """`start` units were done before, by a process that was interrupted."""
+        self.what, self.total, self.done, self.start = what, total, start, start
         self.started = self.last_line = time.monotonic()
         self.fancy = sys.stderr.isatty() and not quiet
         self._bar = None
@@ -41,7 +42,9 @@ class Progress:
                 console=Console(stderr=True),
             )
             self._bar.start()
-            self._task = self._bar.add_task(self.what, total=self.total, metrics="")
+            self._task = self._bar.add_task(
+                self.what, total=self.total, completed=self.start, metrics=""
+            )
         return self
 
     def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
@@ -55,7 +58,7 @@ class Progress:
         if now - self.last_line >= PLAIN_EVERY or done >= self.total:
             self.last_line = now
             elapsed = now - self.started
-            eta = elapsed / max(done, 1) * (self.total - done)
+            eta = elapsed / max(done - self.start, 1) * (self.total - done)
             line = f"{self.what} {done}/{self.total}  {elapsed:.0f}s  eta {eta:.0f}s  {text}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 

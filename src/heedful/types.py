@@ -258,7 +258,19 @@ class Engine(Protocol):
         ...
 
 
-class Learner(Protocol):
+class Stateful(Protocol):
+    """Something that a run changes: what `state_dict` tells, `load_state_dict` brings back, bit for bit.
+
+    Told in tensors, numbers, strings, None, and dicts, lists and tuples of them. What follows from the
+    config, the data and the step alone (schedules, orders, seeds) is no state.
+    """
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
+
+
+class Learner(Stateful, Protocol):
     """Owns a model and its optimiser; divides once by the global count, so that micro-batches change nothing."""
 
     def step(self, loss_fn: Callable, batch: Batch) -> Metrics: ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from sqlalchemy import func, select
 
 from heedful.cli import main
 from heedful.data.files import write_rows
-from heedful.errors import UserError
+from heedful.errors import Stopped, UserError
+from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, reward_model
 from heedful.store import projects, schema
 from heedful.store.db import open_store
@@ -95,6 +98,40 @@ def test_the_same_command_again_does_nothing_twice(config: iterate.Config, monke
     stamp = (config.out / "round-1" / "policy" / "model.safetensors").stat().st_mtime_ns
     assert iterate.run(config)
     assert (config.out / "round-1" / "policy" / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_an_interrupted_stage_goes_on_in_its_middle(
+    config: iterate.Config, tmp_path: Path, monkeypatch, capsys
+):
+    """Asked to stop in the third step of the reward model: the same command ends in the same weights.
+
+    Mutation caught: a stage that begins anew, or that `iterate` goes past as if it were finished.
+    """
+    config = changed(config, reward=iterate.Refit(epochs=4, batch_size=2, learning_rate=1e-3))
+    init.run(init.Config(folder=tmp_path / "other"))
+    whole = iterate.run(
+        changed(config, workspace=tmp_path / "other", out=tmp_path / "other" / "runs" / "rounds")
+    )
+    step, calls = LocalLearner.step, 0
+
+    def stopped(self, *args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(LocalLearner, "step", stopped)
+    with pytest.raises(Stopped, match="stopped after step 3 of"):
+        iterate.run(config)
+    assert not (config.out / "round-1" / "policy").exists()
+    capsys.readouterr()
+    last = iterate.run(config)
+    assert "round-1/reward after step 3 of" in capsys.readouterr().err
+    assert whole and last
+    for name in ("reward", "policy"):
+        ours, theirs = (p.parent / name / "model.safetensors" for p in (last, whole))
+        assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_it_waits_for_people_and_says_for_how_many(config: iterate.Config, capsys):

@@ -160,7 +160,7 @@ def test_the_engine_gets_the_weights_of_each_round(model, data, tmp_path, monkey
 
     monkeypatch.setattr(online.TorchEngine, "load", recorded)
     train(model, data, tmp_path / "out", "--steps", 3, "--reward", "taste:vowels")
-    assert versions == [1, 2, 3]
+    assert versions == [0, 1, 2]
 
 
 def test_the_same_seed_gives_the_same_rounds(model, data, tmp_path):

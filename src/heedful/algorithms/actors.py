@@ -63,6 +63,10 @@ class Actors:
         )
         return cls(learner, judge)
 
+    def parts(self) -> dict[str, LocalLearner]:
+        """What a run must keep of them to go on."""
+        return {"policy": self.policy} | ({"critic": self.critic} if self.critic else {})
+
     def values(self, batch: Batch) -> Tensor:
         """The critic's values `[B, T+1]`, 0 where there is none."""
         if self.critic is not None:

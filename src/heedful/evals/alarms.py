@@ -157,3 +157,9 @@ class Alarms:
                 self.said[name] = step
                 found.append(sentence)
         return found
+
+    def state_dict(self) -> dict:
+        return {"first": self.first, "said": self.said}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        self.first, self.said = dict(state["first"]), dict(state["said"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -180,6 +180,29 @@ class LocalLearner:
     def weights(self) -> Mapping[str, Tensor]:
         """The model's tensors, shared with the learner: copy before the next step if they must stay."""
         return self.model.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What learning changes: the trainable weights, the optimiser, how many steps (and so the schedule)."""
+        return {
+            "weights": {name: p.detach() for name, p in self._trained().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` told. UserError if that was another model."""
+        own = self._trained()
+        shapes = {name: tensor.shape for name, tensor in state["weights"].items()}
+        if shapes != {name: p.shape for name, p in own.items()}:
+            raise UserError("the saved state belongs to a model with other weights than this one")
+        with torch.no_grad():
+            for name, p in own.items():
+                p.copy_(state["weights"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @staticmethod
     def _count(batch: Batch, per: str) -> float:

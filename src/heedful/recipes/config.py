@@ -50,6 +50,16 @@ class Training:
     """Steps between checkpoints; 0 saves the final model only."""
     log_every: Annotated[int, alias("--logging-steps")] = 1
     """Steps between logged metrics."""
+    state_every: int = 0
+    """Steps between saved states, from which an interrupted run goes on; 0: as often as costs under 5 % of the time."""
+    keep_last: Annotated[int, alias("--save-total-limit")] = 0
+    """Keep only so many of the newest checkpoints; 0 keeps all."""
+    keep_best: str | None = None
+    """Keep the best checkpoint too: min:METRIC or max:METRIC, such as min:eval/loss."""
+    resume: bool = False
+    """Insist on going on with the unfinished run in --out, as the same command does by itself."""
+    restart: bool = False
+    """Begin anew and throw away the unfinished run in --out."""
 
 
 @dataclass(frozen=True, kw_only=True)

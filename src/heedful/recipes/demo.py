@@ -24,7 +24,7 @@ from typing import Any
 from heedful import __version__, worlds
 from heedful.data.files import write_json
 from heedful.data.sources import prompt_from_json, read_rows
-from heedful.errors import UserError
+from heedful.errors import Stopped, UserError
 from heedful.evals.statistics import win_rate
 from heedful.recipes import (
     demo_workspace,
@@ -71,8 +71,12 @@ def run(config: Config) -> Path:
     def stage(name: str, command: str, module, its_config) -> Any:
         commands.append({"stage": name, "command": command_line(command, its_config)})
         print(f"── {name}: {commands[-1]['command']}", file=sys.stderr, flush=True)
-        with _timed(seconds, name):
-            return module.run(its_config)
+        try:
+            with _timed(seconds, name):
+                return module.run(its_config)
+        except Stopped as stop:
+            sentence = f"stopped in the demo's stage {name}; the same command begins a new demo"
+            raise Stopped(sentence, stop.signal) from None
 
     stage("world", "world", world, stages.world)
     stage("pretrain", "train pretrain", pretrain, stages.pretrain)

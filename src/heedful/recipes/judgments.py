@@ -257,6 +257,12 @@ class RunningMean:
         self.value += (x - self.value) / self.count
         return self.value
 
+    def state_dict(self) -> dict[str, float]:
+        return {"value": self.value, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self.value, self.count = state["value"], int(state["count"])
+
 
 @dataclass(frozen=True)
 class Prepared:

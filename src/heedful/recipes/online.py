@@ -11,7 +11,7 @@ import asyncio
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +26,7 @@ from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import context_length, copy_model, load_policy, load_tokenizer
+from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.recipes.config import alias
 from heedful.recipes.judge import judges
@@ -45,7 +46,7 @@ from heedful.recipes.training import batches, optim, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, tasks
-from heedful.run import Run, refuse_finished
+from heedful.run import Run, check_out
 from heedful.types import Batch, Engine, Facts, Metrics, Prompt, Rater, Sample, Sampling
 
 
@@ -95,10 +96,11 @@ class Config(Direct):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the policy."""
-    refuse_finished(config.out)
     objective = objective_of(config)
     _check(config, objective)
-    prompts = read_questions(materialise(config.data, "prompts"))
+    config = replace(config, data=materialise(config.data, "prompts"))
+    check_out(config)
+    prompts = read_questions(config.data)
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
     preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
@@ -138,7 +140,9 @@ def optimise(
         policy, forward, optim(config, config.steps * inner), micro_batch_tokens=ask
     )
     delta, save = RunningMean(), saver(policy, tokenizer, config)
-    stream = batches(len(todo), config.batch_size, config.steps, config.seed)
+    parts = {"learner": learner, "delta": delta}
+    if config.refresh_reference:
+        parts["reference"] = Reference(reference)
     with Run(
         config.out,
         config,
@@ -147,12 +151,18 @@ def optimise(
         report_to=config.report_to,
         show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),
     ) as run_:
-        for step, numbers in enumerate(stream, start=1):
-            samples, worth = asyncio.run(
-                _sample_and_judge(
-                    engine, judge, [todo[i] for i in numbers], tokenizer, config, sampling, step
+        start = run_.restore(parts)
+        stream = batches(len(todo), config.batch_size, config.steps, config.seed, start)
+        for step, numbers in enumerate(stream, start + 1):
+            asyncio.run(engine.load(learner.weights(), version=step - 1))
+            if (judged_before := run_.stashed(step)) is None:
+                asked = [todo[i] for i in numbers]
+                samples, worth = asyncio.run(
+                    _sample_and_judge(engine, judge, asked, tokenizer, config, sampling, step)
                 )
-            )
+                run_.stash(step, [samples, worth])
+            else:
+                samples, worth = judged_before
             known: Sums = {}
             if objective.needs_reference:
                 known = reference_sums(reference, forward, samples, ask)
@@ -168,13 +178,13 @@ def optimise(
 
                 part = prepare(objective, sums_of, judged, samples, limit, config.seed + step)
                 metrics |= update(config, objective, learner, part, len(judged), delta, step)
-            asyncio.run(engine.load(learner.weights(), version=step))
             if config.refresh_reference and step % config.refresh_reference == 0:
                 reference.load_state_dict(learner.weights())
             if step % config.log_every == 0 or step == config.steps:
                 run_.log(step, metrics)
             if config.save_every and step % config.save_every == 0:
-                run_.checkpoint(step, save)
+                run_.checkpoint(step, save, metrics)
+            run_.keep(step, parts)
         run_.finish(save)
     return config.out
 

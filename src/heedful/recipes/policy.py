@@ -42,7 +42,7 @@ from heedful.recipes.training import optim, rows_at, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, rollout, score, tasks
-from heedful.run import Run, refuse_finished
+from heedful.run import Run, check_out
 from heedful.types import Batch, Metrics, Sample, Sampling
 
 __all__ = ["PRESETS", "Config", "run"]
@@ -95,9 +95,10 @@ class Config(Training, Algorithm):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the policy."""
-    refuse_finished(config.out)
     refuse_what_cannot_be(config)
-    prompts = read_questions(materialise(config.data, "prompts"))
+    config = replace(config, data=materialise(config.data, "prompts"))
+    check_out(config)
+    prompts = read_questions(config.data)
     tokenizer = load_tokenizer(config.model)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device)
     preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
@@ -145,6 +146,9 @@ def optimise(
     engine = TorchEngine(policy)
     kl = KLController(config.beta, config.kl_target, config.kl_horizon)
     alarms = Alarms()
+    parts = {**actors.parts(), "kl": kl, "reward": reward, "alarms": alarms}
+    if config.reference_every:
+        parts["reference"] = reference
     save = saver(policy, tokenizer, config)
     with Run(
         config.out,
@@ -154,8 +158,10 @@ def optimise(
         report_to=config.report_to,
         show=("reward", "kl/seq", "kl/coef", "completions/mean_length"),
     ) as run_:
-        for step in range(1, config.steps + 1):
-            samples, of_parts = asyncio.run(collect(engine, reward, todo, tokenizer, config, step))
+        start = run_.restore(parts)
+        for step in range(start + 1, config.steps + 1):
+            asyncio.run(engine.load(actors.policy.weights(), version=step - 1))
+            samples, of_parts = scored_round(run_, engine, reward, todo, tokenizer, config, step)
             batch = collate(samples)
             ref_logp = reference_logps(config, reference, batch)
             scored = estimate(
@@ -165,7 +171,6 @@ def optimise(
             metrics |= update(
                 config, actors, scored, kl.beta, step, config.seed, config.max_tokens, mixed
             )
-            asyncio.run(engine.load(actors.policy.weights(), version=step))
             kl.update(metrics.get("kl/seq", 0.0), len(samples))
             if config.reference_every and step % config.reference_every == 0:
                 reference.refresh(policy, config.reference_share)
@@ -173,9 +178,29 @@ def optimise(
             if step % config.log_every == 0 or step == config.steps:
                 run_.log(step, metrics)
             if config.save_every and step % config.save_every == 0:
-                run_.checkpoint(step, save)
+                run_.checkpoint(step, save, metrics)
+            run_.keep(step, parts)
         run_.finish(save)
     return config.out
+
+
+def scored_round(
+    run_: Run,
+    engine: TorchEngine,
+    reward: Parts,
+    todo: Sequence[Task],
+    tokenizer: PreTrainedTokenizerBase,
+    config: Config,
+    step: int,
+) -> tuple[list[Sample], Metrics]:
+    """`collect`, or what it gave before the run was interrupted: nobody is asked to judge the same thing twice."""
+    found = run_.stashed(step)
+    if found is None:
+        samples, metrics = asyncio.run(collect(engine, reward, todo, tokenizer, config, step))
+        run_.stash(step, {"samples": samples, "metrics": metrics, "reward": reward.state_dict()})
+        return samples, metrics
+    reward.load_state_dict(found["reward"])
+    return found["samples"], found["metrics"]
 
 
 async def collect(

@@ -6,7 +6,8 @@ model is in memory. Losses without a reference never load one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,8 +34,8 @@ from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
-from heedful.run import refuse_finished
-from heedful.types import Comparison, Metrics, Verdict
+from heedful.run import check_out
+from heedful.types import Batch, Comparison, Metrics, Verdict
 
 __all__ = ["PRESETS", "Config", "encode", "objective_of", "pair_logps", "run"]
 
@@ -97,11 +98,12 @@ class Config(FromComparisons, Direct):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
-    refuse_finished(config.out)
     objective = objective_of(config)
     single = objective.reads == "LabelledLogps"
-    data = materialise(config.data, "unpaired" if single else "rankings")
-    items: Any = (read_verdicts if single else read_comparisons)(data, skip_bad=config.skip_bad)
+    config = replace(config, data=materialise(config.data, "unpaired" if single else "rankings"))
+    check_out(config)
+    read = read_verdicts if single else read_comparisons
+    items: Any = read(config.data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))
@@ -141,10 +143,10 @@ def run(config: Config) -> Path:
         return {f"eval/{name}": float(value.mean()) for name, value in found.items()}
 
     # Lazily: what a loss reads of a whole batch is computed with the weights of that step.
-    stream = (
-        training.take(groups, objective, learner, delta)
-        for groups in batches(len(train), config.batch_size, steps, config.seed)
-    )
+    def stream(start: int) -> Iterator[Batch]:
+        for groups in batches(len(train), config.batch_size, steps, config.seed, start):
+            yield training.take(groups, objective, learner, delta)
+
     return fit(
         config,
         learner,
@@ -155,6 +157,7 @@ def run(config: Config) -> Path:
         per="group",
         evaluate=evaluate,
         show=("loss", "rewards/accuracies", "rewards/margins"),
+        parts={"delta": delta},
     )
 
 

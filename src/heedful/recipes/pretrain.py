@@ -25,7 +25,7 @@ from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.recipes.config import Training, alias
 from heedful.recipes.training import fit, optim
-from heedful.run import refuse_finished
+from heedful.run import check_out
 from heedful.types import Batch, Metrics, Packed
 
 
@@ -66,7 +66,7 @@ class Config(Training):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
-    refuse_finished(config.out)
+    check_out(config)
     texts = read_texts(config.data)
     if config.model is None:
         tokenizer = train_tokenizer(texts, config.vocab_size)
@@ -106,7 +106,7 @@ def run(config: Config) -> Path:
     return fit(
         config,
         learner,
-        _batches(training, length, eos, config),
+        lambda start: itertools.islice(_batches(training, length, eos, config), start, None),
         cross_entropy,
         tokenizer,
         steps=config.steps,

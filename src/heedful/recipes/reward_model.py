@@ -8,7 +8,7 @@ and β of the later optimisation should mean the same for every reward model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,7 +31,7 @@ from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.rewards.model import SHIFT, score_forward
-from heedful.run import refuse_finished
+from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
@@ -55,9 +55,9 @@ class Config(FromComparisons):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
-    refuse_finished(config.out)
-    data = materialise(config.data, "rankings")
-    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
+    config = replace(config, data=materialise(config.data, "rankings"))
+    check_out(config)
+    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
     if config.margin and all(c.strength is None for c in comparisons):
         raise UserError(f"--margin needs comparisons with a strength; {config.data} has none")
     tokenizer = load_tokenizer(config.model)
@@ -106,10 +106,10 @@ def run(config: Config) -> Path:
         batch = rank_batch(training[:MEASURED], strengths[:MEASURED])
         standardise(learner, learner.logprobs(batch))
 
-    stream = (
-        rank_batch([training[i] for i in rows], [strengths[i] for i in rows])
-        for rows in batches(len(training), config.batch_size, steps, config.seed)
-    )
+    def stream(start: int) -> Iterator[Batch]:
+        for rows in batches(len(training), config.batch_size, steps, config.seed, start):
+            yield rank_batch([training[i] for i in rows], [strengths[i] for i in rows])
+
     return fit(
         config,
         learner,

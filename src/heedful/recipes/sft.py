@@ -6,7 +6,8 @@ into micro-batches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from heedful.recipes.config import Training, alias
 from heedful.recipes.pretrain import cross_entropy
 from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
-from heedful.run import refuse_finished
+from heedful.run import check_out
 from heedful.types import Batch, Metrics
 
 
@@ -49,8 +50,9 @@ class Config(Training):
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
-    refuse_finished(config.out)
-    demonstrations = read_demonstrations(materialise(config.data, "demonstrations"))
+    config = replace(config, data=materialise(config.data, "demonstrations"))
+    check_out(config)
+    demonstrations = read_demonstrations(config.data)
     tokenizer = load_tokenizer(config.model)
     model = load_policy(config.model, dtype=config.dtype, device=config.device)
     limit = min(config.max_length or 1 << 30, context_length(model))
@@ -73,10 +75,10 @@ def run(config: Config) -> Path:
         batch = collate(evaluation)
         return {"eval/loss": float(-learner.logprobs(batch).sum() / batch.mask.sum())}
 
-    stream = (
-        collate([training[i] for i in rows])
-        for rows in batches(len(training), config.batch_size, steps, config.seed)
-    )
+    def stream(start: int) -> Iterator[Batch]:
+        numbers = batches(len(training), config.batch_size, steps, config.seed, start)
+        return (collate([training[i] for i in rows]) for rows in numbers)
+
     return fit(config, learner, stream, cross_entropy, tokenizer, steps=steps, evaluate=evaluate)
 
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,11 +18,12 @@ from heedful.data.collate import shuffled
 from heedful.data.sources import prompt_text
 from heedful.data.tokens import encode_prompt
 from heedful.errors import UserError
+from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, LossFn, Optim
 from heedful.models.load import save_model
 from heedful.recipes.config import Training
-from heedful.run import Run, plain
-from heedful.types import Batch, Comparison, Metrics, Prompt
+from heedful.run import Run, settings
+from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
 
 Item = TypeVar("Item")
 log = logging.getLogger("heedful")
@@ -32,7 +33,7 @@ EVALUATIONS = 4  # how often a supervised run looks at its held-out part
 def fit(
     config: Training,
     learner: LocalLearner,
-    stream: Iterable[Batch],
+    stream: Callable[[int], Iterable[Batch]],
     loss_fn: LossFn,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -41,8 +42,15 @@ def fit(
     per: Literal["token", "group"] = "token",
     show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
     finish: Callable[[], None] = lambda: None,
+    parts: Mapping[str, Stateful] | None = None,
 ) -> Path:
-    """The supervised loop: step, evaluate, log, save; `finish()` may touch the model before the last save."""
+    """The supervised loop: step, evaluate, log, save; `finish()` may touch the model before the last save.
+
+    `stream(n)` gives the batches after the first n, lazily and the same ones whenever it is asked, so the number of
+    steps is all that a run need know of its data to go on. `parts` are what else changes during training.
+    """
+    alarms = Alarms()
+    parts = {"learner": learner, "alarms": alarms, **(parts or {})}
     save = saver(learner.model, tokenizer, config)
     with Run(
         config.out,
@@ -52,26 +60,31 @@ def fit(
         report_to=config.report_to,
         show=show,
     ) as run:
+        start = run.restore(parts)
         last = time.monotonic()
-        for step, batch in enumerate(stream, start=1):
+        for step, batch in enumerate(stream(start), start + 1):
             metrics = learner.step(loss_fn, batch, per=per)
             now = time.monotonic()
             metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
-            if step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0:
+            saves = config.save_every and step % config.save_every == 0
+            due = step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0
+            if due or (saves and config.keep_best):
                 metrics |= evaluate()
-            last = time.monotonic()
             if step % config.log_every == 0 or step == steps:
                 run.log(step, metrics)
-            if config.save_every and step % config.save_every == 0:
-                run.checkpoint(step, save)
+            run.advise(step, alarms.look(step, metrics))
+            if saves:
+                run.checkpoint(step, save, metrics)
+            run.keep(step, parts)
+            last = time.monotonic()
         finish()
         run.finish(save)
     return config.out
 
 
-def batches(items: int, size: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """`steps` batches of `size` indices from an endless stream: one shuffled pass over the items after the other."""
-    return (rows_at(items, size, number, seed) for number in range(steps))
+def batches(items: int, size: int, steps: int, seed: int, start: int = 0) -> Iterator[list[int]]:
+    """Batches `start` … `steps` − 1 of `size` indices: one shuffled pass over the items after the other."""
+    return (rows_at(items, size, number, seed) for number in range(start, steps))
 
 
 def rows_at(items: int, size: int, number: int, seed: int) -> list[int]:
@@ -129,7 +142,7 @@ def saver(
 
 def _card(config: Training) -> str:
     job = type(config).__module__.rsplit(".", 1)[-1]
-    fields = "\n".join(f"- `{k}`: `{v}`" for k, v in plain(config).items())
+    fields = "\n".join(f"- `{k}`: `{v}`" for k, v in settings(config).items())
     return (
         f"---\nlibrary_name: transformers\ntags: [heedful, {job}]\n---\n\n"
         f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"

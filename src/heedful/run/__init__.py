@@ -1,0 +1,312 @@
+"""A run's folder: resolved config, metrics, checkpoints, the state to go on from, and the final model at its root.
+
+out/config.yaml       the resolved config
+out/metrics.jsonl     one object a logged step
+out/alarms.jsonl      what went wrong by the look of the metrics, in plain words; absent if nothing did
+out/tensorboard/      the same for TensorBoard
+out/checkpoints/N/    a loadable model of step N
+out/state/N/          all that a stopped or killed run needs to go on after step N; gone once it has finished
+out/state/stash/N/    what step N has cost so far, such as scored rollouts
+out/config.json …     the final model; absent until the run has finished
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heedful.errors import Stopped, UserError
+from heedful.progress import Progress
+from heedful.run import checkpoints
+from heedful.run.files import (
+    discard,
+    disk_errors,
+    fingerprint,
+    plain,
+    sweep,
+    sync,
+    write_folder,
+    write_text,
+)
+from heedful.run.metrics import ALARMS, MetricsLog, find_writer
+from heedful.run.settings import (
+    FINISHED,
+    Habits,
+    identity,
+    refuse_changed,
+    refuse_finished,
+    settings,
+)
+from heedful.run.state import Damaged, GlobalRandom, Holder, Saved, States
+from heedful.run.stop import StopSignals, locked
+from heedful.types import Stateful
+
+__all__ = ["FINISHED", "Run", "check_out", "fingerprint", "plain", "refuse_finished", "settings"]
+
+KEPT = 2  # states: the newest, and the one before in case that is damaged
+SHARE = 0.05  # of the time may go into saving states, unless --state-every says how often
+AT_LEAST = 10.0  # seconds between two of them; a shorter run is quickly begun anew
+RANDOM = "random_generators"  # the part that every state has
+log = logging.getLogger("heedful")
+
+
+class Run:
+    """An open run; use `with Run(...) as run`. Logs, shows progress, saves checkpoints, states and the final model.
+
+    `parts` of the methods are a recipe's mutable things by name (identifiers), always the same ones.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        config: Any,
+        *,
+        total_steps: int,
+        quiet: bool = False,
+        report_to: str = "tensorboard",
+        show: tuple[str, ...] = ("loss",),
+    ):
+        self.out, self.show, self.total_steps = Path(out), show, total_steps
+        self._config, self._quiet, self._report_to = config, quiet, report_to
+        self._habits = Habits.of(config)
+        self._best = self._habits.best
+        self._states, self._stashes = _states(self.out), _stashes(self.out)
+        find_writer(report_to)
+        refuse_finished(self.out)
+        self._saved = False
+        self._found: Saved | None = None
+        self._restored = False
+        self._cost = 0.0  # seconds that the last state took
+
+    def __enter__(self) -> Run:
+        created = not self.out.exists()
+        with ExitStack() as stack:
+            with disk_errors(self.out):
+                self.out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(self.out))
+            if created:
+                stack.push(self._remove_if_empty)
+            self._identity = identity(self._config)
+            self._begin()
+            after, seconds = (
+                (self._found.step, self._found.about["seconds"]) if self._found else (0, 0.0)
+            )
+            self._metrics = stack.enter_context(
+                MetricsLog(self.out, self._config, self._report_to, after=after, seconds=seconds)
+            )
+            self._progress = stack.enter_context(
+                Progress(self.out.name, self.total_steps, quiet=self._quiet, start=after)
+            )
+            stack.push(self._stop_after_all)
+            self._signals = StopSignals()
+            self._kept_at = time.monotonic()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind, error, tb) -> None:
+        self._stack.__exit__(kind, error, tb)
+
+    def restore(self, parts: Mapping[str, Stateful]) -> int:
+        """Give the parts what they had when the run was interrupted; returns the last step that counts, or 0."""
+        self._restored = True
+        self._stack.enter_context(self._signals)  # from here on somebody heeds them, in `keep`
+        if self._found is None:
+            return 0
+        self._found.load({**parts, RANDOM: GlobalRandom()})
+        step = self._found.step
+        print(f"continuing {self.out} after step {step} of {self.total_steps}", file=sys.stderr)
+        return step
+
+    def keep(self, step: int, parts: Mapping[str, Stateful]) -> None:
+        """After each step: save the state where that is due. Raises `Stopped` if a signal has come, the state saved."""
+        if not self._restored:
+            raise RuntimeError("restore(parts) comes before the first keep(step, parts)")
+        asked = self._signals.received
+        if asked or self._due(step):
+            began = time.monotonic()
+            self._metrics.sync()
+            self._states.write({**parts, RANDOM: GlobalRandom()}, self._about(step))
+            self._saved = True
+            steps = self._states.steps()
+            self._states.drop(steps[:-KEPT])
+            # From the older state, too, everything that was paid for can be had again.
+            self._stashes.drop([s for s in self._stashes.steps() if s <= steps[-KEPT:][0]])
+            self._kept_at = time.monotonic()
+            self._cost = self._kept_at - began
+        if asked:
+            raise Stopped(
+                f"stopped after step {step} of {self.total_steps}; the same command goes on", asked
+            )
+
+    def stash(self, step: int, value: Any) -> None:
+        """Keep what the step in progress has cost so far (rollouts, scores), before any part changes in it.
+
+        `value` may be made of tensors, numbers, strings, None, `types`, and dicts, lists and tuples of them.
+        """
+        held = {"stash": Holder(value), RANDOM: GlobalRandom()}
+        self._stashes.write(held, self._about(step))
+        self._saved = True
+
+    def stashed(self, step: int) -> Any | None:
+        """What `stash` kept for this step when the run was interrupted, or None."""
+        if step not in self._stashes.steps():
+            return None
+        holder = Holder()
+        try:
+            self._stashes.read(step).load({"stash": holder, RANDOM: GlobalRandom()})
+        except Damaged as damage:
+            log.warning("what was kept of step %d is damaged (%s) and made again", step, damage)
+            return None
+        return holder.value
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one line of metrics; `step` counts finished optimiser (or policy) steps."""
+        if (loss := metrics.get("loss")) is not None and not math.isfinite(loss):
+            raise UserError(
+                f"the loss became {loss} at step {step}; lower --learning-rate or look at the data"
+            )
+        self._metrics.write(step, metrics)
+        self._progress.update(step, {k: metrics[k] for k in self.show if k in metrics})
+
+    def advise(self, step: int, sentences: Sequence[str]) -> None:
+        """Tell the person who watches, and keep it in `alarms.jsonl` for who looks later."""
+        for sentence in sentences:
+            self._progress.say(f"{self.out.name}, step {step}: {sentence}")
+            with disk_errors(self.out), open(self.out / ALARMS, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "alarm": sentence}, ensure_ascii=False) + "\n")
+
+    def checkpoint(
+        self, step: int, write: Callable[[Path], None], metrics: Mapping[str, float] | None = None
+    ) -> Path:
+        """Save a loadable model of this step under `checkpoints/`, with its metrics beside it, and prune older ones."""
+        metrics = metrics or {}
+        if self._best is not None:
+            self._best.require(metrics)
+
+        def with_metrics(folder: Path) -> None:
+            write(folder)
+            if metrics:
+                text = json.dumps({"step": step, **metrics}, indent=1)
+                (folder / checkpoints.METRICS).write_text(text, encoding="utf-8")
+
+        root = self.out / "checkpoints"
+        target = root / f"{step:06d}"
+        root.mkdir(exist_ok=True)
+        write_folder(target, with_metrics)
+        self._saved = True
+        checkpoints.prune(root, self._habits.keep_last, self._best)
+        return target
+
+    def finish(self, write: Callable[[Path], None]) -> None:
+        """Save the final model into the run's folder itself; nothing is left to go on from."""
+        whole = self.out / ".final"
+        write_folder(whole, write)
+        for file in sorted(whole.iterdir(), key=lambda f: f.name == FINISHED):
+            os.replace(file, self.out / file.name)
+        whole.rmdir()
+        sync(self.out)
+        self._saved = True
+        discard(self.out / "state")
+        if self._best and (found := self._best.of(checkpoints.folders(self.out / "checkpoints"))):
+            folder, value = found
+            print(f"best {self._best.metric}: {value:.6g} at {folder}", file=sys.stderr)
+
+    def _begin(self) -> None:
+        """Find what there is to go on from; a run that begins anew throws away what an earlier one left."""
+        if self._habits.restart:
+            discard(self.out / "state")
+        refuse_other(self.out, self._habits, self._identity)
+        self._found = self._states.newest()
+        anything = self._found is not None or bool(self._stashes.steps())
+        if self._found and (old := self._found.about["versions"]) != self._identity["versions"]:
+            told = " and ".join(" ".join(item) for item in old.items())
+            log.warning(
+                "%s was begun with %s; the last bits may differ from now on", self.out, told
+            )
+        with disk_errors(self.out):
+            if not anything:
+                discard(self.out / "checkpoints")
+            for folder in (self.out, self.out / "checkpoints", self.out / "state"):
+                sweep(folder)
+            self._stashes.sweep()
+            after = self._found.step if self._found else 0
+            self._states.drop([s for s in self._states.steps() if s > after])
+            for folder in checkpoints.folders(self.out / "checkpoints"):
+                if int(folder.name) > after:
+                    discard(folder)
+            text = yaml.safe_dump(settings(self._config), sort_keys=False, allow_unicode=True)
+            write_text(self.out / "config.yaml", text)
+        self._saved = anything
+
+    def _due(self, step: int) -> bool:
+        if self._habits.state_every:
+            return step % self._habits.state_every == 0
+        return time.monotonic() - self._kept_at >= max(AT_LEAST, self._cost / SHARE)
+
+    def _about(self, step: int) -> dict[str, Any]:
+        return {"step": step, "seconds": round(self._metrics.seconds, 3), **self._identity}
+
+    def _remove_if_empty(self, kind, error, tb) -> None:
+        if isinstance(error, UserError) and not self._saved:
+            shutil.rmtree(self.out, ignore_errors=True)
+
+    def _stop_after_all(self, kind, error, tb) -> None:
+        """A signal that came too late for a step still stops what the command would do next."""
+        if error is None and self._signals.received:
+            raise Stopped(f"stopped; {self.out} is finished", self._signals.received)
+
+
+def check_out(config: Any) -> None:
+    """Refuse what `Run` would refuse (finished, another's, in use, begun otherwise) before anything is loaded."""
+    out = config.out
+    refuse_finished(out)
+    habits = Habits.of(config)
+    _ = habits.best
+    if out.is_dir():
+        with locked(out):
+            if not habits.restart:
+                refuse_other(out, habits, identity(config))
+    elif habits.resume:
+        raise UserError(_nothing(out))
+
+
+def refuse_other(out: Path, habits: Habits, now: Mapping[str, Any]) -> None:
+    """`--resume` needs something to go on from, and that must have been begun in the same way."""
+    begun = _states(out).newest(check=False) or _newest_stash(out)
+    if begun is not None:
+        refuse_changed(out, begun.about, now)
+    elif habits.resume:
+        raise UserError(_nothing(out))
+
+
+def _newest_stash(out: Path) -> Saved | None:
+    stashes = _stashes(out)
+    for step in reversed(stashes.steps()):
+        try:
+            return stashes.read(step)
+        except Damaged:
+            stashes.drop([step])
+    return None
+
+
+def _states(out: Path) -> States:
+    return States(out / "state")
+
+
+def _stashes(out: Path) -> States:
+    return States(out / "state" / "stash")
+
+
+def _nothing(out: Path) -> str:
+    return f"--resume: {out} holds no saved state to go on from; leave --resume out to begin there"

@@ -1,0 +1,131 @@
+"""What a run was begun with: the same command goes on with it, another one is refused in a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from heedful.errors import UserError
+from heedful.run.checkpoints import Best
+from heedful.run.files import PARTIAL, digest, fingerprint, plain
+from heedful.run.stop import LOCK
+
+FINISHED = "config.json"  # moved into place last: a folder with it holds a whole model
+ONCE = ("resume", "restart")  # said of one start, not of the run
+# Fields that change nothing about the weights, and so may differ when a run goes on.
+FREE = ("out", "quiet", "report_to", "log_every", "save_every", "state_every", "keep_last", "keep_best")  # fmt: skip
+INPUTS = ("data", "eval_data", "model", "reference", "reward", "critic")  # may name files
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a run is kept: the fields of this name of its config, or these defaults."""
+
+    save_every: int = 0
+    state_every: int = 0
+    keep_last: int = 0
+    keep_best: str | None = None
+    resume: bool = False
+    restart: bool = False
+
+    @classmethod
+    def of(cls, config: Any) -> Habits:
+        """Raises UserError for what cannot be meant."""
+        habits = cls(
+            **{f.name: getattr(config, f.name) for f in fields(cls) if hasattr(config, f.name)}
+        )
+        for name in ("save_every", "state_every", "keep_last"):
+            if getattr(habits, name) < 0:
+                raise UserError(f"--{name.replace('_', '-')} must be 0 or more")
+        if (habits.keep_last or habits.keep_best) and not habits.save_every:
+            raise UserError("--keep-last and --keep-best are about checkpoints: give --save-every")
+        if habits.resume and habits.restart:
+            raise UserError("--resume goes on and --restart begins anew; give one of them")
+        return habits
+
+    @property
+    def best(self) -> Best | None:
+        return Best.parse(self.keep_best) if self.keep_best else None
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """A config as it is written down."""
+    return {k: v for k, v in plain(config).items() if k not in ONCE}
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """All that decides the weights: the recipe, its settings, what is in the files that these name, the libraries."""
+    kept = {k: v for k, v in settings(config).items() if k not in FREE}
+    inputs = {}
+    for name in INPUTS:
+        value = kept.get(name)
+        for path in [value] if isinstance(value, str) else value or []:
+            if isinstance(path, str) and os.path.exists(path):
+                inputs[path] = _content(Path(path))
+    return {
+        "recipe": type(config).__module__,
+        "settings": kept,
+        "inputs": inputs,
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+    }
+
+
+def refuse_changed(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """An unfinished run goes on with what it was begun with, or not at all."""
+    told: list[str] = []
+    if before["recipe"] != now["recipe"]:
+        told.append(f"it is one of {_job(before['recipe'])}, not of {_job(now['recipe'])}")
+    else:
+        old, new = _flat(before["settings"]), _flat(now["settings"])
+        told += [
+            f"{name} was {old.get(name)}, is {new.get(name)}"
+            for name in {**old, **new}
+            if old.get(name) != new.get(name)
+        ]
+        told += [
+            f"{path} was changed since"
+            for path in before["inputs"]
+            if before["inputs"][path] != now["inputs"].get(path) and not told
+        ]
+    if told:
+        raise UserError(
+            f"{out} holds an unfinished run that would go on differently: {'; '.join(told)}. Choose "
+            "another --out, give what it was begun with, or begin anew with --restart"
+        )
+
+
+def refuse_finished(out: Path) -> None:
+    """A finished model is never overwritten, and neither is a folder of somebody else's."""
+    if (out / FINISHED).exists():
+        raise UserError(f"--out {out} already holds a finished model; choose another folder")
+    if out.is_file():
+        raise UserError(f"--out {out} is a file, a folder is needed")
+    if out.is_dir() and not (out / "config.yaml").exists():
+        for path in out.iterdir():
+            if path.name != LOCK and not path.name.endswith(PARTIAL):
+                raise UserError(
+                    f"--out {out} is not empty and no run of heedful; choose another folder"
+                )
+
+
+def _content(path: Path) -> str:
+    try:
+        return fingerprint(path, quick=True) if path.is_dir() else digest(path, quick=True)
+    except OSError as error:  # whoever needs it will say so better
+        return str(error)
+
+
+def _job(recipe: str) -> str:
+    return recipe.rsplit(".", 1)[-1]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return flat

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
     "train ppo": ("recipes.policy", "prompts and a reward → a better policy, kept near by KL"),
     "train dpo": ("recipes.preference", "comparisons → a better policy, directly"),
+    "merge": ("recipes.merge", "an adapter and its base → one whole model"),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),
@@ -42,6 +43,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
     "chat": ("recipes.chat", "talk to a model"),
     "report": ("report", "a demo's folder → report.html"),
+}
+
+# Flags of other trainers that have no counterpart here, and what to say instead.
+ELSEWHERE = {
+    "--gradient-accumulation-steps": "--batch-size is the whole batch of an optimiser step, and "
+    "--micro-batch-tokens how much of it is in memory at once, which changes no gradient",
+    "--use-peft": "--lora.rank 16 switches LoRA on",
 }
 
 
@@ -127,6 +135,8 @@ def parse(config_type: type, args: list[str], *, prog: str) -> Any:
     known = [flag for flags in spellings.values() for flag in flags]
     given = [arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")]
     for flag in given:
+        if flag in ELSEWHERE and flag not in known:
+            raise UserError(f"{prog} has no option {flag}: {ELSEWHERE[flag]}")
         if flag not in (*known, "--help"):
             raise UserError(f"{prog} has no option {flag}{did_you_mean(flag, known)}")
     needed = [

@@ -4,7 +4,7 @@ out/config.yaml       the resolved config
 out/metrics.jsonl     one object a logged step
 out/tensorboard/      the same for TensorBoard
 out/checkpoints/N/    a loadable model of step N
-out/config.json …     the final model; absent until the run has finished
+out/config.json …     the final model (an adapter: adapter_config.json …); absent until the run has finished
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ import yaml
 from heedful.errors import UserError
 from heedful.progress import Progress
 
-FINISHED = "config.json"  # moved into place last: a folder with it holds a whole model
+# Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
+FINISHED = ("config.json", "adapter_config.json")
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run has left its final model in its folder."""
+    return any((folder / name).exists() for name in FINISHED)
 
 
 @contextmanager
@@ -77,6 +83,10 @@ def fingerprint(folder: str | Path) -> str:
             total.update(
                 f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
             )
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():  # an adapter is what it is on its base only
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+        total.update((fingerprint(base) if base and Path(base).is_dir() else base).encode())
     return total.hexdigest()
 
 
@@ -147,7 +157,7 @@ class Run:
         """Save the final model into the run's folder itself."""
         whole = self.out / ".final"
         write_folder(whole, write)
-        for file in sorted(whole.iterdir(), key=lambda f: f.name == FINISHED):
+        for file in sorted(whole.iterdir(), key=lambda f: f.name in FINISHED):
             os.replace(file, self.out / file.name)
         whole.rmdir()
         self._saved = True
@@ -155,7 +165,7 @@ class Run:
 
 def refuse_finished(out: Path) -> None:
     """A finished model is never overwritten; an unfinished run of ours starts again."""
-    if (out / FINISHED).exists():
+    if finished(out):
         raise UserError(f"--out {out} already holds a finished model; choose another folder")
     if out.is_file():
         raise UserError(f"--out {out} is a file, a folder is needed")

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from heedful.data.collate import microbatches, take, to_device
 from heedful.errors import UserError
+from heedful.learner.masters import Masters
 from heedful.types import Batch, Metrics
 
 # What a model gives for a batch: log-probs [B, T], values [B, T+1], scores [B].
@@ -98,8 +99,9 @@ class LocalLearner:
         self.model, self.forward, self.optim = model, forward, optim
         self.micro_batch_tokens = micro_batch_tokens
         self.steps = 0
-        decay = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-        rest = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+        self.masters = Masters(p for p in model.parameters() if p.requires_grad)
+        decay = [p for p in self.masters.params if p.ndim >= 2]
+        rest = [p for p in self.masters.params if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": decay, "weight_decay": optim.weight_decay},
@@ -123,10 +125,11 @@ class LocalLearner:
             where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
             total = loss.value.masked_fill(~where, 0.0).sum()
             (total / count).backward()
+            self.masters.gather()
             for name, value in {"loss": loss.value, **loss.metrics}.items():
                 summed = value.detach().masked_fill(~where, 0.0).sum().item()
                 totals[name] = totals.get(name, 0.0) + summed
-        params = [p for p in self.model.parameters() if p.grad is not None]
+        params = [p for p in self.masters.params if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(params, self.optim.max_grad_norm)
         if not torch.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
@@ -138,6 +141,7 @@ class LocalLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        self.masters.publish()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         means = {name: total / count for name, total in totals.items()}

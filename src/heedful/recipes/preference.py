@@ -25,6 +25,7 @@ from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.plugins import load_function
 from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.sft import response_logps
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.run import refuse_finished
@@ -59,7 +60,7 @@ def run(config: Config) -> Path:
     data = materialise(config.data, "rankings")
     comparisons = read_comparisons(data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
-    model = load_policy(config.model, dtype=config.dtype, device=config.device)
+    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.skip_bad:
         comparisons = fitting(tokenizer, comparisons, limit)

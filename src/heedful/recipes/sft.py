@@ -21,6 +21,7 @@ from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.recipes.config import Training, alias
 from heedful.recipes.pretrain import cross_entropy
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.run import refuse_finished
@@ -51,7 +52,7 @@ def run(config: Config) -> Path:
     refuse_finished(config.out)
     demonstrations = read_demonstrations(materialise(config.data, "demonstrations"))
     tokenizer = load_tokenizer(config.model)
-    model = load_policy(config.model, dtype=config.dtype, device=config.device)
+    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     train, held = split_by_prompt(demonstrations, lambda d: d.prompt, config.held_out)
     encode = [

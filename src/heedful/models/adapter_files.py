@@ -77,11 +77,17 @@ def base_of(name: str) -> str | None:
 
 
 def inject(model: PreTrainedModel, config: Any, adapter: str) -> None:
-    """PEFT's layers in place of the linear ones that `config` names; a second adapter goes beside the first."""
+    """PEFT's layers in place of the linear ones that `config` names; a second adapter goes beside the first.
+
+    On weights of low precision the adapter's are float32: they are few, and the only ones that move.
+    """
     peft = need_peft()
+    from peft.tuners.tuners_utils import cast_adapter_dtype
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is the second, and that GPT-2 transposes weights
         peft.inject_adapter_in_model(config, model, adapter)
+    cast_adapter_dtype(model, adapter)
     model._hf_peft_config_loaded = True
 
 

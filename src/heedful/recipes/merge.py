@@ -33,10 +33,10 @@ def run(config: Config) -> Path:
     refuse_finished(config.out)
     if config.out.exists() and any(config.out.iterdir()):
         raise UserError(f"--out {config.out} is not empty; choose another folder")
+    tokenizer = load_tokenizer(config.adapter)
     base = base_of(config.adapter)
     if base is None:
         raise UserError(f"{config.adapter} is no adapter, so there is nothing to merge")
-    tokenizer = load_tokenizer(config.adapter)
     load = load_reward_model if _scores(config.adapter) else load_policy
     model = merge(load(config.adapter))  # in float32, and rounded once
     if config.dtype == "bfloat16":

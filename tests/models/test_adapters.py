@@ -35,6 +35,7 @@ from heedful.recipes.sft import response_logps
 from heedful.rewards.model import SHIFT
 from heedful.types import Pair, Sample, Sampling
 
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")  # PEFT's own call
 IDS = torch.randint(4, 300, (2, 11), generator=torch.Generator().manual_seed(4))
 LENGTHS = torch.tensor([11, 7])
 ARCHITECTURES = ("llama", "gpt2")

@@ -35,8 +35,8 @@ def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
     trained, total = parameters(model)
     if trained < total:
         print(
-            f"{config.out.name}: {trained:,} of {total:,} parameters are trained "
-            f"({100 * trained / total:.2f} %)",
+            f"{config.out.name}, {type(model).__name__}: {trained:,} of {total:,} parameters are "
+            f"trained ({100 * trained / total:.2f} %)",
             file=sys.stderr,
             flush=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -207,8 +208,9 @@ def test_killed_at_random_moments(job, numbers, world, whole, tmp_path):
     words = jobs.command(job, world, out, "--state-every", 1, "--report-to", "tensorboard")
     for number in numbers:
         process = jobs.start(words)
-        time.sleep(chance.uniform(0.3, 1.2))
-        os.kill(process.pid, number)
+        time.sleep(chance.uniform(0.1, 0.8))
+        with contextlib.suppress(ProcessLookupError):  # on a fast machine it may have finished
+            os.kill(process.pid, number)
         assert jobs.finish(process) in (-number, 128 + number, 0)
         if (out / "config.json").exists():
             break

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train pretrain": ("recipes.pretrain", "raw text → a language model"),
     "train sft": ("recipes.sft", "demonstrations → a model that responds"),
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
+    "merge": ("recipes.merge", "an adapter and its base → one whole model"),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),
@@ -87,6 +88,12 @@ METHODS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 COMMANDS |= {f"train {name}": row for rows in METHODS.values() for name, row in rows.items()}
+# Flags of other trainers that have no counterpart here, and what to say instead.
+ELSEWHERE = {
+    "--gradient-accumulation-steps": "--batch-size is the whole batch of an optimiser step, and "
+    "--micro-batch-tokens how much of it is in memory at once, which changes no gradient",
+    "--use-peft": "--lora.rank 16 switches LoRA on",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,6 +201,8 @@ def parse(
     known = [flag for flags in spellings.values() for flag in flags]
     given = [arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")]
     for flag in given:
+        if flag in ELSEWHERE and flag not in known:
+            raise UserError(f"{prog} has no option {flag}: {ELSEWHERE[flag]}")
         if flag not in (*known, "--help"):
             raise UserError(f"{prog} has no option {flag}{did_you_mean(flag, known)}")
     needed = [

@@ -80,8 +80,14 @@ def test_take_of_any_batch():
     samples = [sample(size, group=i) for i, size in enumerate((9, 4, 2, 6))]
     batch = collate(samples)
     base = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    extra = {n: torch.rand(batch.mask.shape) for n in ("ref_logp", "adv", "values", "returns")}
-    for kind, names in ((Batch, ()), (Scored, ("ref_logp", "adv")), (ScoredWithValues, extra)):
+    extra = {
+        n: torch.rand(batch.mask.shape) for n in ("ref_logp", "adv", "weight", "values", "returns")
+    }
+    for kind, names in (
+        (Batch, ()),
+        (Scored, ("ref_logp", "adv", "weight")),
+        (ScoredWithValues, extra),
+    ):
         whole = kind(**base, **{n: extra[n] for n in names})
         part = take(whole, torch.tensor([3, 1]))
         assert type(part) is kind and part.tokens.shape == (2, 6) and part.mask.shape == (2, 5)

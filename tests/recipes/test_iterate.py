@@ -15,6 +15,8 @@ from heedful.data.files import write_rows
 from heedful.errors import Stopped, UserError
 from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, reward_model
+from heedful.recipes.config import Lora
+from heedful.recipes.iterate import Optimise
 from heedful.store import projects, schema
 from heedful.store.db import open_store
 from tiny import policy, tokenizer
@@ -82,6 +84,25 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
     judged = json.loads(rows[0][0])
     best = judged["responses"][judged["ranking"].index(1)]
     assert len(best) <= max(map(len, judged["responses"]))
+
+
+def test_an_adapter_goes_round_on_its_first_base(config: iterate.Config):
+    """Round 2 trains round 1's adapter on: one rank, one base, and a reference that is round 1's policy.
+
+    Mutation caught: adapters not seen as finished models (every step would be done again), ranks that
+    grow with the rounds, KL to the bare base.
+    """
+    lora = Lora(rank=2)
+    last = iterate.run(changed(config, rounds=2, lora=lora, optimise=Optimise(learning_rate=1e-2)))
+    for r in (1, 2):
+        written = (config.out / f"round-{r}" / "policy" / "adapter_config.json").read_text()
+        adapter = json.loads(written)
+        assert (adapter["r"], adapter["base_model_name_or_path"]) == (2, config.model)
+        row = (config.out / f"round-{r}" / "policy" / "metrics.jsonl").read_text().splitlines()[0]
+        assert json.loads(row)["loss"] == pytest.approx(0.693147, abs=1e-5)
+    times = [p.stat().st_mtime_ns for p in sorted(last.iterdir())]
+    assert iterate.run(changed(config, rounds=2, lora=lora)) == last
+    assert [p.stat().st_mtime_ns for p in sorted(last.iterdir())] == times
 
 
 def test_the_same_command_again_does_nothing_twice(config: iterate.Config, monkeypatch):

@@ -26,9 +26,9 @@ from heedful.recipes.judgments import (
     judgments,
     loss_of,
     mismatched,
-    prepare,
     reference_sums,
     take_groups,
+    with_reference,
 )
 from heedful.recipes.objective import find_objective, losses
 from heedful.recipes.sft import response_logps
@@ -203,7 +203,7 @@ def test_micro_batches_change_no_gradient(tok, name):
     def sums_of(samples):
         return reference_sums(reference, response_logps, samples, 10**6)
 
-    prepared = prepare(objective, sums_of, judged, rows, 128, 0)
+    prepared = with_reference(objective, sums_of, judged, rows, 128, 0)
     results = []
     for tokens in (1, 60, 10**6):
         results.append(with_gradients(moved(reference), objective, prepared, groups, tokens))
@@ -229,7 +229,7 @@ def test_kl_delta_and_metrics_by_hand(tok):
     others = mismatched(rows, rows, 128, 0)
     sums = [reference_sums(m, response_logps, [*rows, *others], 10**6) for m in (policy, reference)]
     ratio = {s: sums[0][s] - sums[1][s] for s in sums[0]}
-    prepared = prepare(objective, lambda _: sums[1], judged, rows, 128, 0)
+    prepared = with_reference(objective, lambda _: sums[1], judged, rows, 128, 0)
     _, metrics, batch = with_gradients(policy, objective, prepared, list(range(7)), 50)
     liked = [ratio[s] for s, n in zip(rows, range(7), strict=True) if n % 3]
     other = [ratio[s] for s, n in zip(rows, range(7), strict=True) if n % 3 == 0]

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from heedful.data.collate import microbatches, take, to_device
 from heedful.errors import UserError
+from heedful.learner.masters import Masters
 from heedful.types import Batch, Metrics
 
 # What a model gives for a batch: log-probs [B, T], values [B, T+1], scores [B].
@@ -111,8 +112,9 @@ class LocalLearner:
         self.model, self.forward, self.optim = model, forward, optim
         self.micro_batch_tokens = micro_batch_tokens
         self.steps = 0
-        decay = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-        rest = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+        self.masters = Masters(p for p in model.parameters() if p.requires_grad)
+        decay = [p for p in self.masters.params if p.ndim >= 2]
+        rest = [p for p in self.masters.params if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": decay, "weight_decay": optim.weight_decay},
@@ -140,7 +142,7 @@ class LocalLearner:
         for m in mixed:
             means = self._accumulate(m.loss_fn, m.batch, m.forward, "token", m.weight)
             metrics[f"{m.name}/loss"] = means["loss"]
-        params = [p for p in self.model.parameters() if p.grad is not None]
+        params = [p for p in self.masters.params if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(params, self.optim.max_grad_norm)
         if not torch.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
@@ -152,6 +154,7 @@ class LocalLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        self.masters.publish()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         return {**metrics, "grad_norm": norm.item(), "learning_rate": rate}
@@ -168,6 +171,7 @@ class LocalLearner:
             where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
             total = loss.value.masked_fill(~where, 0.0).sum()
             (weight * (total / count)).backward()
+            self.masters.gather()
             for name, value in {"loss": loss.value, **loss.metrics}.items():
                 summed = value.detach().masked_fill(~where, 0.0).sum().item()
                 totals[name] = totals.get(name, 0.0) + summed
@@ -184,7 +188,7 @@ class LocalLearner:
     def state_dict(self) -> dict[str, Any]:
         """What learning changes: the trainable weights, the optimiser, how many steps (and so the schedule)."""
         return {
-            "weights": {name: p.detach() for name, p in self._trained().items()},
+            "weights": {name: master.detach() for name, master in self._trained().items()},
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
         }
@@ -198,11 +202,15 @@ class LocalLearner:
         with torch.no_grad():
             for name, p in own.items():
                 p.copy_(state["weights"][name])
+        self.masters.publish()
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
 
-    def _trained(self) -> dict[str, torch.nn.Parameter]:
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+    def _trained(self) -> dict[str, Tensor]:
+        """What the optimiser moves, by name: float32 masters where the weights are kept in less."""
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        pairs = zip(self.masters.weights, self.masters.params, strict=True)
+        return {names[id(weight)]: master for weight, master in pairs}
 
     @staticmethod
     def _count(batch: Batch, per: str) -> float:

@@ -120,13 +120,20 @@ def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) 
     return placed.masked_scatter(wide, found)
 
 
-def scalar_head(model: PreTrainedModel) -> nn.Linear:
-    """The one-output head of a sequence-classification model."""
+def scalar_head_name(model: PreTrainedModel) -> str | None:
+    """What a sequence-classification model calls its one-output head; None where there is none."""
     for name in ("score", "classifier"):
         head = getattr(model, name, None)
         if isinstance(head, nn.Linear) and head.out_features == 1:
-            return head
-    raise TypeError(f"{type(model).__name__} has no one-output head named 'score'")
+            return name
+    return None
+
+
+def scalar_head(model: PreTrainedModel) -> nn.Linear:
+    """The one-output head of a sequence-classification model."""
+    if (name := scalar_head_name(model)) is None:
+        raise TypeError(f"{type(model).__name__} has no one-output head named 'score'")
+    return getattr(model, name)
 
 
 def token_values(model: PreTrainedModel, tokens: Tensor) -> Tensor:

@@ -19,15 +19,17 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from heedful.errors import UserError
+from heedful.models.adapter_files import CONFIG, attach, base_of, has_adapter, save_adapter
 from heedful.models.forward import VALUE_HEAD, hidden_states, lm_head, scalar_head
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or hub name."""
+    """The tokenizer of a model folder or hub name; an adapter without one speaks its base's."""
     with _errors_about(name, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        base = None if (Path(name) / "tokenizer_config.json").exists() else base_of(name)
+        tokenizer = AutoTokenizer.from_pretrained(base or name)
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"the tokenizer of {name} has no eos token, so no response could ever end; "
@@ -53,10 +55,8 @@ def new_reward_model(
     name: str, *, seed: int, dtype: str = "float32", device: str = "cpu"
 ) -> PreTrainedModel:
     """A language model's body under a new one-output head, drawn from N(0, 1/(d+1)) as in Stiennon et al. 2020."""
-    with _errors_about(name, "model for sequence classification"), _quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name, num_labels=1, dtype=DTYPES[dtype]
-        )
+    kind = "model for sequence classification"
+    model, _ = _load(AutoModelForSequenceClassification, kind, name, dtype, num_labels=1)
     head = scalar_head(model)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(head.weight.shape, generator=generator)
@@ -87,14 +87,19 @@ def copy_model(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Weights (safetensors), config, generation config, tokenizer and chat template into an existing folder."""
+    """Weights (safetensors), config, generation config, tokenizer and chat template into an existing folder.
+
+    Of a model with an adapter only that is saved, as PEFT does.
+    """
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     # transformers finds a sequence's end by the pad id, so saved reward models must carry it.
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
-    if hasattr(model, VALUE_HEAD):  # it belongs to the run, not to the policy that others load
+    if has_adapter(model):
+        save_adapter(model, folder)
+    elif hasattr(model, VALUE_HEAD):  # it belongs to the run, not to the policy that others load
         weights = {k: v for k, v in model.state_dict().items() if not k.startswith(VALUE_HEAD)}
         model.save_pretrained(folder, state_dict=weights)
     else:
@@ -120,12 +125,24 @@ def _check_head(model: PreTrainedModel, name: str) -> None:
         )
 
 
-def _load(auto: Any, what: str, name: str, dtype: str) -> tuple[Any, list[str]]:
+def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[Any, list[str]]:
     """The model, and the weights that the folder does not hold and that would be invented."""
     with _errors_about(name, what), _quiet():
-        model, info = auto.from_pretrained(name, dtype=DTYPES[dtype], output_loading_info=True)
+        base = base_of(name)
+        if base is not None and auto is AutoModelForSequenceClassification:
+            options["num_labels"] = 1  # the base is mostly a language model, which does not know
+        model, info = auto.from_pretrained(
+            base or name, dtype=DTYPES[dtype], output_loading_info=True, **options
+        )
+        brought, homeless = (set(), set()) if base is None else attach(model, name)
+    if auto is AutoModelForCausalLM and homeless:
+        raise UserError(
+            f"{name} brings weights that its base has no place for ({min(homeless)}): it is no adapter "
+            "of a causal language model (of a reward model, perhaps?)"
+        )
     recomputed = ("inv_freq", ".attn.bias")  # buffers that no folder needs to hold
-    return model, sorted(k for k in info.get("missing_keys", []) if not k.endswith(recomputed))
+    missing = set(info.get("missing_keys", [])) - brought
+    return model, sorted(k for k in missing if not k.endswith(recomputed))
 
 
 @contextmanager
@@ -134,7 +151,7 @@ def _errors_about(name: str, what: str):
     looks_local = path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local and not path.is_dir():
         raise UserError(f"model {name}: there is no such folder")
-    if path.is_dir() and not (path / "config.json").exists():
+    if path.is_dir() and not any((path / file).exists() for file in ("config.json", CONFIG)):
         raise UserError(f"model {name}: the folder has no config.json, so it holds no model")
     try:
         yield

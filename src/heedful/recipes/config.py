@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,22 @@ from heedful.types import Sampling
 def alias(*names: str):
     """Other spellings of a flag, e.g. those that users of TRL know."""
     return tyro.conf.arg(aliases=names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """LoRA: train small matrices beside frozen weights, and save them alone, in PEFT's format."""
+
+    rank: Annotated[int, alias("--lora-r")] = 0
+    """Rank of the trained matrices; 0 trains the weights themselves."""
+    alpha: Annotated[float | None, alias("--lora-alpha")] = None
+    """The matrices' product counts alpha/rank times. Default: twice the rank."""
+    targets: Annotated[tuple[str, ...], alias("--lora-target-modules")] = ("all-linear",)
+    """Which linear layers get them, such as q_proj v_proj; all-linear for all but the output layer."""
+    dropout: Annotated[float, alias("--lora-dropout")] = 0.0
+    """0 only: sampling, reference and update must see one and the same policy."""
+    merge: bool = False
+    """Save whole models, with the matrices added to the weights, in place of adapters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +55,13 @@ class Training:
     micro_batch_tokens: int = 8192
     """Most tokens in one forward pass; changes memory and speed, never the gradient."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights."""
+    """Type of the weights; what is trained in bfloat16 has float32 masters in the optimiser."""
+    lora: Lora = field(default_factory=Lora)
+    """Adapters in place of all weights."""
+    freeze: int = 0
+    """So many of the bottom layers stay as they are, and the embeddings with them; 0 freezes nothing."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass rather than keep them: less memory, a third more time."""
     device: str = "cpu"
     """Torch device, such as cpu or cuda."""
     quiet: bool = False

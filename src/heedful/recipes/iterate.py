@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 import yaml
 
 from heedful.data.files import write_json
@@ -23,10 +22,11 @@ from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
 from heedful.recipes import evaluate, policy, preference, reward_model
+from heedful.recipes.config import Lora, alias
 from heedful.recipes.judge import judges
 from heedful.recipes.sample import Drawn, draw
 from heedful.recipes.workspace import materialise
-from heedful.run import FINISHED, fingerprint
+from heedful.run import fingerprint, finished
 from heedful.store import content, people, projects, rounds
 from heedful.store.db import Store, open_store
 from heedful.types import Rater, Sampling
@@ -105,7 +105,7 @@ class Config:
     """The reward model."""
     optimise: Optimise = field(default_factory=Optimise)
     """The policy."""
-    max_tokens: Annotated[int, tyro.conf.arg(aliases=["--max-completion-length"])] = 48
+    max_tokens: Annotated[int, alias("--max-completion-length")] = 48
     """Longest response in tokens."""
     temperature: float = 1.0
     """Of sampling."""
@@ -113,6 +113,8 @@ class Config:
     """How often to look for new answers."""
     wait: bool = True
     """Wait for people; --no-wait ends at once where answers are missing, and says how many."""
+    lora: Lora = field(default_factory=Lora)
+    """Adapters in place of all weights, of the reward model and of the policy, which go on from round to round."""
     seed: int = 0
     """Seed of everything random."""
     device: str = "cpu"
@@ -300,15 +302,16 @@ def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
         kept = [materialise(source, "rankings") for source in config.keep]
         sources = [*kept, *map(str, earlier)]
         write_rows(everything, (row for source in sources for _, row in read_rows(source)))
-    shared = {"seed": config.seed + r, "device": config.device, "quiet": config.quiet}
+    own = vars(replace(config, seed=config.seed + r))
+    shared = {name: own[name] for name in ("lora", "seed", "device", "quiet")}
     reward = folder / "reward"
-    if not (reward / FINISHED).exists():
+    if not finished(reward):
         options = vars(config.reward)
         reward_model.run(
             reward_model.Config(model=model, data=str(everything), out=reward, **options, **shared)
         )
     after = folder / "policy"
-    if not (after / FINISHED).exists():
+    if not finished(after):
         _policy(config, shared, model, reward, everything, after)
     if config.held_out:
         for name, which in (("before", model), ("after", str(after))):
@@ -389,9 +392,8 @@ def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: s
             quiet=config.quiet,
         )
     )
-    numbers = ("reward", "length", "kl", "gold")
-    shown = ", ".join(f"{k} {result[k]:.3g}" for k in numbers if k in result)
-    _say(f"round {r}, {out.name}: {shown}")
+    named = [k for k in ("reward", "length", "kl", "gold") if k in result]
+    _say(f"round {r}, {out.name}: {', '.join(f'{k} {result[k]:.3g}' for k in named)}")
 
 
 def _say(sentence: str) -> None:

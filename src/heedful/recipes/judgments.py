@@ -286,7 +286,7 @@ class Prepared:
         return with_whole_batch(objective, learner, batch, others, running)
 
 
-def prepare(
+def with_reference(
     objective: Objective,
     sums_of: Callable[[Sequence[Sample]], Sums],
     judged: Sequence[Judgment],

@@ -24,8 +24,9 @@ from heedful.doctor import preflight
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
+from heedful.models.adapters import reference_of
 from heedful.models.forward import token_logps
-from heedful.models.load import context_length, copy_model, load_policy, load_tokenizer
+from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.recipes.config import alias
@@ -37,11 +38,12 @@ from heedful.recipes.judgments import (
     Sums,
     judgments,
     loss_of,
-    prepare,
     reference_sums,
+    with_reference,
 )
 from heedful.recipes.objective import Objective
 from heedful.recipes.preference import Direct, objective_of
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import batches, optim, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
@@ -102,13 +104,14 @@ def run(config: Config) -> Path:
     check_out(config)
     prompts = read_questions(config.data)
     tokenizer = load_tokenizer(config.model)
-    policy = load_policy(config.model, dtype=config.dtype, device=config.device)
+    policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
-    reference = policy  # is not asked where the loss reads none
+    reference = Reference(policy)  # is not asked where the loss reads none
     if config.reference:
-        reference = load_policy(config.reference, dtype=config.dtype, device=config.device)
+        other = load_policy(config.reference, dtype=config.dtype, device=config.device)
+        reference = Reference(other)
     elif objective.needs_reference:
-        reference = copy_model(policy)
+        reference = reference_of(policy)
     judge: Parts | list[Rater] = (
         load_rewards(config.reward, weights=config.reward_weights, device=config.device)
         if config.reward
@@ -122,7 +125,7 @@ def optimise(
     objective: Objective,
     tokenizer: PreTrainedTokenizerBase,
     policy: PreTrainedModel,
-    reference: PreTrainedModel,
+    reference: Reference,
     judge: Parts | list[Rater],
     prompts: Sequence[tuple[Prompt, Facts]],
 ) -> Path:
@@ -142,7 +145,7 @@ def optimise(
     delta, save = RunningMean(), saver(policy, tokenizer, config)
     parts = {"learner": learner, "delta": delta}
     if config.refresh_reference:
-        parts["reference"] = Reference(reference)
+        parts["reference"] = reference
     with Run(
         config.out,
         config,
@@ -165,7 +168,8 @@ def optimise(
                 samples, worth = judged_before
             known: Sums = {}
             if objective.needs_reference:
-                known = reference_sums(reference, forward, samples, ask)
+                with reference.active() as frozen:
+                    known = reference_sums(frozen, forward, samples, ask)
             metrics = rollout_metrics(samples, known)
             if config.reward:
                 metrics["reward"] = math.fsum(s.reward for s in samples) / len(samples)
@@ -174,12 +178,15 @@ def optimise(
             if judged:
 
                 def sums_of(rows: Sequence[Sample], known: Sums = known) -> Sums:
-                    return reference_sums(reference, forward, rows, ask, known)
+                    with reference.active() as frozen:
+                        return reference_sums(frozen, forward, rows, ask, known)
 
-                part = prepare(objective, sums_of, judged, samples, limit, config.seed + step)
+                part = with_reference(
+                    objective, sums_of, judged, samples, limit, config.seed + step
+                )
                 metrics |= update(config, objective, learner, part, len(judged), delta, step)
             if config.refresh_reference and step % config.refresh_reference == 0:
-                reference.load_state_dict(learner.weights())
+                reference.refresh(policy)
             if step % config.log_every == 0 or step == config.steps:
                 run_.log(step, metrics)
             if config.save_every and step % config.save_every == 0:
@@ -324,6 +331,11 @@ def _check(config: Config, objective: Objective) -> None:
         raise UserError(f"--accept-beta must be above 0, not {config.accept_beta}")
     if config.refresh_reference and not objective.needs_reference:
         raise UserError(f"--refresh-reference: --loss {config.loss} reads no reference")
+    if config.refresh_reference and config.lora.rank and config.reference is None:
+        raise UserError(
+            "--refresh-reference renews a reference of its own; with --lora.rank it is the adapter switched off: "
+            "name one with --reference"
+        )
     if min(config.steps, config.batch_size, config.minibatch_size, config.inner_epochs) < 1:
         raise UserError(
             "--steps, --batch-size, --minibatch-size and --inner-epochs must be above 0"

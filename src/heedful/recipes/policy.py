@@ -26,6 +26,7 @@ from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import predict
+from heedful.models.adapters import merge, reference_of
 from heedful.models.forward import add_value_head
 from heedful.models.load import (
     copy_model,
@@ -38,6 +39,7 @@ from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.recipes.config import Training, alias
 from heedful.recipes.mixed import Mix, supervised
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import optim, rows_at, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
@@ -100,12 +102,12 @@ def run(config: Config) -> Path:
     check_out(config)
     prompts = read_questions(config.data)
     tokenizer = load_tokenizer(config.model)
-    policy = load_policy(config.model, dtype=config.dtype, device=config.device)
+    policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
-    reference = Reference(
-        load_policy(config.reference, dtype=config.dtype, device=config.device)
+    reference = (
+        Reference(load_policy(config.reference, dtype=config.dtype, device=config.device))
         if config.reference
-        else copy_model(policy)
+        else reference_of(policy)
     )
     reward = load_rewards(
         config.reward,
@@ -259,6 +261,11 @@ def refuse_what_cannot_be(config: Config) -> None:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
     if config.steps < 1:
         raise UserError("--steps must be at least 1")
+    if config.reference_every and config.lora.rank and config.reference is None:
+        raise UserError(
+            "--reference-every moves a reference of its own; with --lora.rank it is the adapter switched off: "
+            "name one with --reference"
+        )
     if config.critic is not None and (config.value_head or config.advantage not in WITH_CRITIC):
         why = (
             "--value-head is one already" if config.value_head else f"{config.advantage} asks none"
@@ -274,10 +281,11 @@ def _critic(
     if config.critic is not None:
         if load_tokenizer(config.critic).get_vocab() != tokenizer.get_vocab():
             raise UserError(f"--critic {config.critic} has another tokenizer than the policy")
-        return load_reward_model(config.critic, device=config.device)
+        return prepare(load_reward_model(config.critic, device=config.device), config)
     judge = reward.reward_model
     if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():
-        return copy_model(judge.model).requires_grad_(True)
-    return new_reward_model(
+        return prepare(merge(copy_model(judge.model).requires_grad_(True)), config)
+    critic = new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device
     )
+    return prepare(critic, config)

@@ -27,11 +27,12 @@ from heedful.recipes.judgments import (
     judgments,
     loss_of,
     pair_logps,
-    prepare,
     reference_sums,
+    with_reference,
 )
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.run import check_out
@@ -105,7 +106,7 @@ def run(config: Config) -> Path:
     read = read_verdicts if single else read_comparisons
     items: Any = read(config.data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
-    model = load_policy(config.model, dtype=config.dtype, device=config.device)
+    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.skip_bad:
         items = fitting(tokenizer, items, limit)
@@ -127,7 +128,7 @@ def run(config: Config) -> Path:
     )
     pool = [s for j in train for s in j.samples]
     training, evaluation = (
-        prepare(objective, sums_of, part, pool, limit, config.seed) for part in (train, held)
+        with_reference(objective, sums_of, part, pool, limit, config.seed) for part in (train, held)
     )
     del reference, sums_of
     steps = step_count(len(train), config.batch_size, config.epochs)

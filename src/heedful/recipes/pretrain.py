@@ -21,9 +21,10 @@ from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
 from heedful.learner.local import LocalLearner, Loss
 from heedful.models.forward import token_logps
-from heedful.models.load import context_length, load_policy, load_tokenizer
+from heedful.models.load import DTYPES, context_length, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.recipes.config import Training, alias
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import fit, optim
 from heedful.run import check_out
 from heedful.types import Batch, Metrics, Packed
@@ -79,10 +80,11 @@ def run(config: Config) -> Path:
             context=config.context,
             seed=config.seed,
         )
-        model.to(config.device)  # type: ignore[arg-type]
+        model.to(config.device, DTYPES[config.dtype])  # type: ignore[arg-type]
     else:
         tokenizer = load_tokenizer(config.model)
         model = load_policy(config.model, dtype=config.dtype, device=config.device)
+    prepare(model, config)
     length = min(config.pack_length, context_length(model))
     documents = tokenizer(texts, add_special_tokens=False)["input_ids"]
     order = shuffled(len(documents), config.seed, 0)

@@ -28,6 +28,7 @@ from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
 from heedful.recipes.config import FromComparisons, alias
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.rewards.model import SHIFT, score_forward
@@ -64,6 +65,7 @@ def run(config: Config) -> Path:
     model = new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device
     )
+    prepare(model, config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     if config.skip_bad:
         comparisons = fitting(tokenizer, comparisons, limit)

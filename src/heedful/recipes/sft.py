@@ -23,6 +23,7 @@ from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.recipes.config import Training, alias
 from heedful.recipes.pretrain import cross_entropy
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.run import check_out
@@ -54,7 +55,7 @@ def run(config: Config) -> Path:
     check_out(config)
     demonstrations = read_demonstrations(config.data)
     tokenizer = load_tokenizer(config.model)
-    model = load_policy(config.model, dtype=config.dtype, device=config.device)
+    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     preflight(tokenizer, model, demonstrations, max_length=limit)
     train, held = split_by_prompt(demonstrations, lambda d: d.prompt, config.held_out)

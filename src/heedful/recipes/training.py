@@ -20,6 +20,8 @@ from heedful.data.tokens import encode_prompt
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, LossFn, Optim
+from heedful.models.adapter_files import adapter_base
+from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
 from heedful.recipes.config import Training
 from heedful.run import Run, settings
@@ -131,20 +133,25 @@ def optim(config: Training, total_steps: int, **other: float) -> Optim:
 def saver(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Training
 ) -> Callable[[Path], None]:
-    """A function that writes the model as it is then, with a model card, into a folder."""
+    """A function that writes the model as it is then, with a model card, into a folder.
+
+    With LoRA that is the adapter alone, or with --lora.merge a whole model.
+    """
 
     def save(folder: Path) -> None:
-        save_model(model, tokenizer, folder)
-        (folder / "README.md").write_text(_card(config), encoding="utf-8")
+        whole = merged_copy(model) if config.lora.merge else model
+        save_model(whole, tokenizer, folder)
+        (folder / "README.md").write_text(_card(config, adapter_base(whole)), encoding="utf-8")
 
     return save
 
 
-def _card(config: Training) -> str:
+def _card(config: Training, base: str | None) -> str:
     job = type(config).__module__.rsplit(".", 1)[-1]
     fields = "\n".join(f"- `{k}`: `{v}`" for k, v in settings(config).items())
+    library = f"peft\nbase_model: {base}" if base else "transformers"
     return (
-        f"---\nlibrary_name: transformers\ntags: [heedful, {job}]\n---\n\n"
+        f"---\nlibrary_name: {library}\ntags: [heedful, {job}]\n---\n\n"
         f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"
         "The numbers of the run are in `metrics.jsonl` beside this file.\n"
     )

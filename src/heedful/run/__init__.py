@@ -7,7 +7,7 @@ out/tensorboard/      the same for TensorBoard
 out/checkpoints/N/    a loadable model of step N
 out/state/N/          all that a stopped or killed run needs to go on after step N; gone once it has finished
 out/state/stash/N/    what step N has cost so far, such as scored rollouts
-out/config.json …     the final model; absent until the run has finished
+out/config.json …     the final model (an adapter: adapter_config.json …); absent until the run has finished
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from heedful.run.metrics import ALARMS, MetricsLog, find_writer
 from heedful.run.settings import (
     FINISHED,
     Habits,
+    finished,
     identity,
     refuse_changed,
     refuse_finished,
@@ -52,7 +53,16 @@ from heedful.run.state import Damaged, GlobalRandom, Holder, Saved, States
 from heedful.run.stop import StopSignals, locked
 from heedful.types import Stateful
 
-__all__ = ["FINISHED", "Run", "check_out", "fingerprint", "plain", "refuse_finished", "settings"]
+__all__ = [
+    "FINISHED",
+    "Run",
+    "check_out",
+    "fingerprint",
+    "finished",
+    "plain",
+    "refuse_finished",
+    "settings",
+]
 
 KEPT = 2  # states: the newest, and the one before in case that is damaged
 SHARE = 0.05  # of the time may go into saving states, unless --state-every says how often
@@ -212,7 +222,7 @@ class Run:
         """Save the final model into the run's folder itself; nothing is left to go on from."""
         whole = self.out / ".final"
         write_folder(whole, write)
-        for file in sorted(whole.iterdir(), key=lambda f: f.name == FINISHED):
+        for file in sorted(whole.iterdir(), key=lambda f: f.name in FINISHED):
             os.replace(file, self.out / file.name)
         whole.rmdir()
         sync(self.out)

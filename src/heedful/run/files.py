@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -113,6 +114,11 @@ def fingerprint(folder: str | Path, *, quick: bool = False) -> str:
     for path in sorted(p for p in folder.iterdir() if p.suffix in kinds and p.is_file()):
         if path.name not in ("evaluation.json", "metrics.json"):
             total.update(f"{path.name}\0{digest(path, quick=quick)}\n".encode())
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():  # an adapter is what it is on its base only
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+        local = base and Path(base).is_dir()
+        total.update((fingerprint(base, quick=quick) if local else base).encode())
     return total.hexdigest()
 
 

@@ -14,7 +14,8 @@ from heedful.run.checkpoints import Best
 from heedful.run.files import PARTIAL, digest, fingerprint, plain
 from heedful.run.stop import LOCK
 
-FINISHED = "config.json"  # moved into place last: a folder with it holds a whole model
+# Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
+FINISHED = ("config.json", "adapter_config.json")
 ONCE = ("resume", "restart")  # said of one start, not of the run
 # Fields that change nothing about the weights, and so may differ when a run goes on.
 FREE = ("out", "quiet", "report_to", "log_every", "save_every", "state_every", "keep_last", "keep_best")  # fmt: skip
@@ -98,9 +99,14 @@ def refuse_changed(out: Path, before: Mapping[str, Any], now: Mapping[str, Any])
         )
 
 
+def finished(folder: Path) -> bool:
+    """Whether a run has left its final model in its folder."""
+    return any((folder / name).exists() for name in FINISHED)
+
+
 def refuse_finished(out: Path) -> None:
     """A finished model is never overwritten, and neither is a folder of somebody else's."""
-    if (out / FINISHED).exists():
+    if finished(out):
         raise UserError(f"--out {out} already holds a finished model; choose another folder")
     if out.is_file():
         raise UserError(f"--out {out} is a file, a folder is needed")

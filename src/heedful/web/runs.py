@@ -20,7 +20,8 @@ from heedful.errors import UserError
 DEPTH = 5  # folders below the workspace
 MOST_BYTES = 2_000_000  # of metrics in one answer
 ALIVE = 90.0  # seconds since the last line, after which an unfinished run counts as stopped
-METRICS, FINISHED, REPORT, CONFIG = "metrics.jsonl", "config.json", "report.html", "config.yaml"
+METRICS, REPORT, CONFIG = "metrics.jsonl", "report.html", "config.yaml"
+FINISHED = ("config.json", "adapter_config.json")  # of a whole model, of an adapter
 SKIPPED = ("checkpoints", "tensorboard", "data", "exports", "backups")
 
 
@@ -121,7 +122,7 @@ def _walk(workspace: Path) -> Iterator[Found]:
 
 def _state(folder: Path) -> str:
     """running, finished or stopped: a finished run's model is moved into place last."""
-    if (folder / FINISHED).is_file():
+    if any((folder / name).is_file() for name in FINISHED):
         return "finished"
     return "running" if time.time() - _changed(folder) < ALIVE else "stopped"
 

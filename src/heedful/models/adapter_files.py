@@ -1,0 +1,139 @@
+"""Adapters as PEFT keeps them: from a folder onto a model, and from a model into a folder.
+
+Such a folder holds adapter_model.safetensors, adapter_config.json and no config.json: with one,
+transformers would look for the whole model's weights in the same place. The model keeps its class: PEFT's
+layers stand inside it, so everything that runs it sees the adapter without knowing of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+from transformers.utils import find_adapter_config_file
+
+from heedful.errors import UserError
+from heedful.models.forward import scalar_head, scalar_head_name
+
+CONFIG = "adapter_config.json"
+NOTES = "heedful.json"  # what a whole model would have in its config.json, such as a reward's shift
+TRAINED = "default"  # PEFT's own name for the only adapter
+START = "start"  # the adapter that a folder brought; it is never trained
+_PREFIX = "base_model.model."  # of every key in PEFT's files
+
+
+def need_peft() -> ModuleType:
+    """PEFT, which is imported only where there is an adapter."""
+    try:
+        import peft
+    except ImportError:
+        raise UserError("adapters need the package peft: pip install 'heedful[lora]'") from None
+    return peft
+
+
+def has_adapter(model: PreTrainedModel) -> bool:
+    """Whether PEFT's layers stand in the model."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def adapter_of(model: PreTrainedModel) -> str:
+    """The name of the adapter that counts: the trained one, or the one from a folder where none is trained."""
+    return TRAINED if TRAINED in model.peft_config else START
+
+
+def adapter_base(model: PreTrainedModel) -> str | None:
+    """The base model that the model's adapter stands on; None for a whole model."""
+    return (
+        model.peft_config[adapter_of(model)].base_model_name_or_path if has_adapter(model) else None
+    )  # type: ignore[union-attr]
+
+
+def base_of(name: str) -> str | None:
+    """The base model that the adapter in folder (or hub repository) `name` belongs to; None if it is a whole model."""
+    if (Path(name) / "config.json").exists():
+        return None
+    found = find_adapter_config_file(name)
+    if found is None:
+        return None
+    need_peft()
+    base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    mend = f"write its place into base_model_name_or_path of {name}/{CONFIG}"
+    if not base:
+        raise UserError(f"the adapter {name} does not say which base model it belongs to; {mend}")
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise UserError(f"the base model of the adapter {name} is not at {base}; {mend}")
+    if (Path(base) / CONFIG).exists() and not (Path(base) / "config.json").exists():
+        raise UserError(
+            f"the base model of the adapter {name} is itself an adapter; make {base} a whole model "
+            "first: heedful merge"
+        )
+    return base
+
+
+def inject(model: PreTrainedModel, config: Any, adapter: str) -> None:
+    """PEFT's layers in place of the linear ones that `config` names; a second adapter goes beside the first.
+
+    On weights of low precision the adapter's are float32: they are few, and the only ones that move.
+    """
+    peft = need_peft()
+    from peft.tuners.tuners_utils import cast_adapter_dtype
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is the second, and that GPT-2 transposes weights
+        peft.inject_adapter_in_model(config, model, adapter)
+    cast_adapter_dtype(model, adapter)
+    model._hf_peft_config_loaded = True
+
+
+def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
+    """Put the adapter of folder `name` onto its base, frozen.
+
+    A scalar head that comes with it takes the place of the base's. Returns the keys that the folder brought
+    besides the adapter's, and those that fit nowhere in this model.
+    """
+    peft = need_peft()
+    config = peft.PeftConfig.from_pretrained(name)
+    weights = {
+        k.removeprefix(_PREFIX): v for k, v in peft.load_peft_weights(name, device="cpu").items()
+    }
+    head = scalar_head_name(model)
+    own = {k for k in weights if head and k.startswith(f"{head}.")}
+    # PEFT would wrap the head and keep the old one beside the new; one head is enough.
+    aside = [m for m in config.modules_to_save or () if m not in ("score", "classifier")]
+    config.modules_to_save = aside or None
+    inject(model, config, START)
+    model.load_state_dict({k: weights.pop(k) for k in own}, strict=False)
+    result = peft.set_peft_model_state_dict(model, weights, adapter_name=START)
+    if missing := [k for k in result.missing_keys if f".{START}." in k]:
+        raise UserError(f"the adapter {name} holds no weights for {', '.join(missing[:3])}")
+    notes = Path(name) / NOTES
+    if notes.exists():
+        for key, value in json.loads(notes.read_text(encoding="utf-8")).items():
+            setattr(model.config, key, value)
+    model.requires_grad_(False)
+    return own, set(result.unexpected_keys)
+
+
+def save_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """The adapter, with the scalar head where there is one, so that `PeftModel.from_pretrained` gives the same."""
+    peft, which = need_peft(), adapter_of(model)
+    weights = peft.get_peft_model_state_dict(model, adapter_name=which, save_embedding_layers=False)
+    config: Any = copy.deepcopy(model.peft_config[which])
+    if head := scalar_head_name(model):
+        weights |= {f"{head}.{k}": v for k, v in scalar_head(model).state_dict().items()}
+        config.modules_to_save = [*(config.modules_to_save or ()), head]
+    config.inference_mode = True
+    if not isinstance(config.target_modules, str):  # a set, whose order differs from run to run
+        config.target_modules = sorted(config.target_modules or ())
+    tensors = {_PREFIX + k: v.detach().cpu().contiguous() for k, v in weights.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+    notes = {k: v for k, v in vars(model.config).items() if k.startswith("heedful_")}
+    if notes:
+        (folder / NOTES).write_text(json.dumps(notes) + "\n", encoding="utf-8")

@@ -1,0 +1,60 @@
+"""An adapter and its base → one whole model, which needs neither PEFT nor the base any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from heedful.errors import UserError
+from heedful.models.adapter_files import base_of
+from heedful.models.adapters import merge
+from heedful.models.load import load_policy, load_reward_model, load_tokenizer, save_model
+from heedful.recipes.config import alias
+from heedful.run import refuse_finished, write_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Add an adapter to the weights of its base and save the whole model."""
+
+    adapter: tyro.conf.Positional[str]
+    """The adapter: a run with --lora.rank, or anybody's in PEFT's format."""
+    out: Annotated[Path, alias("--output-dir")]
+    """Folder of the whole model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the saved weights."""
+
+
+def run(config: Config) -> Path:
+    """Returns the folder, which then holds a model that plain transformers loads."""
+    refuse_finished(config.out)
+    if config.out.exists() and any(config.out.iterdir()):
+        raise UserError(f"--out {config.out} is not empty; choose another folder")
+    tokenizer = load_tokenizer(config.adapter)
+    base = base_of(config.adapter)
+    if base is None:
+        raise UserError(f"{config.adapter} is no adapter, so there is nothing to merge")
+    load = load_reward_model if _scores(config.adapter) else load_policy
+    model = merge(load(config.adapter))  # in float32, and rounded once
+    if config.dtype == "bfloat16":
+        model = model.bfloat16()
+
+    def write(folder: Path) -> None:
+        save_model(model, tokenizer, folder)
+        (folder / "README.md").write_text(
+            f"---\nlibrary_name: transformers\nbase_model: {base}\ntags: [heedful]\n---\n\n"
+            f"# {config.out.name}\n\nThe adapter `{config.adapter}` added to the weights of `{base}`.\n",
+            encoding="utf-8",
+        )
+
+    write_folder(config.out, write)
+    return config.out
+
+
+def _scores(adapter: str) -> bool:
+    from peft import PeftConfig
+
+    return PeftConfig.from_pretrained(adapter).task_type == "SEQ_CLS"

@@ -1,0 +1,62 @@
+"""Which of a model's weights a training command moves: all of them, adapters only, or the top layers only."""
+
+from __future__ import annotations
+
+import sys
+
+from transformers import PreTrainedModel
+
+from heedful.errors import UserError
+from heedful.models.adapters import add_lora, merge
+from heedful.models.layers import checkpoint_layers, freeze_bottom
+from heedful.recipes.config import Lora, Training
+
+
+def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
+    """A model as it was loaded, made ready for its learner: LoRA, frozen layers, gradient checkpointing.
+
+    Without --lora.rank an adapter that was loaded is merged into its base first, and all weights are
+    trained. Call it before `reference_of` and before anything keeps a part of the model, such as an engine.
+    """
+    check(config)
+    if config.lora.rank:
+        add_lora(
+            model,
+            rank=config.lora.rank,
+            alpha=config.lora.alpha,
+            targets=config.lora.targets,
+            seed=config.seed,
+        )
+    else:
+        merge(model)
+    freeze_bottom(model, config.freeze)
+    if config.gradient_checkpointing:
+        checkpoint_layers(model)
+    trained, total = parameters(model)
+    if trained < total:
+        print(
+            f"{config.out.name}, {type(model).__name__}: {trained:,} of {total:,} parameters are "
+            f"trained ({100 * trained / total:.2f} %)",
+            file=sys.stderr,
+            flush=True,
+        )
+    return model
+
+
+def check(config: Training) -> None:
+    """What can be said of the flags before anything is loaded."""
+    if config.lora.rank < 0 or config.freeze < 0:
+        raise UserError("--lora.rank and --freeze count from 0, which switches them off")
+    if config.lora.dropout != 0:
+        raise UserError(
+            f"--lora.dropout {config.lora.dropout:g}: dropout is always off here, so that sampling, "
+            "reference and update see one and the same policy; leave it at 0"
+        )
+    if not config.lora.rank and config.lora != Lora():
+        raise UserError("options of --lora do nothing without --lora.rank, which is 0; 16 is usual")
+
+
+def parameters(model: PreTrainedModel) -> tuple[int, int]:
+    """(trained, all) parameters; tied weights count once."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)

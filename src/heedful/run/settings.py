@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 
 from heedful.errors import UserError
 from heedful.run.checkpoints import Best
-from heedful.run.files import PARTIAL, digest, fingerprint, plain
-from heedful.run.stop import LOCK
+from heedful.run.files import PARTIAL, digest, discard, fingerprint, plain, sweep
+from heedful.run.stop import LOCK, locked
 
 FINISHED = "config.json"  # moved into place last: a folder with it holds a whole model
 ONCE = ("resume", "restart")  # said of one start, not of the run
@@ -101,6 +102,7 @@ def refuse_changed(out: Path, before: Mapping[str, Any], now: Mapping[str, Any])
 def refuse_finished(out: Path) -> None:
     """A finished model is never overwritten, and neither is a folder of somebody else's."""
     if (out / FINISHED).exists():
+        _tidy(out)
         raise UserError(f"--out {out} already holds a finished model; choose another folder")
     if out.is_file():
         raise UserError(f"--out {out} is a file, a folder is needed")
@@ -110,6 +112,14 @@ def refuse_finished(out: Path) -> None:
                 raise UserError(
                     f"--out {out} is not empty and no run of heedful; choose another folder"
                 )
+
+
+def _tidy(out: Path) -> None:
+    """Its process was killed at the very end: what it was throwing away goes now. No lock, and all is let be."""
+    if (out / LOCK).exists():
+        with suppress(UserError), locked(out):
+            discard(out / "state")
+            sweep(out)
 
 
 def _content(path: Path) -> str:

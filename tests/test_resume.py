@@ -22,6 +22,7 @@ from heedful import cli
 from heedful.data.collate import collate
 from heedful.errors import UserError
 from heedful.run import Run, files, state
+from heedful.run.metrics import MetricsLog
 from heedful.run.stop import StopSignals, locked
 from heedful.types import Batch, Sample
 
@@ -436,6 +437,32 @@ def test_every_step_once_in_both_logs(world, whole, tmp_path):
     events = EventAccumulator(str(out / "tensorboard"))
     events.Reload()
     assert [e.step for e in events.Scalars("loss")] == list(range(1, 10))
+
+
+def test_seconds_go_on(tmp_path):
+    """Mutation caught: a clock that begins anew."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "seconds": 99.5}\n')
+    with MetricsLog(tmp_path, None, "none", after=1, seconds=100.0) as log:
+        log.write(2, {"loss": 1.0})
+    first, second = jobs.rows(tmp_path)
+    assert first["seconds"] == 99.5 and 100 <= second["seconds"] < 101
+
+
+def test_killed_while_the_state_is_thrown_away(world, whole, tmp_path, capsys):
+    """The model is finished then: the same command says so, and throws away the rest.
+
+    Mutation caught: gigabytes of state left for ever; a finished folder of somebody else's cleaned.
+    """
+    out = tmp_path / "run"
+    words = jobs.command("sft", world, out, "--state-every", 8)
+    assert jobs.call(words, die=("heedful.run.files:os.unlink", 2)) == 9
+    assert jobs.alike(out, whole("sft")).startswith("left behind")
+    assert cli.main(words) == 2
+    assert "already holds a finished model" in sentence(capsys)
+    assert jobs.alike(out, whole("sft")) == ""
+    (out / "state").mkdir()
+    assert cli.main(words) == 2
+    assert (out / "state").exists()
 
 
 def test_checkpoints_survive_and_the_best_is_never_pruned(world, tmp_path, capsys):

@@ -33,7 +33,7 @@ INTERVALS = (
     0,
 )  # --state-every, in turn; 0 saves by the clock, so rarely in runs as short as these
 MOST = 4  # interruptions of one run
-LENGTH = 4  # about forty steps, which then take longer than to begin
+LENGTH = 8  # about eighty steps, which then take longer than to begin
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def harass(job: str, folder: Path, trials: int, seed: int) -> dict:
             if process.is_alive():
                 os.kill(process.pid or 0, number)
             code = jobs.finish(process)
-            if code == 0 or (out / "config.json").exists():
+            if code == 0:
                 if interrupted:
                     break
                 # Over before the moment came: that is no trial. On a busy machine times are not what they were.
@@ -100,9 +100,14 @@ def harass(job: str, folder: Path, trials: int, seed: int) -> dict:
             left -= 1
             kills += 1
             signals[number.name] += 1
+            # Killed when the model was in place: the same command only tidies up, and says that all is done.
+            if (out / "config.json").exists() and (code_ := jobs.call(words)) != 2:
+                said = f"exit code {code_} in a finished folder"
             # Before the run is open SIGINT is KeyboardInterrupt, in the imports too.
             if code not in (-number, 128 + number, *([1] if number == signal.SIGINT else [])):
                 said = f"exit code {code} after {number.name}"
+            if (out / "config.json").exists():
+                break
             if every == 1 and number == signal.SIGKILL:
                 lost_most = max(lost_most, lost(out))
         if not (out / "config.json").exists() and (code := jobs.call(words)) != 0:

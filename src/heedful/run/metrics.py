@@ -24,7 +24,6 @@ class MetricsLog:
         self, out: Path, config: Any, report_to: str, *, after: int = 0, seconds: float = 0.0
     ):
         self.out = out
-        self._started = time.monotonic() - seconds
         kind = find_writer(report_to)
         if not after:
             shutil.rmtree(out / "tensorboard", ignore_errors=True)
@@ -33,6 +32,7 @@ class MetricsLog:
             cut(out / ALARMS, after)
             self._file = open(out / METRICS, "a", encoding="utf-8")  # noqa: SIM115
         self._writer = kind(out, config, after) if kind else None
+        self._started = time.monotonic() - seconds
 
     def __enter__(self) -> MetricsLog:
         return self

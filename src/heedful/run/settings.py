@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 
 from heedful.errors import UserError
 from heedful.run.checkpoints import Best
-from heedful.run.files import PARTIAL, digest, fingerprint, plain
-from heedful.run.stop import LOCK
+from heedful.run.files import PARTIAL, digest, discard, fingerprint, plain, sweep
+from heedful.run.stop import LOCK, locked
 
 # Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
 FINISHED = ("config.json", "adapter_config.json")
@@ -107,6 +108,7 @@ def finished(folder: Path) -> bool:
 def refuse_finished(out: Path) -> None:
     """A finished model is never overwritten, and neither is a folder of somebody else's."""
     if finished(out):
+        _tidy(out)
         raise UserError(f"--out {out} already holds a finished model; choose another folder")
     if out.is_file():
         raise UserError(f"--out {out} is a file, a folder is needed")
@@ -116,6 +118,14 @@ def refuse_finished(out: Path) -> None:
                 raise UserError(
                     f"--out {out} is not empty and no run of heedful; choose another folder"
                 )
+
+
+def _tidy(out: Path) -> None:
+    """Its process was killed at the very end: what it was throwing away goes now. No lock, and all is let be."""
+    if (out / LOCK).exists():
+        with suppress(UserError), locked(out):
+            discard(out / "state")
+            sweep(out)
 
 
 def _content(path: Path) -> str:

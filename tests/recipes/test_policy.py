@@ -15,6 +15,7 @@ from heedful.cli import main
 from heedful.data.sources import write_rows
 from heedful.engine.torch import TorchEngine
 from heedful.models.load import copy_model
+from heedful.models.new import new_model
 from heedful.models.reference import Reference
 from heedful.recipes import policy
 from heedful.rewards import Parts
@@ -241,3 +242,24 @@ def test_truncated_responses_can_stay_out_of_the_loss():
     scored = estimate(a, batch, batch.old_logp, torch.zeros(2, 3), 0.1, 8)
     assert scored.mask.tolist() == [[True, True], [False, False]]
     assert scored.adv[1].abs().sum() == 0 and scored.adv[0, 0] != 0
+
+
+def test_school_sums_load_sample_score_and_step(at, shared_data, tmp_path):
+    """GSM8K as it is published, with the verifier: a model of random weights solves nothing, but all of it runs.
+
+    Mutation caught: a question column that is not read, an answer that does not reach the verifier.
+    """
+    source = shared_data / "gsm8k-test.jsonl.gz"
+    if not source.exists():
+        pytest.skip("gsm8k-test.jsonl.gz is not in the folder of real data")
+    tok = tiny.tokenizer()
+    new_model(
+        "qwen2", tok, hidden_size=32, layers=2, heads=2, context=1024, seed=0
+    ).save_pretrained(tmp_path / "lm")
+    tok.save_pretrained(tmp_path / "lm")
+    words = ["train", "grpo", "--model", tmp_path / "lm", "--data", source, "--reward", "numeric", "length(price=0.01)",
+             "--out", tmp_path / "out", "--steps", 2, "--batch-size", 8, "--group-size", 4, "--max-tokens", 24,
+             "--quiet", "--report-to", "none"]  # fmt: skip
+    assert main([str(w) for w in words]) == 0
+    rows = metrics(tmp_path / "out")
+    assert len(rows) == 2 and all(0 <= row["reward/numeric"] <= 1 for row in rows)

@@ -73,6 +73,7 @@ def run(config: Config) -> dict[str, Any]:
     result["eos_rate"] = fmean(s.stop_reason == "stop" for s in chosen)
     if reward is not None:
         result["reward"] = fmean(s.reward for s in chosen)
+    kls: list[float] = []
     if config.best_of:
         kls = [best_of_n_kl([s.reward for s in d.samples], config.best_of) for d in drawn]
         result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls), "best_of": config.best_of}
@@ -83,6 +84,8 @@ def run(config: Config) -> dict[str, Any]:
         sample_row(d, k, config.model, config.seed, with_reward=reward is not None)
         for d, k in zip(drawn, picks, strict=True)
     ]
+    for row, kl in zip(rows, kls, strict=False):  # none where no KL was asked for
+        row["kl"] = round(kl, 6)
     if config.scorer is not None:
         result |= _score(config, rows)
         if config.best_of:

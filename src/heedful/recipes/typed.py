@@ -50,7 +50,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_value(inside[0], item, where) for item in items)
-    if hint is float and (number or isinstance(value, str)):
+    if hint is float and not isinstance(value, bool) and isinstance(value, int | float | str):
         try:
             return float(value)  # YAML 1.1 takes 1e-4, without a point, for text
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def build(folder: Path) -> Path:
 def context(results: dict[str, Any]) -> dict[str, Any]:
     """What the template asks for."""
     first = "gold" if "gold" in results["start"] else "reward"
+    shown = [n for n in COLUMNS if any(n in p for m in results["methods"] for p in m["points"])]
     measured = [y for y in ("gold", "reward") if y in results["start"]]
     drawn = [(y, x, figures.figure(results, y, x)) for y in measured for x in ("kl", "seconds")]
     return {
@@ -48,11 +50,10 @@ def context(results: dict[str, Any]) -> dict[str, Any]:
             for y, x, chart in drawn
             if chart is not None
         ],
-        "columns": [h for n, h in COLUMNS.items() if n in results["start"] or n == "seconds"],
-        "rows": [row(results, m, i) for i, m in enumerate(results["methods"])],
-        "start_row": cells(results["start"], results["start"]),
+        "columns": [COLUMNS[name] for name in shown],
+        "rows": [row(results, shown, m, i) for i, m in enumerate(results["methods"])],
+        "start_row": cells(results["start"], shown),
         "failed": failures(results),
-        "alarms": [(m["label"], a) for m in results["methods"] for a in m["alarms"]],
         "machine": [f"{k} {v}" for k, v in (results["machine"] | results["versions"]).items()],
     }
 
@@ -83,10 +84,10 @@ def outcome(results: dict[str, Any], y: str) -> str:
     return text + "."
 
 
-def cells(point: dict[str, Any], start: dict[str, Any]) -> list[tuple[str, str]]:
-    """(value, interval) for each column; a measure that nobody took has no column."""
+def cells(point: dict[str, Any], shown: Sequence[str]) -> list[tuple[str, str]]:
+    """(value, interval) for each column that is shown."""
     found = []
-    for name in (n for n in COLUMNS if n in start or n == "seconds"):
+    for name in shown:
         measure = point.get(name)
         if measure is None:
             found.append((words.ABSENT, ""))
@@ -100,20 +101,22 @@ def cells(point: dict[str, Any], start: dict[str, Any]) -> list[tuple[str, str]]
     return found
 
 
-def row(results: dict[str, Any], method: dict[str, Any], place: int) -> dict[str, Any]:
+def row(
+    results: dict[str, Any], shown: Sequence[str], method: dict[str, Any], place: int
+) -> dict[str, Any]:
     """One method in the table: its last point, averaged over the seeds that finished."""
     end = method["points"][-1] if method["points"] else None
-    free = method["method"].startswith("best_of_")
-    same = method["method"] == method["label"]
+    trained = not method["method"].startswith("best_of_")
+    said = cells(end if trained else {**end, "seconds": None}, shown) if end else []
     return {
-        "key": figures.key(place, free),
+        "key": figures.key(place, not trained),
         "label": method["label"],
-        "method": "" if same else method["method"],
+        "method": "" if method["method"] == method["label"] else method["method"],
         "runs": f"{method['runs']} of {len(results['seeds'])}",
-        "cells": cells(end, results["start"]) if end else [],
-        "responses": "" if end is None or free else _responses(end),
-        "steps": "" if end is None or free else words.whole(end["optimiser_steps"]),
-        "alarms": str(len(method["alarms"])),
+        "cells": said,
+        "responses": _responses(end) if end and trained else "",
+        "steps": words.whole(end["optimiser_steps"]) if end and trained else "",
+        "alarms": str(len(method["alarms"])) if trained else "",
     }
 
 

@@ -153,12 +153,17 @@ def _labels(lines: Sequence[Line], x: Axis, y: Axis, start: float) -> list[Marku
 
 
 def apart(wanted: Sequence[float], *, low: float, high: float, space: float = SPACE) -> list[float]:
-    """Ascending positions near `wanted` (ascending), `space` from each other and within [low, high] if they fit."""
-    at: list[float] = []
-    for spot in wanted:
-        at.append(max(spot, at[-1] + space if at else low))
-    limit = max(high, low + space * (len(at) - 1))
-    for i in reversed(range(len(at))):
-        at[i] = min(at[i], limit)
-        limit = at[i] - space
-    return at
+    """Positions `space` from each other, in sum of squares nearest to `wanted` (ascending), within [low, high].
+
+    Without the i-th label's share of the spacing this is isotonic regression: neighbours that are out of order
+    are pooled at their mean until none are. More labels than fit between low and high run on below.
+    """
+    pools: list[tuple[float, int]] = []  # (sum, how many)
+    for i, spot in enumerate(wanted):
+        pools.append((spot - i * space, 1))
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
+            (a, m), (b, n) = pools.pop(), pools.pop()
+            pools.append((a + b, m + n))
+    flat = [total / n for total, n in pools for _ in range(n)]
+    top = max(low, high - space * (len(flat) - 1))
+    return [min(max(at, low), top) + i * space for i, at in enumerate(flat)]

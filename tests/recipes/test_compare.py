@@ -17,6 +17,7 @@ from heedful.recipes import evaluate, policy, preference
 from heedful.recipes.compare import against, kept
 from heedful.recipes.compare_plan import known_methods, read_plan
 from heedful.recipes.typed import made
+from heedful.report.compare_figures import apart
 
 DOCS = Path(__file__).parents[2] / "docs" / "results" / "compare"
 WORDS = ["Who cares?", "What is 2 + 2?", "Why?", "Name a capital.", "Go on.", "How?"]
@@ -305,3 +306,12 @@ def test_the_example_of_the_page_is_right(tmp_path, monkeypatch):
     assert [e.method for e in entries] == ["rloo", "dpo", "rloo", "best_of_16"]
     assert entries[2].config.beta == 0.5 and entries[2].config.learning_rate == 5e-4
     assert entries[1].run_config(plan, 2).out == Path("runs/compare/runs/dpo-seed2")
+
+
+def test_labels_keep_apart_and_near_their_ends():
+    """Least squares by hand: three at 50 with space 10 go to 40, 50, 60. Mutation caught: pushing downwards only."""
+    assert apart([50, 50, 50], low=0, high=100, space=10) == [40, 50, 60]
+    assert apart([10, 40, 90], low=0, high=100, space=10) == [10, 40, 90]
+    assert apart([0, 2, 80], low=0, high=100, space=10) == [0, 10, 80]
+    assert apart([98, 99, 100], low=0, high=100, space=10) == [80, 90, 100]
+    assert apart([5, 5, 5], low=0, high=10, space=10) == [0, 10, 20]

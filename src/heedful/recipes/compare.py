@@ -69,7 +69,7 @@ def run(config: Config) -> Path:
     """Returns the folder; `results.json` in it holds every number of the table and the figures."""
     plan, entries = read_plan(config.config, quiet=config.quiet)
     start = measured(evaluation(plan, "start", plan.model, seed=plan.seeds[0], reference=None))
-    start["kl"] = [0.0] * len(start["length"])
+    start["kl"] = [0.0]
     trials: list[Trial] = []
     for seed in plan.seeds:
         for entry in entries:
@@ -150,7 +150,7 @@ def measured(config: evaluate.Config) -> Values:
     found["length"] = [float(len(row["tokens"])) for row in rows]
     overall = json.loads((config.out / "evaluation.json").read_text(encoding="utf-8"))
     if "kl" not in found and "kl" in overall:  # one estimate from all prompts together
-        found["kl"] = [overall["kl"]] * len(rows)
+        found["kl"] = [overall["kl"]]
     return found
 
 

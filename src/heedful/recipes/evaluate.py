@@ -69,11 +69,11 @@ def run(config: Config) -> dict[str, Any]:
     picks = [best(d) if config.best_of else 0 for d in drawn]
     result: dict[str, Any] = {"model": config.model, "prompts": len(drawn)}
     chosen = [d.samples[k] for d, k in zip(drawn, picks, strict=True)]
+    kls: list[float] = []
     result["length"] = fmean(sum(s.mask) for s in chosen)
     result["eos_rate"] = fmean(s.stop_reason == "stop" for s in chosen)
     if reward is not None:
         result["reward"] = fmean(s.reward for s in chosen)
-    kls: list[float] = []
     if config.best_of:
         kls = [best_of_n_kl([s.reward for s in d.samples], config.best_of) for d in drawn]
         result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls), "best_of": config.best_of}
@@ -84,12 +84,12 @@ def run(config: Config) -> dict[str, Any]:
         sample_row(d, k, config.model, config.seed, with_reward=reward is not None)
         for d, k in zip(drawn, picks, strict=True)
     ]
-    for row, kl in zip(rows, kls, strict=False):  # none where no KL was asked for
-        row["kl"] = round(kl, 6)
     if config.scorer is not None:
         result |= _score(config, rows)
         if config.best_of:
             result["curve"] = best_of_curve(config, drawn)
+    for row, kl in zip(rows, kls, strict=False):  # none where no KL was asked for
+        row["kl"] = round(kl, 6)
     config.out.mkdir(parents=True, exist_ok=True)
     write_rows(config.out / "samples.jsonl", rows)
     write_json(config.out / "evaluation.json", result)

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
+    "compare": ("recipes.compare", "several methods over seeds at equal cost: CONFIG.yaml"),
     "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
     "doctor": (
         "recipes.doctor",
@@ -181,6 +182,10 @@ def _run(name: str, args: list[str]) -> int:
         )
     elif isinstance(result, int):
         return result
+    elif name == "compare":
+        from heedful.report.compare import build as build_compare
+
+        print(build_compare(result))
     elif isinstance(result, Path):
         print(result)
     elif result is not None:

@@ -4,7 +4,12 @@ import math
 
 import numpy as np
 
-from heedful.evals.statistics import bootstrap_ci, win_rate, wins
+from heedful.evals.statistics import (
+    bootstrap_ci,
+    crossed_ci,
+    win_rate,
+    wins,
+)
 
 
 def test_ties_count_half_and_sides_can_be_swapped():
@@ -21,3 +26,47 @@ def test_bootstrap_intervals_cover():
         low, high = bootstrap_ci(rng.normal(2.0, 1.0, 60).tolist(), draws=500, seed=i)
         hits += low <= 2.0 <= high
     assert 0.95 - 5 * math.sqrt(0.95 * 0.05 / 300) < hits / 300 <= 1.0
+
+
+def test_crossed_intervals_by_hand():
+    """[[0, 1], [2, 7]]: runs and prompts are each drawn in 4 equally likely ways, which gives 16 means.
+
+    Sorted: 0, ½ ×2, 1 ×3, 2, 2½ ×4, 4 ×2, 4½ ×2, 7; quantiles inside of such a step are exact. Mutation caught:
+    cells drawn one by one, or prompts anew for each run, which give other means.
+    """
+    x = [[0.0, 1.0], [2.0, 7.0]]
+    for level, exact in {
+        0.9: (0.0, 7.0),
+        0.7: (0.5, 4.5),
+        0.5: (1.0, 4.0),
+        0.2: (2.0, 2.5),
+    }.items():
+        assert crossed_ci(x, level=level, draws=20000) == pytest.approx(exact)
+
+
+def test_crossed_intervals_at_their_edges():
+    """One run: prompts alone. Runs that differ, prompts that do not: runs alone. A single value has no width."""
+    values = np.random.default_rng(1).normal(size=40).tolist()
+    assert crossed_ci([values], draws=20000) == pytest.approx(
+        bootstrap_ci(values, draws=20000), abs=0.02
+    )
+    assert crossed_ci([[v, v, v] for v in values], draws=20000) == pytest.approx(
+        bootstrap_ci(values, draws=20000), abs=0.02
+    )
+    assert crossed_ci([[0.0], [1.0]]) == (0.0, 1.0)
+    assert crossed_ci([[0.25]]) == (0.25, 0.25)
+    with pytest.raises(ValueError, match="the same number"):
+        crossed_ci([[], []])
+
+
+def test_crossed_intervals_see_both_spreads():
+    """5 runs × 50 prompts with known spreads: about as wide as the two together, wider than either alone.
+
+    The variance of the mean is σ²_run·(S-1)/S/S + σ²_prompt/P. Mutation caught: bootstrapping the mean over runs.
+    """
+    runs = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])  # population variance 2
+    prompts = np.linspace(-5.0, 5.0, 50)
+    x = runs[:, None] + prompts[None, :]
+    low, high = crossed_ci(x.tolist(), draws=20000)
+    sigma = math.sqrt(runs.var() / 5 + prompts.var() / 50)
+    assert (high - low) / 2 == pytest.approx(1.96 * sigma, rel=0.04)

@@ -30,6 +30,26 @@ def bootstrap_ci(
     return (float(low), float(high))
 
 
+def crossed_ci(
+    values: Sequence[Sequence[float]], *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Interval:
+    """Interval of the mean of `values` `[S, P]`, S runs on the same P prompts, when both might have been others.
+
+    Runs and prompts are drawn with replacement, independently of each other (the pigeonhole bootstrap, Owen
+    2007), and the percentiles of the means are taken. One run gives the interval over prompts alone. What a
+    cell has of its own, such as the luck of sampling, counts up to threefold; but the spread of S runs is
+    taken for smaller than it is by (S-1)/S in variance, which for a few runs is a lot.
+    """
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 2 or x.size == 0:
+        raise ValueError(f"needs the same number of values of every run, got the shape {x.shape}")
+    rng = np.random.default_rng(seed)
+    runs, prompts = (rng.multinomial(n, np.full(n, 1 / n), size=draws) for n in x.shape)
+    means = np.einsum("ds,sp,dp->d", runs, x, prompts, optimize=True) / x.size
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return (float(low), float(high))
+
+
 def wins(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Per prompt 1 for a higher score, ½ for a tie, 0 for a lower; swapping sides gives 1 minus this."""
     return [0.5 * (float(a > b) + 1.0 - float(b > a)) for a, b in zip(ours, theirs, strict=True)]

@@ -54,6 +54,7 @@ def run(config: Config) -> dict[str, Any]:
     picks = [best(d) if config.best_of else 0 for d in drawn]
     result: dict[str, Any] = {"model": config.model, "prompts": len(drawn)}
     chosen = [d.samples[k] for d, k in zip(drawn, picks, strict=True)]
+    kls: list[float] = []
     result["length"] = fmean(sum(s.mask) for s in chosen)
     result["eos_rate"] = fmean(s.stop_reason == "stop" for s in chosen)
     if config.reward:
@@ -72,6 +73,8 @@ def run(config: Config) -> dict[str, Any]:
         result |= _score(config, rows)
         if config.best_of:
             result["curve"] = best_of_curve(config, drawn)
+    for row, kl in zip(rows, kls, strict=False):  # none where no KL was asked for
+        row["kl"] = round(kl, 6)
     config.out.mkdir(parents=True, exist_ok=True)
     write_rows(config.out / "samples.jsonl", rows)
     write_json(config.out / "evaluation.json", result)

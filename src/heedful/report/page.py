@@ -24,16 +24,16 @@ def build(folder: Path) -> Path:
     """
     folder = Path(folder)
     html = render(load(folder))
-    path = folder / "report.html"
-    try:
-        _write(path, html)
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror})") from None
-    return path
+    return write(folder / "report.html", html)
 
 
 def render(results: Results) -> str:
     """The page as a string. Autoescape is on for everything; only our own SVG, CSS and JS are Markup."""
+    return fill("report.html.j2", **_context(results))
+
+
+def fill(template: str, **context: Any) -> str:
+    """A template with styles, script and `words` besides the context."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -43,18 +43,21 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(_context(results))
+    script = static("report.js")
+    return environment.get_template(template).render(
+        style=Markup(static("report.css")),
+        dark=Markup(static("dark.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        w=words,
+        **context,
+    )
 
 
 def _context(results: Results) -> dict[str, Any]:
-    script = _static("report.js")
     rows = tables.cards(results)
     return {
         "results": results,
-        "style": Markup(_static("report.css")),
-        "dark": Markup(_static("dark.css")),
-        "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "outcome": words.outcome(results),
         "tiles": words.tiles(results),
         "example": tables.example(results),
@@ -74,7 +77,6 @@ def _context(results: Results) -> dict[str, Any]:
         "costs": tables.costs(results),
         "total": words.duration(words.total_seconds(results)),
         "machine": _machine(results),
-        "w": words,
     }
 
 
@@ -88,20 +90,24 @@ def _machine(results: Results) -> list[tuple[str, str]]:
     return facts + list(results.versions.items())
 
 
-def _static(name: str) -> str:
+def static(name: str) -> str:
     return (resources.files("heedful.report") / "static" / name).read_text(encoding="utf-8")
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> Path:
     """Written aside, synced and renamed: a reader never sees half a page."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".html")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes it private; a report is to be shared
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=path.suffix)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as f:
+                f.write(text)
+                f.flush()
+                os.fsync(f.fileno())
+            os.chmod(aside, 0o644)  # mkstemp makes it private; a report is to be shared
+            os.replace(aside, path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written ({e.strerror})") from None
+    return path

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup, escape
 
+SHAPES = {  # how large it must be to look as large as the others, and its corners
+    "square": (0.9, [(-1, -1), (1, -1), (1, 1), (-1, 1)]),
+    "triangle": (1.25, [(0, -1), (1, 0.8), (-1, 0.8)]),
+    "diamond": (1.3, [(0, -1), (1, 0), (0, 1), (-1, 0)]),
+    "nabla": (1.25, [(-1, -0.8), (1, -0.8), (0, 1)]),
+    "plus": (1.2, [(-0.35, -1), (0.35, -1), (0.35, -0.35), (1, -0.35), (1, 0.35), (0.35, 0.35),
+                   (0.35, 1), (-0.35, 1), (-0.35, 0.35), (-1, 0.35), (-1, -0.35), (-0.35, -0.35)]),
+    "cross": (1.15, [(-1, -0.6), (-0.6, -1), (0, -0.4), (0.6, -1), (1, -0.6), (0.4, 0),
+                     (1, 0.6), (0.6, 1), (0, 0.4), (-0.6, 1), (-1, 0.6), (-0.4, 0)]),
+}  # fmt: skip
 MARKERS = {"s-sft": "square", "s-dpo": "triangle", "s-best-of-n": "diamond"}  # others: a circle
 
 
@@ -84,12 +94,8 @@ def tick_text(value: float, step: float) -> str:
 def marker(shape: str, x: float, y: float, size: float = 4.0, **attributes: object) -> Markup:
     if shape == "circle":
         return el("circle", cx=x, cy=y, r=size, **attributes)
-    s = size * {"square": 0.9, "triangle": 1.25, "diamond": 1.3}[shape]
-    corners = {
-        "square": [(-s, -s), (s, -s), (s, s), (-s, s)],
-        "triangle": [(0, -s), (s, s * 0.8), (-s, s * 0.8)],
-        "diamond": [(0, -s), (s, 0), (0, s), (-s, 0)],
-    }[shape]
+    scale, outline = SHAPES[shape]
+    corners = [(size * scale * a, size * scale * b) for a, b in outline]
     points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
     return el("polygon", points=points, **attributes)
 
@@ -131,7 +137,7 @@ def chart(
     ys += [*y_include, *([] if rule is None else [rule])]
     y_ticks = nice_ticks(*(y_range or (min(ys), max(ys))), about=4 if height < 260 else 6)
     x_ticks = nice_ticks(0.0 if x_zero else min(xs), max(xs), about=max(3, width // 90))
-    y_step, x_step = y_ticks[1] - y_ticks[0], x_ticks[1] - x_ticks[0]
+    y_step = y_ticks[1] - y_ticks[0]
     left = 14.0 + 6.6 * max(len(tick_text(t, y_step)) for t in y_ticks)
     top, bottom = (24.0 if y_label else 8.0), height - 38.0
     # The axis ends where the data do, not at the next tick: small panels have no room to waste.
@@ -142,34 +148,8 @@ def chart(
         x = Axis(x_ticks[0], x_ticks[-1], left, width - room)
     y = Axis(y_ticks[0], y_ticks[-1], bottom, top)
     parts = [el("title", title, id=f"{name}-t"), el("desc", desc, id=f"{name}-d")]
-    for t in y_ticks:
-        parts.append(el("path", d=f"M{left:.1f} {y(t):.1f}H{x.b + 4:.1f}", class_="grid"))
-        parts.append(
-            el(
-                "text",
-                tick_text(t, y_step),
-                x=left - 7,
-                y=y(t) + 4,
-                class_="tick",
-                text_anchor="end",
-            )
-        )
-    for t in (t for t in x_ticks if x.low - 1e-9 <= t <= x.high + 1e-9):
-        parts.append(el("path", d=f"M{x(t):.1f} {bottom:.1f}v4", class_="axis"))
-        parts.append(
-            el(
-                "text",
-                tick_text(t, x_step),
-                x=x(t),
-                y=bottom + 17,
-                class_="tick",
-                text_anchor="middle",
-            )
-        )
-    parts.append(el("path", d=f"M{left:.1f} {bottom:.1f}H{x.b + 4:.1f}", class_="axis"))
-    parts.append(el("text", x_label, x=x.b + 4, y=height - 5.0, class_="lab", text_anchor="end"))
-    if y_label:
-        parts.append(el("text", y_label, x=2.0, y=12.0, class_="lab"))
+    x, y = replace(x, ticks=x_ticks), replace(y, ticks=y_ticks)
+    parts += frame(x, y, x_label, y_label, height)
     if rule is not None:
         parts.append(el("path", d=f"M{left:.1f} {y(rule):.1f}H{x.b + 4:.1f}", class_="rule"))
     parts += [_draw(s, x, y) for s in series]
@@ -178,6 +158,26 @@ def chart(
         "svg", *parts, viewBox=f"0 0 {width} {height}", role="img", class_="chart",
         aria_labelledby=f"{name}-t {name}-d",
     )  # fmt: skip
+
+
+def frame(x: Axis, y: Axis, x_label: str, y_label: str, height: int) -> list[Markup]:
+    """Grid, axes, ticks and the names of the axes; ticks of x beyond its range are left out."""
+    parts = []
+    y_step, x_step = y.ticks[1] - y.ticks[0], x.ticks[1] - x.ticks[0]
+    left, bottom = x.a, y.a
+    for t in y.ticks:
+        parts.append(el("path", d=f"M{left:.1f} {y(t):.1f}H{x.b + 4:.1f}", class_="grid"))
+        at = {"x": left - 7, "y": y(t) + 4, "class_": "tick", "text_anchor": "end"}
+        parts.append(el("text", tick_text(t, y_step), **at))
+    for t in (t for t in x.ticks if x.low - 1e-9 <= t <= x.high + 1e-9):
+        parts.append(el("path", d=f"M{x(t):.1f} {bottom:.1f}v4", class_="axis"))
+        at = {"x": x(t), "y": bottom + 17, "class_": "tick", "text_anchor": "middle"}
+        parts.append(el("text", tick_text(t, x_step), **at))
+    parts.append(el("path", d=f"M{left:.1f} {bottom:.1f}H{x.b + 4:.1f}", class_="axis"))
+    parts.append(el("text", x_label, x=x.b + 4, y=height - 5.0, class_="lab", text_anchor="end"))
+    if y_label:
+        parts.append(el("text", y_label, x=2.0, y=12.0, class_="lab"))
+    return parts
 
 
 def _draw(s: Series, x: Axis, y: Axis) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from heedful.report.results import Interval, Results, Stage
 
@@ -81,6 +82,11 @@ def percent_interval(ci: Interval | None) -> str:
 
 def interval(ci: Interval | None) -> str:
     return "" if ci is None else f"[{number(ci[0])}, {number(ci[1])}]"
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def duration(seconds: float | None) -> str:

@@ -1,0 +1,192 @@
+"""Several methods over several seeds on one task: train, evaluate every checkpoint, and say what it cost.
+
+For each seed and each method: train once, then sample from some of its checkpoints to the same held-out prompts,
+score, and take the KL to where all of them began. What is there already is not made again, so the same
+command goes on after an interruption; a run that cannot be is told of in the table, and the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import tyro
+import yaml
+
+from heedful import __version__
+from heedful.data.files import whole, write_json
+from heedful.data.sources import read_rows, read_samples
+from heedful.errors import UserError
+from heedful.evals.statistics import crossed_ci, wins
+from heedful.recipes import evaluate
+from heedful.recipes.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_plan
+from heedful.recipes.demo import machine
+from heedful.run import FINISHED, plain
+
+Values = dict[str, list[float]]  # gold, reward, kl, length, win_rate → a number for each prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Compare methods over seeds at equal cost: a table, and figures of reward against KL and time."""
+
+    config: Annotated[Path, tyro.conf.Positional]
+    """The YAML file that says what to compare; see docs/compare.md."""
+    quiet: bool = False
+    """Plain lines in place of progress bars."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One checkpoint of one run: what its responses are worth, and what it took to get there."""
+
+    step: int
+    values: Values
+    seconds: float
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: its points, the alarms that it raised, and in one sentence why it failed, if it did."""
+
+    label: str
+    seed: int
+    points: Sequence[Point] = ()
+    alarms: Sequence[Mapping[str, Any]] = ()
+    failed: str | None = None
+
+
+def run(config: Config) -> Path:
+    """Returns the folder; `results.json` in it holds every number of the table and the figures."""
+    plan, entries = read_plan(config.config, quiet=config.quiet)
+    start = measured(evaluation(plan, "start", plan.model, seed=plan.seeds[0], reference=None))
+    start["kl"] = [0.0]
+    trials: list[Trial] = []
+    for seed in plan.seeds:
+        for entry in entries:
+            _say(f"{entry.label}, seed {seed}")
+            try:
+                trials.append(tried(plan, entry, seed, start))
+            except UserError as error:
+                _say(f"{entry.label}, seed {seed} failed: {error}")
+                trials.append(Trial(entry.label, seed, failed=str(error)))
+    results = {
+        "title": f"heedful: {len(entries)} methods, {len(plan.seeds)} seeds",
+        "model": plan.model,
+        "seeds": list(plan.seeds),
+        "prompts": len(start["length"]),
+        "start": {name: _measure([values]) for name, values in start.items()},
+        "methods": [
+            {
+                "label": e.label,
+                "method": e.method,
+                **summary(t for t in trials if t.label == e.label),
+            }
+            for e in entries
+        ],
+        "versions": {n: version(n) for n in ("torch", "transformers")} | {"heedful": __version__},
+        "machine": machine() | {"python": platform.python_version()},
+        "config": config.config.read_text(encoding="utf-8"),
+    }
+    write_json(plan.out / "results.json", results)
+    return plan.out
+
+
+def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
+    """Train, unless that is done, and evaluate; best of n trains nothing, its points are n, n/2, n/4, …"""
+    name = f"{entry.label}-seed{seed}"
+    if entry.known is None:
+        sizes = [entry.best_of >> k for k in range(plan.checkpoints) if entry.best_of >> k > 1]
+        points = []
+        for n in reversed(sizes):
+            what = evaluation(plan, f"{name}-{n}", plan.model, seed=seed, reference=None, best_of=n)
+            points.append(Point(n, against(start, measured(what)), 0.0, Cost(0, 0)))
+        return Trial(entry.label, seed, points)
+    config = entry.run_config(plan, seed)
+    if not (config.out / FINISHED).exists():
+        for stale in (plan.out / "eval").glob(f"{name}-[0-9]*"):
+            shutil.rmtree(stale)
+        entry.known.recipe.run(config)
+    metrics = [row for _, row in read_rows(config.out / "metrics.jsonl")]
+    points = []
+    for step, folder in kept(config.out, metrics[-1]["step"], plan.checkpoints):
+        values = measured(evaluation(plan, f"{name}-{step}", str(folder), seed=seed))
+        seconds = next(row["seconds"] for row in metrics if row["step"] >= step)
+        points.append(Point(step, against(start, values), seconds, entry.known.cost(config, step)))
+    said = config.out / "alarms.jsonl"
+    alarms = [{"seed": seed, **row} for _, row in read_rows(said)] if said.exists() else []
+    return Trial(entry.label, seed, points, alarms)
+
+
+def kept(out: Path, last: int, count: int) -> list[tuple[int, Path]]:
+    """`count` of a run's checkpoints, as evenly spread over its steps as they are; the last is the finished model."""
+    saved = {int(f.name): f for f in (out / "checkpoints").glob("[0-9]*")} | {last: out}
+    wanted = (last * (k + 1) / count for k in range(count))
+    nearest = {min(saved, key=lambda step: (abs(step - at), step)) for at in wanted}
+    return [(step, saved[step]) for step in sorted(nearest)]
+
+
+def measured(config: evaluate.Config) -> Values:
+    """What an evaluation found for each prompt. It is made once, and again where its settings have changed."""
+    settings, noted = plain(config), config.out / "config.yaml"
+    done = noted.exists() and (config.out / "evaluation.json").exists()
+    old = yaml.safe_load(noted.read_text(encoding="utf-8")) if done else None
+    if old is None or any(old.get(k) != v for k, v in settings.items() if k not in HABITS):
+        shutil.rmtree(config.out, ignore_errors=True)
+        evaluate.run(config)
+        with whole(noted) as file:  # last: an evaluation without it is made again
+            file.write(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
+    rows = read_samples(config.out / "samples.jsonl")
+    found = {n: [float(row[n]) for row in rows] for n in ("gold", "reward", "kl") if n in rows[0]}
+    found["length"] = [float(len(row["tokens"])) for row in rows]
+    overall = json.loads((config.out / "evaluation.json").read_text(encoding="utf-8"))
+    if "kl" not in found and "kl" in overall:  # one estimate from all prompts together
+        found["kl"] = [overall["kl"]]
+    return found
+
+
+def against(start: Values, values: Values) -> Values:
+    """Adds the wins against the start's response to the same prompt, where there is a gold score."""
+    if "gold" not in values:
+        return values
+    return values | {"win_rate": wins(values["gold"], start["gold"])}
+
+
+def summary(trials_: Any) -> dict[str, Any]:
+    """A label's points as means over seeds with intervals, its alarms and its failures."""
+    trials: list[Trial] = list(trials_)
+    at: dict[int, list[Point]] = {}
+    for point in (p for t in trials for p in t.points):
+        at.setdefault(point.step, []).append(point)
+    return {
+        "points": [_summary(at[step]) for step in sorted(at)],
+        "runs": sum(t.failed is None for t in trials),
+        "alarms": [alarm for t in trials for alarm in t.alarms],
+        "failed": [{"seed": t.seed, "why": t.failed} for t in trials if t.failed is not None],
+    }
+
+
+def _summary(points: Sequence[Point]) -> dict[str, Any]:
+    found = {name: _measure([p.values[name] for p in points]) for name in points[0].values}
+    found["seconds"] = _measure([[p.seconds] for p in points])
+    return {"step": points[0].step, **asdict(points[0].cost), **found}
+
+
+def _measure(values: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """`seeds` are the means of the runs; `ci` is of their mean, over seeds and prompts; none of a single number."""
+    means = [fmean(v) for v in values]
+    alone = len(values) * len(values[0]) == 1
+    return {"mean": fmean(means), "ci": None if alone else crossed_ci(values), "seeds": means}
+
+
+def _say(sentence: str) -> None:
+    print(f"compare: {sentence}", file=sys.stderr, flush=True)

@@ -1,0 +1,220 @@
+"""What `heedful compare` is to do: its YAML file as complete configs, whatever is wrong told before anything runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from heedful.algorithms.rows import WITH_CRITIC
+from heedful.data.sources import read_rows
+from heedful.errors import UserError, did_you_mean
+from heedful.recipes import evaluate, policy, preference
+from heedful.recipes.typed import made
+from heedful.recipes.workspace import materialise
+from heedful.run import FINISHED, plain
+
+SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
+HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
+BEST_OF = re.compile(r"best_of_([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run has spent after some steps; `at_least` where it may have sampled more than can be told."""
+
+    responses: int
+    optimiser_steps: int
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """A recipe (a module with Config and run), what the method's name sets in it, and what its steps cost."""
+
+    recipe: Any
+    preset: Mapping[str, Any]
+    reads: Literal["data", "comparisons"]
+    cost: Callable[[Any, int], Cost]
+
+
+def known_methods() -> dict[str, Method]:
+    """Every method that trains; a new recipe is a line here."""
+    offline = getattr(preference, "PRESETS", {"dpo": {}})
+    return {
+        **{n: Method(policy, p, "data", _rollouts) for n, p in policy.PRESETS.items()},
+        **{n: Method(preference, p, "comparisons", _no_samples) for n, p in offline.items()},
+    }
+
+
+def _rollouts(config: policy.Config, step: int) -> Cost:
+    apart = config.advantage in WITH_CRITIC and not config.value_head
+    learning = max(0, step - config.critic_warmup) if apart else step
+    return Cost(
+        responses=step * config.batch_size,
+        optimiser_steps=learning * config.inner_epochs * config.minibatches,
+        at_least=config.dynamic_sampling > 0,
+    )
+
+
+def _no_samples(config: Any, step: int) -> Cost:
+    return Cost(responses=0, optimiser_steps=step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The YAML file."""
+
+    out: Path
+    """Folder for the runs, their evaluations, results.json, table.md and compare.html."""
+    model: str
+    """Where every method starts, and what KL is measured against."""
+    reward: Any
+    """What is optimised: a reward model's folder or package.module:function."""
+    data: str
+    """Prompts to train on."""
+    methods: dict[str, Any]
+    """Label → fields of its recipe, and `method` where the label is not the method's name."""
+    evaluate: dict[str, Any]
+    """Fields of `heedful evaluate`: data (held-out prompts), and scorer, limit, max_tokens and the like."""
+    comparisons: str | None = None
+    """What preference methods learn from."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each method is run with each of them."""
+    common: dict[str, Any] = field(default_factory=dict)
+    """Fields for every method that trains."""
+    checkpoints: int = 4
+    """Points of a run, the finished model among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One label: a method with its config (but for seed and out), or best of n where n is not 0."""
+
+    label: str
+    method: str
+    known: Method | None = None
+    config: Any = None
+    best_of: int = 0
+
+    def run_config(self, plan: Plan, seed: int) -> Any:
+        """The complete config of a run."""
+        return replace(self.config, seed=seed, out=plan.out / "runs" / f"{self.label}-seed{seed}")
+
+
+def read_plan(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
+    """The file's plan and its entries, in the order of the file; raises `UserError` for whatever is wrong."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    plan = made(Plan, loaded, str(path))
+    if plan.checkpoints < 1 or not plan.seeds or not plan.methods:
+        raise UserError(f"{path}: needs at least one method, one seed and one checkpoint")
+    if len(set(plan.seeds)) < len(plan.seeds):
+        raise UserError(f"{path}: a seed is there twice, which would count its run twice")
+    entries = [
+        _entry(plan, f"{path}: methods.{label}", str(label), given or {}, quiet)
+        for label, given in plan.methods.items()
+    ]
+    evaluation(plan, "start", plan.model, seed=plan.seeds[0], where=f"{path}: evaluate")
+    for entry in entries:
+        if entry.known:
+            for seed in plan.seeds:
+                refuse_changed(entry.run_config(plan, seed))
+    return plan, entries
+
+
+def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry:
+    if not re.fullmatch(r"\w[\w.+= -]*", label):
+        raise UserError(f"{where}: a label names folders; use letters, digits, _ . + = - only")
+    if not isinstance(given, Mapping):
+        raise UserError(f"{where}: expected keys and values")
+    own = {str(k).replace("-", "_"): v for k, v in given.items()}
+    method = str(own.pop("method", label))
+    if match := BEST_OF.fullmatch(method):
+        if own:
+            raise UserError(
+                f"{where}: {method} samples from the start; it takes no {next(iter(own))}"
+            )
+        if int(match[1]) < 2:
+            raise UserError(f"{where}: the best of one is the start itself; take 2 or more")
+        return Entry(label=label, method=method, best_of=int(match[1]))
+    methods = known_methods()
+    if method not in methods:
+        hint = did_you_mean(method, [*methods, "best_of_16"])
+        raise UserError(f"{where}: there is no method '{method}'{hint}")
+    known = methods[method]
+    takes = {f.name for f in fields(known.recipe.Config)}
+    for key in plan.common:
+        if str(key).replace("-", "_") not in takes:
+            raise UserError(
+                f"{where}: {method} has no field '{key}'{did_you_mean(str(key), takes)}; take it out "
+                "of `common` and put it under the methods that have it"
+            )
+    wanted = {str(k).replace("-", "_"): v for k, v in plan.common.items()} | own
+    for key in SET_HERE:
+        if key in wanted:
+            raise UserError(f"{where}: '{key}' is the same for every method; do not set it here")
+    source = plan.data if known.reads == "data" else plan.comparisons
+    if source is None and "data" not in wanted:
+        raise UserError(
+            f"{where}: {method} learns from comparisons, and `comparisons` is not given"
+        )
+    ours = {"data": source, "model": plan.model, "out": plan.out, "quiet": quiet}
+    ours |= {"reward": plan.reward} if "reward" in takes else {}
+    config = made(
+        known.recipe.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
+    )
+    if "save_every" not in wanted:
+        config = replace(config, save_every=save_every(config, plan.checkpoints))
+    return Entry(label=label, method=method, known=known, config=config)
+
+
+def save_every(config: Any, checkpoints: int) -> int:
+    """Steps between checkpoints that give at least so many of them, the finished model included.
+
+    The steps of a run on comparisons are known once its pairs are made. Each row is counted as one pair,
+    which is too few where rankings of K give all their pairs: then there are more checkpoints than are
+    evaluated, and `save_every` under the method saves the disk.
+    """
+    if checkpoints == 1:
+        return 0
+    steps = getattr(config, "steps", None)
+    if steps is None:
+        rows = sum(1 for _ in read_rows(materialise(config.data, "rankings")))
+        steps = rows * (1 - config.held_out) * config.epochs / max(1, config.batch_size)
+    return max(1, math.floor(steps / checkpoints))
+
+
+def evaluation(
+    plan: Plan, name: str, model: str, *, seed: int, where: str = "evaluate", **other: Any
+) -> evaluate.Config:
+    """The complete config of one evaluation; KL is to the start, unless `other` says that there is none."""
+    own = {str(k).replace("-", "_"): v for k, v in plan.evaluate.items()}
+    for key in (*SET_HERE, "reference", "baseline", "best_of"):
+        if key in own:
+            raise UserError(f"{where}: '{key}' is set by compare itself")
+    given = {"reward": plan.reward, **own, "model": model, "seed": seed, "quiet": True}
+    given |= {"reference": plan.model, "out": plan.out / "eval" / name, **other}
+    return made(evaluate.Config, given, where)
+
+
+def refuse_changed(config: Any) -> None:
+    """A finished run that was made otherwise does not answer this file's question."""
+    if not (config.out / FINISHED).exists():
+        return
+    old = yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8"))
+    for key, new in plain(config).items():
+        if key in old and key not in HABITS and old[key] != new:
+            raise UserError(
+                f"{config.out} was made with {key} {old[key]}, not {new}: choose another out or another "
+                "label, or remove that folder"
+            )

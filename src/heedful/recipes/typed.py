@@ -1,0 +1,73 @@
+"""Mappings, as YAML gives them, to dataclasses: every key known, every value of its field's type, else one sentence."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from heedful.errors import UserError, did_you_mean
+
+T = TypeVar("T")
+
+
+def made(kind: type[T], given: Any, where: str) -> T:
+    """A dataclass from a mapping, its values checked against the types of the fields."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{where}: expected keys and values")
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in given.items():
+        name = str(key).replace("-", "_")
+        if name not in hints:
+            raise UserError(f"{where}: unknown field '{key}'{did_you_mean(name, hints)}")
+        values[name] = _value(hints[name], value, f"{where}: {key}")
+    for f in fields(kind):  # type: ignore[arg-type]
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"{where}: '{f.name}' is missing")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is Any or (value is None and types.NoneType in inside):
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _value(next(t for t in inside if t is not types.NoneType), value, where)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return made(hint, value, where)
+    if origin is Literal:
+        if value in inside:
+            return value
+        choices = ", ".join(map(str, inside))
+        raise UserError(
+            f"{where} is {value!r}{did_you_mean(str(value), choices.split(', '))}: {choices}"
+        )
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_value(inside[0], item, where) for item in items)
+    if hint is float and not isinstance(value, bool) and isinstance(value, int | float | str):
+        try:
+            return float(value)  # YAML 1.1 takes 1e-4, without a point, for text
+        except ValueError:
+            pass
+    elif (hint is int and number and not isinstance(value, float)) or (
+        hint is bool and isinstance(value, bool)
+    ):
+        return value
+    elif hint in (str, Path) and (number or isinstance(value, str | Path)):
+        return hint(str(value)) if hint is Path else str(value)
+    elif origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    name = getattr(origin or hint, "__name__", str(hint))
+    kinds = {
+        "float": "a number",
+        "int": "a whole number",
+        "bool": "true or false",
+        "dict": "keys and values",
+    }
+    raise UserError(f"{where} is {value!r}, expected {kinds.get(name, 'a text')}")

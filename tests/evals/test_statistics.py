@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 
 from heedful.evals.statistics import (
     bootstrap_ci,

@@ -29,7 +29,7 @@ from heedful.evals.statistics import crossed_ci, wins
 from heedful.recipes import evaluate
 from heedful.recipes.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_plan
 from heedful.recipes.demo import machine
-from heedful.run import FINISHED, plain
+from heedful.run import finished, plain
 
 Values = dict[str, list[float]]  # gold, reward, kl, length, win_rate → a number for each prompt
 
@@ -112,7 +112,7 @@ def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
             points.append(Point(n, against(start, measured(what)), 0.0, Cost(0, 0)))
         return Trial(entry.label, seed, points)
     config = entry.run_config(plan, seed)
-    if not (config.out / FINISHED).exists():
+    if not finished(config.out):
         for stale in (plan.out / "eval").glob(f"{name}-[0-9]*"):
             shutil.rmtree(stale)
         entry.known.recipe.run(config)

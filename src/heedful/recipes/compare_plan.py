@@ -14,10 +14,10 @@ import yaml
 from heedful.algorithms.rows import WITH_CRITIC
 from heedful.data.sources import read_rows
 from heedful.errors import UserError, did_you_mean
-from heedful.recipes import evaluate, policy, preference
+from heedful.recipes import evaluate, online, policy, preference
 from heedful.recipes.typed import made
 from heedful.recipes.workspace import materialise
-from heedful.run import FINISHED, plain
+from heedful.run import finished, plain
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
 HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
@@ -45,9 +45,10 @@ class Method:
 
 def known_methods() -> dict[str, Method]:
     """Every method that trains; a new recipe is a line here."""
-    offline = getattr(preference, "PRESETS", {"dpo": {}})
+    offline = preference.PRESETS
     return {
         **{n: Method(policy, p, "data", _rollouts) for n, p in policy.PRESETS.items()},
+        "online_dpo": Method(online, {}, "data", _pairs_of_samples),
         **{n: Method(preference, p, "comparisons", _no_samples) for n, p in offline.items()},
     }
 
@@ -60,6 +61,13 @@ def _rollouts(config: policy.Config, step: int) -> Cost:
         optimiser_steps=learning * config.inner_epochs * config.minibatches,
         at_least=config.dynamic_sampling > 0,
     )
+
+
+def _pairs_of_samples(config: online.Config, step: int) -> Cost:
+    """Ties give no pair, so there may have been fewer optimiser steps."""
+    pairs = config.batch_size * (1 if config.pairs == "best_worst" else math.comb(config.n, 2))
+    updates = config.inner_epochs * -(-pairs // config.minibatch_size)
+    return Cost(responses=step * config.batch_size * config.n, optimiser_steps=step * updates)
 
 
 def _no_samples(config: Any, step: int) -> Cost:
@@ -209,7 +217,7 @@ def evaluation(
 
 def refuse_changed(config: Any) -> None:
     """A finished run that was made otherwise does not answer this file's question."""
-    if not (config.out / FINISHED).exists():
+    if not finished(config.out):
         return
     old = yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8"))
     for key, new in plain(config).items():

@@ -88,7 +88,7 @@ def test_ppo_reaches_the_exact_optimum():
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", optima.CASES)
 def test_every_method_with_kl_reaches_its_fixed_point(name):
-    """Total variation below 0.05 after a long run; docs/results/optima.py writes the table."""
+    """Total variation below 0.05 after a long run; docs/results/fixed_points.py writes the table."""
     reached, target, *_ = optima.case(name)
     assert distance(reached, target) < 0.05
 

@@ -27,7 +27,7 @@ def clipped(now: Metrics, first: Metrics) -> str | None:
 def moved_too_far(now: Metrics, first: Metrics) -> str | None:
     """The policy is not the one any more that wrote the samples."""
     nats, ess = now.get("policy/kl_update", 0.0), now.get("policy/ess", 1.0)
-    if abs(nats) > 2.0 or ess < 0.3:
+    if abs(nats) > 2.0 or ess < 0.05:
         return (
             f"one round moved the policy by {nats:.2g} nats a response, and its samples are worth {_percent(ess)} "
             "of fresh ones: lower the learning rate or the inner epochs"

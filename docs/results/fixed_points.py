@@ -1,6 +1,6 @@
 """Where every policy-gradient preset with KL ends on the world in which everything can be enumerated.
 
-    PYTHONPATH=tests python docs/results/fixed_points.py [NAME …]     # a minute or two each; writes docs/results/fixed_points.json
+    PYTHONPATH=tests python docs/results/fixed_points.py [NAME …]     # some minutes each; writes fixed_points.json
 
 Total variation to the preset's own fixed point and to π*, at β = 1. The test of the same name
 (`pytest -m exhaustive tests/test_optimum.py`) asserts that the former is below 0.05.

@@ -263,3 +263,46 @@ def test_school_sums_load_sample_score_and_step(at, shared_data, tmp_path):
     assert main([str(w) for w in words]) == 0
     rows = metrics(tmp_path / "out")
     assert len(rows) == 2 and all(0 <= row["reward/numeric"] <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("extra", [[], ["--value-head"]], ids=["critic", "value head"])
+def test_lora_without_a_second_copy_of_the_policy(at, tmp_path, extra):
+    """The reference is the adapter switched off: KL 0 in round 1, not later; what is saved is an adapter alone.
+
+    Mutation caught: a reference that moves with the adapter; a value head among the adapter's weights.
+    """
+    from safetensors.torch import load_file
+
+    lora = ["--lora.rank", 4, "--lr", 5e-2, "--steps", 4, *extra]
+    assert main(command(at, "ppo", tmp_path / "out", *lora)) == 0
+    rows = metrics(tmp_path / "out")
+    assert abs(rows[0]["kl/seq"]) < 1e-4 and abs(rows[-1]["kl/seq"]) > 0.05
+    saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert saved and all("lora_" in name for name in saved)
+    assert not (tmp_path / "out" / "config.json").exists()
+    words = ["sample", "--model", tmp_path / "out", "--data", at / "prompts.jsonl", "--out", tmp_path / "s.jsonl",
+             "--n", 1, "--max-tokens", 4, "--quiet"]  # fmt: skip
+    assert main([str(w) for w in words]) == 0
+
+
+def test_a_shared_reference_cannot_move(at, tmp_path, capsys):
+    assert (
+        main(command(at, "rloo", tmp_path / "out", "--lora.rank", 4, "--reference-every", 2)) == 2
+    )
+    assert "name one with --reference" in capsys.readouterr().err
+
+
+def test_kl_target_is_reached_on_a_slow_plant():
+    """A policy whose KL follows 1/β with a lag of ten rounds: within 20 % of 6 nats from round 100 on.
+
+    Mutation caught: the wrong sign of the error, a horizon in steps in place of responses.
+    """
+    from heedful.algorithms.objectives import KLController
+
+    for start in (0.005, 0.8):
+        c, nats, seen = KLController(start, target=6.0, horizon=500), 0.0, []
+        for _ in range(200):
+            nats += 0.1 * (0.3 / c.beta - nats)
+            c.update(nats, responses=128)
+            seen.append(nats)
+        assert all(4.8 < x < 7.2 for x in seen[100:]), (start, min(seen[100:]), max(seen[100:]))

@@ -123,6 +123,14 @@ def finish(process: BaseProcess, *, seconds: float = 120) -> int:
     return process.exitcode
 
 
+def interrupt(process: BaseProcess, after: float, number: int) -> int:
+    """Send a signal after so many seconds, if there is still somebody to get it; the exit code."""
+    process.join(after)
+    if process.is_alive():
+        os.kill(process.pid or 0, number)
+    return finish(process)
+
+
 def call(words: Sequence[str], *, die: tuple[str, int] | None = None) -> int:
     """The command in a process of its own; its exit code."""
     return finish(start(words, die=die))

@@ -83,12 +83,9 @@ def harass(job: str, folder: Path, trials: int, seed: int) -> dict:
         interrupted = False
         while left:
             began = time.monotonic()
-            process = jobs.start(words)
-            process.join(chance.uniform(0, length))
+            moment = chance.uniform(0, length)
             number = chance.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGINT])
-            if process.is_alive():
-                os.kill(process.pid or 0, number)
-            code = jobs.finish(process)
+            code = jobs.interrupt(jobs.start(words), moment, number)
             if code == 0:
                 if interrupted:
                     break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import random
@@ -208,11 +207,8 @@ def test_killed_at_random_moments(job, numbers, world, whole, tmp_path):
     out, chance = tmp_path / job, random.Random(f"{job}/moments")
     words = jobs.command(job, world, out, "--state-every", 1, "--report-to", "tensorboard")
     for number in numbers:
-        process = jobs.start(words)
-        time.sleep(chance.uniform(0.1, 0.8))
-        with contextlib.suppress(ProcessLookupError):  # on a fast machine it may have finished
-            os.kill(process.pid, number)
-        assert jobs.finish(process) in (-number, 128 + number, 0)
+        code = jobs.interrupt(jobs.start(words), chance.uniform(0.1, 0.8), number)
+        assert code in (-number, 128 + number, 0)
         if (out / "config.json").exists():
             break
         logged = len(jobs.rows(out)) if (out / "metrics.jsonl").exists() else 0

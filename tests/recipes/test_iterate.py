@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 from sqlalchemy import func, select
 
 from heedful.cli import main
@@ -16,7 +17,9 @@ from heedful.errors import Stopped, UserError
 from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, reward_model
 from heedful.recipes.config import Lora
-from heedful.recipes.iterate import Optimise
+from heedful.recipes.optimise import Optimise
+from heedful.recipes.policy import PRESETS as ONLINE
+from heedful.recipes.preference import PRESETS as OFFLINE
 from heedful.store import projects, schema
 from heedful.store.db import open_store
 from tiny import policy, tokenizer
@@ -84,6 +87,27 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
     judged = json.loads(rows[0][0])
     best = judged["responses"][judged["ranking"].index(1)]
     assert len(best) <= max(map(len, judged["responses"]))
+
+
+@pytest.mark.parametrize(
+    "method", ["ppo", "rloo", "grpo", "raft", "ipo", "simpo", "kto", "plackett_luce_dpo"]
+)
+def test_any_method_moves_the_policy(config: iterate.Config, method):
+    """Mutation caught: a preset that does not reach its recipe."""
+    how = Optimise(method=method, batch_size=8, steps=1, learning_rate=1e-3)
+    config = changed(config, rounds=1, responses=3, optimise=how)
+    last = iterate.run(config)
+    kept = yaml.safe_load((last / "config.yaml").read_text())
+    preset = {**ONLINE, **OFFLINE}[method]
+    assert all(
+        kept[k] == v for k, v in preset.items() if k not in ("beta", "learning_rate", "batch_size")
+    )
+
+
+def test_an_unknown_method_is_refused_before_anybody_is_asked(config: iterate.Config):
+    with pytest.raises(UserError, match="did you mean 'rloo'"):
+        iterate.run(changed(config, optimise=Optimise(method="rlo")))
+    assert not config.out.exists()
 
 
 def test_an_adapter_goes_round_on_its_first_base(config: iterate.Config):

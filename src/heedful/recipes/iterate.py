@@ -21,9 +21,10 @@ from heedful.data.sources import read_prompts, read_rows, write_rows
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
-from heedful.recipes import evaluate, policy, preference, reward_model
+from heedful.recipes import evaluate, reward_model
 from heedful.recipes.config import Lora, alias
 from heedful.recipes.judge import judges
+from heedful.recipes.optimise import Optimise, check_method, moved
 from heedful.recipes.sample import Drawn, draw
 from heedful.recipes.workspace import materialise
 from heedful.run import fingerprint, finished
@@ -47,26 +48,6 @@ class Refit:
     """Peak learning rate."""
     batch_size: int = 16
     """Comparisons in an optimiser step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimise:
-    """How the policy is moved."""
-
-    method: Literal["dpo", "ppo"] = "dpo"
-    """dpo on the answers themselves, or ppo against the refitted reward model."""
-    beta: float = 0.1
-    """Strength of the pull towards the policy that the round began with."""
-    learning_rate: float = 1e-6
-    """Peak learning rate."""
-    batch_size: int = 64
-    """Pairs (dpo) or responses (ppo) in a step."""
-    epochs: float = 1.0
-    """Passes over the comparisons (dpo)."""
-    steps: int = 50
-    """Rounds of sampling and updating (ppo)."""
-    critic_learning_rate: float = 1e-5
-    """Peak learning rate of the critic (ppo)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +108,7 @@ def run(config: Config) -> Path | None:
     """Returns the folder of the newest policy, or None where it stopped to wait for people."""
     if config.responses < 2 or config.rounds < 1 or config.prompts_per_round < 1:
         raise UserError("iterate needs at least 2 responses, 1 round and 1 prompt a round")
+    check_method(config.optimise.method)
     config = replace(config, prompts=materialise(config.prompts, "prompts"))
     prompts = read_prompts(config.prompts)
     if len(prompts) < config.rounds * config.prompts_per_round:
@@ -312,7 +294,17 @@ def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
         )
     after = folder / "policy"
     if not finished(after):
-        _policy(config, shared, model, reward, everything, after)
+        moved(
+            config.optimise,
+            model=model,
+            reward=reward,
+            comparisons=everything,
+            prompts=config.prompts,
+            out=after,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            **shared,
+        )
     if config.held_out:
         for name, which in (("before", model), ("after", str(after))):
             _evaluated(config, folder / name, which, reward, model, r)
@@ -342,35 +334,6 @@ def _recorded(config: Config, store: Store, project: str, folder: Path, r: int) 
             )
         content.add_checkpoint(connection, str(after), fingerprint(after), run=ids["policy"])
     write_json(done, ids)
-
-
-def _policy(
-    config: Config, shared: dict, model: str, reward: Path, comparisons: Path, out: Path
-) -> None:
-    how = config.optimise
-    same = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
-    if how.method == "dpo":
-        preference.run(
-            preference.Config(
-                model=model, data=str(comparisons), out=out, epochs=how.epochs, **same, **shared
-            )
-        )
-    else:
-        policy.run(
-            policy.Config(
-                model=model,
-                reward=(str(reward),),
-                data=config.prompts,
-                out=out,
-                steps=how.steps,
-                minibatch_size=min(64, how.batch_size),
-                critic_learning_rate=how.critic_learning_rate,
-                max_tokens=config.max_tokens,
-                temperature=config.temperature,
-                **same,
-                **shared,
-            )
-        )
 
 
 def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: str, r: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -20,7 +21,8 @@ FINISHED = ("config.json", "adapter_config.json")
 ONCE = ("resume", "restart")  # said of one start, not of the run
 # Fields that change nothing about the weights, and so may differ when a run goes on.
 FREE = ("out", "quiet", "report_to", "log_every", "save_every", "state_every", "keep_last", "keep_best")  # fmt: skip
-INPUTS = ("data", "eval_data", "model", "reference", "reward", "critic")  # may name files
+# May name files; a reward's spec may name several: label=runs/a, ensemble(runs/a, runs/b).
+INPUTS = ("data", "eval_data", "ptx.data", "model", "reference", "reward", "critic")
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,13 @@ def identity(config: Any) -> dict[str, Any]:
     """All that decides the weights: the recipe, its settings, what is in the files that these name, the libraries."""
     kept = {k: v for k, v in settings(config).items() if k not in FREE}
     inputs = {}
+    flat = _flat(kept)
     for name in INPUTS:
-        value = kept.get(name)
-        for path in [value] if isinstance(value, str) else value or []:
-            if isinstance(path, str) and os.path.exists(path):
-                inputs[path] = _content(Path(path))
+        value = flat.get(name)
+        for told in [value] if isinstance(value, str) else value or []:
+            for path in (told, *re.split(r"[=(),]\s*", told)):
+                if path and os.path.exists(path):
+                    inputs[path] = _content(Path(path))
     return {
         "recipe": type(config).__module__,
         "settings": kept,

@@ -150,7 +150,9 @@ def optimised(
         ref = predict(reference, forward, batch, 1 << 16)
         scored = estimate(a, batch, ref, actors.values(batch), kl.beta, T)
         update(a, actors, scored, kl.beta, step, seed, T)
-        nats = rollout_metrics(a, scored, kl.beta)["kl/seq"] if a.kl != "none" else 0.0
+        nats = (
+            rollout_metrics(a, scored, kl.beta, batch.mask, T)["kl/seq"] if a.kl != "none" else 0.0
+        )
         kl.update(nats, a.batch_size)
         look(step, nats)
     with torch.no_grad():

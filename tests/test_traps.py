@@ -204,7 +204,7 @@ def test_6_the_reported_kl_is_the_charged_one():
     ref = (batch.old_logp - torch.tensor([[0, 0.5, -0.2], [0, 0.1, 0.4]])) * batch.mask
     zero = torch.zeros(2, 4)
     scored = estimate(Algorithm(lam=1.0), batch, ref, zero, 0.3, 48)
-    metrics = rollout_metrics(Algorithm(), scored, 0.3)
+    metrics = rollout_metrics(Algorithm(), scored, 0.3, batch.mask, 48)
     first = scored.returns[
         :, 1
     ]  # V = 0, γ = λ = 1: the return at the first token is the sum of rewards

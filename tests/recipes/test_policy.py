@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import tiny
-from heedful.algorithms.rows import PRESETS
+from heedful.algorithms.estimates import estimate, final_scores, rollout_metrics
+from heedful.algorithms.rows import PRESETS, Algorithm
 from heedful.cli import main
+from heedful.data.collate import collate
 from heedful.data.sources import write_rows
 from heedful.engine.torch import TorchEngine
+from heedful.models.forward import policy_outputs
 from heedful.models.load import copy_model
 from heedful.models.new import new_model
 from heedful.models.reference import Reference
 from heedful.recipes import policy
+from heedful.recipes.mixed import Mix, supervised
 from heedful.rewards import Parts
 from heedful.rewards.functions import as_reward
 from heedful.rollout import tasks
-from heedful.types import Message
+from heedful.types import Message, Sample, Sampling
 
 WORDS = [
     "Who cares?",
@@ -194,7 +199,8 @@ def test_groups_without_a_difference_make_way(at):
 
     def round_of(draws: int):
         config = policy.Config(
-            model="", reward="", data="", out=Path(), batch_size=12, group_size=4, max_tokens=8, dynamic_sampling=draws
+            model="", reward="", data="", out=Path(), batch_size=12, group_size=4, max_tokens=8,
+            dynamic_sampling=draws, truncated="score", missing_eos_penalty=0.0
         )  # fmt: skip
         engine = TorchEngine(tiny.policy(tok))
         parts = Parts.of(as_reward(reward, "own"))
@@ -213,11 +219,6 @@ def test_overlong_responses_lose_up_to_one(at, tmp_path):
 
     Mutation caught: a hard cut, or a share of the response in place of max_tokens.
     """
-    from heedful.algorithms.estimates import final_scores
-    from heedful.algorithms.rows import Algorithm
-    from heedful.data.collate import collate
-    from heedful.types import Sample
-
     rows = [
         Sample((1,) * (n + 1), (False, *[True] * n), (0.0,) * (n + 1), 1.0) for n in (3, 4, 6, 8)
     ]
@@ -226,11 +227,6 @@ def test_overlong_responses_lose_up_to_one(at, tmp_path):
 
 
 def test_truncated_responses_can_stay_out_of_the_loss():
-    from heedful.algorithms.estimates import estimate
-    from heedful.algorithms.rows import Algorithm
-    from heedful.data.collate import collate
-    from heedful.types import Sample
-
     rows = [
         Sample((1, 2, 3), (False, True, True), (0.0, -1.0, -1.0), reward, 0, stop_reason=reason)
         for reward, reason in ((1.0, "stop"), (5.0, "length"))
@@ -306,3 +302,104 @@ def test_kl_target_is_reached_on_a_slow_plant():
             c.update(nats, responses=128)
             seen.append(nats)
         assert all(4.8 < x < 7.2 for x in seen[100:]), (start, min(seen[100:]), max(seen[100:]))
+
+
+@pytest.mark.parametrize("name", ["rloo", "online_dpo"])
+def test_a_named_reference_moves_to_a_policy_with_an_adapter(at, tmp_path, name):
+    """The reference has plain names, the policy PEFT's. Mutation caught: names looked up in the adapted model."""
+    every = "--reference-every" if name == "rloo" else "--refresh-reference"
+    words = command(
+        at,
+        "rloo",
+        tmp_path / "out",
+        "--reference",
+        at / "lm",
+        "--lora.rank",
+        2,
+        "--lr",
+        5e-2,
+        "--steps",
+        4,
+    )
+    words[1] = name
+    if name == "online_dpo":
+        for flag in ("--critic-warmup", "--group-size"):
+            del words[words.index(flag) : words.index(flag) + 2]
+    assert main([*words, every, "1"]) == 0
+    assert all(abs(row["kl/seq"]) < 1e-4 for row in metrics(tmp_path / "out"))
+
+
+def test_responses_left_out_of_the_loss_still_count_in_the_metrics():
+    """4 responses of 5 tokens at 1 nat each, 3 of them cut: the KL that steers β is 1 nat, not a quarter of it.
+
+    Mutation caught: metrics over the loss's mask.
+    """
+    rows = [
+        Sample((1,) * 6, (False, *[True] * 5), (0.0, *[-1.0] * 5), 1.0, i, stop_reason=why)
+        for i, why in enumerate(("stop", "length", "length", "length"))
+    ]
+    batch = collate(rows)
+    a = Algorithm(
+        advantage="return", truncated="mask", missing_eos_penalty=0.0, whiten_advantages=False
+    )
+    ref = batch.old_logp - 0.2 * batch.mask
+    scored = estimate(a, batch, ref, torch.zeros(4, 6), 0.1, 8)
+    found = rollout_metrics(a, scored, 0.1, batch.mask, 8)
+    assert found["kl/seq"] == pytest.approx(1.0) and found["completions/mean_length"] == 5
+
+
+def test_groups_differ_by_what_they_are_charged_too():
+    """Equal rewards, one response cut: the penalty makes a difference that teaches. Mutation caught: raw rewards."""
+    rows = [
+        Sample((1, 2), (False, True), (0.0, -1.0), 1.0, 0, stop_reason=why)
+        for why in ("stop", "length")
+    ]
+    batch = collate(rows)
+    for penalty, share in ((1.0, 0.0), (0.0, 1.0)):
+        a = Algorithm(
+            advantage="leave_one_out", truncated="score", missing_eos_penalty=penalty, group_size=2
+        )
+        scored = estimate(a, batch, batch.old_logp, torch.zeros(2, 2), 0.0, 8)
+        assert rollout_metrics(a, scored, 0.0, batch.mask, 8)["groups/equal"] == share
+
+
+def test_a_demonstration_that_was_cut_is_mixed_in_without_an_end(at, tmp_path):
+    """Mutation caught: a made-up end token after a cut sample."""
+    row = {"prompt": "Who", "completion": " cares", "stop_reason": "length"}
+    write_rows(tmp_path / "d.jsonl", [row, {"prompt": "Who", "completion": " cares"}])
+    tok = tiny.tokenizer()
+    (mix,) = supervised(
+        Mix(data=str(tmp_path / "d.jsonl"), batch_size=2), tok, tiny.policy(tok), seed=0
+    )
+    ends = sorted(
+        int(tokens[length - 1]) == tok.eos_token_id
+        for tokens, length in zip(mix(0).batch.tokens, mix(0).batch.lengths, strict=True)
+    )
+    assert ends == [False, True]
+
+
+def test_the_analytic_kl_asks_the_references_own_head(at):
+    """An adapter on the output layer: moved, it costs KL. Mutation caught: the policy's head for the reference."""
+    tok = tiny.tokenizer()
+    start = tiny.policy(tok)
+    moved = copy_model(start)
+    with torch.no_grad():
+        moved.get_output_embeddings().weight.add_(
+            torch.randn_like(moved.get_output_embeddings().weight)
+        )
+    tokens = torch.tensor([[1, 5, 9, 7]])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+
+    @contextmanager
+    def as_it_was(model):
+        now = model.get_output_embeddings().weight.clone()
+        model.get_output_embeddings().weight.copy_(start.get_output_embeddings().weight)
+        yield
+        model.get_output_embeddings().weight.copy_(now)
+
+    with torch.no_grad():
+        # Embeddings are tied, so the whole model is switched, as an adapter would switch it.
+        out = policy_outputs(moved, tokens, mask, Sampling(), reference=Reference(moved, as_it_was))
+        p, q = (m(input_ids=tokens[:, :-1]).logits.log_softmax(-1) for m in (moved, start))
+    assert torch.allclose(out[:, :-1, 1], (p.exp() * (p - q)).sum(-1), atol=1e-4)
+    assert out[:, :-1, 1].min() > 0.1

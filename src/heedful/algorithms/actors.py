@@ -123,6 +123,8 @@ def update(
     after = logps_of(actors.policy.logprobs(scored)) - scored.old_logp
     return {
         **{k: math.fsum(row[k] for row in history) / len(history) for k in history[0]},
-        "policy/kl_update": float(-(after * scored.mask).sum() / len(after)),
+        "policy/kl_update": float(
+            -(after * scored.mask).sum() / scored.mask.any(1).sum().clamp(min=1)
+        ),
         "policy/ess": float(effective_sample_size(after, scored.mask)),
     }

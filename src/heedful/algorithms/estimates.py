@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -128,15 +128,20 @@ def estimate(
     )
 
 
-def rollout_metrics(a: Algorithm, b: ScoredWithValues, beta: float) -> Metrics:
-    """What the sampled batch says, before the update. `kl/seq` is in nats per response, by k1."""
-    k1 = (b.old_logp - b.ref_logp) * b.mask
-    tokens = b.mask.sum().clamp(min=1)
+def rollout_metrics(
+    a: Algorithm, b: ScoredWithValues, beta: float, written: Tensor, max_tokens: int
+) -> Metrics:
+    """What the sampled batch says, before the update. `kl/seq` is in nats per response, by k1.
+
+    `written` `[B, T]` is the mask of all that was sampled; the batch's own leaves out what takes no part in the loss.
+    """
+    k1 = (b.old_logp - b.ref_logp) * written
+    tokens = written.sum().clamp(min=1)
     metrics = {
         "reward": float(b.reward.mean()),
         "reward/std": float(b.reward.std(correction=0)),
-        "policy/entropy": float(-(b.old_logp * b.mask).sum() / tokens),
-        "completions/mean_length": float(b.mask.sum(1).float().mean()),
+        "policy/entropy": float(-(b.old_logp * written).sum() / tokens),
+        "completions/mean_length": float(written.sum(1).float().mean()),
         "eos_rate": float((~b.cut).float().mean()),
     }
     if a.kl != "none":
@@ -146,11 +151,14 @@ def rollout_metrics(a: Algorithm, b: ScoredWithValues, beta: float) -> Metrics:
             "kl/coef": beta,
             "reward/penalised": float((b.reward - beta * k1.sum(1)).mean()),
         }
+    if a.kl_target is not None:
+        metrics["kl/target"] = a.kl_target
     if a.advantage in WITH_GROUP:
+        worth = final_scores(a, replace(b, mask=written), max_tokens)
         _, place = b.group.unique(return_inverse=True)
         ends = [
             torch.zeros(int(place.max()) + 1).scatter_reduce(
-                0, place, b.reward, which, include_self=False
+                0, place, worth, which, include_self=False
             )
             for which in ("amin", "amax")
         ]

@@ -128,7 +128,9 @@ class KLController:
         """After a round of so many responses with this mean KL."""
         if self.target is not None:
             error = min(0.2, max(-0.2, kl / self.target - 1))
-            self.beta = min(10.0, max(1e-4, self.beta * (1 + error * responses / self.horizon)))
+            self.beta = min(
+                10.0, max(1e-4, self.beta * (1 + error * min(1.0, responses / self.horizon)))
+            )
 
     def state_dict(self) -> Mapping[str, float]:
         return {"beta": self.beta}

@@ -29,7 +29,7 @@ class Algorithm:
     kl_estimator: Literal["k1", "k2", "k3", "analytic"] = "k1"
     """How KL is estimated from sampled tokens; analytic sums over the vocabulary and belongs into the loss."""
     kl_corrected: bool = False
-    """Weigh the estimate in the loss by π/π_old, which makes its gradient that of the KL (k1 and k3)."""
+    """Weigh the estimate in the loss by π/π_old: its gradient is then that of each token's KL (k1 and k3)."""
     clip: Annotated[float, arg(aliases=("--cliprange", "--epsilon"))] = 0.2
     """Ratios further below 1 than this get no gradient."""
     clip_high: Annotated[float | None, arg(aliases=("--epsilon-high",))] = None
@@ -103,7 +103,7 @@ class Algorithm:
     value_coef: Annotated[float, arg(aliases=("--vf-coef",))] = 0.1
     """Weight of the critic's loss where it is a head on the policy."""
     critic_warmup: int = 2
-    """Rounds at the start in which only the critic learns."""
+    """Rounds at the start in which only the critic learns, where it is a model of its own."""
 
     @property
     def minibatches(self) -> int:
@@ -236,6 +236,9 @@ def refuse_nonsense(a: Algorithm) -> None:
             a.kl == "none" and a.kl_target is not None,
             "--kl-target needs a KL that is charged: --kl reward or loss",
         ),
+        (a.beta < 0, "--beta must be 0 or more"),
+        (a.n_step < 1, "--n-step must be at least 1"),
+        (a.kl_horizon < 1, "--kl-horizon must be at least 1 response"),
         (
             a.kl_target is not None and a.kl_target <= 0,
             "--kl-target must be above 0 nats per response",

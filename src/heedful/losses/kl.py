@@ -44,7 +44,8 @@ def corrected(
     """ρ·k with ρ = π/π_old of the token: for k1 and k3 both value and gradient are then those of E_π[d].
 
     ∇E_old[ρk] = E_π[k·∇log π + ∇k] = E_π[d·∇log π]. (DeepSeek-AI 2025, V3.2, eq. 7, for k3.) Not for k2, whose
-    expectation is another quantity than the KL.
+    expectation is another quantity than the KL. Of each token, its prefix held fixed: what a token does to the KL
+    of later ones is no part of it, as in every KL that stands in a loss.
     """
     return torch.exp(logp - old_logp) * estimator(logp, ref_logp)
 

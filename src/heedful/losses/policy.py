@@ -103,7 +103,9 @@ def value_clip(
 def effective_sample_size(
     log_weights: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
 ) -> Float[Tensor, ""]:
-    """(Σw)²/(N·Σw²) of the token weights w = π/π_old: 1 when on-policy, 1/N when one token carries all."""
+    """(Σw)²/(N·Σw²) of the token weights w = π/π_old: 1 when on-policy or empty, 1/N when one token carries all."""
+    if not mask.any():
+        return log_weights.new_ones(())
     w = torch.exp(log_weights) * mask
     return w.sum().square() / (mask.sum().clamp(min=1) * w.square().sum().clamp(min=1e-12))
 
@@ -111,6 +113,11 @@ def effective_sample_size(
 def explained_variance(
     values: Float[Tensor, "B T"], returns: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
 ) -> Float[Tensor, ""]:
-    """1 − Var(R−V)/Var(R) over masked entries: 1 is a perfect critic, 0 one no better than a constant."""
+    """1 − Var(R−V)/Var(R) over masked entries: 1 is a perfect critic, 0 one no better than a constant.
+
+    0 also where returns do not vary at all: there is nothing to explain.
+    """
     v, r = values[mask], returns[mask]
-    return 1 - (r - v).var(correction=0) / r.var(correction=0).clamp(min=1e-12)
+    if len(r) < 2 or r.var(correction=0) < 1e-8:
+        return values.new_zeros(())
+    return 1 - (r - v).var(correction=0) / r.var(correction=0)

@@ -93,6 +93,11 @@ def merge(model: PreTrainedModel) -> PreTrainedModel:
     return model.requires_grad_(True)
 
 
+def whole(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with the names of a plain one: itself, or a merged copy where it carries an adapter."""
+    return merged_copy(model) if has_adapter(model) else model
+
+
 def merged_copy(model: PreTrainedModel) -> PreTrainedModel:
     """A whole model with the adapter's weights in it; the model itself goes on with its adapter."""
     return merge(copy.deepcopy(model)).requires_grad_(False)

@@ -88,15 +88,14 @@ def policy_outputs(
     if reference is not None:
         with torch.no_grad(), reference.active() as frozen:
             inputs.append(hidden_states(frozen, tokens[:, :-1])[mask])
-            ref_head = lm_head(frozen)
 
     def logps(h: Tensor, y: Tensor, ref: Tensor | None = None) -> Tensor:
         log_pi = log_policy(head(h), sampling, keep=y)
         chosen = log_pi.gather(1, y[:, None]).squeeze(1)
-        if ref is None:
+        if ref is None or reference is None:
             return torch.stack([chosen, torch.zeros_like(chosen)], -1)
-        with torch.no_grad():
-            log_ref = log_policy(ref_head(ref), Sampling(sampling.temperature))
+        with torch.no_grad(), reference.active() as frozen:  # its head, too, may carry an adapter
+            log_ref = log_policy(lm_head(frozen)(ref), Sampling(sampling.temperature))
         return torch.stack([chosen, analytic(log_pi, log_ref)], -1)
 
     about_next = nn.functional.pad(_in_chunks(model, logps, mask, *inputs), (0, 0, 0, 1))

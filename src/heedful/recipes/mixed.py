@@ -44,6 +44,8 @@ def supervised(
         raise UserError("--ptx.coef must be above 0 and --ptx.batch-size at least 1")
     limit = min(mix.max_length, context_length(model))
     rows = _encoded(mix.data, tokenizer, limit)
+    if not rows:
+        raise UserError(f"--ptx.data {mix.data}: no text is longer than a token")
 
     def at(step: int) -> Mixed:
         chosen = rows_at(len(rows), mix.batch_size, step, seed)
@@ -65,6 +67,6 @@ def _encoded(source: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> lis
             if len(ids) > 1
         ]
     return [
-        encode_example(tokenizer, d.prompt, d.completion, max_length=limit)
+        encode_example(tokenizer, d.prompt, d.completion, ended=d.ended, max_length=limit)
         for d in read_demonstrations(source)
     ]

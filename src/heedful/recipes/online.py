@@ -23,8 +23,9 @@ from heedful.data.sources import read_questions
 from heedful.doctor import preflight
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
+from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner
-from heedful.models.adapters import reference_of
+from heedful.models.adapters import merge, reference_of, whole
 from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
@@ -109,7 +110,7 @@ def run(config: Config) -> Path:
     reference = Reference(policy)  # is not asked where the loss reads none
     if config.reference:
         other = load_policy(config.reference, dtype=config.dtype, device=config.device)
-        reference = Reference(other)
+        reference = Reference(merge(other).requires_grad_(False))
     elif objective.needs_reference:
         reference = reference_of(policy)
     judge: Parts | list[Rater] = (
@@ -143,7 +144,8 @@ def optimise(
         policy, forward, optim(config, config.steps * inner), micro_batch_tokens=ask
     )
     delta, save = RunningMean(), saver(policy, tokenizer, config)
-    parts = {"learner": learner, "delta": delta}
+    alarms = Alarms()
+    parts = {"learner": learner, "delta": delta, "alarms": alarms}
     if config.refresh_reference:
         parts["reference"] = reference
     with Run(
@@ -185,8 +187,9 @@ def optimise(
                     objective, sums_of, judged, samples, limit, config.seed + step
                 )
                 metrics |= update(config, objective, learner, part, len(judged), delta, step)
+            run_.advise(step, alarms.look(step, metrics))
             if config.refresh_reference and step % config.refresh_reference == 0:
-                reference.refresh(policy)
+                reference.refresh(whole(policy))
             if step % config.log_every == 0 or step == config.steps:
                 run_.log(step, metrics)
             if config.save_every and step % config.save_every == 0:

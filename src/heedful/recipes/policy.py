@@ -16,7 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.algorithms.actors import Actors, policy_forward, update
-from heedful.algorithms.estimates import advantage_function, estimate, rollout_metrics
+from heedful.algorithms.estimates import (
+    advantage_function,
+    estimate,
+    final_scores,
+    rollout_metrics,
+)
 from heedful.algorithms.objectives import KLController
 from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, refuse_nonsense
 from heedful.data.collate import collate
@@ -26,7 +31,7 @@ from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import predict
-from heedful.models.adapters import merge, reference_of
+from heedful.models.adapters import merge, reference_of, whole
 from heedful.models.forward import add_value_head
 from heedful.models.load import (
     copy_model,
@@ -104,11 +109,7 @@ def run(config: Config) -> Path:
     tokenizer = load_tokenizer(config.model)
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
-    reference = (
-        Reference(load_policy(config.reference, dtype=config.dtype, device=config.device))
-        if config.reference
-        else reference_of(policy)
-    )
+    reference = _reference(config, policy)
     reward = load_rewards(
         config.reward,
         weights=config.reward_weights,
@@ -169,13 +170,14 @@ def optimise(
             scored = estimate(
                 config, batch, ref_logp, actors.values(batch), kl.beta, config.max_tokens
             )
-            metrics = rollout_metrics(config, scored, kl.beta) | of_parts
+            metrics = rollout_metrics(config, scored, kl.beta, batch.mask, config.max_tokens)
+            metrics |= of_parts
             metrics |= update(
                 config, actors, scored, kl.beta, step, config.seed, config.max_tokens, mixed
             )
             kl.update(metrics.get("kl/seq", 0.0), len(samples))
             if config.reference_every and step % config.reference_every == 0:
-                reference.refresh(policy, config.reference_share)
+                reference.refresh(whole(policy), config.reference_share)
             run_.advise(step, alarms.look(step, metrics))
             if step % config.log_every == 0 or step == config.steps:
                 run_.log(step, metrics)
@@ -237,7 +239,8 @@ async def collect(
         samples, of_parts = await score(reward, batch_tasks, samples, tokenizer)
         for at in range(0, len(samples), config.group_size):
             group = samples[at : at + config.group_size]
-            differ = len({s.reward for s in group}) > 1 or config.dynamic_sampling == 0
+            worth = final_scores(config, collate(group), config.max_tokens)
+            differ = bool((worth != worth[0]).any()) or config.dynamic_sampling == 0
             (telling if differ else silent).append(group)
         if len(telling) >= wanted:
             break
@@ -259,8 +262,16 @@ def refuse_what_cannot_be(config: Config) -> None:
     refuse_nonsense(config)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
-    if config.steps < 1:
-        raise UserError("--steps must be at least 1")
+    if config.steps < 1 or config.max_tokens < 1:
+        raise UserError("--steps and --max-tokens must be at least 1")
+    if config.kl == "none" and (config.reference or config.reference_every):
+        raise UserError(
+            "--reference is not asked with --kl none; charge it in the reward or the loss"
+        )
+    if config.dynamic_sampling and config.normalise_rewards:
+        raise UserError(
+            "--normalise-rewards would give each draw of --dynamic-sampling another scale; use one of them"
+        )
     if config.reference_every and config.lora.rank and config.reference is None:
         raise UserError(
             "--reference-every moves a reference of its own; with --lora.rank it is the adapter switched off: "
@@ -271,6 +282,15 @@ def refuse_what_cannot_be(config: Config) -> None:
             "--value-head is one already" if config.value_head else f"{config.advantage} asks none"
         )
         raise UserError(f"--critic: {why}")
+
+
+def _reference(config: Config, policy: PreTrainedModel) -> Reference:
+    if config.kl == "none":  # nobody asks it, so nobody keeps a copy
+        return Reference(policy)
+    if config.reference is None:
+        return reference_of(policy)
+    other = load_policy(config.reference, dtype=config.dtype, device=config.device)
+    return Reference(merge(other).requires_grad_(False))
 
 
 def _critic(

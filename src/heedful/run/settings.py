@@ -22,7 +22,7 @@ ONCE = ("resume", "restart")  # said of one start, not of the run
 # Fields that change nothing about the weights, and so may differ when a run goes on.
 FREE = ("out", "quiet", "report_to", "log_every", "save_every", "state_every", "keep_last", "keep_best")  # fmt: skip
 # May name files; a reward's spec may name several: label=runs/a, ensemble(runs/a, runs/b).
-INPUTS = ("data", "eval_data", "ptx.data", "model", "reference", "reward", "critic")
+INPUTS = ("data", "eval_data", "ptx.data", "model", "reference", "reward", "critic", "judge")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def identity(config: Any) -> dict[str, Any]:
     for name in INPUTS:
         value = flat.get(name)
         for told in [value] if isinstance(value, str) else value or []:
-            for path in (told, *re.split(r"[=(),]\s*", told)):
+            pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),]", told))
+            for path in (told, told.removeprefix("llm:"), *pieces):
                 if path and os.path.exists(path):
                     inputs[path] = _content(Path(path))
     return {

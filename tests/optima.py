@@ -167,7 +167,7 @@ CASES: dict[str, dict] = {
     "reinforce": {},
     "importance": {"minibatch_size": 512},
     "rloo": {},
-    "grpo": {"minibatch_size": 0, "group_size": 256},
+    "grpo": {"minibatch_size": 0, "group_size": 1024},
     "reinforce_pp": {"minibatch_size": 512},
 }
 

@@ -167,9 +167,8 @@ def _run(name: str, args: list[str]) -> int:
     recipe = importlib.import_module(f"heedful.{COMMANDS[name][0]}")
     preset = getattr(recipe, "PRESETS", {}).get(name.split()[-1], {})
     config = parse(recipe.Config, args, prog=f"heedful {name}", preset=preset)
-    if preset:
-        sets = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in preset.items())
-        print(f"{name} sets {sets}", file=sys.stderr)
+    if said := [_as_flag(k, v) for k, v in preset.items() if getattr(config, k) == v]:
+        print(f"{name} sets {' '.join(said)}", file=sys.stderr)
     result = recipe.run(config)
     if name == "demo":
         from heedful.report import build
@@ -193,6 +192,14 @@ def _run(name: str, args: list[str]) -> int:
 
         print(json.dumps(result, indent=1, ensure_ascii=False))
     return 0
+
+
+def _as_flag(field: str, value: Any) -> str:
+    """A field as one types it."""
+    flag = field.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--{_negated(flag)}"
+    return f"--{flag} {value}"
 
 
 def parse(

@@ -68,8 +68,17 @@ def test_every_preset_trains_and_says_what_it_sets(at, tmp_path, capsys, name):
     """The saved model differs from the start and loads in plain transformers; the config tells all."""
     assert main(command(at, name, tmp_path / "out")) == 0
     said = capsys.readouterr().err
+    overridden = {"group_size": 4, "batch_size": 8}
     for key, value in PRESETS[name].items():
-        assert f"--{key.replace('_', '-')} {value}" in said
+        flag = key.replace("_", "-")
+        told = (
+            {True: f"--{flag}", False: f"--no-{flag}"}[value]
+            if isinstance(value, bool)
+            else f"--{flag} {value}"
+        )
+        assert (f"{told} " in f"{said.replace(chr(10), ' ')} ") == (
+            overridden.get(key, value) == value
+        )
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
     start = AutoModelForCausalLM.from_pretrained(at / "lm").state_dict()
     assert saved.keys() == start.keys()
@@ -106,6 +115,7 @@ def test_presets_name_fields_of_the_config():
         ("ppo", ["--advantage", "gea"], "did you mean 'gae'"),
         ("ppo", ["--overlong", "3"], "a share of --max-tokens"),
         ("ppo", ["--temperature", "0"], "must be above 0"),
+        ("rloo", ["--ptx.batch-size", "2"], "do nothing without --ptx.data"),
         ("ppo", ["--ptx.coef", "0", "--ptx.data", "x.jsonl"], "must be above 0"),
         ("grpo", ["--kl", "reward", "--kl-corrected", "--kl-estimator", "k3"], "for k1 and k3 in the loss"),
         ("ppo", ["--reference-share", "0", "--reference-every", "1"], "at most 1"),

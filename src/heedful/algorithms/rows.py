@@ -54,7 +54,9 @@ class Algorithm:
     """Taken from the reward of a response that was cut at max_tokens."""
     overlong: float = 0.0
     """Over this last share of max_tokens the reward of a response falls linearly by 1."""
-    batch_size: Annotated[int, arg(aliases=("--rollout-batch-size",))] = 128
+    batch_size: Annotated[
+        int, arg(aliases=("--rollout-batch-size", "--per-device-train-batch-size"))
+    ] = 128
     """Responses sampled in a round."""
     group_size: Annotated[
         int,

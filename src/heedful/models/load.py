@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
+import os
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import huggingface_hub
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -132,7 +137,10 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[
         if base is not None and auto is AutoModelForSequenceClassification:
             options["num_labels"] = 1  # the base is mostly a language model, which does not know
         model, info = auto.from_pretrained(
-            base or name, dtype=DTYPES[dtype], output_loading_info=True, **options
+            base or name,
+            dtype=DTYPES[dtype],
+            output_loading_info=True,
+            **options,
         )
         brought, homeless = (set(), set()) if base is None else attach(model, name)
     if auto is AutoModelForCausalLM and homeless:
@@ -145,6 +153,19 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[
     return model, sorted(k for k in missing if not k.endswith(recomputed))
 
 
+@functools.lru_cache(maxsize=1)
+def _hub_answers() -> bool:
+    """Whether anybody is there at all, asked once."""
+    if any(os.environ.get(proxy) for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return True  # whoever answers is behind it
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def _errors_about(name: str, what: str):
     path = Path(name)
@@ -153,9 +174,17 @@ def _errors_about(name: str, what: str):
         raise UserError(f"model {name}: there is no such folder")
     if path.is_dir() and not any((path / file).exists() for file in ("config.json", CONFIG)):
         raise UserError(f"model {name}: the folder has no config.json, so it holds no model")
+    cut_off = not path.is_dir() and not _hub_answers()
+    if cut_off:  # what was fetched before can still be read; nothing retries for minutes
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError) as error:
+        if cut_off:
+            raise UserError(
+                f"model {name}: there is no such folder, it was never fetched from the hub, and the hub "
+                "cannot be reached"
+            ) from error
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model {name}: cannot load a {what} from it: {reason}") from error
 

@@ -23,6 +23,7 @@ from heedful.doctor.context import Context
 from heedful.doctor.finding import Finding
 from heedful.doctor.material import Material, read_material
 from heedful.errors import UserError
+from heedful.models.adapters import merge
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.recipes.config import alias
 from heedful.recipes.workspace import materialise
@@ -118,6 +119,8 @@ def patient(config: Config) -> Context:
     reference = config.reference and load_policy(
         config.reference, dtype=config.dtype, device=config.device
     )
+    if policy is not None:  # an adapter is examined as the model that it makes of its base
+        policy = merge(policy)
     rm = None
     if config.reward_model is not None:
         rm = _sound("reward model", refused, config.reward_model, _reward, config)

@@ -7,6 +7,7 @@ its critic, where the algorithm has one) for some epochs, update β.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ from heedful.rollout import Task, rollout, score, tasks
 from heedful.run import Run, check_out
 from heedful.types import Batch, Metrics, Sample, Sampling
 
+log = logging.getLogger("heedful")
 __all__ = ["PRESETS", "Config", "run"]
 
 
@@ -264,6 +266,13 @@ def refuse_what_cannot_be(config: Config) -> None:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
     if config.steps < 1 or config.max_tokens < 1:
         raise UserError("--steps and --max-tokens must be at least 1")
+    has_critic = config.advantage in WITH_CRITIC and not config.value_head
+    if has_critic and config.steps <= config.critic_warmup:
+        log.warning(
+            "--steps %d: the critic alone learns in the first %d rounds (--critic-warmup); the policy stays as it is",
+            config.steps,
+            config.critic_warmup,
+        )
     if config.kl == "none" and (config.reference or config.reference_every):
         raise UserError(
             "--reference is not asked with --kl none; charge it in the reward or the loss"

@@ -364,7 +364,7 @@ def shape(value: Any) -> Any:
 
 def test_gold_questions_look_like_others(store: Store, person):
     """The question, the page after a reload, the receipt and its headers have the same form in each."""
-    project, rater = make_project(store, gold_rate=0.5), person("rater")
+    project, rater = make_project(store, gold_rate=0.95), person("rater")
     for i in range(8):
         make_task(
             store, project, question=f"{i}?", gold={"ranks": {}} if i % 2 else None, overlap=1

@@ -16,7 +16,7 @@ from heedful.data.collate import collate
 from heedful.data.tokens import encode_example, encode_group, encode_prompt
 from heedful.doctor.finding import NotApplicable
 from heedful.doctor.material import Example, Material, spread
-from heedful.engine.torch import TorchEngine
+from heedful.engine.torch import TorchEngine, exact_window
 from heedful.errors import UserError
 from heedful.learner.local import predict
 from heedful.models.forward import token_logps
@@ -173,14 +173,8 @@ class Context:
 
     @property
     def window(self) -> int:
-        """Tokens within which the engine is exact: the context, or a shorter sliding window."""
-        config = self.model.config.get_text_config()
-        kinds = getattr(config, "layer_types", None)
-        slides = (
-            "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
-        )
-        window = getattr(config, "sliding_window", None)
-        return min(context_length(self.model), int(window) if window and slides else 1 << 30)
+        """See `engine.torch.exact_window`."""
+        return exact_window(self.model)
 
     @cached_property
     def samples(self) -> list[Sample]:

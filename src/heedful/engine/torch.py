@@ -83,7 +83,7 @@ class TorchEngine:
 
         `heard` is called after each token of each sequence, for those who show that something happens.
         """
-        limit = min(context_length(self.model), _window(self.model))
+        limit = exact_window(self.model)
         if not tokens:
             raise UserError("a prompt has no tokens at all; even an empty one needs a BOS token")
         if len(tokens) + max_tokens > limit:
@@ -224,10 +224,10 @@ class TorchEngine:
             request.done.set_result([request.results[i] for i in range(request.n)])
 
 
-def _window(model: PreTrainedModel) -> int:
-    """Models with sliding attention are exact here up to their window."""
+def exact_window(model: PreTrainedModel) -> int:
+    """Tokens within which the engine is exact: the context, or a shorter sliding window of the attention."""
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
     window = getattr(config, "sliding_window", None)
-    return int(window) if window and slides else 1 << 30
+    return min(context_length(model), int(window) if window and slides else 1 << 30)

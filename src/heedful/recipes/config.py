@@ -103,7 +103,24 @@ class FromComparisons(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
+class Sampled:
+    """How tokens are drawn, by those who train on them too: it is the policy that is optimised."""
+
+    temperature: float = 1.0
+    """Of sampling, and so of the policy that is optimised."""
+    top_p: float = 1.0
+    """Sample from the smallest set of tokens with this mass."""
+    top_k: int = 0
+    """Sample from this many likeliest tokens; 0 for all."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Temperature and masks as one value."""
+        return Sampling(self.temperature, self.top_p, self.top_k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Sampled):
     """What every command that samples from a model takes."""
 
     model: Annotated[str, alias("--model-name-or-path")]
@@ -122,18 +139,9 @@ class Drawing:
     """Longest response in tokens."""
     temperature: float = 1.0
     """0 takes the likeliest token."""
-    top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
-    top_k: int = 0
-    """Sample from this many likeliest tokens; 0 for all."""
     seed: int = 0
     """Seed of the sampling."""
     device: str = "cpu"
     """Torch device."""
     quiet: bool = False
     """Plain lines in place of a progress bar."""
-
-    @property
-    def sampling(self) -> Sampling:
-        """Temperature and masks as one value."""
-        return Sampling(self.temperature, self.top_p, self.top_k)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful.algorithms.actors import policy_forward
 from heedful.data.collate import shuffled
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
@@ -25,12 +25,11 @@ from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner
-from heedful.models.adapters import merge, reference_of, whole
-from heedful.models.forward import token_logps
+from heedful.models.adapters import reference_of, whole
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
-from heedful.recipes.config import alias
+from heedful.recipes.config import Sampled, alias
 from heedful.recipes.judge import judges
 from heedful.recipes.judgments import (
     Judgment,
@@ -44,17 +43,17 @@ from heedful.recipes.judgments import (
 )
 from heedful.recipes.objective import Objective
 from heedful.recipes.preference import Direct, objective_of
-from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, optim, saver
+from heedful.recipes.trainable import named_reference, prepare
+from heedful.recipes.training import batches, close_step, opened, optim, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, tasks
-from heedful.run import Run, check_out
-from heedful.types import Batch, Engine, Facts, Metrics, Prompt, Rater, Sample, Sampling
+from heedful.run import check_out
+from heedful.types import Engine, Facts, Metrics, Prompt, Rater, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Direct):
+class Config(Direct, Sampled):
     """Sample, judge and optimise on the judgments, round after round."""
 
     model: Annotated[str, alias("--model-name-or-path")]
@@ -89,12 +88,6 @@ class Config(Direct):
     """Longest response in tokens."""
     missing_eos_penalty: float = 1.0
     """Taken from the reward of a response that was cut at max_tokens; raters see the cut response as it is."""
-    temperature: float = 1.0
-    """Of sampling, and so of the policy that is optimised."""
-    top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
-    top_k: int = 0
-    """Sample from this many likeliest tokens; 0 for all."""
 
 
 def run(config: Config) -> Path:
@@ -109,8 +102,7 @@ def run(config: Config) -> Path:
     preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
     reference = Reference(policy)  # is not asked where the loss reads none
     if config.reference:
-        other = load_policy(config.reference, dtype=config.dtype, device=config.device)
-        reference = Reference(merge(other).requires_grad_(False))
+        reference = named_reference(config.reference, config)
     elif objective.needs_reference:
         reference = reference_of(policy)
     judge: Parts | list[Rater] = (
@@ -131,13 +123,9 @@ def optimise(
     prompts: Sequence[tuple[Prompt, Facts]],
 ) -> Path:
     """The loop itself, on models that are already in memory."""
-    sampling = Sampling(config.temperature, config.top_p, config.top_k)
     todo = tasks(tokenizer, *zip(*prompts, strict=True))
     engine, limit, ask = TorchEngine(policy), context_length(policy), config.micro_batch_tokens
-
-    def forward(model: PreTrainedModel, batch: Batch) -> Tensor:
-        return token_logps(model, batch.tokens, batch.mask, sampling)
-
+    forward = policy_forward(config.sampling)
     most = config.batch_size * _judgments_a_prompt(config, objective)
     inner = config.inner_epochs * -(-most // config.minibatch_size)
     learner = LocalLearner(
@@ -148,14 +136,8 @@ def optimise(
     parts = {"learner": learner, "delta": delta, "alarms": alarms}
     if config.refresh_reference:
         parts["reference"] = reference
-    with Run(
-        config.out,
-        config,
-        total_steps=config.steps,
-        quiet=config.quiet,
-        report_to=config.report_to,
-        show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),
-    ) as run_:
+    show = ("reward", "kl/seq", "rewards/accuracies", "completions/mean_length")
+    with opened(config, config.steps, show) as run_:
         start = run_.restore(parts)
         stream = batches(len(todo), config.batch_size, config.steps, config.seed, start)
         for step, numbers in enumerate(stream, start + 1):
@@ -163,7 +145,7 @@ def optimise(
             if (judged_before := run_.stashed(step)) is None:
                 asked = [todo[i] for i in numbers]
                 samples, worth = asyncio.run(
-                    _sample_and_judge(engine, judge, asked, tokenizer, config, sampling, step)
+                    _sample_and_judge(engine, judge, asked, tokenizer, config, step)
                 )
                 run_.stash(step, [samples, worth])
             else:
@@ -187,14 +169,9 @@ def optimise(
                     objective, sums_of, judged, samples, limit, config.seed + step
                 )
                 metrics |= update(config, objective, learner, part, len(judged), delta, step)
-            run_.advise(step, alarms.look(step, metrics))
             if config.refresh_reference and step % config.refresh_reference == 0:
                 reference.refresh(whole(policy))
-            if step % config.log_every == 0 or step == config.steps:
-                run_.log(step, metrics)
-            if config.save_every and step % config.save_every == 0:
-                run_.checkpoint(step, save, metrics)
-            run_.keep(step, parts)
+            close_step(run_, config, step, metrics, alarms, save, parts)
         run_.finish(save)
     return config.out
 
@@ -205,12 +182,11 @@ async def _sample_and_judge(
     batch: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
     config: Config,
-    sampling: Sampling,
     step: int,
 ) -> tuple[list[Sample], list[float]]:
     """Samples, and what each is worth within its group: its reward, or minus its rank."""
     samples = await rollout(
-        engine, batch, n=config.n, max_tokens=config.max_tokens, sampling=sampling,
+        engine, batch, n=config.n, max_tokens=config.max_tokens, sampling=config.sampling,
         seed=derive_seed(config.seed, step), version=step - 1,
     )  # fmt: skip
     if not isinstance(judge, list):

@@ -43,22 +43,22 @@ from heedful.models.load import (
 )
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
-from heedful.recipes.config import Training, alias
+from heedful.recipes.config import Sampled, Training, alias
 from heedful.recipes.mixed import Mix, supervised
-from heedful.recipes.trainable import prepare
-from heedful.recipes.training import optim, rows_at, saver
+from heedful.recipes.trainable import named_reference, prepare
+from heedful.recipes.training import close_step, opened, optim, rows_at, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, rollout, score, tasks
 from heedful.run import Run, check_out
-from heedful.types import Batch, Metrics, Sample, Sampling
+from heedful.types import Batch, Metrics, Sample
 
 log = logging.getLogger("heedful")
 __all__ = ["PRESETS", "Config", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Training, Algorithm):
+class Config(Training, Algorithm, Sampled):
     """Optimise a language model against a reward."""
 
     model: Annotated[str, alias("--model-name-or-path", "--sft-model-path")]
@@ -85,21 +85,10 @@ class Config(Training, Algorithm):
     """A supervised loss beside the reward (PPO-ptx)."""
     max_tokens: Annotated[int, alias("--max-completion-length", "--response-length")] = 48
     """Longest response in tokens."""
-    temperature: float = 1.0
-    """Of sampling, and so of the policy that is optimised."""
-    top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
-    top_k: int = 0
-    """Sample from this many likeliest tokens; 0 for all."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
     schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
         "linear"
     )
-
-    @property
-    def sampling(self) -> Sampling:
-        """Temperature and masks as one value."""
-        return Sampling(self.temperature, self.top_p, self.top_k)
 
 
 def run(config: Config) -> Path:
@@ -155,14 +144,8 @@ def optimise(
     if config.reference_every:
         parts["reference"] = reference
     save = saver(policy, tokenizer, config)
-    with Run(
-        config.out,
-        config,
-        total_steps=config.steps,
-        quiet=config.quiet,
-        report_to=config.report_to,
-        show=("reward", "kl/seq", "kl/coef", "completions/mean_length"),
-    ) as run_:
+    show = ("reward", "kl/seq", "kl/coef", "completions/mean_length")
+    with opened(config, config.steps, show) as run_:
         start = run_.restore(parts)
         for step in range(start + 1, config.steps + 1):
             asyncio.run(engine.load(actors.policy.weights(), version=step - 1))
@@ -180,12 +163,7 @@ def optimise(
             kl.update(metrics.get("kl/seq", 0.0), len(samples))
             if config.reference_every and step % config.reference_every == 0:
                 reference.refresh(whole(policy), config.reference_share)
-            run_.advise(step, alarms.look(step, metrics))
-            if step % config.log_every == 0 or step == config.steps:
-                run_.log(step, metrics)
-            if config.save_every and step % config.save_every == 0:
-                run_.checkpoint(step, save, metrics)
-            run_.keep(step, parts)
+            close_step(run_, config, step, metrics, alarms, save, parts)
         run_.finish(save)
     return config.out
 
@@ -241,13 +219,18 @@ async def collect(
         samples, of_parts = await score(reward, batch_tasks, samples, tokenizer)
         for at in range(0, len(samples), config.group_size):
             group = samples[at : at + config.group_size]
-            worth = final_scores(config, collate(group), config.max_tokens)
-            differ = bool((worth != worth[0]).any()) or config.dynamic_sampling == 0
-            (telling if differ else silent).append(group)
+            tells = not config.dynamic_sampling or _differ(group, config)
+            (telling if tells else silent).append(group)
         if len(telling) >= wanted:
             break
     groups = [*telling, *silent][:wanted]
     return [replace(s, group=g) for g, group in enumerate(groups) for s in group], of_parts
+
+
+def _differ(group: Sequence[Sample], config: Config) -> bool:
+    """Whether some response of the group is worth more than another, penalties included."""
+    worth = final_scores(config, collate(group), config.max_tokens)
+    return bool((worth != worth[0]).any())
 
 
 def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tensor:
@@ -298,8 +281,7 @@ def _reference(config: Config, policy: PreTrainedModel) -> Reference:
         return Reference(policy)
     if config.reference is None:
         return reference_of(policy)
-    other = load_policy(config.reference, dtype=config.dtype, device=config.device)
-    return Reference(merge(other).requires_grad_(False))
+    return named_reference(config.reference, config)
 
 
 def _critic(

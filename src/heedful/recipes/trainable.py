@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 from heedful.errors import UserError
 from heedful.models.adapters import add_lora, merge
 from heedful.models.layers import checkpoint_layers, freeze_bottom
+from heedful.models.load import load_policy
+from heedful.models.reference import Reference
 from heedful.recipes.config import Lora, Training
 
 
@@ -41,6 +43,12 @@ def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
             flush=True,
         )
     return model
+
+
+def named_reference(name: str, config: Training) -> Reference:
+    """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
+    other = load_policy(name, dtype=config.dtype, device=config.device)
+    return Reference(merge(other).requires_grad_(False))
 
 
 def check(config: Training) -> None:

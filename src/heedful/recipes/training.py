@@ -54,34 +54,56 @@ def fit(
     alarms = Alarms()
     parts = {"learner": learner, "alarms": alarms, **(parts or {})}
     save = saver(learner.model, tokenizer, config)
-    with Run(
-        config.out,
-        config,
-        total_steps=steps,
-        quiet=config.quiet,
-        report_to=config.report_to,
-        show=show,
-    ) as run:
+    with opened(config, steps, show) as run:
         start = run.restore(parts)
         last = time.monotonic()
         for step, batch in enumerate(stream(start), start + 1):
             metrics = learner.step(loss_fn, batch, per=per)
             now = time.monotonic()
             metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
-            saves = config.save_every and step % config.save_every == 0
             due = step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0
-            if due or (saves and config.keep_best):
+            if due or (saves_at(config, step) and config.keep_best):
                 metrics |= evaluate()
-            if step % config.log_every == 0 or step == steps:
-                run.log(step, metrics)
-            run.advise(step, alarms.look(step, metrics))
-            if saves:
-                run.checkpoint(step, save, metrics)
-            run.keep(step, parts)
+            close_step(run, config, step, metrics, alarms, save, parts)
             last = time.monotonic()
         finish()
         run.finish(save)
     return config.out
+
+
+def opened(config: Training, steps: int, show: tuple[str, ...]) -> Run:
+    """The run of a config; `show` are the metrics beside its progress bar."""
+    return Run(
+        config.out,
+        config,
+        total_steps=steps,
+        quiet=config.quiet,
+        report_to=config.report_to,
+        show=show,
+    )
+
+
+def saves_at(config: Training, step: int) -> bool:
+    """Whether a checkpoint is due after this step."""
+    return bool(config.save_every) and step % config.save_every == 0
+
+
+def close_step(
+    run: Run,
+    config: Training,
+    step: int,
+    metrics: Metrics,
+    alarms: Alarms,
+    save: Callable[[Path], None],
+    parts: Mapping[str, Stateful],
+) -> None:
+    """What follows each step of any training: its line, advice, a checkpoint and the state to go on from."""
+    if step % config.log_every == 0 or step == run.total_steps:
+        run.log(step, metrics)
+    run.advise(step, alarms.look(step, metrics))
+    if saves_at(config, step):
+        run.checkpoint(step, save, metrics)
+    run.keep(step, parts)
 
 
 def batches(items: int, size: int, steps: int, seed: int, start: int = 0) -> Iterator[list[int]]:

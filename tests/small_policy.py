@@ -90,7 +90,7 @@ def run(config: Config) -> Path:
     policy = LocalLearner(model, response_logps, optim(config, 2 * config.steps))
     critic = LocalLearner(
         critic_model,
-        lambda m, batch: token_values(m, batch.tokens),
+        lambda m, batch: token_values(m, batch.tokens, batch.lengths),
         optim(config, 2 * config.steps),
     )
     beta, scale = Beta(0.05), Scale()

@@ -31,7 +31,7 @@ from heedful.errors import UserError
 from heedful.learner.local import LocalLearner, Loss, Optim
 from heedful.losses.policy import ppo_clip
 from heedful.losses.preference import dpo
-from heedful.models.forward import hidden_states, lm_head
+from heedful.models.forward import lm_head
 from heedful.recipes.preference import pair_logps
 from heedful.rollout import rollout, tasks
 from heedful.types import Message, Paired, Sample, Sampling
@@ -303,7 +303,8 @@ def test_13_a_shared_beginning_has_no_dpo_gradient():
         shared += 1
     first = rows[0].mask.index(True)
     assert shared > first  # some response tokens are shared, not only the prompt
-    logits = lm_head(model)(hidden_states(model, base.tokens[:, :-1])).detach().requires_grad_(True)
+    states = model.base_model(input_ids=base.tokens[:, :-1]).last_hidden_state
+    logits = lm_head(model)(states).detach().requires_grad_(True)
     logp = torch.log_softmax(logits, -1).gather(2, base.tokens[:, 1:, None]).squeeze(2) * base.mask
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
     batch = Paired(**fields, ref_sum=logp.detach().sum(1), p=torch.ones(2))

@@ -57,7 +57,9 @@ def test_scores_sit_at_the_last_real_token(tmp_path):
     tokens[1, 5:], tokens[2, 2:] = 0, 0
     ours = sequence_scores(model, tokens, lengths)
     assert torch.allclose(ours, model(tokens).logits.squeeze(1), atol=1e-6)
-    assert torch.allclose(ours, token_values(model, tokens)[range(3), lengths - 1], atol=1e-6)
+    assert torch.allclose(
+        ours, token_values(model, tokens, lengths)[range(3), lengths - 1], atol=1e-6
+    )
     tokens[1, 5:] = 49  # any pad id, once transformers is not asked to guess
     assert torch.allclose(ours, sequence_scores(model, tokens, lengths), atol=1e-6)
 

@@ -15,7 +15,7 @@ from heedful.data.sources import read_verdicts
 from heedful.data.tokens import encode_group
 from heedful.learner.local import LocalLearner, Optim, predict
 from heedful.losses.preference import dpo
-from heedful.models.forward import hidden_states, lm_head
+from heedful.models.forward import lm_head
 from heedful.models.load import copy_model
 from heedful.recipes import preference
 from heedful.recipes.judgments import (
@@ -135,7 +135,8 @@ def test_a_shared_beginning_has_no_gradient(tok, name):
     first = rows[0].mask.index(True)
     assert shared > first and len({len(r.tokens) for r in rows}) == number
     tokens = batch.tokens
-    logits = lm_head(model)(hidden_states(model, tokens[:, :-1])).detach().requires_grad_(True)
+    states = model.base_model(input_ids=tokens[:, :-1]).last_hidden_state
+    logits = lm_head(model)(states).detach().requires_grad_(True)
     logp = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:, None]).squeeze(2) * batch.mask
     batch = replace(batch, ref_sum=logp.detach().sum(1) - 40 * torch.arange(0.0, number))
     loss_of(objective)(logp, batch).value.sum().backward()

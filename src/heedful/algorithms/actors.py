@@ -57,7 +57,7 @@ class Actors:
             return cls(learner, None, a.value_head)
         judge = LocalLearner(
             critic,
-            lambda model, batch: token_values(model, batch.tokens),
+            lambda model, batch: token_values(model, batch.tokens, batch.lengths),
             critic_adam,
             micro_batch_tokens=micro_batch_tokens,
         )

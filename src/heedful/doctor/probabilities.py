@@ -58,13 +58,13 @@ def finite(context: Context) -> Finding:
             f"{len(bad)} weights hold NaN or infinity, such as {bad[0]}", remedy, len(bad)
         )
     batch = collate([e.sample for e in context.trainable])
-    hidden = hidden_states(model, batch.tokens.to(model.device))
-    logits = lm_head(model)(hidden)
     real = torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]
-    size = float(logits[real].abs().max())
+    tokens, real = batch.tokens.to(model.device), real.to(model.device)
+    logits = lm_head(model)(hidden_states(model, tokens, real).states)
+    size = float(logits.abs().max())
     if not math.isfinite(size):
         return failed("logits are NaN or infinite", remedy, size)
-    inside = _largest_inside(model, batch.tokens.to(model.device))
+    inside = _largest_inside(model, tokens)
     if inside > FLOAT16 / 2:
         return warned(
             f"activations reach {inside:,.0f}; float16 ends at {FLOAT16:,.0f}",
@@ -284,7 +284,8 @@ def beyond_the_tokenizer(context: Context) -> Finding:
         raise NotApplicable("every row of the embedding has a token")
     samples = [e.sample for e in context.trainable]
     batch = collate(samples)
-    hidden = hidden_states(model, batch.tokens[:, :-1].to(model.device))[batch.mask]
+    mask = batch.mask.to(model.device)
+    hidden = hidden_states(model, batch.tokens[:, :-1].to(model.device), mask).at(mask)
     mass = float(lm_head(model)(hidden).float().softmax(-1)[:, known:].sum(-1).max())
     return graded(
         f"{rows - known:,} ids without a token have a probability of {mass:.1g} at most",
@@ -371,8 +372,8 @@ def _largest_inside(model: PreTrainedModel, tokens: Tensor) -> float:
 @torch.no_grad()
 def _lead(model: PreTrainedModel, tokens: list[int], a: int, b: int) -> float:
     """How much likelier one of two next tokens is than the other, in nats."""
-    hidden = hidden_states(model, torch.tensor([tokens], device=model.device))[:, -1]
-    logits = lm_head(model)(hidden)[0].float()
+    ids = torch.tensor([tokens], device=model.device)
+    logits = lm_head(model)(hidden_states(model, ids, ids >= 0).states[-1:])[0].float()
     return abs(float(logits[a] - logits[b]))
 
 

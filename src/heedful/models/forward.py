@@ -1,12 +1,14 @@
 """What heedful asks of a model: log-probs of given tokens, a value at every position, a score of a sequence.
 
 Batches are right-padded, so causal attention needs no padding mask: no real token can see what comes
-after it. That keeps attention on its fast path and makes the pad id irrelevant.
+after it. That keeps attention on its fast path and makes the pad id irrelevant. What is computed at all is
+each distinct token that something needed depends on, once: see `models.packed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from heedful.losses.kl import analytic
+from heedful.models.packed import can_pack, lay_out, packed_hidden
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
 from heedful.types import Sampling
@@ -23,12 +26,35 @@ CHUNK = 1 << 26
 VALUE_HEAD = "value_head"  # the attribute under which a policy carries one, see `add_value_head`
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """Last hidden states `[N, d]` of a batch's tokens, and which of them each place `[B, T]` has."""
+
+    states: Tensor
+    index: Tensor
+
+    def at(self, mask: Tensor) -> Tensor:
+        """The states where the mask `[B, T]` is True, in the batch's order."""
+        return self.states.index_select(0, self.index[mask])
+
+
 def hidden_states(
-    model: PreTrainedModel, tokens: Tensor, position_ids: Tensor | None = None
-) -> Tensor:
-    """Last hidden states `[B, T, d]` of tokens `[B, T]`; position_ids that restart mark packed documents."""
-    backbone = model.base_model
-    return backbone(input_ids=tokens, position_ids=position_ids, use_cache=False).last_hidden_state
+    model: PreTrainedModel, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None
+) -> Hidden:
+    """Hidden states of tokens `[B, T]`, as far as the last needed one of each row; needed `[B, T]` is a mask.
+
+    position_ids `[B, T]` that restart mark packed documents. Each token is computed once, without padding,
+    where the architecture allows it, see `models.packed`.
+    """
+    if can_pack(model):
+        layout = lay_out(tokens, needed, position_ids)
+        return Hidden(packed_hidden(model, layout), layout.index)
+    states = model.base_model(
+        input_ids=tokens, position_ids=position_ids, use_cache=False
+    ).last_hidden_state
+    return Hidden(
+        states.flatten(0, 1), torch.arange(tokens.numel(), device=tokens.device).view(tokens.shape)
+    )
 
 
 def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
@@ -60,13 +86,13 @@ def token_logps(
     """
     sampling = sampling or Sampling()
     positions = None if position_ids is None else position_ids[:, :-1]
-    hidden = hidden_states(model, tokens[:, :-1], positions)
+    hidden = hidden_states(model, tokens[:, :-1], mask, positions).at(mask)
     head = lm_head(model)
 
     def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
 
-    return _in_chunks(model, logps, mask, hidden[mask], tokens[:, 1:][mask])
+    return _in_chunks(model, logps, mask, hidden, tokens[:, 1:][mask])
 
 
 def policy_outputs(
@@ -82,12 +108,13 @@ def policy_outputs(
     The last column holds only a value, that after the last token. KL is 0 without a reference, values are
     without a value head. The reference is tempered as the policy is, but not masked: see `losses.kl.analytic`.
     """
-    hidden = hidden_states(model, tokens)
-    before, targets, head = hidden[:, :-1][mask], tokens[:, 1:][mask], lm_head(model)
-    inputs = [before, targets]
+    before, after = nn.functional.pad(mask, (0, 1)), nn.functional.pad(mask, (1, 0))
+    hidden = hidden_states(model, tokens, before | after)
+    head = lm_head(model)
+    inputs = [hidden.at(before), tokens[:, 1:][mask]]
     if reference is not None:
         with torch.no_grad(), reference.active() as frozen:
-            inputs.append(hidden_states(frozen, tokens[:, :-1])[mask])
+            inputs.append(hidden_states(frozen, tokens[:, :-1], mask).at(mask))
 
     def logps(h: Tensor, y: Tensor, ref: Tensor | None = None) -> Tensor:
         log_pi = log_policy(head(h), sampling, keep=y)
@@ -100,8 +127,10 @@ def policy_outputs(
 
     about_next = nn.functional.pad(_in_chunks(model, logps, mask, *inputs), (0, 0, 0, 1))
     value_head = getattr(model, VALUE_HEAD, None)
-    values = value_head(hidden).float() if value_head else hidden.new_zeros(*tokens.shape, 1)
-    return torch.cat([about_next, values], -1)
+    if value_head is None:
+        return nn.functional.pad(about_next, (0, 1))
+    values = value_head(hidden.states).float().index_select(0, hidden.index.flatten())
+    return torch.cat([about_next, values.view(*tokens.shape, 1)], -1)
 
 
 def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) -> Tensor:
@@ -135,9 +164,15 @@ def scalar_head(model: PreTrainedModel) -> nn.Linear:
     return getattr(model, name)
 
 
-def token_values(model: PreTrainedModel, tokens: Tensor) -> Tensor:
-    """The scalar head's output after every token: tokens `[B, T]` → `[B, T]`."""
-    return scalar_head(model)(hidden_states(model, tokens)).squeeze(-1).float()
+def token_values(model: PreTrainedModel, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """The scalar head's output after every token: tokens `[B, T]`, lengths `[B]` → `[B, T]`.
+
+    What stands behind a row's end means nothing.
+    """
+    real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+    hidden = hidden_states(model, tokens, real)
+    values = scalar_head(model)(hidden.states).float().squeeze(-1)
+    return values.index_select(0, hidden.index.flatten()).view(tokens.shape)
 
 
 def sequence_scores(model: PreTrainedModel, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -145,9 +180,8 @@ def sequence_scores(model: PreTrainedModel, tokens: Tensor, lengths: Tensor) -> 
 
     By length, never `[:, -1]` and never by looking for the pad id, which may be an ordinary token.
     """
-    hidden = hidden_states(model, tokens)
-    last = hidden[torch.arange(len(tokens), device=tokens.device), lengths - 1]
-    return scalar_head(model)(last).squeeze(-1).float()
+    last = torch.arange(tokens.shape[1], device=tokens.device) == lengths[:, None] - 1
+    return scalar_head(model)(hidden_states(model, tokens, last).at(last)).squeeze(-1).float()
 
 
 def add_value_head(model: PreTrainedModel) -> None:

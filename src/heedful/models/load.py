@@ -121,8 +121,8 @@ def context_length(model: PreTrainedModel) -> int:
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, name: str) -> None:
     ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
-    ours = lm_head(model)(hidden_states(model, ids)).float()
-    theirs = model(input_ids=ids, use_cache=False).logits.float()
+    ours = lm_head(model)(hidden_states(model, ids, torch.ones_like(ids).bool()).states).float()
+    theirs = model(input_ids=ids, use_cache=False).logits[0].float()
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
         raise UserError(
             f"{name} ({model.config.model_type}) changes its logits behind the output layer in a way "

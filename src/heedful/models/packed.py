@@ -1,0 +1,262 @@
+"""Every token once: dense layers see the tokens of a batch in one row `[1, N]`, only attention sees sequences.
+
+Padding is left out, and a beginning that neighbours have in common (the prompt of a pair or of a group of
+samples) is computed once: under causal attention equal beginnings have equal hidden states, and autograd
+adds up what each sequence says about them. Every decoder of `transformers` that attends through its attention
+interface can be run so; `can_pack` tries it on the model itself and the others keep their padded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
+TIGHT = 0.75  # sequences shorter than this share of the longest one in a block of attention start another
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a padded batch `[B, T]` stand among the N distinct ones, and what attends to what.
+
+    tokens, positions `[N]`; index `[B, T]` into them, 0 where nothing is needed. Blocks of attention hold b
+    sequences of width w each (`blocks`); laid end to end they have C cells: cells `[C]` say which token each
+    shows, home `[N]` in which cell a token's output is read, again which cells show a shared token once more.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    index: Tensor
+    blocks: tuple[tuple[int, int], ...]
+    cells: Tensor
+    home: Tensor
+    again: Tensor
+
+
+def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) -> Layout:
+    """The layout of right-padded tokens `[B, T]` of which those up to the last needed one `[B, T]` are computed.
+
+    position_ids `[B, T]` start again at 0 in each document of a row that holds several.
+    """
+    table, real = _sequences(needed, position_ids)
+    ids = tokens.flatten()[table]
+    count, width = table.shape
+    column = torch.arange(width, device=tokens.device)
+    same = torch.zeros_like(real)
+    same[1:] = (ids[1:] == ids[:-1]) & real[1:] & real[:-1]
+    same = same.int().cumprod(1).bool()
+    own = real & ~same
+    number = (own.flatten().cumsum(0) - 1).view(count, width)
+    # A shared token is the one that the last row above computed for itself in this column.
+    row = torch.arange(count, device=tokens.device)[:, None]
+    owner = row.expand(-1, width).masked_fill(same, 0).cummax(0).values
+    number = number.gather(0, owner).masked_fill(~real, 0)
+    blocks, cells, kinds = [], [], []
+    for rows, w in _blocks(real.sum(1)):
+        blocks.append((len(rows), w))
+        cells.append(number[rows, :w].flatten())
+        kinds.append((own.int() + 2 * same.int())[rows, :w].flatten())
+    cell, kind = torch.cat(cells), torch.cat(kinds)
+    home = torch.empty(int(own.sum()), dtype=torch.long, device=tokens.device)
+    first = (kind == 1).nonzero().squeeze(1)
+    home[cell[first]] = first
+    index = torch.zeros(tokens.numel(), dtype=torch.long, device=tokens.device)
+    index[table[real]] = number[real]
+    return Layout(
+        tokens=ids[own],
+        positions=column.expand(count, width)[own],
+        index=index.view(tokens.shape),
+        blocks=tuple(blocks),
+        cells=cell,
+        home=home,
+        again=(kind == 2).nonzero().squeeze(1),
+    )
+
+
+def _sequences(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Documents as rows `[D, W]` of places in the flattened batch, and which of these are real and needed."""
+    rows, width = needed.shape
+    place = torch.arange(rows * width, device=needed.device).view(rows, width)
+    if position_ids is None:
+        table, wanted = place, needed
+    else:
+        start = place[position_ids == 0]
+        longest = int(position_ids.max()) + 1
+        table = start[:, None] + torch.arange(longest, device=needed.device)
+        end = torch.cat([start[1:], place.new_tensor([rows * width])])
+        inside = table < end[:, None]
+        table = table.clamp(max=rows * width - 1)
+        wanted = needed.flatten()[table] & inside
+    real = wanted.flip(1).int().cummax(1).values.flip(1).bool()
+    keep = real.any(1)
+    if not keep.any():
+        keep[0] = real[0, 0] = True  # a batch in which nothing is needed still has an answer
+    longest = int(real.sum(1).max())
+    return table[keep, :longest], real[keep, :longest]
+
+
+def _blocks(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Sequences of like length: (row numbers, width) from the longest down."""
+    order = lengths.argsort(descending=True, stable=True)
+    sizes = lengths[order].tolist()
+    start = 0
+    for i in range(1, len(sizes) + 1):
+        if i == len(sizes) or sizes[i] < TIGHT * sizes[start]:
+            yield order[start:i], sizes[start]
+            start = i
+
+
+class _Spread(torch.autograd.Function):
+    """Tokens `[N, c]` → cells `[C, c]`. Backward adds only what is shared: an index_add of everything is slow."""
+
+    @staticmethod
+    def forward(ctx, tokens: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return tokens.index_select(0, layout.cells)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
+        layout, (grad,) = ctx.layout, grads
+        out = grad.index_select(0, layout.home)
+        if len(layout.again):
+            shared = grad.index_select(0, layout.again)
+            out.index_add_(0, layout.cells[layout.again], shared)
+        return out, None
+
+
+class _Collect(torch.autograd.Function):
+    """Cells `[C, c]` → tokens `[N, c]`, each from its home."""
+
+    @staticmethod
+    def forward(ctx, cells: Tensor, layout: Layout) -> Tensor:
+        ctx.layout, ctx.count = layout, len(cells)
+        return cells.index_select(0, layout.home)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grads
+        out = grad.new_zeros(ctx.count, grad.shape[1])
+        return out.index_copy_(0, ctx.layout.home, grad), None
+
+
+def _attention(
+    module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask,
+    scaling: float | None = None,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    """query `[1, H, N, d]`, key and value `[1, K, N, d]` → `[1, N, H, d]`, as transformers' interface wants it."""
+    if not isinstance(attention_mask, Layout):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+    if strange := [k for k in ("softcap", "s_aux", "position_bias") if kwargs.get(k) is not None]:
+        raise NotImplementedError(f"packed attention with {', '.join(strange)}")
+    layout, heads, window = attention_mask, query.shape[1], kwargs.get("sliding_window")
+    spread = [
+        _Spread.apply(x[0].transpose(0, 1).flatten(1), layout).view(-1, x.shape[1], x.shape[3])
+        for x in (query, key, value)
+    ]
+    found, start = [], 0
+    for rows, width in layout.blocks:
+        q, k, v = (
+            x[start : start + rows * width].view(rows, width, *x.shape[1:]).transpose(1, 2)
+            for x in spread
+        )
+        band = _band(width, window, q.device) if window and width > window else None
+        out = scaled_dot_product_attention(
+            q, k, v, band, is_causal=band is None, scale=scaling, enable_gqa=k.shape[1] != heads
+        )
+        found.append(out.transpose(1, 2).reshape(rows * width, -1))
+        start += rows * width
+    together = _Collect.apply(torch.cat(found), layout)
+    return together.view(1, len(layout.tokens), heads, -1), None
+
+
+def _band(width: int, window: int, device: torch.device) -> Tensor:
+    """Which of `width` tokens each sees that looks at `window` of them, itself included."""
+    back = torch.arange(width, device=device)
+    back = back[:, None] - back
+    return (back >= 0) & (back < window)
+
+
+_current: ContextVar[Layout | None] = ContextVar("layout", default=None)
+
+
+def _mask(*args, **kwargs):
+    """What a model hands to its layers as their mask: the layout, so that it reaches every architecture's attention."""
+    layout = _current.get()
+    return sdpa_mask(*args, **kwargs) if layout is None else layout
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, _mask)
+
+
+def packed_hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
+    """Last hidden states `[N, d]` of a layout's tokens; `can_pack` says whether a model can do it."""
+    token = _current.set(layout)
+    try:
+        out = model.base_model(
+            input_ids=layout.tokens[None], position_ids=layout.positions[None], use_cache=False
+        )
+    finally:
+        _current.reset(token)
+    return out.last_hidden_state[0]
+
+
+_tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def can_pack(model: PreTrainedModel) -> bool:
+    """Whether the model gives the same hidden states packed as padded: tried once on made-up tokens.
+
+    Models without transformers' attention interface, and those whose tokens meet elsewhere too (recurrences,
+    convolutions, alibi), do not.
+    """
+    if model not in _tried:
+        _tried[model] = _switch(model, NAME) and _agrees(model)
+        if not _tried[model]:
+            _switch(model, "sdpa")
+    return _tried[model]
+
+
+def _switch(model: PreTrainedModel, name: str) -> bool:
+    """Let the model attend by `name`, from now on: layers that are checkpointed ask again in the backward pass."""
+    configs = [model.config, model.config.get_text_config()]
+    if any(c._attn_implementation not in ("sdpa", NAME) for c in configs):
+        return False
+    for config in configs:
+        config._attn_implementation = name
+    return True
+
+
+@torch.no_grad()
+def _agrees(model: PreTrainedModel) -> bool:
+    """Three short sequences, two of which begin alike, in a row and padded."""
+    size = model.config.get_text_config().vocab_size
+    ids = torch.arange(18, device=model.device).view(3, 6).mul_(7919).add_(1) % size
+    ids[1, :3] = ids[0, :3]
+    needed = torch.ones_like(ids, dtype=torch.bool)
+    needed[1, 5:] = needed[2, 2:] = False
+    layout = lay_out(ids, needed)
+    try:
+        packed = packed_hidden(model, layout)[layout.index][needed].float()
+    except Exception:  # whatever an architecture says to a mask it does not know
+        return False
+    padded = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[needed].float()
+    near = 1e-3 if model.dtype == torch.float32 else 5e-2
+    scale = padded.abs().max()
+    return bool((packed - padded).abs().max() <= near * scale)

@@ -1,0 +1,166 @@
+"""Each token once, in one row: the same hidden states and gradients as padded rows, for every architecture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+import tiny
+from heedful.models import packed
+from heedful.models.forward import hidden_states, token_logps
+from heedful.models.layers import checkpoint_layers
+from heedful.models.packed import Layout, can_pack, lay_out
+
+SIZES = dict(
+    vocab_size=97,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    max_position_embeddings=64,
+    pad_token_id=0,
+)
+# What cannot be packed keeps its padded rows: recurrences, alibi.
+KINDS = {
+    **dict.fromkeys(
+        ("llama", "qwen2", "qwen3", "mistral", "gemma", "phi", "gpt_neox", "opt", "gpt2", "olmo2"),
+        True,
+    ),
+    **dict.fromkeys(("mamba", "bloom"), False),
+}
+
+
+def model_of(kind: str, **other) -> PreTrainedModel:
+    torch.manual_seed(0)
+    names = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4} if kind == "gpt2" else {}
+    config = AutoConfig.for_model(kind, **{**SIZES, **names, **other})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(3.0) if p.ndim > 1 else None
+    return model
+
+
+def rows_with_shared_beginnings() -> tuple[Tensor, Tensor]:
+    """Six rows of ragged lengths; 0–2 begin alike, 1 and 2 for longer, 4 and 5 alike in everything but the end."""
+    g = torch.Generator().manual_seed(3)
+    tokens = torch.randint(1, 97, (6, 20), generator=g)
+    tokens[1, :7] = tokens[0, :7]
+    tokens[2, :11] = tokens[1, :11]
+    tokens[5, :19] = tokens[4, :19]
+    lengths = torch.tensor([20, 14, 17, 3, 20, 20])
+    real = torch.arange(20) < lengths[:, None]
+    mask = torch.rand(6, 19, generator=g) < 0.7
+    return tokens.masked_fill(~real, 0), mask & real[:, 1:]
+
+
+def logps(model: PreTrainedModel, tokens: Tensor, mask: Tensor) -> Tensor:
+    """The plain formula, on padded rows."""
+    out = model(input_ids=tokens[:, :-1], use_cache=False).logits.log_softmax(-1)
+    return out.gather(2, tokens[:, 1:, None]).squeeze(2) * mask
+
+
+def gradients(model: PreTrainedModel, value: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    weights = torch.linspace(0.5, 1.5, value.numel()).view(value.shape)
+    (value * weights).sum().backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_is_padded(kind):
+    """Mutation caught: no index_add of what is shared (gradients), positions that go on, tokens of the row above."""
+    model, (tokens, mask) = model_of(kind), rows_with_shared_beginnings()
+    plain = logps(model, tokens, mask)
+    want = gradients(model, plain)
+    assert can_pack(model) is KINDS[kind]
+    ours = token_logps(model, tokens, mask)
+    got = gradients(model, ours)
+    assert torch.allclose(ours, plain, atol=2e-5)
+    assert want.keys() == got.keys()
+    for name, grad in want.items():
+        assert (got[name] - grad).norm() <= 2e-5 * grad.norm() + 1e-6, name
+
+
+def test_each_token_once():
+    """Hand-worked. Mutation caught: sharing across a difference, padding kept, a prefix shared with the wrong row."""
+    tokens = torch.tensor([[1, 2, 3, 4], [1, 2, 5, 0], [1, 2, 5, 6], [7, 2, 5, 6]])
+    needed = torch.tensor([[0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0]]).bool()
+    layout = lay_out(tokens, needed)
+    assert layout.tokens.tolist() == [1, 2, 3, 4, 5, 6, 7, 2]
+    assert layout.positions.tolist() == [0, 1, 2, 3, 2, 3, 0, 1]
+    assert layout.index.tolist() == [[0, 1, 2, 3], [0, 1, 4, 0], [0, 1, 4, 5], [6, 7, 0, 0]]
+    assert sum(rows * width for rows, width in layout.blocks) == len(layout.cells)
+    assert (layout.cells[layout.home] == torch.arange(8)).all()
+    assert layout.cells[layout.again].tolist().count(0) == 2  # the token that three rows begin with
+
+
+def test_only_what_something_needed_depends_on():
+    """Mutation caught: hidden states of all columns, whatever the mask says."""
+    tokens = torch.arange(1, 11)[None]
+    needed = torch.zeros(1, 10, dtype=torch.bool)
+    needed[0, 3] = True
+    assert lay_out(tokens, needed).tokens.tolist() == [1, 2, 3, 4]
+    assert len(lay_out(tokens, torch.zeros_like(needed)).tokens) == 1
+
+
+def test_documents_in_a_row():
+    """Mutation caught: attention across documents; tails that nothing needs."""
+    model = tiny.causal_lm("qwen2")
+    a, b, c = (torch.randint(4, 384, (n,)) for n in (5, 7, 3))
+    row = torch.cat([a, b, a[:2], c])[None]
+    positions = torch.cat([torch.arange(n) for n in (5, 7, 5)])[None]
+    needed = torch.ones_like(row, dtype=torch.bool)
+    needed[0, 15:] = False
+    hidden = hidden_states(model, row, needed, positions)
+    assert len(hidden.states) == 5 + 7 + 3
+    for part, at in ((a, 0), (b, 5), (torch.cat([a[:2], c])[:3], 12)):
+        alone = model.base_model(input_ids=part[None]).last_hidden_state[0]
+        ours = hidden.states[hidden.index[0, at : at + len(part)]]
+        assert torch.allclose(ours, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2"])
+def test_a_sliding_window_holds(kind):
+    """Mutation caught: full attention in layers that look back only so far."""
+    other = {"use_sliding_window": True, "max_window_layers": 1} if kind == "qwen2" else {}
+    model = model_of(kind, sliding_window=4, **other)
+    tokens, mask = rows_with_shared_beginnings()
+    ours = token_logps(model, tokens, mask)
+    assert can_pack(model)
+    assert torch.allclose(ours, logps(model, tokens, mask), atol=2e-5)
+    model.config.sliding_window = None
+    wide = model_of(kind, **other)
+    assert not torch.allclose(ours, logps(wide, tokens, mask), atol=1e-2)
+
+
+def test_layers_that_are_computed_again():
+    """Mutation caught: a layout that is known only while the forward lasts, not in a checkpoint's second pass."""
+    model, (tokens, mask) = model_of("llama"), rows_with_shared_beginnings()
+    want = gradients(model, token_logps(model, tokens, mask))
+    checkpoint_layers(model)
+    got = gradients(model, token_logps(model, tokens, mask))
+    for name, grad in want.items():
+        assert torch.allclose(got[name], grad, atol=1e-6), name
+
+
+def nowhere(tokens: Tensor, needed: Tensor) -> Layout:
+    right = lay_out(tokens, needed)
+    return replace(right, positions=torch.zeros_like(right.positions))
+
+
+def test_a_model_that_says_no_keeps_its_rows(monkeypatch):
+    """Mutation caught: a layout handed to a model that misreads it."""
+    model, (tokens, mask) = model_of("llama"), rows_with_shared_beginnings()
+    plain = logps(model, tokens, mask)
+    monkeypatch.setattr(packed, "lay_out", nowhere)
+    assert not can_pack(model)
+    monkeypatch.undo()
+    assert model.config._attn_implementation == "sdpa"
+    assert torch.allclose(token_logps(model, tokens, mask), plain, atol=1e-5)

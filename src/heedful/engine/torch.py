@@ -20,6 +20,7 @@ from heedful.engine.slots import SlotCache
 from heedful.errors import UserError
 from heedful.models.forward import lm_head
 from heedful.models.load import context_length
+from heedful.models.memory import keep_freed_memory
 from heedful.models.sampling import derive_seed, draw, log_policy, uniforms
 from heedful.types import Completion, Sampling
 
@@ -52,6 +53,7 @@ class TorchEngine:
     """`types.Engine` over a model in this process. `max_rows` sequences decode at a time."""
 
     def __init__(self, model: PreTrainedModel, *, max_rows: int = 256):
+        keep_freed_memory()
         self.model, self.max_rows, self.version = model, max_rows, 0
         self._head = lm_head(model)
         self._cache = SlotCache(model.config.get_text_config().num_hidden_layers)

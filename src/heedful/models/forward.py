@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from heedful.losses.kl import analytic
+from heedful.models.head import LinearLogps
 from heedful.models.packed import can_pack, lay_out, packed_hidden
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
@@ -59,17 +60,27 @@ def hidden_states(
 
 def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     """Hidden states → logits, as the whole model does it (some architectures scale or cap behind the head)."""
-    head, config = model.get_output_embeddings(), model.config
+    head, factor = model.get_output_embeddings(), _logit_factor(model)
     assert head is not None
-    scale = getattr(config, "logit_scale", None) or 1.0
-    divisor = getattr(config, "logits_scaling", None) or 1.0
-    cap = getattr(config, "final_logit_softcapping", None)
+    cap = getattr(model.config, "final_logit_softcapping", None)
 
     def logits(h: Tensor) -> Tensor:
-        out = head(h) * scale / divisor if scale != divisor else head(h)
+        out = head(h) * factor if factor != 1 else head(h)
         return torch.tanh(out / cap) * cap if cap else out
 
     return logits
+
+
+def _logit_factor(model: PreTrainedModel) -> float:
+    """What an architecture multiplies its logits by."""
+    scale = getattr(model.config, "logit_scale", None) or 1.0
+    return scale / (getattr(model.config, "logits_scaling", None) or 1.0)
+
+
+def _is_softmax(model: PreTrainedModel, sampling: Sampling) -> bool:
+    """Whether π is a softmax of scaled logits and nothing more: no masks, no cap."""
+    capped = getattr(model.config, "final_logit_softcapping", None)
+    return sampling.top_k == 0 and sampling.top_p == 1 and not capped
 
 
 def token_logps(
@@ -81,18 +92,22 @@ def token_logps(
 ) -> Tensor:
     """Log π(tokens[:, t+1] | tokens[:, ≤t]) where mask `[B, T]` is True, 0 elsewhere. tokens `[B, T+1]` → `[B, T]`.
 
-    Logits exist only at masked positions, and only a chunk of them at a time; large chunks are computed
-    again in the backward pass rather than stored.
+    Logits exist only at masked positions, and only a piece of them at a time; what is too large to keep is
+    computed again in the backward pass.
     """
     sampling = sampling or Sampling()
     positions = None if position_ids is None else position_ids[:, :-1]
     hidden = hidden_states(model, tokens[:, :-1], mask, positions).at(mask)
-    head = lm_head(model)
+    targets, head, linear = tokens[:, 1:][mask], lm_head(model), model.get_output_embeddings()
+    if type(linear) is nn.Linear and _is_softmax(model, sampling):
+        factor = _logit_factor(model) / (sampling.temperature or 1.0)
+        found = LinearLogps.apply(hidden, linear.weight, linear.bias, targets, factor)
+        return found.new_zeros(mask.shape).masked_scatter(mask, found)
 
     def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
 
-    return _in_chunks(model, logps, mask, hidden, tokens[:, 1:][mask])
+    return _in_chunks(model, logps, mask, hidden, targets)
 
 
 def policy_outputs(

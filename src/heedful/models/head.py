@@ -1,0 +1,102 @@
+"""Log-probs behind a linear head without autograd's copies of `[tokens × vocabulary]`.
+
+log π(y) = z_y − logsumexp z has the gradient (1_y − softmax z)·g in z, which is written over the logits
+themselves; what is too large to keep is computed again, piece by piece.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+# Numbers in a piece of logits, which should stay in the cache of a core, and in those kept for the backward pass.
+PIECE, KEPT = 1 << 21, 1 << 26
+
+
+class LinearLogps(torch.autograd.Function):
+    """log softmax(factor · (h Wᵀ + b))[y]: h `[n, d]`, W `[V, d]`, b `[V]` or None, y `[n]` → `[n]` in float32."""
+
+    @staticmethod
+    def forward(
+        ctx, h: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, factor: float
+    ) -> Tensor:
+        pieces = _pieces(len(h), len(weight))
+        kept = any(ctx.needs_input_grad) and len(h) * len(weight) <= KEPT
+        logits = _Logits(h, weight, bias, factor, pieces, len(h) if kept else 0)
+        chosen = torch.empty(len(h), device=h.device)
+        total = torch.empty_like(chosen)
+        for rows in pieces:
+            z = logits.of(rows)
+            chosen[rows] = z.gather(1, y[rows, None]).squeeze(1)
+            total[rows] = z.logsumexp(1)
+        ctx.factor, ctx.room = factor, logits.room if kept else None
+        ctx.save_for_backward(h, weight, bias, y, total)
+        return chosen - total
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        h, weight, bias, y, total = ctx.saved_tensors
+        g = grads[0].float() * ctx.factor
+        for_h, for_weight, for_bias = ctx.needs_input_grad[:3]
+        grad_h = torch.empty_like(h) if for_h else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if for_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if for_bias else None
+        pieces = _pieces(len(h), len(weight))
+        room, ctx.room = ctx.room, None  # written over; a second backward computes it again
+        again = _Logits(h, weight, bias, ctx.factor, pieces)
+        for rows in pieces:
+            z = again.of(rows) if room is None else room[rows]
+            z = z.sub_(total[rows, None]).exp_().mul_(-g[rows, None])
+            z.scatter_add_(1, y[rows, None], g[rows, None])
+            narrow = z.to(weight.dtype)
+            if grad_h is not None:
+                torch.mm(narrow, weight, out=grad_h[rows])
+            if grad_weight is not None:
+                if weight.dtype == torch.float32:
+                    grad_weight.addmm_(z.t(), h[rows])
+                else:
+                    grad_weight.add_(narrow.t() @ h[rows])
+            if grad_bias is not None:
+                grad_bias.add_(z.sum(0))
+        return (
+            grad_h,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
+            None,
+            None,
+        )
+
+
+def _pieces(rows: int, vocabulary: int) -> list[slice]:
+    size = max(128, PIECE // vocabulary)
+    return [slice(start, min(rows, start + size)) for start in range(0, rows, size)]
+
+
+class _Logits:
+    """Scaled logits in float32, in one place of memory for all pieces or, where `kept` rows are, one after another."""
+
+    def __init__(
+        self,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        factor: float,
+        pieces: list[slice],
+        kept: int = 0,
+    ):
+        self.h, self.weight, self.bias, self.factor, self.kept = h, weight, bias, factor, kept
+        longest = max((p.stop - p.start for p in pieces), default=0)
+        self.room = h.new_empty(kept or longest, len(weight), dtype=torch.float32)
+
+    def of(self, rows: slice) -> Tensor:
+        """`[rows, V]`."""
+        h = self.h[rows]
+        z = self.room[rows] if self.kept else self.room[: len(h)]
+        if h.dtype == torch.float32:
+            torch.mm(h, self.weight.t(), out=z)
+            if self.bias is not None:
+                z.add_(self.bias)
+        else:
+            z.copy_(linear(h, self.weight, self.bias))
+        return z.mul_(self.factor) if self.factor != 1 else z

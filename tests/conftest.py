@@ -15,6 +15,7 @@ os.environ.update(
     TRANSFORMERS_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
+    HEEDFUL_CACHE="",
 )
 if (
     "PYTEST_XDIST_WORKER" in os.environ

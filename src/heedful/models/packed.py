@@ -48,6 +48,8 @@ def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) 
     position_ids `[B, T]` start again at 0 in each document of a row that holds several.
     """
     table, real = _sequences(needed, position_ids)
+    order = _alphabetical(tokens.flatten()[table])
+    table, real = table[order], real[order]
     ids = tokens.flatten()[table]
     count, width = table.shape
     column = torch.arange(width, device=tokens.device)
@@ -80,6 +82,12 @@ def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) 
         home=home,
         again=(kind == 2).nonzero().squeeze(1),
     )
+
+
+def _alphabetical(ids: Tensor) -> Tensor:
+    """An order of the rows `[D, W]` in which those that begin alike are neighbours, however a batch was shuffled."""
+    keys = [row.tobytes() for row in ids.cpu().numpy()]
+    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__), device=ids.device)
 
 
 def _sequences(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from heedful.errors import UserError
 from heedful.learner.local import Forward, LocalLearner, Loss, LossFn, predict
 from heedful.losses.reward import accuracy
 from heedful.recipes.objective import Objective
+from heedful.recipes.reference_cache import kept
 from heedful.types import (
     Batch,
     Labelled,
@@ -90,15 +91,24 @@ def reference_sums(
     samples: Sequence[Sample],
     max_tokens: int,
     known: Sums | None = None,
+    *,
+    keep: bool = False,
 ) -> Sums:
-    """The reference's log-prob of each response, once for each, however many pairs it is part of."""
+    """The reference's log-prob of each response, once for each, however many pairs it is part of.
+
+    With `keep` also once for all runs on the same weights and responses, see `recipes.reference_cache`.
+    """
     known = known or {}
     new = [s for s in dict.fromkeys(samples) if s not in known]
     if not new:
         return known
-    base = collate([replace(s, group=None) for s in new])
-    sums = predict(reference, forward, base, max_tokens).sum(1)
-    return {**known, **dict(zip(new, sums.tolist(), strict=True))}
+
+    def compute() -> list[float]:
+        base = collate([replace(s, group=None) for s in new])
+        return predict(reference, forward, base, max_tokens).sum(1).tolist()
+
+    sums = kept(reference, new, compute) if keep else compute()
+    return {**known, **dict(zip(new, sums, strict=True))}
 
 
 def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums) -> Batch:

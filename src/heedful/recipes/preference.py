@@ -124,7 +124,11 @@ def run(config: Config) -> Path:
         else model
     )
     sums_of = partial(
-        reference_sums, reference, response_logps, max_tokens=config.micro_batch_tokens
+        reference_sums,
+        reference,
+        response_logps,
+        max_tokens=config.micro_batch_tokens,
+        keep=True,
     )
     pool = [s for j in train for s in j.samples]
     training, evaluation = (

@@ -1,0 +1,73 @@
+"""What a frozen reference says of responses, kept on disk under a hash of everything it depends on.
+
+The same data is mostly trained on several times: another β, another loss, another seed. Files stand in
+`$HEEDFUL_CACHE/reference` (default `~/.cache/heedful/reference`), 8 bytes a response; `HEEDFUL_CACHE=` keeps
+nothing. They may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from heedful import __version__
+from heedful.types import Sample
+
+log = logging.getLogger("heedful")
+
+
+def cache_folder() -> Path | None:
+    """Where to keep things; None where nothing shall be kept."""
+    named = os.environ.get("HEEDFUL_CACHE")
+    if named is not None:
+        return Path(named).expanduser() if named else None
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "heedful"
+
+
+def kept(
+    model: PreTrainedModel, samples: Sequence[Sample], compute: Callable[[], list[float]]
+) -> list[float]:
+    """`compute()`, one number a sample, or what it gave for the same weights and samples in an earlier run."""
+    folder = cache_folder()
+    if folder is None:
+        return compute()
+    path = folder / "reference" / f"{_digest(model, samples)}.npy"
+    try:
+        numbers = np.load(path, allow_pickle=False)
+        if numbers.shape == (len(samples),):
+            log.info("the reference's log-probs are those of an earlier run: %s", path)
+            return numbers.tolist()
+    except (OSError, ValueError, EOFError):
+        pass  # not there, or damaged: it will be replaced
+    found = compute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        with partial.open("wb") as file:
+            np.save(file, np.array(found, dtype=np.float64))
+        partial.replace(path)
+    except OSError as error:
+        log.info("the reference's log-probs are not kept: %s", error)
+    return found
+
+
+def _digest(model: PreTrainedModel, samples: Sequence[Sample]) -> str:
+    """Of the weights, the tokens, and whatever moves the last bits of a sum."""
+    state = hashlib.blake2b(digest_size=20)
+    how = (__version__, torch.__version__, torch.get_num_threads(), str(model.device))
+    state.update(f"{how} {model.config.to_json_string()}".encode())
+    for name, tensor in model.state_dict().items():
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for sample in samples:
+        state.update(f"{len(sample.tokens)} ".encode())
+        state.update(np.array(sample.tokens, dtype=np.int64).tobytes())
+        state.update(bytes(sample.mask))
+    return state.hexdigest()

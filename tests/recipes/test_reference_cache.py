@@ -1,0 +1,73 @@
+"""The reference is asked once for the same weights and responses, whichever run asks."""
+
+import logging
+
+import pytest
+import torch
+
+import tiny
+from heedful.recipes.judgments import reference_sums
+from heedful.recipes.reference_cache import cache_folder
+from heedful.recipes.sft import response_logps
+from heedful.types import Sample
+
+
+def sample(*tokens: int) -> Sample:
+    return Sample(tokens, (False, *[True] * (len(tokens) - 1)), (0.0,) * len(tokens))
+
+
+SAMPLES = [sample(5, 6, 7), sample(5, 9), sample(8, 8, 8, 8)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEEDFUL_CACHE", str(tmp_path / "kept"))
+    return tmp_path / "kept" / "reference"
+
+
+def asked(model, samples, caplog) -> tuple[dict[Sample, float], bool]:
+    """The sums, and whether they came from an earlier run."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "heedful"):
+        sums = reference_sums(model, response_logps, samples, 64, keep=True)
+    return sums, "of an earlier run" in caplog.text
+
+
+def test_the_same_question_is_answered_from_disk(folder, caplog):
+    """Mutation caught: weights, tokens or masks left out of the key; numbers that lose bits on their way."""
+    model = tiny.causal_lm("llama")
+    first, known = asked(model, SAMPLES, caplog)
+    assert not known and len(list(folder.iterdir())) == 1
+    assert asked(model, SAMPLES, caplog) == (first, True)
+    assert not asked(model, SAMPLES[:2], caplog)[1]
+    masked = Sample(SAMPLES[0].tokens, (False, False, True), (0.0,) * 3)
+    assert not asked(model, [masked, *SAMPLES[1:]], caplog)[1]
+    with torch.no_grad():
+        next(model.parameters())[5, 0] += 0.5
+    moved, known = asked(model, SAMPLES, caplog)
+    assert not known and moved != first
+
+
+def test_a_damaged_file_is_replaced(folder, caplog):
+    model = tiny.causal_lm("llama")
+    first, _ = asked(model, SAMPLES, caplog)
+    (path,) = folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-8])
+    assert asked(model, SAMPLES, caplog) == (first, False)
+    assert asked(model, SAMPLES, caplog) == (first, True)
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("HEEDFUL_CACHE", str(tmp_path / "file"))
+    model = tiny.causal_lm("llama")
+    assert len(asked(model, SAMPLES, caplog)[0]) == 3
+    assert "not kept" in caplog.text
+
+
+def test_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("HEEDFUL_CACHE", "")
+    assert cache_folder() is None
+    monkeypatch.delenv("HEEDFUL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "heedful"

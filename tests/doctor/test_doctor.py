@@ -324,9 +324,9 @@ def test_labels_stay_with_their_rows():
 def test_preflight_is_quick_and_silent_for_the_healthy(caplog):
     """Well under a second. Mutation caught: a forward pass, or all of a large data set, before training."""
     items = [Demonstration((Message("user", f"Why {i}?"),), "So.") for i in range(5000)]
-    started = time.monotonic()
+    started = time.process_time()
     preflight(patients.tok(), patients.policy(), items)
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert caplog.records == []
     preflight(patients.tok(), patients.policy(), [prompt_from_json(patients.asked("Why?")), "Why"])
     preflight(patients.tok(), patients.policy(), [])

@@ -148,3 +148,32 @@ def test_undo_overtakes_the_next_question(site):
     site.enter(page)
     assert site.judged(page, 4)[-1]["revision"] == 1
     page.get_by_text("All done").wait_for()
+
+
+def test_a_flag_is_for_the_question_that_is_seen(site):
+    """Mutation caught: the dialog opens over an answered question, and its words go to the one that comes next."""
+    project = make_project(site.store)
+    for i in range(3):
+        make_task(site.store, project, question=f"Q{i}?")
+    page = site.rate(project)
+    site.ahead(page)
+    held = []
+    page.route("**/next", lambda route: held.append(route))
+    question = page.locator("#prompt .body")
+    asked = question.inner_text()
+    page.keyboard.press("1")
+    site.enter(page)
+    site.gone(page, asked)
+    asked = question.inner_text()
+    page.keyboard.press("2")
+    site.enter(page)
+    site.judged(page, 2)
+    page.keyboard.press("f")  # the third question is on its way
+    dialog = page.get_by_role("dialog", name="What is wrong with this one?")
+    expect(dialog).to_be_hidden()
+    site.until(page, lambda: held)
+    held.pop().continue_()
+    page.unroute("**/next")
+    site.gone(page, asked)
+    page.keyboard.press("f")
+    expect(dialog).to_be_visible()

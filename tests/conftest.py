@@ -22,6 +22,7 @@ if (
 ):  # two workers with two threads each would fight for two cores
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -29,6 +30,15 @@ from jaxtyping import install_import_hook
 # It only works on modules that are not imported yet, hence here and not in a fixture.
 assert "heedful.losses" not in sys.modules
 install_import_hook(["heedful.losses"], "beartype.beartype")
+
+# The same examples each time, and no verdict by the clock: a machine may be busy with other things.
+hypothesis.settings.register_profile(
+    "heedful",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("heedful")
 
 SEED = 0
 

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import small_policy
@@ -109,12 +110,14 @@ def command(job: str, world: Path, out: Path, *more: object, length: int = 1) ->
 def start(words: Sequence[str], *, die: tuple[str, int] | None = None) -> BaseProcess:
     """The command in a process of its own, which ends without a word at the n-th call of a function, if so asked."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    process = CONTEXT.Process(target=_inside, args=(list(words), die))
+    began = CONTEXT.Event()
+    process = CONTEXT.Process(target=_inside, args=(list(words), die, began))
+    process.began = began  # type: ignore[attr-defined]
     process.start()
     return process
 
 
-def finish(process: BaseProcess, *, seconds: float = 120) -> int:
+def finish(process: BaseProcess, *, seconds: float = 600) -> int:
     """The exit code: −9 for SIGKILL."""
     process.join(seconds)
     if process.exitcode is None:
@@ -124,7 +127,9 @@ def finish(process: BaseProcess, *, seconds: float = 120) -> int:
 
 
 def interrupt(process: BaseProcess, after: float, number: int) -> int:
-    """Send a signal after so many seconds, if there is still somebody to get it; the exit code."""
+    """Send a signal so many seconds after the command began, if there is still somebody to get it; the exit code."""
+    while process.is_alive() and not process.began.is_set():  # type: ignore[attr-defined]
+        process.join(0.01)
     process.join(after)
     if process.is_alive():
         os.kill(process.pid or 0, number)
@@ -136,7 +141,7 @@ def call(words: Sequence[str], *, die: tuple[str, int] | None = None) -> int:
     return finish(start(words, die=die))
 
 
-def _inside(words: list[str], die: tuple[str, int] | None) -> None:
+def _inside(words: list[str], die: tuple[str, int] | None, began: Event) -> None:
     os.dup2(os.open(f"{words[words.index('--out') + 1]}.said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)  # fmt: skip
     os.dup2(2, 1)
     import torch
@@ -145,7 +150,14 @@ def _inside(words: list[str], die: tuple[str, int] | None) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     if die:
         die_at(*die)
-    sys.exit(cli.main(words))
+    began.set()
+    code = cli.main(words)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the interpreter's own end is not what is tested
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def die_at(name: str, call_: int) -> None:

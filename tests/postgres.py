@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shlex
 import shutil
@@ -9,7 +11,6 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -20,13 +21,27 @@ def programs() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
-@contextmanager
+_tried = itertools.count(os.getpid() * 37)
+
+
+def free_port() -> int:
+    """One below those that the system gives away by itself, so that it stays free until it is used, and in between.
+
+    Any of the others may become the near end of somebody's connection, even of one to the very port on which nobody
+    listens for a moment.
+    """
+    while True:
+        port = 20_000 + next(_tried) % 12_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextlib.contextmanager
 def server(bin: Path) -> Iterator[str]:
     """The address of a running server."""
     folder = Path(tempfile.mkdtemp(prefix="heedful-postgres-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     if os.getuid() == 0:  # the server refuses to run as root
         shutil.chown(folder, "postgres")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
@@ -35,6 +50,8 @@ def server(bin: Path) -> Iterator[str]:
         _run(
             bin / "pg_ctl",
             "-w",
+            "-t",
+            "300",
             "-D",
             folder / "data",
             "-l",

@@ -10,7 +10,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from sqlalchemy import func, select
 from heedful.store import audit, people, schema
 from heedful.store.db import Store, new_id, open_store
 from heedful.store.snapshot import reconcile
+from postgres import free_port
 from workspace import make_project, make_rater, make_task
 
 AGAIN = (502, 503, 504)
@@ -58,7 +58,7 @@ class Server:
         )
 
     def wait(self) -> None:
-        for _ in range(300):
+        for _ in range(1200):
             try:
                 if httpx.get(f"http://127.0.0.1:{self.port}/login", timeout=2).status_code == 200:
                     return
@@ -107,9 +107,7 @@ def storm(workspace: Path, url: str, *, raters: int, each: int, kills: int, seed
         rater = make_rater(store)
         with store.write() as connection:
             tokens.append((rater, people.make_token(connection, rater, "t", ["rate"])[1]))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = Server(workspace, url, port)
     server.start()
     server.wait()
@@ -168,6 +166,7 @@ def _rate(
     errors: list[BaseException],
 ) -> None:
     rater, token = who
+    waits = random.Random(rng.random())  # how often one waits is chance; what one does is not
     line = httpx.Client(
         base_url=f"http://127.0.0.1:{port}",
         headers={"Authorization": f"Bearer {token}"},
@@ -175,7 +174,7 @@ def _rate(
     )
     try:
         for _ in range(each):
-            task = _insist(line, numbers, rng, f"/api/projects/{project}/next", {"holding": []})[
+            task = _insist(line, numbers, waits, f"/api/projects/{project}/next", {"holding": []})[
                 "task"
             ]
             assert task is not None, "nothing left, although there is enough for everybody"
@@ -192,14 +191,14 @@ def _rate(
                 double.start()
             else:
                 double = None
-            receipt = _insist(line, numbers, rng, path, body, headers)
+            receipt = _insist(line, numbers, waits, path, body, headers)
             assert receipt["revision"] == 1
             with guard:
                 acknowledged.add((rater, key))
             if double is not None:
                 double.join()
             if rng.random() < 0.05:  # the page sends its outbox once more
-                again = _insist(line, numbers, rng, path, body, headers)
+                again = _insist(line, numbers, waits, path, body, headers)
                 assert again["judgment"] == receipt["judgment"]
                 numbers["replays"] += 1
     except BaseException as error:
@@ -217,7 +216,7 @@ def _insist(
     headers: Any = None,
 ) -> Any:
     """Until the server says something that is an answer."""
-    for _ in range(600):
+    for _ in range(2000):
         try:
             response = line.post(path, json=body, headers=headers)
         except httpx.TransportError:

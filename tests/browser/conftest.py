@@ -34,6 +34,9 @@ ARGS = [
     "--disable-dev-shm-usage",
 ]
 PASSWORD = "correct horse 9"
+PATIENCE = (
+    15.0  # seconds for anything that a page is to come to; it says no more than that it hangs
+)
 PEOPLE = {"owner": "owner", "lead": "lead", "rater": "rater", "other": "rater"}  # login: role
 
 
@@ -81,7 +84,9 @@ class Site:
         self.people: dict[str, str] = {}
         self.problems: list[str] = []
         self._browser = browser
-        self._expected: list[str] = []
+        # Chromium's own words on a machine that is busy with other things.
+        self._expected: list[str] = [r"^\[Intervention\] Slow network is detected"]
+        self._fetched: list[tuple[Any, str]] = []
         self._contexts: list[Any] = []
 
     def expect(self, *patterns: str) -> None:
@@ -92,7 +97,7 @@ class Site:
         """A page of a browser of its own; of somebody who is signed in, where a login is given."""
         values = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
         context = self._browser.new_context(base_url=self.url, **values)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(1000 * PATIENCE)
         self._contexts.append(context)
         context.on("page", self._watch)
         if login:
@@ -116,6 +121,17 @@ class Site:
         page = self.signed_in(login, f"/rate/{project}", **options)
         page.locator("#desk").wait_for()
         return page
+
+    def ahead(self, page: Any) -> None:
+        """Until the question after the first one is there, too; the page asks for it by itself."""
+        self.until(page, lambda: len([u for p, u in self._fetched if p == page]) >= 2)
+
+    def gone(self, page: Any, question: str) -> None:
+        """Until the page shows another question, or says that there is none; what was answered stays until then."""
+        page.wait_for_function(
+            "q => document.querySelector('#prompt .body')?.innerText !== q || !document.getElementById('empty').hidden",
+            arg=question,
+        )
 
     def enter(self, page: Any) -> None:
         """Submit by key, once that can be done: a question is measured first, whether it must be scrolled."""
@@ -142,7 +158,7 @@ class Site:
             query = select(table) if not columns else select(*(table.c[c] for c in columns))
             return list(connection.execute(query).all())
 
-    def until(self, page: Any, found: Callable[[], Any], seconds: float = 15.0) -> Any:
+    def until(self, page: Any, found: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """What `found` gives once it gives something; the page lives on meanwhile."""
         end = time.monotonic() + seconds
         while not (value := found()):
@@ -227,6 +243,7 @@ class Site:
         page.on("dialog", self._dialog)
         page.on("console", self._console)
         page.on("request", lambda r: self._request(r.url))
+        page.on("requestfinished", lambda r: self._finished(page, r.url))
 
     def _error(self, error: Any) -> None:
         if not self._is_expected(str(error)):
@@ -251,6 +268,10 @@ class Site:
         if not url.startswith((self.url + "/", "data:", f"blob:{self.url}/")):
             self.problems.append(f"a request to elsewhere: {url}")
 
+    def _finished(self, page: Any, url: str) -> None:
+        if url.endswith("/next"):
+            self._fetched.append((page, url))
+
     def close(self) -> None:
         for context in self._contexts:
             context.close()
@@ -264,7 +285,8 @@ def chromium() -> Iterator[Any]:
     if not Path(CHROMIUM).exists():
         pytest.skip("Chromium is not installed")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        api.expect.set_options(timeout=1000 * PATIENCE)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS, timeout=120_000)
         yield browser
         browser.close()
 

@@ -42,7 +42,7 @@ def barriers(page: Any) -> list[str]:
     """What axe-core calls serious or critical, in light and then in dark colours; all else is the same in both."""
     found = []
     for scheme, options in (("light", ALL), ("dark", CONTRAST)):
-        page.emulate_media()
+        page.emulate_media(color_scheme=scheme)
         for v in axe_playwright.Axe().run(page, options=options).response["violations"]:
             if v["impact"] in ("serious", "critical"):
                 first = v["nodes"][0]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from heedful.store import schema
 from workspace import make_project, make_task
+
+expect = pytest.importorskip("playwright.sync_api").expect
 
 GOOD, BAD = "Lima is the capital of Peru.", "I don't know."
 
@@ -14,9 +18,13 @@ def test_skip_flag_and_correct(site):
     for i in range(3):
         make_task(site.store, project, responses=(GOOD, BAD), question=f"Q{i}?")
     page = site.rate(project)
-    assert page.locator("#undo").is_disabled()
+    question = page.locator("#prompt .body")
+    expect(page.locator("#undo")).to_be_disabled()
+    asked = question.inner_text()
     page.keyboard.press("s")
     assert site.judged(page)[-1]["outcome"] == "skip"
+    site.gone(page, asked)
+    asked = question.inner_text()
     page.keyboard.press("f")
     dialog = page.get_by_role("dialog", name="What is wrong with this one?")
     dialog.wait_for()
@@ -27,6 +35,7 @@ def test_skip_flag_and_correct(site):
     page.get_by_role("button", name="Flag it").click()
     flagged = site.judged(page, 2)[-1]
     assert (flagged["outcome"], flagged["text"]) == ("flag", "unsafe: s f u")
+    site.gone(page, asked)
     left = site.letter(page, GOOD) == "A"
     page.keyboard.press("8" if left else "1")  # the wrong one
     site.enter(page)
@@ -34,7 +43,7 @@ def test_skip_flag_and_correct(site):
     page.get_by_text("All done").wait_for()
     page.keyboard.press("u")
     checked = page.get_by_role("radio", checked=True)
-    assert checked.get_attribute("data-value") == ("8" if left else "1")
+    expect(checked).to_have_attribute("data-value", "8" if left else "1")
     page.keyboard.press("1" if left else "8")
     site.enter(page)
     first, second = site.judged(page, 4)[-2:]
@@ -69,7 +78,7 @@ def test_a_double_click_answers_once(site):
     for i in range(4):
         make_task(site.store, project, question=f"Q{i}?")
     page = site.rate(project)
-    page.wait_for_load_state("networkidle")
+    site.ahead(page)
     page.keyboard.press("3")
     page.locator("#submit:enabled").wait_for()
     page.evaluate("() => [1, 2].forEach(() => document.getElementById('submit').click())")
@@ -78,7 +87,7 @@ def test_a_double_click_answers_once(site):
     given = sorted(site.rows(schema.assignment), key=lambda a: a.id)
     prompts = {p.id: p.content[0]["content"] for p in site.rows(schema.prompt)}
     asked = {t.id: prompts[t.prompt] for t in site.rows(schema.task)}
-    assert page.locator("#prompt .body").inner_text() == asked[given[1].task]
+    expect(page.locator("#prompt .body")).to_have_text(asked[given[1].task])
 
 
 def test_the_keys_are_explained(site):
@@ -92,13 +101,13 @@ def test_the_keys_are_explained(site):
     page.keyboard.press("s")
     page.keyboard.press("3")
     site.escape(page)
-    assert page.get_by_role("radio", checked=True).count() == 0
+    expect(page.get_by_role("radio", checked=True)).to_have_count(0)
     page.keyboard.press("g")
-    assert not page.locator("#guidelines").is_visible()
+    expect(page.locator("#guidelines")).to_be_hidden()
     page.keyboard.press("r")
-    assert page.locator("#raw").get_attribute("aria-pressed") == "true"
+    expect(page.locator("#raw")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("d")
-    assert page.locator(".panel ins, .panel del").count() > 0
+    expect(page.locator(".panel ins, .panel del")).not_to_have_count(0)
     assert site.rows(schema.judgment) == []
 
 
@@ -109,7 +118,7 @@ def test_undo_overtakes_the_next_question(site):
         make_task(site.store, project, question=f"Q{i}?")
     page = site.rate(project)
     question = page.locator("#prompt .body")
-    page.wait_for_load_state("networkidle")
+    site.ahead(page)
     held = []
     page.route("**/next", lambda route: held.append(route))
     seen = []
@@ -118,21 +127,53 @@ def test_undo_overtakes_the_next_question(site):
         page.keyboard.press(key)
         site.enter(page)
         site.judged(page, n + 1)
+        if not n:
+            site.gone(page, seen[0])
     site.until(page, lambda: held)  # the third question is on its way
     page.keyboard.press("u")
-    assert question.inner_text() == seen[1]
+    expect(question).to_have_text(seen[1])
     with page.expect_response("**/next"):
         held.pop().continue_()
     page.unroute("**/next")
     page.locator("#progress").get_by_text("2 today").wait_for()  # it came, and changed nothing
-    assert question.inner_text() == seen[1]
+    expect(question).to_have_text(seen[1])
     page.keyboard.press("7")
     site.enter(page)
     corrected = site.judged(page, 3)[-1]
     assert (corrected["revision"], corrected["said"]) == (2, {"value": 7})
     page.get_by_role("radio", checked=True).wait_for(state="detached")
-    assert question.inner_text() not in seen
+    for earlier in seen:
+        expect(question).not_to_have_text(earlier)
     page.keyboard.press("3")
     site.enter(page)
     assert site.judged(page, 4)[-1]["revision"] == 1
     page.get_by_text("All done").wait_for()
+
+
+def test_a_flag_is_for_the_question_that_is_seen(site):
+    """Mutation caught: the dialog opens over an answered question, and its words go to the one that comes next."""
+    project = make_project(site.store)
+    for i in range(3):
+        make_task(site.store, project, question=f"Q{i}?")
+    page = site.rate(project)
+    site.ahead(page)
+    held = []
+    page.route("**/next", lambda route: held.append(route))
+    question = page.locator("#prompt .body")
+    asked = question.inner_text()
+    page.keyboard.press("1")
+    site.enter(page)
+    site.gone(page, asked)
+    asked = question.inner_text()
+    page.keyboard.press("2")
+    site.enter(page)
+    site.judged(page, 2)
+    page.keyboard.press("f")  # the third question is on its way
+    dialog = page.get_by_role("dialog", name="What is wrong with this one?")
+    expect(dialog).to_be_hidden()
+    site.until(page, lambda: held)
+    held.pop().continue_()
+    page.unroute("**/next")
+    site.gone(page, asked)
+    page.keyboard.press("f")
+    expect(dialog).to_be_visible()

@@ -6,9 +6,12 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from heedful.store import people, schema
 from workspace import make_project, make_task
 
+expect = pytest.importorskip("playwright.sync_api").expect
 PASSWORD = "correct horse 9"
 
 
@@ -19,6 +22,11 @@ def ready(page: Any) -> None:
 
 def said(page: Any, words: str) -> None:
     page.locator("#say").get_by_text(words).wait_for()
+
+
+def at(site: Any, page: Any, path: str) -> None:
+    """The whole address: a pattern for its end fits `/login?next=` as well."""
+    page.wait_for_url(site.url + path)
 
 
 def fill(page: Any, **fields: str) -> None:
@@ -39,7 +47,7 @@ def test_the_first_owner(empty):
     page.get_by_role("button", name="Make my account").click()
     page.get_by_role("heading", name="Projects").wait_for()
     page.goto("/account")
-    assert ", owner." in page.locator("main").inner_text()
+    expect(page.locator("main")).to_contain_text(", owner.")
     (row,) = empty.rows(schema.rater_pii)
     assert (row.login, row.name) == ("ada@example.org", "Ada") and PASSWORD not in row.password_hash
     empty.expect("400")
@@ -63,10 +71,10 @@ def test_signing_in_and_out(site):
     assert site.rows(schema.session) == []
     fill(page, Login=" LEAD ", Password=PASSWORD)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"**/lead/{project}/raters")
+    at(site, page, f"/lead/{project}/raters")
     ready(page)
     page.get_by_role("button", name="Sign out").click()
-    page.wait_for_url("**/login")
+    at(site, page, "/login")
     assert site.rows(schema.session) == []
     page.goto("/account")
     assert "/login?next=" in page.url
@@ -95,13 +103,13 @@ def test_an_invitation(site):
     fill(guest, Login="bao", Password=PASSWORD)
     guest.get_by_role("button", name="Make my account").click()
     guest.get_by_role("heading", name="What would you like to judge?").wait_for()
-    assert guest.get_by_role("link", name="People").count() == 0
+    expect(guest.get_by_role("link", name="People")).to_have_count(0)
     guest.goto("/people")
     guest.get_by_text("This page is for leads.").wait_for()
     page.reload()
     row = page.get_by_role("row").filter(has_text="bao")
     row.wait_for()
-    assert row.get_by_role("combobox", name="role").input_value() == "rater"
+    expect(row.get_by_role("combobox", name="role")).to_have_value("rater")
     row.get_by_role("spinbutton", name="Daily limit").fill("7")
     row.get_by_role("spinbutton", name="Daily limit").press("Tab")
     said(page, "Saved.")
@@ -120,7 +128,8 @@ def test_withdrawn_invitations_are_worth_nothing(site):
     page.get_by_role("button", name="Make a link").click()
     page.locator("#secret").wait_for()
     link = re.search(r"http\S+", page.locator("#secret").inner_text())
-    assert link and page.get_by_role("combobox", name="As").locator("option").count() == 1
+    assert link
+    expect(page.get_by_role("combobox", name="As").locator("option")).to_have_count(1)
     page.get_by_text("Open and used invitations").click()
     page.get_by_role("button", name="Withdraw").first.click()
     said(page, "Withdrawn.")
@@ -148,7 +157,7 @@ def test_tokens_and_a_new_password(site):
     page.get_by_role("row").filter(has_text="script").get_by_role("button", name="Revoke").click()
     said(page, "script is revoked.")
     assert other.request.get("/api/me", headers=asked).status == 401
-    assert page.locator("#tokens").get_by_text("revoked").count() == 1
+    expect(page.locator("#tokens").get_by_text("revoked")).to_have_count(1)
 
     fill(page, **{"Old password": "wrong, surely", "New password": "battery staple 8"})
     site.expect("403", "401")
@@ -166,7 +175,80 @@ def test_tokens_and_a_new_password(site):
     said(elsewhere, "login or password is wrong")
     fill(elsewhere, Login="rater", Password="battery staple 8")
     elsewhere.get_by_role("button", name="Sign in").click()
-    elsewhere.wait_for_url("**/account")
+    at(site, elsewhere, "/account")
+
+
+def hold(page: Any, method: str, pattern: str) -> list[Any]:
+    """Requests that wait for `release`, in the order in which the page made them."""
+    held: list[Any] = []
+    page.route(pattern, lambda r: held.append(r) if r.request.method == method else r.continue_())
+    return held
+
+
+def release(page: Any, route: Any) -> None:
+    """Until the page has the answer."""
+    with page.expect_event("requestfinished", lambda r: r == route.request):
+        route.continue_()
+
+
+def test_what_is_said_is_on_the_page(site):
+    """Mutation caught: "revoked" said while the list below it still offers to revoke."""
+    page = site.signed_in("rater", "/account")
+    page.get_by_label("Name").fill("script")
+    page.get_by_role("button", name="Make a token").click()
+    revoke = page.get_by_role("row").filter(has_text="script").get_by_role("button", name="Revoke")
+    revoke.wait_for()
+    held = hold(page, "GET", "**/api/tokens")
+    revoke.click()
+    site.until(page, lambda: held)
+    assert [t.revoked_at is None for t in site.rows(schema.api_token)] == [False]
+    expect(page.locator("#say")).to_be_empty()
+    release(page, held[0])
+    said(page, "script is revoked.")
+    assert page.locator("#tokens").get_by_text("revoked").count() == 1
+
+
+def test_an_old_list_does_not_replace_a_newer_one(site):
+    """Answers overtake each other. Mutation caught: the last to arrive is drawn, not the last asked for."""
+    page = site.window("rater")
+    held = hold(page, "GET", "**/api/tokens")
+    page.goto("/account")
+    site.until(page, lambda: held)
+    page.get_by_label("Name").fill("script")
+    page.get_by_role("button", name="Make a token").click()
+    first, second = site.until(page, lambda: held if len(held) == 2 else None)
+    release(page, second)
+    row = page.locator("#tokens").get_by_role("row")
+    expect(row).to_have_count(1)
+    first.fulfill(json=[])  # as the server had answered it
+    page.evaluate("() => new Promise((done) => setTimeout(done, 300))")
+    expect(row).to_have_count(1)
+
+
+def test_what_is_typed_while_a_change_is_saved_stays(site):
+    """The limit is on its way, the next field has the focus. Mutation caught: rows drawn again under the hands."""
+    page = site.signed_in("owner", "/people")
+    row = page.get_by_role("row").filter(has_text="other")
+    row.wait_for()
+    page.wait_for_load_state("networkidle")
+    held = hold(page, "PATCH", "**/api/raters/*")
+    row.get_by_role("spinbutton", name="Daily limit").fill("7")
+    page.keyboard.press("Tab")
+    page.keyboard.type("12.5")
+    site.until(page, lambda: held)
+    release(page, held[0])
+    said(page, "Saved.")
+    page.wait_for_load_state("networkidle")
+    cost = row.get_by_role("spinbutton", name="Cost an hour")
+    expect(cost).to_be_focused()
+    expect(cost).to_have_value("12.5")
+    page.unroute("**/api/raters/*")
+    page.keyboard.press("Tab")
+    wanted = {"daily_limit": 7, "cost_per_hour": 12.5}
+    rater = site.people["other"]
+    site.until(
+        page, lambda: [r.settings for r in site.rows(schema.rater) if r.id == rater] == [wanted]
+    )
 
 
 def test_a_new_project(site):
@@ -180,8 +262,8 @@ def test_a_new_project(site):
     assert made.name == "poems" and page.url.endswith(f"/lead/{made.id}/files")
     for part in ("Overview", "Raters", "Agreement", "Labels and models", "Set aside", "Settings"):
         page.get_by_role("link", name=part, exact=True).click()
+        expect(page.locator("[aria-current=page]").last).to_have_text(part)
         ready(page)
-        assert page.locator("[aria-current=page]").last.inner_text() == part
     page.goto("/lead")
     page.get_by_role("link", name="poems").wait_for()
 
@@ -200,16 +282,15 @@ def test_what_a_lead_reads(site):
 
     page.goto(f"/lead/{project}/raters")
     row = page.locator("#rows tr").filter(has_text=names[site.people["rater"]])
-    assert row.locator("td").nth(0).inner_text() == "4"
-    assert row.locator("td").nth(1).inner_text() == "0 skipped, 1 flagged"
-    assert "75 %" in row.locator("td").nth(4).inner_text()  # agrees with the other on 3 of 4
+    expect(row.locator("td").nth(0)).to_have_text("4")
+    expect(row.locator("td").nth(1)).to_have_text("0 skipped, 1 flagged")
+    expect(row.locator("td").nth(4)).to_contain_text("75 %")  # agrees with the other on 3 of 4
 
     page.goto(f"/lead/{project}/agreement")
     ready(page)
-    assert page.locator("#measures tr").filter(has_text="pair").count() >= 1
-    page.locator("article.question").first.wait_for()
-    assert "What is 0?" in page.locator("article.question").first.inner_text()
-    assert page.locator("article.question .katex").count() > 0
+    expect(page.locator("#measures tr").filter(has_text="pair")).not_to_have_count(0)
+    expect(page.locator("article.question").first).to_contain_text("What is 0?")
+    expect(page.locator("article.question .katex")).not_to_have_count(0)
 
     page.goto(f"/lead/{project}/labels")
     page.get_by_role("heading", name="pair, 8 answers").wait_for()
@@ -228,7 +309,7 @@ def test_judging_a_disagreement(site):
     page.get_by_role("button", name="Judge it myself").first.click()
     page.wait_for_url("**/rate/**assignment=**")
     page.locator("#desk").wait_for()
-    assert "What is 0?" in page.locator("#prompt").inner_text()
+    expect(page.locator("#prompt")).to_contain_text("What is 0?")
     page.keyboard.press("1")
     site.enter(page)
     mine = site.judged(page, 10)[-1]
@@ -236,7 +317,7 @@ def test_judging_a_disagreement(site):
     page.goto(f"/lead/{project}/agreement")
     reviewed = page.locator("article.question").filter(has_text="What is 0?")
     reviewed.get_by_text("(review)").wait_for()
-    assert reviewed.get_by_role("button", name="Judge it myself").count() == 0
+    expect(reviewed.get_by_role("button", name="Judge it myself")).to_have_count(0)
 
 
 def test_what_was_set_aside(site):
@@ -244,9 +325,8 @@ def test_what_was_set_aside(site):
     project = site.worked_in()
     page = site.signed_in("lead", f"/lead/{project}/aside")
     flagged = page.locator("article.question")
-    flagged.wait_for()
-    assert "What is unclear?" in flagged.inner_text()
-    assert "cannot be *understood*" in flagged.inner_text()
+    expect(flagged).to_contain_text("What is unclear?")
+    expect(flagged).to_contain_text("cannot be *understood*")
 
     def states() -> list[str]:
         mine = [r for r in site.rows(schema.task_slot) if r.task == task]
@@ -256,7 +336,7 @@ def test_what_was_set_aside(site):
     assert states() == ["parked"]
     page.get_by_role("button", name="Ask it again", exact=True).click()
     said(page, "It is asked again.")
-    page.get_by_text("Nothing here.").wait_for()
+    assert page.get_by_text("Nothing here.").count() == 1  # by then
     assert states() == ["open"]
     page.get_by_label("Show").select_option("all")
     page.get_by_role("button", name="Never ask it again").click()
@@ -281,30 +361,36 @@ def test_settings_and_guidelines(site):
     page.get_by_label("What raters read").fill("# Be *fair*\n\n<b>$x^2$</b>")
     page.get_by_role("button", name="Write a new version").click()
     page.locator("#preview h1 em").wait_for()
-    assert page.locator("#preview .katex").count() == 1 and page.locator("#preview b").count() == 0
+    expect(page.locator("#preview .katex")).to_have_count(1)
+    expect(page.locator("#preview b")).to_have_count(0)
     page.reload()
     page.locator("#preview h1").wait_for()
-    assert page.get_by_label("What raters read").input_value() == "# Be *fair*\n\n<b>$x^2$</b>"
+    expect(page.get_by_label("What raters read")).to_have_value("# Be *fair*\n\n<b>$x^2$</b>")
     for i in range(2):
         make_task(site.store, project, question=f"Q{i}?")
     rater = site.rate(project)
-    assert rater.locator("#guidelines h1").inner_text() == "Be fair"
+    expect(rater.locator("#guidelines h1")).to_have_text("Be fair")
     rater.keyboard.press("1")
     site.enter(rater)
     rater.get_by_text("Enough for today").wait_for()
 
 
-def test_saving_settings_keeps_guidelines_being_typed(site):
-    """An answer that comes late does not overwrite what the lead typed in the meantime."""
+def test_saving_settings_keeps_what_is_being_typed(site):
+    """An answer that comes late overwrites neither the guidelines nor a setting that was typed in the meantime."""
     project = make_project(site.store)
     page = site.signed_in("lead", f"/lead/{project}/settings")
     ready(page)
+    held = hold(page, "PATCH", f"**/api/projects/{project}")
     page.get_by_role("button", name="Save").click()
+    site.until(page, lambda: held)
     page.get_by_label("What raters read").fill("half a thought")
+    page.get_by_label("Answers a day at most").fill("5")
+    release(page, held[0])
     said(page, "Saved.")
     page.wait_for_load_state("networkidle")
     ready(page)
-    assert page.get_by_label("What raters read").input_value() == "half a thought"
+    expect(page.get_by_label("What raters read")).to_have_value("half a thought")
+    expect(page.get_by_label("Answers a day at most")).to_have_value("5")
 
 
 def test_files_out_and_in(site, tmp_path):
@@ -354,13 +440,13 @@ def test_a_run_that_goes_on(site):
     page = site.signed_in("lead", "/runs")
     row = page.get_by_role("row").filter(has_text="runs/reward")
     row.wait_for()
-    assert row.locator(".state").inner_text() == "running"
+    expect(row.locator(".state")).to_have_text("running")
     row.get_by_role("link").first.click()
     page.get_by_text("Step 1, after 0.5 seconds.").wait_for()
     with open(log, "a") as file:
         file.write('{"step": 2, "seconds": 1.5, "loss": 0.4}\n')
-    page.get_by_text("Step 2, after 1.5 seconds.").wait_for(timeout=6000)
-    assert page.locator("#curves circle").count() == 2
+    page.get_by_text("Step 2, after 1.5 seconds.").wait_for()
+    expect(page.locator("#curves circle")).to_have_count(2)
     (folder / "config.json").write_text("{}")
     page.locator("#state.finished").wait_for()
     report = "<h1>Report</h1><script>document.title = parent.document ? 'x' : 'y'</script>"

@@ -11,6 +11,7 @@ from heedful.store import judging, projects, schema
 from heedful.store.db import new_id
 from workspace import claim, make_project, make_task
 
+expect = pytest.importorskip("playwright.sync_api").expect
 HOSTILE = [
     "<img src=x onerror=alert(1)> <img src=https://elsewhere.test/x.png>",
     "[x](javascript:alert(1)) ![y](https://elsewhere.test/y.png)",
@@ -36,12 +37,12 @@ def test_what_models_and_people_write_is_only_read(site):
         make_task(site.store, project, responses=(text, "Harmless words."), question=text)
     page = site.rate(project)
     for n in range(len(HOSTILE)):
-        question = page.locator("#prompt").inner_text()
+        question = page.locator("#prompt .body").inner_text()
         for name in ("html", "raw", "diff"):
             if name != "html":
                 page.keyboard.press(name[0])
             harmless = page.locator(".panel", has_text="Harmless")
-            assert harmless.locator(".body").is_visible()
+            expect(harmless.locator(".body")).to_be_visible()
             assert harmless.bounding_box()["width"] > 200
             inner = ".panel, .prompt, .guidelines, .top"
             assert (
@@ -57,10 +58,7 @@ def test_what_models_and_people_write_is_only_read(site):
         site.enter(page)
         said = site.judged(page, n + 1)[-1]
         assert len(set(said["ranks"]) & set(HOSTILE)) == 1
-        page.wait_for_function(
-            "q => document.getElementById('prompt').innerText !== q || !document.getElementById('empty').hidden",
-            arg=question,
-        )
+        site.gone(page, question)
     assert {r.text for r in site.rows(schema.completion)} == {*HOSTILE, "Harmless words."}
 
 
@@ -84,16 +82,16 @@ def test_what_raters_write_is_only_read(site):
     with site.store.write() as connection:
         judging.submit(connection, critique, rater, {"critiques": [remark]}, key=new_id())
     page = site.signed_in("rater", f"/rate/{project}?assignment={critique}")
-    page.locator(".remarks textarea").wait_for()
-    assert page.locator(".remarks textarea").input_value() == text
-    assert page.locator("pre.source").count() == 2
+    expect(page.locator(".remarks textarea")).to_have_value(text)
+    expect(page.locator("pre.source")).to_have_count(2)
     lead = site.window("owner")
     for part in ("aside", "raters", "agreement", "labels", "settings"):
         lead.goto(f"/lead/{project}/{part}", wait_until="networkidle")
+        lead.wait_for_function("() => !document.querySelector('[aria-busy]')")
         assert lead.locator("main img, main script, main style, a[href^='javascript']").count() == 0
-        assert lead.locator(".parts").is_visible()
+        expect(lead.locator(".parts")).to_be_visible()
     lead.goto(f"/lead/{project}/aside")
-    assert HOSTILE[5] in lead.locator(".question li").inner_text()
+    expect(lead.locator(".question li")).to_contain_text(HOSTILE[5])
     lead.goto("/people")
     lead.get_by_role("rowheader", name=HOSTILE[2]).first.wait_for()
 
@@ -107,14 +105,12 @@ def test_a_response_is_read_to_its_end_first(site):
     page.keyboard.press("2")
     page.get_by_text("Read every response to its end first.").wait_for()
     page.keyboard.press("Enter")
-    assert page.locator("#submit").is_disabled()
+    expect(page.locator("#submit")).to_be_disabled()
     page.get_by_role("region", name="Response A").focus()
     page.keyboard.press("End")
-    page.wait_for_function(
-        "() => !document.getElementById('submit').disabled"
-    )  # both scroll together
-    b = page.get_by_role("region", name="Response B")
-    assert b.evaluate("n => n.scrollTop + n.clientHeight >= n.scrollHeight - 4")
+    expect(page.locator("#submit")).to_be_enabled()  # both scroll together
+    b = page.get_by_role("region", name="Response B").element_handle()
+    page.wait_for_function("n => n.scrollTop + n.clientHeight >= n.scrollHeight - 4", arg=b)
     assert site.rows(schema.judgment) == []
     site.enter(page)
     site.judged(page)
@@ -134,7 +130,7 @@ def test_panels_scroll_apart_if_told_so(site):
         page.wait_for_function(
             f"() => document.querySelectorAll('.more:not([hidden])').length === {0 if done else 1}"
         )
-        assert page.locator("#submit").is_enabled() == done
+        expect(page.locator("#submit")).to_be_enabled(enabled=done)
 
 
 KINDS = {

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from heedful.store import schema
 from workspace import make_project, make_tasks
 
+expect = pytest.importorskip("playwright.sync_api").expect
 LOST = "Failed to load resource"
 
 
 def answer(page: Any, key: str = "1") -> None:
-    page.locator("#submit").wait_for()
+    """A question that is new on the screen: one that was answered stays there until the next comes."""
+    expect(page.locator("#submit")).to_be_visible()
+    expect(page.locator("#submit")).to_be_disabled()
     page.keyboard.press(key)
     page.locator("#submit:enabled").wait_for()
     page.keyboard.press("Enter")
@@ -36,9 +41,9 @@ def test_a_draft_survives_a_reload(site):
     page.get_by_role("textbox", name="Comment").fill("not yet sure")
     page.reload()
     page.locator("#desk").wait_for()
-    assert page.locator("#prompt .body").inner_text() == question
-    assert page.get_by_role("radio", checked=True).get_attribute("data-value") == "7"
-    assert page.get_by_role("textbox", name="Comment").input_value() == "not yet sure"
+    expect(page.locator("#prompt .body")).to_have_text(question)
+    expect(page.get_by_role("radio", checked=True)).to_have_attribute("data-value", "7")
+    expect(page.get_by_role("textbox", name="Comment")).to_have_value("not yet sure")
     assert site.rows(schema.judgment) == []
     site.enter(page)
     assert site.judged(page)[0]["text"] == "not yet sure"
@@ -53,8 +58,7 @@ def test_offline_and_back(site):
     page = site.rate(project)
     posts = []
     page.on("request", lambda r: posts.append(r) if r.url.endswith("/judgments") else None)
-    site.until(page, lambda: len(site.rows(schema.assignment)) == 2)  # one is loaded ahead
-    page.wait_for_load_state("networkidle")
+    site.ahead(page)
     page.context.set_offline(True)
     answer(page, "2")
     kept(page, 1)
@@ -86,13 +90,9 @@ def test_an_answer_outlives_the_page(site):
     page.reload()
     page.get_by_text("All done").wait_for()
     assert site.judged(page)[0]["revision"] == 1
-    assert (
-        page.evaluate(
-            """() => new Promise(done => { const r = indexedDB.open("heedful"); r.onsuccess = () =>
+    kept_here = """() => new Promise(done => { const r = indexedDB.open("heedful"); r.onsuccess = () =>
         r.result.transaction("answers").objectStore("answers").count().onsuccess = (e) => done(e.target.result); })"""
-        )
-        == 0
-    )
+    site.until(page, lambda: page.evaluate(kept_here) == 0)
 
 
 def test_a_lost_acknowledgement(site):
@@ -157,7 +157,7 @@ def test_a_refused_answer_is_shown(site):
     page.route("**/judgments", lambda r: r.fulfill(status=400, body=body))
     answer(page, "3")
     page.get_by_text("An answer was refused: no, because").wait_for()
-    assert page.locator("#outbox code").inner_text() == '{"value":3}'
+    expect(page.locator("#outbox code")).to_have_text('{"value":3}')
     page.unroute("**/judgments")
     page.get_by_role("button", name="Discard it").click()
     delivered(page)
@@ -171,7 +171,7 @@ def test_a_session_that_ends(site):
     project = make_project(site.store)
     make_tasks(site.store, project, 2)
     page = site.rate(project)
-    page.wait_for_load_state("networkidle")
+    site.ahead(page)
     page.context.clear_cookies()
     answer(page, "6")
     kept(page, 1)
@@ -195,7 +195,7 @@ def test_somebody_else_signs_in(site):
     project = make_project(site.store)
     make_tasks(site.store, project, 3)
     page = site.rate(project)
-    page.wait_for_load_state("networkidle")
+    site.ahead(page)
     page.context.clear_cookies()
     site.sign_in(page.context, "other")
     answer(page)
@@ -203,7 +203,7 @@ def test_somebody_else_signs_in(site):
     tab = page.context.new_page()
     tab.goto(f"/rate/{project}")
     tab.locator("#desk").wait_for()
-    assert not tab.locator("#outbox").is_visible()
+    expect(tab.locator("#outbox")).to_be_hidden()
     answer(tab)
     assert [s["rater"] for s in site.judged(tab)] == [site.people["other"]]
     kept(page, 1)
@@ -232,12 +232,11 @@ def test_two_tabs(site):
     project = make_project(site.store)
     make_tasks(site.store, project, 4)
     one = site.rate(project)
-    site.until(one, lambda: len(site.rows(schema.assignment)) == 2)
+    site.ahead(one)
     two = one.context.new_page()
     two.goto(f"/rate/{project}")
     two.locator("#desk").wait_for()
-    for page in (one, two):
-        page.wait_for_load_state("networkidle")
+    site.ahead(two)
     one.context.set_offline(True)
     answer(one, "1")
     kept(one, 1)

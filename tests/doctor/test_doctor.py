@@ -54,9 +54,18 @@ def test_illness_is_found(name, kind, make):
 
 
 @pytest.fixture(scope="module")
-def sound() -> dict[str, list[Finding]]:
-    people = {"whole": patients.healthy(), **patients.other_healthy()}
-    return {who: examine(context) for who, context in people.items()}
+def visits() -> dict[str, tuple[list[Finding], float]]:
+    """What was found in the healthy, and the processor's seconds, which do not count what else the machine does."""
+    found = {}
+    for who, context in {"whole": patients.healthy(), **patients.other_healthy()}.items():
+        began = time.process_time()
+        found[who] = (examine(context), time.process_time() - began)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sound(visits) -> dict[str, list[Finding]]:
+    return {who: all_ for who, (all_, _) in visits.items()}
 
 
 def test_the_healthy_pass(sound):
@@ -71,8 +80,9 @@ def test_the_healthy_pass(sound):
     assert all(f.says for all_ in sound.values() for f in all_)
 
 
-def test_it_takes_seconds(sound):
-    assert all(sum(f.seconds for f in all_) < 10 for all_ in sound.values())
+def test_it_takes_seconds(visits):
+    assert all(took < 10 for _, took in visits.values())
+    assert all(sum(f.seconds for f in all_) > 0 for all_, _ in visits.values())
 
 
 def test_a_check_that_breaks_is_a_finding():
@@ -324,9 +334,9 @@ def test_labels_stay_with_their_rows():
 def test_preflight_is_quick_and_silent_for_the_healthy(caplog):
     """Well under a second. Mutation caught: a forward pass, or all of a large data set, before training."""
     items = [Demonstration((Message("user", f"Why {i}?"),), "So.") for i in range(5000)]
-    started = time.monotonic()
+    started = time.process_time()
     preflight(patients.tok(), patients.policy(), items)
-    assert time.monotonic() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert caplog.records == []
     preflight(patients.tok(), patients.policy(), [prompt_from_json(patients.asked("Why?")), "Why"])
     preflight(patients.tok(), patients.policy(), [])

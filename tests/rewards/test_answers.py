@@ -122,10 +122,10 @@ def test_hostile_text_takes_no_time(name):
     Mutation caught: `\\s*` before the slash or nested quantifiers (minutes), int() of a long run of digits
     (ValueError), Fraction('1e999999999') (all memory).
     """
-    start = time.perf_counter()
+    start = time.process_time()
     for text in (HOSTILE[name], f"#### {HOSTILE[name]}", HOSTILE[name] + " so 7"):
         final_number(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     last = final_number(HOSTILE[name] + " so 7")
     assert last is None or last.value == 7 or "boxed" in HOSTILE[name] or name == "hashes"
 

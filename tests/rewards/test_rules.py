@@ -48,9 +48,9 @@ def test_every_built_in_is_quick_on_hostile_text(name):
         c * (100_000 // len(c))
         for c in ("<think>", "</think>", "<think></think>", " ", "9", "####")
     ]
-    start = time.perf_counter()
+    start = time.process_time()
     values(name + OPTIONS.get(name, ""), texts)
-    assert time.perf_counter() - start < 3.0
+    assert time.process_time() - start < 3.0
 
 
 def test_no_eos_looks_at_how_sampling_stopped():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -185,10 +186,10 @@ def test_a_file_without_anything_is_one_too(store):
 
 def test_comparisons_are_by_response_and_never_by_place(store):
     """Whatever the order shown was, who was chosen is who is exported; a tie inside a ranking gives no pair."""
-    project, ada = make_project(store), make_rater(store)
+    project, ada, rng = make_project(store), make_rater(store), random.Random(0)
     for i in range(20):
         make_task(store, project, question=f"q{i}")
-        given = claim(store, project, ada)
+        given = claim(store, project, ada, rng=rng)
         with store.read() as connection:
             at = schema.assignment.c
             found = connection.execute(
@@ -307,7 +308,9 @@ def test_the_same_snapshot_is_the_same_bytes_while_rating_goes_on(store, busy, t
         with store.read() as connection:
             at = schema.judgment.c
             row = connection.execute(
-                select(at.assignment).where(at.outcome == "answer", at.disposition == "counted")
+                select(at.assignment)
+                .where(at.outcome == "answer", at.disposition == "counted")
+                .order_by(at.id)
             ).first()
             kind = connection.execute(
                 select(schema.task.c.kind)

@@ -128,9 +128,9 @@ def test_random_order_differs_between_raters(store: Store):
     """All raters in one order would leave the end of the list to nobody."""
     project = make_project(store)
     make_tasks(store, project, 12, overlap=6)
-    firsts = set()
+    firsts, rng = set(), random.Random(0)
     for _ in range(6):
-        given = claim(store, project, make_rater(store))
+        given = claim(store, project, make_rater(store), rng=rng)
         assert given
         firsts.add(row(store, schema.assignment, given).task)
     assert len(firsts) > 1
@@ -139,8 +139,8 @@ def test_random_order_differs_between_raters(store: Store):
 def test_responses_are_shown_in_both_orders(store: Store):
     project = make_project(store)
     make_tasks(store, project, 40)
-    rater, orders = make_rater(store), Counter()
-    while given := claim(store, project, rater):
+    rater, orders, rng = make_rater(store), Counter(), random.Random(0)
+    while given := claim(store, project, rater, rng=rng):
         orders[tuple(row(store, schema.assignment, given).order_shown)] += 1
         answer(store, given, rater)
     assert set(orders) == {(0, 1), (1, 0)} and min(orders.values()) > 5

@@ -22,23 +22,25 @@ def test_up_without_torch_and_the_first_link_works(tmp_path: Path):
     """It serves without having imported torch or transformers; the one-time link makes an owner, once."""
     init.run(init.Config(folder=tmp_path))
     code = (
-        "import sys, threading, time\n"
+        "import sys, threading\n"
         "from heedful.cli import main\n"
         "def spy():\n"
-        "    time.sleep(4)\n"
+        "    sys.stdin.readline()\n"
         "    print('LOADED', sorted({'torch', 'transformers', 'numpy.random'} & set(sys.modules)), flush=True)\n"
         "threading.Thread(target=spy, daemon=True).start()\n"
         f"main(['serve', {str(tmp_path)!r}, '--port', '0'])\n"
     )
-    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
-        assert server.stdout
+        assert server.stdin and server.stdout
         line = server.stdout.readline()
         link = re.search(r"(http://127\.0\.0\.1:\d+)/setup\?token=(\S+)", line)
         assert link, line
         account = {"token": link[2], "login": "me", "password": "a long password"}
-        with httpx.Client(base_url=link[1], timeout=10) as browser:
-            for _ in range(50):
+        with httpx.Client(base_url=link[1], timeout=60) as browser:
+            for _ in range(600):
                 try:
                     assert "Nobody is here yet" in browser.get("/").text
                     break
@@ -48,11 +50,13 @@ def test_up_without_torch_and_the_first_link_works(tmp_path: Path):
             again = browser.post("/api/setup", json=account | {"login": "you"})
             assert again.status_code == 400 and "not valid" in again.json()["error"]
             assert browser.get("/lead").status_code == 200
+        print(file=server.stdin, flush=True)
         loaded = server.stdout.readline()
+        assert loaded.startswith("LOADED")
         assert "torch" not in loaded and "transformers" not in loaded, loaded
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(10)
+        server.wait(60)
 
 
 def test_other_machines_need_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

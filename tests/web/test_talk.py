@@ -39,6 +39,7 @@ for line in sys.stdin:
         print("Loading weights: 100%", flush=True)
         continue
     if word == "hang":
+        print(ask["id"], file=open(os.path.dirname(sys.argv[1]) + "/hanging", "a"))
         continue
     if word == "fail" and ask["model"].endswith("b"):
         say(error="the model failed: out of memory")
@@ -63,12 +64,17 @@ class Worker:
 
     def __init__(self, folder: Path):
         (folder / "worker.py").write_text(WORKER)
-        self._log = folder / "started"
+        self._log, self._hanging = folder / "started", folder / "hanging"
         self.talk = Talk(folder, (sys.executable, str(folder / "worker.py"), str(self._log)))
 
     @property
     def started(self) -> list[int]:
         return [int(line.split()[1]) for line in self._log.read_text().splitlines()]
+
+    async def heard(self, n: int) -> None:
+        """Until the process has n asks that it leaves hanging."""
+        while self._hanging.read_text().count("\n") < n if self._hanging.exists() else True:
+            await asyncio.sleep(0.01)
 
     async def ask(self, word: str, models: tuple[str, ...] = ("a", "b")) -> list[Any]:
         messages = [{"role": "user", "content": word}]
@@ -150,16 +156,16 @@ def test_a_process_that_ends_is_started_again(worker: Worker):
     async def run() -> None:
         for word in ("die", "babble"):
             with pytest.raises(UserError, match="has ended; say it again"):
-                await asyncio.wait_for(worker.ask(word), 20)
-            (*_, replies) = await asyncio.wait_for(worker.ask("Hi"), 20)
+                await asyncio.wait_for(worker.ask(word), 60)
+            (*_, replies) = await asyncio.wait_for(worker.ask("Hi"), 60)
             assert replies[0]["text"] == "Hi says a"
         waits = [asyncio.ensure_future(worker.ask("hang")) for _ in range(2)]
-        await asyncio.sleep(0.2)
+        await worker.heard(4)
         os.kill(worker.started[-1], signal.SIGKILL)
         for wait in waits:
             with pytest.raises(UserError, match="has ended; say it again"):
-                await asyncio.wait_for(wait, 20)
-        await asyncio.wait_for(worker.ask("Hi"), 20)
+                await asyncio.wait_for(wait, 60)
+        await asyncio.wait_for(worker.ask("Hi"), 60)
         assert len(worker.started) == 4
         await worker.talk.close()
 
@@ -171,14 +177,15 @@ def test_patience_has_an_end(worker: Worker, monkeypatch: pytest.MonkeyPatch):
 
     async def run() -> None:
         await worker.ask("Hi")
-        monkeypatch.setattr(web_talk, "PATIENCE", 0.3)
-        short = asyncio.ensure_future(worker.ask("hang"))
-        await asyncio.sleep(0.1)
         monkeypatch.setattr(web_talk, "PATIENCE", 60.0)
         long = asyncio.ensure_future(worker.ask("hang"))
+        await worker.heard(2)
+        monkeypatch.setattr(web_talk, "PATIENCE", 0.3)
+        short = asyncio.ensure_future(worker.ask("hang"))
         for wait, words in ((short, "did not reply in time"), (long, "has ended")):
             with pytest.raises(UserError, match=words):
-                await asyncio.wait_for(wait, 20)
+                await asyncio.wait_for(wait, 60)
+        monkeypatch.setattr(web_talk, "PATIENCE", 60.0)
         assert (await worker.ask("Hi"))[-1][0]["text"] == "Hi says a"
         assert len(worker.started) == 2
         await worker.talk.close()

@@ -200,11 +200,11 @@ def test_a_plain_prompt_is_the_same_question_and_an_unknown_one_an_error():
 def test_gold_is_fast():
     prompts = capitals.prompts("train")[:100]
     capitals.gold(prompts[0], "Paris")
-    start = time.perf_counter()
+    start = time.process_time()
     for prompt in prompts:
         for _ in range(20):
             capitals.gold(prompt, "That would be Paris, a city well worth a postcard.")
-    assert time.perf_counter() - start < 1.0  # 2000 calls; about 0.03 s
+    assert time.process_time() - start < 1.0  # 2000 calls; about 0.03 s
 
 
 def test_write_gives_the_same_bytes_for_the_same_seed(tmp_path):

@@ -269,7 +269,7 @@ def aside(
         select(judgment, rater.c.pseudonym)
         .join(rater, rater.c.id == judgment.c.rater)
         .where(judgment.c.task.in_(keys), judgment.c.outcome.in_(("skip", "flag")))
-        .order_by(judgment.c.created_at)
+        .order_by(judgment.c.created_at, judgment.c.id)
     )
     reasons: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for r in connection.execute(said):  # a later revision takes the place of the earlier one

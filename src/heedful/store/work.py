@@ -64,7 +64,7 @@ def claim(
             assignment.c.project == project,
             assignment.c.state == "active",
         )
-        .order_by(assignment.c.leased_at)
+        .order_by(assignment.c.leased_at, assignment.c.id)
     ).scalars()
     held = list(active)
     waiting = [a for a in held if a not in holding]
@@ -259,7 +259,7 @@ def _swap(
             task.c.swap_of.is_(None),
             task.c.is_gold.is_(False),
         )
-        .order_by(assignment.c.leased_at.desc())
+        .order_by(assignment.c.leased_at.desc(), assignment.c.id.desc())
         .limit(SWAP_AFTER + 20)
     ).all()
     for row in recent[SWAP_AFTER:]:

@@ -1,25 +1,23 @@
 // API tokens: made once, shown once, revoked here.
-import { api, day, el, say } from "./api.js";
+import { api, day, el, newest, say } from "./api.js";
 
 const rows = document.getElementById("tokens");
 const secret = document.getElementById("secret");
 
-async function list() {
-  const tokens = await api("GET", "/api/tokens");
+const list = newest(() => api("GET", "/api/tokens"), (tokens) =>
   rows.replaceChildren(
     ...tokens.map((t) =>
       el("tr", {}, el("td", {}, t.name), el("td", {}, t.scopes.join(", ")),
         el("td", {}, t.revoked_at !== null ? "revoked" : day(t.expires_at)),
         el("td", {}, t.revoked_at !== null ? "" : el("button", { type: "button", class: "bad", onclick: () => revoke(t) }, "Revoke"))),
     ),
-  );
-}
+  ));
 
 async function revoke(token) {
   try {
     await api("DELETE", `/api/tokens/${token.id}`);
+    await list(); // what is said stands in the list by then
     say(`${token.name} is revoked.`, "good");
-    await list();
   } catch (problem) {
     say(problem.error, "bad");
   }

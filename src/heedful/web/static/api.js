@@ -29,6 +29,17 @@ export async function api(method, path, body, headers = {}) {
   return value;
 }
 
+// What `load` brings, drawn by `draw`; of several that are under way only the one asked for last, since answers may
+// overtake each other.
+export function newest(load, draw) {
+  let turn = 0;
+  return async () => {
+    const mine = ++turn;
+    const found = await load();
+    if (mine === turn) draw(found);
+  };
+}
+
 // el("p", {class: "x"}, "text", child): text is always text, never markup.
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);

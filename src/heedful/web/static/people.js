@@ -1,21 +1,31 @@
 // Raters and invitations, for those who lead.
-import { api, day, el, say } from "./api.js";
+import { api, day, el, newest, say } from "./api.js";
 
 const raters = document.getElementById("raters");
 const invitations = document.getElementById("invitations");
 const secret = document.getElementById("secret");
 const owner = Boolean(raters.dataset.owner);
 
-async function attempt(what, done) {
+const wrong = (problem) => [problem.error ?? String(problem), "bad"];
+
+// `lists` are those that change; they are drawn again before it is said, and all of them after something went wrong.
+async function attempt(what, done, ...lists) {
+  let said = [done, "good"];
   try {
     await what();
-    if (done) say(done, "good");
   } catch (problem) {
-    say(problem.error ?? String(problem), "bad");
+    said = wrong(problem);
+    lists = [listRaters, listInvitations];
   }
-  await Promise.all([listRaters(), listInvitations()]);
+  try {
+    await Promise.all(lists.map((list) => list()));
+  } catch (problem) {
+    said = wrong(problem);
+  }
+  if (said[0]) say(...said);
 }
 
+// The row shows the change already; drawn again, it would take away what is being typed into the next field.
 const change = (rater, values) => attempt(() => api("PATCH", `/api/raters/${rater.id}`, values), "Saved.");
 
 function pick(rater, name, values) {
@@ -45,21 +55,19 @@ function row(r) {
 
 function erase(r) {
   if (!confirm(`Forget who ${r.pseudonym} is? Their answers stay, the account ends. This cannot be undone.`)) return;
-  attempt(() => api("DELETE", `/api/raters/${r.id}/personal`), `${r.pseudonym} is forgotten.`);
+  attempt(() => api("DELETE", `/api/raters/${r.id}/personal`), `${r.pseudonym} is forgotten.`, listRaters, listInvitations);
 }
 
-async function listRaters() {
-  raters.replaceChildren(...(await api("GET", "/api/raters")).map(row));
-}
+const listRaters = newest(() => api("GET", "/api/raters"), (found) => raters.replaceChildren(...found.map(row)));
 
-async function listInvitations() {
+const listInvitations = newest(() => api("GET", "/api/invitations"), (found) => {
   const now = Date.now() / 1000;
-  invitations.replaceChildren(...(await api("GET", "/api/invitations")).map((i) => {
+  invitations.replaceChildren(...found.map((i) => {
     const open = !i.used_by && i.expires_at > now;
     return el("tr", {}, el("td", {}, i.role), el("td", {}, day(i.created_at)), el("td", {}, i.expires_at > 0 ? day(i.expires_at) : "withdrawn"), el("td", {}, i.used_by ?? ""),
-      el("td", {}, open ? el("button", { type: "button", class: "bad", onclick: () => attempt(() => api("DELETE", `/api/invitations/${i.id}`), "Withdrawn.") }, "Withdraw") : ""));
+      el("td", {}, open ? el("button", { type: "button", class: "bad", onclick: () => attempt(() => api("DELETE", `/api/invitations/${i.id}`), "Withdrawn.", listInvitations) }, "Withdraw") : ""));
   }));
-}
+});
 
 document.getElementById("invite").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -68,7 +76,7 @@ document.getElementById("invite").addEventListener("submit", async (event) => {
     const made = await api("POST", "/api/invitations", { role });
     secret.textContent = `For one person, for seven days, shown only now: ${made.url}`;
     secret.hidden = false;
-  });
+  }, "", listInvitations);
 });
 
-attempt(async () => {});
+attempt(async () => {}, "", listRaters, listInvitations);

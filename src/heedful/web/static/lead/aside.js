@@ -1,10 +1,10 @@
 // Questions that raters skipped or flagged.
-import { api, day, el } from "../api.js";
+import { api, day, el, say } from "../api.js";
 import { $, ask, attempt, list, question, review } from "./common.js";
 
 async function settle(task, close) {
-  const done = await attempt(() => api("POST", `/api/tasks/${task.task}/unpark`, { close }), close ? "Closed." : "It is asked again.");
-  if (done) load();
+  const done = await attempt(() => api("POST", `/api/tasks/${task.task}/unpark`, { close }));
+  if (done && (await load())) say(close ? "Closed." : "It is asked again.", "good"); // what is said is on the page by then
 }
 
 function draw(task) {

@@ -17,10 +17,16 @@ export async function attempt(what, done) {
   }
 }
 
-// Show what `load` brings in `place` and say so to screen readers when it is there.
+const turns = new WeakMap();
+
+// Show what `load` brings in `place` and say so to screen readers when it is there. What was asked for before is not
+// shown any more: answers may overtake each other.
 export async function fill(place, load, draw) {
+  const mine = (turns.get(place) ?? 0) + 1;
+  turns.set(place, mine);
   place.setAttribute("aria-busy", "true");
   const value = await attempt(load);
+  if (mine !== turns.get(place)) return value;
   if (value !== null) draw(value);
   place.removeAttribute("aria-busy");
   return value;
@@ -54,8 +60,8 @@ export function list(load, draw) {
   const place = $("tasks");
   const more = $("more");
   let shown = 0;
-  async function next() {
-    await fill(place, () => load(shown), ({ total, tasks }) => {
+  function next() {
+    return fill(place, () => load(shown), ({ total, tasks }) => {
       place.append(...tasks.map(draw));
       shown += tasks.length;
       more.hidden = shown >= total;

@@ -1,5 +1,5 @@
 // Files in and out, and webhooks.
-import { api, el, say } from "../api.js";
+import { api, el, newest, say } from "../api.js";
 import { $, ask, attempt, project } from "./common.js";
 
 const MOST = 100_000_000;
@@ -31,7 +31,7 @@ $("export").addEventListener("submit", async (event) => {
   const name = `${form.get("what")}.${form.get("format")}`;
   const link = el("a", { href: URL.createObjectURL(await response.blob()), download: name });
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers begin to read it after the click
   const excluded = Object.entries(manifest.excluded ?? {}).map(([why, n]) => `${n} ${why}`);
   $("manifest").hidden = false;
   $("manifest").replaceChildren(el("p", { role: "status" }, `${manifest.rows} rows in ${name}.${excluded.length ? ` Left out: ${excluded.join(", ")}.` : ""}`),
@@ -73,12 +73,14 @@ taking.addEventListener("submit", async (event) => {
 
 // ── webhooks ─────────────────────────────────────────────────────────────────────────────────────
 
-async function listHooks() {
-  const hooks = await attempt(() => ask("webhooks"));
-  if (!hooks) return;
+const listHooks = newest(() => ask("webhooks"), (hooks) =>
   $("hooks").replaceChildren(...hooks.map((h) => el("tr", {}, el("td", {}, h.url), ...["waiting", "sent", "failed"].map((k) => el("td", { class: "number" }, String(h[k]))),
-    el("td", {}, el("button", { type: "button", class: "bad", onclick: async () => { await attempt(() => api("DELETE", `/api/webhooks/${h.id}`), "Removed."); listHooks(); } }, "Remove")))));
-}
+    el("td", {}, el("button", { type: "button", class: "bad", onclick: () => removeHook(h) }, "Remove"))))));
+
+const removeHook = (h) => attempt(async () => {
+  await api("DELETE", `/api/webhooks/${h.id}`);
+  await listHooks();
+}, "Removed.");
 
 $("new-hook").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -87,7 +89,7 @@ $("new-hook").addEventListener("submit", async (event) => {
   $("secret").hidden = false;
   $("secret").textContent = `It is signed with this, shown only now: ${made.secret}`;
   event.target.reset();
-  listHooks();
+  attempt(listHooks);
 });
 
-listHooks();
+attempt(listHooks);

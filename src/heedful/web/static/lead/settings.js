@@ -28,15 +28,14 @@ function drawVersions(versions) {
   $("versions").replaceChildren(...versions.map((v) => el("li", {}, `${day(v.created_at)}, ${v.tasks} questions asked under it`)));
 }
 
-const load = () => fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings);
-
 $("settings").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = new FormData(event.target);
   const settings = Object.fromEntries(FIELDS.map(([name]) => [name, Number(form.get(name))]));
   settings.order = form.get("order");
   settings.models = form.get("models").split("\n").map((m) => m.trim()).filter(Boolean);
-  if (await attempt(() => api("PATCH", `/api/projects/${project}`, { settings }), "Saved.")) load();
+  // The form shows them already; drawn again, it would take away what is being typed into it.
+  await attempt(() => api("PATCH", `/api/projects/${project}`, { settings }), "Saved.");
 });
 
 $("guidelines").addEventListener("submit", async (event) => {
@@ -50,7 +49,7 @@ $("guidelines").addEventListener("submit", async (event) => {
 });
 
 // The text is fetched once, when the page opens, and never again: whatever answers later would overwrite what is being typed.
-load().then((found) => {
+fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings).then((found) => {
   if (!found) return;
   const { elements } = $("guidelines");
   const newest = found.guidelines[0];

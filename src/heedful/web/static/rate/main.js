@@ -187,7 +187,7 @@ async function keep(said) {
 
 async function deliver() {
   clearTimeout(retry);
-  const { waiting, refused, problem } = await outbox.flush(rater);
+  const { waiting, refused, problem, sent } = await outbox.flush(rater);
   const place = $("outbox");
   place.replaceChildren();
   place.hidden = !waiting && !refused.length;
@@ -202,7 +202,8 @@ async function deliver() {
         await outbox.remove(entry.key);
         deliver();
       } }, "Discard it")));
-  if (!waiting && $("desk").hidden && ["A moment", "No connection", "You are signed out"].includes($("empty-title").textContent)) next();
+  // There may be a question now, and what came late has to be counted.
+  if (!waiting && !$("empty").hidden && (sent || ["A moment", "No connection", "You are signed out"].includes($("empty-title").textContent))) next();
 }
 
 function submit() {
@@ -211,6 +212,7 @@ function submit() {
 }
 
 function flag() {
+  if (!current || current.sent) return; // the next question would be flagged, on which it is not seen yet
   $("flag-reason").value = "";
   $("flagging").returnValue = "";
   $("flagging").showModal();

@@ -56,15 +56,17 @@ async function send(entry) {
 
 const hopeless = (status) => [400, 404, 409, 413, 422].includes(status);
 
-// Sends what waits, one tab at a time. Returns {waiting, problem, refused}.
+// Sends what waits, one tab at a time. Returns {waiting, problem, refused, sent}.
 export async function flush(rater) {
   const work = async () => {
     let problem = null;
+    let sent = 0;
     for (const entry of await all(rater)) {
       if (entry.refused) continue;
       try {
         await send(entry);
         await remove(entry.key);
+        sent += 1;
       } catch (error) {
         if (hopeless(error.status)) await put({ ...entry, refused: error.error });
         else {
@@ -74,7 +76,7 @@ export async function flush(rater) {
       }
     }
     const left = await all(rater);
-    return { waiting: left.filter((e) => !e.refused).length, refused: left.filter((e) => e.refused), problem };
+    return { waiting: left.filter((e) => !e.refused).length, refused: left.filter((e) => e.refused), problem, sent };
   };
   return navigator.locks ? navigator.locks.request("heedful-outbox", work) : work();
 }

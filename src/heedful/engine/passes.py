@@ -134,7 +134,9 @@ class Direct:
         attend = self.cache.attention(lengths, self.base.dtype)
         return self._layers(tokens, lengths, attend, None)
 
-    def _layers(self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None) -> Tensor:
+    def _layers(
+        self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
+    ) -> Tensor:
         """Tokens `[T]` → hidden states `[T, d]`, or `[last, d]` of the tokens that `last` names."""
         base = self.base
         h = base.embed_tokens(tokens)

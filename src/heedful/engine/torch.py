@@ -136,7 +136,9 @@ class TorchEngine:
         """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens."""
         need = max(len(row.request.prompt) + row.request.max_tokens for row in rows)
         self._cache.reserve(len(self._rows) + len(rows), need)
-        rows.sort(key=lambda row: len(row.request.prompt))  # stable: those of one request stay together
+        rows.sort(
+            key=lambda row: len(row.request.prompt)
+        )  # stable: those of one request stay together
         longest = len(rows[-1].request.prompt)
         size = max(1, PREFILL // longest)
         requests = list({id(row.request): row.request for row in rows}.values())

@@ -29,26 +29,23 @@ def log_policy(logits: Tensor, sampling: Sampling, keep: Tensor | None = None) -
 def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """One token a row and its log π: logits `[N, V]`, uniforms `[N]` in [0, 1) → ids `[N]`, log-probs `[N]`.
 
-    The same as `draw(log_policy(…).exp(), uniforms)` up to the last bits of float32, but without a log-softmax
-    and with the distribution function in two steps: over blocks of the vocabulary, then inside one of them.
+    The same as `draw(log_policy(…).exp(), uniforms)` up to the last bits of float32, but the distribution
+    function is in two steps: over blocks of the vocabulary, then inside one of them.
     """
     logits = _shaped(logits.float(), sampling, None)
-    peak, likeliest = logits.max(dim=-1, keepdim=True)
-    mass = nn.functional.pad((logits - peak).exp_(), (0, -logits.shape[-1] % _BLOCK))
-    blocks = mass.view(len(mass), -1, _BLOCK)
-    cdf = blocks.sum(dim=-1).double().cumsum(dim=-1)
-    total = cdf[:, -1:]
+    mass = logits.softmax(dim=-1)
     if sampling.temperature == 0:
-        ids = likeliest
-    else:
-        wanted = uniforms.double()[:, None] * total
-        block = torch.searchsorted(cdf, wanted, right=True).clamp_(max=cdf.shape[-1] - 1)
-        upper, lower = cdf.gather(1, block), nn.functional.pad(cdf, (1, 0)).gather(1, block)
-        rest = ((wanted - lower) / (upper - lower)).clamp_(0, _BELOW_ONE)
-        inside = blocks[torch.arange(len(mass), device=mass.device), block.squeeze(1)]
-        ids = block * _BLOCK + draw(inside, rest.squeeze(1))[:, None]
-    logps = logits.gather(1, ids) - peak - total.log().float()
-    return ids.squeeze(1), logps.squeeze(1)
+        ids = logits.argmax(dim=-1, keepdim=True)
+        return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
+    blocks = nn.functional.pad(mass, (0, -mass.shape[-1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    cdf = blocks.sum(dim=-1).double().cumsum(dim=-1)
+    wanted = uniforms.double()[:, None] * cdf[:, -1:]
+    block = torch.searchsorted(cdf, wanted, right=True).clamp_(max=cdf.shape[-1] - 1)
+    upper, lower = cdf.gather(1, block), nn.functional.pad(cdf, (1, 0)).gather(1, block)
+    rest = ((wanted - lower) / (upper - lower)).clamp_(0, _BELOW_ONE).squeeze(1)
+    inside = blocks[torch.arange(len(mass), device=mass.device), block.squeeze(1)]
+    ids = block * _BLOCK + draw(inside, rest)[:, None]
+    return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
 
 
 def _shaped(logits: Tensor, sampling: Sampling, keep: Tensor | None) -> Tensor:

@@ -5,8 +5,9 @@ import torch
 
 import tiny
 from heedful.models import forward
+from heedful.models import sampling as rules
 from heedful.models.forward import sequence_scores, token_logps, token_values
-from heedful.models.sampling import derive_seed, draw, log_policy, uniforms
+from heedful.models.sampling import choose, derive_seed, draw, log_policy, uniforms
 from heedful.types import Sampling
 
 
@@ -112,9 +113,68 @@ def test_log_policy_masks():
 
 
 def test_draw_never_takes_what_has_no_mass():
-    logp = torch.log(torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]))
+    mass = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]])
     u = torch.tensor([0.0, 0.4999, 0.5, 1 - 2**-53], dtype=torch.double)
-    assert draw(logp.expand(4, 5), u).tolist() == [1, 1, 3, 3]
+    assert draw(mass.expand(4, 5), u).tolist() == [1, 1, 3, 3]
+
+
+SHAPES = [
+    Sampling(0), Sampling(), Sampling(0.5), Sampling(1.3, 0.8), Sampling(1, 1, 5), Sampling(0.9, 0.9, 20)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampling", SHAPES, ids=str)
+@pytest.mark.parametrize("vocab", [16, 64, 200, 1000])
+def test_choose_is_log_policy_and_draw(sampling, vocab):
+    """Blocks, also a last one that is not full: the same tokens and log-probs as the definition.
+
+    Mutation caught: a block off by one, the rest not rescaled to the block, temperature applied twice.
+    """
+    g = torch.Generator().manual_seed(vocab)
+    logits = torch.randn(500, vocab, generator=g) * 3
+    u = torch.rand(500, generator=g, dtype=torch.double)
+    u[:2] = torch.tensor([0.0, 1 - 2**-53], dtype=torch.double)
+    logp = log_policy(logits, sampling)
+    want = logits.argmax(-1) if sampling.temperature == 0 else draw(logp.double().exp(), u)
+    ids, logps = choose(logits, sampling, u)
+    assert (ids != want).sum() <= 1  # where u falls on a boundary, to the last bits
+    assert torch.allclose(logps, logp.gather(1, ids[:, None]).squeeze(1), atol=2e-6)
+    assert torch.isfinite(logps).all()
+
+
+def test_choose_draws_each_token_as_often_as_it_should():
+    """A grid of 2^17 uniforms: every token's share is its probability to 2·2^-17, however rare it is."""
+    logits = torch.randn(1, 300, generator=torch.Generator().manual_seed(3)) * 4
+    n, at_once = 1 << 17, 1 << 12
+    u = (torch.arange(n, dtype=torch.double) + 0.5) / n
+    counts = sum(
+        torch.bincount(choose(logits.expand(at_once, -1), Sampling(), part)[0], minlength=300)
+        for part in u.split(at_once)
+    )
+    p = logits[0].double().softmax(0)
+    assert ((counts / n - p).abs() <= 2 / n + 1e-6 * p).all()
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("scale", [0.1, 2.0, 8.0])
+@pytest.mark.parametrize("ties", [False, True])
+def test_a_nucleus_among_likely_tokens_is_that_of_the_sorted_vocabulary(
+    top_p, scale, ties, monkeypatch
+):
+    """Token by token, with ties (which a stable sort gives to the lower id) inside, at, and across the edge.
+
+    Mutation caught: ties in topk's order, rows not settled left as they are, mass taken among the likely.
+    """
+    logits = torch.randn(40, 300, generator=torch.Generator().manual_seed(4)) * scale
+    logits = logits.round() if ties else logits
+    values, order = torch.sort(logits, dim=-1, descending=True, stable=True)
+    probs = values.double().softmax(-1)
+    before = probs.cumsum(-1) - probs
+    want = torch.zeros_like(logits, dtype=torch.bool).scatter(1, order, before < top_p)
+    monkeypatch.setattr(rules, "_LIKELY", 32)
+    got = rules._nucleus(logits, top_p)
+    sure = torch.zeros_like(want).scatter(1, order, (before - top_p).abs() > 1e-6)
+    assert torch.equal(got & sure, want & sure)
 
 
 def test_uniforms_are_uniform_and_uncorrelated():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class SlotLayer(CacheLayerMixin):
@@ -81,17 +83,52 @@ class SlotCache(Cache):
         columns = torch.arange(self.width, device=lengths.device)
         return (columns <= lengths[:, None])[:, None, None, :]
 
-    def insert(self, prefill: DynamicCache, source: Tensor, at: int) -> None:
-        """Copy prefilled prompts into rows `at …`; `source[i]` names the prompt row that row `at + i` continues."""
-        for layer, filled in zip(self.slot_layers, prefill.layers, strict=True):
-            assert isinstance(filled, DynamicLayer)
-            assert filled.keys is not None and filled.values is not None
-            if not layer.is_initialized:
-                layer.lazy_initialization(filled.keys, filled.values)
-            width = filled.keys.shape[2]
-            rows = slice(at, at + len(source))
-            layer.keys[rows, :, :width] = filled.keys[source]
-            layer.values[rows, :, :width] = filled.values[source]
+    def attention(self, lengths: Tensor, dtype: torch.dtype) -> Callable[..., Tensor]:
+        """How each row's next token attends in this step: `attend(layer, q, k, v, scale)`.
+
+        q `[n, heads, head_dim]`, k and v `[n, kv_heads, head_dim]` → `[n, heads, head_dim]`. The queries
+        that share keys stand beside each other, so a product of `[group, head_dim]` with each row's keys
+        needs none of them twice, and none is copied.
+        """
+        visible = self.aim(lengths)
+        shut = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, float("-inf"))
+        made: dict[int, tuple[Tensor, Tensor]] = {}  # mask and places are the same in every layer
+
+        def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+            layer = self.slot_layers[i]
+            n, kv, dim = k.shape
+            if kv not in made:
+                first = torch.arange(n * kv, device=k.device).view(n, kv) * self.capacity
+                made[kv] = (
+                    (first + lengths[:, None]).flatten(),
+                    shut.squeeze(1).repeat_interleave(kv, 0),
+                )
+            places, mask = made[kv]
+            layer.keys.view(-1, dim).index_copy_(0, places, k.reshape(-1, dim))
+            layer.values.view(-1, dim).index_copy_(0, places, v.reshape(-1, dim))
+            keys = layer.keys.view(-1, self.capacity, dim)[: n * kv, : self.width]
+            values = layer.values.view(-1, self.capacity, dim)[: n * kv, : self.width]
+            grouped = q.reshape(n * kv, -1, dim)
+            if dtype == torch.float32:
+                scores = torch.baddbmm(mask, grouped, keys.transpose(1, 2), alpha=scale)
+                out = torch.bmm(scores.softmax(-1), values)
+            else:  # scores in less than float32 would cost exactness
+                grouped, keys, values = grouped[:, None], keys[:, None], values[:, None]
+                out = nn.functional.scaled_dot_product_attention(
+                    grouped, keys, values, attn_mask=mask[:, None], scale=scale
+                )
+            return out.view(q.shape)
+
+        return attend
+
+    def insert(self, i: int, keys: Tensor, values: Tensor, source: Tensor, at: int) -> None:
+        """Copy layer i's prompts `[prompts, heads, width, head_dim]` into rows `at …`; see `Passes.prefill`."""
+        layer = self.slot_layers[i]
+        if not layer.is_initialized:
+            layer.lazy_initialization(keys, values)
+        rows = slice(at, at + len(source))
+        layer.keys[rows, :, : keys.shape[2]] = keys[source]
+        layer.values[rows, :, : values.shape[2]] = values[source]
 
     def move(self, source: Tensor, target: Tensor, width: int) -> None:
         """Rows `source` take the places `target` of rows that have finished."""

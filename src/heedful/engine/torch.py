@@ -14,15 +14,18 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from heedful.engine.passes import passes
 from heedful.engine.slots import SlotCache
 from heedful.errors import UserError
 from heedful.models.forward import lm_head
 from heedful.models.load import context_length
 from heedful.models.memory import keep_freed_memory
-from heedful.models.sampling import derive_seed, draw, log_policy, uniforms
+from heedful.models.sampling import choose, derive_seed, uniforms
 from heedful.types import Completion, Sampling
+
+PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
 
 
 @dataclass
@@ -57,6 +60,7 @@ class TorchEngine:
         self.model, self.max_rows, self.version = model, max_rows, 0
         self._head = lm_head(model)
         self._cache = SlotCache(model.config.get_text_config().num_hidden_layers)
+        self._passes = passes(model, self._cache)
         self._waiting: deque[_Request] = deque()
         self._rows: list[_Row] = []
         self._driver: asyncio.Task | None = None
@@ -103,9 +107,10 @@ class TorchEngine:
 
     async def _drive(self) -> None:
         await asyncio.sleep(0)  # let everyone who asks at this moment get into the first batch
+        queue: deque[_Row] = deque()
         try:
             with torch.inference_mode():
-                queue: deque[_Row] = deque()
+                self._passes = passes(self.model, self._cache)
                 while self._waiting or queue or self._rows:
                     while self._waiting:
                         request = self._waiting.popleft()
@@ -130,54 +135,49 @@ class TorchEngine:
                 raise
 
     def _admit(self, rows: list[_Row]) -> None:
-        """Prefill the distinct prompts of `rows`, draw each row's first token."""
+        """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens."""
+        need = max(len(row.request.prompt) + row.request.max_tokens for row in rows)
+        self._cache.reserve(len(self._rows) + len(rows), need)
+        rows.sort(
+            key=lambda row: len(row.request.prompt)
+        )  # stable: those of one request stay together
+        longest = len(rows[-1].request.prompt)
+        size = max(1, PREFILL // longest)
         requests = list({id(row.request): row.request for row in rows}.values())
-        place = {id(request): i for i, request in enumerate(requests)}
-        lengths = torch.tensor([len(r.prompt) for r in requests])
-        padded = torch.zeros(len(requests), int(lengths.max()), dtype=torch.long)
-        for i, request in enumerate(requests):
-            padded[i, : len(request.prompt)] = torch.tensor(request.prompt)
-        prefill = DynamicCache()
-        out = self.model.base_model(
-            input_ids=padded.to(self.model.device), past_key_values=prefill, use_cache=True
-        )
-        last = out.last_hidden_state[torch.arange(len(requests)), lengths - 1]
-        source = torch.tensor([place[id(row.request)] for row in rows])
-        longest = max(len(r.prompt) + r.max_tokens for r in requests)
-        start = len(self._rows)
-        self._cache.reserve(start + len(rows), longest)
-        self._cache.insert(prefill, source.to(self.model.device), start)
-        self._rows.extend(rows)
-        self._advance(self._head(last)[source.to(last.device)], start)
+        for first in range(0, len(requests), size):
+            part = requests[first : first + size]
+            place = {id(request): i for i, request in enumerate(part)}
+            mine = [row for row in rows if id(row.request) in place]
+            source = torch.tensor([place[id(row.request)] for row in mine]).to(self.model.device)
+            start = len(self._rows)
+            last = self._passes.prefill([r.prompt for r in part], source, start)
+            self._rows.extend(mine)
+            self._advance(self._head(last)[source], start)
 
     def _decode(self) -> None:
         """One token for every active row."""
-        device = self.model.device
-        lengths = torch.tensor([len(r.request.prompt) + len(r.tokens) - 1 for r in self._rows])
-        lengths = lengths.to(device)
-        newest = torch.tensor([[row.tokens[-1]] for row in self._rows], device=device)
-        mask = self._cache.aim(lengths)
-        out = self.model.base_model(
-            input_ids=newest,
-            attention_mask=mask,
-            position_ids=lengths[:, None],
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        self._advance(self._head(out.last_hidden_state[:, -1]), 0)
+        lengths = [len(row.request.prompt) + len(row.tokens) - 1 for row in self._rows]
+        newest = [row.tokens[-1] for row in self._rows]
+        tokens, at = torch.tensor([newest, lengths]).to(self.model.device)
+        self._advance(self._head(self._passes.decode(tokens, at)), 0)
 
     def _advance(self, logits: Tensor, start: int) -> None:
         """Append a drawn token to the rows from `start` on, and let the finished ones leave."""
-        rows = self._rows[start:]
-        ids, logprobs = self._choose(logits, rows)
-        for row, token, logprob in zip(rows, ids.tolist(), logprobs.tolist(), strict=True):
+        finished = []
+        drawn = self._choose(logits, self._rows[start:])
+        for i, (token, logprob) in enumerate(zip(*drawn, strict=True), start):
+            row = self._rows[i]
             row.tokens.append(token)
             row.logprobs.append(logprob)
             if row.request.heard is not None:
                 row.request.heard()
-        finished = [i for i, row in enumerate(self._rows) if self._finished(row)]
-        if not finished:
-            return
+            if token in row.request.stop or len(row.tokens) == row.request.max_tokens:
+                finished.append(i)
+        if finished:
+            self._leave(finished)
+
+    def _leave(self, finished: list[int]) -> None:
+        """Deliver these rows; the last ones take their places."""
         for i in finished:
             self._deliver(self._rows[i])
         left = len(self._rows) - len(finished)
@@ -193,27 +193,23 @@ class TorchEngine:
                 self._rows[hole] = self._rows[mover]
         del self._rows[left:]
 
-    def _choose(self, logits: Tensor, rows: list[_Row]) -> tuple[Tensor, Tensor]:
-        """Ids and their log-probs `[n]`; rows that share sampling parameters, mostly all, are drawn together."""
+    @staticmethod
+    def _choose(logits: Tensor, rows: list[_Row]) -> tuple[list[int], list[float]]:
+        """Ids and their log-probs; rows that share sampling parameters, mostly all, are drawn together."""
         kinds: dict[Sampling, list[int]] = {}
         for i, row in enumerate(rows):
             kinds.setdefault(row.request.sampling, []).append(i)
-        seeds = torch.tensor([row.seed for row in rows])
-        positions = torch.tensor([len(row.tokens) for row in rows])
-        u = uniforms(seeds, positions).to(logits.device)
-        ids = torch.empty(len(rows), dtype=torch.long, device=logits.device)
-        chosen = torch.empty(len(rows), device=logits.device)
-        for sampling, members in kinds.items():
-            at = torch.tensor(members, device=logits.device)
-            logp = log_policy(logits if len(kinds) == 1 else logits[at], sampling)
-            token = logp.argmax(-1) if sampling.temperature == 0 else draw(logp, u[at])
-            ids[at] = token
-            chosen[at] = logp.gather(1, token[:, None]).squeeze(1)
-        return ids, chosen
-
-    @staticmethod
-    def _finished(row: _Row) -> bool:
-        return row.tokens[-1] in row.request.stop or len(row.tokens) == row.request.max_tokens
+        u = uniforms(*torch.tensor([[row.seed, len(row.tokens)] for row in rows]).T)
+        u = u.to(logits.device)
+        if len(kinds) == 1:
+            ids, logprobs = choose(logits, rows[0].request.sampling, u)
+        else:
+            ids = torch.empty(len(rows), dtype=torch.long, device=logits.device)
+            logprobs = torch.empty(len(rows), device=logits.device)
+            for sampling, members in kinds.items():
+                at = torch.tensor(members, device=logits.device)
+                ids[at], logprobs[at] = choose(logits[at], sampling, u[at])
+        return ids.tolist(), logprobs.tolist()
 
     @staticmethod
     def _deliver(row: _Row) -> None:

@@ -7,9 +7,13 @@ definitions would make the first PPO ratio differ from 1, silently.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from heedful.types import Sampling
+
+_BLOCK = 64  # tokens of the vocabulary whose mass is summed first
+_LIKELY = 256  # tokens among which a nucleus is looked for first
+_BELOW_ONE = 1 - 2.0**-53
 
 
 def log_policy(logits: Tensor, sampling: Sampling, keep: Tensor | None = None) -> Tensor:
@@ -19,39 +23,94 @@ def log_policy(logits: Tensor, sampling: Sampling, keep: Tensor | None = None) -
     taken again after an update, a token may just have left the nucleus, and log 0 would break the ratio.
     `temperature=0` (greedy) reports the log-probs of the unmodified model.
     """
-    logits = logits.float()
+    return torch.log_softmax(_shaped(logits.float(), sampling, keep), dim=-1)
+
+
+def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """One token a row and its log π: logits `[N, V]`, uniforms `[N]` in [0, 1) → ids `[N]`, log-probs `[N]`.
+
+    The same as `draw(log_policy(…).exp(), uniforms)` up to the last bits of float32, but the distribution
+    function is in two steps: over blocks of the vocabulary, then inside one of them.
+    """
+    logits = _shaped(logits.float(), sampling, None)
+    mass = logits.softmax(dim=-1)
     if sampling.temperature == 0:
-        return torch.log_softmax(logits, dim=-1)
+        ids = logits.argmax(dim=-1, keepdim=True)
+        return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
+    blocks = nn.functional.pad(mass, (0, -mass.shape[-1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    cdf = blocks.sum(dim=-1).double().cumsum(dim=-1)
+    wanted = uniforms.double()[:, None] * cdf[:, -1:]
+    block = torch.searchsorted(cdf, wanted, right=True).clamp_(max=cdf.shape[-1] - 1)
+    upper, lower = cdf.gather(1, block), nn.functional.pad(cdf, (1, 0)).gather(1, block)
+    rest = ((wanted - lower) / (upper - lower)).clamp_(0, _BELOW_ONE).squeeze(1)
+    inside = blocks[torch.arange(len(mass), device=mass.device), block.squeeze(1)]
+    ids = block * _BLOCK + draw(inside, rest)[:, None]
+    return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
+
+
+def _shaped(logits: Tensor, sampling: Sampling, keep: Tensor | None) -> Tensor:
+    """Logits `[N, V]` after temperature and masks, −inf outside them; see `log_policy`."""
+    if sampling.temperature == 0:
+        return logits
     if sampling.temperature != 1:
         logits = logits / sampling.temperature
     dropped = None
     if 0 < sampling.top_k < logits.shape[-1]:
-        kth = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
+        kth = logits.detach().topk(sampling.top_k, dim=-1).values[:, -1:]
         dropped = logits < kth
     if sampling.top_p < 1:
-        logits_left = logits if dropped is None else logits.masked_fill(dropped, float("-inf"))
-        sorted_logits, order = logits_left.sort(dim=-1, descending=True, stable=True)
-        probs = sorted_logits.softmax(dim=-1)
-        # The smallest set whose mass reaches top_p: drop what has top_p mass *before* it.
-        outside = probs.cumsum(dim=-1) - probs >= sampling.top_p
-        nucleus = torch.zeros_like(outside).scatter(1, order, outside)
-        dropped = nucleus if dropped is None else dropped | nucleus
-    if dropped is not None:
-        if keep is not None:
-            dropped = dropped.scatter(1, keep[:, None], False)
-        logits = logits.masked_fill(dropped, float("-inf"))
-    return torch.log_softmax(logits, dim=-1)
+        left = logits.detach()
+        left = left if dropped is None else left.masked_fill(dropped, float("-inf"))
+        outside = ~_nucleus(left, sampling.top_p)
+        dropped = outside if dropped is None else dropped | outside
+    if dropped is None:
+        return logits
+    if keep is not None:
+        dropped = dropped.scatter(1, keep[:, None], False)
+    return logits.masked_fill(dropped, float("-inf"))
 
 
-def draw(logp: Tensor, uniforms: Tensor) -> Tensor:
-    """One token a row by inverting the distribution function: logp `[N, V]`, uniforms `[N]` in [0, 1) → ids `[N]`.
+def _nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """The smallest set of tokens whose mass reaches top_p `[N, V]`; of equal tokens the first are taken.
+
+    A few hundred likely tokens mostly hold that mass; only rows in which they do not are sorted whole.
+    """
+    inside = torch.zeros_like(logits, dtype=torch.bool)
+    todo = torch.arange(len(logits), device=logits.device)
+    total = logits.logsumexp(dim=-1, keepdim=True)
+    for width in (_LIKELY, logits.shape[-1]):
+        rows = logits[todo]
+        if width < logits.shape[-1]:
+            order = rows.topk(width, dim=-1, sorted=False).indices.sort(dim=-1).values
+            values, by_value = rows.gather(1, order).sort(dim=-1, descending=True, stable=True)
+            order = order.gather(1, by_value)
+        else:
+            values, order = rows.sort(dim=-1, descending=True, stable=True)
+        probs = (values - total[todo]).exp()
+        # Drop what has top_p mass *before* it.
+        within = probs.cumsum(dim=-1) - probs < top_p
+        inside[todo] = inside[todo].scatter(1, order, within)
+        if width >= logits.shape[-1]:
+            break
+        # Settled is a row whose nucleus ends before a token that is less likely than the last one inside:
+        # then no token outside these, equal to that one, has a better claim.
+        last = within.sum(dim=-1, keepdim=True) - 1
+        settled = values[:, -1:] < values.gather(1, last)
+        todo = todo[~settled.squeeze(1)]
+        if not len(todo):
+            break
+    return inside
+
+
+def draw(mass: Tensor, uniforms: Tensor) -> Tensor:
+    """One index a row by inverting the distribution function: mass `[N, K]` ≥ 0, uniforms `[N]` in [0, 1) → `[N]`.
 
     With the uniforms made from (seed, sample, position) a sequence does not depend on its batch mates.
     """
-    cdf = logp.double().exp().cumsum(dim=-1)
+    cdf = mass.double().cumsum(dim=-1)
     # The first index whose cdf exceeds u·total has positive mass, whatever the rounding.
     ids = torch.searchsorted(cdf, uniforms.double()[:, None] * cdf[:, -1:], right=True)
-    return ids.squeeze(1).clamp_(max=logp.shape[-1] - 1)
+    return ids.squeeze(1).clamp_(max=mass.shape[-1] - 1)
 
 
 def uniforms(seeds: Tensor, positions: Tensor) -> Tensor:

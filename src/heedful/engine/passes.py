@@ -1,0 +1,161 @@
+"""The two forward passes of sampling: prompts into the slots, then one token a row.
+
+`Plain` asks any `transformers` decoder through its own `forward`. `Direct` knows how the layers of the Llama
+family are put together and does without what one token a row has no use for: padding in the linear
+layers, masks and rotary factors made anew in each layer, keys and values repeated for grouped queries,
+and all positions but the last behind the last attention. It calls the model's own modules and copies no
+weight, so that an update or an adapter takes effect at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+from transformers.models.llama import modeling_llama as llama
+from transformers.models.mistral import modeling_mistral as mistral
+from transformers.models.qwen2 import modeling_qwen2 as qwen2
+from transformers.models.qwen3 import modeling_qwen3 as qwen3
+
+from heedful.engine.slots import SlotCache
+
+# What a pass does itself instead of calling: model, layer, attention. All four read alike.
+FAMILY = {
+    llama.LlamaModel: (llama.LlamaDecoderLayer, llama.LlamaAttention),
+    mistral.MistralModel: (mistral.MistralDecoderLayer, mistral.MistralAttention),
+    qwen2.Qwen2Model: (qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention),
+    qwen3.Qwen3Model: (qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention),
+}
+
+
+class Passes(Protocol):
+    """What the engine asks of a model; both give last hidden states, one a prompt or row."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
+        """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, d]`"""
+        ...
+
+    def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Append tokens `[n]` to the first n slots, which hold `lengths` `[n]` tokens. → `[n, d]`"""
+        ...
+
+
+def passes(model: PreTrainedModel, cache: SlotCache) -> Passes:
+    """The fastest passes that are exact for the model as it is now."""
+    return Direct(model, cache) if suits(model) else Plain(model, cache)
+
+
+def suits(model: PreTrainedModel) -> bool:
+    """Whether `Direct` knows the model and nobody listens to, or replaced, what it does not call."""
+    base: Any = model.base_model
+    if type(base) not in FAMILY:
+        return False
+    layer_type, attention_type = FAMILY[type(base)]
+    attentions = [layer.self_attn for layer in base.layers]
+    return (
+        all(isinstance(layer, layer_type) for layer in base.layers)
+        and all(type(attention) is attention_type for attention in attentions)
+        and all(_unwatched(module) for module in (base, *base.layers, *attentions))
+        and 2 * base.rotary_emb.inv_freq.numel() == attentions[0].head_dim
+    )
+
+
+def _unwatched(module: nn.Module) -> bool:
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return not hooks and "forward" not in vars(module)
+
+
+class Plain:
+    """Any decoder, as `transformers` calls it."""
+
+    def __init__(self, model: PreTrainedModel, cache: SlotCache):
+        self.model, self.cache = model, cache
+
+    def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        padded = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+        for row, prompt in zip(padded, prompts, strict=True):
+            row[: len(prompt)] = torch.tensor(prompt)
+        filled = DynamicCache()
+        out = self.model.base_model(
+            input_ids=padded.to(self.model.device), past_key_values=filled, use_cache=True
+        )
+        for i, layer in enumerate(filled.layers):
+            assert layer.keys is not None and layer.values is not None
+            self.cache.insert(i, layer.keys, layer.values, source, at)
+        return out.last_hidden_state[torch.arange(len(prompts)), lengths - 1]
+
+    def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        out = self.model.base_model(
+            input_ids=tokens[:, None],
+            attention_mask=self.cache.aim(lengths),
+            position_ids=lengths[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return out.last_hidden_state[:, -1]
+
+
+class Direct:
+    """The Llama family, its layers called one by one on tokens that stand in one row, `[tokens, d]`."""
+
+    def __init__(self, model: PreTrainedModel, cache: SlotCache):
+        self.base: Any = model.base_model
+        self.cache = cache
+
+    def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
+        device = self.base.device
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        columns = torch.arange(int(lengths.max()))
+        real = columns < lengths[:, None]
+        tokens = torch.tensor([token for prompt in prompts for token in prompt])
+        first = lengths.cumsum(0) - lengths
+        # Where each cell of the padded prompts stands among the tokens. What a cell behind the end
+        # holds does not matter: nothing attends to what comes after it.
+        cells = (first[:, None] + columns).clamp_(max=len(tokens) - 1).to(device)
+        where = real.flatten().nonzero().squeeze(1).to(device)
+        last = torch.tensor([*accumulate(map(len, prompts))], device=device) - 1
+
+        def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+            q, k, v = (x[cells].transpose(1, 2) for x in (q, k, v))
+            self.cache.insert(i, k, v, source, at)
+            out = nn.functional.scaled_dot_product_attention(
+                q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+            )
+            return out.transpose(1, 2).flatten(0, 1)[where]
+
+        return self._layers(tokens.to(device), columns.expand_as(real)[real], attend, last)
+
+    def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        attend = self.cache.attention(lengths, self.base.dtype)
+        return self._layers(tokens, lengths, attend, None)
+
+    def _layers(
+        self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
+    ) -> Tensor:
+        """Tokens `[T]` → hidden states `[T, d]`, or `[last, d]` of the tokens that `last` names."""
+        base = self.base
+        h = base.embed_tokens(tokens)
+        cos, sin = base.rotary_emb(h, positions.to(h.device)[None])
+        half = cos.shape[-1] // 2
+        cos, sin = cos[0, :, None], torch.cat([-sin[..., :half], sin[..., half:]], -1)[0, :, None]
+        for i, layer in enumerate(base.layers):
+            at = layer.self_attn
+            x = layer.input_layernorm(h)
+            heads = (len(h), -1, at.head_dim)
+            q, k, v = at.q_proj(x).view(heads), at.k_proj(x).view(heads), at.v_proj(x).view(heads)
+            if hasattr(at, "q_norm"):
+                q, k = at.q_norm(q), at.k_norm(k)
+            # rotate_half(x)·sin is x with its halves swapped, times sin with its first half negated.
+            q = torch.addcmul(q * cos, q.roll(half, -1), sin)
+            k = torch.addcmul(k * cos, k.roll(half, -1), sin)
+            a = attend(i, q, k, v, at.scaling).flatten(1)
+            if last is not None and i == len(base.layers) - 1:
+                h, a = h[last], a[last]
+            h = h + at.o_proj(a)
+            h = h + layer.mlp(layer.post_attention_layernorm(h))
+        return base.norm(h)

@@ -1,0 +1,148 @@
+"""The fast passes against the plain ones: the same states and tokens, and out of the way where they do not fit."""
+
+import asyncio
+import copy
+
+import pytest
+import torch
+from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+import tiny
+from heedful.engine import torch as engines
+from heedful.engine.passes import Direct, Plain, passes, suits
+from heedful.engine.slots import SlotCache
+from heedful.engine.torch import TorchEngine
+from heedful.types import Sampling
+
+SIZES = dict(
+    vocab_size=384, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+    bos_token_id=None, eos_token_id=3, pad_token_id=0,
+)  # fmt: skip
+
+
+def family(name: str):
+    if name in tiny.ARCHITECTURES:
+        return tiny.causal_lm(name)
+    torch.manual_seed(0)
+    if name == "qwen3":
+        model = Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=16))
+    else:
+        model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None))
+    with torch.no_grad():
+        for p in model.parameters():  # norms too: those of queries and keys must not be alike
+            p.mul_(4.0) if p.ndim > 1 else p.add_(torch.randn_like(p) * 0.3)
+    return model.eval()
+
+
+@torch.inference_mode()
+def states(model, kind, prompts, steps=4):
+    """Last hidden states after the prompts and after each of some forced tokens; slots are taken, left and moved."""
+    cache = SlotCache(model.config.num_hidden_layers)
+    cache.reserve(len(prompts) + 3, 64)
+    does = kind(model, cache)
+    source = torch.tensor([0, 0, *range(1, len(prompts)), len(prompts) - 1])
+    out = [does.prefill(prompts, source, 0)[source]]
+    lengths = torch.tensor([len(prompts[i]) for i in source])
+    g = torch.Generator().manual_seed(1)
+    for step in range(steps):
+        if step == 2:  # rows 1 and 3 leave, the last two take their places
+            n = len(lengths)
+            cache.move(torch.tensor([n - 2, n - 1]), torch.tensor([1, 3]), int(lengths.max()))
+            lengths[[1, 3]] = lengths[[n - 2, n - 1]]
+            lengths = lengths[: n - 2]
+        tokens = torch.randint(4, 384, (len(lengths),), generator=g)
+        out.append(does.decode(tokens, lengths))
+        lengths = lengths + 1
+    return out
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral"])
+def test_direct_passes_give_the_plain_states(name):
+    """Mutation caught: rotary halves swapped, a group's queries with another's keys, places or masks off by
+    one, a packed prompt that sees its neighbour, q_norm left out, the last prompt token's row wrong."""
+    model, prompts = family(name), tiny.prompts(7)
+    assert type(passes(model, SlotCache(2))) is Direct
+    ours, theirs = states(model, Direct, prompts), states(model, Plain, prompts)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=2e-5 * float(b.abs().max()))
+
+
+def test_direct_passes_in_bfloat16_are_as_near_to_float32():
+    """Mutation caught: scores or their softmax rounded to bfloat16."""
+    model, prompts = family("qwen2"), tiny.prompts(7)
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    exact = torch.cat(states(half.float(), Plain, prompts))
+    half = half.to(torch.bfloat16)
+    gaps = [
+        (torch.cat(states(half, kind, prompts)).float() - exact).square().mean().sqrt()
+        for kind in (Direct, Plain)
+    ]
+    assert gaps[0] < 1.1 * gaps[1]
+
+
+def test_what_is_not_called_must_be_as_it_was():
+    """Hooks and replaced modules are asked, adapters too. Mutation caught: `suits` without either question."""
+    assert not suits(tiny.causal_lm("gpt2"))
+    for place in ("model", "model.layers.1", "model.layers.0.self_attn"):
+        model = tiny.causal_lm("llama")
+        handle = model.get_submodule(place).register_forward_hook(lambda m, i, out: out)
+        assert not suits(model)
+        handle.remove()
+        assert suits(model)
+        model.get_submodule(place).forward = model.get_submodule(place).forward
+        assert not suits(model)
+    model = tiny.causal_lm("llama")
+    model.model.layers[0].self_attn = type("Other", (type(model.model.layers[0].self_attn),), {})(
+        model.config, 0
+    )
+    assert not suits(model)
+
+
+def greedy(engine, prompts):
+    async def all_of_them():
+        asked = (
+            engine.generate(p, max_tokens=12, sampling=Sampling(0), stop=(3,)) for p in prompts
+        )
+        return [c.tokens for (c,) in await asyncio.gather(*asked)]
+
+    return asyncio.run(all_of_them())
+
+
+def test_an_update_or_adapter_takes_effect_at_once(monkeypatch):
+    """Weights changed in place and layers wrapped after the engine was made. Mutation caught: copies of weights."""
+    model, prompts = tiny.causal_lm("llama"), tiny.prompts()
+    engine = TorchEngine(model)
+    before = greedy(engine, prompts)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(2)) * 0.1)
+    after = greedy(engine, prompts)
+    up = model.model.layers[1].mlp.up_proj
+    model.model.layers[1].mlp.up_proj = torch.nn.Sequential(up, torch.nn.Tanh())
+    wrapped = greedy(engine, prompts)
+    assert before != after != wrapped
+    monkeypatch.setattr(engines, "passes", Plain)
+    assert greedy(TorchEngine(model), prompts) == wrapped
+    model.model.layers[1].mlp.up_proj = up
+    assert greedy(TorchEngine(model), prompts) == after
+
+
+def test_a_hook_set_between_two_requests_is_heard():
+    """Mutation caught: passes chosen once, when the engine is made."""
+    model, heard = tiny.causal_lm("llama"), []
+    engine = TorchEngine(model)
+    greedy(engine, tiny.prompts())
+    model.model.register_forward_hook(lambda m, i, out: heard.append(1))
+    greedy(engine, tiny.prompts())
+    assert heard
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+@pytest.mark.parametrize("most", [1, 30])
+def test_prompts_filled_in_parts_are_the_same(name, most, monkeypatch):
+    """Mutation caught: rows of a part that continue another part's prompt."""
+    model, prompts = tiny.causal_lm(name), tiny.prompts()
+    whole = greedy(TorchEngine(model), prompts)
+    monkeypatch.setattr(engines, "PREFILL", most)
+    assert greedy(TorchEngine(model, max_rows=5), prompts) == whole

@@ -16,15 +16,18 @@ from heedful.algorithms.rows import PRESETS, Algorithm
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.data.sources import write_rows
+from heedful.data.tokens import encode_example
 from heedful.engine.torch import TorchEngine
-from heedful.models.forward import policy_outputs
-from heedful.models.load import copy_model
+from heedful.models.forward import policy_outputs, token_values
+from heedful.models.load import copy_model, load_tokenizer, new_reward_model, save_model
 from heedful.models.new import new_model
 from heedful.models.reference import Reference
 from heedful.recipes import policy
+from heedful.recipes.config import Lora
 from heedful.recipes.mixed import Mix, supervised
-from heedful.rewards import Parts
+from heedful.rewards import Parts, load_rewards
 from heedful.rewards.functions import as_reward
+from heedful.rewards.model import SHIFT
 from heedful.rollout import tasks
 from heedful.types import Message, Sample, Sampling
 
@@ -57,6 +60,14 @@ def command(at: Path, name: str, out: Path, *more) -> list[str]:
     if PRESETS.get(name, {}).get("group_size", 1) > 1:
         words += ["--group-size", 4]
     return [str(w) for w in (*words, *more)]
+
+
+def save_reward_model(start: Path, folder: Path, shift: float) -> None:
+    """An untrained reward model with a shift, as `train reward` leaves one."""
+    model, tok = new_reward_model(str(start), seed=0), load_tokenizer(str(start))
+    setattr(model.config, SHIFT, shift)
+    folder.mkdir()
+    save_model(model, tok, folder)
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -269,6 +280,31 @@ def test_school_sums_load_sample_score_and_step(at, shared_data, tmp_path):
     assert main([str(w) for w in words]) == 0
     rows = metrics(tmp_path / "out")
     assert len(rows) == 2 and all(0 <= row["reward/numeric"] <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["the reward model", "--critic"])
+@pytest.mark.parametrize("rank", [0, 2], ids=["whole", "LoRA"])
+def test_a_critic_begins_with_the_scores_of_its_reward_model(at, tmp_path, named, rank):
+    """Its value at the last token is the standardised score, shift included, and the bias that holds it is trained.
+
+    Mutation caught: values of the raw head; a shift that is taken from the judge itself as well.
+    """
+    tok = load_tokenizer(at / "lm")
+    save_reward_model(at / "lm", tmp_path / "reward", shift=0.75)
+    reward = load_rewards([str(tmp_path / "reward")])
+    judge = reward.reward_model
+    samples = [encode_example(tok, row["prompt"][0]["content"], "Eight.") for row in PROMPTS]
+    before = judge.score(samples)
+    config = policy.Config(
+        model=str(at / "lm"), reward=("",), data="", out=tmp_path / "out", lora=Lora(rank=rank),
+        critic=str(tmp_path / "reward") if named else None,
+    )  # fmt: skip
+    critic = policy._critic(config, tok, reward)
+    batch = collate(samples)
+    values = token_values(critic, batch.tokens)[range(len(samples)), batch.lengths - 1]
+    assert values.tolist() == pytest.approx(before, abs=1e-6)
+    assert judge.score(samples) == before
+    assert dict(critic.named_parameters())["score.bias"].requires_grad
 
 
 @pytest.mark.parametrize("extra", [[], ["--value-head"]], ids=["critic", "value head"])

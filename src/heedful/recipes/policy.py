@@ -49,6 +49,7 @@ from heedful.recipes.trainable import named_reference, prepare
 from heedful.recipes.training import close_step, opened, optim, rows_at, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
+from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, rollout, score, tasks
 from heedful.run import Run, check_out
 from heedful.types import Batch, Metrics, Sample
@@ -292,10 +293,10 @@ def _critic(
     if config.critic is not None:
         if load_tokenizer(config.critic).get_vocab() != tokenizer.get_vocab():
             raise UserError(f"--critic {config.critic} has another tokenizer than the policy")
-        return prepare(load_reward_model(config.critic, device=config.device), config)
+        return prepare(fold_shift(load_reward_model(config.critic, device=config.device)), config)
     judge = reward.reward_model
     if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():
-        return prepare(merge(copy_model(judge.model).requires_grad_(True)), config)
+        return prepare(fold_shift(merge(copy_model(judge.model).requires_grad_(True))), config)
     critic = new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device
     )

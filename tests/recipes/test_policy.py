@@ -139,6 +139,24 @@ def test_what_makes_no_sense_is_refused(at, tmp_path, capsys, name, flags, words
     assert not (tmp_path / "out").exists()
 
 
+def test_the_learning_rate_falls_to_the_end_after_the_critics_warm_up(at, tmp_path):
+    """Two rounds of warm-up and three of both: the policy's rates are those of a run of three rounds, the critic's of five.
+
+    Mutation caught: a schedule of the policy that counts the rounds in which the critic alone learns.
+    """
+
+    def rates(who: str, warmup: int, steps: int) -> list[float]:
+        out = tmp_path / f"{warmup}-{steps}"
+        if not out.exists():
+            flags = ["--critic-warmup", warmup, "--steps", steps, "--warmup", 0.4]
+            assert main(command(at, "ppo", out, *flags)) == 0
+        name = f"{who}/learning_rate"
+        return [row[name] for row in metrics(out) if name in row]
+
+    assert rates("policy", 2, 5) == pytest.approx(rates("policy", 0, 3))
+    assert rates("value", 2, 5) == pytest.approx(rates("value", 0, 5))
+
+
 def test_a_value_head_learns_and_stays_out_of_the_saved_model(at, tmp_path):
     """Mutation caught: a head that gets no gradient, or that other tools find in the weights."""
     assert (

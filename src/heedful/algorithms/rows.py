@@ -112,6 +112,16 @@ class Algorithm:
         """Optimiser steps in an epoch over a round's responses."""
         return -(-self.batch_size // (self.minibatch_size or self.batch_size))
 
+    @property
+    def own_critic(self) -> bool:
+        """Whether there is a critic that is a model of its own."""
+        return self.advantage in WITH_CRITIC and not self.value_head
+
+    def policy_steps(self, rounds: int) -> int:
+        """Optimiser steps that the policy takes in the first so many rounds: none while the critic warms up."""
+        learning = max(0, rounds - self.critic_warmup) if self.own_critic else rounds
+        return learning * self.inner_epochs * self.minibatches
+
 
 WITH_CRITIC = ("gae", "n_step")
 WITH_GROUP = ("leave_one_out", "group_centred", "group_standardised", "best_of_group")

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import yaml
 
-from heedful.algorithms.rows import WITH_CRITIC
 from heedful.data.sources import read_rows
 from heedful.errors import UserError, did_you_mean
 from heedful.recipes import evaluate, online, policy, preference
@@ -54,11 +53,9 @@ def known_methods() -> dict[str, Method]:
 
 
 def _rollouts(config: policy.Config, step: int) -> Cost:
-    apart = config.advantage in WITH_CRITIC and not config.value_head
-    learning = max(0, step - config.critic_warmup) if apart else step
     return Cost(
         responses=step * config.batch_size,
-        optimiser_steps=learning * config.inner_epochs * config.minibatches,
+        optimiser_steps=config.policy_steps(step),
         at_least=config.dynamic_sampling > 0,
     )
 

@@ -24,7 +24,7 @@ from heedful.algorithms.estimates import (
     rollout_metrics,
 )
 from heedful.algorithms.objectives import KLController
-from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, refuse_nonsense
+from heedful.algorithms.rows import PRESETS, Algorithm, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
@@ -126,8 +126,12 @@ def optimise(
     mixed = supervised(config.ptx, tokenizer, policy, config.seed)
     if config.value_head:
         add_value_head(policy)
-    updates = config.steps * config.inner_epochs * config.minibatches
-    adam = optim(config, updates, adam_eps=1e-5)
+    adam = optim(config, max(1, config.policy_steps(config.steps)), adam_eps=1e-5)
+    critic_adam = replace(
+        adam,
+        learning_rate=config.critic_learning_rate,
+        total_steps=config.steps * config.inner_epochs * config.minibatches,
+    )
     actors = Actors.of(
         config,
         policy,
@@ -135,7 +139,7 @@ def optimise(
         reference,
         config.sampling,
         adam,
-        replace(adam, learning_rate=config.critic_learning_rate),
+        critic_adam,
         micro_batch_tokens=config.micro_batch_tokens,
     )
     engine = TorchEngine(policy)
@@ -250,8 +254,7 @@ def refuse_what_cannot_be(config: Config) -> None:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
     if config.steps < 1 or config.max_tokens < 1:
         raise UserError("--steps and --max-tokens must be at least 1")
-    has_critic = config.advantage in WITH_CRITIC and not config.value_head
-    if has_critic and config.steps <= config.critic_warmup:
+    if config.own_critic and config.steps <= config.critic_warmup:
         log.warning(
             "--steps %d: the critic alone learns in the first %d rounds (--critic-warmup); the policy stays as it is",
             config.steps,
@@ -270,7 +273,7 @@ def refuse_what_cannot_be(config: Config) -> None:
             "--reference-every moves a reference of its own; with --lora.rank it is the adapter switched off: "
             "name one with --reference"
         )
-    if config.critic is not None and (config.value_head or config.advantage not in WITH_CRITIC):
+    if config.critic is not None and not config.own_critic:
         why = (
             "--value-head is one already" if config.value_head else f"{config.advantage} asks none"
         )
@@ -288,7 +291,7 @@ def _reference(config: Config, policy: PreTrainedModel) -> Reference:
 def _critic(
     config: Config, tokenizer: PreTrainedTokenizerBase, reward: Parts
 ) -> PreTrainedModel | None:
-    if config.advantage not in WITH_CRITIC or config.value_head:
+    if not config.own_critic:
         return None
     if config.critic is not None:
         if load_tokenizer(config.critic).get_vocab() != tokenizer.get_vocab():

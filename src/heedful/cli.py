@@ -167,6 +167,10 @@ def _run(name: str, args: list[str]) -> int:
     recipe = importlib.import_module(f"heedful.{COMMANDS[name][0]}")
     preset = getattr(recipe, "PRESETS", {}).get(name.split()[-1], {})
     config = parse(recipe.Config, args, prog=f"heedful {name}", preset=preset)
+    if hasattr(recipe, "unread"):
+        from heedful.recipes.config import refuse_unread
+
+        refuse_unread(config, preset, recipe.unread(config))
     if said := [_as_flag(k, v) for k, v in preset.items() if getattr(config, k) == v]:
         print(f"{name} sets {' '.join(said)}", file=sys.stderr)
     result = recipe.run(config)

@@ -194,6 +194,7 @@ WRONG = {
     "reference": ({"evaluate": {"data": "x", "reference": "y"}}, "set by compare itself"),
     "comparisons": ({"comparisons": None}, "`comparisons` is not given"),
     "seeds": ({"seeds": [1, 1]}, "a seed is there twice"),
+    "unread": ({"methods": {"raft": {"beta": 1}}}, "methods.raft: beta would change nothing"),
     "none": ({"methods": {}}, "at least one method"),
 }
 

@@ -3,16 +3,18 @@
 import asyncio
 import json
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.algorithms.estimates import estimate, final_scores, rollout_metrics
-from heedful.algorithms.rows import PRESETS, Algorithm
+from heedful.algorithms.objectives import critic_loss, joint_loss, policy_loss
+from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, unread
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.data.sources import write_rows
@@ -55,8 +57,10 @@ def at(tmp_path_factory) -> Path:
 
 def command(at: Path, name: str, out: Path, *more) -> list[str]:
     words = ["train", name, "--model", at / "lm", "--reward", "tiny:likes_short", "--data", at / "prompts.jsonl",
-             "--out", out, "--steps", 3, "--batch-size", 8, "--max-tokens", 8, "--lr", 1e-3, "--critic-warmup", 0,
+             "--out", out, "--steps", 3, "--batch-size", 8, "--max-tokens", 8, "--lr", 1e-3,
              "--quiet", "--report-to", "none"]  # fmt: skip
+    if PRESETS.get(name, {}).get("advantage", "gae") in WITH_CRITIC and "--value-head" not in more:
+        words += ["--critic-warmup", 0]
     if PRESETS.get(name, {}).get("group_size", 1) > 1:
         words += ["--group-size", 4]
     return [str(w) for w in (*words, *more)]
@@ -130,6 +134,11 @@ def test_presets_name_fields_of_the_config():
         ("ppo", ["--ptx.coef", "0", "--ptx.data", "x.jsonl"], "must be above 0"),
         ("grpo", ["--kl", "reward", "--kl-corrected", "--kl-estimator", "k3"], "for k1 and k3 in the loss"),
         ("ppo", ["--reference-share", "0", "--reference-every", "1"], "at most 1"),
+        ("dr_grpo", ["--beta", "0.1"], "--beta would change nothing, because --kl none charges no KL; leave it out"),
+        ("ppo", ["--kl", "none", "--kl-estimator", "k2"], "--kl-estimator would change nothing"),
+        ("rloo", ["--clip", "0.1"], "because --surrogate gradient clips no ratio"),
+        ("ppo", ["--kl-horizon", "100"], "because there is no --kl-target"),
+        ("grpo", ["--critic-learning-rate", "1e-3"], "because no critic is a model of its own"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(at, tmp_path, capsys, name, flags, words):
@@ -140,7 +149,7 @@ def test_what_makes_no_sense_is_refused(at, tmp_path, capsys, name, flags, words
 
 
 def test_the_learning_rate_falls_to_the_end_after_the_critics_warm_up(at, tmp_path):
-    """Two rounds of warm-up and three of both: the policy's rates are those of a run of three rounds, the critic's of five.
+    """Two rounds of warm-up and three of both: the policy's rates are those of a run of three, the critic's of five.
 
     Mutation caught: a schedule of the policy that counts the rounds in which the critic alone learns.
     """
@@ -155,6 +164,44 @@ def test_the_learning_rate_falls_to_the_end_after_the_critics_warm_up(at, tmp_pa
 
     assert rates("policy", 2, 5) == pytest.approx(rates("policy", 0, 3))
     assert rates("value", 2, 5) == pytest.approx(rates("value", 0, 5))
+
+
+OTHER_VALUES = {"beta": 0.7, "clip": 0.01, "clip_high": 0.01, "truncate": 1.1, "lam": 0.5, "gamma": 0.5, "n_step": 1,
+                "value_clip": 0.01, "value_coef": 3.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "ppo, a value head", "a2c, a value head"])
+def test_what_is_said_to_be_unread_changes_nothing_and_the_rest_something(name):
+    """Rewards, advantages and losses of every preset on made-up numbers, each field set to another value in turn.
+
+    Mutation caught: a field that is refused although it counts, or one that is ignored without a word.
+    """
+    preset, _, head = name.partition(", ")
+    usual = Algorithm(**PRESETS[preset], value_head=bool(head))
+    g = torch.Generator().manual_seed(0)
+    rows = [
+        Sample(tuple(range(7)), (False, *[True] * 6), (0.0, *torch.randn(6, generator=g).tolist()), reward)
+        for reward in torch.randn(16, generator=g).tolist()
+    ]  # fmt: skip
+    batch = collate([replace(row, group=i // 8) for i, row in enumerate(rows)])
+    ref, values = torch.randn(16, 6, generator=g), torch.randn(16, 7, generator=g)
+    out = torch.randn(16, 7, 3, generator=g)
+
+    def numbers(a: Algorithm) -> Tensor:
+        scored = estimate(a, batch, ref, values, a.beta, 8)
+        loss = joint_loss(a, a.beta, a.value_coef) if head else policy_loss(a, a.beta)
+        found = [loss(out, scored).value, scored.adv]
+        if a.advantage in WITH_CRITIC:
+            found.append(critic_loss(a)(out[..., 2], scored).value)
+        return torch.stack([x.double() for x in found])
+
+    others = OTHER_VALUES | {"kl_estimator": "k1" if usual.kl_estimator == "k2" else "k2"}
+    same = {
+        n
+        for n, v in others.items()
+        if torch.equal(numbers(usual), numbers(replace(usual, **{n: v})))
+    }
+    assert same == others.keys() & unread(usual).keys()
 
 
 def test_a_value_head_learns_and_stays_out_of_the_saved_model(at, tmp_path):
@@ -387,8 +434,7 @@ def test_a_named_reference_moves_to_a_policy_with_an_adapter(at, tmp_path, name)
     )
     words[1] = name
     if name == "online_dpo":
-        for flag in ("--critic-warmup", "--group-size"):
-            del words[words.index(flag) : words.index(flag) + 2]
+        del words[words.index("--group-size") : words.index("--group-size") + 2]
     assert main([*words, every, "1"]) == 0
     assert all(abs(row["kl/seq"]) < 1e-4 for row in metrics(tmp_path / "out"))
 

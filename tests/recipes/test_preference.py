@@ -399,6 +399,7 @@ def test_no_reference_where_none_is_read(model, tmp_path, monkeypatch):
         (["--loss", "simpo", "--loss-options", "gama=1"], PAIRED, "did you mean 'gamma'?"),
         (["--loss", "simp"], PAIRED, "did you mean 'simpo'?"),
         (["--beta", "0"], PAIRED, "--beta must be above 0"),
+        (["--loss", "orpo", "--beta", "0.3"], PAIRED, "--beta would change nothing, because --loss orpo has no β"),
     ],
 )  # fmt: skip
 def test_bad_input(args, rows, words, model, tmp_path, capsys):
@@ -409,6 +410,14 @@ def test_bad_input(args, rows, words, model, tmp_path, capsys):
     )
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
     assert not out.exists()
+
+
+def test_which_losses_have_a_beta():
+    """Mutation caught: a hinge that is flat at the numbers it is tried on, or a sum of which only one term has it."""
+    without = {"orpo", "preferred_ft", "unlikelihood"}
+    for beta in (0.01, 0.1, 1.0, 2.0, 10.0):
+        assert {n for n in losses() if not find_objective(n, beta=beta).reads_beta} == without
+    assert find_objective("orpo+0.1*dpo").reads_beta
 
 
 def test_a_comparison_keeps_its_prompt_tokens(tok):

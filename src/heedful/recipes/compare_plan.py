@@ -14,6 +14,7 @@ import yaml
 from heedful.data.sources import read_rows
 from heedful.errors import UserError, did_you_mean
 from heedful.recipes import evaluate, online, policy, preference
+from heedful.recipes.config import refuse_unread
 from heedful.recipes.typed import made
 from heedful.recipes.workspace import materialise
 from heedful.run import finished, plain
@@ -178,6 +179,8 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
     config = made(
         known.recipe.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
     )
+    if hasattr(known.recipe, "unread"):
+        refuse_unread(config, known.preset, known.recipe.unread(config), f"{where}: ")
     if "save_every" not in wanted:
         config = replace(config, save_every=save_every(config, plan.checkpoints))
     return Entry(label=label, method=method, known=known, config=config)

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from heedful.errors import UserError
 from heedful.types import Sampling
 
 
 def alias(*names: str):
     """Other spellings of a flag, e.g. those that users of TRL know."""
     return tyro.conf.arg(aliases=names)
+
+
+def refuse_unread(
+    config: Any, defaults: Mapping[str, Any], unread: Mapping[str, str], where: str = "--"
+) -> None:
+    """What somebody has set and nothing reads is no default that may be ignored: `unread` is field → why.
+
+    `defaults` are the values of a method that nobody has changed: its preset's, else the config's own.
+    """
+    own = {f.name: f.default for f in fields(config)} | dict(defaults)
+    for name, why in unread.items():
+        if getattr(config, name) != own[name]:
+            told = name.replace("_", "-") if where == "--" else name
+            raise UserError(f"{where}{told} would change nothing, because {why}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

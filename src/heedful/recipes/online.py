@@ -29,6 +29,7 @@ from heedful.models.adapters import reference_of, whole
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
+from heedful.recipes import preference
 from heedful.recipes.config import Sampled, alias
 from heedful.recipes.judge import judges
 from heedful.recipes.judgments import (
@@ -88,6 +89,16 @@ class Config(Direct, Sampled):
     """Longest response in tokens."""
     missing_eos_penalty: float = 1.0
     """Taken from the reward of a response that was cut at max_tokens; raters see the cut response as it is."""
+
+
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    found = preference.unread(config)
+    if not config.keep:
+        found["accept_beta"] = "there is no --keep"
+    if not config.reward:
+        found |= dict.fromkeys(("reward_weights", "missing_eos_penalty"), "there is no --reward")
+    return found
 
 
 def run(config: Config) -> Path:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful.algorithms import rows
 from heedful.algorithms.actors import Actors, policy_forward, update
 from heedful.algorithms.estimates import (
     advantage_function,
@@ -90,6 +91,15 @@ class Config(Training, Algorithm, Sampled):
     schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
         "linear"
     )
+
+
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    advantage_function(config.advantage)
+    found = rows.unread(config)
+    if (why := found.get("critic_warmup")) is not None:
+        found["critic_learning_rate"] = why
+    return found
 
 
 def run(config: Config) -> Path:

@@ -97,6 +97,12 @@ class Config(FromComparisons, Direct):
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 
+def unread(config: Direct) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    objective = objective_of(config)
+    return {} if objective.reads_beta else {"beta": f"--loss {config.loss} has no β"}
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
     objective = objective_of(config)

@@ -54,6 +54,11 @@ class Config(FromComparisons):
     weight_decay: float = 0.01
 
 
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    return {"held_out": "--eval-data is what is held out"} if config.eval_data else {}
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
     config = replace(config, data=materialise(config.data, "rankings"))

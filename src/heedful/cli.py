@@ -189,6 +189,7 @@ def _run(name: str, args: list[str]) -> int:
         from heedful.report.compare import build as build_compare
 
         print(build_compare(result))
+        return recipe.failures(result)
     elif isinstance(result, Path):
         print(result)
     elif result is not None:

@@ -17,7 +17,7 @@ from heedful.recipes import evaluate, online, policy, preference
 from heedful.recipes.config import refuse_unread
 from heedful.recipes.typed import made
 from heedful.recipes.workspace import materialise
-from heedful.run import finished, plain
+from heedful.run import finished, flat, settings
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
 HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
@@ -179,8 +179,11 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
     config = made(
         known.recipe.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
     )
-    if hasattr(known.recipe, "unread"):
-        refuse_unread(config, known.preset, known.recipe.unread(config), f"{where}: ")
+    try:
+        known.recipe.refuse_what_cannot_be(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    refuse_unread(config, known.preset, known.recipe.unread(config), f"{where}: ")
     if "save_every" not in wanted:
         config = replace(config, save_every=save_every(config, plan.checkpoints))
     return Entry(label=label, method=method, known=known, config=config)
@@ -219,8 +222,11 @@ def refuse_changed(config: Any) -> None:
     """A finished run that was made otherwise does not answer this file's question."""
     if not finished(config.out):
         return
-    old = yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8"))
-    for key, new in plain(config).items():
+    old = flat(yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8")))
+    now = flat(settings(config))
+    # When to save follows from the number of steps, which is then what has changed.
+    for key in sorted(now, key=lambda name: name == "save_every"):
+        new = now[key]
         if key in old and key not in HABITS and old[key] != new:
             raise UserError(
                 f"{config.out} was made with {key} {old[key]}, not {new}: choose another out or another "

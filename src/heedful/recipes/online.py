@@ -44,7 +44,7 @@ from heedful.recipes.judgments import (
 )
 from heedful.recipes.objective import Objective
 from heedful.recipes.preference import Direct, objective_of
-from heedful.recipes.trainable import named_reference, prepare
+from heedful.recipes.trainable import check, named_reference, prepare
 from heedful.recipes.training import batches, close_step, opened, optim, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
@@ -103,8 +103,8 @@ def unread(config: Config) -> dict[str, str]:
 
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the policy."""
+    refuse_what_cannot_be(config)
     objective = objective_of(config)
-    _check(config, objective)
     config = replace(config, data=materialise(config.data, "prompts"))
     check_out(config)
     prompts = read_questions(config.data)
@@ -304,7 +304,10 @@ def _judgments_a_prompt(config: Config, objective: Objective) -> int:
     return k if objective.reads == "LabelledLogps" else 1
 
 
-def _check(config: Config, objective: Objective) -> None:
+def refuse_what_cannot_be(config: Config) -> None:
+    """Numbers and combinations that no run can have."""
+    check(config)
+    objective = objective_of(config)
     if bool(config.reward) == bool(config.judge):
         raise UserError("say who judges: either --reward or --judge")
     if config.n < 2:

@@ -46,7 +46,7 @@ from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.recipes.config import Sampled, Training, alias
 from heedful.recipes.mixed import Mix, supervised
-from heedful.recipes.trainable import named_reference, prepare
+from heedful.recipes.trainable import check, named_reference, prepare
 from heedful.recipes.training import close_step, opened, optim, rows_at, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
@@ -258,6 +258,7 @@ def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tenso
 
 def refuse_what_cannot_be(config: Config) -> None:
     """Numbers and combinations that no run can have."""
+    check(config)
     advantage_function(config.advantage)
     refuse_nonsense(config)
     if config.temperature <= 0:

@@ -32,7 +32,7 @@ from heedful.recipes.judgments import (
 )
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
-from heedful.recipes.trainable import prepare
+from heedful.recipes.trainable import check, prepare
 from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
 from heedful.recipes.workspace import materialise
 from heedful.run import check_out
@@ -103,8 +103,16 @@ def unread(config: Direct) -> dict[str, str]:
     return {} if objective.reads_beta else {"beta": f"--loss {config.loss} has no β"}
 
 
+def refuse_what_cannot_be(config: Config) -> None:
+    """Numbers and combinations that no run can have."""
+    check(config)
+    objective_of(config)
+    step_count(1, config.batch_size, config.epochs)
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
+    refuse_what_cannot_be(config)
     objective = objective_of(config)
     single = objective.reads == "LabelledLogps"
     config = replace(config, data=materialise(config.data, "unpaired" if single else "rankings"))

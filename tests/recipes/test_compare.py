@@ -198,7 +198,7 @@ WRONG = {
     "method": ({"methods": {"roo": {}}}, "no method 'roo' (did you mean 'rloo'?)"),
     "field": ({"methods": {"rloo": {"bta": 1}}}, "unknown field 'bta' (did you mean 'beta'?)"),
     "key": ({"seed": [1]}, "unknown field 'seed' (did you mean 'seeds'?)"),
-    "common": ({"common": {"steps": 2}}, "dpo has no field 'steps'"),
+    "common": ({"common": {"max_tokens": 2}}, "dpo has no field 'max_tokens'"),
     "value": ({"methods": {"rloo": {"steps": "many"}}}, "steps is 'many', expected a whole number"),
     "choice": ({"methods": {"rloo": {"kl": "los"}}}, "(did you mean 'loss'?)"),
     "ours": ({"methods": {"rloo": {"seed": 3}}}, "'seed' is the same for every method"),

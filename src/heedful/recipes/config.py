@@ -101,7 +101,19 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromComparisons(Training):
+class ByEpochs(Training):
+    """What training that passes over a data set takes besides."""
+
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
+    """Rows in an optimiser step."""
+    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
+    """Passes over the data."""
+    steps: Annotated[int | None, alias("--max-steps")] = None
+    """Optimiser steps at most, over which the schedule then spans; default: as many as the epochs hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromComparisons(ByEpochs):
     """What training on comparisons takes besides."""
 
     model: Annotated[str, alias("--model-name-or-path")]

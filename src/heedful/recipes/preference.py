@@ -33,7 +33,15 @@ from heedful.recipes.judgments import (
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
 from heedful.recipes.trainable import check, prepare
-from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
+from heedful.recipes.training import (
+    batches,
+    check_epochs,
+    fit,
+    fitting,
+    optim,
+    split_by_prompt,
+    step_count,
+)
 from heedful.recipes.workspace import materialise
 from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Verdict
@@ -107,7 +115,7 @@ def refuse_what_cannot_be(config: Config) -> None:
     """Numbers and combinations that no run can have."""
     check(config)
     objective_of(config)
-    step_count(1, config.batch_size, config.epochs)
+    check_epochs(config)
 
 
 def run(config: Config) -> Path:
@@ -145,7 +153,7 @@ def run(config: Config) -> Path:
         with_reference(objective, sums_of, part, pool, limit, config.seed) for part in (train, held)
     )
     del reference, sums_of
-    steps = step_count(len(train), config.batch_size, config.epochs)
+    steps = step_count(config, len(train))
     learner = LocalLearner(
         model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )

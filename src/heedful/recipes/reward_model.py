@@ -83,7 +83,7 @@ def run(config: Config) -> Path:
     train, held = train or held, held or train
     training, evaluation = ([_encode(tokenizer, c, limit) for c in part] for part in (train, held))
     strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))
-    steps = step_count(len(training), config.batch_size, config.epochs)
+    steps = step_count(config, len(training))
     learner = LocalLearner(
         model, score_forward, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )

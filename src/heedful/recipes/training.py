@@ -23,7 +23,7 @@ from heedful.learner.local import LocalLearner, LossFn, Optim
 from heedful.models.adapter_files import adapter_base
 from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
-from heedful.recipes.config import Training
+from heedful.recipes.config import ByEpochs, Training
 from heedful.run import Run, settings
 from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
 
@@ -132,11 +132,26 @@ def fitting(
     return kept
 
 
-def step_count(items: int, batch_size: int, passes: float) -> int:
-    """Optimiser steps in `passes` passes over the items."""
-    if passes <= 0 or batch_size <= 0:
+def check_epochs(config: ByEpochs) -> None:
+    """What can be said of the number of steps before anything is read."""
+    if config.epochs <= 0 or config.batch_size <= 0:
         raise UserError("--epochs and --batch-size must be above 0")
-    return max(1, round(items * passes / batch_size))
+    if config.steps is not None and config.steps < 1:
+        raise UserError(f"--steps {config.steps}: at least 1, or leave it out")
+
+
+def step_count(config: ByEpochs, items: int) -> int:
+    """Optimiser steps in the epochs over so many items, or --steps if that is less."""
+    check_epochs(config)
+    held = max(1, round(items * config.epochs / config.batch_size))
+    if config.steps is not None and config.steps > held:
+        log.warning(
+            "--steps %d: %g epochs hold %d steps and end first; raise --epochs for more",
+            config.steps,
+            config.epochs,
+            held,
+        )
+    return min(held, config.steps or held)
 
 
 def optim(config: Training, total_steps: int, **other: float) -> Optim:

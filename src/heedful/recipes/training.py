@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful import __version__
 from heedful.data.collate import shuffled
 from heedful.data.sources import prompt_text
-from heedful.data.tokens import encode_prompt
+from heedful.data.tokens import all_stop_tokens, encode_prompt
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, LossFn, Optim
@@ -177,7 +177,7 @@ def saver(
 
     def save(folder: Path) -> None:
         whole = merged_copy(model) if config.lora.merge else model
-        save_model(whole, tokenizer, folder)
+        save_model(whole, tokenizer, folder, stop=all_stop_tokens(tokenizer))
         (folder / "README.md").write_text(_card(config, adapter_base(whole)), encoding="utf-8")
 
     return save

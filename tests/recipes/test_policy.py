@@ -271,6 +271,30 @@ def test_an_averaged_reference_lies_between():
         assert torch.allclose(p, expected, atol=1e-6)
 
 
+def test_an_averaged_reference_does_not_stall_in_bfloat16():
+    """A hundred times a hundredth of the way is 63 % of it, also across an interruption.
+
+    Mutation caught: an average in bfloat16, whose steps round to nothing; one that a saved state leaves out.
+    """
+    tok = tiny.tokenizer()
+    old = tiny.policy(tok, seed=0).bfloat16()
+    new = copy_model(old)
+    with torch.no_grad():
+        for p in new.parameters():
+            p.add_(0.05)
+    reference = Reference(copy_model(old))
+    for _ in range(50):
+        reference.refresh(new, 0.01)
+    again = Reference(copy_model(old))
+    again.load_state_dict(reference.state_dict())
+    for _ in range(50):
+        again.refresh(new, 0.01)
+    for name, p in again.model.named_parameters():
+        start, end = old.get_parameter(name).float(), new.get_parameter(name).float()
+        expected = start + (1 - 0.99**100) * (end - start)
+        assert torch.allclose(p.float(), expected, atol=1e-6, rtol=2**-8), name
+
+
 def test_groups_without_a_difference_make_way(at):
     """Half of the prompts always get the same reward; dynamic sampling draws until the round is full of others.
 

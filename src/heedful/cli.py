@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -242,11 +243,13 @@ def parse(
             raise
         # tyro draws a box of several lines; a sentence serves scripts and people better.
         text = " ".join(line.strip(" ─│╭╮╰╯") for line in said.getvalue().splitlines())
-        reason = text.partition("Argument helptext")[0].split()
+        reason = re.split("Argument helptext|For full helptext", text)[0].split()
         places = [f.name.upper() for f in fields(config_type) if f.name not in spellings]
         if reason[:2] == ["Required", "options"] and places:
             raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None
-        raise UserError(f"{' '.join(reason).strip(' -')}; see {prog} --help") from None
+        # The box's heading and the sentence in it may begin alike.
+        said_once = re.sub(r"^(.+) \1:", r"\1:", " ".join(reason).strip(" -"))
+        raise UserError(f"{said_once}; see {prog} --help") from None
 
 
 def _spellings(config_type: type, prefix: str = "") -> dict[str, list[str]]:

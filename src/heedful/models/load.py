@@ -184,7 +184,9 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[
 
 @functools.lru_cache(maxsize=1)
 def _hub_answers() -> bool:
-    """Whether anybody is there at all, asked once."""
+    """Whether anybody is there at all, asked once, and not where HF_HUB_OFFLINE says that nobody is to be asked."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
     if any(os.environ.get(proxy) for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return True  # whoever answers is behind it
     address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")

@@ -243,7 +243,8 @@ def parse(
             raise
         # tyro draws a box of several lines; a sentence serves scripts and people better.
         text = " ".join(line.strip(" ─│╭╮╰╯") for line in said.getvalue().splitlines())
-        reason = re.split("Argument helptext|For full helptext", text)[0].split()
+        words = re.split("Argument helptext|For full helptext", text)[0].split()
+        reason = [word for word in words if word.strip("-")]  # a box without its drawing characters
         places = [f.name.upper() for f in fields(config_type) if f.name not in spellings]
         if reason[:2] == ["Required", "options"] and places:
             raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None

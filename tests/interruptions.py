@@ -57,6 +57,7 @@ JOBS: dict[str, Callable[[Path, int], list]] = {
         "--context", 32, *SMALL,
     ],
     "sft": lambda w, n: ["--model", w / "model", "--data", w / "demonstrations.jsonl", *epochs(n)],
+    "sft, capped": lambda w, n: [*JOBS["sft"](w, n), "--steps", 7 * n],
     "reward": lambda w, n: ["--model", w / "model", "--data", w / "pairs.jsonl", *epochs(n)],
     "dpo": lambda w, n: ["--model", w / "model", "--data", w / "pairs.jsonl", *epochs(n)],
     "kto": lambda w, n: ["--model", w / "model", "--data", w / "pairs.jsonl", *epochs(n)],
@@ -104,7 +105,7 @@ def command(job: str, world: Path, out: Path, *more: object, length: int = 1) ->
         common += ["--bill", f"{out}.bill"]
     if "--report-to" not in more:
         common += ["--report-to", "none"]
-    return ["train", job, *map(str, [*JOBS[job](world, length), *common, *more])]
+    return ["train", job.partition(",")[0], *map(str, [*JOBS[job](world, length), *common, *more])]
 
 
 def start(words: Sequence[str], *, die: tuple[str, int] | None = None) -> BaseProcess:

@@ -2,13 +2,16 @@
 
 import errno
 import json
+import socket
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 import tiny
 from heedful.cli import main
+from heedful.models import load
 from heedful.models.load import new_reward_model
 
 CHAT = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -156,6 +159,35 @@ def test_unknown_model_folder(name, tmp_path, capsys, monkeypatch):
     )
     assert name in sentence
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("extra", [["stray"], ["-x", "y"]])
+def test_what_belongs_to_no_option_is_told_once(capsys, extra):
+    """Mutation caught: the heading of tyro's box and the sentence in it, one after the other; its own advice twice."""
+    said = refused(capsys, "train", "sft", "--model", "m", "--data", "d", "--out", "o", *extra)
+    names = ", ".join(extra)
+    assert said == f"heedful: Unrecognized options: {names}; see heedful train sft --help"
+
+
+def test_a_reward_model_is_no_language_model(reward, tmp_path, capsys):
+    """Its embeddings are tied, so that nothing of a language model is missing. Mutation caught: its body trained on."""
+    data = write(tmp_path / "d.jsonl", TRAIN["sft"][0])
+    words = ["train", "sft", "--model", reward, "--data", data, "--out", tmp_path / "out"]
+    assert "is a reward model and writes nothing" in refused(capsys, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_offline_means_that_nobody_is_asked(tmp_path, capsys, monkeypatch):
+    """Mutation caught: a probe of the hub although HF_HUB_OFFLINE is set."""
+    asked = []
+    monkeypatch.setattr(socket, "create_connection", lambda *args, **_: asked.append(args))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    load._hub_answers.cache_clear()
+    data = write(tmp_path / "d.jsonl", TRAIN["sft"][0])
+    words = ["train", "sft", "--model", "nobody/nothing", "--data", data, "--out", tmp_path / "out"]
+    assert "the hub cannot be reached" in refused(capsys, *words)
+    load._hub_answers.cache_clear()
+    assert not asked
 
 
 def test_a_language_model_is_no_reward_model(model, tmp_path, capsys):

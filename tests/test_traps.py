@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import tiny
 from heedful.algorithms.actors import policy_forward
@@ -32,7 +32,9 @@ from heedful.learner.local import LocalLearner, Loss, Optim
 from heedful.losses.policy import ppo_clip
 from heedful.losses.preference import dpo
 from heedful.models.forward import lm_head
+from heedful.recipes import sft
 from heedful.recipes.preference import pair_logps
+from heedful.recipes.training import saver
 from heedful.rollout import rollout, tasks
 from heedful.types import Message, Paired, Sample, Sampling
 
@@ -144,6 +146,19 @@ def test_3_a_chat_turn_ends_as_the_template_ends_it():
     assert end_token(tok, CHAT) == 2 and end_token(tok, "plain") == 1
     assert stop_tokens(tok, CHAT) == (2, 1)
     assert encode_example(tok, CHAT, "Four").tokens[-1] == 2
+
+
+def test_3_other_programs_stop_where_sampling_stops(tmp_path):
+    """eos, the template's end of a turn, and what the base stopped at, if it is special in this tokenizer.
+
+    Mutation caught: eos alone in generation_config.json, past which plain transformers writes on.
+    """
+    tok, model = with_bos(TEMPLATE), tiny.policy(tiny.tokenizer())
+    model.generation_config.eos_token_id = [0, 65]
+    config = sft.Config(model="m", data="d", out=tmp_path)
+    saver(model, tok, config)(tmp_path)
+    assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [1, 2, 0]
+    assert set(stop_tokens(tok, CHAT)) <= {1, 2, 0}
 
 
 def test_3_truncated_is_not_terminated():

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -167,6 +168,10 @@ def _run(name: str, args: list[str]) -> int:
     recipe = importlib.import_module(f"heedful.{COMMANDS[name][0]}")
     preset = getattr(recipe, "PRESETS", {}).get(name.split()[-1], {})
     config = parse(recipe.Config, args, prog=f"heedful {name}", preset=preset)
+    if hasattr(recipe, "unread"):
+        from heedful.recipes.config import refuse_unread
+
+        refuse_unread(config, preset, recipe.unread(config))
     if said := [_as_flag(k, v) for k, v in preset.items() if getattr(config, k) == v]:
         print(f"{name} sets {' '.join(said)}", file=sys.stderr)
     result = recipe.run(config)
@@ -185,6 +190,7 @@ def _run(name: str, args: list[str]) -> int:
         from heedful.report.compare import build as build_compare
 
         print(build_compare(result))
+        return recipe.failures(result)
     elif isinstance(result, Path):
         print(result)
     elif result is not None:
@@ -237,11 +243,14 @@ def parse(
             raise
         # tyro draws a box of several lines; a sentence serves scripts and people better.
         text = " ".join(line.strip(" ─│╭╮╰╯") for line in said.getvalue().splitlines())
-        reason = text.partition("Argument helptext")[0].split()
+        words = re.split("Argument helptext|For full helptext", text)[0].split()
+        reason = [word for word in words if word.strip("-")]  # a box without its drawing characters
         places = [f.name.upper() for f in fields(config_type) if f.name not in spellings]
         if reason[:2] == ["Required", "options"] and places:
             raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None
-        raise UserError(f"{' '.join(reason).strip(' -')}; see {prog} --help") from None
+        # The box's heading and the sentence in it may begin alike.
+        said_once = re.sub(r"^(.+) \1:", r"\1:", " ".join(reason).strip(" -"))
+        raise UserError(f"{said_once}; see {prog} --help") from None
 
 
 def _spellings(config_type: type, prefix: str = "") -> dict[str, list[str]]:

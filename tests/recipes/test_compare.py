@@ -56,7 +56,7 @@ def plan(at: Path, **changes) -> dict:
         "methods": {
             "rloo": SMALL,
             "sure": {"method": "dpo", "batch_size": 2, "epochs": 2, "held_out": 0.0},
-            "broken": {"method": "rloo", **SMALL, "batch_size": 6},
+            "broken": {"method": "rloo", **SMALL, "max_tokens": 4096},
             "best_of_4": None,
         },
         "evaluate": {"data": str(at / "prompts.jsonl"), "scorer": f"{__name__}:gold", "max_tokens": 6},
@@ -66,7 +66,7 @@ def plan(at: Path, **changes) -> dict:
 @pytest.fixture(scope="module")
 def done(at) -> Path:
     """Everything run once; what the tests below look at."""
-    assert main(["compare", str(write(at / "plan.yaml", plan(at))), "--quiet"]) == 0
+    assert main(["compare", str(write(at / "plan.yaml", plan(at))), "--quiet"]) == 1
     return at / "out"
 
 
@@ -122,11 +122,11 @@ def test_a_failing_method_is_told_of_and_stops_nobody(done):
     broken = next(m for m in results(done)["methods"] if m["label"] == "broken")
     assert broken["points"] == [] and broken["runs"] == 0
     assert [f["seed"] for f in broken["failed"]] == [0, 1]
-    assert all("no multiple of --group-size 4" in f["why"] for f in broken["failed"])
+    assert all("no room for 4096 tokens" in f["why"] for f in broken["failed"])
     assert not (done / "runs" / "broken-seed0").exists()
     table = (done / "table.md").read_text(encoding="utf-8")
-    assert "- broken, seeds 0, 1, failed: --batch-size 6 is no multiple" in table
-    assert "no multiple of --group-size 4" in (done / "compare.html").read_text(encoding="utf-8")
+    assert re.search("- broken, seeds 0, 1, failed: .*no room for 4096 tokens", table)
+    assert "no room for 4096 tokens" in (done / "compare.html").read_text(encoding="utf-8")
 
 
 def test_the_figures_have_every_checkpoint(done):
@@ -151,7 +151,12 @@ def test_again_nothing_is_made_anew(done, at, capsys):
     before = {p: os.stat(p).st_mtime_ns for p in done.rglob("*") if p.is_file()}
     drawn = {"results.json", "table.md", "compare.html"}
     told = results(done)
-    assert main(["compare", str(at / "plan.yaml")]) == 0
+    assert main(["compare", str(at / "plan.yaml")]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert (
+        last.startswith("compare: 1 of 4 methods failed: broken: ")
+        and "no room for 4096 tokens" in last
+    )
     assert results(done) == told
     after = {p: os.stat(p).st_mtime_ns for p in done.rglob("*") if p.is_file()}
     assert after.keys() == before.keys()
@@ -159,7 +164,8 @@ def test_again_nothing_is_made_anew(done, at, capsys):
 
 
 def test_a_changed_run_is_refused_and_a_changed_evaluation_made_again(at, tmp_path, capsys):
-    """Mutation caught: old numbers under a new config; `quiet` taken for a change."""
+    """Mutation caught: old numbers under a new config; `quiet` taken for a change; save_every, which follows
+    from the steps, named in their place."""
     only = {
         "methods": {"raft": SMALL | {"group_size": 4}},
         "seeds": [0],
@@ -178,13 +184,21 @@ def test_a_changed_run_is_refused_and_a_changed_evaluation_made_again(at, tmp_pa
     capsys.readouterr()
     assert main(["compare", str(write(path, plan(at, **only, checkpoints=1)))]) == 2
     assert "was made with temperature 1.0, not 0.5" in capsys.readouterr().err
+    assert results(tmp_path / "out")["title"] == "heedful: 1 method, 1 seed"
+    for changed, told in (
+        ({"steps": 6}, "steps 3, not 6"),
+        ({"lora": {"rank": 2}}, "lora.rank 0, not 2"),
+    ):
+        only["methods"]["raft"] = SMALL | {"group_size": 4} | changed
+        assert main(["compare", str(write(path, plan(at, **only, checkpoints=2)))]) == 2
+        assert f"was made with {told}" in capsys.readouterr().err
 
 
 WRONG = {
     "method": ({"methods": {"roo": {}}}, "no method 'roo' (did you mean 'rloo'?)"),
     "field": ({"methods": {"rloo": {"bta": 1}}}, "unknown field 'bta' (did you mean 'beta'?)"),
     "key": ({"seed": [1]}, "unknown field 'seed' (did you mean 'seeds'?)"),
-    "common": ({"common": {"steps": 2}}, "dpo has no field 'steps'"),
+    "common": ({"common": {"max_tokens": 2}}, "dpo has no field 'max_tokens'"),
     "value": ({"methods": {"rloo": {"steps": "many"}}}, "steps is 'many', expected a whole number"),
     "choice": ({"methods": {"rloo": {"kl": "los"}}}, "(did you mean 'loss'?)"),
     "ours": ({"methods": {"rloo": {"seed": 3}}}, "'seed' is the same for every method"),
@@ -194,6 +208,17 @@ WRONG = {
     "reference": ({"evaluate": {"data": "x", "reference": "y"}}, "set by compare itself"),
     "comparisons": ({"comparisons": None}, "`comparisons` is not given"),
     "seeds": ({"seeds": [1, 1]}, "a seed is there twice"),
+    "group": (
+        {"methods": {"rloo": {"batch_size": 6}}},
+        "methods.rloo: --batch-size 6 is no multiple of",
+    ),
+    "losses": (
+        {"methods": {"simpo": {"reference": "m"}}},
+        "methods.simpo: --loss simpo reads no reference",
+    ),
+    "pairs of one": ({"methods": {"online_dpo": {"n": 1}}}, "needs at least 2 responses"),
+    "lora": ({"methods": {"dpo": {"lora": {"alpha": 4}}}}, "do nothing without --lora.rank"),
+    "unread": ({"methods": {"raft": {"beta": 1}}}, "methods.raft: beta would change nothing"),
     "none": ({"methods": {}}, "at least one method"),
 }
 

@@ -110,6 +110,23 @@ def test_an_unknown_method_is_refused_before_anybody_is_asked(config: iterate.Co
     assert not config.out.exists()
 
 
+@pytest.mark.parametrize(
+    ("how", "field"),
+    [
+        ({"method": "dapo", "beta": 0.3}, "optimise.beta"),
+        ({"method": "orpo", "beta": 0.3}, "optimise.beta"),
+        ({"method": "rloo", "epochs": 2.0}, "optimise.epochs"),
+        ({"method": "dpo", "steps": 7}, "optimise.steps"),
+        ({"method": "grpo", "critic_learning_rate": 1e-3}, "optimise.critic_learning_rate"),
+    ],
+)
+def test_fields_that_the_method_does_not_read_are_refused(config: iterate.Config, how, field):
+    """Mutation caught: a price of KL that nobody charges, without a word."""
+    with pytest.raises(UserError, match=f"{field} would change nothing"):
+        iterate.run(changed(config, optimise=Optimise(**how)))
+    assert not config.out.exists()
+
+
 def test_an_adapter_goes_round_on_its_first_base(config: iterate.Config):
     """Round 2 trains round 1's adapter on: one rank, one base, and a reference that is round 1's policy.
 

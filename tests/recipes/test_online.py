@@ -90,8 +90,10 @@ def data(tmp_path, monkeypatch) -> Path:
 
 def train(model, data, out, *args) -> list[dict]:
     line = ["train", "online_dpo", "--model", model, "--data", data, "--out", out, "--quiet",
-            "--report-to", "none", "--batch-size", 6, "--max-tokens", 8, "--missing-eos-penalty", 0,
+            "--report-to", "none", "--batch-size", 6, "--max-tokens", 8,
             "--lr", 1e-2, "--minibatch-size", 12, "--warmup", 0, "--schedule", "constant", *args]  # fmt: skip
+    if "--reward" in args:  # raters see the stump as it is
+        line += ["--missing-eos-penalty", 0]
     assert main([str(a) for a in line]) == 0
     return [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
 
@@ -183,6 +185,8 @@ def test_the_same_seed_gives_the_same_rounds(model, data, tmp_path):
         (("--reward", "r", "--loss", "simpo", "--refresh-reference", "1"), "reads no reference"),
         (("--reward", "r", "--steps", "0"), "must be above 0"),
         (("--reward", "r", "--loss", "kot"), "did you mean 'kto'?"),
+        (("--reward", "r", "--accept-beta", "1"), "--accept-beta would change nothing"),
+        (("--judge", "j", "--missing-eos-penalty", "2"), "because there is no --reward"),
     ],
 )
 def test_bad_input(args, words, model, data, tmp_path, capsys):

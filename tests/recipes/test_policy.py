@@ -3,28 +3,33 @@
 import asyncio
 import json
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.algorithms.estimates import estimate, final_scores, rollout_metrics
-from heedful.algorithms.rows import PRESETS, Algorithm
+from heedful.algorithms.objectives import critic_loss, joint_loss, policy_loss
+from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, unread
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.data.sources import write_rows
+from heedful.data.tokens import encode_example
 from heedful.engine.torch import TorchEngine
-from heedful.models.forward import policy_outputs
-from heedful.models.load import copy_model
+from heedful.models.forward import policy_outputs, token_values
+from heedful.models.load import copy_model, load_tokenizer, new_reward_model, save_model
 from heedful.models.new import new_model
 from heedful.models.reference import Reference
 from heedful.recipes import policy
+from heedful.recipes.config import Lora
 from heedful.recipes.mixed import Mix, supervised
-from heedful.rewards import Parts
+from heedful.rewards import Parts, load_rewards
 from heedful.rewards.functions import as_reward
+from heedful.rewards.model import SHIFT
 from heedful.rollout import tasks
 from heedful.types import Message, Sample, Sampling
 
@@ -52,11 +57,21 @@ def at(tmp_path_factory) -> Path:
 
 def command(at: Path, name: str, out: Path, *more) -> list[str]:
     words = ["train", name, "--model", at / "lm", "--reward", "tiny:likes_short", "--data", at / "prompts.jsonl",
-             "--out", out, "--steps", 3, "--batch-size", 8, "--max-tokens", 8, "--lr", 1e-3, "--critic-warmup", 0,
+             "--out", out, "--steps", 3, "--batch-size", 8, "--max-tokens", 8, "--lr", 1e-3,
              "--quiet", "--report-to", "none"]  # fmt: skip
+    if PRESETS.get(name, {}).get("advantage", "gae") in WITH_CRITIC and "--value-head" not in more:
+        words += ["--critic-warmup", 0]
     if PRESETS.get(name, {}).get("group_size", 1) > 1:
         words += ["--group-size", 4]
     return [str(w) for w in (*words, *more)]
+
+
+def save_reward_model(start: Path, folder: Path, shift: float) -> None:
+    """An untrained reward model with a shift, as `train reward` leaves one."""
+    model, tok = new_reward_model(str(start), seed=0), load_tokenizer(str(start))
+    setattr(model.config, SHIFT, shift)
+    folder.mkdir()
+    save_model(model, tok, folder)
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -119,6 +134,11 @@ def test_presets_name_fields_of_the_config():
         ("ppo", ["--ptx.coef", "0", "--ptx.data", "x.jsonl"], "must be above 0"),
         ("grpo", ["--kl", "reward", "--kl-corrected", "--kl-estimator", "k3"], "for k1 and k3 in the loss"),
         ("ppo", ["--reference-share", "0", "--reference-every", "1"], "at most 1"),
+        ("dr_grpo", ["--beta", "0.1"], "--beta would change nothing, because --kl none charges no KL; leave it out"),
+        ("ppo", ["--kl", "none", "--kl-estimator", "k2"], "--kl-estimator would change nothing"),
+        ("rloo", ["--clip", "0.1"], "because --surrogate gradient clips no ratio"),
+        ("ppo", ["--kl-horizon", "100"], "because there is no --kl-target"),
+        ("grpo", ["--critic-learning-rate", "1e-3"], "because no critic is a model of its own"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(at, tmp_path, capsys, name, flags, words):
@@ -126,6 +146,62 @@ def test_what_makes_no_sense_is_refused(at, tmp_path, capsys, name, flags, words
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
     assert not (tmp_path / "out").exists()
+
+
+def test_the_learning_rate_falls_to_the_end_after_the_critics_warm_up(at, tmp_path):
+    """Two rounds of warm-up and three of both: the policy's rates are those of a run of three, the critic's of five.
+
+    Mutation caught: a schedule of the policy that counts the rounds in which the critic alone learns.
+    """
+
+    def rates(who: str, warmup: int, steps: int) -> list[float]:
+        out = tmp_path / f"{warmup}-{steps}"
+        if not out.exists():
+            flags = ["--critic-warmup", warmup, "--steps", steps, "--warmup", 0.4]
+            assert main(command(at, "ppo", out, *flags)) == 0
+        name = f"{who}/learning_rate"
+        return [row[name] for row in metrics(out) if name in row]
+
+    assert rates("policy", 2, 5) == pytest.approx(rates("policy", 0, 3))
+    assert rates("value", 2, 5) == pytest.approx(rates("value", 0, 5))
+
+
+OTHER_VALUES = {"beta": 0.7, "clip": 0.01, "clip_high": 0.01, "truncate": 1.1, "lam": 0.5, "gamma": 0.5, "n_step": 1,
+                "value_clip": 0.01, "value_coef": 3.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "ppo, a value head", "a2c, a value head"])
+def test_what_is_said_to_be_unread_changes_nothing_and_the_rest_something(name):
+    """Rewards, advantages and losses of every preset on made-up numbers, each field set to another value in turn.
+
+    Mutation caught: a field that is refused although it counts, or one that is ignored without a word.
+    """
+    preset, _, head = name.partition(", ")
+    usual = Algorithm(**PRESETS[preset], value_head=bool(head))
+    g = torch.Generator().manual_seed(0)
+    rows = [
+        Sample(tuple(range(7)), (False, *[True] * 6), (0.0, *torch.randn(6, generator=g).tolist()), reward)
+        for reward in torch.randn(16, generator=g).tolist()
+    ]  # fmt: skip
+    batch = collate([replace(row, group=i // 8) for i, row in enumerate(rows)])
+    ref, values = torch.randn(16, 6, generator=g), torch.randn(16, 7, generator=g)
+    out = torch.randn(16, 7, 3, generator=g)
+
+    def numbers(a: Algorithm) -> Tensor:
+        scored = estimate(a, batch, ref, values, a.beta, 8)
+        loss = joint_loss(a, a.beta, a.value_coef) if head else policy_loss(a, a.beta)
+        found = [loss(out, scored).value, scored.adv]
+        if a.advantage in WITH_CRITIC:
+            found.append(critic_loss(a)(out[..., 2], scored).value)
+        return torch.stack([x.double() for x in found])
+
+    others = OTHER_VALUES | {"kl_estimator": "k1" if usual.kl_estimator == "k2" else "k2"}
+    same = {
+        n
+        for n, v in others.items()
+        if torch.equal(numbers(usual), numbers(replace(usual, **{n: v})))
+    }
+    assert same == others.keys() & unread(usual).keys()
 
 
 def test_a_value_head_learns_and_stays_out_of_the_saved_model(at, tmp_path):
@@ -193,6 +269,30 @@ def test_an_averaged_reference_lies_between():
     for name, p in reference.model.named_parameters():
         expected = 0.75 * old.get_parameter(name) + 0.25 * new.get_parameter(name)
         assert torch.allclose(p, expected, atol=1e-6)
+
+
+def test_an_averaged_reference_does_not_stall_in_bfloat16():
+    """A hundred times a hundredth of the way is 63 % of it, also across an interruption.
+
+    Mutation caught: an average in bfloat16, whose steps round to nothing; one that a saved state leaves out.
+    """
+    tok = tiny.tokenizer()
+    old = tiny.policy(tok, seed=0).bfloat16()
+    new = copy_model(old)
+    with torch.no_grad():
+        for p in new.parameters():
+            p.add_(0.05)
+    reference = Reference(copy_model(old))
+    for _ in range(50):
+        reference.refresh(new, 0.01)
+    again = Reference(copy_model(old))
+    again.load_state_dict(reference.state_dict())
+    for _ in range(50):
+        again.refresh(new, 0.01)
+    for name, p in again.model.named_parameters():
+        start, end = old.get_parameter(name).float(), new.get_parameter(name).float()
+        expected = start + (1 - 0.99**100) * (end - start)
+        assert torch.allclose(p.float(), expected, atol=1e-6, rtol=2**-8), name
 
 
 def test_groups_without_a_difference_make_way(at):
@@ -271,6 +371,31 @@ def test_school_sums_load_sample_score_and_step(at, shared_data, tmp_path):
     assert len(rows) == 2 and all(0 <= row["reward/numeric"] <= 1 for row in rows)
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["the reward model", "--critic"])
+@pytest.mark.parametrize("rank", [0, 2], ids=["whole", "LoRA"])
+def test_a_critic_begins_with_the_scores_of_its_reward_model(at, tmp_path, named, rank):
+    """Its value at the last token is the standardised score, shift included, and the bias that holds it is trained.
+
+    Mutation caught: values of the raw head; a shift that is taken from the judge itself as well.
+    """
+    tok = load_tokenizer(at / "lm")
+    save_reward_model(at / "lm", tmp_path / "reward", shift=0.75)
+    reward = load_rewards([str(tmp_path / "reward")])
+    judge = reward.reward_model
+    samples = [encode_example(tok, row["prompt"][0]["content"], "Eight.") for row in PROMPTS]
+    before = judge.score(samples)
+    config = policy.Config(
+        model=str(at / "lm"), reward=("",), data="", out=tmp_path / "out", lora=Lora(rank=rank),
+        critic=str(tmp_path / "reward") if named else None,
+    )  # fmt: skip
+    critic = policy._critic(config, tok, reward)
+    batch = collate(samples)
+    values = token_values(critic, batch.tokens)[range(len(samples)), batch.lengths - 1]
+    assert values.tolist() == pytest.approx(before, abs=1e-6)
+    assert judge.score(samples) == before
+    assert dict(critic.named_parameters())["score.bias"].requires_grad
+
+
 @pytest.mark.parametrize("extra", [[], ["--value-head"]], ids=["critic", "value head"])
 def test_lora_without_a_second_copy_of_the_policy(at, tmp_path, extra):
     """The reference is the adapter switched off: KL 0 in round 1, not later; what is saved is an adapter alone.
@@ -333,8 +458,7 @@ def test_a_named_reference_moves_to_a_policy_with_an_adapter(at, tmp_path, name)
     )
     words[1] = name
     if name == "online_dpo":
-        for flag in ("--critic-warmup", "--group-size"):
-            del words[words.index(flag) : words.index(flag) + 2]
+        del words[words.index("--group-size") : words.index("--group-size") + 2]
     assert main([*words, every, "1"]) == 0
     assert all(abs(row["kl/seq"]) < 1e-4 for row in metrics(tmp_path / "out"))
 

@@ -371,6 +371,28 @@ def test_training_raises_what_was_preferred(loss, rows, options, model, tmp_path
         assert found[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("job", ["dpo", "reward", "sft"])
+def test_steps_cap_the_epochs_and_the_schedule_spans_them(job, model, tmp_path, caplog):
+    """Six epochs of a step each: `--max-steps 3` makes three, whose rates fall as those of three epochs do.
+
+    Mutation caught: a run that is merely cut, while its rate still falls over all the epochs; a cap that adds epochs.
+    """
+    rows = [{**r, "completion": "x"} for r in SINGLE] if job == "sft" else PAIRED
+    data = write(tmp_path / "d.jsonl", *rows)
+    usual = ["--batch-size", len(rows), "--held-out", 0]
+
+    def rates(name: str, *args) -> list[float]:
+        return [
+            row["learning_rate"] for row in train(job, model, data, tmp_path / name, *usual, *args)
+        ]
+
+    capped = rates("capped", "--epochs", 6, "--max-steps", 3)
+    assert len(capped) == 3 and capped == rates("short", "--epochs", 3)
+    assert not caplog.text
+    assert len(rates("far", "--epochs", 2, "--steps", 9)) == 2
+    assert "2 epochs hold 2 steps and end first" in caplog.text
+
+
 def test_no_reference_where_none_is_read(model, tmp_path, monkeypatch):
     """Neither loaded nor asked. Mutation caught: log-probs of a reference that nobody reads."""
     data = write(tmp_path / "d.jsonl", *PAIRED)
@@ -399,7 +421,9 @@ def test_no_reference_where_none_is_read(model, tmp_path, monkeypatch):
         (["--label-smoothing", "0.6"], PAIRED, "below 0.5"),
         (["--loss", "simpo", "--loss-options", "gama=1"], PAIRED, "did you mean 'gamma'?"),
         (["--loss", "simp"], PAIRED, "did you mean 'simpo'?"),
+        (["--steps", "0"], PAIRED, "--steps 0: at least 1"),
         (["--beta", "0"], PAIRED, "--beta must be above 0"),
+        (["--loss", "orpo", "--beta", "0.3"], PAIRED, "--beta would change nothing, because --loss orpo has no β"),
     ],
 )  # fmt: skip
 def test_bad_input(args, rows, words, model, tmp_path, capsys):
@@ -410,6 +434,14 @@ def test_bad_input(args, rows, words, model, tmp_path, capsys):
     )
     assert words in capsys.readouterr().err.strip().splitlines()[-1]
     assert not out.exists()
+
+
+def test_which_losses_have_a_beta():
+    """Mutation caught: a hinge that is flat at the numbers it is tried on, or a sum of which only one term has it."""
+    without = {"orpo", "preferred_ft", "unlikelihood"}
+    for beta in (0.01, 0.1, 1.0, 2.0, 10.0):
+        assert {n for n in losses() if not find_objective(n, beta=beta).reads_beta} == without
+    assert find_objective("orpo+0.1*dpo").reads_beta
 
 
 def test_a_comparison_keeps_its_prompt_tokens(tok):

@@ -112,6 +112,16 @@ class Algorithm:
         """Optimiser steps in an epoch over a round's responses."""
         return -(-self.batch_size // (self.minibatch_size or self.batch_size))
 
+    @property
+    def own_critic(self) -> bool:
+        """Whether there is a critic that is a model of its own."""
+        return self.advantage in WITH_CRITIC and not self.value_head
+
+    def policy_steps(self, rounds: int) -> int:
+        """Optimiser steps that the policy takes in the first so many rounds: none while the critic warms up."""
+        learning = max(0, rounds - self.critic_warmup) if self.own_critic else rounds
+        return learning * self.inner_epochs * self.minibatches
+
 
 WITH_CRITIC = ("gae", "n_step")
 WITH_GROUP = ("leave_one_out", "group_centred", "group_standardised", "best_of_group")
@@ -198,6 +208,34 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kl": "none",
     },
 }  # fmt: skip
+
+
+def unread(a: Algorithm) -> dict[str, str]:
+    """Fields that nothing reads beside the other choices, and why; an advantage of the user's may read any."""
+    own = ":" in a.advantage
+    clips, weighs = a.surrogate.endswith("clip"), "importance" in a.surrogate
+    conditions: tuple[tuple[bool, str, tuple[str, ...]], ...] = (
+        (a.kl == "none", "--kl none charges no KL", ("beta", "kl_estimator")),
+        (a.kl_target is None, "there is no --kl-target", ("kl_horizon",)),
+        (not a.reference_every, "there is no --reference-every", ("reference_share",)),
+        (not clips, f"--surrogate {a.surrogate} clips no ratio", ("clip", "clip_high")),
+        (not weighs, f"--surrogate {a.surrogate} has no importance weights", ("truncate",)),
+        (not own and a.advantage != "gae", f"--advantage {a.advantage} has no λ", ("lam",)),
+        (not own and a.advantage != "n_step", f"--advantage is {a.advantage}", ("n_step",)),
+        (
+            not own and a.advantage not in (*WITH_CRITIC, "return", "return_baseline"),
+            f"--advantage {a.advantage} takes each response as one step",
+            ("gamma",),
+        ),
+        (
+            a.advantage not in WITH_CRITIC,
+            f"--advantage {a.advantage} asks no critic",
+            ("value_clip",),
+        ),
+        (not a.own_critic, "no critic is a model of its own", ("critic_warmup",)),
+        (not a.value_head, "there is no --value-head", ("value_coef",)),
+    )
+    return {name: why for so, why, names in conditions if so for name in names}
 
 
 def refuse_nonsense(a: Algorithm) -> None:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedTokenizerBase
 
 from heedful.errors import UserError
-from heedful.types import Prompt, Sample
+from heedful.types import Message, Prompt, Sample
 
 # By the template as well, which users replace: its text and the id that closes its turns.
 _chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int]] = WeakKeyDictionary()
@@ -69,6 +69,16 @@ def _chat_end(tokenizer: PreTrainedTokenizerBase, eos: int) -> int:
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> tuple[int, ...]:
     """Ids at which sampling stops: the end of a response, and eos."""
     return tuple(dict.fromkeys((end_token(tokenizer, prompt), eos_id(tokenizer))))
+
+
+def all_stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Ids at which sampling stops after any prompt, plain or, where the tokenizer has a template, in a chat."""
+    if not tokenizer.chat_template:
+        return stop_tokens(tokenizer, "")
+    try:
+        return stop_tokens(tokenizer, (Message("user", "?"),))
+    except UserError:  # a template that renders nothing has not been trained with
+        return stop_tokens(tokenizer, "")
 
 
 def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -91,13 +93,20 @@ def copy_model(model: PreTrainedModel) -> PreTrainedModel:
     return twin.requires_grad_(False)
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    stop: Sequence[int] = (),
+) -> None:
     """Weights (safetensors), config, generation config, tokenizer and chat template into an existing folder.
 
-    Of a model with an adapter only that is saved, as PEFT does.
+    `stop` are ids at which responses end besides eos, so that other programs stop there too. Of a model with
+    an adapter only that is saved, as PEFT does.
     """
     if getattr(model, "generation_config", None) is not None:
-        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.generation_config.eos_token_id = _ends(model.generation_config, tokenizer, stop)
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     # transformers finds a sequence's end by the pad id, so saved reward models must carry it.
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -110,6 +119,18 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     else:
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _ends(
+    generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int]
+) -> Any:
+    """eos, `stop`, and where the base stopped already if that is a special token still: one id, or several."""
+    before = generation.eos_token_id
+    before = before if isinstance(before, list) else [before]
+    added: Any = tokenizer.added_tokens_decoder
+    special = {*tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)}
+    ids = dict.fromkeys([tokenizer.eos_token_id, *stop, *(i for i in before if i in special)])
+    return list(ids) if len(ids) > 1 else tokenizer.eos_token_id
 
 
 def context_length(model: PreTrainedModel) -> int:
@@ -143,6 +164,14 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[
             **options,
         )
         brought, homeless = (set(), set()) if base is None else attach(model, name)
+    heads = [k for k in info["unexpected_keys"] if k.split(".")[0] in ("score", "classifier")]
+    if (
+        auto is AutoModelForCausalLM and heads
+    ):  # its body alone would load where embeddings are tied
+        raise UserError(
+            f"{name} is a reward model and writes nothing ({heads[0]} has no place in a causal language model); "
+            "name the language model that it was made from"
+        )
     if auto is AutoModelForCausalLM and homeless:
         raise UserError(
             f"{name} brings weights that its base has no place for ({min(homeless)}): it is no adapter "
@@ -155,7 +184,9 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[
 
 @functools.lru_cache(maxsize=1)
 def _hub_answers() -> bool:
-    """Whether anybody is there at all, asked once."""
+    """Whether anybody is there at all, asked once, and not where HF_HUB_OFFLINE says that nobody is to be asked."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
     if any(os.environ.get(proxy) for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return True  # whoever answers is behind it
     address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")

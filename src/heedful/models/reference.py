@@ -7,7 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
+
+AVERAGE = "average of "  # before a weight's name in a saved state: its float32 average
 
 
 class Reference:
@@ -22,6 +25,8 @@ class Reference:
         switch: Callable[[PreTrainedModel], AbstractContextManager] | None = None,
     ):
         self.model, self.switch = model, switch
+        # A small share of the way is less than a step of bfloat16: such an average is kept in float32.
+        self._averages: dict[str, Tensor] = {}
 
     @property
     def shared(self) -> bool:
@@ -41,10 +46,21 @@ class Reference:
             raise ValueError("a reference that shares the policy's weights cannot move by itself")
         theirs = dict(policy.named_parameters())
         for name, own in self.model.named_parameters():
-            own.lerp_(theirs[name].to(own.dtype), share)
+            if share == 1 or own.dtype == torch.float32:
+                own.lerp_(theirs[name].to(own.dtype), share)
+            else:
+                average = self._averages.setdefault(name, own.float())
+                own.copy_(average.lerp_(theirs[name].float(), share))
 
     def state_dict(self) -> dict[str, Any]:
-        return self.model.state_dict()
+        averages = {AVERAGE + name: average for name, average in self._averages.items()}
+        return {**self.model.state_dict(), **averages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state)
+        own = {name: tensor for name, tensor in state.items() if not name.startswith(AVERAGE)}
+        self.model.load_state_dict(own)
+        self._averages = {
+            name.removeprefix(AVERAGE): tensor.to(self.model.device)
+            for name, tensor in state.items()
+            if name.startswith(AVERAGE)
+        }

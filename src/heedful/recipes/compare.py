@@ -80,7 +80,7 @@ def run(config: Config) -> Path:
                 _say(f"{entry.label}, seed {seed} failed: {error}")
                 trials.append(Trial(entry.label, seed, failed=str(error)))
     results = {
-        "title": f"heedful: {len(entries)} methods, {len(plan.seeds)} seeds",
+        "title": f"heedful: {_count(entries, 'method')}, {_count(plan.seeds, 'seed')}",
         "model": plan.model,
         "seeds": list(plan.seeds),
         "prompts": len(start["length"]),
@@ -99,6 +99,16 @@ def run(config: Config) -> Path:
     }
     write_json(plan.out / "results.json", results)
     return plan.out
+
+
+def failures(out: Path) -> int:
+    """The exit code: 1, and a line that says so, where a method has failed with some seed."""
+    methods = json.loads((out / "results.json").read_text(encoding="utf-8"))["methods"]
+    failed = [m for m in methods if m["failed"]]
+    if failed:
+        told = "; ".join(f"{m['label']}: {m['failed'][0]['why']}" for m in failed)
+        _say(f"{len(failed)} of {_count(methods, 'method')} failed: {told}")
+    return int(bool(failed))
 
 
 def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
@@ -186,6 +196,10 @@ def _measure(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     means = [fmean(v) for v in values]
     alone = len(values) * len(values[0]) == 1
     return {"mean": fmean(means), "ci": None if alone else crossed_ci(values), "seeds": means}
+
+
+def _count(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _say(sentence: str) -> None:

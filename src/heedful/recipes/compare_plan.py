@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import yaml
 
-from heedful.algorithms.rows import WITH_CRITIC
 from heedful.data.sources import read_rows
 from heedful.errors import UserError, did_you_mean
 from heedful.recipes import evaluate, online, policy, preference
+from heedful.recipes.config import ByEpochs, refuse_unread
 from heedful.recipes.typed import made
 from heedful.recipes.workspace import materialise
-from heedful.run import finished, plain
+from heedful.run import finished, flat, settings
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
 HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
@@ -54,11 +54,9 @@ def known_methods() -> dict[str, Method]:
 
 
 def _rollouts(config: policy.Config, step: int) -> Cost:
-    apart = config.advantage in WITH_CRITIC and not config.value_head
-    learning = max(0, step - config.critic_warmup) if apart else step
     return Cost(
         responses=step * config.batch_size,
-        optimiser_steps=learning * config.inner_epochs * config.minibatches,
+        optimiser_steps=config.policy_steps(step),
         at_least=config.dynamic_sampling > 0,
     )
 
@@ -181,6 +179,11 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
     config = made(
         known.recipe.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
     )
+    try:
+        known.recipe.refuse_what_cannot_be(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    refuse_unread(config, known.preset, known.recipe.unread(config), f"{where}: ")
     if "save_every" not in wanted:
         config = replace(config, save_every=save_every(config, plan.checkpoints))
     return Entry(label=label, method=method, known=known, config=config)
@@ -195,10 +198,11 @@ def save_every(config: Any, checkpoints: int) -> int:
     """
     if checkpoints == 1:
         return 0
-    steps = getattr(config, "steps", None)
-    if steps is None:
+    steps = config.steps
+    if isinstance(config, ByEpochs):
         rows = sum(1 for _ in read_rows(materialise(config.data, "rankings")))
-        steps = rows * (1 - config.held_out) * config.epochs / max(1, config.batch_size)
+        held = rows * (1 - config.held_out) * config.epochs / max(1, config.batch_size)
+        steps = min(held, steps or held)
     return max(1, math.floor(steps / checkpoints))
 
 
@@ -219,8 +223,11 @@ def refuse_changed(config: Any) -> None:
     """A finished run that was made otherwise does not answer this file's question."""
     if not finished(config.out):
         return
-    old = yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8"))
-    for key, new in plain(config).items():
+    old = flat(yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8")))
+    now = flat(settings(config))
+    # When to save follows from the number of steps, which is then what has changed.
+    for key in sorted(now, key=lambda name: name == "save_every"):
+        new = now[key]
         if key in old and key not in HABITS and old[key] != new:
             raise UserError(
                 f"{config.out} was made with {key} {old[key]}, not {new}: choose another out or another "

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from heedful.errors import UserError
 from heedful.types import Sampling
 
 
 def alias(*names: str):
     """Other spellings of a flag, e.g. those that users of TRL know."""
     return tyro.conf.arg(aliases=names)
+
+
+def refuse_unread(
+    config: Any, defaults: Mapping[str, Any], unread: Mapping[str, str], where: str = "--"
+) -> None:
+    """What somebody has set and nothing reads is no default that may be ignored: `unread` is field → why.
+
+    `defaults` are the values of a method that nobody has changed: its preset's, else the config's own.
+    """
+    own = {f.name: f.default for f in fields(config)} | dict(defaults)
+    for name, why in unread.items():
+        if getattr(config, name) != own[name]:
+            told = name.replace("_", "-") if where == "--" else name
+            raise UserError(f"{where}{told} would change nothing, because {why}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +101,19 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromComparisons(Training):
+class ByEpochs(Training):
+    """What training that passes over a data set takes besides."""
+
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
+    """Rows in an optimiser step."""
+    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
+    """Passes over the data."""
+    steps: Annotated[int | None, alias("--max-steps")] = None
+    """Optimiser steps at most, over which the schedule then spans; default: as many as the epochs hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromComparisons(ByEpochs):
     """What training on comparisons takes besides."""
 
     model: Annotated[str, alias("--model-name-or-path")]

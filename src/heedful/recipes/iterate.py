@@ -24,7 +24,7 @@ from heedful.progress import Progress
 from heedful.recipes import evaluate, reward_model
 from heedful.recipes.config import Lora, alias
 from heedful.recipes.judge import judges
-from heedful.recipes.optimise import Optimise, check_method, moved
+from heedful.recipes.optimise import Optimise, check, moved
 from heedful.recipes.sample import Drawn, draw
 from heedful.recipes.workspace import materialise
 from heedful.run import fingerprint, finished
@@ -108,7 +108,7 @@ def run(config: Config) -> Path | None:
     """Returns the folder of the newest policy, or None where it stopped to wait for people."""
     if config.responses < 2 or config.rounds < 1 or config.prompts_per_round < 1:
         raise UserError("iterate needs at least 2 responses, 1 round and 1 prompt a round")
-    check_method(config.optimise.method)
+    check(config.optimise)
     config = replace(config, prompts=materialise(config.prompts, "prompts"))
     prompts = read_prompts(config.prompts)
     if len(prompts) < config.rounds * config.prompts_per_round:

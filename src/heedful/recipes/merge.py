@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
 from heedful.models.adapter_files import base_of
 from heedful.models.adapters import merge
@@ -43,7 +44,7 @@ def run(config: Config) -> Path:
         model = model.bfloat16()
 
     def write(folder: Path) -> None:
-        save_model(model, tokenizer, folder)
+        save_model(model, tokenizer, folder, stop=all_stop_tokens(tokenizer))
         (folder / "README.md").write_text(
             f"---\nlibrary_name: transformers\nbase_model: {base}\ntags: [heedful]\n---\n\n"
             f"# {config.out.name}\n\nThe adapter `{config.adapter}` added to the weights of `{base}`.\n",

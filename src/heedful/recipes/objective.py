@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,12 @@ class Objective:
     def needs_reference(self) -> bool:
         """Whether any of the losses reads the reference's log-probs."""
         return not all(getattr(t.function, "reference_free", False) for t in self.terms)
+
+    @property
+    def reads_beta(self) -> bool:
+        """Whether β changes the sum; tried on made-up numbers, as a loss may take it and not use it."""
+        x, made = _made_up(self.reads)
+        return not torch.equal(self(x, made), replace(self, beta=0.7 * self.beta)(x, made))
 
     @property
     def length_normalised(self) -> bool:
@@ -173,25 +179,30 @@ def _values(options: Sequence[str]) -> dict[str, float]:
 
 def _try(objective: Objective, spec: str) -> None:
     """One call on two rows, so that a wrong option or a wrong shape is told before a model is loaded."""
+    rows, made = _made_up(objective.reads)
+    found = objective(rows, made)
+    if found.shape != (2,):
+        raise UserError(
+            f"--loss {spec} must give one number a pair (or row, or prompt), unreduced: "
+            f"expected the shape [2], got {list(found.shape)}"
+        )
+
+
+def _made_up(reads: str) -> tuple[Any, Any]:
+    """Two rows of what a loss reads, and their batch."""
 
     class Made:
-        p = torch.ones(4)
+        p = torch.full((4,), 0.75)  # not 1, where a hinge may be flat; not ½, where some losses are
         kl = delta = torch.zeros(2)
 
     pairs = [-torch.arange(1.0, 3.0) - shift for shift in (0.0, 0.5, 0.25, 0.5)]
-    lengths, made = torch.tensor([2, 3]), Made()
+    lengths = torch.tensor([2, 3])
     table = torch.tensor([[-1.0, -2.0, -3.0], [-2.0, -1.0, -3.0]])
-    tries = {
+    rows = {
         "PairLogps": PairLogps(*pairs, chosen_lengths=lengths, rejected_lengths=lengths),
         "LabelledLogps": LabelledLogps(pairs[0], pairs[1], lengths, torch.tensor([True, False])),
         "RankedLogps": RankedLogps(
             table, 0.5 * table, (-2 * table).long(), torch.tensor([[1, 2, 3], [1, 1, 0]])
         ),
     }
-    made_up: Any = made
-    found = objective(tries[objective.reads], made_up)
-    if found.shape != (2,):
-        raise UserError(
-            f"--loss {spec} must give one number a pair (or row, or prompt), unreduced: "
-            f"expected the shape [2], got {list(found.shape)}"
-        )
+    return rows[reads], Made()

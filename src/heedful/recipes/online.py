@@ -29,6 +29,7 @@ from heedful.models.adapters import reference_of, whole
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
+from heedful.recipes import preference
 from heedful.recipes.config import Sampled, alias
 from heedful.recipes.judge import judges
 from heedful.recipes.judgments import (
@@ -43,7 +44,7 @@ from heedful.recipes.judgments import (
 )
 from heedful.recipes.objective import Objective
 from heedful.recipes.preference import Direct, objective_of
-from heedful.recipes.trainable import named_reference, prepare
+from heedful.recipes.trainable import check, named_reference, prepare
 from heedful.recipes.training import batches, close_step, opened, optim, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
@@ -90,10 +91,20 @@ class Config(Direct, Sampled):
     """Taken from the reward of a response that was cut at max_tokens; raters see the cut response as it is."""
 
 
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    found = preference.unread(config)
+    if not config.keep:
+        found["accept_beta"] = "there is no --keep"
+    if not config.reward:
+        found |= dict.fromkeys(("reward_weights", "missing_eos_penalty"), "there is no --reward")
+    return found
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the policy."""
+    refuse_what_cannot_be(config)
     objective = objective_of(config)
-    _check(config, objective)
     config = replace(config, data=materialise(config.data, "prompts"))
     check_out(config)
     prompts = read_questions(config.data)
@@ -293,7 +304,10 @@ def _judgments_a_prompt(config: Config, objective: Objective) -> int:
     return k if objective.reads == "LabelledLogps" else 1
 
 
-def _check(config: Config, objective: Objective) -> None:
+def refuse_what_cannot_be(config: Config) -> None:
+    """Numbers and combinations that no run can have."""
+    check(config)
+    objective = objective_of(config)
     if bool(config.reward) == bool(config.judge):
         raise UserError("say who judges: either --reward or --judge")
     if config.n < 2:

@@ -8,6 +8,7 @@ from typing import Any
 
 from heedful.errors import UserError, did_you_mean
 from heedful.recipes import policy, preference
+from heedful.recipes.config import refuse_unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,20 @@ class Optimise:
     """Peak learning rate of the critic (ppo, a2c)."""
 
 
-def check_method(name: str) -> None:
-    """Before anybody is asked anything."""
+def check(how: Optimise) -> None:
+    """Before anybody is asked anything: a method that is known, and fields that it reads."""
     known = [*preference.PRESETS, *policy.PRESETS]
-    if name not in known:
-        raise UserError(f"optimise.method '{name}' is unknown{did_you_mean(name, known)}")
+    if how.method not in known:
+        raise UserError(
+            f"optimise.method '{how.method}' is unknown{did_you_mean(how.method, known)}"
+        )
+    here = {"model": "", "reward": Path(), "comparisons": Path(), "prompts": "", "out": Path()}
+    recipe, config = _planned(how, **here)
+    _, usual = _planned(Optimise(method=how.method), **here)
+    refuse_unread(config, vars(usual), recipe.unread(config), "optimise.")
+    others = ("steps", "critic_learning_rate") if recipe is preference else ("epochs",)
+    why = f"{how.method} counts {'epochs' if recipe is preference else 'steps'}"
+    refuse_unread(how, {}, dict.fromkeys(others, why), "optimise.")
 
 
 def moved(
@@ -48,7 +58,31 @@ def moved(
     **other: Any,
 ) -> Path:
     """Run the method; returns the new policy's folder. What a recipe has no field for is left out of `other`."""
+    recipe, config = _planned(
+        how,
+        model=model,
+        reward=reward,
+        comparisons=comparisons,
+        prompts=prompts,
+        out=out,
+        **other,
+    )
+    return recipe.run(config)
+
+
+def _planned(
+    how: Optimise,
+    *,
+    model: str,
+    reward: Path,
+    comparisons: Path,
+    prompts: str,
+    out: Path,
+    **other: Any,
+) -> tuple[Any, Any]:
+    """The recipe of the method, and its complete config."""
     same = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
+    recipe: Any
     if how.method in preference.PRESETS:
         recipe, preset = preference, preference.PRESETS[how.method]
         own = {"data": str(comparisons), "epochs": how.epochs}
@@ -63,6 +97,4 @@ def moved(
         }
     takes = {f.name for f in fields(recipe.Config)}
     rest = {k: v for k, v in other.items() if k in takes}
-    return recipe.run(
-        recipe.Config(**{**preset, **own, **same, **rest, "model": model, "out": out})
-    )
+    return recipe, recipe.Config(**{**preset, **own, **same, **rest, "model": model, "out": out})

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful.algorithms import rows
 from heedful.algorithms.actors import Actors, policy_forward, update
 from heedful.algorithms.estimates import (
     advantage_function,
@@ -24,7 +25,7 @@ from heedful.algorithms.estimates import (
     rollout_metrics,
 )
 from heedful.algorithms.objectives import KLController
-from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, refuse_nonsense
+from heedful.algorithms.rows import PRESETS, Algorithm, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
@@ -45,10 +46,11 @@ from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.recipes.config import Sampled, Training, alias
 from heedful.recipes.mixed import Mix, supervised
-from heedful.recipes.trainable import named_reference, prepare
+from heedful.recipes.trainable import check, named_reference, prepare
 from heedful.recipes.training import close_step, opened, optim, rows_at, saver
 from heedful.recipes.workspace import materialise
 from heedful.rewards import Parts, load_rewards
+from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, rollout, score, tasks
 from heedful.run import Run, check_out
 from heedful.types import Batch, Metrics, Sample
@@ -91,6 +93,15 @@ class Config(Training, Algorithm, Sampled):
     )
 
 
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    advantage_function(config.advantage)
+    found = rows.unread(config)
+    if (why := found.get("critic_warmup")) is not None:
+        found["critic_learning_rate"] = why
+    return found
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the policy."""
     refuse_what_cannot_be(config)
@@ -125,8 +136,12 @@ def optimise(
     mixed = supervised(config.ptx, tokenizer, policy, config.seed)
     if config.value_head:
         add_value_head(policy)
-    updates = config.steps * config.inner_epochs * config.minibatches
-    adam = optim(config, updates, adam_eps=1e-5)
+    adam = optim(config, max(1, config.policy_steps(config.steps)), adam_eps=1e-5)
+    critic_adam = replace(
+        adam,
+        learning_rate=config.critic_learning_rate,
+        total_steps=config.steps * config.inner_epochs * config.minibatches,
+    )
     actors = Actors.of(
         config,
         policy,
@@ -134,7 +149,7 @@ def optimise(
         reference,
         config.sampling,
         adam,
-        replace(adam, learning_rate=config.critic_learning_rate),
+        critic_adam,
         micro_batch_tokens=config.micro_batch_tokens,
     )
     engine = TorchEngine(policy)
@@ -243,14 +258,14 @@ def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tenso
 
 def refuse_what_cannot_be(config: Config) -> None:
     """Numbers and combinations that no run can have."""
+    check(config)
     advantage_function(config.advantage)
     refuse_nonsense(config)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
     if config.steps < 1 or config.max_tokens < 1:
         raise UserError("--steps and --max-tokens must be at least 1")
-    has_critic = config.advantage in WITH_CRITIC and not config.value_head
-    if has_critic and config.steps <= config.critic_warmup:
+    if config.own_critic and config.steps <= config.critic_warmup:
         log.warning(
             "--steps %d: the critic alone learns in the first %d rounds (--critic-warmup); the policy stays as it is",
             config.steps,
@@ -269,7 +284,7 @@ def refuse_what_cannot_be(config: Config) -> None:
             "--reference-every moves a reference of its own; with --lora.rank it is the adapter switched off: "
             "name one with --reference"
         )
-    if config.critic is not None and (config.value_head or config.advantage not in WITH_CRITIC):
+    if config.critic is not None and not config.own_critic:
         why = (
             "--value-head is one already" if config.value_head else f"{config.advantage} asks none"
         )
@@ -287,15 +302,15 @@ def _reference(config: Config, policy: PreTrainedModel) -> Reference:
 def _critic(
     config: Config, tokenizer: PreTrainedTokenizerBase, reward: Parts
 ) -> PreTrainedModel | None:
-    if config.advantage not in WITH_CRITIC or config.value_head:
+    if not config.own_critic:
         return None
     if config.critic is not None:
         if load_tokenizer(config.critic).get_vocab() != tokenizer.get_vocab():
             raise UserError(f"--critic {config.critic} has another tokenizer than the policy")
-        return prepare(load_reward_model(config.critic, device=config.device), config)
+        return prepare(fold_shift(load_reward_model(config.critic, device=config.device)), config)
     judge = reward.reward_model
     if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():
-        return prepare(merge(copy_model(judge.model).requires_grad_(True)), config)
+        return prepare(fold_shift(merge(copy_model(judge.model).requires_grad_(True))), config)
     critic = new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device
     )

@@ -32,8 +32,16 @@ from heedful.recipes.judgments import (
 )
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
-from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
+from heedful.recipes.trainable import check, prepare
+from heedful.recipes.training import (
+    batches,
+    check_epochs,
+    fit,
+    fitting,
+    optim,
+    split_by_prompt,
+    step_count,
+)
 from heedful.recipes.workspace import materialise
 from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Verdict
@@ -97,8 +105,22 @@ class Config(FromComparisons, Direct):
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 
+def unread(config: Direct) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    objective = objective_of(config)
+    return {} if objective.reads_beta else {"beta": f"--loss {config.loss} has no β"}
+
+
+def refuse_what_cannot_be(config: Config) -> None:
+    """Numbers and combinations that no run can have."""
+    check(config)
+    objective_of(config)
+    check_epochs(config)
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
+    refuse_what_cannot_be(config)
     objective = objective_of(config)
     single = objective.reads == "LabelledLogps"
     config = replace(config, data=materialise(config.data, "unpaired" if single else "rankings"))
@@ -135,7 +157,7 @@ def run(config: Config) -> Path:
         with_reference(objective, sums_of, part, pool, limit, config.seed) for part in (train, held)
     )
     del reference, sums_of
-    steps = step_count(len(train), config.batch_size, config.epochs)
+    steps = step_count(config, len(train))
     learner = LocalLearner(
         model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )

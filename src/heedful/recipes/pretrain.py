@@ -65,6 +65,12 @@ class Config(Training):
     weight_decay: float = 0.01
 
 
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    new = ("arch", "hidden_size", "layers", "heads", "vocab_size", "context")
+    return dict.fromkeys(new, "--model has its own shape and tokenizer") if config.model else {}
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the model."""
     check_out(config)

@@ -54,6 +54,11 @@ class Config(FromComparisons):
     weight_decay: float = 0.01
 
 
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    return {"held_out": "--eval-data is what is held out"} if config.eval_data else {}
+
+
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
     config = replace(config, data=materialise(config.data, "rankings"))
@@ -78,7 +83,7 @@ def run(config: Config) -> Path:
     train, held = train or held, held or train
     training, evaluation = ([_encode(tokenizer, c, limit) for c in part] for part in (train, held))
     strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))
-    steps = step_count(len(training), config.batch_size, config.epochs)
+    steps = step_count(config, len(training))
     learner = LocalLearner(
         model, score_forward, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )

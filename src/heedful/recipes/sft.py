@@ -21,7 +21,7 @@ from heedful.doctor import preflight
 from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.recipes.config import Training, alias
+from heedful.recipes.config import ByEpochs, alias
 from heedful.recipes.pretrain import cross_entropy
 from heedful.recipes.trainable import prepare
 from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
@@ -31,7 +31,7 @@ from heedful.types import Batch, Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Training):
+class Config(ByEpochs):
     """Fine-tune a language model on demonstrations."""
 
     model: Annotated[str, alias("--model-name-or-path")]
@@ -40,8 +40,6 @@ class Config(Training):
     """Demonstrations: rows with prompt and completion, or messages."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Demonstrations in an optimiser step."""
-    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
-    """Passes over the demonstrations."""
     max_length: Annotated[int | None, alias("--max-seq-length")] = None
     """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
     held_out: float = 0.02
@@ -67,7 +65,7 @@ def run(config: Config) -> Path:
         for part in (train or held, held or train)
     ]
     training, evaluation = encode
-    steps = step_count(len(training), config.batch_size, config.epochs)
+    steps = step_count(config, len(training))
     learner = LocalLearner(
         model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )

@@ -16,14 +16,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful import __version__
 from heedful.data.collate import shuffled
 from heedful.data.sources import prompt_text
-from heedful.data.tokens import encode_prompt
+from heedful.data.tokens import all_stop_tokens, encode_prompt
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, LossFn, Optim
 from heedful.models.adapter_files import adapter_base
 from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
-from heedful.recipes.config import Training
+from heedful.recipes.config import ByEpochs, Training
 from heedful.run import Run, settings
 from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
 
@@ -132,11 +132,26 @@ def fitting(
     return kept
 
 
-def step_count(items: int, batch_size: int, passes: float) -> int:
-    """Optimiser steps in `passes` passes over the items."""
-    if passes <= 0 or batch_size <= 0:
+def check_epochs(config: ByEpochs) -> None:
+    """What can be said of the number of steps before anything is read."""
+    if config.epochs <= 0 or config.batch_size <= 0:
         raise UserError("--epochs and --batch-size must be above 0")
-    return max(1, round(items * passes / batch_size))
+    if config.steps is not None and config.steps < 1:
+        raise UserError(f"--steps {config.steps}: at least 1, or leave it out")
+
+
+def step_count(config: ByEpochs, items: int) -> int:
+    """Optimiser steps in the epochs over so many items, or --steps if that is less."""
+    check_epochs(config)
+    held = max(1, round(items * config.epochs / config.batch_size))
+    if config.steps is not None and config.steps > held:
+        log.warning(
+            "--steps %d: %g epochs hold %d steps and end first; raise --epochs for more",
+            config.steps,
+            config.epochs,
+            held,
+        )
+    return min(held, config.steps or held)
 
 
 def optim(config: Training, total_steps: int, **other: float) -> Optim:
@@ -162,7 +177,7 @@ def saver(
 
     def save(folder: Path) -> None:
         whole = merged_copy(model) if config.lora.merge else model
-        save_model(whole, tokenizer, folder)
+        save_model(whole, tokenizer, folder, stop=all_stop_tokens(tokenizer))
         (folder / "README.md").write_text(_card(config, adapter_base(whole)), encoding="utf-8")
 
     return save

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful.data.collate import collate
 from heedful.data.tokens import encode_group
 from heedful.learner.local import predict
-from heedful.models.forward import sequence_scores
+from heedful.models.forward import scalar_head, sequence_scores
 from heedful.models.load import context_length, load_reward_model, load_tokenizer
 from heedful.types import Batch, Facts, Prompt, Sample
 
@@ -22,6 +22,20 @@ SHIFT = "heedful_reward_shift"
 def score_forward(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     """`learner.Forward` of a reward model: scores `[B]`."""
     return sequence_scores(model, batch.tokens, batch.lengths)
+
+
+def fold_shift(model: PreTrainedModel) -> PreTrainedModel:
+    """Move the shift into a bias of the scalar head, in place: the head alone then gives standardised scores.
+
+    For a critic, which is read at every token by its head and trained: the bias learns with it.
+    """
+    head, shift = scalar_head(model), float(getattr(model.config, SHIFT, 0.0))
+    if head.bias is None:
+        head.bias = torch.nn.Parameter(head.weight.new_zeros(1))
+    with torch.no_grad():
+        head.bias.sub_(shift)
+    setattr(model.config, SHIFT, 0.0)
+    return model
 
 
 class ModelReward:

@@ -65,9 +65,9 @@ def identity(config: Any) -> dict[str, Any]:
     """All that decides the weights: the recipe, its settings, what is in the files that these name, the libraries."""
     kept = {k: v for k, v in settings(config).items() if k not in FREE}
     inputs = {}
-    flat = _flat(kept)
+    told_of = flat(kept)
     for name in INPUTS:
-        value = flat.get(name)
+        value = told_of.get(name)
         for told in [value] if isinstance(value, str) else value or []:
             pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),]", told))
             for path in (told, told.removeprefix("llm:"), *pieces):
@@ -87,7 +87,7 @@ def refuse_changed(out: Path, before: Mapping[str, Any], now: Mapping[str, Any])
     if before["recipe"] != now["recipe"]:
         told.append(f"it is one of {_job(before['recipe'])}, not of {_job(now['recipe'])}")
     else:
-        old, new = _flat(before["settings"]), _flat(now["settings"])
+        old, new = flat(before["settings"]), flat(now["settings"])
         told += [
             f"{name} was {old.get(name)}, is {new.get(name)}"
             for name in {**old, **new}
@@ -144,9 +144,10 @@ def _job(recipe: str) -> str:
     return recipe.rsplit(".", 1)[-1]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields of fields by their dotted names, as flags have them."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
         inner = isinstance(value, Mapping)
-        flat |= _flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return found

@@ -33,8 +33,15 @@ from heedful.recipes.judgments import (
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
 from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
-from heedful.recipes.workspace import materialise
+from heedful.recipes.training import (
+    batches,
+    fit,
+    fitting,
+    materialise,
+    optim,
+    split_by_prompt,
+    step_count,
+)
 from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Verdict
 

@@ -93,7 +93,9 @@ def says_first(sentence: str) -> bool:
 
 def check_device(device: str) -> None:
     """What `--device` cannot be when there are several ranks: each takes the GPU of its own number."""
-    if world() > 1 and device not in ("cpu", "cuda"):
+    if world() == 1:
+        return
+    if device not in ("cpu", "cuda"):
         raise UserError(
             f"--device {device}: with {world()} processes it must be cpu or cuda, of which each process "
             "takes the GPU of its own number"

@@ -223,7 +223,10 @@ def generators() -> dict[str, Any]:
     """Where Python's, numpy's and torch's global generators are."""
     state: Any = numpy.random.get_state()
     kind, keys, *rest = state
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda: list[torch.Tensor] = []
+    if torch.cuda.is_initialized():  # a rank leaves the other ranks' GPUs alone
+        alone = ranks.world() == 1
+        cuda = torch.cuda.get_rng_state_all() if alone else [torch.cuda.get_rng_state()]
     return {
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *rest),
@@ -255,5 +258,7 @@ class GlobalRandom:
         random.setstate(state["python"])
         numpy.random.set_state(state["numpy"])
         torch.set_rng_state(state["torch"])
-        if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        if len(state["cuda"]) == 1 and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"][0])
+        elif state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
             torch.cuda.set_rng_state_all(state["cuda"])

@@ -159,7 +159,8 @@ def judged(w: Path) -> list:
 
 
 OTHERS: dict[str, Callable[[Path], list]] = {"grpo": dynamic, "online_dpo": judged}
-WHOLE = ("sft", "reward", "bco", "ppo", "rloo", "grpo", "online_dpo")
+FULL = [pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "bco", "grpo")]
+WHOLE = ["sft", "ppo", "rloo", "online_dpo", *FULL]
 
 
 def words(job: str, w: Path, out: Path, *more: object) -> list[str]:

@@ -248,7 +248,8 @@ class GlobalRandom:
         return cls({**own, "others": others})
 
     def state_dict(self) -> dict[str, Any]:
-        return self.state
+        """What `now` found, else where this process's own are."""
+        return self.state or generators()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Each rank takes its own; with more ranks than there were, the first ones' again."""

@@ -24,6 +24,7 @@ FLOORS = {
     "losses": 1,
     "plugins": 1,
     "progress": 1,
+    "ranks": 1,
     "client": 1,
     "store": 2,
     "run": 2,

@@ -17,7 +17,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from heedful import __version__
+from heedful import __version__, ranks
 from heedful.errors import Stopped, UserError, did_you_mean
 
 # command → (module under heedful, one line of help)
@@ -103,19 +103,28 @@ def main(argv: list[str] | None = None) -> int:
     `doctor` says."""
     args = sys.argv[1:] if argv is None else argv
     try:
-        return _dispatch(args)
+        with ranks.launched():
+            return _dispatch(args)
     except UserError as error:
-        print(f"heedful: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except Stopped as stop:
-        print(f"heedful: {stop}", file=sys.stderr)
+        _say(stop)
         return 128 + stop.signal
+    except ranks.Lost as error:
+        _say(error)
+        return 1
     except KeyboardInterrupt:
         print("heedful: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _say(error: Exception) -> None:
+    if ranks.says_first(str(error)):
+        print(f"heedful: {error}", file=sys.stderr)
 
 
 def _dispatch(args: list[str]) -> int:
@@ -159,6 +168,8 @@ def _help(prefix: str) -> str:
 
 def _run(name: str, args: list[str]) -> int:
     """The exit code: what a recipe returns as a number, else 0."""
+    if ranks.world() > 1 and not name.startswith("train "):
+        raise UserError(f"{name} is no work for several processes; start it without torchrun")
     if name == "report":
         _report(args)
         return 0
@@ -172,6 +183,7 @@ def _run(name: str, args: list[str]) -> int:
         from heedful.recipes.config import refuse_unread
 
         refuse_unread(config, preset, recipe.unread(config))
+    ranks.check_device(getattr(config, "device", "cpu"))
     if said := [_as_flag(k, v) for k, v in preset.items() if getattr(config, k) == v]:
         print(f"{name} sets {' '.join(said)}", file=sys.stderr)
     result = recipe.run(config)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful import ranks
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.models.sampling import derive_seed
 from heedful.rewards.parts import Group, Parts, Scores
@@ -58,18 +58,16 @@ async def rollout(
     version: int = 0,
 ) -> list[Sample]:
     """`n` samples of each task, those of one task next to each other in one group; rewards are still 0."""
-    completions = await asyncio.gather(
-        *(
-            engine.generate(
-                task.tokens,
-                n=n,
-                max_tokens=max_tokens,
-                sampling=sampling,
-                stop=task.stop,
-                seed=derive_seed(seed, i),
-            )
-            for i, task in enumerate(batch)
-        )
+    completions = await ranks.shared(
+        list(enumerate(batch)),
+        lambda numbered: engine.generate(
+            numbered[1].tokens,
+            n=n,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            stop=numbered[1].stop,
+            seed=derive_seed(seed, numbered[0]),
+        ),
     )
     return [
         as_sample(task, completion, group=i, version=version)

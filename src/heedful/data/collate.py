@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from heapq import heappop, heappush
 from typing import TypeVar
 
 import torch
@@ -55,16 +56,20 @@ def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     return replace(batch, **{f.name: getattr(batch, f.name).to(device) for f in fields(batch)})
 
 
-def microbatches(batch: Batch, max_tokens: int) -> list[Tensor]:
+def microbatches(batch: Batch, max_tokens: int, share: tuple[int, int] = (0, 1)) -> list[Tensor]:
     """Row indices of micro-batches with at most `max_tokens` tokens each, padding included.
 
     Rows of one group (neighbours with equal `group`) stay together; groups of like length meet, so that
-    padding is tight. A group that is too large alone is a micro-batch of its own.
+    padding is tight. A group that is too large alone is a micro-batch of its own. share = (k, n): only part
+    k of n of the groups, dealt so that the parts have about as many tokens; a part may be empty.
     """
     _, sizes = batch.group.unique_consecutive(return_counts=True)
     groups = torch.arange(len(batch.group)).split(sizes.tolist())
     longest = [int(batch.lengths[g].max()) for g in groups]
     order = sorted(range(len(groups)), key=lambda i: longest[i], reverse=True)
+    if share[1] > 1:
+        own = dealt([int(batch.lengths[g].sum()) for g in groups], *share)
+        order = [i for i in order if i in own]
     parts: list[Tensor] = []
     rows: list[Tensor] = []
     count = width = 0
@@ -76,6 +81,17 @@ def microbatches(batch: Batch, max_tokens: int) -> list[Tensor]:
         rows.append(groups[i])
         count += len(groups[i])
     return [*parts, torch.cat(rows)] if rows else parts
+
+
+def dealt(sizes: Sequence[int], part: int, parts: int) -> set[int]:
+    """Which items belong to a part: the largest first, each to the part that has least (Graham 1969)."""
+    heaps, own = [(0, p) for p in range(parts)], set[int]()
+    for i in sorted(range(len(sizes)), key=lambda i: sizes[i], reverse=True):
+        load, p = heappop(heaps)
+        heappush(heaps, (load + sizes[i], p))
+        if p == part:
+            own.add(i)
+    return own
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""The learner of one process: splits a batch into micro-batches and divides by the *global* count, once.
+"""The learner of a whole model: splits a batch into micro-batches and divides by the *global* count, once.
 
-So neither the micro-batch size nor padding changes a gradient, which the usual mean of means does.
+So neither the micro-batch size nor padding nor the number of processes changes a gradient, which the usual mean
+of means does. With several ranks each takes its share of every batch, and the sums are added up (`ranks`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from heedful import ranks
 from heedful.data.collate import microbatches, take, to_device
 from heedful.errors import UserError
 from heedful.learner.masters import Masters
@@ -81,8 +83,9 @@ def predict(
 ) -> Tensor:
     """`forward` without gradients over the whole batch, micro-batch by micro-batch, rows in the batch's order."""
     outputs: Tensor | None = None
+    own = microbatches(batch, micro_batch_tokens, ranks.share())
     with torch.no_grad():
-        for rows in microbatches(batch, micro_batch_tokens):
+        for rows in own:
             trimmed = to_device(take(batch, rows), model.device)
             part = forward(model, trimmed).to(batch.tokens.device)
             if outputs is None:
@@ -94,9 +97,21 @@ def predict(
                 outputs[rows, : part.shape[1]] = part
             else:
                 outputs[rows] = part
+    if ranks.world() > 1:
+        outputs = _of_all_ranks(len(batch.tokens), own, outputs)
     if outputs is None:
         raise ValueError("an empty batch")
     return outputs
+
+
+def _of_all_ranks(count: int, own: Sequence[Tensor], outputs: Tensor | None) -> Tensor | None:
+    """The rows that each rank has computed, put together; a rank without any gives None."""
+    mine = None if outputs is None else (rows := torch.cat([*own]), outputs[rows])
+    whole: Tensor | None = None
+    for rows, part in filter(None, ranks.gathered(mine)):
+        whole = part.new_zeros(count, *part.shape[1:]) if whole is None else whole
+        whole[rows] = part
+    return whole
 
 
 class LocalLearner:
@@ -144,6 +159,7 @@ class LocalLearner:
         for m in mixed:
             means = self._accumulate(m.loss_fn, m.batch, m.forward, "token", m.weight)
             metrics[f"{m.name}/loss"] = means["loss"]
+        ranks.add_up(self.masters.params)
         params = [p for p in self.masters.params if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(params, self.optim.max_grad_norm)
         if not torch.isfinite(norm):
@@ -164,10 +180,10 @@ class LocalLearner:
     def _accumulate(
         self, loss_fn: LossFn, batch: Batch, forward: Forward, per: str, weight: float
     ) -> Metrics:
-        """Add weight × the gradient of the mean loss; returns the means."""
+        """Add weight × this rank's share of the gradient of the mean loss; returns the means of the whole batch."""
         count = self._count(batch, per)
         totals: dict[str, float] = {}
-        for rows in microbatches(batch, self.micro_batch_tokens):
+        for rows in microbatches(batch, self.micro_batch_tokens, ranks.share()):
             part = to_device(take(batch, rows), self.model.device)
             loss = loss_fn(forward(self.model, part), part)
             where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
@@ -177,7 +193,13 @@ class LocalLearner:
             for name, value in {"loss": loss.value, **loss.metrics}.items():
                 summed = value.detach().masked_fill(~where, 0.0).sum().item()
                 totals[name] = totals.get(name, 0.0) + summed
-        return {name: total / count for name, total in totals.items()}
+        of_ranks = ranks.gathered((count, totals))
+        if any(other != count for other, _ in of_ranks):
+            raise UserError(
+                "the processes were given different batches; do all of them read the same files?"
+            )
+        names = {name: None for _, sums in of_ranks for name in sums}
+        return {n: math.fsum(sums.get(n, 0.0) for _, sums in of_ranks) / count for n in names}
 
     def logprobs(self, batch: Batch) -> Tensor:
         """The forward's output without gradients: log-probs `[B, T]` for a policy."""

@@ -17,6 +17,7 @@ from typing import Annotated
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful import ranks
 from heedful.algorithms.actors import policy_forward
 from heedful.data.collate import shuffled
 from heedful.data.sources import read_questions
@@ -45,8 +46,7 @@ from heedful.recipes.judgments import (
 from heedful.recipes.objective import Objective
 from heedful.recipes.preference import Direct, objective_of
 from heedful.recipes.trainable import check, named_reference, prepare
-from heedful.recipes.training import batches, close_step, opened, optim, saver
-from heedful.recipes.workspace import materialise
+from heedful.recipes.training import batches, close_step, materialise, opened, optim, saver
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, tasks
 from heedful.run import check_out
@@ -204,12 +204,14 @@ async def _sample_and_judge(
         samples, _ = await score(judge, batch, samples, tokenizer)
         cut = config.missing_eos_penalty
         return samples, [s.reward - cut * (s.stop_reason == "length") for s in samples]
-    worth: list[float] = []
-    for i, task in enumerate(batch):
+    raters = judge
+
+    async def ranking(i: int) -> Sequence[int]:
         texts = [response_text(tokenizer, s) for s in samples if s.group == i]
-        comparison = judge[i % len(judge)].judge(task.prompt, texts)
-        worth += [-float(rank) for rank in comparison.ranking]
-    return samples, worth
+        return raters[i % len(raters)].judge(batch[i].prompt, texts).ranking
+
+    rankings = await ranks.shared(range(len(batch)), ranking)
+    return samples, [-float(rank) for of_prompt in rankings for rank in of_prompt]
 
 
 def judge_groups(

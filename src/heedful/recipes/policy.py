@@ -47,8 +47,7 @@ from heedful.models.sampling import derive_seed
 from heedful.recipes.config import Sampled, Training, alias
 from heedful.recipes.mixed import Mix, supervised
 from heedful.recipes.trainable import check, named_reference, prepare
-from heedful.recipes.training import close_step, opened, optim, rows_at, saver
-from heedful.recipes.workspace import materialise
+from heedful.recipes.training import close_step, materialise, opened, optim, rows_at, saver
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, rollout, score, tasks

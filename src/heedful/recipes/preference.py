@@ -38,11 +38,11 @@ from heedful.recipes.training import (
     check_epochs,
     fit,
     fitting,
+    materialise,
     optim,
     split_by_prompt,
     step_count,
 )
-from heedful.recipes.workspace import materialise
 from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Verdict
 

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from heedful import ranks
 from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.sources import read_comparisons
@@ -29,8 +30,15 @@ from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
 from heedful.recipes.config import FromComparisons, alias
 from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, fit, fitting, optim, split_by_prompt, step_count
-from heedful.recipes.workspace import materialise
+from heedful.recipes.training import (
+    batches,
+    fit,
+    fitting,
+    materialise,
+    optim,
+    split_by_prompt,
+    step_count,
+)
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
@@ -170,6 +178,7 @@ def _spread(table: Tensor, rank: Tensor) -> Tensor:
     return (table.gather(1, first) - table.gather(1, last)).squeeze(1)
 
 
+@ranks.by_first
 def write_accuracy(out: Path, scores: Tensor, batch: Ranked) -> None:
     """evaluation.json: the share of held-out pairs that are ordered right, with an interval over prompts."""
     right, pairs = losses.accuracy(*as_table(scores, batch)[:2])

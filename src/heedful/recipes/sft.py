@@ -24,8 +24,7 @@ from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.recipes.config import ByEpochs, alias
 from heedful.recipes.pretrain import cross_entropy
 from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, fit, optim, split_by_prompt, step_count
-from heedful.recipes.workspace import materialise
+from heedful.recipes.training import batches, fit, materialise, optim, split_by_prompt, step_count
 from heedful.run import check_out
 from heedful.types import Batch, Metrics
 

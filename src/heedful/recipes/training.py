@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful import __version__
+from heedful import __version__, ranks
 from heedful.data.collate import shuffled
 from heedful.data.sources import prompt_text
 from heedful.data.tokens import all_stop_tokens, encode_prompt
@@ -23,6 +23,7 @@ from heedful.learner.local import LocalLearner, LossFn, Optim
 from heedful.models.adapter_files import adapter_base
 from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
+from heedful.recipes import workspace
 from heedful.recipes.config import ByEpochs, Training
 from heedful.run import Run, settings
 from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
@@ -30,6 +31,7 @@ from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
 Item = TypeVar("Item")
 log = logging.getLogger("heedful")
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
+materialise = ranks.by_first(workspace.materialise)  # of `db:` all ranks read the same export
 
 
 def fit(

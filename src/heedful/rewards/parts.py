@@ -6,12 +6,12 @@ then they are summed. So the order of prompts and the size of groups change noth
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from heedful import ranks
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
 from heedful.types import Facts, Metrics, Prompt, Reward
@@ -116,13 +116,8 @@ class Parts:
 
     async def score(self, groups: Sequence[Group]) -> Scores:
         """The worth of all responses of a batch; moves the running scales, once."""
-        asked = [
-            _ask(part, member, group)
-            for part in self.parts
-            for group in groups
-            for member in part.members
-        ]
-        answers = iter(await asyncio.gather(*asked))
+        asked = [(p, member, group) for p in self.parts for group in groups for member in p.members]
+        answers = iter(await ranks.shared(asked, lambda question: _ask(*question)))
         total = [0.0] * sum(len(group.responses) for group in groups)
         raw: dict[str, list[float]] = {}
         metrics: Metrics = {}

@@ -19,13 +19,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from heedful import ranks
 from heedful.errors import Stopped, UserError
 from heedful.progress import Progress
 from heedful.run import checkpoints
@@ -76,7 +77,8 @@ log = logging.getLogger("heedful")
 class Run:
     """An open run; use `with Run(...) as run`. Logs, shows progress, saves checkpoints, states and the final model.
 
-    `parts` of the methods are a recipe's mutable things by name (identifiers), always the same ones.
+    `parts` of the methods are a recipe's mutable things by name (identifiers), always the same ones. With several
+    ranks all call the same methods: the first touches the folder, and an error there is everybody's.
     """
 
     def __init__(
@@ -95,13 +97,25 @@ class Run:
         self._best = self._habits.best
         self._states, self._stashes = _states(self.out), _stashes(self.out)
         find_writer(report_to)
-        refuse_finished(self.out)
+        ranks.by_first(refuse_finished)(self.out)
         self._saved = False
         self._found: Saved | None = None
         self._restored = False
         self._cost = 0.0  # seconds that the last state took
 
     def __enter__(self) -> Run:
+        self._stack = ExitStack()
+        self._found = self._open()
+        if not self.out.is_dir():
+            raise UserError(f"--out {self.out} must be on a file system that all processes share")
+        self._stack.push(self._stop_after_all)
+        self._signals = StopSignals()
+        self._kept_at = time.monotonic()
+        return self
+
+    @ranks.by_first
+    def _open(self) -> Saved | None:
+        """Take the folder; returns the state to go on from."""
         created = not self.out.exists()
         with ExitStack() as stack:
             with disk_errors(self.out):
@@ -120,11 +134,8 @@ class Run:
             self._progress = stack.enter_context(
                 Progress(self.out.name, self.total_steps, quiet=self._quiet, start=after)
             )
-            stack.push(self._stop_after_all)
-            self._signals = StopSignals()
-            self._kept_at = time.monotonic()
             self._stack = stack.pop_all()
-        return self
+        return self._found
 
     def __exit__(self, kind, error, tb) -> None:
         self._stack.__exit__(kind, error, tb)
@@ -144,18 +155,10 @@ class Run:
         """After each step: save the state where that is due. Raises `Stopped` if a signal has come, the state saved."""
         if not self._restored:
             raise RuntimeError("restore(parts) comes before the first keep(step, parts)")
-        asked = self._signals.received
-        if asked or self._due(step):
-            began = time.monotonic()
-            self._metrics.sync()
-            self._states.write({**parts, RANDOM: GlobalRandom()}, self._about(step))
-            self._saved = True
-            steps = self._states.steps()
-            self._states.drop(steps[:-KEPT])
-            # From the older state, too, everything that was paid for can be had again.
-            self._stashes.drop([s for s in self._stashes.steps() if s <= steps[-KEPT:][0]])
-            self._kept_at = time.monotonic()
-            self._cost = self._kept_at - began
+        told = ranks.gathered((self._signals.received, self._due(step)))
+        asked = _any(signal for signal, _ in told)
+        if asked or told[0][1]:  # of clocks the first's counts
+            self._write_state({**parts, RANDOM: GlobalRandom.now()}, step)
         if asked:
             raise Stopped(
                 f"stopped after step {step} of {self.total_steps}; the same command goes on", asked
@@ -166,22 +169,17 @@ class Run:
 
         `value` may be made of tensors, numbers, strings, None, `types`, and dicts, lists and tuples of them.
         """
-        held = {"stash": Holder(value), RANDOM: GlobalRandom()}
-        self._stashes.write(held, self._about(step))
-        self._saved = True
+        self._write_stash({"stash": Holder(value), RANDOM: GlobalRandom.now()}, step)
 
     def stashed(self, step: int) -> Any | None:
         """What `stash` kept for this step when the run was interrupted, or None."""
-        if step not in self._stashes.steps():
+        if (found := self._read_stash(step)) is None:
             return None
-        holder = Holder()
-        try:
-            self._stashes.read(step).load({"stash": holder, RANDOM: GlobalRandom()})
-        except Damaged as damage:
-            log.warning("what was kept of step %d is damaged (%s) and made again", step, damage)
-            return None
-        return holder.value
+        value, generators = found
+        GlobalRandom().load_state_dict(generators)
+        return value
 
+    @ranks.by_first
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write one line of metrics; `step` counts finished optimiser (or policy) steps."""
         if (loss := metrics.get("loss")) is not None and not math.isfinite(loss):
@@ -191,6 +189,7 @@ class Run:
         self._metrics.write(step, metrics)
         self._progress.update(step, {k: metrics[k] for k in self.show if k in metrics})
 
+    @ranks.by_first
     def advise(self, step: int, sentences: Sequence[str]) -> None:
         """Tell the person who watches, and keep it in `alarms.jsonl` for who looks later."""
         for sentence in sentences:
@@ -198,6 +197,7 @@ class Run:
             with disk_errors(self.out), open(self.out / ALARMS, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "alarm": sentence}, ensure_ascii=False) + "\n")
 
+    @ranks.by_first
     def checkpoint(
         self, step: int, write: Callable[[Path], None], metrics: Mapping[str, float] | None = None
     ) -> Path:
@@ -220,6 +220,7 @@ class Run:
         checkpoints.prune(root, self._habits.keep_last, self._best)
         return target
 
+    @ranks.by_first
     def finish(self, write: Callable[[Path], None]) -> None:
         """Save the final model into the run's folder itself; nothing is left to go on from."""
         whole = self.out / ".final"
@@ -233,6 +234,37 @@ class Run:
         if self._best and (found := self._best.of(checkpoints.folders(self.out / "checkpoints"))):
             folder, value = found
             print(f"best {self._best.metric}: {value:.6g} at {folder}", file=sys.stderr)
+
+    @ranks.by_first
+    def _write_state(self, parts: Mapping[str, Stateful], step: int) -> None:
+        began = time.monotonic()
+        self._metrics.sync()
+        self._states.write(parts, self._about(step))
+        self._saved = True
+        steps = self._states.steps()
+        self._states.drop(steps[:-KEPT])
+        # From the older state, too, everything that was paid for can be had again.
+        self._stashes.drop([s for s in self._stashes.steps() if s <= steps[-KEPT:][0]])
+        self._kept_at = time.monotonic()
+        self._cost = self._kept_at - began
+
+    @ranks.by_first
+    def _write_stash(self, held: Mapping[str, Stateful], step: int) -> None:
+        self._stashes.write(held, self._about(step))
+        self._saved = True
+
+    @ranks.by_first
+    def _read_stash(self, step: int) -> tuple[Any, dict[str, Any]] | None:
+        """The value, and the random generators of all ranks when it was kept."""
+        if step not in self._stashes.steps():
+            return None
+        holder, random = Holder(), GlobalRandom()
+        try:
+            self._stashes.read(step).load({"stash": holder, RANDOM: random})
+        except Damaged as damage:
+            log.warning("what was kept of step %d is damaged (%s) and made again", step, damage)
+            return None
+        return holder.value, random.state
 
     def _begin(self) -> None:
         """Find what there is to go on from; a run that begins anew throws away what an earlier one left."""
@@ -275,10 +307,16 @@ class Run:
 
     def _stop_after_all(self, kind, error, tb) -> None:
         """A signal that came too late for a step still stops what the command would do next."""
-        if error is None and self._signals.received:
-            raise Stopped(f"stopped; {self.out} is finished", self._signals.received)
+        if error is None and (received := _any(ranks.gathered(self._signals.received))):
+            raise Stopped(f"stopped; {self.out} is finished", received)
 
 
+def _any(signals: Iterable[int | None]) -> int | None:
+    """The first signal that a rank has got, if one has."""
+    return next(filter(None, signals), None)
+
+
+@ranks.by_first
 def check_out(config: Any) -> None:
     """Refuse what `Run` would refuse (finished, another's, in use, begun otherwise) before anything is loaded."""
     out = config.out

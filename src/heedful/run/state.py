@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from heedful import types
+from heedful import ranks, types
 from heedful.errors import UserError
 from heedful.run.files import digest, discard, sweep, write_folder
 from heedful.types import Stateful
@@ -219,23 +219,47 @@ class Holder:
         self.value = state["value"]
 
 
+def generators() -> dict[str, Any]:
+    """Where Python's, numpy's and torch's global generators are."""
+    state: Any = numpy.random.get_state()
+    kind, keys, *rest = state
+    cuda: list[torch.Tensor] = []
+    if torch.cuda.is_initialized():  # a rank leaves the other ranks' GPUs alone
+        alone = ranks.world() == 1
+        cuda = torch.cuda.get_rng_state_all() if alone else [torch.cuda.get_rng_state()]
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
+
+
 class GlobalRandom:
-    """Python's, numpy's and torch's global generators. heedful draws from none; a user's reward or loss may."""
+    """The global generators of all ranks. heedful draws from none; a user's reward or loss may."""
+
+    def __init__(self, state: dict[str, Any] | None = None):
+        self.state = state or {}
+
+    @classmethod
+    def now(cls) -> GlobalRandom:
+        """As they are; all ranks must ask."""
+        own, *others = ranks.gathered(generators())
+        return cls({**own, "others": others})
 
     def state_dict(self) -> dict[str, Any]:
-        state: Any = numpy.random.get_state()
-        kind, keys, *rest = state
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        return {
-            "python": random.getstate(),
-            "numpy": (kind, keys.tolist(), *rest),
-            "torch": torch.get_rng_state(),
-            "cuda": cuda,
-        }
+        """What `now` found, else where this process's own are."""
+        return self.state or generators()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Each rank takes its own; with more ranks than there were, the first ones' again."""
+        self.state = state
+        of_ranks = [state, *state.get("others", [])]
+        state = of_ranks[ranks.rank() % len(of_ranks)]
         random.setstate(state["python"])
         numpy.random.set_state(state["numpy"])
         torch.set_rng_state(state["torch"])
-        if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        if len(state["cuda"]) == 1 and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"][0])
+        elif state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
             torch.cuda.set_rng_state_all(state["cuda"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from heedful import ranks
 from heedful.errors import UserError
 from heedful.run.files import disk_errors
 
@@ -41,8 +42,9 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self.__exit__()
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this step; once more stops at once\n")
+        # Not print: the signal may have come in the middle of one. Rank 0 says it for all.
+        if ranks.rank() == 0:
+            os.write(2, b"\nstopping after this step; once more stops at once\n")
 
 
 @contextmanager

@@ -1,0 +1,184 @@
+"""Several processes as torchrun starts them, without torchrun: forked from one that has imported everything already."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import interruptions as jobs
+import tiny
+from heedful import cli, ranks
+from heedful.data.collate import collate
+from heedful.learner.local import LocalLearner, Loss, Mixed, Optim, predict
+from heedful.models.forward import token_logps
+from heedful.recipes.judgments import Judgment, as_batch
+from heedful.run import Run
+from heedful.types import Batch, Sample
+
+
+def start(world: int, work: Callable[..., None], *args: object) -> list:
+    """`work(*args)` in so many processes."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    processes = [
+        jobs.CONTEXT.Process(target=_inside, args=(rank, world, port, work, args))
+        for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def call(world: int, work: Callable[..., None], *args: object) -> list[int]:
+    """The exit codes, once all have ended."""
+    processes = start(world, work, *args)
+    try:
+        return [jobs.finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _inside(rank: int, world: int, port: int, work: Callable, args: Sequence) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world),
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    work(*args)
+
+
+# ── a command ────────────────────────────────────────────────────────────────────────────────────
+
+
+def command(words: list[str], said: str, trouble: Mapping[int, tuple[str, Any]]) -> None:
+    """A command; what its processes say goes to a file. `trouble` comes to some ranks:
+
+    ("signal", n): SIGTERM in their n-th step; ("die", (function, n)): `jobs.die_at`.
+    """
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.dup2(2, 1)
+    kind, what = trouble.get(int(os.environ["RANK"]), ("", None))
+    if kind == "signal":
+        _signal_at(what)
+    elif kind == "die":
+        jobs.die_at(*what)
+    sys.exit(cli.main(words))
+
+
+def _signal_at(call_: int) -> None:
+    log, calls = Run.log, 0
+
+    def stopped(self, *args):
+        nonlocal calls
+        calls += 1
+        if calls == call_:
+            os.kill(os.getpid(), signal.SIGTERM)
+        log(self, *args)
+
+    Run.log = stopped
+
+
+def nan_for_one(prompt: str, response: str) -> float:
+    """A reward that cannot be, of one prompt only, so that one rank only meets it."""
+    return float("nan") if prompt.startswith("What is 3 ") else 1.0
+
+
+# ── gradients and predictions ────────────────────────────────────────────────────────────────────
+
+
+def samples(lengths: Sequence[int], *, seed: int = 0, longest_prompt: int = 3) -> list[Sample]:
+    """Random sequences; one in three was cut."""
+    draw = torch.Generator().manual_seed(seed)
+    found = []
+    for i, length in enumerate(lengths):
+        tokens = torch.randint(4, 384, (length,), generator=draw).tolist()
+        before = 1 + i % longest_prompt
+        mask = (False,) * before + (True,) * (length - before)
+        reason = "length" if i % 3 == 2 else "stop"
+        found.append(Sample(tuple(tokens), mask, (0.0,) * length, stop_reason=reason))
+    return found
+
+
+def pairs(lengths: Sequence[int]) -> Batch:
+    rows = samples(lengths, seed=1)
+    judged = [Judgment((rows[i], rows[i + 1]), (1.0, 1.0)) for i in range(0, len(rows), 2)]
+    return as_batch("PairLogps", judged, {s: -0.1 * len(s.tokens) for s in rows})
+
+
+def forward(model: Any, batch: Batch) -> Tensor:
+    """Log-probs; `sometimes` has a part in those of cut responses, so not every rank has a gradient of it."""
+    logp = token_logps(model, batch.tokens, batch.mask)
+    where = batch.cut[:, None] & batch.mask
+    return logp + where * model.sometimes if where.any() else logp
+
+
+def of_tokens(logp: Tensor, batch: Batch) -> Loss:
+    return Loss(-logp - 0.01 * logp**2, {"p": logp.exp()})
+
+
+def of_pairs(logp: Tensor, batch: Any) -> Loss:
+    margin = logp.sum(1) - batch.ref_sum
+    margin = 0.02 * (margin[0::2] - margin[1::2])
+    return Loss(-nn.functional.logsigmoid(margin), {"accuracy": (margin > 0).float()})
+
+
+TOKENS = collate(samples([9, 30, 4, 17, 12, 25, 6, 8, 21]))
+ONE = replace(collate(samples([12, 7], seed=2)), group=torch.zeros(2, dtype=torch.long))
+FOUR = pairs([12, 9, 30, 22, 5, 8, 14, 14])
+CASES: dict[str, tuple] = {
+    "tokens": (of_tokens, TOKENS, "token", ()),
+    "tokens in one micro-batch": (of_tokens, replace(TOKENS, cut=~TOKENS.cut), "token", ()),
+    "pairs": (of_pairs, FOUR, "group", ()),
+    "one pair": (of_pairs, pairs([12, 9]), "group", ()),
+    "mixed": (of_pairs, FOUR, "group", (Mixed("ptx", TOKENS, forward, of_tokens, 0.7),)),
+    "mixed with one": (of_tokens, TOKENS, "token", (Mixed("ptx", ONE, forward, of_tokens, 2.0),)),
+}
+
+
+def measured() -> dict[str, Any]:
+    """Each case's gradient and metrics, and predictions of each shape."""
+    found: dict[str, Any] = {}
+    for name, (loss_fn, batch, per, mixed) in CASES.items():
+        model: Any = tiny.causal_lm("llama")
+        model.sometimes = nn.Parameter(torch.ones(()))
+        model.never = nn.Parameter(torch.ones(()))
+        tokens = 10_000 if "one micro-batch" in name else 60
+        learner = LocalLearner(
+            model, forward, Optim(1e-3, 10, max_grad_norm=1e9), micro_batch_tokens=tokens
+        )
+        kept: list[Tensor | None] = []
+
+        def keep(kept=kept, model=model) -> None:
+            kept.extend(None if p.grad is None else p.grad.clone() for p in model.parameters())
+
+        learner.optimizer.step = keep
+        metrics = learner.step(loss_fn, batch, per=per, mixed=mixed)
+        found[name] = {"gradient": kept, "metrics": metrics}
+    model = tiny.causal_lm("llama")
+    shapes = {
+        "[B]": lambda m, b: token_logps(m, b.tokens, b.mask).sum(1),
+        "[B, T]": lambda m, b: token_logps(m, b.tokens, b.mask),
+        "[B, T, 2]": lambda m, b: torch.stack([token_logps(m, b.tokens, b.mask)] * 2, -1),
+    }
+    for shape, forward_ in shapes.items():
+        for many, batch in {"many": TOKENS, "one group": ONE}.items():
+            found[f"{shape} {many}"] = predict(model, forward_, batch, 60)
+    return found
+
+
+def measure(folder: Path) -> None:
+    """`measured` on every rank, a file for each."""
+    with ranks.launched():
+        assert ranks.world() > 1
+        torch.save(measured(), folder / f"{ranks.rank()}.pt")

@@ -1,0 +1,319 @@
+"""Several processes train one model, and it is the model of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import interruptions as jobs
+import several
+from heedful import cli, ranks
+from heedful.data.collate import collate, dealt, microbatches
+from heedful.errors import UserError
+from heedful.run import state
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return jobs.make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ── one step ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def distance(ours: list, theirs: list) -> float:
+    """‖ours − theirs‖ / ‖theirs‖ over all parameters; who has no gradient must be the same."""
+    assert [g is None for g in ours] == [g is None for g in theirs]
+    pairs = [(a, b) for a, b in zip(ours, theirs, strict=True) if a is not None]
+    off = sum(float((a - b).square().sum()) for a, b in pairs)
+    return math.sqrt(off / sum(float(b.square().sum()) for _, b in pairs))
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return several.measured()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_change_no_gradient(count, expected, tmp_path):
+    """Token, group and mixed losses, also where a rank has no rows or no gradient of a parameter; predictions.
+
+    Mutation caught: the divisor of the own share; a mean over the ranks; metrics of one rank only; a group parted;
+    a gradient that one rank lacks left out; the mixed loss on all ranks in full; rows put in the wrong places.
+    """
+    assert several.call(count, several.measure, tmp_path) == [0] * count
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(count)]
+    for name in several.CASES:
+        one, of_ranks = expected[name], [f[name] for f in found]
+        assert one["gradient"][1] is None  # `never`
+        assert distance(of_ranks[0]["gradient"], one["gradient"]) < 1e-6, name
+        assert of_ranks[0]["metrics"] == pytest.approx(one["metrics"], rel=1e-6), name
+        for other in of_ranks[1:]:
+            assert distance(other["gradient"], of_ranks[0]["gradient"]) == 0, name
+            assert other["metrics"] == of_ranks[0]["metrics"], name
+    for name in set(expected) - set(several.CASES):
+        for f in found:
+            assert f[name].shape == expected[name].shape and f[name].dtype == expected[name].dtype
+            assert torch.allclose(f[name], expected[name], rtol=1e-6, atol=1e-5), name
+
+
+def test_groups_are_dealt_evenly():
+    """Each group to one part, whole; no part has more than the fullest needs. Mutation caught: round robin by place."""
+    batch = collate(several.samples([40, 3, 30, 3, 20, 3, 10, 3, 31]))
+    batch.group[:] = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3, 4])
+    parts = [torch.cat(microbatches(batch, 64, (k, 3))).tolist() for k in range(3)]
+    assert sorted(row for part in parts for row in part) == list(range(9))
+    owner = {row: k for k, part in enumerate(parts) for row in part}
+    assert all(owner[i] == owner[i + 1] for i in (0, 2, 4, 6))
+    tokens = [int(batch.lengths[part].sum()) for part in parts]
+    assert sorted(tokens) == [43, 46, 54]  # 40+3 | 30+3+10+3 | 31+20+3, of 143
+    assert [len(dealt([1], k, 3)) for k in range(3)] == [1, 0, 0]
+
+
+# ── what the ranks do together ───────────────────────────────────────────────────────────────────
+
+
+def together(folder: Path) -> None:
+    """Assertions on all ranks; a wrong one ends with a traceback and another exit code."""
+    with ranks.launched():
+        rank, count = ranks.share()
+        asked: list[int] = []
+
+        async def square(x: int) -> int:
+            asked.append(x)
+            assert ranks.world() == 1 and ranks.gathered(x) == [x]  # on its own in there
+            if x == 7:
+                raise UserError("7 is taken")
+            return x * x
+
+        for n in (0, 1, 5):
+            asked.clear()
+            assert asyncio.run(ranks.shared(range(n), square)) == [x * x for x in range(n)]
+            assert asked == list(range(n))[rank::count]
+        with pytest.raises(UserError, match="7 is taken"):
+            asyncio.run(ranks.shared(range(9), square))
+        assert ranks.gathered((rank, None)) == [(r, None) for r in range(count)]
+        assert ranks.by_first(lambda: (rank, ranks.world()))() == (0, 1)
+
+        def refuse() -> None:
+            raise UserError(f"rank {rank} refuses")
+
+        with pytest.raises(UserError, match="rank 0 refuses"):
+            ranks.by_first(refuse)()
+        first = ranks.gathered((ranks.says_first("a"), ranks.says_first("b")))
+        assert [sum(said) for said in zip(*first, strict=True)] == [1, 1]
+        with pytest.raises(UserError, match="cuda:1: with 3 processes"):
+            ranks.check_device("cuda:1")
+        print("one line")
+        (folder / f"{rank}").touch()
+
+
+def test_sharing_out_and_putting_together(tmp_path):
+    """Mutation caught: answers in the order of ranks; an error on one rank only; work inside a share shared again."""
+    assert several.call(3, together, tmp_path) == [0, 0, 0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+def test_one_process_meets_nobody(monkeypatch):
+    """Mutation caught: torch.distributed asked where there is nobody to talk to."""
+    for name in ("init_process_group", "all_reduce", "all_gather_object", "broadcast_object_list"):
+        monkeypatch.delattr(torch.distributed, name)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    with ranks.launched():
+        assert ranks.share() == (0, 1) and ranks.gathered(5) == [5]
+        several.measured()
+
+
+# ── whole runs ───────────────────────────────────────────────────────────────────────────────────
+
+
+def dynamic(w: Path) -> list:
+    return [*jobs.policy(w, 1), "--group-size", 2, "--dynamic-sampling", 1]
+
+
+def judged(w: Path) -> list:
+    return [
+        "--model", w / "model", "--data", w / "prompts.jsonl", "--judge", "tiny:likes_short",
+        "--steps", 4, "--batch-size", 5, "--n", 3, "--max-tokens", 6, "--loss", "dpo",
+    ]  # fmt: skip
+
+
+OTHERS: dict[str, Callable[[Path], list]] = {"grpo": dynamic, "online_dpo": judged}
+FULL = [pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "bco", "grpo")]
+WHOLE = ["sft", "ppo", "rloo", "online_dpo", *FULL]
+
+
+def words(job: str, w: Path, out: Path, *more: object) -> list[str]:
+    """Jobs of `interruptions`, and two more."""
+    if job not in OTHERS:
+        return jobs.command(job, w, out, *more)
+    common = ["--out", out, "--lr", "1e-3", "--quiet", "--report-to", "none"]
+    return ["train", job, *map(str, [*OTHERS[job](w), *common, *more])]
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory) -> Callable[[str, int], Path]:
+    """A finished run of a job by so many processes."""
+    folder = tmp_path_factory.mktemp("whole")
+
+    def of(job: str, count: int) -> Path:
+        out = folder / f"{job}-{count}"
+        if not out.exists():
+            line = words(job, world, out)
+            if count == 1:
+                assert cli.main(line) == 0
+            else:
+                assert run(count, line) == [0] * count
+        return out
+
+    return of
+
+
+def run(count: int, line: list[str], trouble: dict | None = None) -> list[int]:
+    return several.call(count, several.command, line, f"{out_of(line)}.said", trouble or {})
+
+
+def out_of(line: list[str]) -> str:
+    return line[line.index("--out") + 1]
+
+
+def said(out: Path) -> list[str]:
+    """The sentences of a command."""
+    return [line for line in jobs.said(out).splitlines() if line.startswith("heedful: ")]
+
+
+CLOCKS = {"seconds", "tokens_per_second"}
+
+
+def same(out: Path, reference: Path) -> None:
+    """The same metrics and weights up to rounding, and the same files."""
+    ours, theirs = jobs.rows(out), jobs.rows(reference)
+    for mine, its in zip(ours, theirs, strict=True):
+        assert set(mine) == set(its)
+        for name in set(its) - CLOCKS:
+            assert mine[name] == pytest.approx(its[name], rel=2e-4, abs=2e-6), (its["step"], name)
+    a, b = (load_file(folder / "model.safetensors") for folder in (out, reference))
+    assert set(a) == set(b)
+    assert all(torch.allclose(a[name], b[name], rtol=1e-5, atol=1e-5) for name in b)
+    names = [sorted(str(p.relative_to(f)) for p in f.rglob("*")) for f in (out, reference)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("job", WHOLE)
+def test_a_whole_run_is_that_of_one_process(job, whole):
+    """Samples, rewards with running scales, judges, BCO's whole-batch terms, critics, mixed text, evaluations.
+
+    Mutation caught: seeds that depend on the rank; a running scale of the own rewards only; a rater drawn by the place
+    in the own share; files or lines of another rank.
+    """
+    same(whole(job, 2), whole(job, 1))
+    text = jobs.said(whole(job, 2))
+    assert text.count(f"{job}-2 {(last := len(jobs.rows(whole(job, 2))))}/{last}") == 1
+    assert len([line for line in text.splitlines() if line == str(whole(job, 2))]) == 1
+
+
+def test_twice_the_same_bits_also_when_stopped(world, whole, tmp_path):
+    """One rank is asked to stop: all do, after the same step; the same command goes on to the same bits.
+
+    Mutation caught: a rank that stops by itself; a state without the stash; generators of rank 0 for all.
+    """
+    out = tmp_path / "rloo"
+    line = words("rloo", world, out)
+    assert run(2, line, {1: ("signal", 3)}) == [143, 143]
+    assert said(out) == ["heedful: stopped after step 3 of 8; the same command goes on"]
+    assert state.States(out / "state").steps() == [3]
+    assert run(2, line) == [0, 0]
+    assert jobs.alike(out, whole("rloo", 2)) == ""
+
+
+def test_another_number_of_ranks_goes_on(world, whole, tmp_path):
+    """2 → 1 → 3 → 2 processes. Mutation caught: a state that belongs to a rank."""
+    out = tmp_path / "ppo"
+    line = words("ppo", world, out)
+    for count, step in ((2, 2), (1, 2), (3, 1)):
+        assert run(count, line, {0: ("signal", step)}) == [143] * count
+    assert state.States(out / "state").steps()[-1] == 5
+    assert run(2, line) == [0, 0]
+    same(out, whole("ppo", 1))
+
+
+def test_a_rank_that_dies_ends_the_run_and_it_goes_on(world, whole, tmp_path):
+    """Mutation caught: the others waiting for ever; half of a stash taken up."""
+    out = tmp_path / "rloo"
+    line = words("rloo", world, out, "--state-every", 1)
+    for place in (("heedful.learner.local:LocalLearner.step", 3), ("heedful.run:Run.stash", 2)):
+        assert run(2, line, {1: ("die", place)}) == [1, 9]
+    assert set(said(out)) == {
+        "heedful: another process of this run has ended; what it said tells why"
+    }
+    assert "Traceback" not in jobs.said(out)
+    assert run(2, line) == [0, 0]
+    assert jobs.alike(out, whole("rloo", 2)) == ""
+
+
+def test_what_is_refused_is_said_once(world, whole, tmp_path):
+    """Exit code 2 on all ranks, one sentence, nothing left behind; also where one rank only meets it.
+
+    Mutation caught: a sentence a rank; a traceback of those who wait; the folder of a run that never was.
+    """
+
+    def refused(line: list[str], sentence: str) -> None:
+        said_ = tmp_path / "said"
+        said_.unlink(missing_ok=True)
+        assert several.call(2, several.command, line, str(said_), {}) == [2, 2]
+        text = said_.read_text()
+        assert text.count("heedful: ") == 1 and sentence in text and "Traceback" not in text
+
+    finished = whole("sft", 2)
+    refused(words("sft", world, finished), "already holds a finished model")
+    out = tmp_path / "none"
+    nan = words("rloo", world, out, "--reward", "several:nan_for_one")
+    refused(nan, "rewards must be finite numbers")
+    assert not out.exists()
+    refused(words("sft", world, out, "--device", "cuda:1"), "must be cpu or cuda")
+    refused(words("sft", world, out, "--lrr", "1"), "has no option --lrr")
+    refused(["iterate", "plan.yaml"], "iterate is no work for several processes")
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_torchrun(world, whole, tmp_path):
+    """The launcher itself gives the same bits. Mutation caught: reading what only the tests' launcher sets."""
+    out = tmp_path / "sft"
+    environment: dict[str, Any] = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+    ]
+    done = subprocess.run(
+        [*torchrun, "-m", "heedful", *words("sft", world, out)],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(out)]
+    assert jobs.alike(out, whole("sft", 2)) == ""

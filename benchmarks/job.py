@@ -19,7 +19,9 @@ from benchmarks.inputs import SIZES, Size
 TRAINING = ("sft", "reward", "dpo")
 SAMPLING = ("ppo", "rloo", "grpo")
 TASKS = (*TRAINING, *SAMPLING, "generate", "startup")
-LEARNING_RATE = {"sft": 2e-5, "reward": 1e-5, "dpo": 1e-6, "ppo": 1e-6, "rloo": 1e-6, "grpo": 1e-6}
+# Large where losses are compared, so that they have moved by the end; small where the policy must stay silent.
+LEARNING_RATE = {"sft": 1e-4, "reward": 1e-4, "dpo": 1e-4, "ppo": 1e-6, "rloo": 1e-6, "grpo": 1e-6}
+PPO_EPOCHS = 4
 BLOCKS = 4  # of generation in a process, the first of which warms up
 
 
@@ -54,6 +56,7 @@ class Measured:
     sampled: int = 0
     updates: int = 0
     before: float = 0.0  # seconds of work for all steps that was done before the first
+    cpu_before: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -61,14 +64,19 @@ class Measured:
         self.ends.append(time.perf_counter())
         self.cpu_ends.append(time.process_time())
 
-    def seconds(self) -> list[float]:
-        """Of each step but the first, which warms up, with its share of what was done before."""
-        share = self.before / max(1, len(self.ends))
-        return [share + d for d in differences(self.ends)]
+
+def per_step(ends: list[float], before: float) -> list[float]:
+    """Seconds of each step but the first, which warms up, with its share of what was done before."""
+    return [b - a + before / len(ends) for a, b in pairwise(ends)]
 
 
-def differences(moments: list[float]) -> list[float]:
-    return [b - a for a, b in pairwise(moments)]
+def as_result(measured: Measured) -> dict[str, Any]:
+    """What was counted, and the seconds of steps or blocks."""
+    found = asdict(measured)
+    blocks = found["extra"].pop("blocks", None)
+    found["seconds"] = blocks or per_step(measured.ends, measured.before)
+    found["cpu_seconds"] = per_step(measured.cpu_ends, measured.cpu_before)
+    return found
 
 
 def serve(work: Callable[[Job, Measured], None], libraries: tuple[str, ...]) -> None:
@@ -81,9 +89,8 @@ def serve(work: Callable[[Job, Measured], None], libraries: tuple[str, ...]) -> 
 
     torch.set_num_threads(job.threads)
     work(job, measured)
-    result = asdict(measured) | {
-        "seconds": measured.extra.pop("blocks", None) or measured.seconds(),
-        "cpu_seconds": differences(measured.cpu_ends),
+    result = {
+        **as_result(measured),
         "wall": time.perf_counter() - began,
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "threads": torch.get_num_threads(),

@@ -15,10 +15,7 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
-import tempfile
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -27,13 +24,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))  # this checkout's heedful, whichever is installed
 
-from benchmarks import checks, startup  # noqa: E402
+from benchmarks import checks, process, startup  # noqa: E402
 from benchmarks.inputs import SEED, SIZES, build  # noqa: E402
 from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job  # noqa: E402
 
 PIN = re.search(r"^trl==(\S+)$", (ROOT / "benchmarks/requirements-trl.txt").read_text(), re.M)
-# What keeps glibc from giving freed memory back to the system, which then has to clear it again.
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 Result = dict[str, Any]
 
 
@@ -62,9 +57,9 @@ def measure(task: str, impls: list[str], python: dict[str, str], args) -> list[s
     for _ in range(args.repeats):
         for impl in impls:
             if task == "startup":
-                found = startup.measure(impl, python[impl])
+                found = startup.measure(impl, python[impl], args.threads)
             else:
-                found = process(impl, python[impl], job(task, args), args.flags)
+                found = process.run(impl, python[impl], job(task, args))
             results[impl].append(found)
             tell({**about(task, impl, args), **summary(task, args.size, found)}, args.out)
     if task != "startup":
@@ -82,6 +77,14 @@ def measure(task: str, impls: list[str], python: dict[str, str], args) -> list[s
             ]
             if ratios:
                 line[name] = {"min": min(ratios), "median": median(ratios), "max": max(ratios)}
+        if task == "startup":
+            line["commands"] = {
+                name: median(
+                    b["seconds"][i] / a["seconds"][i]
+                    for a, b in zip(*results.values(), strict=True)
+                )
+                for i, name in enumerate(startup.commands("heedful", ""))
+            }
         tell({**about(task, "trl/heedful", args), **line, "same_work": not wrong}, args.out)
     return [f"{task}: {w}" for w in dict.fromkeys(wrong)]
 
@@ -103,35 +106,6 @@ def job(task: str, args) -> Job:
         seed=SEED,
         breakdown=args.breakdown,
     )
-
-
-def process(impl: str, python: str, asked: Job, flags: str) -> Result:
-    """A side in a process of its own. What it prints is shown only if it fails."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "job.json", Path(folder) / "result.json"
-        source.write_text(json.dumps(asdict(asked)), encoding="utf-8")
-        paths = [str(ROOT / "src"), str(ROOT)] + (
-            [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
-        )
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "OMP_NUM_THREADS": str(asked.threads),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_OFFLINE": "1",
-            "HF_HOME": folder,  # no cache of an earlier process
-            "CUDA_VISIBLE_DEVICES": "",
-            **(ALLOCATOR if flags == "best" else {}),
-        }
-        done = subprocess.run(
-            [python, "-m", f"benchmarks.{impl}_side", str(source), str(target)],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            sys.exit(f"the process of {impl} failed:\n{done.stdout[-1000:]}\n{done.stderr[-4000:]}")
-        return json.loads(target.read_text(encoding="utf-8"))
 
 
 def about(task: str, impl: str, args) -> Result:

@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,17 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
             beta=0.05 if job.task == "rloo" else 0.04,
         )
         prompts = Dataset.from_list(rows(folder, "prompts.jsonl"))
-        if job.task == "grpo":
-            args = trl.GRPOConfig(loss_type="grpo", **common)  # what heedful's preset is
-        else:
-            args = trl.RLOOConfig(**common)
-        kind = {"rloo": trl.RLOOTrainer, "grpo": trl.GRPOTrainer}[job.task]
+        config, kind = {
+            "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
+            "grpo": (
+                partial(trl.GRPOConfig, loss_type="grpo"),
+                trl.GRPOTrainer,
+            ),  # heedful's preset
+        }[job.task]
         return kind(
             model=str(folder / "silent"),
             reward_funcs=likes_short,
-            args=args,
+            args=config(**common),
             train_dataset=prompts,
         )
     common |= dict(max_length=CONTEXT, train_sampling_strategy="sequential")
@@ -94,9 +97,10 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
     precompute = trl.DPOTrainer._precompute_ref_logps
 
     def timed(*args, **kwargs):
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         found = precompute(*args, **kwargs)
         measured.before += time.perf_counter() - began
+        measured.cpu_before += time.process_time() - cpu
         return found
 
     trl.DPOTrainer._precompute_ref_logps = timed

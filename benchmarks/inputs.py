@@ -194,9 +194,9 @@ def models(size: Size, tokenizer, seed: int) -> dict:
     # Both sides must sample the same number of tokens. The first component of the residual stream is made a constant
     # 1, which no layer touches, and the end token's (tied) embedding points the other way.
     with torch.no_grad():
-        for layer in silent.model.layers:
-            layer.self_attn.o_proj.weight[0] = 0  # type: ignore[index, union-attr]
-            layer.mlp.down_proj.weight[0] = 0  # type: ignore[index, union-attr]
+        for name, weight in silent.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight[0] = 0
         table = silent.get_input_embeddings().weight
         table[:, 0] = 1.0
         table[tokenizer.eos_token_id, 0] = -30.0

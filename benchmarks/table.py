@@ -21,7 +21,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         key = tuple(line[k] for k in KEY)
         settings.setdefault(key, {}).setdefault(line["impl"], []).append(line)
-    out = list(HEAD)
+    out: list[str] = list(HEAD)
     for key, impls in settings.items():
         cells = [str(k) for k in key]
         cells += [

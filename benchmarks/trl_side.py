@@ -46,7 +46,7 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
 
     folder, size = Path(job.folder), job.sizes
     sampling = job.task in SAMPLING
-    common = dict(
+    common: dict[str, Any] = dict(
         output_dir=out,
         seed=job.seed,
         learning_rate=LEARNING_RATE[job.task],
@@ -140,7 +140,7 @@ def generate(job: Job, measured: Measured) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     name, size = str(Path(job.folder) / "silent"), job.sizes
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, job.dtype)).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, job.dtype)).eval()
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     prompts = [row["prompt"] for row in rows(Path(job.folder), "prompts.jsonl")]
     per_block = size.responses // size.group

@@ -25,7 +25,7 @@ PROBE = import subprocess, sys; \
   ask = [sys.executable, "-m", "pip", "index", "versions", "torch", "--index-url", "$(TORCH_INDEX)"]; \
   sys.exit(subprocess.run([*ask, "--timeout", "5", "--retries", "0"], capture_output=True, timeout=12).returncode)
 
-.PHONY: help install test demo lint format types constraints clean
+.PHONY: help install test demo bench lint format types constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,17 @@ test: $(STAMP) ## the test suite (JOBS=2 processes; ARGS are passed to pytest)
 demo: $(STAMP) ## the whole loop on the embedded world, into runs/demo (ARGS are passed on)
 	$(VENV)/bin/heedful demo --out $(OUT) $(ARGS)
 
+bench: $(STAMP) ## seconds of each job beside TRL's, on tiny models (ARGS are passed on)
+	@$(PY) -c 'import sys; from benchmarks.run import trl_python; sys.exit(not trl_python().exists())' \
+	  || $(MAKE) .venv-bench/.installed
+	$(PY) -m benchmarks.run all --size tiny $(ARGS)
+
+# Only where the environment above has another TRL than the pinned one.
+.venv-bench/.installed: benchmarks/requirements-trl.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
+	@touch $@
+
 lint: $(STAMP) ## formatting and lint, changes nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -57,7 +68,7 @@ format: $(STAMP) ## mend formatting and what lint can mend
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-types: $(STAMP) ## type check of src
+types: $(STAMP) ## type check of src and benchmarks
 	$(VENV)/bin/pyright --pythonpath $(PY)
 
 constraints: ## renew constraints.txt from a fresh environment
@@ -68,5 +79,5 @@ constraints: ## renew constraints.txt from a fresh environment
 	mv build/constraints.txt constraints.txt
 
 clean: ## remove the environment, caches and builds (runs/ is kept)
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) .venv-bench benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

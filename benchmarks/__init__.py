@@ -1,0 +1,1 @@
+"""How long each job takes, measured beside the trainer most people use today: `python -m benchmarks.run`."""

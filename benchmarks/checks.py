@@ -1,0 +1,46 @@
+"""Did both sides do the same work? Sentences that say what differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.job import BLOCKS, PPO_EPOCHS, SAMPLING, TRAINING, Job
+
+Result = dict[str, Any]
+LOSS = {"float32": 1e-4, "bfloat16": 3e-2}  # relative
+SAMPLED = 0.01  # relative: a model that never ends may still end once in a million tokens
+
+
+def alone(job: Job, found: Result) -> list[str]:
+    """What a side must have done whatever the other did."""
+    size, wrong = job.sizes, []
+    if job.task in TRAINING:
+        steps, wanted = size.steps, 0
+    elif job.task in SAMPLING:
+        steps, wanted = size.rounds, size.rounds * size.responses * size.max_tokens
+        steps *= 2 * PPO_EPOCHS if job.task == "ppo" else 1  # policy and critic
+    else:
+        steps, wanted = 0, BLOCKS * size.responses * size.max_tokens
+    if found["updates"] != steps:
+        wrong.append(f"{found['updates']} optimiser steps where {steps} were asked")
+    if abs(found["sampled"] - wanted) > SAMPLED * wanted:
+        wrong.append(f"{found['sampled']} tokens were sampled where {wanted} were asked")
+    return wrong
+
+
+def together(job: Job, ours: Result, theirs: Result) -> list[str]:
+    """Tokens, losses and greedy responses of the two, where the algorithm is the same."""
+    wrong = []
+    if job.task in TRAINING:
+        if ours["tokens"] != theirs["tokens"]:
+            wrong.append(f"real tokens a step: heedful {ours['tokens']}, TRL {theirs['tokens']}")
+        for i, (a, b) in enumerate(zip(ours["losses"], theirs["losses"], strict=False), 1):
+            if abs(a - b) > LOSS[job.dtype] * abs(b):
+                wrong.append(f"the loss of step {i}: heedful {a:.7g}, TRL {b:.7g}")
+                break
+    if job.task == "generate" and job.dtype == "float32":
+        a, b = ours["extra"]["greedy"], theirs["extra"]["greedy"]
+        if a != b:
+            differ = sum(x != y for x, y in zip(a, b, strict=True))
+            wrong.append(f"{differ} of {len(a)} greedy responses differ")
+    return wrong

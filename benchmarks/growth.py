@@ -1,0 +1,142 @@
+"""`python -m benchmarks.growth`: how seconds and memory of heedful's learner and engine grow, one thing at a time.
+
+A line for each point, which is a process of its own: seconds of a learner's step (cross-entropy on the second half of
+rows of equal length) and of sampling (`batch` responses, `group` to a prompt of `length` tokens), each the least of
+three after a warm-up, and the peak memory above that of the loaded libraries. What the point does not name is as in
+`BASE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process import environment
+
+BASE = {"hidden": 128, "batch": 8, "length": 128, "group": 1, "vocab": 4096}
+AXES: dict[str, list[int]] = {
+    "hidden": [64, 128, 256, 512],
+    "batch": [1, 4, 16, 64],
+    "length": [128, 512, 2048, 8192],
+    "group": [1, 2, 4, 8],
+    "vocab": [1024, 4096, 16384, 65536],
+}
+SAMPLED = 32  # tokens of each response
+WORK = ("learner", "engine")
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    p.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)}; default: all")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    p.add_argument("--most", type=int, default=1 << 30, help="leave larger values out")
+    p.add_argument("--out", type=Path, help="append the lines to this file")
+    p.add_argument("--point", help=argparse.SUPPRESS)
+    args = p.parse_args(argv)
+    if unknown := set(args.axes) - set(AXES):
+        p.error(f"no axis {', '.join(sorted(unknown))}")
+    if args.point:
+        print(json.dumps(point(json.loads(args.point), args.threads, args.dtype)))
+        return 0
+    for axis in args.axes or AXES:
+        for value in AXES[axis]:
+            for work in WORK:
+                if value > args.most or (axis, work) == ("group", "learner"):
+                    continue
+                given = {**BASE, axis: value, "work": work}
+                line = {"axis": axis, "value": value, "work": work, **alone(given, args)}
+                text = json.dumps({**line, "threads": args.threads, "dtype": args.dtype})
+                print(text, flush=True)
+                if args.out:
+                    with open(args.out, "a", encoding="utf-8") as file:
+                        file.write(text + "\n")
+    return 0
+
+
+def alone(given: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as home:
+        command = [sys.executable, "-m", "benchmarks.growth", "--point", json.dumps(given)]
+        command += ["--threads", str(args.threads), "--dtype", args.dtype]
+        env = environment(args.threads, "default", home)
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:  # such as killed for want of memory: that is how it grows
+        return {"failed": done.returncode, "said": done.stderr[-200:]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def point(given: dict[str, Any], threads: int, dtype: str) -> dict[str, Any]:
+    """Seconds and MiB of one point, in this process."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    length = given["length"]
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=given["vocab"],
+            hidden_size=given["hidden"],
+            intermediate_size=3 * given["hidden"],
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=length + SAMPLED,
+            tie_word_embeddings=True,
+        )
+    )
+    model = model.eval().to(getattr(torch, dtype))  # type: ignore[arg-type]
+    rows = torch.randint(4, given["vocab"], (given["batch"], length)).tolist()
+    once = (learner if given["work"] == "learner" else engine)(model, rows, given["group"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    once()
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        once()
+        seconds.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"seconds": round(min(seconds), 5), "peak_mib": round(peak / 1024, 1)}
+
+
+def learner(model: Any, rows: list[list[int]], group: int) -> Callable[[], Any]:
+    from heedful.data.collate import collate
+    from heedful.learner.local import LocalLearner, Optim
+    from heedful.recipes.pretrain import cross_entropy
+    from heedful.recipes.sft import response_logps
+    from heedful.types import Sample
+
+    half = len(rows[0]) // 2
+    mask = (False,) * half + (True,) * (len(rows[0]) - half)
+    batch = collate([Sample(tuple(row), mask, (0.0,) * len(row)) for row in rows])
+    owner = LocalLearner(model, response_logps, Optim(1e-5, 100))
+    return lambda: owner.step(cross_entropy, batch)
+
+
+def engine(model: Any, rows: list[list[int]], group: int) -> Callable[[], Any]:
+    from heedful.engine.torch import TorchEngine
+    from heedful.types import Sampling
+
+    sampler = TorchEngine(model)
+
+    async def ask() -> None:
+        asked = [
+            sampler.generate(row, n=group, max_tokens=SAMPLED, sampling=Sampling(), stop=(), seed=i)
+            for i, row in enumerate(rows[: max(1, len(rows) // group)])
+        ]
+        await asyncio.gather(*asked)
+
+    return lambda: asyncio.run(ask())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

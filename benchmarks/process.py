@@ -1,0 +1,49 @@
+"""A side of the benchmark in a process of its own, with an environment that is the same for both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.job import Job
+
+ROOT = Path(__file__).resolve().parents[1]
+# What keeps glibc from giving freed memory back to the system, which would have to clear it again.
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+
+
+def environment(threads: int, flags: str, home: str) -> dict[str, str]:
+    """Of either side. `home` is an empty folder: no process finds what an earlier one has cached."""
+    paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": home,
+        "CUDA_VISIBLE_DEVICES": "",
+        **(ALLOCATOR if flags == "best" else {}),
+    }
+
+
+def run(impl: str, python: str, job: Job) -> dict[str, Any]:
+    """The result of a job. What the process prints is shown only if it fails, which ends everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "job.json", Path(folder) / "result.json"
+        source.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        done = subprocess.run(
+            [python, "-m", f"benchmarks.{impl}_side", str(source), str(target)],
+            env=environment(job.threads, job.flags, folder),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            sys.exit(f"the process of {impl} failed:\n{done.stdout[-1000:]}\n{done.stderr[-4000:]}")
+        return json.loads(target.read_text(encoding="utf-8"))

@@ -1,0 +1,186 @@
+"""TRL's side, as its users run it: its trainers with its defaults, on the same rows in the same order.
+
+Nothing here imports heedful. A compute_loss that counts and a callback that takes the time are all that is added.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.inputs import CONTEXT, rows
+from benchmarks.job import BLOCKS, LEARNING_RATE, SAMPLING, Job, Measured, likes_short, serve
+
+# Flags that change the speed and not the work. padding_free and packing are left out: without FlashAttention, which
+# needs a GPU, TRL warns that documents see each other.
+BEST: dict[str, dict[str, Any]] = {
+    "sft": {"gradient_checkpointing": False},
+    "reward": {"gradient_checkpointing": False},
+    "dpo": {"gradient_checkpointing": False, "precompute_ref_log_probs": True},
+    "rloo": {"gradient_checkpointing": False},
+    "grpo": {"gradient_checkpointing": False},
+}
+
+
+def work(job: Job, measured: Measured) -> None:
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    if job.task == "generate":
+        generate(job, measured)
+        return
+    with tempfile.TemporaryDirectory() as out:
+        trainer = trainer_of(job, out, measured)
+        watch(trainer, measured)
+        trainer.train()
+
+
+def trainer_of(job: Job, out: str, measured: Measured) -> Any:
+    import trl
+    from datasets import Dataset
+
+    folder, size = Path(job.folder), job.sizes
+    sampling = job.task in SAMPLING
+    common: dict[str, Any] = dict(
+        output_dir=out,
+        seed=job.seed,
+        learning_rate=LEARNING_RATE[job.task],
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        per_device_train_batch_size=size.responses if sampling else size.batch,
+        max_steps=size.rounds if sampling else size.steps,
+        bf16=job.dtype == "bfloat16",
+        use_cpu=True,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **(BEST[job.task] if job.flags == "best" else {}),
+    )
+    if sampling:
+        common |= dict(
+            num_generations=size.group,
+            max_completion_length=size.max_tokens,
+            shuffle_dataset=False,
+            beta=0.05 if job.task == "rloo" else 0.04,
+        )
+        prompts = Dataset.from_list(rows(folder, "prompts.jsonl"))
+        config, kind = {
+            "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
+            "grpo": (
+                partial(trl.GRPOConfig, loss_type="grpo"),
+                trl.GRPOTrainer,
+            ),  # heedful's preset
+        }[job.task]
+        return kind(
+            model=str(folder / "silent"),
+            reward_funcs=likes_short,
+            args=config(**common),
+            train_dataset=prompts,
+        )
+    common |= dict(max_length=CONTEXT, train_sampling_strategy="sequential")
+    if job.task == "sft":
+        data = Dataset.from_list(rows(folder, "demonstrations.jsonl"))
+        return trl.SFTTrainer(
+            model=str(folder / "base"), args=trl.SFTConfig(**common), train_dataset=data
+        )
+    data = Dataset.from_list(rows(folder, "pairs.jsonl"))
+    if job.task == "reward":
+        return trl.RewardTrainer(
+            model=str(folder / "reward"), args=trl.RewardConfig(**common), train_dataset=data
+        )
+    precompute = trl.DPOTrainer._precompute_ref_logps
+
+    def timed(*args, **kwargs):
+        began, cpu = time.perf_counter(), time.process_time()
+        found = precompute(*args, **kwargs)
+        measured.before += time.perf_counter() - began
+        measured.cpu_before += time.process_time() - cpu
+        return found
+
+    trl.DPOTrainer._precompute_ref_logps = timed
+    return trl.DPOTrainer(
+        model=str(folder / "base"), args=trl.DPOConfig(**common), train_dataset=data
+    )
+
+
+def watch(trainer: Any, measured: Measured) -> None:
+    from transformers import TrainerCallback
+
+    inner = trainer.compute_loss
+
+    def counted(model, inputs, *args, **kwargs):
+        loss = inner(model, inputs, *args, **kwargs)
+        if "completion_ids" in inputs:
+            measured.sampled += int(inputs["completion_mask"].sum())
+        elif "attention_mask" in inputs:
+            measured.tokens.append(int(inputs["attention_mask"].sum()))
+        else:
+            measured.tokens.append(int(inputs["input_ids"].numel()))
+        measured.losses.append(float(loss[0] if isinstance(loss, tuple) else loss))
+        return loss
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            measured.end()
+            measured.updates = state.global_step
+
+    trainer.compute_loss = counted
+    trainer.add_callback(Clock())
+
+
+def generate(job: Job, measured: Measured) -> None:
+    """`transformers.generate` as TRL calls it, with the log-probs of what it sampled, under either cache."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    name, size = str(Path(job.folder) / "silent"), job.sizes
+    model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, job.dtype)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+    prompts = [row["prompt"] for row in rows(Path(job.folder), "prompts.jsonl")]
+    per_block = size.responses // size.group
+
+    @torch.no_grad()
+    def block(number: int, n: int, cache: str, do_sample: bool = True):
+        at = (number * per_block) % len(prompts)
+        texts = [p for p in prompts[at : at + per_block] for _ in range(n)]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True)
+        out = model.generate(
+            **inputs,
+            generation_config=GenerationConfig(
+                max_new_tokens=size.max_tokens,
+                do_sample=do_sample,
+                top_k=0,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                cache_implementation=cache,
+                return_dict_in_generate=True,
+                output_logits=True,
+                disable_compile=True,
+            ),
+        )
+        model.compute_transition_scores(out.sequences, out.logits, normalize_logits=True)
+        return out.sequences[:, inputs["input_ids"].shape[1] :]
+
+    measured.extra["greedy"] = block(0, 1, "dynamic", do_sample=False).tolist()
+    torch.manual_seed(job.seed)
+    of_cache: dict[str, list[float]] = {"dynamic": [], "static": []}
+    for number in range(BLOCKS):
+        for cache, seconds in of_cache.items():
+            began = time.perf_counter()
+            written = block(number, size.group, cache)
+            seconds.append(time.perf_counter() - began)
+        measured.sampled += int((written != tokenizer.eos_token_id).sum())
+    medians = {cache: sorted(s[1:])[len(s[1:]) // 2] for cache, s in of_cache.items()}
+    best = min(medians, key=lambda cache: medians[cache])
+    measured.extra |= {"caches": medians, "cache": best, "blocks": of_cache[best][1:]}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    serve(work, ("trl",))

@@ -1,0 +1,142 @@
+"""The benchmarks measure what they say: inputs from a seed, FLOPs by hand, the same work on both sides."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # benchmarks/ is no part of the package
+
+from benchmarks import checks, floor, heedful_side, inputs, run, table  # noqa: E402
+from benchmarks.job import TASKS, Job, Measured, as_result, per_step  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    inputs.build("nano", folder)
+    return folder
+
+
+def nano(cache: Path, task: str, **other) -> Job:
+    return Job(task=task, size="nano", folder=str(inputs.build("nano", cache)), **other)
+
+
+def test_inputs_repeat_bit_for_bit(cache, tmp_path):
+    """Mutation caught: a global random state in words, weights or tokenizer; an order that was not saved."""
+    one, two = inputs.build("nano", cache), inputs.build("nano", tmp_path)
+    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(two) for p in two.rglob("*") if p.is_file())
+    assert [f for f in files if (one / f).read_bytes() != (two / f).read_bytes()] == []
+    assert inputs.build("nano", tmp_path, seed=1) != two
+
+
+def test_lengths_are_what_is_said(cache):
+    """Exactly as many tokens as were drawn, also across the seam of prompt and response.
+
+    Mutation caught: words without their space, whose tokens merge with the neighbour's.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(inputs.build("nano", cache) / "base")
+    words = inputs.Words(3)
+    drawn = sorted(words.length(60, 0.8, 512) for _ in range(4001))
+    assert 55 <= drawn[2000] <= 65 and drawn[0] >= 4 and 400 <= drawn[-1] <= 512
+    for number in (1, 7, 60):
+        one, two = words.text(tokenizer, number), words.text(tokenizer, 9)
+        assert len(tokenizer(one)["input_ids"]) == number
+        assert len(tokenizer(one + two)["input_ids"]) == number + 9
+
+
+def test_the_order_is_that_of_the_recipe(cache):
+    """Every training row once, the held-out one never. Mutation caught: an order of rows with the held-out one."""
+    folder = inputs.build("nano", cache)
+    written = [json.loads(x) for x in (folder / "pairs.jsonl").read_text().splitlines()]
+    taken = inputs.rows(folder, "pairs.jsonl")
+    assert sorted(map(str, taken)) == sorted(map(str, written[:-1])) and taken != written[:-1]
+
+
+def test_flops_by_hand():
+    """One layer of width 4 with one key-value head of two, ffn 8, 10 words; a prompt of 3 and responses of 2 and 1.
+
+    Weights: q and o 16 each, k and v 8 each, three of 32 = 144. Tokens that predict: 3 + 1 + 0. Pairs: 1+2+3 in the
+    prompt, 4 for the one response token. Rows of logits: after the prompt one, after the response token one.
+    Mutation caught: the prompt counted for each response, the last token run, attention to what comes after.
+    """
+    size = inputs.Size(hidden=4, layers=1, heads=2, kv_heads=1, ffn=8, vocab=10)
+    found = floor.forward(size, [(3, (2, 1))])
+    assert found == floor.Flops(layers=2 * 144 * 4, attention=4 * 4 * 10, head=2 * 4 * 10 * 2)
+    scored = floor.forward(
+        size, [(3, (2, 1))], head=False
+    )  # every token runs: 3 + 2 + 1; pairs 6 + 4 + 5 + 4
+    assert scored == floor.Flops(layers=2 * 144 * 6, attention=4 * 4 * 19, head=2 * 4 * 6)
+
+
+def test_seconds_of_steps():
+    """The first step warms up, what came before all of them is shared. Mutation caught: the share of one step less."""
+    assert per_step([10.0, 12.0, 15.0], before=3.0) == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS if t != "startup"])
+def test_heedful_does_all_the_work(cache, task):
+    """Steps, sampled tokens and real tokens of a nano run. Mutation caught: steps or rounds left out, an end token
+    that was sampled after all, log-probs that no clock sees."""
+    job = nano(cache, task, breakdown=True)
+    measured = Measured()
+    heedful_side.work(job, measured)
+    found = as_result(measured)
+    assert checks.alone(job, found) == []
+    if task == "generate":
+        return
+    assert len(found["seconds"]) == (job.sizes.rounds if found["sampled"] else job.sizes.steps) - 1
+    assert all(found["parts"][p] > 0 for p in ("forward and loss", "backward", "optimiser"))
+    assert (found["before"] > 0) == (task == "dpo")
+    mean = sum(found["seconds"]) / len(found["seconds"])
+    assert sum(found["parts"].values()) == pytest.approx(mean)
+    if not found["sampled"]:
+        groups = floor.groups_of(job)
+        shared = sum(p * (len(r) - 1) for p, r in groups)  # each response is a row with its prompt
+        assert sum(found["tokens"]) == sum(p + sum(r) for p, r in groups) + shared
+
+
+def test_different_work_is_seen(cache):
+    """Mutation caught: a check that compares nothing."""
+    job = nano(cache, "dpo")
+    good = {"updates": 3, "sampled": 0, "tokens": [5, 6, 7], "losses": [0.7, 0.6, 0.5]}
+    assert checks.alone(job, good) == checks.together(job, good, good) == []
+    assert checks.alone(job, {**good, "updates": 2})
+    assert checks.alone(nano(cache, "grpo"), {"updates": 2, "sampled": 125})
+    assert checks.together(job, good, {**good, "tokens": [5, 6, 8]})
+    assert checks.together(job, good, {**good, "losses": [0.7, 0.6, 0.501]})
+    greedy = [{"extra": {"greedy": [[1, 2], [3, last]]}} for last in (4, 5)]
+    assert checks.together(nano(cache, "generate"), *greedy)
+
+
+def test_the_table():
+    """Mutation caught: heedful's numbers in TRL's column."""
+    same = {"task": "sft", "size": "tiny", "flags": "best", "dtype": "float32", "threads": 2}
+    lines = [
+        {**same, "impl": "heedful", "seconds": {"median": 1.0}, "peak_rss_mib": 500.0},
+        {**same, "impl": "trl", "seconds": {"median": 3.0}, "peak_rss_mib": 700.0},
+        {**same, "impl": "trl/heedful", "ratio": {"min": 2.5, "median": 3, "max": 3.5}, "same_work": True},
+    ]  # fmt: skip
+    row = "| sft | tiny | best | float32 | 2 | 1 | 3 | 500 | 700 | 3.00 (2.50 to 3.50) |"
+    assert table.table(lines).splitlines()[-1] == row
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("flags", ["default", "best"])
+def test_both_do_the_same_work(cache, tmp_path, task, flags):
+    """TRL beside heedful at the smallest size: tokens, steps, losses and greedy responses agree."""
+    if run.trl_python() != Path(sys.executable):
+        pytest.skip("TRL at the pinned version is not in this environment")
+    out = tmp_path / "lines.jsonl"
+    args = [task, "--size", "nano", "--repeats", "1", "--flags", flags, "--cache", str(cache)]
+    assert run.main([*args, "--threads", "1", "--out", str(out)]) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == (1 if task == "ppo" else 3) and table.table(lines)

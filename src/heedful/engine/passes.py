@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.models.llama import modeling_llama as llama
 from transformers.models.mistral import modeling_mistral as mistral
 from transformers.models.qwen2 import modeling_qwen2 as qwen2
@@ -85,6 +86,7 @@ class Plain:
             input_ids=padded.to(self.model.device), past_key_values=filled, use_cache=True
         )
         for i, layer in enumerate(filled.layers):
+            assert isinstance(layer, DynamicLayer)
             assert layer.keys is not None and layer.values is not None
             self.cache.insert(i, layer.keys, layer.values, source, at)
         return out.last_hidden_state[torch.arange(len(prompts)), lengths - 1]

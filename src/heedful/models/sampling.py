@@ -76,30 +76,29 @@ def _nucleus(logits: Tensor, top_p: float) -> Tensor:
     A few hundred likely tokens mostly hold that mass; only rows in which they do not are sorted whole.
     """
     inside = torch.zeros_like(logits, dtype=torch.bool)
-    todo = torch.arange(len(logits), device=logits.device)
     total = logits.logsumexp(dim=-1, keepdim=True)
-    for width in (_LIKELY, logits.shape[-1]):
-        rows = logits[todo]
-        if width < logits.shape[-1]:
-            order = rows.topk(width, dim=-1, sorted=False).indices.sort(dim=-1).values
-            values, by_value = rows.gather(1, order).sort(dim=-1, descending=True, stable=True)
-            order = order.gather(1, by_value)
-        else:
-            values, order = rows.sort(dim=-1, descending=True, stable=True)
-        probs = (values - total[todo]).exp()
-        # Drop what has top_p mass *before* it.
-        within = probs.cumsum(dim=-1) - probs < top_p
-        inside[todo] = inside[todo].scatter(1, order, within)
-        if width >= logits.shape[-1]:
-            break
-        # Settled is a row whose nucleus ends before a token that is less likely than the last one inside:
-        # then no token outside these, equal to that one, has a better claim.
-        last = within.sum(dim=-1, keepdim=True) - 1
-        settled = values[:, -1:] < values.gather(1, last)
-        todo = todo[~settled.squeeze(1)]
-        if not len(todo):
-            break
+    unsettled = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+    # Even if all of these were as likely as the likeliest, would they reach top_p?
+    hopeful = _LIKELY * (logits.amax(dim=-1) - total.squeeze(1)).exp() >= top_p
+    if logits.shape[-1] > _LIKELY and len(rows := hopeful.nonzero().squeeze(1)):
+        order = logits[rows].topk(_LIKELY, dim=-1, sorted=False).indices.sort(dim=-1).values
+        values, by_value = logits[rows].gather(1, order).sort(dim=-1, descending=True, stable=True)
+        within = _before(values, total[rows]) < top_p
+        inside[rows] = inside[rows].scatter(1, order.gather(1, by_value), within)
+        # Settled is a row whose last token inside is likelier than the last of these: then no token
+        # that is missing here, equal to it, has a better claim.
+        last = values.gather(1, within.sum(dim=-1, keepdim=True) - 1)
+        unsettled[rows] = (values[:, -1:] >= last).squeeze(1)
+    if len(rows := unsettled.nonzero().squeeze(1)):
+        values, order = logits[rows].sort(dim=-1, descending=True, stable=True)
+        inside[rows] = inside[rows].scatter(1, order, _before(values, total[rows]) < top_p)
     return inside
+
+
+def _before(values: Tensor, total: Tensor) -> Tensor:
+    """The mass that stands before each of these sorted logits, of which all have log-mass `total`."""
+    probs = (values - total).exp()
+    return probs.cumsum(dim=-1) - probs
 
 
 def draw(mass: Tensor, uniforms: Tensor) -> Tensor:

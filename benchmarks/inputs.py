@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 SEED = 0
 HELD_OUT = 0.02  # one row of the data is held out, so that evaluation costs next to nothing
@@ -197,7 +198,7 @@ def models(size: Size, tokenizer, seed: int) -> dict:
         for name, weight in silent.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight[0] = 0
-        table = silent.get_input_embeddings().weight
+        table: Any = silent.get_input_embeddings().weight
         table[:, 0] = 1.0
         table[tokenizer.eos_token_id, 0] = -30.0
     base = causal()

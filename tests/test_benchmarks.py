@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is no part of the package
 
 from benchmarks import checks, floor, heedful_side, inputs, run, table  # noqa: E402
-from benchmarks.job import TASKS, Job, Measured, as_result, per_step  # noqa: E402
+from benchmarks.job import BLOCKS, TASKS, Job, Measured, as_result, per_step  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,9 @@ def test_heedful_does_all_the_work(cache, task):
     heedful_side.work(job, measured)
     found = as_result(measured)
     assert checks.alone(job, found) == []
+    assert found["extra"]["floor"]["ratio"] > 0
     if task == "generate":
+        assert len(found["seconds"]) == BLOCKS - 1
         return
     assert len(found["seconds"]) == (job.sizes.rounds if found["sampled"] else job.sizes.steps) - 1
     assert all(found["parts"][p] > 0 for p in ("forward and loss", "backward", "optimiser"))

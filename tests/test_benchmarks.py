@@ -53,11 +53,15 @@ def test_lengths_are_what_is_said(cache):
 
 
 def test_the_order_is_that_of_the_recipe(cache):
-    """Every training row once, the held-out one never. Mutation caught: an order of rows with the held-out one."""
+    """Every training row once, the held-out one never. Mutation caught: the held-out row not the last."""
+    from heedful.recipes.training import split_by_prompt
+
     folder = inputs.build("nano", cache)
     written = [json.loads(x) for x in (folder / "pairs.jsonl").read_text().splitlines()]
+    train, held = split_by_prompt(written, lambda row: row["prompt"], inputs.HELD_OUT)
     taken = inputs.rows(folder, "pairs.jsonl")
-    assert sorted(map(str, taken)) == sorted(map(str, written[:-1])) and taken != written[:-1]
+    assert sorted(map(str, taken)) == sorted(map(str, train)) and taken != train
+    assert len(held) == 1
 
 
 def test_flops_by_hand():

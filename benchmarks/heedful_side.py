@@ -9,10 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.inputs import HELD_OUT, rows
-from benchmarks.job import BLOCKS, LEARNING_RATE, PPO_EPOCHS, SAMPLING, Job, Measured, serve
+from benchmarks.job import (
+    BLOCKS,
+    LEARNING_RATE,
+    PPO_EPOCHS,
+    SAMPLING,
+    Job,
+    Measured,
+    per_step,
+    serve,
+)
 
 Seconds = dict[str, float]
 
@@ -20,13 +30,16 @@ Seconds = dict[str, float]
 def work(job: Job, measured: Measured) -> None:
     if job.task == "generate":
         generate(job, measured)
-        return
-    with tempfile.TemporaryDirectory() as out, clocks(measured) as snapshots:
-        train(job, Path(out) / "run")
-    if job.breakdown:
+        measured.parts = {"generation": fmean(per_step(measured.ends, 0.0))}
+    else:
+        with tempfile.TemporaryDirectory() as out, clocks(measured) as snapshots:
+            train(job, Path(out) / "run")
+        measured.parts = breakdown(snapshots, measured)
+    if not job.breakdown:
+        measured.parts = {}
+    else:
         from benchmarks.floor import floor_seconds
 
-        measured.parts = breakdown(snapshots, measured)
         floor = floor_seconds(job)
         total = sum(measured.parts.values())
         measured.extra["floor"] = {**floor, "ratio": total / sum(floor.values())}
@@ -195,13 +208,10 @@ def generate(job: Job, measured: Measured) -> None:
 
     greedy = asyncio.run(block(0, Sampling(temperature=0), 1))
     measured.extra["greedy"] = [list(c.tokens) for c in greedy]
-    seconds = []
     for number in range(BLOCKS):
-        began = time.perf_counter()
         completions = asyncio.run(block(number, Sampling(), size.group))
-        seconds.append(time.perf_counter() - began)
+        measured.end()
         measured.sampled += sum(len(c.tokens) for c in completions)
-    measured.extra["blocks"] = seconds[1:]
 
 
 if __name__ == "__main__":

@@ -73,8 +73,7 @@ def per_step(ends: list[float], before: float) -> list[float]:
 def as_result(measured: Measured) -> dict[str, Any]:
     """What was counted, and the seconds of steps or blocks."""
     found = asdict(measured)
-    blocks = found["extra"].pop("blocks", None)
-    found["seconds"] = blocks or per_step(measured.ends, measured.before)
+    found["seconds"] = per_step(measured.ends, measured.before)
     found["cpu_seconds"] = per_step(measured.cpu_ends, measured.cpu_before)
     return found
 

@@ -12,10 +12,20 @@ import time
 import warnings
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.inputs import CONTEXT, rows
-from benchmarks.job import BLOCKS, LEARNING_RATE, SAMPLING, Job, Measured, likes_short, serve
+from benchmarks.job import (
+    BLOCKS,
+    LEARNING_RATE,
+    SAMPLING,
+    Job,
+    Measured,
+    likes_short,
+    per_step,
+    serve,
+)
 
 # Flags that change the speed and not the work. padding_free and packing are left out: without FlashAttention, which
 # needs a GPU, TRL warns that documents see each other.
@@ -169,16 +179,17 @@ def generate(job: Job, measured: Measured) -> None:
 
     measured.extra["greedy"] = block(0, 1, "dynamic", do_sample=False).tolist()
     torch.manual_seed(job.seed)
-    of_cache: dict[str, list[float]] = {"dynamic": [], "static": []}
-    for number in range(BLOCKS):
-        for cache, seconds in of_cache.items():
-            began = time.perf_counter()
+    of_cache = {"dynamic": Measured(), "static": Measured()}
+    for cache, counted in of_cache.items():
+        for number in range(BLOCKS):
             written = block(number, size.group, cache)
-            seconds.append(time.perf_counter() - began)
-        measured.sampled += int((written != tokenizer.eos_token_id).sum())
-    medians = {cache: sorted(s[1:])[len(s[1:]) // 2] for cache, s in of_cache.items()}
+            counted.end()
+            counted.sampled += int((written != tokenizer.eos_token_id).sum())
+    medians = {c: median(per_step(m.ends, 0.0)) for c, m in of_cache.items()}
     best = min(medians, key=lambda cache: medians[cache])
-    measured.extra |= {"caches": medians, "cache": best, "blocks": of_cache[best][1:]}
+    measured.extra |= {"caches": medians, "cache": best}
+    measured.ends, measured.cpu_ends = of_cache[best].ends, of_cache[best].cpu_ends
+    measured.sampled = of_cache[best].sampled
 
 
 if __name__ == "__main__":

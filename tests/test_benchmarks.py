@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is no part of the package
 
 from benchmarks import checks, floor, heedful_side, inputs, run, table  # noqa: E402
-from benchmarks.job import TASKS, Job, Measured, as_result, per_step  # noqa: E402
+from benchmarks.job import BLOCKS, TASKS, Job, Measured, as_result, per_step  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,15 @@ def test_lengths_are_what_is_said(cache):
 
 
 def test_the_order_is_that_of_the_recipe(cache):
-    """Every training row once, the held-out one never. Mutation caught: an order of rows with the held-out one."""
+    """Every training row once, the held-out one never. Mutation caught: the held-out row not the last."""
+    from heedful.recipes.training import split_by_prompt
+
     folder = inputs.build("nano", cache)
     written = [json.loads(x) for x in (folder / "pairs.jsonl").read_text().splitlines()]
+    train, held = split_by_prompt(written, lambda row: row["prompt"], inputs.HELD_OUT)
     taken = inputs.rows(folder, "pairs.jsonl")
-    assert sorted(map(str, taken)) == sorted(map(str, written[:-1])) and taken != written[:-1]
+    assert sorted(map(str, taken)) == sorted(map(str, train)) and taken != train
+    assert len(held) == 1
 
 
 def test_flops_by_hand():
@@ -90,7 +94,9 @@ def test_heedful_does_all_the_work(cache, task):
     heedful_side.work(job, measured)
     found = as_result(measured)
     assert checks.alone(job, found) == []
+    assert found["extra"]["floor"]["ratio"] > 0
     if task == "generate":
+        assert len(found["seconds"]) == BLOCKS - 1
         return
     assert len(found["seconds"]) == (job.sizes.rounds if found["sampled"] else job.sizes.steps) - 1
     assert all(found["parts"][p] > 0 for p in ("forward and loss", "backward", "optimiser"))

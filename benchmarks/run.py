@@ -83,7 +83,7 @@ def measure(task: str, impls: list[str], python: dict[str, str], args) -> list[s
                     b["seconds"][i] / a["seconds"][i]
                     for a, b in zip(*results.values(), strict=True)
                 )
-                for i, name in enumerate(startup.commands("heedful", ""))
+                for i, name in enumerate(startup.NAMES)
             }
         tell({**about(task, "trl/heedful", args), **line, "same_work": not wrong}, args.out)
     return [f"{task}: {w}" for w in dict.fromkeys(wrong)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.process import environment
 
+NAMES = ("import", "help", "train_help")
 TIMES = 3  # of each command, the fastest counts: the first may find the disk's cache cold
 
 
@@ -18,11 +19,8 @@ def commands(impl: str, python: str) -> dict[str, list[str]]:
     start = f"from {impl}.cli import main; raise SystemExit(main())"
     tool = [str(script)] if script.exists() else [python, "-c", start]
     train = ["train", "sft"] if impl == "heedful" else ["sft"]
-    return {
-        "import": [python, "-c", f"import {impl}"],
-        "help": [*tool, "--help"],
-        "train_help": [*tool, *train, "--help"],
-    }
+    lines = ([python, "-c", f"import {impl}"], [*tool, "--help"], [*tool, *train, "--help"])
+    return dict(zip(NAMES, lines, strict=True))
 
 
 def measure(impl: str, python: str, threads: int) -> dict[str, Any]:

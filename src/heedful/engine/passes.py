@@ -23,6 +23,7 @@ from transformers.models.qwen2 import modeling_qwen2 as qwen2
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
 from heedful.engine.slots import SlotCache
+from heedful.models.head import unwatched
 
 # What a pass does itself instead of calling: model, layer, attention. All four read alike.
 FAMILY = {
@@ -60,14 +61,9 @@ def suits(model: PreTrainedModel) -> bool:
     return (
         all(isinstance(layer, layer_type) for layer in base.layers)
         and all(type(attention) is attention_type for attention in attentions)
-        and all(_unwatched(module) for module in (base, *base.layers, *attentions))
+        and all(unwatched(module) for module in (base, *base.layers, *attentions))
         and 2 * base.rotary_emb.inv_freq.numel() == attentions[0].head_dim
     )
-
-
-def _unwatched(module: nn.Module) -> bool:
-    hooks = module._forward_hooks or module._forward_pre_hooks
-    return not hooks and "forward" not in vars(module)
 
 
 class Plain:

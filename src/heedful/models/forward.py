@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from heedful.losses.kl import analytic
-from heedful.models.head import LinearLogps
+from heedful.models.head import LinearLogps, unwatched
 from heedful.models.packed import can_pack, lay_out, packed_hidden
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
@@ -99,7 +99,7 @@ def token_logps(
     positions = None if position_ids is None else position_ids[:, :-1]
     hidden = hidden_states(model, tokens[:, :-1], mask, positions).at(mask)
     targets, head, linear = tokens[:, 1:][mask], lm_head(model), model.get_output_embeddings()
-    if type(linear) is nn.Linear and _is_softmax(model, sampling):
+    if type(linear) is nn.Linear and unwatched(linear) and _is_softmax(model, sampling):
         factor = _logit_factor(model) / (sampling.temperature or 1.0)
         found = LinearLogps.apply(hidden, linear.weight, linear.bias, targets, factor)
         return found.new_zeros(mask.shape).masked_scatter(mask, found)

@@ -173,7 +173,7 @@ def test_a_reward_model_is_no_language_model(reward, tmp_path, capsys):
     """Its embeddings are tied, so that nothing of a language model is missing. Mutation caught: its body trained on."""
     data = write(tmp_path / "d.jsonl", TRAIN["sft"][0])
     words = ["train", "sft", "--model", reward, "--data", data, "--out", tmp_path / "out"]
-    assert "is a reward model and writes nothing" in refused(capsys, *words)
+    assert "holds a reward model, which writes nothing" in refused(capsys, *words)
     assert not (tmp_path / "out").exists()
 
 

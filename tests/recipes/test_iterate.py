@@ -94,7 +94,8 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
 )
 def test_any_method_moves_the_policy(config: iterate.Config, method):
     """Mutation caught: a preset that does not reach its recipe."""
-    how = Optimise(method=method, batch_size=8, steps=1, learning_rate=1e-3)
+    rounds = {"steps": 1} if method in ONLINE else {}
+    how = Optimise(method=method, batch_size=8, learning_rate=1e-3, **rounds)
     config = changed(config, rounds=1, responses=3, optimise=how)
     last = iterate.run(config)
     kept = yaml.safe_load((last / "config.yaml").read_text())

@@ -169,7 +169,7 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[
         auto is AutoModelForCausalLM and heads
     ):  # its body alone would load where embeddings are tied
         raise UserError(
-            f"{name} is a reward model and writes nothing ({heads[0]} has no place in a causal language model); "
+            f"{name} holds a reward model, which writes nothing ({heads[0]} has no place in a causal language model); "
             "name the language model that it was made from"
         )
     if auto is AutoModelForCausalLM and homeless:

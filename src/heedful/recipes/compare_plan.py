@@ -14,7 +14,7 @@ import yaml
 from heedful.data.sources import read_rows
 from heedful.errors import UserError, did_you_mean
 from heedful.recipes import evaluate, online, policy, preference
-from heedful.recipes.config import FromComparisons, refuse_unread
+from heedful.recipes.config import refuse_unread
 from heedful.recipes.typed import made
 from heedful.recipes.workspace import materialise
 from heedful.run import finished, flat, settings
@@ -199,7 +199,7 @@ def save_every(config: Any, checkpoints: int) -> int:
     if checkpoints == 1:
         return 0
     steps = config.steps
-    if isinstance(config, FromComparisons):
+    if isinstance(config, preference.Config):
         rows = sum(1 for _ in read_rows(materialise(config.data, "rankings")))
         held = rows * (1 - config.held_out) * config.epochs / max(1, config.batch_size)
         steps = min(held, steps or held)

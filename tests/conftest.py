@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -51,6 +52,12 @@ def _seeds():
         numpy.random.seed(SEED)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(SEED)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """A shell's background jobs ignore SIGINT, and so would the tests' own process and all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -390,7 +390,8 @@ def test_a_critic_begins_with_the_scores_of_its_reward_model(at, tmp_path, named
     )  # fmt: skip
     critic = policy._critic(config, tok, reward)
     batch = collate(samples)
-    values = token_values(critic, batch.tokens)[range(len(samples)), batch.lengths - 1]
+    values = token_values(critic, batch.tokens, batch.lengths)
+    values = values[range(len(samples)), batch.lengths - 1]
     assert values.tolist() == pytest.approx(before, abs=1e-6)
     assert judge.score(samples) == before
     assert dict(critic.named_parameters())["score.bias"].requires_grad
@@ -407,7 +408,7 @@ def test_lora_without_a_second_copy_of_the_policy(at, tmp_path, extra):
     lora = ["--lora.rank", 4, "--lr", 5e-2, "--steps", 4, *extra]
     assert main(command(at, "ppo", tmp_path / "out", *lora)) == 0
     rows = metrics(tmp_path / "out")
-    assert abs(rows[0]["kl/seq"]) < 1e-4 and abs(rows[-1]["kl/seq"]) > 0.05
+    assert abs(rows[0]["kl/seq"]) < 1e-4 < 1e-2 < max(abs(row["kl/seq"]) for row in rows[1:])
     saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert saved and all("lora_" in name for name in saved)
     assert not (tmp_path / "out" / "config.json").exists()

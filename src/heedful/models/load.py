@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as hf_logging
 
@@ -36,13 +38,25 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name; an adapter without one speaks its base's."""
     with _errors_about(name, "tokenizer"):
         base = None if (Path(name) / "tokenizer_config.json").exists() else base_of(name)
-        tokenizer = AutoTokenizer.from_pretrained(base or name)
+        # For some architectures (Qwen2) AutoTokenizer believes the family's own class rather than the folder,
+        # and splits text otherwise than the tokenizer that was saved.
+        kind = PreTrainedTokenizerFast if _is_generic(Path(base or name)) else AutoTokenizer
+        tokenizer = kind.from_pretrained(base or name)
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"the tokenizer of {name} has no eos token, so no response could ever end; "
             "set eos_token in its tokenizer_config.json"
         )
     return tokenizer
+
+
+def _is_generic(folder: Path) -> bool:
+    """Whether tokenizer.json is all that the folder's tokenizer is, as in those that were trained on the spot."""
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return said.get("tokenizer_class") == "TokenizersBackend"
 
 
 def load_policy(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:

@@ -94,8 +94,8 @@ class Algorithm:
     """Price of a nat of KL, in units of reward; the start value where kl_target is given."""
     kl_target: float | None = None
     """Nats per response to which β adapts; default: β stays fixed."""
-    kl_horizon: int = 500
-    """Responses over which the adaptive β reacts."""
+    kl_horizon: int = 2000
+    """Responses over which the adaptive β reacts; a shorter one overshoots, since the policy follows late."""
     reference_every: Annotated[int, arg(aliases=("--ref-model-sync-steps",))] = 0
     """Rounds after which the reference moves to the policy; 0: never."""
     reference_share: Annotated[float, arg(aliases=("--ref-model-mixup-alpha",))] = 1.0

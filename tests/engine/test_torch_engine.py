@@ -155,3 +155,38 @@ def test_an_error_while_decoding_reaches_every_caller():
     engine._head = lambda h: 1 / 0
     with pytest.raises(ZeroDivisionError):
         generate(engine, tiny.prompts(), Sampling())
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_an_error_while_reading_prompts_reaches_every_caller(arch):
+    """Mutation caught: rows that have left the queue and not yet entered, whom nobody tells: they wait for ever."""
+    model = tiny.causal_lm(arch)
+    engine = TorchEngine(model)
+    hook = model.get_input_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)
+
+    async def ask():
+        return await asyncio.wait_for(
+            engine.generate([5, 6], n=2, max_tokens=3, sampling=Sampling(), stop=STOP), 60
+        )
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(ask())
+    hook.remove()
+    assert len(asyncio.run(ask())) == 2
+
+
+def test_two_engines_in_one_loop():
+    """One ends long before the other. Mutation caught: inference mode, which is the thread's, held across an await."""
+    engines = [TorchEngine(tiny.causal_lm("llama", seed=seed)) for seed in (0, 1)]
+
+    async def ask(engine, tokens):
+        return await engine.generate(
+            [5, 6], n=1, max_tokens=tokens, sampling=Sampling(), stop=(), seed=1
+        )
+
+    async def both():
+        return await asyncio.gather(ask(engines[0], 3), ask(engines[1], 20))
+
+    short, long = asyncio.run(both())
+    assert (len(short[0].tokens), len(long[0].tokens)) == (3, 20)
+    assert not torch.is_inference_mode_enabled()

@@ -26,7 +26,7 @@ def test_values_and_gradients_of_log_softmax(monkeypatch, kept, factor, with_bia
     )
     plain = z.log_softmax(1).gather(1, y[:, None]).squeeze(1)
     want = torch.autograd.grad((plain * upstream).sum(), inputs)
-    ours = LinearLogps.apply(h, weight, bias, y, factor)
+    ours = LinearLogps.apply(h, weight, bias, y, factor, True)
     assert torch.allclose(ours.double(), plain, atol=1e-5)
     for _ in range(2):  # the second time nothing is kept any more
         got = torch.autograd.grad((ours * upstream).sum(), inputs, retain_graph=True)
@@ -37,7 +37,7 @@ def test_values_and_gradients_of_log_softmax(monkeypatch, kept, factor, with_bia
 def test_frozen_heads_get_no_gradient():
     """Mutation caught: a gradient of the size of the vocabulary for a head that LoRA leaves alone."""
     h, weight = torch.randn(4, 8, requires_grad=True), torch.randn(50, 8)
-    LinearLogps.apply(h, weight, None, torch.tensor([1, 2, 3, 4]), 1.0).sum().backward()
+    LinearLogps.apply(h, weight, None, torch.tensor([1, 2, 3, 4]), 1.0, True).sum().backward()
     assert h.grad is not None and weight.grad is None
 
 
@@ -49,7 +49,7 @@ def test_half_precision_accumulates_in_float32(monkeypatch):
     h = torch.rand(128 * 60, 4, generator=g).bfloat16()
     weight = torch.zeros(6, 4, dtype=torch.bfloat16, requires_grad=True)
     y = torch.zeros(len(h), dtype=torch.long)
-    LinearLogps.apply(h, weight, None, y, 1.0).sum().backward()
+    LinearLogps.apply(h, weight, None, y, 1.0, True).sum().backward()
     assert weight.grad is not None
     want = (torch.nn.functional.one_hot(y, 6).float() - 1 / 6).t() @ h.float()
     assert (weight.grad.float() - want).norm() <= 4e-3 * want.norm()

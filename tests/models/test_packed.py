@@ -169,6 +169,25 @@ def test_layers_that_are_computed_again():
         assert torch.allclose(got[name], grad, atol=1e-6), name
 
 
+def test_another_attention_chosen_later_is_noticed():
+    """Mutation caught: a model that no longer asks for a layout, and reads all sequences as one."""
+    model, (tokens, mask) = model_of("llama"), rows_with_shared_beginnings()
+    plain = logps(model, tokens, mask)
+    assert can_pack(model)
+    for name in ("eager", "sdpa"):
+        model.set_attn_implementation(name)
+        assert torch.allclose(token_logps(model, tokens, mask), plain, atol=2e-5)
+        assert model.config._attn_implementation != "eager" or not can_pack(model)
+
+
+def test_layers_of_another_kind_are_refused_by_name():
+    """Mutation caught: convolutions that mix so little that a trial does not see them."""
+    model = model_of("lfm2", layer_types=["full_attention", "conv"], conv_L_cache=3)
+    tokens, mask = rows_with_shared_beginnings()
+    assert not can_pack(model)
+    assert torch.allclose(token_logps(model, tokens, mask), logps(model, tokens, mask), atol=2e-5)
+
+
 def nowhere(tokens: Tensor, needed: Tensor) -> Layout:
     right = lay_out(tokens, needed)
     return replace(right, positions=torch.zeros_like(right.positions))

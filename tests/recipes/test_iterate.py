@@ -93,16 +93,14 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
     "method", ["ppo", "rloo", "grpo", "raft", "ipo", "simpo", "kto", "plackett_luce_dpo"]
 )
 def test_any_method_moves_the_policy(config: iterate.Config, method):
-    """Mutation caught: a preset that does not reach its recipe."""
+    """Mutation caught: a preset that does not reach its recipe, or is outvoted by what nobody has said."""
     rounds = {"steps": 1} if method in ONLINE else {}
     how = Optimise(method=method, batch_size=8, learning_rate=1e-3, **rounds)
     config = changed(config, rounds=1, responses=3, optimise=how)
     last = iterate.run(config)
     kept = yaml.safe_load((last / "config.yaml").read_text())
     preset = {**ONLINE, **OFFLINE}[method]
-    assert all(
-        kept[k] == v for k, v in preset.items() if k not in ("beta", "learning_rate", "batch_size")
-    )
+    assert all(kept[k] == v for k, v in preset.items() if k not in ("learning_rate", "batch_size"))
 
 
 def test_an_unknown_method_is_refused_before_anybody_is_asked(config: iterate.Config):

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import tiny
+from heedful.models.adapters import add_lora
+from heedful.models.load import load_policy
 from heedful.recipes.judgments import reference_sums
 from heedful.recipes.reference_cache import cache_folder
 from heedful.recipes.sft import response_logps
@@ -46,6 +48,24 @@ def test_the_same_question_is_answered_from_disk(folder, caplog):
         next(model.parameters())[5, 0] += 0.5
     moved, known = asked(model, SAMPLES, caplog)
     assert not known and moved != first
+
+
+def test_what_an_adapter_weighs_is_part_of_the_question(folder, caplog, tmp_path):
+    """Mutation caught: weights alone in the key; an adapter's scale is none of them."""
+    model = tiny.causal_lm("llama")
+    model.save_pretrained(tmp_path / "base")
+    said = []
+    for alpha in (8, 64):
+        model = load_policy(str(tmp_path / "base"))
+        add_lora(model, rank=2, alpha=alpha)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    weight.fill_(0.05)
+        sums, known = asked(model, SAMPLES, caplog)
+        assert not known
+        said.append(sums)
+    assert said[0] != said[1]
 
 
 def test_a_damaged_file_is_replaced(folder, caplog):

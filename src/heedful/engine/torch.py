@@ -108,25 +108,28 @@ class TorchEngine:
     async def _drive(self) -> None:
         await asyncio.sleep(0)  # let everyone who asks at this moment get into the first batch
         queue: deque[_Row] = deque()
+        entering: list[_Row] = []
         try:
-            with torch.inference_mode():
-                self._passes = passes(self.model, self._cache)
-                while self._waiting or queue or self._rows:
-                    while self._waiting:
-                        request = self._waiting.popleft()
-                        queue.extend(
-                            _Row(request, i, derive_seed(request.seed, i)) for i in range(request.n)
-                        )
-                    free = self.max_rows - len(self._rows)
-                    # Prefill in batches: not for each single row that becomes free.
-                    batchful = max(1, min(len(queue), self.max_rows // 4))
+            self._passes = passes(self.model, self._cache)
+            while self._waiting or queue or self._rows:
+                while self._waiting:
+                    request = self._waiting.popleft()
+                    queue.extend(
+                        _Row(request, i, derive_seed(request.seed, i)) for i in range(request.n)
+                    )
+                free = self.max_rows - len(self._rows)
+                # Prefill in batches: not for each single row that becomes free.
+                batchful = max(1, min(len(queue), self.max_rows // 4))
+                # The mode belongs to the thread: held across an await, another engine would leave it for us.
+                with torch.inference_mode():
                     if queue and free >= batchful:
-                        self._admit([queue.popleft() for _ in range(min(free, len(queue)))])
+                        entering = [queue.popleft() for _ in range(min(free, len(queue)))]
+                        self._admit(entering)
                     else:
                         self._decode()
-                    await asyncio.sleep(0)  # those who got an answer may ask their next question
+                await asyncio.sleep(0)  # those who got an answer may ask their next question
         except BaseException as error:
-            rows, self._rows = [*self._rows, *queue], []
+            rows, self._rows = [*self._rows, *entering, *queue], []
             for request in [*self._waiting, *(row.request for row in rows)]:
                 if not request.done.done():
                     request.done.set_exception(error)

@@ -101,7 +101,9 @@ def token_logps(
     targets, head, linear = tokens[:, 1:][mask], lm_head(model), model.get_output_embeddings()
     if type(linear) is nn.Linear and unwatched(linear) and _is_softmax(model, sampling):
         factor = _logit_factor(model) / (sampling.temperature or 1.0)
-        found = LinearLogps.apply(hidden, linear.weight, linear.bias, targets, factor)
+        found = LinearLogps.apply(
+            hidden, linear.weight, linear.bias, targets, factor, torch.is_grad_enabled()
+        )
         return found.new_zeros(mask.shape).masked_scatter(mask, found)
 
     def logps(h: Tensor, y: Tensor) -> Tensor:

@@ -21,14 +21,23 @@ def unwatched(module: nn.Module) -> bool:
 
 
 class LinearLogps(torch.autograd.Function):
-    """log softmax(factor · (h Wᵀ + b))[y]: h `[n, d]`, W `[V, d]`, b `[V]` or None, y `[n]` → `[n]` in float32."""
+    """log softmax(factor · (h Wᵀ + b))[y]: h `[n, d]`, W `[V, d]`, b `[V]` or None, y `[n]` → `[n]` in float32.
+
+    `backward` says whether gradients will be asked for: in here autograd always looks switched off.
+    """
 
     @staticmethod
     def forward(
-        ctx, h: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor, factor: float
+        ctx,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        y: Tensor,
+        factor: float,
+        backward: bool,
     ) -> Tensor:
         pieces = _pieces(len(h), len(weight))
-        kept = any(ctx.needs_input_grad) and len(h) * len(weight) <= KEPT
+        kept = backward and len(h) * len(weight) <= KEPT
         logits = _Logits(h, weight, bias, factor, pieces, len(h) if kept else 0)
         chosen = torch.empty(len(h), device=h.device)
         total = torch.empty_like(chosen)
@@ -69,6 +78,7 @@ class LinearLogps(torch.autograd.Function):
             grad_h,
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
+            None,
             None,
             None,
         )

@@ -234,11 +234,21 @@ def can_pack(model: PreTrainedModel) -> bool:
     Models without transformers' attention interface, and those whose tokens meet elsewhere too (recurrences,
     convolutions, alibi), do not.
     """
-    if model not in _tried:
-        _tried[model] = _switch(model, NAME) and _agrees(model)
-        if not _tried[model]:
-            _switch(model, "sdpa")
-    return _tried[model]
+    found = _tried.get(model)
+    if found and model.config.get_text_config()._attn_implementation != NAME:
+        found = None  # somebody has chosen another attention since
+    if found is None:
+        found = _only_attends(model) and _switch(model, NAME) and _agrees(model)
+        if not found:
+            _switch(model, "sdpa")  # does nothing to a model that attends in a third way
+        _tried[model] = found
+    return found
+
+
+def _only_attends(model: PreTrainedModel) -> bool:
+    """Whether the config names no layers that mix tokens otherwise: how little they do so may escape a trial."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return set(kinds) <= {"full_attention", "sliding_attention"}
 
 
 def _switch(model: PreTrainedModel, name: str) -> bool:

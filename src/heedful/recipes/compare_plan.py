@@ -183,10 +183,21 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
         known.recipe.refuse_what_cannot_be(config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    refuse_unread(config, known.preset, known.recipe.unread(config), f"{where}: ")
+    # What stands in `common` is for those who read it.
+    theirs = {k: v for k, v in known.recipe.unread(config).items() if k in own}
+    refuse_unread(config, known.preset, theirs, f"{where}: ")
+    config = replace(config, data=materialise(config.data, _kind(known, config)))
     if "save_every" not in wanted:
         config = replace(config, save_every=save_every(config, plan.checkpoints))
     return Entry(label=label, method=method, known=known, config=config)
+
+
+def _kind(known: Method, config: Any) -> str:
+    """What a method reads of a workspace."""
+    if known.reads == "data":
+        return "prompts"
+    single = preference.objective_of(config).reads == "LabelledLogps"
+    return "unpaired" if single else "rankings"
 
 
 def save_every(config: Any, checkpoints: int) -> int:

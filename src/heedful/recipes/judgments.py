@@ -107,7 +107,7 @@ def reference_sums(
         base = collate([replace(s, group=None) for s in new])
         return predict(reference, forward, base, max_tokens).sum(1).tolist()
 
-    sums = kept(reference, new, compute) if keep else compute()
+    sums = kept(reference, new, compute, max_tokens) if keep else compute()
     return {**known, **dict(zip(new, sums, strict=True))}
 
 

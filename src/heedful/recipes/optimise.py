@@ -17,17 +17,17 @@ class Optimise:
 
     method: str = "dpo"
     """On the answers themselves: dpo, ipo, simpo, …; against the refitted reward model: ppo, rloo, grpo, …"""
-    beta: float = 0.1
-    """Strength of the pull towards the policy that the round began with."""
-    learning_rate: float = 1e-6
+    beta: float | None = None
+    """Strength of the pull towards the policy that the round began with; default, here and below: the method's own."""
+    learning_rate: float | None = None
     """Peak learning rate."""
-    batch_size: int = 64
+    batch_size: int | None = None
     """Pairs (dpo and its kin) or responses (ppo and its kin) in a step."""
-    epochs: float = 1.0
+    epochs: float | None = None
     """Passes over the comparisons (dpo and its kin)."""
-    steps: int = 50
+    steps: int | None = None
     """Rounds of sampling and updating (ppo and its kin)."""
-    critic_learning_rate: float = 1e-5
+    critic_learning_rate: float | None = None
     """Peak learning rate of the critic (ppo, a2c)."""
 
 
@@ -93,8 +93,10 @@ def _planned(
             "reward": (str(reward),),
             "steps": how.steps,
             "critic_learning_rate": how.critic_learning_rate,
-            "minibatch_size": preset.get("minibatch_size", min(64, how.batch_size)),
         }
+        if how.batch_size is not None and "minibatch_size" not in preset:
+            own["minibatch_size"] = min(64, how.batch_size)
     takes = {f.name for f in fields(recipe.Config)}
     rest = {k: v for k, v in other.items() if k in takes}
-    return recipe, recipe.Config(**{**preset, **own, **same, **rest, "model": model, "out": out})
+    told = {k: v for k, v in {**own, **same}.items() if v is not None}
+    return recipe, recipe.Config(**{**preset, **told, **rest, "model": model, "out": out})

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from heedful import __version__
+from heedful import __version__, ranks
 from heedful.types import Sample
 
 log = logging.getLogger("heedful")
@@ -27,42 +27,64 @@ def cache_folder() -> Path | None:
     """Where to keep things; None where nothing shall be kept."""
     named = os.environ.get("HEEDFUL_CACHE")
     if named is not None:
-        return Path(named).expanduser() if named else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "heedful"
+        return Path(named) if named else None
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache) / "heedful"
 
 
 def kept(
-    model: PreTrainedModel, samples: Sequence[Sample], compute: Callable[[], list[float]]
+    model: PreTrainedModel,
+    samples: Sequence[Sample],
+    compute: Callable[[], list[float]],
+    how: object = None,
 ) -> list[float]:
-    """`compute()`, one number a sample, or what it gave for the same weights and samples in an earlier run."""
-    folder = cache_folder()
-    if folder is None:
+    """`compute()`, one number a sample, or what it gave for the same weights and samples in an earlier run.
+
+    `how` is what else moves the last bits. Several processes go by what the first finds: they compute together.
+    """
+    if cache_folder() is None:
         return compute()
-    path = folder / "reference" / f"{_digest(model, samples)}.npy"
+    path, numbers = ranks.by_first(_looked_up)(model, samples, how)
+    if numbers is None:
+        numbers = compute()
+        ranks.by_first(_write)(path, numbers)
+    return numbers
+
+
+def _looked_up(
+    model: PreTrainedModel, samples: Sequence[Sample], how: object
+) -> tuple[Path, list[float] | None]:
+    folder = cache_folder()
+    assert folder is not None
+    path = folder / "reference" / f"{_digest(model, samples, how)}.npy"
     try:
         numbers = np.load(path, allow_pickle=False)
-        if numbers.shape == (len(samples),):
-            log.info("the reference's log-probs are those of an earlier run: %s", path)
-            return numbers.tolist()
     except (OSError, ValueError, EOFError):
-        pass  # not there, or damaged: it will be replaced
-    found = compute()
+        return path, None  # not there, or damaged: it will be replaced
+    if numbers.shape != (len(samples),):
+        return path, None
+    log.info("the reference's log-probs are those of an earlier run: %s", path)
+    return path, numbers.tolist()
+
+
+def _write(path: Path, numbers: list[float]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as file:
-            np.save(file, np.array(found, dtype=np.float64))
+            np.save(file, np.array(numbers, dtype=np.float64))
         partial.replace(path)
     except OSError as error:
         log.info("the reference's log-probs are not kept: %s", error)
-    return found
 
 
-def _digest(model: PreTrainedModel, samples: Sequence[Sample]) -> str:
+def _digest(model: PreTrainedModel, samples: Sequence[Sample], how: object) -> str:
     """Of the weights, the tokens, and whatever moves the last bits of a sum."""
     state = hashlib.blake2b(digest_size=20)
-    how = (__version__, torch.__version__, torch.get_num_threads(), str(model.device))
-    state.update(f"{how} {model.config.to_json_string()}".encode())
+    machine = (torch.__version__, torch.get_num_threads(), model.device.type, ranks.world())
+    state.update(f"{__version__} {machine} {how} {model.config.to_json_string()}".encode())
+    for name, adapter in getattr(model, "peft_config", {}).items():  # its scale is no weight
+        state.update(f"{name} {adapter.to_dict()}".encode())
     for name, tensor in model.state_dict().items():
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -1,4 +1,4 @@
-"""GRPO with a verifier on arithmetic of six levels: `python docs/results/arithmetic.py FOLDER [SEED …]`.
+"""GRPO with a verifier on sums, differences and products: `python docs/results/arithmetic.py FOLDER [SEED …]`.
 
 Pre-trains a small model on the world's raw text, fine-tunes it on few demonstrations, optimises it by `train grpo
 --reward numeric`, and writes FOLDER/arithmetic.json: the share of right answers by level before and after, greedy,
@@ -17,7 +17,7 @@ from statistics import fmean
 from heedful.cli import main as heedful
 from heedful.recipes.demo import machine
 
-STEPS = 150
+STEPS = 300
 PROMPTS = 600  # of either split at most
 
 
@@ -25,7 +25,10 @@ def main(folder: Path, seeds: list[int]) -> None:
     """Every stage through the commands, so that an interrupted seed goes on where it stopped."""
     sums = folder / "sums"
     if not (sums / "prompts.jsonl").exists():
-        run("world", "arithmetic", "--out", sums)
+        run(
+            *("world", "arithmetic", "--levels", 3, "--documents", 30_000),
+            *("--demonstrations", 600, "--out", sums),
+        )
     found = [one_seed(folder / str(seed), sums, seed) for seed in seeds]
     result = {
         "command": "python docs/results/arithmetic.py FOLDER " + " ".join(map(str, seeds)),
@@ -40,15 +43,27 @@ def main(folder: Path, seeds: list[int]) -> None:
 def one_seed(out: Path, sums: Path, seed: int) -> dict:
     begun = time.monotonic()
     common = ("--seed", seed, "--quiet")
-    run("train", "pretrain", "--data", sums / "text.jsonl", "--out", out / "base", *common)
+    run(
+        *(
+            "train",
+            "pretrain",
+            "--data",
+            sums / "text.jsonl",
+            "--steps",
+            1500,
+            "--out",
+            out / "base",
+        ),
+        *("--hidden-size", 64, "--layers", 2, "--heads", 2, "--vocab-size", 280, *common),
+    )
     run(
         *("train", "sft", "--model", out / "base", "--data", sums / "demonstrations.jsonl"),
-        *("--out", out / "sft", *common),
+        *("--learning-rate", 3e-4, "--out", out / "sft", *common),
     )
     run(
         *("train", "grpo", "--model", out / "sft", "--data", sums / "prompts.jsonl"),
         *("--reward", "numeric", "--steps", STEPS, "--learning-rate", 3e-4),
-        *("--max-tokens", 64, "--log-every", 1, "--out", out / "grpo", *common),
+        *("--max-tokens", 24, "--log-every", 1, "--out", out / "grpo", *common),
     )
     lines = [json.loads(x) for x in (out / "grpo" / "metrics.jsonl").read_text().splitlines()]
     right = {
@@ -69,7 +84,7 @@ def share(out: Path, name: str, sums: Path, split: str, seed: int) -> dict[str, 
     folder = out / f"{split}-{name}"
     run(
         *("evaluate", "--model", out / name, "--data", sums / f"{split}.jsonl", "--limit", PROMPTS),
-        *("--scorer", "arithmetic", "--temperature", 0, "--max-tokens", 64),
+        *("--scorer", "arithmetic", "--temperature", 0, "--max-tokens", 24),
         *("--out", folder, "--seed", seed, "--quiet"),
     )
     levels = defaultdict(list)

@@ -104,7 +104,7 @@ def token_logps(
         found = LinearLogps.apply(
             hidden, linear.weight, linear.bias, targets, factor, torch.is_grad_enabled()
         )
-        return found.new_zeros(mask.shape).masked_scatter(mask, found)
+        return _placed(mask, found)
 
     def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
@@ -159,7 +159,11 @@ def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) 
             pieces.append(checkpoint(function, *part, use_reentrant=False))
         else:
             pieces.append(function(*part))
-    found = torch.cat(pieces)
+    return _placed(mask, torch.cat(pieces))
+
+
+def _placed(mask: Tensor, found: Tensor) -> Tensor:
+    """Rows `[N, …]`, one for each place where the mask `[B, T]` is True, set into zeros `[B, T, …]`."""
     placed = found.new_zeros(*mask.shape, *found.shape[1:], dtype=torch.float32)
     wide = mask.reshape(*mask.shape, *[1] * (found.ndim - 1)).expand_as(placed)
     return placed.masked_scatter(wide, found)

@@ -47,26 +47,9 @@ def check(how: Optimise) -> None:
     refuse_unread(how, {}, dict.fromkeys(others, why), "optimise.")
 
 
-def moved(
-    how: Optimise,
-    *,
-    model: str,
-    reward: Path,
-    comparisons: Path,
-    prompts: str,
-    out: Path,
-    **other: Any,
-) -> Path:
-    """Run the method; returns the new policy's folder. What a recipe has no field for is left out of `other`."""
-    recipe, config = _planned(
-        how,
-        model=model,
-        reward=reward,
-        comparisons=comparisons,
-        prompts=prompts,
-        out=out,
-        **other,
-    )
+def moved(how: Optimise, **given: Any) -> Path:
+    """Run the method; returns the new policy's folder. `given` is what `_planned` takes."""
+    recipe, config = _planned(how, **given)
     return recipe.run(config)
 
 
@@ -80,7 +63,7 @@ def _planned(
     out: Path,
     **other: Any,
 ) -> tuple[Any, Any]:
-    """The recipe of the method, and its complete config."""
+    """The recipe of the method, and its complete config; what a recipe has no field for is left out of `other`."""
     same = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
     recipe: Any
     if how.method in preference.PRESETS:

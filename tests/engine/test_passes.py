@@ -4,11 +4,19 @@ import asyncio
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 import tiny
 from heedful.engine import torch as engines
-from heedful.engine.passes import Direct, Plain, passes, suits
+from heedful.engine.passes import Direct, Modules, Plain, passes, suits
+from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
 from heedful.engine.torch import TorchEngine
 from heedful.types import Sampling
@@ -26,6 +34,10 @@ def family(name: str):
     torch.manual_seed(0)
     if name == "qwen3":
         model = Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=16))
+    elif name == "llama with biases":
+        config = LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, rms_norm_eps=0.3)
+        config.rope_parameters |= {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.3}
+        model = LlamaForCausalLM(config)
     else:
         model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None))
     with torch.no_grad():
@@ -36,10 +48,10 @@ def family(name: str):
 
 @torch.inference_mode()
 def states(model, kind, prompts, steps=4):
-    """Last hidden states after the prompts and after each of some forced tokens; slots are taken, left and moved."""
+    """Logits after the prompts and after each of some forced tokens; slots are taken, left and moved."""
     cache = SlotCache(model.config.num_hidden_layers)
     cache.reserve(len(prompts) + 3, 64)
-    does = kind(model, cache)
+    does = Plain(model, cache) if kind is Plain else Direct(model, cache, kind)
     source = torch.tensor([0, 0, *range(1, len(prompts)), len(prompts) - 1])
     out = [does.prefill(prompts, source, 0)[source]]
     lengths = torch.tensor([len(prompts[i]) for i in source])
@@ -56,13 +68,16 @@ def states(model, kind, prompts, steps=4):
     return out
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral"])
-def test_direct_passes_give_the_plain_states(name):
+@pytest.mark.parametrize("stack", [Modules, Prepared])
+@pytest.mark.parametrize("name", ["llama", "llama with biases", "qwen2", "qwen3", "mistral"])
+def test_direct_passes_give_the_plain_logits(name, stack):
     """Mutation caught: rotary halves swapped, a group's queries with another's keys, places or masks off by
-    one, a packed prompt that sees its neighbour, q_norm left out, the last prompt token's row wrong."""
+    one, a packed prompt that sees its neighbour, q_norm left out, the last prompt token's row wrong; a head's
+    norm or a bias not permuted as its weights are, ε of a norm left out, the table of turns too short."""
     model, prompts = family(name), tiny.prompts(7)
-    assert type(passes(model, SlotCache(2))) is Direct
-    ours, theirs = states(model, Direct, prompts), states(model, Plain, prompts)
+    direct = passes(model, SlotCache(2), much=stack is Prepared)
+    assert isinstance(direct, Direct) and type(direct.stack) is stack
+    ours, theirs = states(model, stack, prompts), states(model, Plain, prompts)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=2e-5 * float(b.abs().max()))
 
@@ -104,20 +119,56 @@ def test_what_is_not_called_must_be_as_it_was():
     assert not suits(model)
 
 
-def greedy(engine, prompts):
+def test_only_plain_weights_are_copied():
+    """Adapters, hooks, other activations and rotary positions that depend on the batch are left to the modules.
+
+    Mutation caught: `prepares` without the question.
+    """
+    model = tiny.causal_lm("llama")
+    assert prepares(model)
+    up = model.model.layers[1].mlp.up_proj
+    model.model.layers[1].mlp.up_proj = torch.nn.Sequential(up, torch.nn.Tanh())
+    assert not prepares(model)
+    model.model.layers[1].mlp.up_proj = up
+    handle = up.register_forward_hook(lambda m, i, out: out)
+    assert not prepares(model)
+    handle.remove()
+    for changed in (dict(hidden_act="gelu"), dict(final_logit_softcapping=5.0)):
+        other = tiny.causal_lm("llama")
+        for name, value in changed.items():
+            setattr(other.config, name, value)
+        assert not prepares(other)
+    other = tiny.causal_lm("llama")
+    other.model.rotary_emb.rope_type = "dynamic"
+    assert not prepares(other)
+    assert prepares(model)
+    few = passes(model, SlotCache(2), much=False)
+    assert isinstance(few, Direct) and type(few.stack) is Modules
+
+
+def greedy(engine, prompts, max_tokens=12):
     async def all_of_them():
         asked = (
-            engine.generate(p, max_tokens=12, sampling=Sampling(0), stop=(3,)) for p in prompts
+            engine.generate(p, max_tokens=max_tokens, sampling=Sampling(0), stop=(3,))
+            for p in prompts
         )
         return [c.tokens for (c,) in await asyncio.gather(*asked)]
 
     return asyncio.run(all_of_them())
 
 
-def test_an_update_or_adapter_takes_effect_at_once(monkeypatch):
-    """Weights changed in place and layers wrapped after the engine was made. Mutation caught: copies of weights."""
+@pytest.mark.parametrize("length", [12, 20])
+def test_an_update_or_adapter_takes_effect_at_once(monkeypatch, length):
+    """Weights changed in place and layers wrapped after the engine was made.
+
+    Mutation caught: copies of weights that outlive a queue.
+    """
     model, prompts = tiny.causal_lm("llama"), tiny.prompts()
     engine = TorchEngine(model)
+
+    def greedy(engine, prompts):
+        return globals()["greedy"](engine, prompts, length)
+
     before = greedy(engine, prompts)
     with torch.no_grad():
         for p in model.parameters():
@@ -127,10 +178,41 @@ def test_an_update_or_adapter_takes_effect_at_once(monkeypatch):
     model.model.layers[1].mlp.up_proj = torch.nn.Sequential(up, torch.nn.Tanh())
     wrapped = greedy(engine, prompts)
     assert before != after != wrapped
-    monkeypatch.setattr(engines, "passes", Plain)
+    monkeypatch.setattr(engines, "passes", lambda model, cache, much=0: Plain(model, cache))
     assert greedy(TorchEngine(model), prompts) == wrapped
     model.model.layers[1].mlp.up_proj = up
     assert greedy(TorchEngine(model), prompts) == after
+
+
+@pytest.mark.parametrize("much", [True, False])
+def test_an_update_while_others_decode_takes_effect_at_once(monkeypatch, much):
+    """Mutation caught: `stale` that says no."""
+    monkeypatch.setattr(TorchEngine, "_much", lambda self: much)
+
+    def sampled(change):
+        model = tiny.causal_lm("llama")
+        engine = TorchEngine(model)
+
+        async def both():
+            asked = engine.generate(
+                [5, 6, 7], n=4, max_tokens=24, sampling=Sampling(), stop=(), seed=1
+            )
+            answer = asyncio.ensure_future(asked)
+            while not engine._rows or len(engine._rows[0].tokens) < 8:
+                await asyncio.sleep(0)
+            with torch.no_grad():
+                model.model.layers[0].mlp.down_proj.weight.mul_(change)
+                model.model.norm.weight.mul_(change)
+            return [c.tokens for c in await answer]
+
+        return asyncio.run(both()), engine
+
+    (before, _), (after, engine) = sampled(1.0), sampled(-2.0)
+    assert before != after
+    assert [t[:8] for t in before] == [t[:8] for t in after]
+    assert type(engine._passes.stack) is Modules, "the copies are dropped"
+    monkeypatch.setattr(TorchEngine, "_much", lambda self: False)
+    assert sampled(-2.0)[0] == after
 
 
 def test_a_hook_set_between_two_requests_is_heard():

@@ -3,13 +3,13 @@
 `Plain` asks any `transformers` decoder through its own `forward`. `Direct` knows how the layers of the Llama
 family are put together and does without what one token a row has no use for: padding in the linear
 layers, masks and rotary factors made anew in each layer, keys and values repeated for grouped queries,
-and all positions but the last behind the last attention. It calls the model's own modules and copies no
-weight, so that an update or an adapter takes effect at once.
+and all positions but the last behind the last attention. It runs them on a stack of layers: the model's own
+`Modules`, adapters and all, or on a CPU, when there is much to sample, weights `Prepared` for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -22,7 +22,9 @@ from transformers.models.mistral import modeling_mistral as mistral
 from transformers.models.qwen2 import modeling_qwen2 as qwen2
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
+from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
+from heedful.models.forward import lm_head
 from heedful.models.head import unwatched
 
 # What a pass does itself instead of calling: model, layer, attention. All four read alike.
@@ -35,20 +37,40 @@ FAMILY = {
 
 
 class Passes(Protocol):
-    """What the engine asks of a model; both give last hidden states, one a prompt or row."""
+    """What the engine asks of a model; both give the logits of what comes next, one row a prompt or row."""
 
     def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
-        """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, d]`"""
+        """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, V]`"""
         ...
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Append tokens `[n]` to the first n slots, which hold `lengths` `[n]` tokens. → `[n, d]`"""
+        """Append tokens `[n]` to the first n slots, which hold `lengths` `[n]` tokens. → `[n, V]`"""
+        ...
+
+    def refresh(self) -> None:
+        """Called before each pass: what was copied from the model is copied again if it has changed."""
         ...
 
 
-def passes(model: PreTrainedModel, cache: SlotCache) -> Passes:
-    """The fastest passes that are exact for the model as it is now."""
-    return Direct(model, cache) if suits(model) else Plain(model, cache)
+class Stack(Protocol):
+    """The layers of a model and its head, on tokens that stand in one row."""
+
+    def __call__(
+        self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
+    ) -> Tensor:
+        """Tokens `[T]` → logits `[T, V]`, or `[last, V]` of the tokens that `last` names."""
+        ...
+
+    def stale(self) -> bool:
+        """Whether it holds copies of weights that have changed since."""
+        ...
+
+
+def passes(model: PreTrainedModel, cache: SlotCache, *, much: bool = False) -> Passes:
+    """The fastest passes that are exact for the model as it is now; `much` tells whether copies of weights pay."""
+    if not suits(model):
+        return Plain(model, cache)
+    return Direct(model, cache, Prepared if much and prepares(model) else Modules)
 
 
 def suits(model: PreTrainedModel) -> bool:
@@ -70,7 +92,10 @@ class Plain:
     """Any decoder, as `transformers` calls it."""
 
     def __init__(self, model: PreTrainedModel, cache: SlotCache):
-        self.model, self.cache = model, cache
+        self.model, self.cache, self.head = model, cache, lm_head(model)
+
+    def refresh(self) -> None:
+        pass
 
     def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
@@ -85,7 +110,7 @@ class Plain:
             assert isinstance(layer, DynamicLayer)
             assert layer.keys is not None and layer.values is not None
             self.cache.insert(i, layer.keys, layer.values, source, at)
-        return out.last_hidden_state[torch.arange(len(prompts)), lengths - 1]
+        return self.head(out.last_hidden_state[torch.arange(len(prompts)), lengths - 1])
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         out = self.model.base_model(
@@ -95,18 +120,24 @@ class Plain:
             past_key_values=self.cache,
             use_cache=True,
         )
-        return out.last_hidden_state[:, -1]
+        return self.head(out.last_hidden_state[:, -1])
 
 
 class Direct:
     """The Llama family, its layers called one by one on tokens that stand in one row, `[tokens, d]`."""
 
-    def __init__(self, model: PreTrainedModel, cache: SlotCache):
-        self.base: Any = model.base_model
-        self.cache = cache
+    def __init__(
+        self, model: PreTrainedModel, cache: SlotCache, stack: Callable[[PreTrainedModel], Stack]
+    ):
+        self.model, self.cache, self.make = model, cache, stack
+        self.stack = stack(model)
+
+    def refresh(self) -> None:
+        if self.stack.stale():
+            self.stack = self.make(self.model)
 
     def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
-        device = self.base.device
+        device = self.model.device
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         columns = torch.arange(int(lengths.max()))
         real = columns < lengths[:, None]
@@ -126,16 +157,25 @@ class Direct:
             )
             return out.transpose(1, 2).flatten(0, 1)[where]
 
-        return self._layers(tokens.to(device), columns.expand_as(real)[real], attend, last)
+        return self.stack(tokens.to(device), columns.expand_as(real)[real], attend, last)
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        attend = self.cache.attention(lengths, self.base.dtype)
-        return self._layers(tokens, lengths, attend, None)
+        return self.stack(tokens, lengths, self.cache.attention(lengths, self.model.dtype), None)
 
-    def _layers(
+
+class Modules:
+    """`Stack` of the model's own modules. No weight is copied: an update or an adapter takes effect at once."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.base: Any = model.base_model
+        self.head = lm_head(model)
+
+    def stale(self) -> bool:
+        return False
+
+    def __call__(
         self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
     ) -> Tensor:
-        """Tokens `[T]` → hidden states `[T, d]`, or `[last, d]` of the tokens that `last` names."""
         base = self.base
         h = base.embed_tokens(tokens)
         cos, sin = base.rotary_emb(h, positions.to(h.device)[None])
@@ -156,4 +196,4 @@ class Direct:
                 h, a = h[last], a[last]
             h = h + at.o_proj(a)
             h = h + layer.mlp(layer.post_attention_layernorm(h))
-        return base.norm(h)
+        return self.head(base.norm(h))

@@ -19,13 +19,13 @@ from transformers import PreTrainedModel
 from heedful.engine.passes import passes
 from heedful.engine.slots import SlotCache
 from heedful.errors import UserError
-from heedful.models.forward import lm_head
 from heedful.models.load import context_length
 from heedful.models.memory import keep_freed_memory
 from heedful.models.sampling import choose, derive_seed, uniforms
 from heedful.types import Completion, Sampling
 
 PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
+FEW, SHORT = 4, 16  # below so many rows or tokens, weights are not copied to be read faster
 
 
 @dataclass
@@ -58,7 +58,6 @@ class TorchEngine:
     def __init__(self, model: PreTrainedModel, *, max_rows: int = 256):
         keep_freed_memory()
         self.model, self.max_rows, self.version = model, max_rows, 0
-        self._head = lm_head(model)
         self._cache = SlotCache(model.config.get_text_config().num_hidden_layers)
         self._passes = passes(model, self._cache)
         self._waiting: deque[_Request] = deque()
@@ -110,7 +109,7 @@ class TorchEngine:
         queue: deque[_Row] = deque()
         entering: list[_Row] = []
         try:
-            self._passes = passes(self.model, self._cache)
+            self._passes = passes(self.model, self._cache, much=self._much())
             while self._waiting or queue or self._rows:
                 while self._waiting:
                     request = self._waiting.popleft()
@@ -122,6 +121,7 @@ class TorchEngine:
                 batchful = max(1, min(len(queue), self.max_rows // 4))
                 # The mode belongs to the thread: held across an await, another engine would leave it for us.
                 with torch.inference_mode():
+                    self._passes.refresh()
                     if queue and free >= batchful:
                         entering = [queue.popleft() for _ in range(min(free, len(queue)))]
                         self._admit(entering)
@@ -136,6 +136,13 @@ class TorchEngine:
             self._waiting.clear()
             if not isinstance(error, Exception):
                 raise
+        finally:
+            self._passes = passes(self.model, self._cache)  # without copies of weights
+
+    def _much(self) -> bool:
+        """Whether the requests that wait are worth a copy of the weights."""
+        rows = min(self.max_rows, sum(request.n for request in self._waiting))
+        return rows >= FEW and max(request.max_tokens for request in self._waiting) >= SHORT
 
     def _admit(self, rows: list[_Row]) -> None:
         """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens."""
@@ -153,16 +160,16 @@ class TorchEngine:
             mine = [row for row in rows if id(row.request) in place]
             source = torch.tensor([place[id(row.request)] for row in mine]).to(self.model.device)
             start = len(self._rows)
-            last = self._passes.prefill([r.prompt for r in part], source, start)
+            logits = self._passes.prefill([r.prompt for r in part], source, start)
             self._rows.extend(mine)
-            self._advance(self._head(last)[source], start)
+            self._advance(logits[source], start)
 
     def _decode(self) -> None:
         """One token for every active row."""
         lengths = [len(row.request.prompt) + len(row.tokens) - 1 for row in self._rows]
         newest = [row.tokens[-1] for row in self._rows]
         tokens, at = torch.tensor([newest, lengths]).to(self.model.device)
-        self._advance(self._head(self._passes.decode(tokens, at)), 0)
+        self._advance(self._passes.decode(tokens, at), 0)
 
     def _advance(self, logits: Tensor, start: int) -> None:
         """Append a drawn token to the rows from `start` on, and let the finished ones leave."""

@@ -71,6 +71,14 @@ def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     return logits
 
 
+def plain_head(model: PreTrainedModel) -> nn.Linear | None:
+    """The output layer of a model whose logits are that layer's product and nothing more, else None."""
+    head = model.get_output_embeddings()
+    capped = getattr(model.config, "final_logit_softcapping", None)
+    plain = type(head) is nn.Linear and unwatched(head) and not capped
+    return head if plain and _logit_factor(model) == 1 else None
+
+
 def _logit_factor(model: PreTrainedModel) -> float:
     """What an architecture multiplies its logits by."""
     scale = getattr(model.config, "logit_scale", None) or 1.0

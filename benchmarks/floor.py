@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import clock
 from benchmarks.inputs import Size, rows
 from benchmarks.job import PPO_EPOCHS, SAMPLING, Job
 
@@ -117,8 +118,9 @@ def groups_of(job: Job) -> list[Group]:
         return len(tokenizer(text)["input_ids"])
 
     if job.task in (*SAMPLING, "generate"):
-        written = (size.max_tokens,) * size.group
-        return [(count(row["prompt"]), written) for row in rows(folder, "prompts.jsonl")]
+        read = [(count(row["prompt"]), row["last"]) for row in rows(folder, "prompts.jsonl")]
+        most = size.max_tokens
+        return [(p, (clock.written(p, last, most),) * size.group) for p, last in read]
     names = ("completion",) if job.task == "sft" else ("chosen", "rejected")
     read = rows(folder, "demonstrations.jsonl" if job.task == "sft" else "pairs.jsonl")
     return [(count(row["prompt"]), tuple(count(row[n]) + 1 for n in names)) for row in read]

@@ -65,7 +65,7 @@ def train(job: Job, out: Path) -> None:
     )
     if job.task in SAMPLING:
         common |= dict(
-            model=str(folder / "silent"),
+            model=str(folder / "clock"),
             data=str(folder / "prompts.jsonl"),
             reward=("benchmarks.job:likes_short",),
             steps=size.rounds,
@@ -183,7 +183,7 @@ def generate(job: Job, measured: Measured) -> None:
     from heedful.models.load import load_policy, load_tokenizer
     from heedful.types import Sampling
 
-    name, size = str(Path(job.folder) / "silent"), job.sizes
+    name, size = str(Path(job.folder) / "clock"), job.sizes
     tokenizer = load_tokenizer(name)
     engine = TorchEngine(load_policy(name, dtype=job.dtype))
     prompts = [row["prompt"] for row in rows(Path(job.folder), "prompts.jsonl")]

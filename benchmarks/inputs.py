@@ -2,7 +2,8 @@
 
 Words are made of syllables and drawn by Zipf's law, so that token ids spread over the vocabulary. Prompts have a
 median of 40 tokens (log-normal, σ = 0.6, 4 to 256), responses of 60 (σ = 0.8, 4 to 512), the end token not counted;
-few are as long as the longest, which is what makes padding dear. Nothing is cut: the context is 1024.
+few are as long as the longest, which is what makes padding dear. Nothing is cut: the context is 1024. What is sampled
+has such lengths too: see `benchmarks.clock`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+
+from benchmarks import clock
 
 SEED = 0
 HELD_OUT = 0.02  # one row of the data is held out, so that evaluation costs next to nothing
 CONTEXT = 1024
-VERSION = 1  # of what is made here; a change makes the cache anew
+VERSION = 2  # of what is made here; a change makes the cache anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +42,14 @@ class Size:
     rounds: int = 6
     responses: int = 32
     group: int = 4
-    max_tokens: int = 64
+    sampled: int = 60  # the median length of what is sampled
+    max_tokens: int = 256
 
 
 SIZES = {
     "nano": Size(
         hidden=32, layers=2, heads=2, kv_heads=1, ffn=64, vocab=512, batch=4, steps=3,
-        rounds=2, responses=8, group=2, max_tokens=8,
+        rounds=2, responses=8, group=2, sampled=6, max_tokens=12,
     ),
     "tiny": Size(hidden=128, layers=4, heads=4, kv_heads=2, ffn=384),
     "small": Size(hidden=384, layers=6, heads=6, kv_heads=2, ffn=1024, steps=8, rounds=4),
@@ -120,7 +123,9 @@ def _write(folder: Path, size: Size, seed: int) -> None:
     from heedful.recipes.training import batches
 
     words = Words(seed)
-    tokenizer = train_tokenizer(["".join(words.draw(50)) for _ in range(4000)], size.vocab)
+    texts = ["".join(words.draw(50)) for _ in range(4000)]
+    tokenizer = train_tokenizer(texts, size.vocab - len(clock.LAST))
+    tokenizer.add_tokens([clock.token(n) for n in clock.LAST])
     for name, model in models(size, tokenizer, seed).items():
         (folder / name).mkdir()
         save_model(model, tokenizer, folder / name)
@@ -135,12 +140,19 @@ def _write(folder: Path, size: Size, seed: int) -> None:
         while True:
             yield {"prompt": prompt(), **{name: response() for name in responses}}
 
+    def asked() -> Iterator[dict]:
+        while True:
+            text = prompt()
+            tokens = len(tokenizer(text)["input_ids"]) + 1
+            last = clock.last_token(tokens, words.length(size.sampled, 0.8, size.max_tokens))
+            yield {"prompt": text + clock.token(last), "last": last}
+
     number = size.batch * size.steps
     prompts = size.rounds * size.responses // size.group
     written = {
         "demonstrations.jsonl": with_one_held_out(endless("completion"), number),
         "pairs.jsonl": with_one_held_out(endless("chosen", "rejected"), number),
-        "prompts.jsonl": [row for row, _ in zip(endless(), range(prompts), strict=False)],
+        "prompts.jsonl": [row for row, _ in zip(asked(), range(prompts), strict=False)],
     }
     per_step = {"prompts.jsonl": (prompts, size.responses // size.group, size.rounds)}
     order = {}
@@ -165,7 +177,7 @@ def with_one_held_out(source: Iterator[dict], number: int) -> list[dict]:
 
 
 def models(size: Size, tokenizer, seed: int) -> dict:
-    """`base`; `silent`, which never ends a response by itself; `reward` with the head that heedful would draw."""
+    """`base`; `clock`, whose responses end where their prompts say; `reward` with the head that heedful would draw."""
     import tempfile
 
     import torch
@@ -173,7 +185,7 @@ def models(size: Size, tokenizer, seed: int) -> dict:
 
     from heedful.models.load import new_reward_model, save_model
 
-    def causal():
+    def causal(tied: bool):
         torch.manual_seed(seed)
         return Qwen2ForCausalLM(
             Qwen2Config(
@@ -184,25 +196,17 @@ def models(size: Size, tokenizer, seed: int) -> dict:
                 num_attention_heads=size.heads,
                 num_key_value_heads=size.kv_heads,
                 max_position_embeddings=CONTEXT,
-                tie_word_embeddings=True,
+                tie_word_embeddings=tied,
                 bos_token_id=None,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             )
         ).eval()
 
-    silent = causal()
-    # Both sides must sample the same number of tokens. The first component of the residual stream is made a constant
-    # 1, which no layer touches, and the end token's (tied) embedding points the other way.
-    with torch.no_grad():
-        for name, weight in silent.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                weight[0] = 0
-        table: Any = silent.get_input_embeddings().weight
-        table[:, 0] = 1.0
-        table[tokenizer.eos_token_id, 0] = -30.0
-    base = causal()
+    timed = causal(tied=False)
+    clock.wind(timed, tokenizer)
+    base = causal(tied=True)
     with tempfile.TemporaryDirectory() as folder:
         save_model(base, tokenizer, Path(folder))
         reward = new_reward_model(folder, seed=seed)
-    return {"base": base, "silent": silent, "reward": reward}
+    return {"base": base, "clock": timed, "reward": reward}

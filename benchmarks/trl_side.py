@@ -88,7 +88,7 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
             ),  # heedful's preset
         }[job.task]
         return kind(
-            model=str(folder / "silent"),
+            model=str(folder / "clock"),
             reward_funcs=likes_short,
             args=config(**common),
             train_dataset=prompts,
@@ -149,7 +149,7 @@ def generate(job: Job, measured: Measured) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    name, size = str(Path(job.folder) / "silent"), job.sizes
+    name, size = str(Path(job.folder) / "clock"), job.sizes
     model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, job.dtype)).eval()
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     prompts = [row["prompt"] for row in rows(Path(job.folder), "prompts.jsonl")]
@@ -175,16 +175,18 @@ def generate(job: Job, measured: Measured) -> None:
             ),
         )
         model.compute_transition_scores(out.sequences, out.logits, normalize_logits=True)
-        return out.sequences[:, inputs["input_ids"].shape[1] :]
+        written = out.sequences[:, inputs["input_ids"].shape[1] :].tolist()
+        end = tokenizer.eos_token_id
+        return [row[: row.index(end) + 1] if end in row else row for row in written]
 
-    measured.extra["greedy"] = block(0, 1, "dynamic", do_sample=False).tolist()
+    measured.extra["greedy"] = block(0, 1, "dynamic", do_sample=False)
     torch.manual_seed(job.seed)
     of_cache = {"dynamic": Measured(), "static": Measured()}
     for cache, counted in of_cache.items():
         for number in range(BLOCKS):
             written = block(number, size.group, cache)
             counted.end()
-            counted.sampled += int((written != tokenizer.eos_token_id).sum())
+            counted.sampled += sum(map(len, written))
     medians = {c: median(per_step(m.ends, 0.0)) for c, m in of_cache.items()}
     best = min(medians, key=lambda cache: medians[cache])
     measured.extra |= {"caches": medians, "cache": best}

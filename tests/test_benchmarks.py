@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is no part of the package
 
-from benchmarks import checks, floor, heedful_side, inputs, run, table  # noqa: E402
+from benchmarks import checks, clock, floor, heedful_side, inputs, run, table  # noqa: E402
 from benchmarks.job import BLOCKS, TASKS, Job, Measured, as_result, per_step  # noqa: E402
 
 
@@ -62,6 +62,28 @@ def test_the_order_is_that_of_the_recipe(cache):
     taken = inputs.rows(folder, "pairs.jsonl")
     assert sorted(map(str, taken)) == sorted(map(str, train)) and taken != train
     assert len(held) == 1
+
+
+def test_responses_are_as_long_as_planned(cache):
+    """Ragged lengths, some cut at the most, and `transformers.generate` writes exactly as many tokens.
+
+    Mutation caught: a clock one token early or late, noise of the residual stream that moves it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = inputs.build("nano", cache)
+    model = AutoModelForCausalLM.from_pretrained(folder / "clock").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "clock")
+    torch.manual_seed(0)
+    lengths = []
+    for row in inputs.rows(folder, "prompts.jsonl"):
+        given = tokenizer(row["prompt"], return_tensors="pt")
+        out = model.generate(**given, max_new_tokens=12, do_sample=True, top_k=0)
+        size = given["input_ids"].shape[1]
+        lengths.append(out.shape[1] - size)
+        assert lengths[-1] == clock.written(size, row["last"], 12)
+    assert len(set(lengths)) > 2
 
 
 def test_flops_by_hand():
@@ -115,7 +137,9 @@ def test_different_work_is_seen(cache):
     good = {"updates": 3, "sampled": 0, "tokens": [5, 6, 7], "losses": [0.7, 0.6, 0.5]}
     assert checks.alone(job, good) == checks.together(job, good, good) == []
     assert checks.alone(job, {**good, "updates": 2})
-    assert checks.alone(nano(cache, "grpo"), {"updates": 2, "sampled": 125})
+    asked = nano(cache, "grpo")
+    assert checks.alone(asked, {"updates": 2, "sampled": checks.planned(asked, 2)}) == []
+    assert checks.alone(asked, {"updates": 2, "sampled": checks.planned(asked, 2) - 1})
     assert checks.together(job, good, {**good, "tokens": [5, 6, 8]})
     assert checks.together(job, good, {**good, "losses": [0.7, 0.6, 0.501]})
     greedy = [{"extra": {"greedy": [[1, 2], [3, last]]}} for last in (4, 5)]

@@ -37,7 +37,8 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor
     if sampling.temperature == 0:
         ids = logits.argmax(dim=-1, keepdim=True)
         return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
-    blocks = nn.functional.pad(mass, (0, -mass.shape[-1] % _BLOCK)).unflatten(1, (-1, _BLOCK))
+    odd = -mass.shape[-1] % _BLOCK
+    blocks = (nn.functional.pad(mass, (0, odd)) if odd else mass).unflatten(1, (-1, _BLOCK))
     cdf = blocks.sum(dim=-1).double().cumsum(dim=-1)
     wanted = uniforms.double()[:, None] * cdf[:, -1:]
     block = torch.searchsorted(cdf, wanted, right=True).clamp_(max=cdf.shape[-1] - 1)

@@ -113,9 +113,10 @@ class Plain:
         return self.head(out.last_hidden_state[torch.arange(len(prompts)), lengths - 1])
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        self.cache.aim(lengths)
         out = self.model.base_model(
             input_ids=tokens[:, None],
-            attention_mask=self.cache.aim(lengths),
+            attention_mask=self.cache.visible(),
             position_ids=lengths[:, None],
             past_key_values=self.cache,
             use_cache=True,

@@ -75,8 +75,8 @@ class _Product:
 class _Norm:
     """RMS norm over the last dimension: x / √(mean x² + ε) · w in four small operations."""
 
-    def __init__(self, module: Any, weight: Tensor | None = None):
-        weight = module.weight if weight is None else weight
+    def __init__(self, module: Any, of_heads: Tensor | None = None):
+        weight: Tensor = module.weight if of_heads is None else of_heads
         size = weight.shape[-1]
         self.weight = weight.detach() * size**0.5
         self.least = torch.tensor((size * module.variance_epsilon) ** 0.5)
@@ -116,12 +116,12 @@ class Prepared:
         assert head is not None
         self.head = _Product(head.weight, head.bias)
         self.turns = torch.zeros(0, half, dtype=torch.complex64)
-        parameters = [*self.base.layers.parameters(), *self.base.norm.parameters(), head.weight]
-        self.copied = [(p, p._version) for p in parameters]
+        self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters(), head.weight]
+        self.versions = [p._version for p in self.copied]
 
     def stale(self) -> bool:
         """Whether the model's weights have changed since they were copied."""
-        return any(p._version != version for p, version in self.copied)
+        return [p._version for p in self.copied] != self.versions
 
     def __call__(
         self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None

@@ -76,12 +76,15 @@ class SlotCache(Cache):
         for layer in self.slot_layers:
             layer.grow()
 
-    def aim(self, lengths: Tensor) -> Tensor:
-        """Set where each row's next token goes (`lengths` `[n]`); returns the attention mask `[n, 1, 1, width]`."""
+    def aim(self, lengths: Tensor) -> None:
+        """Set where each row's next token goes: `lengths` `[n]`."""
         self.active, self.write_at = len(lengths), lengths
         self.width = int(lengths.max()) + 1
-        columns = torch.arange(self.width, device=lengths.device)
-        return (columns <= lengths[:, None])[:, None, None, :]
+
+    def visible(self) -> Tensor:
+        """The attention mask `[n, 1, 1, width]` of the step that `aim` began."""
+        columns = torch.arange(self.width, device=self.write_at.device)
+        return (columns <= self.write_at[:, None])[:, None, None, :]
 
     def attention(self, lengths: Tensor, dtype: torch.dtype) -> Callable[..., Tensor]:
         """How each row's next token attends in this step: `attend(layer, q, k, v, scale)`.
@@ -90,19 +93,19 @@ class SlotCache(Cache):
         that share keys stand beside each other, so a product of `[group, head_dim]` with each row's keys
         needs none of them twice, and none is copied.
         """
-        visible = self.aim(lengths)
-        shut = torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, float("-inf"))
+        self.aim(lengths)
+        behind = torch.arange(self.width, device=lengths.device) > lengths[:, None]
+        shut = torch.zeros(behind.shape, dtype=dtype, device=lengths.device)
+        shut.masked_fill_(behind, float("-inf"))
         made: dict[int, tuple[Tensor, Tensor]] = {}  # mask and places are the same in every layer
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
             layer = self.slot_layers[i]
             n, kv, dim = k.shape
             if kv not in made:
-                first = torch.arange(n * kv, device=k.device).view(n, kv) * self.capacity
-                made[kv] = (
-                    (first + lengths[:, None]).flatten(),
-                    shut.squeeze(1).repeat_interleave(kv, 0),
-                )
+                first = torch.arange(0, n * kv * self.capacity, self.capacity, device=k.device)
+                places = (first.view(n, kv) + lengths[:, None]).flatten()
+                made[kv] = places, shut[:, None].expand(n, kv, -1).reshape(n * kv, 1, -1)
             places, mask = made[kv]
             layer.keys.view(-1, dim).index_copy_(0, places, k.reshape(-1, dim))
             layer.values.view(-1, dim).index_copy_(0, places, v.reshape(-1, dim))

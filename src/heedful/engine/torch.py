@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +25,7 @@ from heedful.models.sampling import choose, derive_seed, uniforms
 from heedful.types import Completion, Sampling
 
 PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
+AHEAD = 16  # steps for which random numbers are made at once
 FEW, SHORT = 4, 16  # below so many rows or tokens, weights are not copied to be read faster
 
 
@@ -62,6 +63,7 @@ class TorchEngine:
         self._passes = passes(model, self._cache)
         self._waiting: deque[_Request] = deque()
         self._rows: list[_Row] = []
+        self._uniforms: Iterator[Tensor] = iter(())  # of the rows as they are, for the next steps
         self._driver: asyncio.Task | None = None
 
     async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
@@ -162,7 +164,9 @@ class TorchEngine:
             start = len(self._rows)
             logits = self._passes.prefill([r.prompt for r in part], source, start)
             self._rows.extend(mine)
+            self._uniforms = iter(())
             self._advance(logits[source], start)
+            self._uniforms = iter(())
 
     def _decode(self) -> None:
         """One token for every active row."""
@@ -174,7 +178,7 @@ class TorchEngine:
     def _advance(self, logits: Tensor, start: int) -> None:
         """Append a drawn token to the rows from `start` on, and let the finished ones leave."""
         finished = []
-        drawn = self._choose(logits, self._rows[start:])
+        drawn = self._choose(logits, self._rows[start:], self._next_uniforms(start))
         for i, (token, logprob) in enumerate(zip(*drawn, strict=True), start):
             row = self._rows[i]
             row.tokens.append(token)
@@ -186,8 +190,20 @@ class TorchEngine:
         if finished:
             self._leave(finished)
 
+    def _next_uniforms(self, start: int) -> Tensor:
+        """The random numbers `[n]` of the next tokens of the rows from `start` on."""
+        u = next(self._uniforms, None)
+        if u is None:
+            rows = self._rows[start:]
+            seeds, at = torch.tensor([[row.seed, len(row.tokens)] for row in rows]).T
+            several = uniforms(seeds, at + torch.arange(AHEAD)[:, None])
+            self._uniforms = iter(several.to(self.model.device).unbind())
+            u = next(self._uniforms)
+        return u
+
     def _leave(self, finished: list[int]) -> None:
         """Deliver these rows; the last ones take their places."""
+        self._uniforms = iter(())
         for i in finished:
             self._deliver(self._rows[i])
         left = len(self._rows) - len(finished)
@@ -204,13 +220,11 @@ class TorchEngine:
         del self._rows[left:]
 
     @staticmethod
-    def _choose(logits: Tensor, rows: list[_Row]) -> tuple[list[int], list[float]]:
+    def _choose(logits: Tensor, rows: list[_Row], u: Tensor) -> tuple[list[int], list[float]]:
         """Ids and their log-probs; rows that share sampling parameters, mostly all, are drawn together."""
         kinds: dict[Sampling, list[int]] = {}
         for i, row in enumerate(rows):
             kinds.setdefault(row.request.sampling, []).append(i)
-        u = uniforms(*torch.tensor([[row.seed, len(row.tokens)] for row in rows]).T)
-        u = u.to(logits.device)
         if len(kinds) == 1:
             ids, logprobs = choose(logits, rows[0].request.sampling, u)
         else:

@@ -114,7 +114,7 @@ def draw(mass: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def uniforms(seeds: Tensor, positions: Tensor) -> Tensor:
-    """Counter-based random numbers in [0, 1): int64 seeds `[N]` and positions `[N]` → float64 `[N]`.
+    """Counter-based random numbers in [0, 1): int64 seeds and positions of one shape → float64 of that shape.
 
     splitmix64 (Steele et al. 2014) of seed and position: no generator state to save or to share.
     """

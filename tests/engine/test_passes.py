@@ -82,6 +82,35 @@ def test_direct_passes_give_the_plain_logits(name, stack):
         assert torch.allclose(a, b, atol=2e-5 * float(b.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+def test_bfloat16_weights_are_prepared_more_exactly_than_they_are_run(name):
+    """Against the same weights run in float32. Mutation caught: states between the products kept in bfloat16."""
+    model, prompts = family(name).bfloat16(), tiny.prompts(7)
+    same = family(name)
+    same.load_state_dict({k: v.float() for k, v in model.state_dict().items()})
+    exact = torch.cat(states(same, Plain, prompts))
+
+    def error(stack):
+        return float(
+            (torch.cat(states(model, stack, prompts)).float() - exact).pow(2).mean().sqrt()
+        )
+
+    assert error(Prepared) < 0.8 * error(Plain)
+
+
+def test_an_engine_of_bfloat16_weights_goes_from_much_to_little():
+    """Its slots are float32 under prepared weights and bfloat16 under the modules.
+
+    Mutation caught: slots that keep the type of the first queue.
+    """
+    model = tiny.causal_lm("qwen2").bfloat16()
+    engine, prompts = TorchEngine(model), tiny.prompts()
+    long = greedy(engine, prompts, 20)
+    short = greedy(engine, prompts[:1], 12)
+    assert greedy(engine, prompts, 20) == long
+    assert greedy(TorchEngine(model), prompts[:1], 12) == short
+
+
 def test_scores_in_bfloat16_are_not_rounded():
     """Against float64, scores up to ±60: no more than the rounding of weights and results is lost.
 

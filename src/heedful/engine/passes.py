@@ -55,6 +55,8 @@ class Passes(Protocol):
 class Stack(Protocol):
     """The layers of a model and its head, on tokens that stand in one row."""
 
+    dtype: torch.dtype  # of queries, keys and values
+
     def __call__(
         self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
     ) -> Tensor:
@@ -161,7 +163,7 @@ class Direct:
         return self.stack(tokens.to(device), columns.expand_as(real)[real], attend, last)
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        return self.stack(tokens, lengths, self.cache.attention(lengths, self.model.dtype), None)
+        return self.stack(tokens, lengths, self.cache.attention(lengths, self.stack.dtype), None)
 
 
 class Modules:
@@ -169,7 +171,7 @@ class Modules:
 
     def __init__(self, model: PreTrainedModel):
         self.base: Any = model.base_model
-        self.head = lm_head(model)
+        self.dtype, self.head = model.dtype, lm_head(model)
 
     def stale(self) -> bool:
         return False

@@ -127,7 +127,9 @@ class SlotCache(Cache):
     def insert(self, i: int, keys: Tensor, values: Tensor, source: Tensor, at: int) -> None:
         """Copy layer i's prompts `[prompts, heads, width, head_dim]` into rows `at …`; see `Passes.prefill`."""
         layer = self.slot_layers[i]
-        if not layer.is_initialized:
+        if (
+            not layer.is_initialized or layer.keys.dtype != keys.dtype
+        ):  # another stack's than before
             layer.lazy_initialization(keys, values)
         rows = slice(at, at + len(source))
         layer.keys[rows, :, : keys.shape[2]] = keys[source]

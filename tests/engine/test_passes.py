@@ -95,7 +95,7 @@ def test_bfloat16_weights_are_prepared_more_exactly_than_they_are_run(name):
             (torch.cat(states(model, stack, prompts)).float() - exact).pow(2).mean().sqrt()
         )
 
-    assert error(Prepared) < 0.8 * error(Plain)
+    assert error(Prepared) < 0.9 * error(Plain)
 
 
 def test_an_engine_of_bfloat16_weights_goes_from_much_to_little():

@@ -126,7 +126,7 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
     for module in (local, judgments, policy):
         clock(module, "predict", "log-probs")
     clock(LocalLearner, "step", "learner")
-    step, rollout, log = LocalLearner.step, policy.rollout, Run.log
+    step, rollout, log = LocalLearner.step, policy.scored_rollout, Run.log
 
     def counted(self, loss_fn, batch, **kwargs):
         if not measured.updates and not measured.sampled:  # the reference's log-probs of all pairs
@@ -140,10 +140,10 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
 
     async def sampled(*args, **kwargs):
         started = time.perf_counter(), time.process_time()
-        samples = await rollout(*args, **kwargs)
+        samples, metrics = await rollout(*args, **kwargs)  # with a reward that takes no time
         add("generation", *started)
         measured.sampled += sum(sum(s.mask) for s in samples)
-        return samples
+        return samples, metrics
 
     def logged(self, step, metrics):
         log(self, step, metrics)
@@ -152,7 +152,7 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
 
     for owner, name, function in (
         (LocalLearner, "step", counted),
-        (policy, "rollout", sampled),
+        (policy, "scored_rollout", sampled),
         (Run, "log", logged),
     ):
         replaced.append((owner, name, getattr(owner, name)))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import tiny
 from heedful.data.tokens import encode_response
+from heedful.engine.torch import TorchEngine
 from heedful.rewards import Part, Parts
-from heedful.rollout import score, score_parts, tasks
-from heedful.types import Message, Sample
+from heedful.rollout import rollout, score, score_parts, scored_rollout, tasks
+from heedful.types import Message, Sample, Sampling
 
 
 def sample(task, tok, text: str, group: int, *, ended: bool = True) -> Sample:
@@ -57,6 +59,49 @@ def test_samples_of_mixed_groups_get_their_own_rewards():
     found = asyncio.run(score_parts(parts, todo, samples, tok))
     assert found.parts == {"size": [2.0, 3.0, 5.0, 7.0]}
     assert found.total == [-4.0, -6.0, -10.0, -14.0]
+
+
+def test_rewards_from_elsewhere_judge_while_others_are_written():
+    """One that waits, as for an answer over the network, hears of the short response first, while the long one is
+    still in the engine; a reward model hears of both at once, afterwards. The numbers are those of `score`.
+
+    Mutation caught: rewards asked after the round, answers of one group or member given to another, early ones
+    asked twice.
+    """
+    tok, model = tiny.tokenizer(), tiny.causal_lm("llama", vocab=320)
+    engine, heard, batches = TorchEngine(model), [], []
+
+    async def network(prompt, responses, ended, facts):
+        await asyncio.sleep(0)
+        heard.append((prompt, len(engine._rows)))
+        return [float(len(r)) for r in responses]
+
+    class Model:
+        in_batches = True
+
+        async def __call__(self, prompt, responses, ended, facts):
+            batches.append((prompt, len(engine._rows)))
+            return [float(facts["answer"])] * len(responses)
+
+    async def vowels(prompt, responses, ended, facts):
+        return [float(sum(c in "aeiou" for c in r)) for r in responses]
+
+    def parts():
+        ensemble = Part(name="two", members=(Model(), vowels), weight=0.5, by="min")
+        return Parts([Part(name="far", members=(network,)), ensemble], normalise=True)
+
+    how = dict(n=2, max_tokens=40, sampling=Sampling(), seed=3)
+    long, short = tasks(tok, ["Two", "One"], [{"answer": 1}, {"answer": 20}])
+    todo = [replace(long, stop=()), replace(short, stop=tuple(range(0, 320, 2)))]
+    samples, metrics = asyncio.run(scored_rollout(engine, parts(), todo, tok, **how))
+    lengths = [sum(s.mask) for s in samples]
+    assert max(lengths[2:]) < 40 == min(lengths[:2])
+    assert [prompt for prompt, _ in heard] == ["One", "Two"]
+    assert heard[0][1] > 0 == heard[1][1]
+    assert batches == [("Two", 0), ("One", 0)]
+    later, same = asyncio.run(score(parts(), todo, asyncio.run(rollout(engine, todo, **how)), tok))
+    assert samples == later and metrics == same
+    assert len({s.reward for s in samples}) == 4
 
 
 def test_tasks_without_facts():

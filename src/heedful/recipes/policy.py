@@ -50,7 +50,7 @@ from heedful.recipes.trainable import check, named_reference, prepare
 from heedful.recipes.training import close_step, materialise, opened, optim, rows_at, saver
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
-from heedful.rollout import Task, rollout, score, tasks
+from heedful.rollout import Task, scored_rollout, tasks
 from heedful.run import Run, check_out
 from heedful.types import Batch, Metrics, Sample
 
@@ -221,16 +221,17 @@ async def collect(
         seed = derive_seed(config.seed, step, draw) if draw else derive_seed(config.seed, step)
         order = derive_seed(config.seed, draw) if draw else config.seed
         batch_tasks = [todo[i] for i in rows_at(len(todo), wanted, step - 1, order)]
-        samples = await rollout(
+        samples, of_parts = await scored_rollout(
             engine,
+            reward,
             batch_tasks,
+            tokenizer,
             n=config.group_size,
             max_tokens=config.max_tokens,
             sampling=config.sampling,
             seed=seed,
             version=step - 1,
         )
-        samples, of_parts = await score(reward, batch_tasks, samples, tokenizer)
         for at in range(0, len(samples), config.group_size):
             group = samples[at : at + config.group_size]
             tells = not config.dynamic_sampling or _differ(group, config)

@@ -41,6 +41,8 @@ def fold_shift(model: PreTrainedModel) -> PreTrainedModel:
 class ModelReward:
     """`types.Reward`. Calls in flight at the same time are scored in one batch."""
 
+    in_batches = True  # asked when all responses of a round are there, see `parts.Parts.early`
+
     def __init__(
         self,
         model: PreTrainedModel,

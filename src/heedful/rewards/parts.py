@@ -6,6 +6,7 @@ then they are summed. So the order of prompts and the size of groups change noth
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from heedful.types import Facts, Metrics, Prompt, Reward
 if TYPE_CHECKING:
     from heedful.rewards.model import ModelReward
 
+Early = Mapping[tuple[str, int], list[float]]  # of a part's name and a member's place: its numbers
 LEAST_STD = 1e-8  # a part that is constant has no scale to be divided by
 
 
@@ -114,10 +116,35 @@ class Parts:
         found = [member for member in members if isinstance(member, ModelReward)]
         return found[0] if len(found) == 1 else None
 
-    async def score(self, groups: Sequence[Group]) -> Scores:
-        """The worth of all responses of a batch; moves the running scales, once."""
-        asked = [(p, member, group) for p in self.parts for group in groups for member in p.members]
-        answers = iter(await ranks.shared(asked, lambda question: _ask(*question)))
+    async def early(self, group: Group) -> Early:
+        """What those say of a group who need not wait for the rest of the batch; a reward model scores it as one."""
+        asked = {
+            (part.name, i): _ask(part, member, group)
+            for part in self.parts
+            for i, member in enumerate(part.members)
+            if not getattr(member, "in_batches", False)
+        }
+        return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+
+    async def score(self, groups: Sequence[Group], early: Sequence[Early] = ()) -> Scores:
+        """The worth of all responses of a batch; moves the running scales, once.
+
+        `early` is what `early` gave for each group: who has answered is not asked again.
+        """
+        known = early or [{}] * len(groups)
+        every = [
+            (part, i, g)
+            for part in self.parts
+            for g in range(len(groups))
+            for i in range(len(part.members))
+        ]
+        missing = [(p, i, g) for p, i, g in every if (p.name, i) not in known[g]]
+        late = iter(
+            await ranks.shared(missing, lambda m: _ask(m[0], m[0].members[m[1]], groups[m[2]]))
+        )
+        answers = (
+            known[g][p.name, i] if (p.name, i) in known[g] else next(late) for p, i, g in every
+        )
         total = [0.0] * sum(len(group.responses) for group in groups)
         raw: dict[str, list[float]] = {}
         metrics: Metrics = {}

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,8 +17,9 @@ from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
-from heedful.recipes.config import Drawing, alias
-from heedful.recipes.workspace import materialise
+from heedful.recipes.config import Drawing
+from heedful.recipes.configs.sample import Config, refuse_nonsense
+from heedful.recipes.sources import materialise
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score_parts, tasks
 from heedful.types import Facts, Prompt, Sample, Sampling
@@ -28,18 +29,6 @@ OWN = (  # columns of a samples file that say something about the response, not 
     "prompt", "completion", "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward",
     "reward_parts", "gold", "voice",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Drawing):
-    """Sample responses from a language model."""
-
-    out: Path
-    """The file of samples, .jsonl or .jsonl.gz."""
-    n: Annotated[int, alias("--num-generations")] = 1
-    """Responses to each prompt."""
-    at_least: float | None = None
-    """Leave out responses with a lower --reward: with a verifier, 1 keeps the right ones."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +44,7 @@ class Drawn:
 
 def run(config: Config) -> Path:
     """Returns the path of the samples. With --best-of, prints how far that takes the policy from itself."""
-    check(config)
-    if config.best_of and config.n != 1:
-        raise UserError("--best-of keeps one response a prompt; leave --n away")
-    if config.at_least is not None and not config.reward:
-        raise UserError("--at-least needs --reward to say what a response is worth")
+    refuse_nonsense(config)
     questions = read_questions(materialise(config.data, "prompts", split="all"))[: config.limit]
     drawn = draw_as_told(config, questions, n=config.best_of or config.n)
     rows = [
@@ -78,14 +63,6 @@ def run(config: Config) -> Path:
             f"policy, estimated with ties; at most {best_of_n.bound(config.best_of):.3f}"
         )
     return config.out
-
-
-def check(config: Drawing) -> None:
-    """What makes no sense, before anything is loaded."""
-    if config.best_of and not config.reward:
-        raise UserError("--best-of needs --reward to say which response is the best")
-    if config.reward_weights and not config.reward:
-        raise UserError("--reward-weights needs --reward")
 
 
 def draw_as_told(

@@ -17,21 +17,20 @@ from heedful import __version__, ranks
 from heedful.data.collate import shuffled
 from heedful.data.sources import prompt_text
 from heedful.data.tokens import all_stop_tokens, encode_prompt
-from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, LossFn, Optim
 from heedful.models.adapter_files import adapter_base
 from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
-from heedful.recipes import workspace
-from heedful.recipes.config import ByEpochs, Training
+from heedful.recipes import sources
+from heedful.recipes.config import ByEpochs, Training, refuse_nonsense
 from heedful.run import Run, settings
 from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
 
 Item = TypeVar("Item")
 log = logging.getLogger("heedful")
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
-materialise = ranks.by_first(workspace.materialise)  # of `db:` all ranks read the same export
+materialise = ranks.by_first(sources.materialise)  # of `db:` all ranks read the same export
 
 
 def fit(
@@ -134,17 +133,9 @@ def fitting(
     return kept
 
 
-def check_epochs(config: ByEpochs) -> None:
-    """What can be said of the number of steps before anything is read."""
-    if config.epochs <= 0 or config.batch_size <= 0:
-        raise UserError("--epochs and --batch-size must be above 0")
-    if config.steps is not None and config.steps < 1:
-        raise UserError(f"--steps {config.steps}: at least 1, or leave it out")
-
-
 def step_count(config: ByEpochs, items: int) -> int:
     """Optimiser steps in the epochs over so many items, or --steps if that is less."""
-    check_epochs(config)
+    refuse_nonsense(config)
     held = max(1, round(items * config.epochs / config.batch_size))
     if config.steps is not None and config.steps > held:
         log.warning(

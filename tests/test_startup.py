@@ -33,6 +33,7 @@ for args in json.loads(sys.argv[1]):
         except SystemExit as end:
             code = end.code or 0
     heavy = [name for name in {HEAVY} if name in sys.modules]
+    heavy += [name for name in sys.modules if name.startswith("transformers.models.") and ".modeling_" in name and ".auto." not in name]
     print(json.dumps([args, code, said.getvalue(), heavy]))
 """
 
@@ -155,11 +156,17 @@ def test_every_mistake_is_light(tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["iterate.yaml", "plan.yaml", "wrong.yaml"]
 
 
-def test_the_probe_sees_heavy_imports(tmp_path: Path):
-    """A recipe that really begins (there is no such adapter) imports torch, and that is seen."""
-    ((_, code, _, heavy),) = told([["merge", "nowhere", "--out", "o"]], tmp_path)
-    assert code == 2
-    assert "torch" in heavy
+def test_a_recipe_imports_what_it_uses(tmp_path: Path):
+    """Sampling from files asks torch and transformers, but no database and no model family before it knows which.
+
+    Mutation caught: `engine/passes.py` that imports the families it knows; `materialise` beside the database. And the
+    probe of the tests above does see torch.
+    """
+    (tmp_path / "d.jsonl").write_text('{"prompt": "Who?"}')
+    line = ["sample", "--model", str(tmp_path / "nowhere"), "--data", "d.jsonl", "--out", "o.jsonl"]
+    ((_, code, said, heavy),) = told([line], tmp_path)
+    assert (code, said.count("nowhere")) == (2, 1), said
+    assert heavy == ["torch", "transformers", "tokenizers", "numpy"]
 
 
 def test_names_told_without_their_functions_are_those_of_the_functions():

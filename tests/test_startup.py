@@ -33,7 +33,8 @@ for args in json.loads(sys.argv[1]):
         except SystemExit as end:
             code = end.code or 0
     heavy = [name for name in {HEAVY} if name in sys.modules]
-    heavy += [name for name in sys.modules if name.startswith("transformers.models.") and ".modeling_" in name and ".auto." not in name]
+    families = [name for name in sys.modules if name.startswith("transformers.models.")]
+    heavy += [name for name in families if ".modeling_" in name and ".auto." not in name]
     print(json.dumps([args, code, said.getvalue(), heavy]))
 """
 

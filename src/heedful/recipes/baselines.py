@@ -12,8 +12,7 @@ from heedful.data.sources import prompt_text, read_comparisons
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci, wins
 from heedful.recipes.configs.baselines import Config
-from heedful.recipes.sources import materialise
-from heedful.recipes.training import split_by_prompt
+from heedful.recipes.sources import materialise, split_by_prompt
 from heedful.types import Comparison
 
 

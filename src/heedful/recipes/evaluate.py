@@ -22,7 +22,8 @@ from heedful.learner.local import predict
 from heedful.models.load import load_policy
 from heedful.recipes.configs.evaluate import Config, refuse_nonsense
 from heedful.recipes.policy import policy_forward
-from heedful.recipes.sample import Drawn, best, draw_as_told, rewards_of, sample_row
+from heedful.recipes.sample import draw_as_told
+from heedful.recipes.samples import Drawn, best, rewards_of, sample_row
 from heedful.recipes.sources import materialise
 from heedful.rewards import numbers
 from heedful.types import Sampling

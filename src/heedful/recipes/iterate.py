@@ -24,7 +24,8 @@ from heedful.recipes import evaluate, reward_model
 from heedful.recipes.configs.iterate import PEOPLE, Config, Refit, refuse_nonsense
 from heedful.recipes.judge import judges
 from heedful.recipes.optimise import moved
-from heedful.recipes.sample import Drawn, draw
+from heedful.recipes.sample import draw
+from heedful.recipes.samples import Drawn
 from heedful.recipes.sources import materialise
 from heedful.run import fingerprint, finished
 from heedful.store import content, people, projects, rounds

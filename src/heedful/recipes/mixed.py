@@ -14,9 +14,8 @@ from heedful.errors import UserError
 from heedful.learner.local import Mixed
 from heedful.models.load import context_length
 from heedful.recipes.configs.policy import Mix
-from heedful.recipes.pretrain import cross_entropy
 from heedful.recipes.sft import response_logps
-from heedful.recipes.training import rows_at
+from heedful.recipes.training import cross_entropy, rows_at
 from heedful.types import Sample
 
 

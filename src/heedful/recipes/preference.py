@@ -32,6 +32,7 @@ from heedful.recipes.judgments import (
 )
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
+from heedful.recipes.sources import split_by_prompt
 from heedful.recipes.trainable import prepare
 from heedful.recipes.training import (
     batches,
@@ -39,7 +40,6 @@ from heedful.recipes.training import (
     fitting,
     materialise,
     optim,
-    split_by_prompt,
     step_count,
 )
 from heedful.run import check_out

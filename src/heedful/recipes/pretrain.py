@@ -17,13 +17,13 @@ from transformers import PreTrainedModel
 from heedful.data.collate import pack, shuffled, take
 from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
-from heedful.learner.local import LocalLearner, Loss
+from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import DTYPES, context_length, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.recipes.configs.pretrain import Config
 from heedful.recipes.trainable import prepare
-from heedful.recipes.training import fit, optim
+from heedful.recipes.training import cross_entropy, fit, optim
 from heedful.run import check_out
 from heedful.types import Batch, Metrics, Packed
 
@@ -83,11 +83,6 @@ def packed_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
     """`learner.Forward` of packed rows: documents in a row do not see each other."""
     assert isinstance(batch, Packed)
     return token_logps(model, batch.tokens, batch.mask, position_ids=batch.position_ids)
-
-
-def cross_entropy(logp: Tensor, batch: Batch) -> Loss:
-    """−log π of every token that the mask names."""
-    return Loss(-logp)
 
 
 def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:

@@ -28,6 +28,7 @@ from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
 from heedful.recipes.configs.reward_model import Config
+from heedful.recipes.sources import split_by_prompt
 from heedful.recipes.trainable import prepare
 from heedful.recipes.training import (
     batches,
@@ -35,7 +36,6 @@ from heedful.recipes.training import (
     fitting,
     materialise,
     optim,
-    split_by_prompt,
     step_count,
 )
 from heedful.rewards.model import SHIFT, score_forward

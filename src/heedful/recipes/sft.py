@@ -21,9 +21,9 @@ from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.recipes.configs.sft import Config
-from heedful.recipes.pretrain import cross_entropy
+from heedful.recipes.sources import split_by_prompt
 from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, fit, materialise, optim, split_by_prompt, step_count
+from heedful.recipes.training import batches, cross_entropy, fit, materialise, optim, step_count
 from heedful.run import check_out
 from heedful.types import Batch, Metrics
 

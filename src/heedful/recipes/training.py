@@ -1,33 +1,31 @@
-"""What the training recipes do alike: the supervised loop, batches by epochs, saving, splits by prompt."""
+"""What the training recipes do alike: the supervised loop, batches by epochs, saving."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful import __version__, ranks
 from heedful.data.collate import shuffled
-from heedful.data.sources import prompt_text
 from heedful.data.tokens import all_stop_tokens, encode_prompt
 from heedful.evals.alarms import Alarms
-from heedful.learner.local import LocalLearner, LossFn, Optim
+from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.models.adapter_files import adapter_base
 from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
 from heedful.recipes import sources
 from heedful.recipes.config import ByEpochs, Training, refuse_nonsense
 from heedful.run import Run, settings
-from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
+from heedful.types import Batch, Comparison, Metrics, Stateful
 
-Item = TypeVar("Item")
 log = logging.getLogger("heedful")
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
 materialise = ranks.by_first(sources.materialise)  # of `db:` all ranks read the same export
@@ -70,6 +68,11 @@ def fit(
         finish()
         run.finish(save)
     return config.out
+
+
+def cross_entropy(logp: Tensor, batch: Batch) -> Loss:
+    """−log π of every token that the mask names."""
+    return Loss(-logp)
 
 
 def opened(config: Training, steps: int, show: tuple[str, ...]) -> Run:
@@ -185,16 +188,3 @@ def _card(config: Training, base: str | None) -> str:
         f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"
         "The numbers of the run are in `metrics.jsonl` beside this file.\n"
     )
-
-
-def split_by_prompt(
-    items: Sequence[Item], prompt_of: Callable[[Item], Prompt], share: float
-) -> tuple[list[Item], list[Item]]:
-    """(training, held out): decided by a hash of the prompt, so that no prompt is ever in both."""
-    train: list[Item] = []
-    held: list[Item] = []
-    for item in items:
-        digest = hashlib.sha256(prompt_text(prompt_of(item)).encode("utf-8", "surrogatepass"))
-        held_out = int.from_bytes(digest.digest()[:8], "big") < share * 2**64
-        (held if held_out else train).append(item)
-    return train, held

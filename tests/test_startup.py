@@ -157,17 +157,20 @@ def test_every_mistake_is_light(tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["iterate.yaml", "plan.yaml", "wrong.yaml"]
 
 
-def test_a_recipe_imports_what_it_uses(tmp_path: Path):
-    """Sampling from files asks torch and transformers, but no database and no model family before it knows which.
+def test_a_command_imports_what_it_uses(tmp_path: Path):
+    """Scoring by a rule needs no torch; sampling does, but no database, and no model family before it knows which.
 
-    Mutation caught: `engine/passes.py` that imports the families it knows; `materialise` beside the database. And the
-    probe of the tests above does see torch.
+    Mutation caught: `engine/passes.py` or `models/new.py` that imports the families it knows, `materialise` beside the
+    database, `recipes/score.py` that imports `recipes/sample.py`. And the probe of the tests above does see torch.
     """
-    (tmp_path / "d.jsonl").write_text('{"prompt": "Who?"}')
-    line = ["sample", "--model", str(tmp_path / "nowhere"), "--data", "d.jsonl", "--out", "o.jsonl"]
-    ((_, code, said, heavy),) = told([line], tmp_path)
-    assert (code, said.count("nowhere")) == (2, 1), said
-    assert heavy == ["torch", "transformers", "tokenizers", "numpy"]
+    (tmp_path / "d.jsonl").write_text('{"prompt": "Who?", "completion": "You."}')
+    files = ["--data", "d.jsonl", "--out", "o.jsonl"]
+    score = ["score", "--reward", "length", *files]
+    sample = ["sample", "--model", str(tmp_path / "nowhere"), *files]
+    scored, sampled = told([score, sample], tmp_path)
+    assert (scored[1], scored[3]) == (0, []), scored
+    assert (sampled[1], sampled[2].count("nowhere")) == (2, 1), sampled
+    assert sampled[3] == ["torch", "transformers", "tokenizers", "numpy"]
 
 
 def test_names_told_without_their_functions_are_those_of_the_functions():

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from heedful.errors import UserError, did_you_mean
+from heedful.plugins import load_function
 
 Surrogate = Literal["clip", "gradient", "importance", "sequence_importance", "sequence_clip"]
 Average = Literal["token", "response", "sequence", "constant"]
@@ -242,8 +243,10 @@ def unread(a: Algorithm) -> dict[str, str]:
 
 
 def refuse_unknown(advantage: str) -> None:
-    """A name that is none of ours, and no `package.module:function` of the user's."""
-    if advantage not in ADVANTAGES and ":" not in advantage:
+    """A name that is none of ours, or a `package.module:function` that is not there."""
+    if ":" in advantage:
+        load_function(advantage)
+    elif advantage not in ADVANTAGES:
         hint = did_you_mean(advantage, ADVANTAGES)
         raise UserError(f"--advantage '{advantage}' is unknown{hint}: {', '.join(ADVANTAGES)}")
 

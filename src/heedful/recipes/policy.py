@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.algorithms.actors import Actors, policy_forward, update
 from heedful.algorithms.estimates import (
-    advantage_function,
     estimate,
     final_scores,
     rollout_metrics,
@@ -210,9 +209,8 @@ def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tenso
 
 
 def refuse_what_cannot_be(config: Config) -> None:
-    """Numbers and combinations that no run can have, and an advantage that is not there."""
+    """Numbers and combinations that no run can have."""
     refuse_nonsense(config)
-    advantage_function(config.advantage)
     if config.own_critic and config.steps <= config.critic_warmup:
         log.warning(
             "--steps %d: the critic alone learns in the first %d rounds (--critic-warmup); the policy stays as it is",

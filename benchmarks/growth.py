@@ -111,8 +111,8 @@ def point(given: dict[str, Any], threads: int, dtype: str) -> dict[str, Any]:
 def learner(model: Any, rows: list[list[int]], group: int) -> Callable[[], Any]:
     from heedful.data.collate import collate
     from heedful.learner.local import LocalLearner, Optim
-    from heedful.recipes.pretrain import cross_entropy
     from heedful.recipes.sft import response_logps
+    from heedful.recipes.training import cross_entropy
     from heedful.types import Sample
 
     half = len(rows[0]) // 2

@@ -166,7 +166,7 @@ def _write(folder: Path, size: Size, seed: int) -> None:
 
 def with_one_held_out(source: Iterator[dict], number: int) -> list[dict]:
     """`number` rows to train on, and at the end one that heedful's hash of the prompt holds out."""
-    from heedful.recipes.training import split_by_prompt
+    from heedful.recipes.sources import split_by_prompt
 
     train: list[dict] = []
     held: list[dict] = []

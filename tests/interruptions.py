@@ -31,8 +31,9 @@ CONTEXT.set_forkserver_preload(
     ["heedful.cli", "torch.utils.tensorboard", *(f"heedful.recipes.{r}" for r in RECIPES)]
 )
 
-# The policy-like loop as one command more.
-sys.modules["heedful.small_policy"] = small_policy
+# The policy-like loop as one command more; its file has its flags too.
+for name in ("heedful.small_policy", "heedful.recipes.configs.small_policy"):
+    sys.modules[name] = small_policy
 cli.COMMANDS["train small"] = ("small_policy", "a small policy-gradient loop")
 
 SMALL = ["--hidden-size", "16", "--layers", "1", "--heads", "2", "--vocab-size", "300"]

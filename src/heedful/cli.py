@@ -1,6 +1,7 @@
 """The `heedful` command: words → a recipe's config → its run. No logic lives here.
 
-Only the recipe that was asked for is imported, so that help is instant.
+What a command takes is in `recipes/configs/`, which imports nothing heavy: help and mistakes are answered at once. The
+recipe itself is imported when it is to run.
 """
 
 from __future__ import annotations
@@ -176,16 +177,15 @@ def _run(name: str, args: list[str]) -> int:
     _quiet_libraries()
     if name == "iterate" and args and not args[0].startswith("-"):
         args = ["--config", *args]
-    recipe = importlib.import_module(f"heedful.{COMMANDS[name][0]}")
-    preset = getattr(recipe, "PRESETS", {}).get(name.split()[-1], {})
-    config = parse(recipe.Config, args, prog=f"heedful {name}", preset=preset)
-    if hasattr(recipe, "unread"):
-        from heedful.recipes.config import refuse_unread
-
-        refuse_unread(config, preset, recipe.unread(config))
+    module = COMMANDS[name][0]
+    flags = importlib.import_module(f"heedful.recipes.configs.{module.rpartition('.')[2]}")
+    preset = getattr(flags, "PRESETS", {}).get(name.split()[-1], {})
+    config = parse(flags.Config, args, prog=f"heedful {name}", preset=preset)
+    _refuse(flags, config, preset)
     ranks.check_device(getattr(config, "device", "cpu"))
     if said := [_as_flag(k, v) for k, v in preset.items() if getattr(config, k) == v]:
         print(f"{name} sets {' '.join(said)}", file=sys.stderr)
+    recipe = importlib.import_module(f"heedful.{module}")
     result = recipe.run(config)
     if name == "demo":
         from heedful.report import build
@@ -210,6 +210,17 @@ def _run(name: str, args: list[str]) -> int:
 
         print(json.dumps(result, indent=1, ensure_ascii=False))
     return 0
+
+
+def _refuse(flags: Any, config: Any, preset: Mapping[str, Any]) -> None:
+    """All that can be said against a config before anything heavy is imported."""
+    from heedful.recipes.config import refuse_missing, refuse_unread
+
+    if hasattr(flags, "unread"):
+        refuse_unread(config, preset, flags.unread(config))
+    if hasattr(flags, "refuse_nonsense"):
+        flags.refuse_nonsense(config)
+    refuse_missing(config)
 
 
 def _as_flag(field: str, value: Any) -> str:

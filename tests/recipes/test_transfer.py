@@ -17,7 +17,8 @@ from heedful.data.sources import read_comparisons, read_prompts, read_samples
 from heedful.errors import UserError
 from heedful.recipes import export, ingest
 from heedful.recipes import init as init_recipe
-from heedful.recipes.workspace import materialise, opened
+from heedful.recipes.sources import materialise
+from heedful.recipes.workspace import opened
 from heedful.store import projects, schema
 from heedful.types import Message
 

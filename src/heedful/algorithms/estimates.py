@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from heedful.algorithms.rows import WITH_CRITIC, WITH_GROUP, Algorithm
-from heedful.errors import UserError, did_you_mean
+from heedful.algorithms.rows import WITH_CRITIC, WITH_GROUP, Algorithm, refuse_unknown
 from heedful.losses import advantages as adv
 from heedful.losses import kl as kls
 from heedful.losses.policy import explained_variance
@@ -63,13 +62,8 @@ ADVANTAGES: dict[str, Callable[[Algorithm, Rewarded], Tensor]] = {
 
 def advantage_function(name: str) -> Callable[[Algorithm, Rewarded], Tensor]:
     """One of `ADVANTAGES`, or the user's `package.module:function` of (algorithm, Rewarded) → `[B, T]`."""
-    if name in ADVANTAGES:
-        return ADVANTAGES[name]
-    if ":" in name:
-        return load_function(name)
-    raise UserError(
-        f"--advantage '{name}' is unknown{did_you_mean(name, ADVANTAGES)}: {', '.join(ADVANTAGES)}"
-    )
+    refuse_unknown(name)
+    return ADVANTAGES[name] if name in ADVANTAGES else load_function(name)
 
 
 def final_scores(a: Algorithm, batch: Batch, max_tokens: int) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from heedful.errors import UserError
+from heedful.errors import UserError, did_you_mean
+from heedful.plugins import load_function
 
 Surrogate = Literal["clip", "gradient", "importance", "sequence_importance", "sequence_clip"]
 Average = Literal["token", "response", "sequence", "constant"]
@@ -124,7 +125,9 @@ class Algorithm:
 
 
 WITH_CRITIC = ("gae", "n_step")
+WITH_STEPS = (*WITH_CRITIC, "return", "return_baseline")  # their tokens are worth different things
 WITH_GROUP = ("leave_one_out", "group_centred", "group_standardised", "best_of_group")
+ADVANTAGES = (*WITH_STEPS, *WITH_GROUP)  # their functions are those of `estimates.ADVANTAGES`
 
 # What each command sets beyond PPO's defaults. Sources stand in docs/methods.
 _NO_CRITIC: dict[str, Any] = {"whiten_advantages": False, "truncated": "score"}
@@ -212,6 +215,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def unread(a: Algorithm) -> dict[str, str]:
     """Fields that nothing reads beside the other choices, and why; an advantage of the user's may read any."""
+    refuse_unknown(a.advantage)
     own = ":" in a.advantage
     clips, weighs = a.surrogate.endswith("clip"), "importance" in a.surrogate
     conditions: tuple[tuple[bool, str, tuple[str, ...]], ...] = (
@@ -223,7 +227,7 @@ def unread(a: Algorithm) -> dict[str, str]:
         (not own and a.advantage != "gae", f"--advantage {a.advantage} has no λ", ("lam",)),
         (not own and a.advantage != "n_step", f"--advantage is {a.advantage}", ("n_step",)),
         (
-            not own and a.advantage not in (*WITH_CRITIC, "return", "return_baseline"),
+            not own and a.advantage not in WITH_STEPS,
             f"--advantage {a.advantage} takes each response as one step",
             ("gamma",),
         ),
@@ -238,8 +242,18 @@ def unread(a: Algorithm) -> dict[str, str]:
     return {name: why for so, why, names in conditions if so for name in names}
 
 
+def refuse_unknown(advantage: str) -> None:
+    """A name that is none of ours, or a `package.module:function` that is not there."""
+    if ":" in advantage:
+        load_function(advantage)
+    elif advantage not in ADVANTAGES:
+        hint = did_you_mean(advantage, ADVANTAGES)
+        raise UserError(f"--advantage '{advantage}' is unknown{hint}: {', '.join(ADVANTAGES)}")
+
+
 def refuse_nonsense(a: Algorithm) -> None:
     """Choices that together would train something else than what they say."""
+    refuse_unknown(a.advantage)
     in_loss = a.kl == "loss"
     for wrong, sentence in (
         (

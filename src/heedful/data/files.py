@@ -74,10 +74,8 @@ def packed(raw: IO[bytes], path: Path) -> Any:
     )
 
 
-def _rows(source: str) -> Iterator[Row]:
-    if source.startswith("hf:"):
-        yield from _hub(source)
-        return
+def kind_of(source: str) -> str:
+    """One of `KINDS`; UserError where there is no file of rows."""
     path = Path(source)
     if not os.path.exists(path):  # unlike Path.exists, also answers for names too long for a file
         raise UserError(f"{source}: there is no such file")
@@ -88,6 +86,14 @@ def _rows(source: str) -> Iterator[Row]:
         raise UserError(
             f"{source}: cannot tell what it is; expected one of {', '.join(KINDS)} (.gz)"
         )
+    return kind
+
+
+def _rows(source: str) -> Iterator[Row]:
+    if source.startswith("hf:"):
+        yield from _hub(source)
+        return
+    path, kind = Path(source), kind_of(source)
     if kind == ".parquet":
         yield from _parquet(path)
         return

@@ -9,6 +9,7 @@ and all positions but the last behind the last attention. It runs them on a stac
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
@@ -17,22 +18,21 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
-from transformers.models.llama import modeling_llama as llama
-from transformers.models.mistral import modeling_mistral as mistral
-from transformers.models.qwen2 import modeling_qwen2 as qwen2
-from transformers.models.qwen3 import modeling_qwen3 as qwen3
 
 from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
 from heedful.models.forward import lm_head
 from heedful.models.head import unwatched
 
-# What a pass does itself instead of calling: model, layer, attention. All four read alike.
+# What a pass does itself instead of calling: model, layer, attention. All four read alike. By name, since a model
+# has imported its own family already, and nobody needs the other three.
 FAMILY = {
-    llama.LlamaModel: (llama.LlamaDecoderLayer, llama.LlamaAttention),
-    mistral.MistralModel: (mistral.MistralDecoderLayer, mistral.MistralAttention),
-    qwen2.Qwen2Model: (qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention),
-    qwen3.Qwen3Model: (qwen3.Qwen3DecoderLayer, qwen3.Qwen3Attention),
+    f"transformers.models.{name.lower()}.modeling_{name.lower()}": (
+        f"{name}Model",
+        f"{name}DecoderLayer",
+        f"{name}Attention",
+    )
+    for name in ("Llama", "Mistral", "Qwen2", "Qwen3")
 }
 
 
@@ -78,12 +78,14 @@ def passes(model: PreTrainedModel, cache: SlotCache, *, much: bool = False) -> P
 def suits(model: PreTrainedModel) -> bool:
     """Whether `Direct` knows the model and nobody listens to, or replaced, what it does not call."""
     base: Any = model.base_model
-    if type(base) not in FAMILY:
+    home = type(base).__module__
+    if home not in FAMILY:
         return False
-    layer_type, attention_type = FAMILY[type(base)]
+    model_type, layer_type, attention_type = (getattr(sys.modules[home], n) for n in FAMILY[home])
     attentions = [layer.self_attn for layer in base.layers]
     return (
-        all(isinstance(layer, layer_type) for layer in base.layers)
+        type(base) is model_type
+        and all(isinstance(layer, layer_type) for layer in base.layers)
         and all(type(attention) is attention_type for attention in attentions)
         and all(unwatched(module) for module in (base, *base.layers, *attentions))
         and 2 * base.rotary_emb.inv_freq.numel() == attentions[0].head_dim

@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from heedful.errors import UserError
 
@@ -83,10 +76,12 @@ def new_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    kinds = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+    kinds = {"llama": "Llama", "qwen2": "Qwen2"}
     if arch not in kinds:
         raise UserError(f"arch must be one of {', '.join(kinds)}, not '{arch}'")
-    config_class, model_class = kinds[arch]
+    # By name: transformers then imports this one architecture.
+    config_class = getattr(transformers, f"{kinds[arch]}Config")
+    model_class = getattr(transformers, f"{kinds[arch]}ForCausalLM")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config_class(**sizes)).eval()

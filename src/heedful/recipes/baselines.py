@@ -6,28 +6,14 @@ On the very prompts that `heedful train reward` holds back with the same `--held
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from heedful.data.sources import prompt_text, read_comparisons
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci, wins
-from heedful.recipes.config import alias
-from heedful.recipes.training import split_by_prompt
-from heedful.recipes.workspace import materialise
+from heedful.recipes.configs.baselines import Config
+from heedful.recipes.sources import materialise, split_by_prompt
 from heedful.types import Comparison
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Measure simple baselines on held-out comparisons."""
-
-    data: Annotated[str, alias("--dataset-name")]
-    """Comparisons: chosen and rejected, or responses and ranking."""
-    held_out: float = 0.05
-    """Share of the prompts kept back, chosen by hash, as in train reward."""
-    skip_bad: bool = False
-    """Leave out unusable rows (equal or empty responses), and say how many."""
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from sqlalchemy import Connection, select
 
 from heedful.errors import UserError
+from heedful.recipes.configs.check import Config
 from heedful.recipes.workspace import opened
 from heedful.store import audit, schema, snapshot
 from heedful.store.db import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Check a workspace's books: every row stored is exported or left out for a reason, and nothing was changed."""
-
-    workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
-    """The workspace."""
 
 
 def run(config: Config) -> dict[str, Any]:

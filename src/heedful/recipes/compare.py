@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 import yaml
 
 from heedful import __version__
@@ -28,20 +27,12 @@ from heedful.errors import UserError
 from heedful.evals.statistics import crossed_ci, wins
 from heedful.recipes import evaluate
 from heedful.recipes.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_plan
+from heedful.recipes.configs import recipe_of
+from heedful.recipes.configs.compare import Config
 from heedful.recipes.demo import machine
 from heedful.run import finished, plain
 
 Values = dict[str, list[float]]  # gold, reward, kl, length, win_rate → a number for each prompt
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Compare methods over seeds at equal cost: a table, and figures of reward against KL and time."""
-
-    config: Annotated[Path, tyro.conf.Positional]
-    """The YAML file that says what to compare; see docs/compare.md."""
-    quiet: bool = False
-    """Plain lines in place of progress bars."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +116,7 @@ def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
     if not finished(config.out):
         for stale in (plan.out / "eval").glob(f"{name}-[0-9]*"):
             shutil.rmtree(stale)
-        entry.known.recipe.run(config)
+        recipe_of(config).run(config)
     metrics = [row for _, row in read_rows(config.out / "metrics.jsonl")]
     points = []
     for step, folder in kept(config.out, metrics[-1]["step"], plan.checkpoints):

@@ -13,11 +13,10 @@ import yaml
 
 from heedful.data.sources import read_rows
 from heedful.errors import UserError, did_you_mean
-from heedful.recipes import evaluate, online, policy, preference
 from heedful.recipes.config import refuse_unread
+from heedful.recipes.configs import evaluate, online, policy, preference, recipe_of
+from heedful.recipes.sources import materialise
 from heedful.recipes.typed import made
-from heedful.recipes.workspace import materialise
-from heedful.run import finished, flat, settings
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
 HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
@@ -35,9 +34,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe (a module with Config and run), what the method's name sets in it, and what its steps cost."""
+    """What a recipe takes (a module of `configs`), what the method's name sets in it, and what its steps cost."""
 
-    recipe: Any
+    flags: Any
     preset: Mapping[str, Any]
     reads: Literal["data", "comparisons"]
     cost: Callable[[Any, int], Cost]
@@ -107,6 +106,8 @@ class Entry:
     known: Method | None = None
     config: Any = None
     best_of: int = 0
+    saves: bool = False
+    """Whether the file says when to save."""
 
     def run_config(self, plan: Plan, seed: int) -> Any:
         """The complete config of a run."""
@@ -115,6 +116,17 @@ class Entry:
 
 def read_plan(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
     """The file's plan and its entries, in the order of the file; raises `UserError` for whatever is wrong."""
+    plan, entries = read_file(path, quiet=quiet)
+    entries = [_with_data(plan, entry, f"{path}: methods.{entry.label}") for entry in entries]
+    for entry in entries:
+        if entry.known:
+            for seed in plan.seeds:
+                refuse_changed(entry.run_config(plan, seed))
+    return plan, entries
+
+
+def read_file(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
+    """What the file says, with all that can be said against it before anything heavy is imported."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -131,10 +143,6 @@ def read_plan(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
         for label, given in plan.methods.items()
     ]
     evaluation(plan, "start", plan.model, seed=plan.seeds[0], where=f"{path}: evaluate")
-    for entry in entries:
-        if entry.known:
-            for seed in plan.seeds:
-                refuse_changed(entry.run_config(plan, seed))
     return plan, entries
 
 
@@ -158,7 +166,7 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
         hint = did_you_mean(method, [*methods, "best_of_16"])
         raise UserError(f"{where}: there is no method '{method}'{hint}")
     known = methods[method]
-    takes = {f.name for f in fields(known.recipe.Config)}
+    takes = {f.name for f in fields(known.flags.Config)}
     for key in plan.common:
         if str(key).replace("-", "_") not in takes:
             raise UserError(
@@ -177,27 +185,36 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
     ours = {"data": source, "model": plan.model, "out": plan.out, "quiet": quiet}
     ours |= {"reward": plan.reward} if "reward" in takes else {}
     config = made(
-        known.recipe.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
+        known.flags.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
     )
     try:
-        known.recipe.refuse_what_cannot_be(config)
+        known.flags.refuse_nonsense(config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     # What stands in `common` is for those who read it.
-    theirs = {k: v for k, v in known.recipe.unread(config).items() if k in own}
+    theirs = {k: v for k, v in known.flags.unread(config).items() if k in own}
     refuse_unread(config, known.preset, theirs, f"{where}: ")
-    config = replace(config, data=materialise(config.data, _kind(known, config)))
-    if "save_every" not in wanted:
+    saves = "save_every" in wanted
+    return Entry(label=label, method=method, known=known, config=config, saves=saves)
+
+
+def _with_data(plan: Plan, entry: Entry, where: str) -> Entry:
+    """An entry whose functions are there, with its data as a file and checkpoints in that measure."""
+    if entry.known is None:
+        return entry
+    recipe, config = recipe_of(entry.config), entry.config
+    try:
+        recipe.refuse_what_cannot_be(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    what = "prompts"
+    if entry.known.reads == "comparisons":
+        single = recipe.objective_of(config).reads == "LabelledLogps"
+        what = "unpaired" if single else "rankings"
+    config = replace(config, data=materialise(config.data, what))
+    if not entry.saves:
         config = replace(config, save_every=save_every(config, plan.checkpoints))
-    return Entry(label=label, method=method, known=known, config=config)
-
-
-def _kind(known: Method, config: Any) -> str:
-    """What a method reads of a workspace."""
-    if known.reads == "data":
-        return "prompts"
-    single = preference.objective_of(config).reads == "LabelledLogps"
-    return "unpaired" if single else "rankings"
+    return replace(entry, config=config)
 
 
 def save_every(config: Any, checkpoints: int) -> int:
@@ -232,6 +249,8 @@ def evaluation(
 
 def refuse_changed(config: Any) -> None:
     """A finished run that was made otherwise does not answer this file's question."""
+    from heedful.run import finished, flat, settings
+
     if not finished(config.out):
         return
     old = flat(yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8")))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from heedful.data.files import kind_of
 from heedful.errors import UserError
 from heedful.types import Sampling
 
@@ -30,6 +31,14 @@ def refuse_unread(
         if getattr(config, name) != own[name]:
             told = name.replace("_", "-") if where == "--" else name
             raise UserError(f"{where}{told} would change nothing, because {why}; leave it out")
+
+
+def refuse_missing(config: Any) -> None:
+    """Data that is to be read first and is not there: no need to import anything before that is told."""
+    for name in ("data", "prompts"):
+        source = getattr(config, name, None)
+        if source is not None and not source.startswith(("db:", "hf:")):
+            kind_of(source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,3 +182,22 @@ class Drawing(Sampled):
     """Torch device."""
     quiet: bool = False
     """Plain lines in place of a progress bar."""
+
+
+def refuse_nonsense(config: Training) -> None:
+    """What can be said of the flags of any training before anything is loaded."""
+    if config.lora.rank < 0 or config.freeze < 0:
+        raise UserError("--lora.rank and --freeze count from 0, which switches them off")
+    if config.lora.dropout != 0:
+        raise UserError(
+            f"--lora.dropout {config.lora.dropout:g}: dropout is always off here, so that sampling, "
+            "reference and update see one and the same policy; leave it at 0"
+        )
+    if not config.lora.rank and config.lora != Lora():
+        raise UserError("options of --lora do nothing without --lora.rank, which is 0; 16 is usual")
+    if not isinstance(config, ByEpochs):
+        return
+    if config.epochs <= 0 or config.batch_size <= 0:
+        raise UserError("--epochs and --batch-size must be above 0")
+    if config.steps is not None and config.steps < 1:
+        raise UserError(f"--steps {config.steps}: at least 1, or leave it out")

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,23 +39,10 @@ from heedful.recipes import (
     sft,
     world,
 )
+from heedful.recipes.configs.demo import Config
 
 MARKER = "results.json"
 RIGHT = ("right and short", "right but wordy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Run the whole loop on the embedded world and write a report."""
-
-    out: Path = Path("runs/demo")
-    """Folder of the demo; an earlier demo in it is replaced."""
-    seed: int = 0
-    """The same seed gives the same numbers on the same machine."""
-    quick: bool = False
-    """A tiny version that only shows that everything works, in half a minute."""
-    quiet: bool = False
-    """Plain lines in place of progress bars."""
 
 
 def run(config: Config) -> Path:

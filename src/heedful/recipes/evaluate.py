@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -21,34 +20,19 @@ from heedful.evals import best_of_n
 from heedful.evals.statistics import bootstrap_ci, win_rate
 from heedful.learner.local import predict
 from heedful.models.load import load_policy
-from heedful.recipes.config import Drawing
+from heedful.recipes.configs.evaluate import Config, refuse_nonsense
 from heedful.recipes.policy import policy_forward
-from heedful.recipes.sample import Drawn, best, check, draw_as_told, rewards_of, sample_row
-from heedful.recipes.workspace import materialise
+from heedful.recipes.sample import draw_as_told
+from heedful.recipes.samples import Drawn, best, rewards_of, sample_row
+from heedful.recipes.sources import materialise
 from heedful.rewards import numbers
 from heedful.types import Sampling
 from heedful.worlds import scorer, voices
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config(Drawing):
-    """Measure a language model on prompts it was not trained on."""
-
-    out: Path
-    """Folder for samples.jsonl and evaluation.json."""
-    scorer: str | None = None
-    """What counts as good: a world (capitals, reviews) or package.module:function of (prompt, response)."""
-    reference: str | None = None
-    """Report the KL to this model, in nats per response."""
-    baseline: str | None = None
-    """The samples.jsonl of another evaluation on the same prompts: report the win rate against it."""
-
-
 def run(config: Config) -> dict[str, Any]:
     """Writes the folder and returns what evaluation.json holds."""
-    check(config)
-    if config.baseline and config.scorer is None:
-        raise UserError("--baseline needs --scorer to say which response is better")
+    refuse_nonsense(config)
     questions = read_questions(materialise(config.data, "prompts", split="held_out"))
     drawn = draw_as_told(config, questions[: config.limit], n=config.best_of or 1)
     picks = [best(d) if config.best_of else 0 for d in drawn]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from heedful.errors import UserError
+from heedful.recipes.configs.init import Config
 from heedful.store.db import location, open_store
 
 SETTINGS = """\
@@ -17,14 +14,6 @@ SETTINGS = """\
 # SQLite, in this folder, unless you name another database here or in $HEEDFUL_DATABASE:
 # database = "postgresql://user:password@host/name"
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Make a workspace."""
-
-    folder: Annotated[Path, tyro.conf.Positional] = Path(".")
-    """Its folder; made if it is not there."""
 
 
 def run(config: Config) -> Path:

@@ -10,9 +10,8 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import yaml
 
@@ -22,93 +21,24 @@ from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
 from heedful.recipes import evaluate, reward_model
-from heedful.recipes.config import Lora, alias
+from heedful.recipes.configs.iterate import PEOPLE, Config, Refit, refuse_nonsense
 from heedful.recipes.judge import judges
-from heedful.recipes.optimise import Optimise, check, moved
-from heedful.recipes.sample import Drawn, draw
-from heedful.recipes.workspace import materialise
+from heedful.recipes.optimise import moved
+from heedful.recipes.sample import draw
+from heedful.recipes.samples import Drawn
+from heedful.recipes.sources import materialise
 from heedful.run import fingerprint, finished
 from heedful.store import content, people, projects, rounds
 from heedful.store.db import Store, open_store
 from heedful.types import Rater, Sampling
 
-PEOPLE = "people"
+__all__ = ["Config", "Refit", "run"]
 BATCH = 50  # rows in one write transaction: raters wait no longer than that takes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refit:
-    """How the reward model is fitted, in each round anew, to all answers so far."""
-
-    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
-    """The likelihood of a ranking."""
-    epochs: float = 1.0
-    """Passes over the comparisons."""
-    learning_rate: float = 1e-5
-    """Peak learning rate."""
-    batch_size: int = 16
-    """Comparisons in an optimiser step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Let a model go to people and come back better, round after round."""
-
-    model: str
-    """The policy of the first round, mostly an SFT model."""
-    prompts: str
-    """Prompts to ask about; each round takes the next ones."""
-    out: Path
-    """Folder of the rounds; in a workspace's runs/ the lead can watch them."""
-    workspace: Path = Path(".")
-    """The workspace whose raters answer."""
-    project: str = "default"
-    """The project in it; made if it is not there."""
-    rounds: int = 2
-    """How often to go round."""
-    prompts_per_round: int = 100
-    """Questions in a round."""
-    responses: int = 2
-    """Responses to each: two make a pair, more a ranking."""
-    overlap: int = 1
-    """Answers wanted to each question."""
-    answers: int = 0
-    """Go on after so many answers of a round; 0 waits for all."""
-    raters: tuple[str, ...] = (PEOPLE,)
-    """Who answers, taking turns over the questions: people, a world's simulated raters (capitals), llm:MODEL."""
-    keep: tuple[str, ...] = ()
-    """Earlier comparisons to learn from as well: files, or db:WORKSPACE#PROJECT."""
-    held_out: str | None = None
-    """Prompts for the evaluation after each round."""
-    scorer: str | None = None
-    """What counts as good there, where that is known: a world or package.module:function."""
-    reward: Refit = field(default_factory=Refit)
-    """The reward model."""
-    optimise: Optimise = field(default_factory=Optimise)
-    """The policy."""
-    max_tokens: Annotated[int, alias("--max-completion-length")] = 48
-    """Longest response in tokens."""
-    temperature: float = 1.0
-    """Of sampling."""
-    poll_seconds: float = 2.0
-    """How often to look for new answers."""
-    wait: bool = True
-    """Wait for people; --no-wait ends at once where answers are missing, and says how many."""
-    lora: Lora = field(default_factory=Lora)
-    """Adapters in place of all weights, of the reward model and of the policy, which go on from round to round."""
-    seed: int = 0
-    """Seed of everything random."""
-    device: str = "cpu"
-    """Torch device."""
-    quiet: bool = False
-    """Plain lines in place of progress bars."""
 
 
 def run(config: Config) -> Path | None:
     """Returns the folder of the newest policy, or None where it stopped to wait for people."""
-    if config.responses < 2 or config.rounds < 1 or config.prompts_per_round < 1:
-        raise UserError("iterate needs at least 2 responses, 1 round and 1 prompt a round")
-    check(config.optimise)
+    refuse_nonsense(config)
     config = replace(config, prompts=materialise(config.prompts, "prompts"))
     prompts = read_prompts(config.prompts)
     if len(prompts) < config.rounds * config.prompts_per_round:
@@ -117,8 +47,6 @@ def run(config: Config) -> Path | None:
             f"{config.prompts_per_round}; lower --rounds or --prompts-per-round"
         )
     panels = [None if name == PEOPLE else judges(name, config.seed) for name in config.raters]
-    if not panels:
-        raise UserError("raters is empty; name people, capitals or llm:MODEL")
     load_tokenizer(config.model)  # a wrong name should leave nothing behind
     store = open_store(config.workspace)
     try:

@@ -5,34 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from heedful.data.sources import prompt_from_json, prompt_to_json, read_samples, write_rows
 from heedful.errors import UserError
 from heedful.raters.simulated import judge_all, panel
-from heedful.recipes.config import alias
+from heedful.recipes.configs.judge import Config
 from heedful.types import Comparison, Prompt, Rater
 from heedful.worlds import scorer
 
 log = logging.getLogger("heedful")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Let simulated raters, a language model or the samples' own rewards rank the responses to each prompt."""
-
-    data: Annotated[str, alias("--samples")]
-    """Samples, several of each prompt."""
-    judge: str
-    """Whose taste: a world, package.module:function of (prompt, response), llm:MODEL, or scores (column `reward`)."""
-    out: Path
-    """The file of comparisons."""
-    pairs: Literal["rankings", "best_worst"] = "rankings"
-    """Write whole rankings, or of each only the best and the worst as `chosen` and `rejected`, as TRL reads them."""
-    seed: int = 0
-    """Seed of the raters' noise."""
 
 
 def run(config: Config) -> Path:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
 from heedful.models.adapter_files import base_of
 from heedful.models.adapters import merge
 from heedful.models.load import load_policy, load_reward_model, load_tokenizer, save_model
-from heedful.recipes.config import alias
+from heedful.recipes.configs.merge import Config
 from heedful.run import refuse_finished, write_folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Add an adapter to the weights of its base and save the whole model."""
-
-    adapter: tyro.conf.Positional[str]
-    """The adapter: a run with --lora.rank, or anybody's in PEFT's format."""
-    out: Annotated[Path, alias("--output-dir")]
-    """Folder of the whole model."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the saved weights."""
 
 
 def run(config: Config) -> Path:

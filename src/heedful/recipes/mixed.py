@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,24 +13,10 @@ from heedful.data.tokens import encode_example, eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed
 from heedful.models.load import context_length
-from heedful.recipes.pretrain import cross_entropy
+from heedful.recipes.configs.policy import Mix
 from heedful.recipes.sft import response_logps
-from heedful.recipes.training import rows_at
+from heedful.recipes.training import cross_entropy, rows_at
 from heedful.types import Sample
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mix:
-    """Text or demonstrations whose likelihood is kept up while the policy is optimised."""
-
-    data: str | None = None
-    """Texts (rows with `text`: every token counts) or demonstrations (the responses count)."""
-    coef: float = 1.0
-    """Weight of its mean loss per token."""
-    batch_size: int = 16
-    """Its rows in an optimiser step."""
-    max_length: int = 256
-    """Longest row in tokens; texts are cut there."""
 
 
 def supervised(

@@ -18,6 +18,7 @@ from torch import Tensor
 from heedful.errors import UserError, did_you_mean
 from heedful.losses import preference, ranking, unpaired
 from heedful.plugins import load_function
+from heedful.recipes.configs.preference import loss_names, refuse_beta
 from heedful.types import Batch, LabelledLogps, PairLogps, RankedLogps
 
 MODULES = (preference, unpaired, ranking)
@@ -96,6 +97,7 @@ def losses() -> dict[str, Callable[..., Tensor]]:
 
 def find_objective(spec: str, options: Sequence[str] = (), beta: float = 0.1) -> Objective:
     """The sum that `spec` names, its options filled in and tried on made-up numbers."""
+    loss_names(spec)  # refuses what is unknown
     values = _values(options)
     terms = tuple(_term(part.strip(), values) for part in spec.split("+"))
     known = sorted({name for t in terms for name in _options(t.function)})
@@ -109,8 +111,7 @@ def find_objective(spec: str, options: Sequence[str] = (), beta: float = 0.1) ->
     if len(set(reads.values())) > 1:
         said = ", ".join(f"{name} reads {kind}" for name, kind in reads.items())
         raise UserError(f"--loss {spec}: only losses that read the same can be summed; {said}")
-    if not beta > 0 or not math.isfinite(beta):
-        raise UserError(f"--beta must be above 0, not {beta}")
+    refuse_beta(beta)
     objective = Objective(terms, reads[terms[0].name], beta)
     _try(objective, spec)
     return objective
@@ -125,15 +126,7 @@ def _term(part: str, values: dict[str, float]) -> Term:
         raise UserError(f"--loss {part}: '{factor}' is no number; write 0.2*{name}") from None
     if not math.isfinite(weight):
         raise UserError(f"--loss {part}: the weight must be finite")
-    shipped = losses()
-    if ":" in name:
-        function = load_function(name)
-    elif name in shipped:
-        function = shipped[name]
-    else:
-        raise UserError(
-            f"--loss '{name}' is unknown{did_you_mean(name, shipped)}: {', '.join(shipped)}"
-        )
+    function = load_function(name) if ":" in name else losses()[name]
     given = READS[_reads(function)]
     extra = inspect.signature(function).parameters.values()
     whole = tuple(q.name for q in extra if q.kind == q.KEYWORD_ONLY and q.default is q.empty)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError, did_you_mean
-from heedful.recipes import policy, preference
 from heedful.recipes.config import refuse_unread
+from heedful.recipes.configs import policy, preference, recipe_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +39,19 @@ def check(how: Optimise) -> None:
             f"optimise.method '{how.method}' is unknown{did_you_mean(how.method, known)}"
         )
     here = {"model": "", "reward": Path(), "comparisons": Path(), "prompts": "", "out": Path()}
-    recipe, config = _planned(how, **here)
+    flags, config = _planned(how, **here)
     _, usual = _planned(Optimise(method=how.method), **here)
-    refuse_unread(config, vars(usual), recipe.unread(config), "optimise.")
-    others = ("steps", "critic_learning_rate") if recipe is preference else ("epochs",)
-    why = f"{how.method} counts {'epochs' if recipe is preference else 'steps'}"
+    refuse_unread(config, vars(usual), flags.unread(config), "optimise.")
+    flags.refuse_nonsense(config)
+    others = ("steps", "critic_learning_rate") if flags is preference else ("epochs",)
+    why = f"{how.method} counts {'epochs' if flags is preference else 'steps'}"
     refuse_unread(how, {}, dict.fromkeys(others, why), "optimise.")
 
 
 def moved(how: Optimise, **given: Any) -> Path:
     """Run the method; returns the new policy's folder. `given` is what `_planned` takes."""
-    recipe, config = _planned(how, **given)
-    return recipe.run(config)
+    _, config = _planned(how, **given)
+    return recipe_of(config).run(config)
 
 
 def _planned(
@@ -63,14 +64,14 @@ def _planned(
     out: Path,
     **other: Any,
 ) -> tuple[Any, Any]:
-    """The recipe of the method, and its complete config; what a recipe has no field for is left out of `other`."""
+    """The flags of the method, and its complete config; what a recipe has no field for is left out of `other`."""
     same = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
-    recipe: Any
+    flags: Any
     if how.method in preference.PRESETS:
-        recipe, preset = preference, preference.PRESETS[how.method]
+        flags, preset = preference, preference.PRESETS[how.method]
         own = {"data": str(comparisons), "epochs": how.epochs}
     else:
-        recipe, preset = policy, policy.PRESETS[how.method]
+        flags, preset = policy, policy.PRESETS[how.method]
         own = {
             "data": prompts,
             "reward": (str(reward),),
@@ -79,7 +80,7 @@ def _planned(
         }
         if how.batch_size is not None and "minibatch_size" not in preset:
             own["minibatch_size"] = min(64, how.batch_size)
-    takes = {f.name for f in fields(recipe.Config)}
+    takes = {f.name for f in fields(flags.Config)}
     rest = {k: v for k, v in other.items() if k in takes}
     told = {k: v for k, v in {**own, **same}.items() if v is not None}
-    return recipe, recipe.Config(**{**preset, **told, **rest, "model": model, "out": out})
+    return flags, flags.Config(**{**preset, **told, **rest, "model": model, "out": out})

@@ -9,23 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.algorithms import rows
 from heedful.algorithms.actors import Actors, policy_forward, update
 from heedful.algorithms.estimates import (
-    advantage_function,
     estimate,
     final_scores,
     rollout_metrics,
 )
 from heedful.algorithms.objectives import KLController
-from heedful.algorithms.rows import PRESETS, Algorithm, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
@@ -44,9 +40,9 @@ from heedful.models.load import (
 )
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
-from heedful.recipes.config import Sampled, Training, alias
-from heedful.recipes.mixed import Mix, supervised
-from heedful.recipes.trainable import check, named_reference, prepare
+from heedful.recipes.configs.policy import PRESETS, Config, refuse_nonsense
+from heedful.recipes.mixed import supervised
+from heedful.recipes.trainable import named_reference, prepare
 from heedful.recipes.training import close_step, materialise, opened, optim, rows_at, saver
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
@@ -56,49 +52,6 @@ from heedful.types import Batch, Metrics, Sample
 
 log = logging.getLogger("heedful")
 __all__ = ["PRESETS", "Config", "run"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Training, Algorithm, Sampled):
-    """Optimise a language model against a reward."""
-
-    model: Annotated[str, alias("--model-name-or-path", "--sft-model-path")]
-    """The policy to start from; it is the reference too, unless one is named."""
-    reward: Annotated[
-        tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
-    ]
-    """Parts of the reward: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
-    reward_weights: tuple[float, ...] = ()
-    """A weight for each part; default: 1."""
-    normalise_rewards: bool = False
-    """Divide each part by its running standard deviation before they are weighed."""
-    data: Annotated[str, alias("--dataset-name")]
-    """Prompts to respond to."""
-    reference: Annotated[str | None, alias("--ref-model")] = None
-    """The frozen reference; default: the policy as it starts."""
-    critic: str | None = None
-    """What the critic starts from; default: the reward model if it shares the tokenizer, else the policy."""
-    steps: Annotated[int, alias("--max-steps", "--num-ppo-steps")] = 100
-    """Rounds of sampling and updating."""
-    critic_learning_rate: float = 1e-5
-    """Peak learning rate of the critic."""
-    ptx: Mix = field(default_factory=Mix)
-    """A supervised loss beside the reward (PPO-ptx)."""
-    max_tokens: Annotated[int, alias("--max-completion-length", "--response-length")] = 48
-    """Longest response in tokens."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-6
-    schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
-        "linear"
-    )
-
-
-def unread(config: Config) -> dict[str, str]:
-    """Fields that nothing reads beside the others, and why."""
-    advantage_function(config.advantage)
-    found = rows.unread(config)
-    if (why := found.get("critic_warmup")) is not None:
-        found["critic_learning_rate"] = why
-    return found
 
 
 def run(config: Config) -> Path:
@@ -258,37 +211,13 @@ def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tenso
 
 def refuse_what_cannot_be(config: Config) -> None:
     """Numbers and combinations that no run can have."""
-    check(config)
-    advantage_function(config.advantage)
     refuse_nonsense(config)
-    if config.temperature <= 0:
-        raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
-    if config.steps < 1 or config.max_tokens < 1:
-        raise UserError("--steps and --max-tokens must be at least 1")
     if config.own_critic and config.steps <= config.critic_warmup:
         log.warning(
             "--steps %d: the critic alone learns in the first %d rounds (--critic-warmup); the policy stays as it is",
             config.steps,
             config.critic_warmup,
         )
-    if config.kl == "none" and (config.reference or config.reference_every):
-        raise UserError(
-            "--reference is not asked with --kl none; charge it in the reward or the loss"
-        )
-    if config.dynamic_sampling and config.normalise_rewards:
-        raise UserError(
-            "--normalise-rewards would give each draw of --dynamic-sampling another scale; use one of them"
-        )
-    if config.reference_every and config.lora.rank and config.reference is None:
-        raise UserError(
-            "--reference-every moves a reference of its own; with --lora.rank it is the adapter switched off: "
-            "name one with --reference"
-        )
-    if config.critic is not None and not config.own_critic:
-        why = (
-            "--value-head is one already" if config.value_head else f"{config.advantage} asks none"
-        )
-        raise UserError(f"--critic: {why}")
 
 
 def _reference(config: Config, policy: PreTrainedModel) -> Reference:

@@ -7,10 +7,10 @@ model is in memory. Losses without a reference never load one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -20,7 +20,7 @@ from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.recipes.config import FromComparisons, Training, alias
+from heedful.recipes.configs.preference import PRESETS, Config, Direct, refuse_nonsense
 from heedful.recipes.judgments import (
     Judgment,
     RunningMean,
@@ -32,15 +32,14 @@ from heedful.recipes.judgments import (
 )
 from heedful.recipes.objective import Objective, find_objective
 from heedful.recipes.sft import response_logps
-from heedful.recipes.trainable import check, prepare
+from heedful.recipes.sources import split_by_prompt
+from heedful.recipes.trainable import prepare
 from heedful.recipes.training import (
     batches,
-    check_epochs,
     fit,
     fitting,
     materialise,
     optim,
-    split_by_prompt,
     step_count,
 )
 from heedful.run import check_out
@@ -48,74 +47,11 @@ from heedful.types import Batch, Comparison, Metrics, Verdict
 
 __all__ = ["PRESETS", "Config", "encode", "objective_of", "pair_logps", "run"]
 
-# `heedful train NAME` → the fields that it sets. β is what each paper or its code starts from; where nothing
-# is said, the defaults of `Config` and of the loss hold.
-PRESETS: dict[str, dict[str, Any]] = {
-    "dpo": {"loss": "dpo", "beta": 0.1},
-    "cdpo": {"loss": "dpo", "beta": 0.1, "label_smoothing": 0.1},
-    "robust": {"loss": "robust", "beta": 0.1},
-    "ipo": {"loss": "ipo", "beta": 0.1},
-    "kto": {"loss": "kto", "beta": 0.1},
-    "orpo": {"loss": "orpo", "learning_rate": 8e-6},
-    "simpo": {"loss": "simpo", "beta": 2.0},
-    "cpo": {"loss": "cpo", "beta": 0.1},
-    "slic": {"loss": "slic", "beta": 1.0},
-    "rso": {"loss": "rso", "beta": 0.05},
-    "apo_zero": {"loss": "apo_zero", "beta": 0.1},
-    "apo_down": {"loss": "apo_down", "beta": 0.1},
-    "apo_zero_unpaired": {"loss": "apo_zero_unpaired", "beta": 0.1},
-    "bco": {"loss": "bco", "beta": 0.1},
-    "exo": {"loss": "exo", "beta": 0.1},
-    "cpl": {"loss": "cpl", "beta": 0.1},
-    "plackett_luce_dpo": {"loss": "plackett_luce_dpo", "beta": 0.1},
-    "preferred_ft": {"loss": "preferred_ft"},
-    "unlikelihood": {"loss": "unlikelihood"},
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Direct(Training):
-    """The loss of direct optimisation and what belongs to it."""
-
-    reference: Annotated[str | None, alias("--ref-model")] = None
-    """The frozen reference; default: the policy as it starts."""
-    loss: Annotated[str, alias("--loss-type")] = "dpo"
-    """Pairs: dpo, robust, ipo, exo, rso, apo_zero, apo_down; without a reference simpo, orpo, cpo, slic, cpl,
-    preferred_ft, unlikelihood. Single responses with a label: kto, bco, apo_zero_unpaired. Whole rankings:
-    plackett_luce_dpo. A sum is dpo+0.2*preferred_ft; your own is package.module:function of (PairLogps, p, beta)."""
-    loss_options: tuple[str, ...] = ()
-    """Other parameters of the loss, as gamma=0.5."""
-    beta: float = 0.1
-    """Strength of the pull towards the reference; the scale of the log-probs where there is none."""
-    pairs: Literal["all", "best_worst"] = "all"
-    """Which pairs a ranking of more than two responses gives."""
-    label_smoothing: float = 0.0
-    """Probability that the label of a pair is wrong (cDPO): p = 1 - this."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(FromComparisons, Direct):
-    """Optimise a language model on comparisons directly."""
-
-    data: Annotated[str, alias("--dataset-name")]
-    """Comparisons (chosen and rejected, or responses and ranking), or rows with prompt, completion and label."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
-    """Pairs (single responses, rankings) in an optimiser step."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-6
-
-
-def unread(config: Direct) -> dict[str, str]:
-    """Fields that nothing reads beside the others, and why."""
-    objective = objective_of(config)
-    return {} if objective.reads_beta else {"beta": f"--loss {config.loss} has no β"}
-
 
 def refuse_what_cannot_be(config: Config) -> None:
     """Numbers and combinations that no run can have."""
-    check(config)
+    refuse_nonsense(config)
     objective_of(config)
-    check_epochs(config)
 
 
 def run(config: Config) -> Path:
@@ -191,10 +127,6 @@ def run(config: Config) -> Path:
 def objective_of(config: Direct) -> Objective:
     """The losses of a config, once everything that belongs to them fits."""
     objective = find_objective(config.loss, config.loss_options, config.beta)
-    if not 0 <= config.label_smoothing < 0.5:
-        raise UserError(
-            f"--label-smoothing must be 0 or more, below 0.5, not {config.label_smoothing}"
-        )
     if objective.reads != "PairLogps" and (config.label_smoothing or config.pairs != "all"):
         raise UserError(f"--label-smoothing and --pairs are for losses on pairs, not {config.loss}")
     if config.reference and not objective.needs_reference:

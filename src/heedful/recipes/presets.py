@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from heedful.recipes import (
+from heedful.recipes.configs import (
     evaluate,
     judge,
     policy,

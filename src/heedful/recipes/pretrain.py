@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -19,56 +17,15 @@ from transformers import PreTrainedModel
 from heedful.data.collate import pack, shuffled, take
 from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
-from heedful.learner.local import LocalLearner, Loss
+from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import DTYPES, context_length, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
-from heedful.recipes.config import Training, alias
+from heedful.recipes.configs.pretrain import Config
 from heedful.recipes.trainable import prepare
-from heedful.recipes.training import fit, optim
+from heedful.recipes.training import cross_entropy, fit, optim
 from heedful.run import check_out
 from heedful.types import Batch, Metrics, Packed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Training):
-    """Pre-train a language model on raw text."""
-
-    data: Annotated[str, alias("--dataset-name")]
-    """Texts: a file of {"text": …} rows or plain .txt, or hf:org/name."""
-    model: Annotated[str | None, alias("--model-name-or-path")] = None
-    """Continue from this model instead of starting from nothing."""
-    arch: Literal["llama", "qwen2"] = "llama"
-    """Architecture of a new model."""
-    hidden_size: int = 128
-    """Width of a new model."""
-    layers: int = 4
-    """Depth of a new model."""
-    heads: int = 4
-    """Attention heads of a new model."""
-    vocab_size: int = 2048
-    """Tokens of a new tokenizer."""
-    context: int = 256
-    """Longest sequence of a new model."""
-    pack_length: int = 128
-    """Tokens in a packed row."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 8
-    """Packed rows in an optimiser step."""
-    steps: Annotated[int, alias("--max-steps")] = 1200
-    """Optimiser steps; the text is shuffled anew whenever it runs out."""
-    held_out: float = 0.01
-    """Share of the documents kept back for eval/loss."""
-    learning_rate: Annotated[float, alias("--lr")] = 5e-3
-    schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
-        "cosine"
-    )
-    weight_decay: float = 0.01
-
-
-def unread(config: Config) -> dict[str, str]:
-    """Fields that nothing reads beside the others, and why."""
-    new = ("arch", "hidden_size", "layers", "heads", "vocab_size", "context")
-    return dict.fromkeys(new, "--model has its own shape and tokenizer") if config.model else {}
 
 
 def run(config: Config) -> Path:
@@ -126,11 +83,6 @@ def packed_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
     """`learner.Forward` of packed rows: documents in a row do not see each other."""
     assert isinstance(batch, Packed)
     return token_logps(model, batch.tokens, batch.mask, position_ids=batch.position_ids)
-
-
-def cross_entropy(logp: Tensor, batch: Batch) -> Loss:
-    """−log π of every token that the mask names."""
-    return Loss(-logp)
 
 
 def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:

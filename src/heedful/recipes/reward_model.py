@@ -9,9 +9,8 @@ and β of the later optimisation should mean the same for every reward model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +27,8 @@ from heedful.learner.local import LocalLearner, Loss
 from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
-from heedful.recipes.config import FromComparisons, alias
+from heedful.recipes.configs.reward_model import Config
+from heedful.recipes.sources import split_by_prompt
 from heedful.recipes.trainable import prepare
 from heedful.recipes.training import (
     batches,
@@ -36,7 +36,6 @@ from heedful.recipes.training import (
     fitting,
     materialise,
     optim,
-    split_by_prompt,
     step_count,
 )
 from heedful.rewards.model import SHIFT, score_forward
@@ -44,27 +43,6 @@ from heedful.run import check_out
 from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(FromComparisons):
-    """Fit a reward model to comparisons."""
-
-    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
-    """All pairs of a prompt, or the whole ranking at once."""
-    margin: float = 0.0
-    """Times a comparison's strength (0 to 1), the least difference of scores; 0 ignores strengths."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
-    """Prompts in an optimiser step, each with all its responses."""
-    eval_data: str | None = None
-    """Held-out comparisons from a file of their own, in place of held_out."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-5
-    weight_decay: float = 0.01
-
-
-def unread(config: Config) -> dict[str, str]:
-    """Fields that nothing reads beside the others, and why."""
-    return {"held_out": "--eval-data is what is held out"} if config.eval_data else {}
 
 
 def run(config: Config) -> Path:

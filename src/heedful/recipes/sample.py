@@ -3,63 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.data.sources import facts_of, prompt_to_json, read_questions, write_rows
+from heedful.data.sources import read_questions, write_rows
 from heedful.engine.torch import TorchEngine
 from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
-from heedful.recipes.config import Drawing, alias
-from heedful.recipes.workspace import materialise
+from heedful.recipes.config import Drawing
+from heedful.recipes.configs.sample import Config, refuse_nonsense
+from heedful.recipes.samples import Drawn, best, rewards_of, sample_row
+from heedful.recipes.sources import materialise
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score_parts, tasks
 from heedful.types import Facts, Prompt, Sample, Sampling
 
 CHUNK = 256  # prompts between two updates of the progress bar
-OWN = (  # columns of a samples file that say something about the response, not about the prompt
-    "prompt", "completion", "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward",
-    "reward_parts", "gold", "voice",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Drawing):
-    """Sample responses from a language model."""
-
-    out: Path
-    """The file of samples, .jsonl or .jsonl.gz."""
-    n: Annotated[int, alias("--num-generations")] = 1
-    """Responses to each prompt."""
-    at_least: float | None = None
-    """Leave out responses with a lower --reward: with a verifier, 1 keeps the right ones."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The responses to one prompt, `parts[k]` the raw parts of response k's reward."""
-
-    prompt: Prompt
-    samples: list[Sample]
-    texts: list[str]
-    facts: Facts
-    parts: list[dict[str, float]]
 
 
 def run(config: Config) -> Path:
     """Returns the path of the samples. With --best-of, prints how far that takes the policy from itself."""
-    check(config)
-    if config.best_of and config.n != 1:
-        raise UserError("--best-of keeps one response a prompt; leave --n away")
-    if config.at_least is not None and not config.reward:
-        raise UserError("--at-least needs --reward to say what a response is worth")
+    refuse_nonsense(config)
     questions = read_questions(materialise(config.data, "prompts", split="all"))[: config.limit]
     drawn = draw_as_told(config, questions, n=config.best_of or config.n)
     rows = [
@@ -78,14 +47,6 @@ def run(config: Config) -> Path:
             f"policy, estimated with ties; at most {best_of_n.bound(config.best_of):.3f}"
         )
     return config.out
-
-
-def check(config: Drawing) -> None:
-    """What makes no sense, before anything is loaded."""
-    if config.best_of and not config.reward:
-        raise UserError("--best-of needs --reward to say which response is the best")
-    if config.reward_weights and not config.reward:
-        raise UserError("--reward-weights needs --reward")
 
 
 def draw_as_told(
@@ -150,53 +111,3 @@ def draw(
                 drawn.append(Drawn(task.prompt, samples[own], texts, task.facts, parts[own]))
             bar.update(start + len(chosen))
     return drawn
-
-
-def best(drawn: Drawn) -> int:
-    """The index of the response with the highest reward; the first of several."""
-    rewards = [s.reward for s in drawn.samples]
-    return rewards.index(max(rewards))
-
-
-def rewards_of(drawn: Sequence[Drawn]) -> list[list[float]]:
-    """The rewards of all responses, a list for each prompt."""
-    return [[s.reward for s in d.samples] for d in drawn]
-
-
-def sample_row(drawn: Drawn, k: int, model: str, seed: int) -> dict[str, Any]:
-    """One response as a row of a samples file; what else the prompt's row said comes along."""
-    sample = drawn.samples[k]
-    written = [t for t, m in zip(sample.tokens, sample.mask, strict=True) if m]
-    row = {
-        "prompt": prompt_to_json(drawn.prompt),
-        "completion": drawn.texts[k],
-        "index": k,
-        "logprob": round(sum(sample.logprobs), 6),
-        "stop_reason": sample.stop_reason,
-        "model": model,
-        "seed": seed,
-        "tokens": written,
-    }
-    kept = {name: v for name, v in drawn.facts.items() if name not in OWN and _is_json(v)}
-    return row | reward_columns(sample.reward, drawn.parts[k]) | kept
-
-
-def reward_columns(total: float, parts: Mapping[str, float]) -> dict[str, Any]:
-    """`reward`, and `reward_parts` where there are several, unweighted; nothing where nothing was scored."""
-    if not parts:
-        return {}
-    several = {"reward_parts": {name: round(v, 6) for name, v in parts.items()}}
-    return {"reward": round(total, 6)} | (several if len(parts) > 1 else {})
-
-
-def facts_of_sample(row: Mapping[str, Any]) -> Facts:
-    """The columns of a samples file that came from the prompt's row, and not from sampling or scoring."""
-    return facts_of(row, *OWN)
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):  # pictures and dates of Parquet files and data sets
-        return False
-    return True

@@ -4,35 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from heedful.data.sources import prompt_from_json, read_samples, write_rows
-from heedful.recipes.config import alias
-from heedful.recipes.sample import facts_of_sample, reward_columns
+from heedful.recipes.configs.score import Config
+from heedful.recipes.samples import facts_of_sample, reward_columns
 from heedful.rewards import Group, Parts, load_rewards
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Score responses with a reward."""
-
-    reward: Annotated[
-        tuple[str, ...],
-        alias("--model", "--reward-model", "--reward-model-path", "--reward-funcs"),
-    ]
-    """What to sum: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
-    reward_weights: tuple[float, ...] = ()
-    """A weight for each reward; default: 1."""
-    normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
-    """Divide each reward by its standard deviation over the file first."""
-    data: Annotated[str, alias("--dataset-name")]
-    """Samples: rows with prompt and completion; other columns are facts about the prompt."""
-    out: Path
-    """The file of samples with rewards."""
-    device: str = "cpu"
-    """Torch device."""
 
 
 def run(config: Config) -> Path:

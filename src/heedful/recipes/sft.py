@@ -7,9 +7,8 @@ into micro-batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -21,29 +20,12 @@ from heedful.doctor import preflight
 from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.recipes.config import ByEpochs, alias
-from heedful.recipes.pretrain import cross_entropy
+from heedful.recipes.configs.sft import Config
+from heedful.recipes.sources import split_by_prompt
 from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, fit, materialise, optim, split_by_prompt, step_count
+from heedful.recipes.training import batches, cross_entropy, fit, materialise, optim, step_count
 from heedful.run import check_out
 from heedful.types import Batch, Metrics
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(ByEpochs):
-    """Fine-tune a language model on demonstrations."""
-
-    model: Annotated[str, alias("--model-name-or-path")]
-    """The language model to start from."""
-    data: Annotated[str, alias("--dataset-name")]
-    """Demonstrations: rows with prompt and completion, or messages."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
-    """Demonstrations in an optimiser step."""
-    max_length: Annotated[int | None, alias("--max-seq-length")] = None
-    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
-    held_out: float = 0.02
-    """Share of the prompts kept back for eval/loss, chosen by hash."""
-    learning_rate: Annotated[float, alias("--lr")] = 2e-5
 
 
 def run(config: Config) -> Path:

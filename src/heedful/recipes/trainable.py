@@ -6,12 +6,11 @@ import sys
 
 from transformers import PreTrainedModel
 
-from heedful.errors import UserError
 from heedful.models.adapters import add_lora, merge
 from heedful.models.layers import checkpoint_layers, freeze_bottom
 from heedful.models.load import load_policy
 from heedful.models.reference import Reference
-from heedful.recipes.config import Lora, Training
+from heedful.recipes.config import Training, refuse_nonsense
 
 
 def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
@@ -20,7 +19,7 @@ def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
     Without --lora.rank an adapter that was loaded is merged into its base first, and all weights are
     trained. Call it before `reference_of` and before anything keeps a part of the model, such as an engine.
     """
-    check(config)
+    refuse_nonsense(config)
     if config.lora.rank:
         add_lora(
             model,
@@ -49,19 +48,6 @@ def named_reference(name: str, config: Training) -> Reference:
     """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
     other = load_policy(name, dtype=config.dtype, device=config.device)
     return Reference(merge(other).requires_grad_(False))
-
-
-def check(config: Training) -> None:
-    """What can be said of the flags before anything is loaded."""
-    if config.lora.rank < 0 or config.freeze < 0:
-        raise UserError("--lora.rank and --freeze count from 0, which switches them off")
-    if config.lora.dropout != 0:
-        raise UserError(
-            f"--lora.dropout {config.lora.dropout:g}: dropout is always off here, so that sampling, "
-            "reference and update see one and the same policy; leave it at 0"
-        )
-    if not config.lora.rank and config.lora != Lora():
-        raise UserError("options of --lora do nothing without --lora.rank, which is 0; 16 is usual")
 
 
 def parameters(model: PreTrainedModel) -> tuple[int, int]:

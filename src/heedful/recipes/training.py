@@ -1,37 +1,34 @@
-"""What the training recipes do alike: the supervised loop, batches by epochs, saving, splits by prompt."""
+"""What the training recipes do alike: the supervised loop, batches by epochs, saving."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful import __version__, ranks
 from heedful.data.collate import shuffled
-from heedful.data.sources import prompt_text
 from heedful.data.tokens import all_stop_tokens, encode_prompt
-from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
-from heedful.learner.local import LocalLearner, LossFn, Optim
+from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.models.adapter_files import adapter_base
 from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
-from heedful.recipes import workspace
-from heedful.recipes.config import ByEpochs, Training
+from heedful.recipes import sources
+from heedful.recipes.config import ByEpochs, Training, refuse_nonsense
 from heedful.run import Run, settings
-from heedful.types import Batch, Comparison, Metrics, Prompt, Stateful
+from heedful.types import Batch, Comparison, Metrics, Stateful
 
-Item = TypeVar("Item")
 log = logging.getLogger("heedful")
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
-materialise = ranks.by_first(workspace.materialise)  # of `db:` all ranks read the same export
+materialise = ranks.by_first(sources.materialise)  # of `db:` all ranks read the same export
 
 
 def fit(
@@ -71,6 +68,11 @@ def fit(
         finish()
         run.finish(save)
     return config.out
+
+
+def cross_entropy(logp: Tensor, batch: Batch) -> Loss:
+    """−log π of every token that the mask names."""
+    return Loss(-logp)
 
 
 def opened(config: Training, steps: int, show: tuple[str, ...]) -> Run:
@@ -134,17 +136,9 @@ def fitting(
     return kept
 
 
-def check_epochs(config: ByEpochs) -> None:
-    """What can be said of the number of steps before anything is read."""
-    if config.epochs <= 0 or config.batch_size <= 0:
-        raise UserError("--epochs and --batch-size must be above 0")
-    if config.steps is not None and config.steps < 1:
-        raise UserError(f"--steps {config.steps}: at least 1, or leave it out")
-
-
 def step_count(config: ByEpochs, items: int) -> int:
     """Optimiser steps in the epochs over so many items, or --steps if that is less."""
-    check_epochs(config)
+    refuse_nonsense(config)
     held = max(1, round(items * config.epochs / config.batch_size))
     if config.steps is not None and config.steps > held:
         log.warning(
@@ -194,16 +188,3 @@ def _card(config: Training, base: str | None) -> str:
         f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"
         "The numbers of the run are in `metrics.jsonl` beside this file.\n"
     )
-
-
-def split_by_prompt(
-    items: Sequence[Item], prompt_of: Callable[[Item], Prompt], share: float
-) -> tuple[list[Item], list[Item]]:
-    """(training, held out): decided by a hash of the prompt, so that no prompt is ever in both."""
-    train: list[Item] = []
-    held: list[Item] = []
-    for item in items:
-        digest = hashlib.sha256(prompt_text(prompt_of(item)).encode("utf-8", "surrogatepass"))
-        held_out = int.from_bytes(digest.digest()[:8], "big") < share * 2**64
-        (held if held_out else train).append(item)
-    return train, held

@@ -1,4 +1,4 @@
-"""What commands and pages do with a workspace: open it, find a project, write an export with its manifest, `db:`."""
+"""What commands and pages do with a workspace: open it, find a project, write an export with its manifest."""
 
 from __future__ import annotations
 
@@ -85,13 +85,8 @@ def export_file(
     return manifest
 
 
-def materialise(source: str, what: str, *, split: snapshot.Split = "train") -> str:
-    """A source as a file: `db:` is the workspace here, `db:DIR#PROJECT` another; anything else is what it was.
-
-    The export of what is there now is written to the workspace's `exports/`, named by its content.
-    """
-    if not source.startswith("db:"):
-        return source
+def exported(source: str, what: str, split: snapshot.Split) -> str:
+    """The file of a source `db:DIR#PROJECT`: what is there now, in the workspace's `exports/`, named by its content."""
     folder, _, name = source.removeprefix("db:").partition("#")
     workspace = Path(folder or ".")
     with opened(workspace) as store:

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-
-from heedful.errors import UserError
+from heedful.recipes.configs.world import Config, refuse_nonsense
 from heedful.worlds import get
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
-
-    name: Annotated[Literal["capitals", "reviews", "arithmetic"], tyro.conf.Positional]
-    """The world."""
-    out: Path
-    """The folder."""
-    seed: int = 0
-    """Seed of what is random in it; the split into train and held-out never is."""
-    documents: int = 40000
-    """Raw documents (capitals, arithmetic)."""
-    demonstrations: int = 3000
-    """Demonstrations (capitals, arithmetic)."""
-    levels: int = 6
-    """The hardest level, 1 to 6 (arithmetic)."""
-    source: Path | None = None
-    """A file of reviews with `text` (reviews)."""
 
 
 def run(config: Config) -> Path:
     """Returns the folder, which then holds text, demonstrations, prompts and held_out (.jsonl)."""
+    refuse_nonsense(config)
     world = get(config.name)
     sizes = {"documents": config.documents, "demonstrations": config.demonstrations}
     if config.name == "capitals":
         world.write(config.out, seed=config.seed, **sizes)
     elif config.name == "arithmetic":
         world.write(config.out, seed=config.seed, levels=config.levels, **sizes)
-    elif config.source is None:
-        raise UserError("world reviews needs --source, a file of reviews with a column `text`")
     else:
         world.write(config.out, source=config.source, seed=config.seed)
     return config.out

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from heedful.errors import UserError
+from heedful.recipes.configs.serve import Config, refuse_nonsense
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
@@ -20,32 +16,11 @@ from heedful.web.talk import Talk
 DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Serve a workspace to people: compare, rank, rate, edit, write and talk in the browser."""
-
-    workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
-    """The workspace; without one here, the demo's in runs/demo."""
-    host: str = "127.0.0.1"
-    """Where to listen. Other addresses than this machine's own need --allow-remote."""
-    port: int = 8765
-    """The port; 0 takes a free one."""
-    allow_remote: bool = False
-    """Listen to other machines too. Put a proxy with HTTPS before it: passwords travel."""
-    allow_private_webhooks: bool = False
-    """Let webhooks call addresses of this machine and of private networks."""
-    url: str | None = None
-    """The address that people type, where a proxy stands before this one; such as https://rate.example.org."""
-
-
 def run(config: Config) -> None:
     """Until interrupted."""
     import uvicorn
 
-    if not config.allow_remote and not _loopback(config.host):
-        raise UserError(
-            f"--host {config.host} lets other machines in; add --allow-remote if that is what you want"
-        )
+    refuse_nonsense(config)
     workspace = find(config.workspace)
     store = open_store(workspace)
     listener = _listen(config.host, config.port)
@@ -85,13 +60,6 @@ def _greet(store: Store, workspace: Path, url: str) -> None:
     if token:
         print(f"Make the owner's account (this link works once): {url}/setup?token={token}")
     print("Ctrl-C stops it; nothing is lost.", file=sys.stderr, flush=True)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -17,7 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from heedful.data.files import KINDS
 from heedful.data.tables import manifest_path
 from heedful.errors import UserError
-from heedful.recipes import export, ingest
+from heedful.recipes import ingest
+from heedful.recipes.configs.export import What as Exported
+from heedful.recipes.configs.ingest import Form, What
 from heedful.recipes.workspace import export_file
 from heedful.store import projects, snapshot
 from heedful.store.db import Store
@@ -34,8 +36,8 @@ async def take_in(
     request: Request,
     project: str,
     who: Lead,
-    what: ingest.What,
-    form: ingest.Form = "auto",
+    what: What,
+    form: Form = "auto",
     name: Annotated[str, Query(max_length=200)] = "upload.jsonl",
     ask: Annotated[str | None, Query(max_length=20)] = None,
     overlap: int = 1,
@@ -92,7 +94,7 @@ def give_out(
     request: Request,
     project: str,
     who: Lead,
-    what: export.What,
+    what: Exported,
     format: Literal["jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"] = "jsonl",
     split: snapshot.Split = "all",
     surplus: bool = False,

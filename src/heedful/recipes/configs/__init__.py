@@ -1,0 +1,17 @@
+"""What each command takes: its `Config`, what a method sets in it, and what nobody can mean. Imports nothing heavy.
+
+`configs/sft.py` has the flags of the recipe `sft.py`; help and a mistake are told from it alone. Besides `Config`, a
+module may have `PRESETS` (method → the fields that it sets), `unread(config)` (field → why nothing reads it)
+and `refuse_nonsense(config)`, which raises UserError.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def recipe_of(config: Any) -> Any:
+    """The module whose `run` takes this config; imported here, for it is heavy."""
+    name = type(config).__module__.rpartition(".")[2]
+    return importlib.import_module(f"heedful.recipes.{name}")

@@ -1,0 +1,20 @@
+"""What `heedful demo` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Run the whole loop on the embedded world and write a report."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the demo; an earlier demo in it is replaced."""
+    seed: int = 0
+    """The same seed gives the same numbers on the same machine."""
+    quick: bool = False
+    """A tiny version that only shows that everything works, in half a minute."""
+    quiet: bool = False
+    """Plain lines in place of progress bars."""

@@ -1,0 +1,101 @@
+"""What `heedful import` takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from heedful.errors import UserError
+from heedful.store.kinds import KINDS, check_options
+
+What = Literal["prompts", "demonstrations", "comparisons", "samples"]
+
+Form = Literal["auto", "plain", "argilla", "label-studio"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Put a file's rows into a workspace; importing the same again adds nothing."""
+
+    what: Annotated[What, tyro.conf.Positional]
+    """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt."""
+    source: Annotated[str, tyro.conf.Positional]
+    """JSONL, JSON, CSV, Parquet, hf:NAME[:SPLIT]; exports of Argilla and Label Studio too, for comparisons."""
+    workspace: Path = Path(".")
+    """The workspace's folder."""
+    project: str | None = None
+    """The project, made if there is none of this name. Default: the only one there is, or a new one named main."""
+    form: Form = "auto"
+    """Which tool wrote the comparisons; plain are the columns of heedful, TRL and HH-RLHF."""
+    ask: (
+        Literal["pair", "rank", "rate", "thumbs", "rules", "critique", "edit", "write", "chat"]
+        | None
+    ) = None
+    """What raters are asked: of samples pair (every pair), rank, rate …; of prompts write or chat."""
+    overlap: int = 1
+    """How many raters answer each question."""
+    options: str | None = None
+    """The options of the questions as JSON: '{"axes": [{"name": "helpful", "low": 1, "high": 7}]}' for rate,
+    '{"rules": [{"code": "polite", "text": "It is polite."}]}' for rules, '{"max_turns": 8}' for chat."""
+    gold: bool = False
+    """The comparisons are gold questions: raters are asked them, and the answer is known."""
+    model: str | None = None
+    """Who wrote the samples, where the rows do not say."""
+    licence: str | None = None
+    """The licence of the prompts."""
+    language: str | None = None
+    """The language of the prompts, such as en."""
+    skip_bad: bool = False
+    """Leave out comparisons that do not fit, and say how many."""
+    quiet: bool = False
+    """Plain lines in place of a progress bar."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """Options that would do nothing are errors."""
+    given = {
+        "--form": config.form != "auto",
+        "--gold": config.gold,
+        "--skip-bad": config.skip_bad,
+        "--ask": config.ask is not None,
+        "--overlap": config.overlap != 1,
+        "--options": config.options is not None,
+        "--model": config.model is not None,
+    }
+    asking = {"--ask", "--overlap", "--options"}
+    useful = {
+        "comparisons": {"--form", "--gold", "--skip-bad"},
+        "prompts": asking,
+        "samples": asking | {"--model"},
+        "demonstrations": set(),
+    }[config.what]
+    for flag, there in given.items():
+        if there and flag not in useful:
+            raise UserError(f"{flag} means nothing for {config.what}")
+    if config.ask is not None:
+        shown = config.what == "samples"  # prompts have no responses to show
+        kinds = [name for name, kind in KINDS.items() if (kind.responses != (0, 0)) == shown]
+        if config.ask not in kinds:
+            raise UserError(
+                f"of {config.what} raters can be asked {', '.join(kinds)}, not {config.ask}"
+            )
+        check_options(config.ask, options_of(config.options) or {})
+    if config.ask is None and (config.overlap != 1 or config.options is not None):
+        raise UserError("--overlap and --options are about questions; say which with --ask")
+
+
+def options_of(text: str | None) -> dict[str, Any] | None:
+    """The JSON of --options."""
+    if text is None:
+        return None
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--options is not JSON: {error}") from None
+    if not isinstance(options, dict):
+        raise UserError('--options must be a JSON object, such as {"axes": [{"name": "helpful"}]}')
+    return options

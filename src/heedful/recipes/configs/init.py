@@ -1,0 +1,17 @@
+"""What `heedful init` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Make a workspace."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path(".")
+    """Its folder; made if it is not there."""

@@ -1,0 +1,45 @@
+"""What `heedful serve` takes."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from heedful.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Serve a workspace to people: compare, rank, rate, edit, write and talk in the browser."""
+
+    workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
+    """The workspace; without one here, the demo's in runs/demo."""
+    host: str = "127.0.0.1"
+    """Where to listen. Other addresses than this machine's own need --allow-remote."""
+    port: int = 8765
+    """The port; 0 takes a free one."""
+    allow_remote: bool = False
+    """Listen to other machines too. Put a proxy with HTTPS before it: passwords travel."""
+    allow_private_webhooks: bool = False
+    """Let webhooks call addresses of this machine and of private networks."""
+    url: str | None = None
+    """The address that people type, where a proxy stands before this one; such as https://rate.example.org."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """Nobody lets other machines in by accident."""
+    if not config.allow_remote and not _loopback(config.host):
+        raise UserError(
+            f"--host {config.host} lets other machines in; add --allow-remote if that is what you want"
+        )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,37 @@
+"""What `heedful world` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from heedful.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
+
+    name: Annotated[Literal["capitals", "reviews", "arithmetic"], tyro.conf.Positional]
+    """The world."""
+    out: Path
+    """The folder."""
+    seed: int = 0
+    """Seed of what is random in it; the split into train and held-out never is."""
+    documents: int = 40000
+    """Raw documents (capitals, arithmetic)."""
+    demonstrations: int = 3000
+    """Demonstrations (capitals, arithmetic)."""
+    levels: int = 6
+    """The hardest level, 1 to 6 (arithmetic)."""
+    source: Path | None = None
+    """A file of reviews with `text` (reviews)."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """A world that is made of texts needs them."""
+    if config.name == "reviews" and config.source is None:
+        raise UserError("world reviews needs --source, a file of reviews with a column `text`")

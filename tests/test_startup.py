@@ -1,0 +1,196 @@
+"""Help and mistakes are told before anything heavy is imported.
+
+One process tries all commands, one after the other, so that an import by any of them shows in all that follow: the
+first that is named is the offender.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from heedful import cli
+from heedful.algorithms import estimates, rows
+from heedful.recipes.configs import preference, recipe_of
+from heedful.recipes.objective import find_objective, losses
+
+HEAVY = (
+    "torch", "transformers", "tokenizers", "numpy", "sqlalchemy", "fastapi", "pandas", "pyarrow", "datasets",
+)  # fmt: skip
+PROGRAM = f"""
+import contextlib, io, json, sys
+from heedful.cli import main
+for args in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            code = main(args)
+        except SystemExit as end:
+            code = end.code or 0
+    heavy = [name for name in {HEAVY} if name in sys.modules]
+    families = [name for name in sys.modules if name.startswith("transformers.models.")]
+    heavy += [name for name in families if ".modeling_" in name and ".auto." not in name]
+    print(json.dumps([args, code, said.getvalue(), heavy]))
+"""
+
+TRAIN = ["--model", "m", "--data", "d.jsonl", "--out", "o"]
+ONLINE = [*TRAIN, "--reward", "r"]
+PLAN = """
+out: runs
+model: runs/sft
+reward: runs/reward
+data: prompts.jsonl
+comparisons: pairs.jsonl
+evaluate: {data: held.jsonl}
+methods: {dpo: {label_smoothing: 0.7}}
+"""
+# command, flags, what is said. One or more of each kind of mistake, and every function that can refuse one.
+MISTAKES: list[tuple[str, list[str], str]] = [
+    # the command line by itself
+    ("train sft", ["--epoks", "2"], "no option --epoks (did you mean '--epochs'?)"),
+    ("train sft", ["--use-peft"], "--lora.rank 16 switches LoRA on"),
+    ("train sft", [], "needs --out, --model, --data"),
+    ("train ppo", [*ONLINE, "--steps", "many"], "many"),
+    ("train ppo", [*ONLINE, "--kl", "sometimes"], "sometimes"),
+    ("doctor", [], "needs MODEL"),
+    ("export", ["opinions", "x.jsonl"], "opinions"),
+    ("train dpo", ["--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
+    ("train dpo", ["--config", "wrong.yaml"], "unknown key 'betta' (did you mean 'beta'?)"),
+    ("iterate", ["iterate.yaml"], "optimise.method 'dop' is unknown (did you mean 'dpo'?)"),
+    ("compare", ["nowhere.yaml"], "nowhere.yaml: No such file"),
+    ("compare", ["plan.yaml"], "methods.dpo: --label-smoothing must be"),
+    # what nothing reads
+    ("train grpo", [*ONLINE, "--lam", "0.9"], "--lam would change nothing"),
+    ("train rloo", [*ONLINE, "--critic-learning-rate", "1"], "--critic-learning-rate would change"),
+    ("train orpo", [*TRAIN, "--beta", "0.5"], "--beta would change nothing"),
+    ("train dpo", [*TRAIN, "--loss", "orpo+0.1*preferred_ft", "--beta", "3"], "change nothing"),
+    ("train online_dpo", [*ONLINE, "--accept-beta", "1"], "--accept-beta would change nothing"),
+    ("train reward", [*TRAIN, "--eval-data", "e", "--held-out", "0.2"], "would change nothing"),
+    (
+        "train pretrain",
+        ["--data", "d", "--out", "o", "--model", "m", "--heads", "2"],
+        "would change",
+    ),
+    # what nobody can mean
+    ("train sft", [*TRAIN, "--lora.dropout", "0.1"], "dropout is always off"),
+    ("train sft", [*TRAIN, "--epochs", "0"], "must be above 0"),
+    ("train reward", [*TRAIN, "--steps", "0"], "at least 1"),
+    (
+        "train ppo",
+        [*ONLINE, "--advantage", "gea"],
+        "--advantage 'gea' is unknown (did you mean 'gae'?)",
+    ),
+    ("train ppo", [*ONLINE, "--temperature", "0"], "greedy responses"),
+    ("train rloo", [*ONLINE, "--group-size", "3"], "no multiple of --group-size 3"),
+    ("train dpo", [*TRAIN, "--loss", "dop"], "--loss 'dop' is unknown (did you mean 'dpo'?)"),
+    ("train ipo", [*TRAIN, "--beta", "0"], "--beta must be above 0"),
+    ("train online_dpo", TRAIN, "either --reward or --judge"),
+    ("sample", [*TRAIN, "--best-of", "4"], "--best-of needs --reward"),
+    ("sample", [*TRAIN, "--at-least", "1"], "--at-least needs --reward"),
+    ("evaluate", [*TRAIN, "--baseline", "b"], "--baseline needs --scorer"),
+    ("doctor", ["m", "--limit", "0"], "--limit and --max-tokens"),
+    ("serve", ["--host", "0.0.0.0"], "lets other machines in"),
+    ("import", ["demonstrations", "d.jsonl", "--gold"], "--gold means nothing"),
+    ("iterate", ["--model", "m", "--prompts", "p", "--out", "o", "--rounds", "0"], "at least 2"),
+    ("world", ["reviews", "--out", "o"], "needs --source"),
+    # data that is not there
+    *(
+        (f"train {name}", TRAIN, "d.jsonl: there is no such file")
+        for name in ("sft", "reward", "kto")
+    ),
+    *(
+        (f"train {name}", ONLINE, "d.jsonl: there is no such file")
+        for name in ("ppo", "online_dpo")
+    ),
+    ("train pretrain", ["--data", ".", "--out", "o"], "is a folder"),
+    ("train sft", [*TRAIN, "--data", "plan.yaml"], "cannot tell what it is"),
+    *((name, TRAIN, "d.jsonl: there is no such file") for name in ("sample", "evaluate")),
+    ("judge", ["--data", "d.jsonl", "--judge", "scores", "--out", "o"], "there is no such file"),
+    ("score", ["--data", "d.jsonl", "--reward", "length", "--out", "o"], "there is no such file"),
+    ("baselines", ["--data", "d.jsonl"], "there is no such file"),
+]
+
+
+def told(lines: list[list[str]], here: Path) -> list[tuple[list[str], int, str, list[str]]]:
+    """(command, exit code, what it said, what heavy libraries were there afterwards) for each line."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(lines)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=here,
+    )
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def test_every_help_is_light(tmp_path: Path):
+    """Mutation caught: `from heedful.algorithms.estimates import …`, which imports torch, in `configs/policy.py`."""
+    lines = [[*name.split(), "--help"] for name in cli.COMMANDS]
+    found = told(lines, tmp_path)
+    assert [args for args, *_ in found] == lines
+    for args, code, said, heavy in found:
+        assert (code, heavy) == (0, []), f"{' '.join(args)}: {heavy or said}"
+        assert "usage: heedful" in said
+
+
+def test_every_mistake_is_light(tmp_path: Path):
+    """Mutation caught: the CLI that imports the recipe before `_refuse`; `unread` of a loss that asks the loss."""
+    (tmp_path / "wrong.yaml").write_text("betta: 0.1\n")
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "iterate.yaml").write_text(
+        "{model: m, prompts: p.jsonl, out: o, optimise: {method: dop}}"
+    )
+    lines = [[*name.split(), *flags] for name, flags, _ in MISTAKES]
+    for (args, code, said, heavy), (_, _, words) in zip(
+        told(lines, tmp_path), MISTAKES, strict=True
+    ):
+        line = " ".join(args)
+        assert heavy == [], f"{line} imports {heavy}"
+        assert (code, said.count("heedful: ")) == (2, 1), f"{line}: {said}"
+        assert words in said, f"{line}: {said}"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["iterate.yaml", "plan.yaml", "wrong.yaml"]
+
+
+def test_a_command_imports_what_it_uses(tmp_path: Path):
+    """Scoring by a rule needs no torch; sampling does, but no database, and no model family before it knows which.
+
+    Mutation caught: `engine/passes.py` or `models/new.py` that imports the families it knows, `materialise` beside the
+    database, `recipes/score.py` that imports `recipes/sample.py`. And the probe of the tests above does see torch.
+    """
+    (tmp_path / "d.jsonl").write_text('{"prompt": "Who?", "completion": "You."}')
+    files = ["--data", "d.jsonl", "--out", "o.jsonl"]
+    score = ["score", "--reward", "length", *files]
+    sample = ["sample", "--model", str(tmp_path / "nowhere"), *files]
+    scored, sampled = told([score, sample], tmp_path)
+    assert (scored[1], scored[3]) == (0, []), scored
+    assert (sampled[1], sampled[2].count("nowhere")) == (2, 1), sampled
+    assert sampled[3] == ["torch", "transformers", "tokenizers", "numpy"]
+
+
+def test_names_told_without_their_functions_are_those_of_the_functions():
+    """Mutation caught: a new loss without a preset, whose name would be refused; a β in ORPO's preset."""
+    presets = preference.PRESETS.values()
+    assert {row["loss"] for row in presets} == set(losses())
+    assert [find_objective(row["loss"]).reads_beta for row in presets] == [
+        "beta" in row for row in presets
+    ]
+    assert tuple(estimates.ADVANTAGES) == rows.ADVANTAGES
+
+
+@pytest.mark.parametrize("name", sorted({module for module, _ in cli.COMMANDS.values()}))
+def test_a_recipe_and_its_flags_have_the_same_name(name: str):
+    """`configs/sft.py` for `recipes/sft.py`, whose `run` takes that very config; `report` has no flags."""
+    if name == "report":
+        return
+    recipe = importlib.import_module(f"heedful.{name}")
+    flags = importlib.import_module(f"heedful.recipes.configs.{name.rpartition('.')[2]}")
+    assert recipe.Config is flags.Config
+    assert flags.Config.__module__ == flags.__name__
+    if name.startswith("recipes."):
+        assert recipe_of(flags.Config.__new__(flags.Config)) is recipe

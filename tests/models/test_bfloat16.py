@@ -25,7 +25,7 @@ def layout():
 def attended(q, k, v, upstream):
     """What the packed attention makes of queries and keys `[1, H, N, d]`, and the gradients."""
     leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-    out, _ = packed._attention(None, *leaves, layout())
+    out, _ = packed.attention(None, *leaves, layout())
     return out, torch.autograd.grad(out, leaves, upstream.to(out.dtype))
 
 

@@ -156,7 +156,7 @@ class _Collect(torch.autograd.Function):
         return out.index_copy_(0, ctx.layout.home, grad), None
 
 
-def _attention(
+def attention(
     module,
     query: Tensor,
     key: Tensor,
@@ -213,7 +213,7 @@ def _mask(*args, **kwargs):
     return sdpa_mask(*args, **kwargs) if layout is None else layout
 
 
-AttentionInterface.register(NAME, _attention)
+AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, _mask)
 
 

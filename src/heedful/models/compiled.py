@@ -52,7 +52,7 @@ def _attention():
 
 
 @functools.cache
-def _compiling(kind: type[nn.Module], backend: str) -> type[nn.Module]:
+def _compiling(kind: type[nn.Module], backend: str) -> Any:
     # transformers' wrapper has one code for all architectures, and of one code only so many versions are compiled.
     own: Any = kind.forward
     own = own.__wrapped__ if issubclass(kind, GradientCheckpointingLayer) else own

@@ -9,6 +9,7 @@ import tiny
 from heedful.engine.torch import TorchEngine
 from heedful.models import packed
 from heedful.models.forward import token_logps
+from heedful.models.load import load_policy, save_model
 from heedful.models.packed import lay_out
 from heedful.types import Sampling
 
@@ -88,3 +89,10 @@ def test_the_gaps_that_rounding_leaves(arch):
         assert 0 < gap.std() < 0.0045
         assert gap.abs().max() < 0.02
         assert gap.mean().abs() < 4 * gap.std() / len(gap) ** 0.5
+
+
+def test_a_policy_loads_in_bfloat16(tmp_path):
+    """Mutation caught: a check of the head that compares attention of two precisions, and refuses the model."""
+    tok = tiny.tokenizer()
+    save_model(tiny.policy(tok), tok, tmp_path)
+    assert load_policy(str(tmp_path), dtype="bfloat16").dtype == torch.bfloat16

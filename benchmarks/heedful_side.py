@@ -120,11 +120,24 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
 
         setattr(owner, name, timed)
 
+    def warm(owner: Any, name: str, plain: Any) -> None:
+        """Reference log-probs come before the first step, which warms up everything else: `plain` is called first."""
+        timed = getattr(owner, name)
+        replaced.append((owner, name, timed))
+
+        def after_another(*args, **kwargs):
+            plain(*args, **kwargs)
+            return timed(*args, **kwargs)
+
+        setattr(owner, name, after_another)
+
     clock(torch.Tensor, "backward", "backward")
     clock(torch.optim.AdamW, "step", "optimiser")
     clock(torch.nn.utils, "clip_grad_norm_", "optimiser")
+    plain = judgments.predict
     for module in (local, judgments, policy):
         clock(module, "predict", "log-probs")
+    warm(judgments, "predict", plain)
     clock(LocalLearner, "step", "learner")
     step, rollout, log = LocalLearner.step, policy.scored_rollout, Run.log
 

@@ -22,7 +22,7 @@ TASKS = (*TRAINING, *SAMPLING, "generate", "startup")
 # Large where losses are compared, so that they have moved by the end; next to nothing where the clock must go right.
 LEARNING_RATE = dict(sft=1e-4, reward=1e-4, dpo=1e-4, ppo=1e-8, rloo=1e-8, grpo=1e-8)
 PPO_EPOCHS = 4
-BLOCKS = 4  # of generation in a process, the first of which warms up
+BLOCKS = 3  # of generation in a process, the first of which warms up
 
 
 @dataclass(frozen=True, kw_only=True)

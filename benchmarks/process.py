@@ -28,6 +28,7 @@ def environment(threads: int, flags: str, home: str) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": home,
+        "HEEDFUL_CACHE": home,
         "CUDA_VISIBLE_DEVICES": "",
         **(ALLOCATOR if flags == "best" else {}),
     }

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is no part of the package
 
-from benchmarks import checks, clock, floor, heedful_side, inputs, run, table  # noqa: E402
+from benchmarks import checks, clock, floor, heedful_side, inputs, process, run, table  # noqa: E402
 from benchmarks.job import BLOCKS, TASKS, Job, Measured, as_result, per_step  # noqa: E402
 
 
@@ -129,6 +129,12 @@ def test_heedful_does_all_the_work(cache, task):
         groups = floor.groups_of(job)
         shared = sum(p * (len(r) - 1) for p, r in groups)  # each response is a row with its prompt
         assert sum(found["tokens"]) == sum(p + sum(r) for p, r in groups) + shared
+
+
+def test_no_process_finds_what_an_earlier_one_cached(tmp_path):
+    """Mutation caught: references' log-probs that the second repeat finds on the disk."""
+    given = process.environment(1, "default", str(tmp_path))
+    assert given["HEEDFUL_CACHE"] == given["HF_HOME"] == str(tmp_path)
 
 
 def test_different_work_is_seen(cache):

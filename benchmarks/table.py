@@ -10,8 +10,8 @@ from typing import Any
 
 KEY = ("task", "size", "flags", "dtype", "threads")
 HEAD = (
-    "| task | size | flags | dtype | threads | heedful s/step | TRL s/step | heedful MiB | TRL MiB | TRL / heedful |",
-    "|---|---|---|---|---|---|---|---|---|---|",
+    "| task | size | flags | dtype | threads | pairs | heedful s/step | TRL s/step | TRL / heedful | heedful / floor | heedful MiB | TRL MiB |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -23,14 +23,12 @@ def table(lines: list[dict[str, Any]]) -> str:
         settings.setdefault(key, {}).setdefault(line["impl"], []).append(line)
     out: list[str] = list(HEAD)
     for key, impls in settings.items():
-        cells = [str(k) for k in key]
-        cells += [
-            _median(impls.get(i, []), ("seconds", "median"), "{:.3g}") for i in ("heedful", "trl")
-        ]
-        cells += [
-            _median(impls.get(i, []), ("peak_rss_mib",), "{:.0f}") for i in ("heedful", "trl")
-        ]
+        ours, theirs = impls.get("heedful", []), impls.get("trl", [])
+        cells = [*map(str, key), str(min(len(ours), len(theirs)) or "–")]
+        cells += [_median(lines, ("seconds", "median"), "{:.3g}") for lines in (ours, theirs)]
         cells.append(", ".join(_ratio(line) for line in impls.get("trl/heedful", [])) or "–")
+        cells.append(_median(ours, ("floor", "ratio"), "{:.2f}"))
+        cells += [_median(lines, ("peak_rss_mib",), "{:.0f}") for lines in (ours, theirs)]
         out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out)
 

@@ -156,11 +156,11 @@ def test_the_table():
     """Mutation caught: heedful's numbers in TRL's column."""
     same = {"task": "sft", "size": "tiny", "flags": "best", "dtype": "float32", "threads": 2}
     lines = [
-        {**same, "impl": "heedful", "seconds": {"median": 1.0}, "peak_rss_mib": 500.0},
+        {**same, "impl": "heedful", "seconds": {"median": 1.0}, "peak_rss_mib": 500.0, "floor": {"ratio": 1.5}},
         {**same, "impl": "trl", "seconds": {"median": 3.0}, "peak_rss_mib": 700.0},
         {**same, "impl": "trl/heedful", "ratio": {"min": 2.5, "median": 3, "max": 3.5}, "same_work": True},
     ]  # fmt: skip
-    row = "| sft | tiny | best | float32 | 2 | 1 | 3 | 500 | 700 | 3.00 (2.50 to 3.50) |"
+    row = "| sft | tiny | best | float32 | 2 | 1 | 1 | 3 | 3.00 (2.50 to 3.50) | 1.50 | 500 | 700 |"
     assert table.table(lines).splitlines()[-1] == row
 
 

@@ -9,9 +9,10 @@ from statistics import median
 from typing import Any
 
 KEY = ("task", "size", "flags", "dtype", "threads")
-HEAD = (
-    "| task | size | flags | dtype | threads | pairs | heedful s/step | TRL s/step | TRL / heedful | heedful / floor | heedful MiB | TRL MiB |",
-    "|---|---|---|---|---|---|---|---|---|---|---|---|",
+COLUMNS = (
+    *KEY,
+    *("pairs", "heedful s/step", "TRL s/step", "TRL / heedful", "heedful / floor"),
+    *("heedful MiB", "TRL MiB"),
 )
 
 
@@ -21,7 +22,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         key = tuple(line[k] for k in KEY)
         settings.setdefault(key, {}).setdefault(line["impl"], []).append(line)
-    out: list[str] = list(HEAD)
+    out = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for key, impls in settings.items():
         ours, theirs = impls.get("heedful", []), impls.get("trl", [])
         cells = [*map(str, key), str(min(len(ours), len(theirs)) or "–")]

@@ -17,7 +17,7 @@ import tiny
 from heedful.engine import torch as engines
 from heedful.engine.passes import Direct, Modules, Plain, passes, suits
 from heedful.engine.prepared import Prepared, prepares
-from heedful.engine.slots import SlotCache
+from heedful.engine.slots import SlotCache, rounded
 from heedful.engine.torch import TorchEngine
 from heedful.types import Sampling
 
@@ -146,6 +146,13 @@ def test_what_is_not_called_must_be_as_it_was():
         model.config, 0
     )
     assert not suits(model)
+
+
+def test_rows_are_rounded_up_by_a_quarter_at_most():
+    """And to few numbers. Mutation caught: a step too fine, which is a kernel for each number of rows."""
+    found = [rounded(n) for n in range(1, 4097)]
+    assert all(n <= r <= 1.25 * n for n, r in enumerate(found, 1))
+    assert found[:8] == [1, 2, 3, 4, 5, 6, 7, 8] and len(set(found)) == 7 + 4 * 9 + 1
 
 
 def test_only_plain_weights_are_copied():

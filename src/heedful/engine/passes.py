@@ -63,6 +63,10 @@ class Stack(Protocol):
         """Tokens `[T]` → logits `[T, V]`, or `[last, V]` of the tokens that `last` names."""
         ...
 
+    def rows(self, n: int) -> int:
+        """How many rows it wants to be given for n, the last of which mean nothing."""
+        ...
+
     def stale(self) -> bool:
         """Whether it holds copies of weights that have changed since."""
         ...
@@ -153,6 +157,7 @@ class Direct:
         cells = (first[:, None] + columns).clamp_(max=len(tokens) - 1).to(device)
         where = real.flatten().nonzero().squeeze(1).to(device)
         last = torch.tensor([*accumulate(map(len, prompts))], device=device) - 1
+        where, last = self._filled(where), self._filled(last)
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
             q, k, v = (x[cells].transpose(1, 2) for x in (q, k, v))
@@ -162,10 +167,18 @@ class Direct:
             )
             return out.transpose(1, 2).flatten(0, 1)[where]
 
-        return self.stack(tokens.to(device), columns.expand_as(real)[real], attend, last)
+        tokens, positions = (self._filled(x) for x in (tokens, columns.expand_as(real)[real]))
+        return self.stack(tokens.to(device), positions, attend, last)[: len(prompts)]
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        return self.stack(tokens, lengths, self.cache.attention(lengths, self.stack.dtype), None)
+        n = len(tokens)
+        tokens, lengths = self._filled(tokens), self._filled(lengths)  # into slots that are free
+        attend = self.cache.attention(lengths, self.stack.dtype)
+        return self.stack(tokens, lengths, attend, None)[:n]
+
+    def _filled(self, rows: Tensor) -> Tensor:
+        """Numbers `[n]` and zeros, as many as the stack wants."""
+        return nn.functional.pad(rows, (0, self.stack.rows(len(rows)) - len(rows)))
 
 
 class Modules:
@@ -174,6 +187,9 @@ class Modules:
     def __init__(self, model: PreTrainedModel):
         self.base: Any = model.base_model
         self.dtype, self.head = model.dtype, lm_head(model)
+
+    def rows(self, n: int) -> int:
+        return n
 
     def stale(self) -> bool:
         return False

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from heedful.engine.slots import rounded
 from heedful.models.forward import plain_head
 from heedful.models.head import unwatched
 
@@ -123,6 +124,10 @@ class Prepared:
         self.turns = torch.zeros(0, half, dtype=torch.complex64)
         self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters(), head.weight]
         self.versions = [p._version for p in self.copied]
+
+    def rows(self, n: int) -> int:
+        """oneDNN makes a kernel for each number of rows, half a megabyte in some milliseconds: let there be few."""
+        return rounded(n)
 
     def stale(self) -> bool:
         """Whether the model's weights have changed since they were copied."""

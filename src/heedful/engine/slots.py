@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
+def rounded(n: int) -> int:
+    """n or a little more: one of four numbers between a power of two and the next."""
+    step = 1 << max(0, n.bit_length() - 3)
+    return -(-n // step) * step
+
+
 class SlotLayer(CacheLayerMixin):
     """Keys and values `[rows, heads, capacity, head_dim]` of one layer; grows, never shrinks."""
 
@@ -71,7 +77,7 @@ class SlotCache(Cache):
         """Make room for `rows` sequences of `capacity` tokens, in steps so that growth is rare."""
         if rows <= self.rows and capacity <= self.capacity:
             return
-        self.rows = max(self.rows, rows)
+        self.rows = max(self.rows, rounded(rows))
         self.capacity = max(self.capacity, -(-capacity // 64) * 64)
         for layer in self.slot_layers:
             layer.grow()

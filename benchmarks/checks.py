@@ -9,10 +9,8 @@ from benchmarks.job import BLOCKS, PPO_EPOCHS, SAMPLING, TRAINING, Job
 
 Result = dict[str, Any]
 LOSS = {"float32": 1e-4, "bfloat16": 3e-2}  # relative
-SAMPLED = {
-    "float32": 0.0,
-    "bfloat16": 0.1,
-}  # relative: the clock of `benchmarks.clock` is a coarse one in bfloat16
+# Relative: the clock of `benchmarks.clock` is a coarse one in bfloat16.
+SAMPLED = {"float32": 0.0, "bfloat16": 0.1}
 
 
 def alone(job: Job, found: Result) -> list[str]:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.inputs import Size, causal
 from benchmarks.process import environment
 
 BASE = {"hidden": 128, "batch": 8, "length": 128, "group": 1, "vocab": 4096}
@@ -77,24 +78,12 @@ def alone(given: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
 def point(given: dict[str, Any], threads: int, dtype: str) -> dict[str, Any]:
     """Seconds and MiB of one point, in this process."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    length = given["length"]
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=given["vocab"],
-            hidden_size=given["hidden"],
-            intermediate_size=3 * given["hidden"],
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=length + SAMPLED,
-            tie_word_embeddings=True,
-        )
-    )
-    model = model.eval().to(getattr(torch, dtype))  # type: ignore[arg-type]
+    length, hidden = given["length"], given["hidden"]
+    size = Size(hidden=hidden, layers=4, heads=4, kv_heads=2, ffn=3 * hidden, vocab=given["vocab"])
+    model = causal(size, 0, max_position_embeddings=length + SAMPLED)
+    model = model.to(getattr(torch, dtype))
     rows = torch.randint(4, given["vocab"], (given["batch"], length)).tolist()
     once = (learner if given["work"] == "learner" else engine)(model, rows, given["group"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from benchmarks import clock
 
@@ -180,33 +181,37 @@ def models(size: Size, tokenizer, seed: int) -> dict:
     """`base`; `clock`, whose responses end where their prompts say; `reward` with the head that heedful would draw."""
     import tempfile
 
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
     from heedful.models.load import new_reward_model, save_model
 
-    def causal(tied: bool):
-        torch.manual_seed(seed)
-        return Qwen2ForCausalLM(
-            Qwen2Config(
-                vocab_size=len(tokenizer),
-                hidden_size=size.hidden,
-                intermediate_size=size.ffn,
-                num_hidden_layers=size.layers,
-                num_attention_heads=size.heads,
-                num_key_value_heads=size.kv_heads,
-                max_position_embeddings=CONTEXT,
-                tie_word_embeddings=tied,
-                bos_token_id=None,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ).eval()
-
-    timed = causal(tied=False)
+    tokens = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    timed = causal(size, seed, **tokens, tie_word_embeddings=False)
     clock.wind(timed, tokenizer)
-    base = causal(tied=True)
+    base = causal(size, seed, **tokens)
     with tempfile.TemporaryDirectory() as folder:
         save_model(base, tokenizer, Path(folder))
         reward = new_reward_model(folder, seed=seed)
     return {"base": base, "clock": timed, "reward": reward}
+
+
+def causal(size: Size, seed: int, **config: Any) -> Any:
+    """A model of the Qwen2 architecture with random weights; `config` is what its config has otherwise."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    shape: dict[str, Any] = dict(
+        vocab_size=size.vocab,
+        hidden_size=size.hidden,
+        intermediate_size=size.ffn,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.kv_heads,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(Qwen2Config(**{**shape, **config})).eval()

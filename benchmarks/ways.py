@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.inputs import CONTEXT, SIZES, Words
+from benchmarks.inputs import SIZES, Words, causal
 
 WAYS = ("float32", "bfloat16", "float32+compile", "bfloat16+compile")
 FIRST = 3  # steps in which a compiler works
@@ -92,29 +92,14 @@ def batch(size: str, task: str, seed: int) -> Any:
 def learner(name: str, size: str, task: str) -> Any:
     """A step of a new learner, the same weights in every way."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
 
     from heedful.learner.local import LocalLearner, Optim
     from heedful.models.compiled import compile_layers
-    from heedful.recipes.pretrain import cross_entropy
     from heedful.recipes.sft import response_logps
+    from heedful.recipes.training import cross_entropy
 
-    given = SIZES[size]
-    torch.manual_seed(0)
-    model: Any = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=given.vocab,
-            hidden_size=given.hidden,
-            intermediate_size=given.ffn,
-            num_hidden_layers=given.layers,
-            num_attention_heads=given.heads,
-            num_key_value_heads=given.kv_heads,
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=True,
-        )
-    )
     dtype, _, compiled = name.partition("+")
-    model = model.eval().to(getattr(torch, dtype))
+    model = causal(SIZES[size], 0).to(getattr(torch, dtype))
     if compiled:
         compile_layers(model)
     optim = Optim(1e-5, 10**6, schedule="constant", warmup=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import NotRequired, TypedDict, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
@@ -48,28 +48,21 @@ def tasks(
     ]
 
 
-async def rollout(
-    engine: Engine,
-    batch: Sequence[Task],
-    *,
-    n: int,
-    max_tokens: int,
-    sampling: Sampling,
-    seed: int,
-    version: int = 0,
-) -> list[Sample]:
+class How(TypedDict):
+    """How to sample, `n` responses to each task. The seed is that of the batch; a version marks the samples."""
+
+    n: int
+    max_tokens: int
+    sampling: Sampling
+    seed: int
+    version: NotRequired[int]
+
+
+async def rollout(engine: Engine, batch: Sequence[Task], **how: Unpack[How]) -> list[Sample]:
     """`n` samples of each task, those of one task next to each other in one group; rewards are still 0."""
 
     async def write(numbered: tuple[int, Task]) -> list[Sample]:
-        return await _written(
-            engine,
-            *numbered,
-            n=n,
-            max_tokens=max_tokens,
-            sampling=sampling,
-            seed=seed,
-            version=version,
-        )
+        return await _written(engine, *numbered, **how)
 
     groups = await ranks.shared(list(enumerate(batch)), write)
     return [sample for group in groups for sample in group]
@@ -80,43 +73,34 @@ async def scored_rollout(
     reward: Parts | Reward,
     batch: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
-    **how: Any,
+    **how: Unpack[How],
 ) -> tuple[list[Sample], Metrics]:
-    """`rollout` (which see for `how`) and `score`. A reward that is no model here, such as one asked over the network,
-    judges a group as soon as it is written, while others are still being written."""
+    """`rollout` and `score`. A reward that is no model here, such as one asked over the network, judges a group as
+    soon as it is written, while others are still being written."""
     parts = Parts.of(reward)
 
-    async def ask(numbered: tuple[int, Task]) -> tuple[list[Sample], Early]:
+    async def ask(numbered: tuple[int, Task]) -> tuple[list[Sample], list[str], Early]:
         samples = await _written(engine, *numbered, **how)
-        return samples, await parts.early(_judged(numbered[1], samples, tokenizer))
+        texts = _texts(samples, tokenizer)
+        return samples, texts, await parts.early(_judged(numbered[1], samples, texts))
 
     done = await ranks.shared(list(enumerate(batch)), ask)
-    samples = [sample for own, _ in done for sample in own]
-    groups = [_judged(t, own, tokenizer) for t, (own, _) in zip(batch, done, strict=True)]
-    scores = await parts.score(groups, [early for _, early in done])
-    return _rewarded(samples, scores)
+    groups = [_judged(task, own, texts) for task, (own, texts, _) in zip(batch, done, strict=True)]
+    scores = await parts.score(groups, [early for *_, early in done])
+    return _rewarded([sample for own, *_ in done for sample in own], scores)
 
 
-async def _written(
-    engine: Engine,
-    number: int,
-    task: Task,
-    *,
-    n: int,
-    max_tokens: int,
-    sampling: Sampling,
-    seed: int,
-    version: int = 0,
-) -> list[Sample]:
+async def _written(engine: Engine, number: int, task: Task, **how: Unpack[How]) -> list[Sample]:
     """The samples of the batch's task of this number."""
     completions = await engine.generate(
         task.tokens,
-        n=n,
-        max_tokens=max_tokens,
-        sampling=sampling,
+        n=how["n"],
+        max_tokens=how["max_tokens"],
+        sampling=how["sampling"],
         stop=task.stop,
-        seed=derive_seed(seed, number),
+        seed=derive_seed(how["seed"], number),
     )
+    version = how.get("version", 0)
     return [as_sample(task, c, group=number, version=version) for c in completions]
 
 
@@ -155,13 +139,16 @@ def _rewarded(samples: Sequence[Sample], scores: Scores) -> tuple[list[Sample], 
     return [replace(sample, reward=value) for sample, value in paired], scores.metrics
 
 
-def _judged(task: Task, samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> Group:
+def _texts(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    return [response_text(tokenizer, sample) for sample in samples]
+
+
+def _judged(task: Task, samples: Sequence[Sample], texts: Sequence[str]) -> Group:
     """A task's samples as a reward sees them.
 
     The text is that of the tokens under the mask, and `ended` is how sampling stopped: the prompt has no
     say in whether a response ended.
     """
-    texts = [response_text(tokenizer, sample) for sample in samples]
     return Group(task.prompt, texts, [s.stop_reason == "stop" for s in samples], task.facts)
 
 
@@ -176,8 +163,9 @@ async def score_parts(
     for i, sample in enumerate(samples):
         assert sample.group is not None
         members.setdefault(sample.group, []).append(i)
+    of_groups = {group: [samples[i] for i in own] for group, own in members.items()}
     scores = await Parts.of(reward).score(
-        [_judged(batch[g], [samples[i] for i in own], tokenizer) for g, own in members.items()]
+        [_judged(batch[g], own, _texts(own, tokenizer)) for g, own in of_groups.items()]
     )
     order = [i for own in members.values() for i in own]
 

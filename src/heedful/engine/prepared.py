@@ -29,6 +29,7 @@ LINEAR = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
 )
+OF_A_BATCH = ("dynamic", "longrope")  # rotary positions that depend on how long the batch is
 DTYPES = (torch.float32, torch.bfloat16)
 ROWS = 32  # a hint: the order that suits so many rows suits fewer and more
 
@@ -43,8 +44,7 @@ def prepares(model: PreTrainedModel) -> bool:
     modules = [m for layer in base.layers for m in layer.modules()]
     return (
         model.config.hidden_act == "silu"
-        and base.rotary_emb.rope_type
-        not in ("dynamic", "longrope")  # these ask how long the batch is
+        and base.rotary_emb.rope_type not in OF_A_BATCH
         and all(type(m) is nn.Linear for m in linears)
         and all(type(layer.mlp).__module__ == type(base).__module__ for layer in base.layers)
         and all(unwatched(m) for m in (*modules, base.norm, base.rotary_emb))
@@ -111,9 +111,8 @@ class Prepared:
         attention = self.base.layers[0].self_attn
         self.head_dim, self.scale = attention.head_dim, attention.scaling
         half = self.head_dim // 2
-        self.beside = (
-            torch.arange(self.head_dim).view(2, half).T.flatten()
-        )  # 0, half, 1, half + 1 …
+        # 0, half, 1, half + 1 …
+        self.beside = torch.arange(self.head_dim).view(2, half).T.flatten()
         self.heads = attention.q_proj.out_features // self.head_dim
         self.turned = self.heads + attention.k_proj.out_features // self.head_dim
         self.layers = [self._layer(layer) for layer in self.base.layers]
@@ -172,7 +171,8 @@ class Prepared:
             biases = [self._beside(b) for b in biases[:2]] + biases[2:]
         norms = None
         if hasattr(at, "q_norm"):
-            each = [m.weight[self.beside].expand(n, -1) for m, n in self._head_norms(at)]
+            counts = ((at.q_norm, self.heads), (at.k_norm, self.turned - self.heads))
+            each = [m.weight[self.beside].expand(n, -1) for m, n in counts]
             norms = _Norm(at.q_norm, torch.cat(each))
         return _Layer(
             before=_Norm(layer.input_layernorm),
@@ -186,9 +186,6 @@ class Prepared:
             ),
             down=_Product(mlp.down_proj.weight, mlp.down_proj.bias),
         )
-
-    def _head_norms(self, at: Any) -> list[tuple[Any, int]]:
-        return [(at.q_norm, self.heads), (at.k_norm, self.turned - self.heads)]
 
     def _beside(self, rows: Tensor) -> Tensor:
         """Rows of a weight or bias, head by head, halves interleaved."""

@@ -89,8 +89,12 @@ class SlotCache(Cache):
 
     def visible(self) -> Tensor:
         """The attention mask `[n, 1, 1, width]` of the step that `aim` began."""
+        return ~self._behind()[:, None, None, :]
+
+    def _behind(self) -> Tensor:
+        """Which cells `[n, width]` hold nothing of their row yet."""
         columns = torch.arange(self.width, device=self.write_at.device)
-        return (columns <= self.write_at[:, None])[:, None, None, :]
+        return columns > self.write_at[:, None]
 
     def attention(self, lengths: Tensor, dtype: torch.dtype) -> Callable[..., Tensor]:
         """How each row's next token attends in this step: `attend(layer, q, k, v, scale)`.
@@ -100,7 +104,7 @@ class SlotCache(Cache):
         needs none of them twice, and none is copied.
         """
         self.aim(lengths)
-        behind = torch.arange(self.width, device=lengths.device) > lengths[:, None]
+        behind = self._behind()
         shut = torch.zeros(behind.shape, dtype=dtype, device=lengths.device)
         shut.masked_fill_(behind, float("-inf"))
         made: dict[int, tuple[Tensor, Tensor]] = {}  # mask and places are the same in every layer
@@ -133,9 +137,8 @@ class SlotCache(Cache):
     def insert(self, i: int, keys: Tensor, values: Tensor, source: Tensor, at: int) -> None:
         """Copy layer i's prompts `[prompts, heads, width, head_dim]` into rows `at …`; see `Passes.prefill`."""
         layer = self.slot_layers[i]
-        if (
-            not layer.is_initialized or layer.keys.dtype != keys.dtype
-        ):  # another stack's than before
+        # Of another type are the slots of another stack, from an earlier queue.
+        if not layer.is_initialized or layer.keys.dtype != keys.dtype:
             layer.lazy_initialization(keys, values)
         rows = slice(at, at + len(source))
         layer.keys[rows, :, : keys.shape[2]] = keys[source]

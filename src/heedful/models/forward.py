@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from heedful.losses.kl import analytic
+from heedful.models import llama
 from heedful.models.head import LinearLogps, unwatched
 from heedful.models.packed import can_pack, lay_out, packed_hidden
 from heedful.models.reference import Reference
@@ -49,7 +50,8 @@ def hidden_states(
     """
     if can_pack(model):
         layout = lay_out(tokens, needed, position_ids)
-        return Hidden(packed_hidden(model, layout), layout.index)
+        run = llama.hidden if llama.runs(model, layout) else packed_hidden
+        return Hidden(run(model, layout), layout.index)
     states = model.base_model(
         input_ids=tokens, position_ids=position_ids, use_cache=False
     ).last_hidden_state

@@ -38,16 +38,13 @@ class LinearLogps(torch.autograd.Function):
     ) -> Tensor:
         pieces = _pieces(len(h), len(weight))
         kept = backward and len(h) * len(weight) <= KEPT
-        logits = _Logits(h, weight, bias, factor, pieces, len(h) if kept else 0)
-        chosen = torch.empty(len(h), device=h.device)
-        total = torch.empty_like(chosen)
+        odds = _Odds(h, weight, bias, factor, pieces, len(h) if kept else 0)
+        logps, total = (torch.empty(len(h), device=h.device) for _ in range(2))
         for rows in pieces:
-            z = logits.of(rows)
-            chosen[rows] = z.gather(1, y[rows, None]).squeeze(1)
-            total[rows] = z.logsumexp(1)
-        ctx.factor, ctx.room = factor, logits.room if kept else None
+            logps[rows], total[rows] = odds.of(rows, y[rows])[1:]
+        ctx.factor, ctx.room = factor, odds.room if kept else None
         ctx.save_for_backward(h, weight, bias, y, total)
-        return chosen - total
+        return logps
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
@@ -59,10 +56,10 @@ class LinearLogps(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if for_bias else None
         pieces = _pieces(len(h), len(weight))
         room, ctx.room = ctx.room, None  # written over; a second backward computes it again
-        again = _Logits(h, weight, bias, ctx.factor, pieces)
+        again = _Odds(h, weight, bias, ctx.factor, pieces)
         for rows in pieces:
-            z = again.of(rows) if room is None else room[rows]
-            z = z.sub_(total[rows, None]).exp_().mul_(-g[rows, None])
+            odds = again.of(rows, y[rows])[0] if room is None else room[rows]
+            z = odds.mul_((-g[rows] / total[rows])[:, None])
             z.scatter_add_(1, y[rows, None], g[rows, None])
             narrow = z.to(weight.dtype)
             if grad_h is not None:
@@ -89,8 +86,9 @@ def _pieces(rows: int, vocabulary: int) -> list[slice]:
     return [slice(start, min(rows, start + size)) for start in range(0, rows, size)]
 
 
-class _Logits:
-    """Scaled logits in float32, in one place of memory for all pieces or, where `kept` rows are, one after another."""
+class _Odds:
+    """exp(z − max z) of the scaled logits z in float32, written over them; in one place of memory for all pieces or,
+    where `kept` rows are, one after another."""
 
     def __init__(
         self,
@@ -105,8 +103,8 @@ class _Logits:
         longest = max((p.stop - p.start for p in pieces), default=0)
         self.room = h.new_empty(kept or longest, len(weight), dtype=torch.float32)
 
-    def of(self, rows: slice) -> Tensor:
-        """`[rows, V]`."""
+    def of(self, rows: slice, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The odds `[rows, V]`, the log-probs of `y` `[rows]`, and the sums of the odds `[rows]`."""
         h = self.h[rows]
         z = self.room[rows] if self.kept else self.room[: len(h)]
         if h.dtype == torch.float32:
@@ -115,4 +113,9 @@ class _Logits:
                 z.add_(self.bias)
         else:
             z.copy_(linear(h, self.weight, self.bias))
-        return z.mul_(self.factor) if self.factor != 1 else z
+        if self.factor != 1:
+            z.mul_(self.factor)
+        chosen, most = z.gather(1, y[:, None]), z.amax(1, keepdim=True)
+        odds = z.sub_(most).exp_()
+        total = odds.sum(1)
+        return odds, (chosen - most).squeeze(1) - total.log(), total

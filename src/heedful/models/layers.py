@@ -56,4 +56,10 @@ def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
             return inside(*args, **kwargs)
         return checkpoint(inside, *args, use_reentrant=False, **kwargs)
 
-    return type(kind.__name__, (kind,), {"forward": forward})
+    return type(kind.__name__, (kind,), {"forward": forward, "recomputed": kind})
+
+
+def own_kind(layer: nn.Module) -> tuple[type[nn.Module], bool]:
+    """A layer's class, and whether `checkpoint_layers` has had it computed again in the backward pass."""
+    kind = getattr(type(layer), "recomputed", None)
+    return (type(layer), False) if kind is None else (kind, True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,11 +20,13 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from heedful.models import tiles
+
 NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
 TIGHT = 0.75  # sequences shorter than this share of the longest one in a block of attention start another
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """Where the tokens of a padded batch `[B, T]` stand among the N distinct ones, and what attends to what.
 
@@ -40,6 +42,14 @@ class Layout:
     cells: Tensor
     home: Tensor
     again: Tensor
+    plans: dict[tuple[int, int], tiles.Plan] = field(default_factory=dict)
+
+    def plan(self, heads: int, kv_heads: int) -> tiles.Plan:
+        """How so many heads attend by tiles; made once for all layers."""
+        key = heads, kv_heads
+        if key not in self.plans:
+            self.plans[key] = tiles.plan(*key, self.blocks, self.cells, self.home, self.again)
+        return self.plans[key]
 
 
 def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) -> Layout:
@@ -63,7 +73,9 @@ def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) 
     owner = row.expand(-1, width).masked_fill(same, 0).cummax(0).values
     number = number.gather(0, owner).masked_fill(~real, 0)
     blocks, cells, kinds = [], [], []
-    for rows, w in _blocks(real.sum(1)):
+    # Rows that only repeat what others show, such as a response drawn twice, have no place in attention.
+    for rows, w in _blocks(real.sum(1) * own.any(1)):
+        rows = rows[same[rows].sum(1).argsort(stable=True)]
         blocks.append((len(rows), w))
         cells.append(number[rows, :w].flatten())
         kinds.append((own.int() + 2 * same.int())[rows, :w].flatten())
@@ -113,8 +125,8 @@ def _sequences(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Ten
 
 
 def _blocks(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Sequences of like length: (row numbers, width) from the longest down."""
-    order = lengths.argsort(descending=True, stable=True)
+    """Sequences of like length: (row numbers, width) from the longest down; those of length 0 are left out."""
+    order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
     sizes = lengths[order].tolist()
     start = 0
     for i in range(1, len(sizes) + 1):
@@ -172,8 +184,26 @@ def attention(
         )
     if strange := [k for k in ("softcap", "s_aux", "position_bias") if kwargs.get(k) is not None]:
         raise NotImplementedError(f"packed attention with {', '.join(strange)}")
-    layout, heads, window = attention_mask, query.shape[1], kwargs.get("sliding_window")
-    dtype = query.dtype
+    layout, window = attention_mask, kwargs.get("sliding_window")
+    if window and window >= max(width for _, width in layout.blocks):
+        window = None
+    if query.device.type == "cpu" and not window and value.shape[3] == key.shape[3]:
+        plan = layout.plan(query.shape[1], key.shape[1])
+        qkv = torch.cat([query[0], key[0], value[0]]).transpose(0, 1)
+        return tiles.attend(qkv, plan, scaling or query.shape[3] ** -0.5)[None], None
+    return _by_blocks(layout, query, key, value, window, scaling), None
+
+
+def _by_blocks(
+    layout: Layout,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    window: int | None,
+    scaling: float | None,
+) -> Tensor:
+    """Attention `[1, N, H, d]` by PyTorch's kernels, block by block."""
+    heads, dtype = query.shape[1], query.dtype
     if query.device.type == "cpu" and dtype.itemsize < 4:
         # The CPU's kernel is no faster in bfloat16, and two to four times slower backward; matrix products gain.
         query, key, value = query.float(), key.float(), value.float()
@@ -187,14 +217,14 @@ def attention(
             x[start : start + rows * width].view(rows, width, *x.shape[1:]).transpose(1, 2)
             for x in spread
         )
-        band = _band(width, window, q.device) if window and width > window else None
+        band = _band(width, window, q.device) if window else None
         out = scaled_dot_product_attention(
             q, k, v, band, is_causal=band is None, scale=scaling, enable_gqa=k.shape[1] != heads
         )
         found.append(out.transpose(1, 2).reshape(rows * width, -1))
         start += rows * width
     together = _Collect.apply(torch.cat(found), layout).to(dtype)
-    return together.view(1, len(layout.tokens), heads, -1), None
+    return together.view(1, len(layout.tokens), heads, -1)
 
 
 def _band(width: int, window: int, device: torch.device) -> Tensor:

@@ -110,13 +110,14 @@ def learner(name: str, size: str, task: str) -> Any:
 
 
 def margins(logp: Any, given: Any) -> Any:
-    """DPO's loss against a reference that finds all responses equally likely."""
+    """DPO's loss against a reference that is the model as it is now."""
     from torch.nn.functional import logsigmoid
 
     from heedful.learner.local import Loss
 
     sums = logp.masked_fill(~given.mask, 0.0).sum(1).view(-1, 2)
-    return Loss(-logsigmoid(0.1 * (sums[:, 0] - sums[:, 1])))
+    gap = sums[:, 0] - sums[:, 1]
+    return Loss(-logsigmoid(0.1 * (gap - gap.detach())))
 
 
 if __name__ == "__main__":

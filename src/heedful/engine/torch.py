@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 from heedful.engine.passes import passes
 from heedful.engine.slots import SlotCache
 from heedful.errors import UserError
+from heedful.models import process
 from heedful.models.load import context_length
-from heedful.models.memory import keep_freed_memory
 from heedful.models.sampling import choose, derive_seed, uniforms
 from heedful.types import Completion, Sampling
 
@@ -57,7 +57,7 @@ class TorchEngine:
     """`types.Engine` over a model in this process. `max_rows` sequences decode at a time."""
 
     def __init__(self, model: PreTrainedModel, *, max_rows: int = 256):
-        keep_freed_memory()
+        process.tune()
         self.model, self.max_rows, self.version = model, max_rows, 0
         self._cache = SlotCache(model.config.get_text_config().num_hidden_layers)
         self._passes = passes(model, self._cache)

@@ -19,7 +19,7 @@ from heedful import ranks
 from heedful.data.collate import microbatches, take, to_device
 from heedful.errors import UserError
 from heedful.learner.masters import Masters
-from heedful.models.memory import keep_freed_memory
+from heedful.models import process
 from heedful.types import Batch, Metrics
 
 # What a model gives for a batch: log-probs [B, T], values [B, T+1], scores [B].
@@ -125,7 +125,7 @@ class LocalLearner:
         *,
         micro_batch_tokens: int = 16384,
     ):
-        keep_freed_memory()
+        process.tune()
         self.model, self.forward, self.optim = model, forward, optim
         self.micro_batch_tokens = micro_batch_tokens
         self.steps = 0

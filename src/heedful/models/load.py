@@ -28,6 +28,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from heedful.errors import UserError
+from heedful.models import process
 from heedful.models.adapter_files import CONFIG, attach, base_of, has_adapter, save_adapter
 from heedful.models.forward import VALUE_HEAD, lm_head, scalar_head
 
@@ -169,6 +170,7 @@ def _check_head(model: PreTrainedModel, name: str) -> None:
 
 def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> tuple[Any, list[str]]:
     """The model, and the weights that the folder does not hold and that would be invented."""
+    process.tune()
     with _errors_about(name, what), _quiet():
         base = base_of(name)
         if base is not None and auto is AutoModelForSequenceClassification:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from heedful.errors import UserError
+from heedful.models import process
 
 END, PAD = "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -82,6 +83,7 @@ def new_model(
     # By name: transformers then imports this one architecture.
     config_class = getattr(transformers, f"{kinds[arch]}Config")
     model_class = getattr(transformers, f"{kinds[arch]}ForCausalLM")
+    process.tune()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config_class(**sizes)).eval()

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import tiny
+from heedful.data.collate import collate
+from heedful.models import forward
 from heedful.models.adapters import add_lora
 from heedful.models.load import load_policy
 from heedful.recipes.judgments import reference_sums
@@ -91,3 +93,23 @@ def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.delenv("HEEDFUL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "heedful"
+
+
+def test_the_reference_reads_a_prompt_once(monkeypatch):
+    """Mutation caught: responses in groups of their own, which meet others of their length."""
+    prompt = tuple(range(5, 25))
+    mask = (False,) * 20
+    samples = [
+        Sample((*prompt, *[n] * n), mask + (True,) * n, (0.0,) * (20 + n)) for n in (3, 30, 4)
+    ]
+    other = Sample((9,) * 25, mask + (True,) * 5, (0.0,) * 25)
+    read = []
+    lay_out = forward.lay_out
+    monkeypatch.setattr(forward, "lay_out", lambda *a: (read.append(a), lay_out(*a))[1])
+    model = tiny.causal_lm("llama")
+    sums = reference_sums(model, response_logps, [*samples, other], 60)
+    tokens = [len(lay_out(*a).tokens) for a in read]
+    assert sum(tokens) == 20 + 2 + 29 + 3 + 24
+    for s in [*samples, other]:
+        alone = response_logps(model, collate([s])).sum().item()
+        assert sums[s] == pytest.approx(alone, abs=1e-4)

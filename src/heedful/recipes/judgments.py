@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Any, Literal
 
 import torch
@@ -34,6 +34,7 @@ from heedful.types import (
 
 Sums = Mapping[Sample, float]  # the reference's log-prob of each sample's response
 Which = Literal["all", "best_worst"]
+TOGETHER = 16  # responses to one prompt that the reference reads at once
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,19 @@ def reference_sums(
         return known
 
     def compute() -> list[float]:
-        base = collate([replace(s, group=None) for s in new])
-        return predict(reference, forward, base, max_tokens).sum(1).tolist()
+        return predict(reference, forward, collate(_by_prompt(new)), max_tokens).sum(1).tolist()
 
     sums = kept(reference, new, compute, max_tokens) if keep else compute()
     return {**known, **dict(zip(new, sums, strict=True))}
+
+
+def _by_prompt(samples: Sequence[Sample]) -> list[Sample]:
+    """Neighbours that answer the same prompt in one group, which is never parted, so that it is computed once."""
+    grouped: list[Sample] = []
+    for _, same in groupby(samples, key=lambda s: s.tokens[: (*s.mask, True).index(True)]):
+        for i, sample in enumerate(same):
+            grouped.append(replace(sample, group=len(grouped) - i % TOGETHER))
+    return grouped
 
 
 def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums) -> Batch:

@@ -191,10 +191,10 @@ def attention(
         plan = layout.plan(query.shape[1], key.shape[1])
         qkv = torch.cat([query[0], key[0], value[0]]).transpose(0, 1)
         return tiles.attend(qkv, plan, scaling or query.shape[3] ** -0.5)[None], None
-    return _by_blocks(layout, query, key, value, window, scaling), None
+    return by_blocks(layout, query, key, value, window, scaling), None
 
 
-def _by_blocks(
+def by_blocks(
     layout: Layout,
     query: Tensor,
     key: Tensor,

@@ -1,0 +1,119 @@
+"""`python -m benchmarks.pieces [--size small] [--task dpo]`: pieces of a step, each beside the plainer way to it.
+
+Forward and backward on the batches of `benchmarks.ways`, in one process and one thread; the two ways take turns, and of
+each the least seconds of the process's own work count. A line of JSON for each piece: attention by tiles beside
+PyTorch's kernels on the same blocks, layers as heedful runs them beside `transformers`', and a product of denormal
+numbers, flushed beside not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.inputs import SIZES, causal
+from benchmarks.ways import batch
+
+TURNS = 9
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m benchmarks.pieces", description=__doc__)
+    p.add_argument("--size", choices=list(SIZES), default="tiny")
+    p.add_argument("--task", choices=["sft", "dpo"], default="sft")
+    args = p.parse_args(argv)
+    import torch
+
+    torch.set_num_threads(1)
+    for piece, ways in (
+        ("attention", attention(args.size, args.task)),
+        ("layers", layers(args.size, args.task)),
+        ("denormal numbers", denormal()),
+    ):
+        ours, plain = least(*ways)
+        line = {"size": args.size, "task": args.task, "piece": piece}
+        line |= {"seconds": round(ours, 5), "plain": round(plain, 5)}
+        print(json.dumps({**line, "ratio": round(plain / ours, 2)}), flush=True)
+    return 0
+
+
+def least(*ways: Callable[[], Any]) -> list[float]:
+    best = [float("inf")] * len(ways)
+    for _ in range(TURNS):
+        for i, way in enumerate(ways):
+            began = time.process_time()
+            way()
+            best[i] = min(best[i], time.process_time() - began)
+    return best
+
+
+def layout(size: str, task: str) -> Any:
+    from heedful.models.packed import lay_out
+
+    given = batch(size, task, 0)
+    return lay_out(given.tokens[:, :-1], given.mask)
+
+
+def attention(size: str, task: str) -> list[Callable[[], Any]]:
+    """Of one layer."""
+    import torch
+
+    from heedful.models import packed, tiles
+
+    given, at = SIZES[size], layout(size, task)
+    heads, kv, d = given.heads, given.kv_heads, given.hidden // given.heads
+    plan = at.plan(heads, kv)
+    qkv = torch.randn(len(at.tokens), heads + 2 * kv, d, requires_grad=True)
+    upstream = torch.randn(len(at.tokens), heads, d)
+
+    def by_tiles() -> Any:
+        return torch.autograd.grad(tiles.attend(qkv, plan, d**-0.5), qkv, upstream)
+
+    def by_kernels() -> Any:
+        q, k, v = (x.transpose(0, 1)[None] for x in qkv.split([heads, kv, kv], 1))
+        out = packed.by_blocks(at, q, k, v, None, d**-0.5)
+        return torch.autograd.grad(out, qkv, upstream.view(out.shape))
+
+    return [by_tiles, by_kernels]
+
+
+def layers(size: str, task: str) -> list[Callable[[], Any]]:
+    """Embeddings to last hidden states; either way attends by tiles."""
+    import torch
+
+    from heedful.models import llama, packed
+
+    at, model = layout(size, task), causal(SIZES[size], 0)
+    if not packed.can_pack(model) or not llama.runs(model, at):
+        sys.exit("heedful would not run these layers itself")
+    upstream = torch.randn(len(at.tokens), SIZES[size].hidden)
+
+    def of(run: Any) -> Callable[[], Any]:
+        def both() -> None:
+            model.zero_grad()
+            run(model, at).backward(upstream)
+
+        return both
+
+    return [of(llama.hidden), of(packed.packed_hidden)]
+
+
+def denormal() -> list[Callable[[], Any]]:
+    import torch
+
+    small = torch.full((512, 512), 700_000, dtype=torch.int32).view(torch.float32)  # 1e-39
+    one = torch.randn(512, 512)
+
+    def product(flush: bool) -> None:
+        torch.set_flush_denormal(flush)
+        torch.mm(small, one)
+
+    return [lambda: product(True), lambda: product(False)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

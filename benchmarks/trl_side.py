@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import trl_ppo
 from benchmarks.inputs import CONTEXT, rows
 from benchmarks.job import (
     BLOCKS,
@@ -35,6 +36,7 @@ BEST: dict[str, dict[str, Any]] = {
     "dpo": {"gradient_checkpointing": False, "precompute_ref_log_probs": True},
     "rloo": {"gradient_checkpointing": False},
     "grpo": {"gradient_checkpointing": False},
+    "ppo": {},
 }
 
 
@@ -45,9 +47,16 @@ def work(job: Job, measured: Measured) -> None:
         generate(job, measured)
         return
     with tempfile.TemporaryDirectory() as out:
-        trainer = trainer_of(job, out, measured)
-        watch(trainer, measured)
+        if job.task == "ppo":
+            trainer = trl_ppo.trainer_of(job, out, measured, flags_of(job))
+        else:
+            trainer = trainer_of(job, out, measured)
+            watch(trainer, measured)
         trainer.train()
+
+
+def flags_of(job: Job) -> dict[str, Any]:
+    return BEST[job.task] if job.flags == "best" else {}
 
 
 def trainer_of(job: Job, out: str, measured: Measured) -> Any:
@@ -70,7 +79,7 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        **(BEST[job.task] if job.flags == "best" else {}),
+        **flags_of(job),
     )
     if sampling:
         common |= dict(

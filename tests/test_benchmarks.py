@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from benchmarks import (  # noqa: E402
     checks,
     clock,
     floor,
+    growth,
     heedful_side,
     inputs,
     process,
@@ -161,6 +164,32 @@ def test_different_work_is_seen(cache):
     assert checks.together(job, good, {**good, "losses": [0.7, 0.6, 0.501]})
     greedy = [{"extra": {"greedy": [[1, 2], [3, last]]}} for last in (4, 5)]
     assert checks.together(nano(cache, "generate"), *greedy)
+
+
+@pytest.mark.parametrize("work", growth.WORK)
+def test_growth_measures_a_point(work, monkeypatch):
+    """Mutation caught: a long point run again and again; rows along the length that no micro-batch holds at once."""
+    import torch
+
+    from heedful.learner.local import LocalLearner
+
+    calls = []
+    monkeypatch.setattr(growth, work, lambda *_: lambda: calls.append(time.sleep(0.02)))
+    given = {**growth.BASE, "hidden": 32, "vocab": 64, "work": work}
+    found = growth.point(given, torch.get_num_threads(), "float32")
+    assert found["seconds"] >= 0.02 and len(calls) == 1 + growth.TIMES
+    monkeypatch.setattr(growth, "ENOUGH", 0.03)
+    growth.point(given, torch.get_num_threads(), "float32")
+    assert len(calls) == 1 + growth.TIMES + 1 + 2
+    of_learner = inspect.signature(LocalLearner).parameters["micro_batch_tokens"].default
+    assert max(growth.AXES["length"]) * growth.FIXED["length"]["batch"] <= of_learner
+
+
+def test_growth_goes_on_after_a_point_without_end(capsys):
+    """Mutation caught: a limit nobody keeps, an axis that stops where a point failed."""
+    assert growth.main(["length", "--most", "128", "--limit", "0.01"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["work"], line["failed"]) for line in lines] == [(w, "time") for w in growth.WORK]
 
 
 def test_the_table():

@@ -18,7 +18,7 @@ from benchmarks.inputs import rows
 from benchmarks.job import LEARNING_RATE, PPO_EPOCHS, Job, Measured
 
 
-def trainer_of(job: Job, out: str, measured: Measured, flags: dict[str, Any]) -> Any:
+def trainer_of(job: Job, out: str, measured: Measured) -> Any:
     import torch
     from datasets import Dataset
     from transformers import (
@@ -63,12 +63,11 @@ def trainer_of(job: Job, out: str, measured: Measured, flags: dict[str, Any]) ->
         response_length=size.max_tokens,
         stop_token="eos",
         temperature=1.0,
-        bf16=job.dtype == "bfloat16",
+        bf16=job.dtype == "bfloat16",  # which alone does nothing here: weights have the type
         use_cpu=True,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        **flags,
     )
     trainer = ppo.PPOTrainer(
         args=config,

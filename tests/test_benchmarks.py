@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,8 +26,18 @@ from benchmarks import (  # noqa: E402
     run,
     table,
     trl_ppo,
+    trl_side,
 )
-from benchmarks.job import BLOCKS, TASKS, Job, Measured, as_result, per_step  # noqa: E402
+from benchmarks.job import (  # noqa: E402
+    BLOCKS,
+    SAMPLING,
+    TASKS,
+    TRAINING,
+    Job,
+    Measured,
+    as_result,
+    per_step,
+)
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +251,18 @@ def test_what_trls_ppo_does_is_counted():
     adam.step()
     assert kept.tolist() == [[5, 1, 0], [5, 6, 7]]
     assert (measured.sampled, measured.updates) == (5, 2)
+
+
+@pytest.mark.parametrize("size", inputs.SIZES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_micro_batches_are_whole(size, dtype):
+    """Mutation caught: micro-batches that leave rows of a step out, fewer rows in TRL's defaults."""
+    for task in (*TRAINING, *SAMPLING):
+        job = Job(task=task, size=size, folder="", dtype=dtype, flags="best")
+        batch = job.sizes.responses if task in SAMPLING else job.sizes.batch
+        assert batch % trl_side.piece_of(job, batch) == 0
+        assert trl_side.piece_of(replace(job, flags="default"), batch) == batch
+        assert trl_side.flags_of(replace(job, flags="default")) == {}
 
 
 def test_padding_is_never_sampled(cache):

@@ -49,15 +49,17 @@ test: $(STAMP) ## the test suite (JOBS=2 processes; ARGS are passed to pytest)
 demo: $(STAMP) ## the whole loop on the embedded world, into runs/demo (ARGS are passed on)
 	$(VENV)/bin/heedful demo --out $(OUT) $(ARGS)
 
-bench: $(STAMP) ## seconds of each job beside TRL's, on tiny models (ARGS are passed on)
+bench: $(STAMP) .venv-bench-ppo/.installed ## seconds of each job beside TRL's, on tiny models (ARGS are passed on)
 	@$(PY) -c 'import sys; from benchmarks.run import trl_python; sys.exit(not trl_python().exists())' \
 	  || $(MAKE) .venv-bench/.installed
 	$(PY) -m benchmarks.run all --size tiny $(ARGS)
 
-# Only where the environment above has another TRL than the pinned one.
+# The first only where the environment above has another TRL than the pinned one.
 .venv-bench/.installed: benchmarks/requirements-trl.txt
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
+.venv-bench-ppo/.installed: benchmarks/requirements-trl-ppo.txt
+.venv-bench/.installed .venv-bench-ppo/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
 	@touch $@
 
 lint: $(STAMP) ## formatting and lint, changes nothing
@@ -79,5 +81,5 @@ constraints: ## renew constraints.txt from a fresh environment
 	mv build/constraints.txt constraints.txt
 
 clean: ## remove the environment, caches and builds (runs/ is kept)
-	rm -rf $(VENV) .venv-bench benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-bench-ppo benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

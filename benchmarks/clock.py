@@ -56,6 +56,7 @@ def wind(model: Any, tokenizer: Any) -> None:
         rest = table[ids].square().sum(1) + size * config.rms_norm_eps
         table[ids, MARK] = seen * (rest / (size - seen**2)).sqrt()
         head[:, [ONE, MARK]] = 0
-        head[ids, ONE] = -SURE  # never sampled
+        # Never sampled: the marks, and padding, which some trainers would take for the end of the response.
+        head[[*ids, tokenizer.pad_token_id], ONE] = -SURE
         head[tokenizer.eos_token_id] = 0
         head[tokenizer.eos_token_id, ONE], head[tokenizer.eos_token_id, MARK] = SURE, -SURE

@@ -2,8 +2,9 @@
 
 A line for each point, which is a process of its own: seconds of a learner's step (cross-entropy on the second half of
 rows of equal length) and of sampling (`batch` responses, `group` to a prompt of `length` tokens), each the least of
-three after a warm-up, and the peak memory above that of the loaded libraries. What the point does not name is as in
-`BASE`.
+three after a warm-up (of fewer once they have taken `ENOUGH` seconds), and the peak memory above that of the loaded
+libraries. What the point does not name is as in `BASE`; along `length` there are two rows, which at 8,192 tokens are
+just one micro-batch: with more rows the longest would be cut into several, and memory would seem to stop growing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ AXES: dict[str, list[int]] = {
     "group": [1, 2, 4, 8],
     "vocab": [1024, 4096, 16384, 65536],
 }
+FIXED = {"length": {"batch": 2}}  # along an axis, where it is not as in BASE
 SAMPLED = 32  # tokens of each response
+TIMES, ENOUGH = 3, 5.0
 WORK = ("learner", "engine")
 
 
@@ -41,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     p.add_argument("--most", type=int, default=1 << 30, help="leave larger values out")
+    p.add_argument("--limit", type=float, default=300, help="seconds after which a point ends")
     p.add_argument("--out", type=Path, help="append the lines to this file")
     p.add_argument("--point", help=argparse.SUPPRESS)
     args = p.parse_args(argv)
@@ -54,8 +58,9 @@ def main(argv: list[str] | None = None) -> int:
             for work in WORK:
                 if value > args.most or (axis, work) == ("group", "learner"):
                     continue
-                given = {**BASE, axis: value, "work": work}
-                line = {"axis": axis, "value": value, "work": work, **alone(given, args)}
+                fixed = FIXED.get(axis, {})
+                given = {**BASE, **fixed, axis: value, "work": work}
+                line = {"axis": axis, "value": value, "work": work, **fixed, **alone(given, args)}
                 text = json.dumps({**line, "threads": args.threads, "dtype": args.dtype})
                 print(text, flush=True)
                 if args.out:
@@ -69,7 +74,12 @@ def alone(given: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
         command = [sys.executable, "-m", "benchmarks.growth", "--point", json.dumps(given)]
         command += ["--threads", str(args.threads), "--dtype", args.dtype]
         env = environment(args.threads, "default", home)
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        try:
+            done = subprocess.run(
+                command, env=env, capture_output=True, text=True, timeout=args.limit
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": "time", "said": f"more than {args.limit:g} s"}
     if done.returncode:  # such as killed for want of memory: that is how it grows
         return {"failed": done.returncode, "said": done.stderr[-200:]}
     return json.loads(done.stdout.splitlines()[-1])
@@ -88,8 +98,8 @@ def point(given: dict[str, Any], threads: int, dtype: str) -> dict[str, Any]:
     once = (learner if given["work"] == "learner" else engine)(model, rows, given["group"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     once()
-    seconds = []
-    for _ in range(3):
+    seconds: list[float] = []
+    while len(seconds) < TIMES and sum(seconds) < ENOUGH:
         began = time.perf_counter()
         once()
         seconds.append(time.perf_counter() - began)

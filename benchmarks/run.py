@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,23 +27,20 @@ from benchmarks import checks, process, startup  # noqa: E402
 from benchmarks.inputs import SEED, SIZES, build  # noqa: E402
 from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job  # noqa: E402
 
-PIN = re.search(r"^trl==(\S+)$", (ROOT / "benchmarks/requirements-trl.txt").read_text(), re.M)
 Result = dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     impls = ["heedful", "trl"] if args.impl == "both" else [args.impl]
-    python = {"heedful": sys.executable, "trl": str(args.trl_python or trl_python())}
+    tasks = TASKS if args.task == "all" else [args.task]
+    theirs = {task: interpreter(task, args) for task in tasks}
+    if "trl" in impls and (gone := [p for p in theirs.values() if not p.exists()]):
+        sys.exit(f"there is no {gone[0]}: `make bench` makes it, from benchmarks/requirements-*")
     wrong: list[str] = []
-    for task in TASKS if args.task == "all" else [args.task]:
-        asked = [i for i in impls if i == "heedful" or task != "ppo"]
-        if asked != impls:
-            print(
-                "ppo: TRL 1.16 has no PPO any more, so there is nothing beside heedful's",
-                file=sys.stderr,
-            )
-        wrong += measure(task, asked, python, args)
+    for task in tasks:
+        python = {"heedful": sys.executable, "trl": str(theirs[task])}
+        wrong += measure(task, impls, python, args)
     for sentence in wrong:
         print(f"FAILED {sentence}", file=sys.stderr)
     return 1 if wrong else 0
@@ -162,14 +158,23 @@ def cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def trl_python() -> Path:
-    """This environment where it has just the pinned TRL, else that of `make bench`."""
+def interpreter(task: str, args) -> Path:
+    return (args.trl_ppo_python if task == "ppo" else args.trl_python) or trl_python(task)
+
+
+def trl_python(task: str = "sft") -> Path:
+    """This environment where it has just the TRL that the task is pinned to, else that of `make bench`.
+
+    PPO has a TRL of its own, the last one that could do it.
+    """
+    of = "-ppo" if task == "ppo" else ""
+    pins = (ROOT / f"benchmarks/requirements-trl{of}.txt").read_text(encoding="utf-8")
     try:
-        if PIN and version("trl") == PIN[1]:
+        if f"trl=={version('trl')}" in pins.splitlines():
             return Path(sys.executable)
     except PackageNotFoundError:
         pass
-    return ROOT / ".venv-bench/bin/python"
+    return ROOT / f".venv-bench{of}/bin/python"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -186,6 +191,7 @@ def arguments() -> argparse.ArgumentParser:
         "--breakdown", action="store_true", help="heedful: where the seconds go, and the floor"
     )
     p.add_argument("--trl-python", type=Path, help="an interpreter whose environment has TRL")
+    p.add_argument("--trl-ppo-python", type=Path, help="one with a TRL that has PPO, for that task")
     p.add_argument("--cache", type=Path, default=ROOT / "benchmarks/.cache")
     p.add_argument("--out", type=Path, help="append the lines to this file")
     return p

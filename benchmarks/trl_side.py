@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import trl_ppo
 from benchmarks.inputs import CONTEXT, rows
 from benchmarks.job import (
     BLOCKS,
@@ -27,14 +28,21 @@ from benchmarks.job import (
     serve,
 )
 
-# Flags that change the speed and not the work. padding_free and packing are left out: without FlashAttention, which
-# needs a GPU, TRL warns that documents see each other.
+# What a TRL user on a CPU would set to be fast without changing the work; each was the fastest of what was tried.
+# padding_free: TRL warns that without FlashAttention documents see each other, but transformers 5 keeps them apart by
+# their positions, and the losses of both sides are compared. It checks no length then, and nothing here is too long.
+# DPO has it switched off in 1.16, the reward trainer never had it: there, few rows at a time have little padding.
+# No faster: a static cache, continuous batching, smaller micro-batches where something is sampled. Not the same work:
+# packing, and order by length. PPO's trainer has no such flags; it does not checkpoint to begin with.
 BEST: dict[str, dict[str, Any]] = {
-    "sft": {"gradient_checkpointing": False},
-    "reward": {"gradient_checkpointing": False},
-    "dpo": {"gradient_checkpointing": False, "precompute_ref_log_probs": True},
-    "rloo": {"gradient_checkpointing": False},
-    "grpo": {"gradient_checkpointing": False},
+    "sft": {"padding_free": True, "max_length": None},
+    "dpo": {"precompute_ref_log_probs": True},
+}
+# Rows or pairs of a micro-batch. In bfloat16 each new shape costs a kernel, so a few more.
+PIECES = {
+    "sft": {"float32": 4, "bfloat16": 4},
+    "reward": {"float32": 1, "bfloat16": 2},
+    "dpo": {"float32": 1, "bfloat16": 2},
 }
 
 
@@ -45,9 +53,27 @@ def work(job: Job, measured: Measured) -> None:
         generate(job, measured)
         return
     with tempfile.TemporaryDirectory() as out:
-        trainer = trainer_of(job, out, measured)
-        watch(trainer, measured)
+        if job.task == "ppo":
+            trainer = trl_ppo.trainer_of(job, out, measured)
+        else:
+            trainer = trainer_of(job, out, measured)
+            watch(trainer, measured)
         trainer.train()
+
+
+def flags_of(job: Job) -> dict[str, Any]:
+    """Of a config, where TRL's own defaults are not what is measured."""
+    if job.flags != "best":
+        return {}
+    found = {"gradient_checkpointing": False, **BEST.get(job.task, {})}
+    if job.dtype == "bfloat16":  # as well as autocast, which alone casts every weight at every use
+        found["model_init_kwargs"] = {"dtype": "bfloat16"}
+    return found
+
+
+def piece_of(job: Job, batch: int) -> int:
+    """Rows of a micro-batch: all, or what divides the batch and is fastest."""
+    return PIECES.get(job.task, {}).get(job.dtype, batch) if job.flags == "best" else batch
 
 
 def trainer_of(job: Job, out: str, measured: Measured) -> Any:
@@ -56,6 +82,8 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
 
     folder, size = Path(job.folder), job.sizes
     sampling = job.task in SAMPLING
+    batch = size.responses if sampling else size.batch
+    flags, piece = flags_of(job), piece_of(job, batch)
     common: dict[str, Any] = dict(
         output_dir=out,
         seed=job.seed,
@@ -63,14 +91,14 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
         lr_scheduler_type="constant",
         weight_decay=0.0,
         max_grad_norm=1.0,
-        per_device_train_batch_size=size.responses if sampling else size.batch,
+        per_device_train_batch_size=piece,
+        gradient_accumulation_steps=batch // piece,
         max_steps=size.rounds if sampling else size.steps,
         bf16=job.dtype == "bfloat16",
         use_cpu=True,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        **(BEST[job.task] if job.flags == "best" else {}),
     )
     if sampling:
         common |= dict(
@@ -90,10 +118,10 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
         return kind(
             model=str(folder / "clock"),
             reward_funcs=likes_short,
-            args=config(**common),
+            args=config(**common, **flags),
             train_dataset=prompts,
         )
-    common |= dict(max_length=CONTEXT, train_sampling_strategy="sequential")
+    common |= {"max_length": CONTEXT, "train_sampling_strategy": "sequential", **flags}
     if job.task == "sft":
         data = Dataset.from_list(rows(folder, "demonstrations.jsonl"))
         return trl.SFTTrainer(
@@ -123,22 +151,32 @@ def watch(trainer: Any, measured: Measured) -> None:
     from transformers import TrainerCallback
 
     inner = trainer.compute_loss
+    pieces: list[
+        tuple[int, float]
+    ] = []  # tokens of the micro-batches of a step, their shares of its loss
 
     def counted(model, inputs, *args, **kwargs):
         loss = inner(model, inputs, *args, **kwargs)
+        tokens = 0
         if "completion_ids" in inputs:
             measured.sampled += int(inputs["completion_mask"].sum())
         elif "attention_mask" in inputs:
-            measured.tokens.append(int(inputs["attention_mask"].sum()))
+            tokens = int(inputs["attention_mask"].sum())
         else:
-            measured.tokens.append(int(inputs["input_ids"].numel()))
-        measured.losses.append(float(loss[0] if isinstance(loss, tuple) else loss))
+            tokens = int(inputs["input_ids"].numel())
+        share = float(loss[0] if isinstance(loss, tuple) else loss)
+        if kwargs.get("num_items_in_batch") is None:  # else it is by the tokens of the whole step
+            share /= trainer.args.gradient_accumulation_steps
+        pieces.append((tokens, share))
         return loss
 
     class Clock(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             measured.end()
             measured.updates = state.global_step
+            measured.tokens.append(sum(tokens for tokens, _ in pieces))
+            measured.losses.append(sum(share for _, share in pieces))
+            pieces.clear()
 
     trainer.compute_loss = counted
     trainer.add_callback(Clock())

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is no part of the package
 
-from benchmarks import checks, clock, floor, heedful_side, inputs, process, run, table  # noqa: E402
-from benchmarks.job import BLOCKS, TASKS, Job, Measured, as_result, per_step  # noqa: E402
+from benchmarks import (  # noqa: E402
+    checks,
+    clock,
+    floor,
+    growth,
+    heedful_side,
+    inputs,
+    process,
+    run,
+    table,
+    trl_ppo,
+    trl_side,
+)
+from benchmarks.job import (  # noqa: E402
+    BLOCKS,
+    SAMPLING,
+    TASKS,
+    TRAINING,
+    Job,
+    Measured,
+    as_result,
+    per_step,
+)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +177,32 @@ def test_different_work_is_seen(cache):
     assert checks.together(nano(cache, "generate"), *greedy)
 
 
+@pytest.mark.parametrize("work", growth.WORK)
+def test_growth_measures_a_point(work, monkeypatch):
+    """Mutation caught: a long point run again and again; rows along the length that no micro-batch holds at once."""
+    import torch
+
+    from heedful.learner.local import LocalLearner
+
+    calls = []
+    monkeypatch.setattr(growth, work, lambda *_: lambda: calls.append(time.sleep(0.02)))
+    given = {**growth.BASE, "hidden": 32, "vocab": 64, "work": work}
+    found = growth.point(given, torch.get_num_threads(), "float32")
+    assert found["seconds"] >= 0.02 and len(calls) == 1 + growth.TIMES
+    monkeypatch.setattr(growth, "ENOUGH", 0.03)
+    growth.point(given, torch.get_num_threads(), "float32")
+    assert len(calls) == 1 + growth.TIMES + 1 + 2
+    of_learner = inspect.signature(LocalLearner).parameters["micro_batch_tokens"].default
+    assert max(growth.AXES["length"]) * growth.FIXED["length"]["batch"] <= of_learner
+
+
+def test_growth_goes_on_after_a_point_without_end(capsys):
+    """Mutation caught: a limit nobody keeps, an axis that stops where a point failed."""
+    assert growth.main(["length", "--most", "128", "--limit", "0.01"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["work"], line["failed"]) for line in lines] == [(w, "time") for w in growth.WORK]
+
+
 def test_the_table():
     """Mutation caught: heedful's numbers in TRL's column."""
     same = {"task": "sft", "size": "tiny", "flags": "best", "dtype": "float32", "threads": 2}
@@ -164,15 +215,93 @@ def test_the_table():
     assert table.table(lines).splitlines()[-1] == row
 
 
+def test_ppo_asks_the_same_prompts_in_the_same_order(cache, monkeypatch):
+    """Mutation caught: prompts in the order of the file, a prompt once, all prompts once and then all again."""
+    from heedful.recipes import policy
+
+    asked, rollout = [], policy.scored_rollout
+
+    async def heard(*args, **kwargs):
+        samples, metrics = await rollout(*args, **kwargs)
+        asked.extend(s.tokens[: s.mask.index(True)] for s in samples)
+        return samples, metrics
+
+    monkeypatch.setattr(policy, "scored_rollout", heard)
+    job = nano(cache, "ppo")
+    heedful_side.work(job, Measured())
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(Path(job.folder) / "clock")
+    assert [tuple(tokenizer(text)["input_ids"]) for text in trl_ppo.prompts(job)] == asked
+
+
+def test_what_trls_ppo_does_is_counted():
+    """What its trainer keeps of responses and the steps of its optimiser. Mutation caught: padding or what follows
+    the end token counted, the end token not, a step counted for the policy alone."""
+    import torch
+
+    def truncate(stop, pad, responses):
+        after = (responses == stop).cumsum(1) - (responses == stop).long() > 0
+        return responses.masked_fill(after, pad)
+
+    module, measured = SimpleNamespace(truncate_response=truncate), Measured()
+    adam = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    trl_ppo.count(SimpleNamespace(optimizer=SimpleNamespace(optimizer=adam)), measured, module)
+    kept = module.truncate_response(1, 0, torch.tensor([[5, 1, 6], [5, 6, 7]]))
+    adam.step()
+    assert kept.tolist() == [[5, 1, 0], [5, 6, 7]]
+    assert (measured.sampled, measured.updates) == (5, 2)
+
+
+@pytest.mark.parametrize("size", inputs.SIZES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_micro_batches_are_whole(size, dtype):
+    """Mutation caught: micro-batches that leave rows of a step out, fewer rows in TRL's defaults."""
+    for task in (*TRAINING, *SAMPLING):
+        job = Job(task=task, size=size, folder="", dtype=dtype, flags="best")
+        batch = job.sizes.responses if task in SAMPLING else job.sizes.batch
+        assert batch % trl_side.piece_of(job, batch) == 0
+        assert trl_side.piece_of(replace(job, flags="default"), batch) == batch
+        assert trl_side.flags_of(replace(job, flags="default")) == {}
+
+
+def test_padding_is_never_sampled(cache):
+    """A trainer takes it for the end of the response. Mutation caught: padding as likely as any other token."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = inputs.build("nano", cache) / "clock"
+    model, tokenizer = (
+        kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    given = tokenizer(inputs.rows(folder.parent, "prompts.jsonl")[0]["prompt"], return_tensors="pt")
+    with torch.no_grad():
+        probs = model(**given).logits[0, -1].softmax(-1)
+    assert probs[tokenizer.pad_token_id] == 0 and (probs > 0).sum() > 100
+
+
+def test_only_trl_differs_between_its_two_environments(tmp_path):
+    """Mutation caught: PPO measured with another PyTorch or by a TRL that has none, and no word where there is none."""
+    one, two = (
+        {x for x in (ROOT / f"benchmarks/{name}.txt").read_text().splitlines() if "==" in x}
+        for name in ("requirements-trl", "requirements-trl-ppo")
+    )
+    assert {x.split("==")[0] for x in one ^ two} == {"trl"} and len(one | two) == 4
+    assert run.trl_python("ppo").parts[-3] == ".venv-bench-ppo"
+    gone = str(tmp_path / "python")
+    with pytest.raises(SystemExit, match="make bench"):
+        run.main(["ppo", "--size", "nano", "--cache", str(tmp_path), "--trl-ppo-python", gone])
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("flags", ["default", "best"])
 def test_both_do_the_same_work(cache, tmp_path, task, flags):
     """TRL beside heedful at the smallest size: tokens, steps, losses and greedy responses agree."""
-    if run.trl_python() != Path(sys.executable):
-        pytest.skip("TRL at the pinned version is not in this environment")
+    if not run.trl_python(task).exists():
+        pytest.skip("TRL at the pinned version is neither here nor in an environment of make bench")
     out = tmp_path / "lines.jsonl"
     args = [task, "--size", "nano", "--repeats", "1", "--flags", flags, "--cache", str(cache)]
     assert run.main([*args, "--threads", "1", "--out", str(out)]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert len(lines) == (1 if task == "ppo" else 3) and table.table(lines)
+    assert len(lines) == 3 and table.table(lines)

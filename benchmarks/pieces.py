@@ -90,7 +90,7 @@ def layers(size: str, task: str) -> list[Callable[[], Any]]:
     at, model = layout(size, task), causal(SIZES[size], 0)
     if not packed.can_pack(model) or not llama.runs(model, at):
         sys.exit("heedful would not run these layers itself")
-    upstream = torch.randn(len(at.tokens), SIZES[size].hidden)
+    upstream = torch.randn(len(at.read), SIZES[size].hidden)
 
     def of(run: Any) -> Callable[[], Any]:
         def both() -> None:

@@ -184,3 +184,25 @@ def test_it_is_what_log_probs_are_made_of(monkeypatch):
     token_logps(model, tokens, mask)
     hidden_states(model, tokens, tokens > 0)
     assert len(asked) == 2
+
+
+def test_what_nobody_reads_ends_at_the_last_attention(monkeypatch):
+    """Mutation caught: hidden states of prompts computed to the end and thrown away."""
+    model, seen = model_of("llama"), []
+    tokens = torch.arange(40).view(2, 20)
+    needed = torch.zeros_like(tokens, dtype=torch.bool)
+    needed[0, 12:] = needed[1, 19] = True
+    at = lay_out(tokens, needed)
+
+    class Counted(llama._Gated):
+        @staticmethod
+        def forward(ctx, gate, up):
+            seen.append(len(gate))
+            return llama.silu(gate).mul_(up)
+
+    monkeypatch.setattr(llama, "_Gated", Counted)
+    with torch.no_grad():
+        out = llama.hidden(model, at)
+    assert seen == [40, 9] and len(out) == 9
+    padded = model.base_model(input_ids=tokens).last_hidden_state
+    assert torch.allclose(out[at.index][needed], padded[needed], atol=1e-5)

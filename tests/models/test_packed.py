@@ -65,7 +65,8 @@ def test_each_token_once():
     layout = lay_out(tokens, needed)
     assert layout.tokens.tolist() == [1, 2, 3, 4, 5, 6, 7, 2]
     assert layout.positions.tolist() == [0, 1, 2, 3, 2, 3, 0, 1]
-    assert layout.index.tolist() == [[0, 1, 2, 3], [0, 1, 4, 0], [0, 1, 4, 5], [6, 7, 0, 0]]
+    assert layout.read.tolist() == [3, 4, 5, 7]
+    assert layout.index.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 2], [0, 3, 0, 0]]
     assert sum(rows * width for rows, width in layout.blocks) == len(layout.cells)
     assert (layout.cells[layout.home] == torch.arange(8)).all()
     assert layout.cells[layout.again].tolist().count(0) == 2  # the token that three rows begin with

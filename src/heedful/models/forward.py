@@ -30,7 +30,7 @@ VALUE_HEAD = "value_head"  # the attribute under which a policy carries one, see
 
 @dataclass(frozen=True)
 class Hidden:
-    """Last hidden states `[N, d]` of a batch's tokens, and which of them each place `[B, T]` has."""
+    """Last hidden states `[N, d]` of a batch's tokens, and which of them each needed place `[B, T]` has."""
 
     states: Tensor
     index: Tensor
@@ -43,7 +43,7 @@ class Hidden:
 def hidden_states(
     model: PreTrainedModel, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None
 ) -> Hidden:
-    """Hidden states of tokens `[B, T]`, as far as the last needed one of each row; needed `[B, T]` is a mask.
+    """Hidden states of tokens `[B, T]` where they are needed; needed `[B, T]` is a mask.
 
     position_ids `[B, T]` that restart mark packed documents. Each token is computed once, without padding,
     where the architecture allows it, see `models.packed`.

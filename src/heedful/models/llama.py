@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from heedful.models import tiles
 from heedful.models.head import unwatched
 from heedful.models.layers import own_kind
-from heedful.models.packed import Layout
+from heedful.models.packed import Layout, of_read
 
 # Model, layer, attention, feed-forward, norm and rotation. All read alike. By name, since a model has imported its own
 # family already, and nobody needs the other three.
@@ -61,24 +61,31 @@ def runs(model: PreTrainedModel, layout: Layout) -> bool:
 
 
 def hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
-    """Last hidden states `[N, d]` of a layout's tokens."""
+    """Last hidden states `[M, d]` of the tokens that are read; behind the last attention nothing else is computed."""
     base: Any = model.base_model
     config: Any = model.config.get_text_config()
     plan = layout.plan(config.num_attention_heads, config.num_key_value_heads)
     h = base.embed_tokens(layout.tokens)
     turns = _turns(base, layout.positions, h)
     for layer in base.layers:
+        read = layout if layer is base.layers[-1] else None
         if own_kind(layer)[1] and torch.is_grad_enabled():
-            h = checkpoint(_layer, layer, h, turns, plan, use_reentrant=False)
+            h = checkpoint(_layer, layer, h, turns, plan, read, use_reentrant=False)
         else:
-            h = _layer(layer, h, turns, plan)
+            h = _layer(layer, h, turns, plan, read)
     return _norm(base.norm, h)
 
 
-def _layer(layer: Any, h: Tensor, turns: Tensor, plan: tiles.Plan) -> Tensor:
+def _layer(
+    layer: Any, h: Tensor, turns: Tensor, plan: tiles.Plan, read: Layout | None = None
+) -> Tensor:
+    """`[N, d]` → the same, or with `read` `[M, d]` of the tokens that are read."""
     at, mlp = layer.self_attn, layer.mlp
     qkv = _queries_keys_values(at, _norm(layer.input_layernorm, h))
-    h = _added(at.o_proj, tiles.attend(qkv, plan, at.scaling, turns).flatten(1), h)
+    attended = tiles.attend(qkv, plan, at.scaling, turns).flatten(1)
+    if read is not None:
+        attended, h = of_read(read, attended, h)
+    h = _added(at.o_proj, attended, h)
     x = _norm(layer.post_attention_layernorm, h)
     return _added(mlp.down_proj, _Gated.apply(mlp.gate_proj(x), mlp.up_proj(x)), h)
 

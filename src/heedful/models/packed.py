@@ -30,13 +30,15 @@ TIGHT = 0.75  # sequences shorter than this share of the longest one in a block 
 class Layout:
     """Where the tokens of a padded batch `[B, T]` stand among the N distinct ones, and what attends to what.
 
-    tokens, positions `[N]`; index `[B, T]` into them, 0 where nothing is needed. Blocks of attention hold b
-    sequences of width w each (`blocks`); laid end to end they have C cells: cells `[C]` say which token each
-    shows, home `[N]` in which cell a token's output is read, again which cells show a shared token once more.
+    tokens, positions `[N]`; read `[M]` are those whose hidden states somebody needs, index `[B, T]` the places of
+    these among the M, 0 where nothing is needed. Blocks of attention hold b sequences of width w each (`blocks`); laid
+    end to end they have C cells: cells `[C]` say which token each shows, home `[N]` in which cell a token's output is
+    read, again which cells show a shared token once more.
     """
 
     tokens: Tensor
     positions: Tensor
+    read: Tensor
     index: Tensor
     blocks: tuple[tuple[int, int], ...]
     cells: Tensor
@@ -85,10 +87,16 @@ def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) 
     home[cell[first]] = first
     index = torch.zeros(tokens.numel(), dtype=torch.long, device=tokens.device)
     index[table[real]] = number[real]
+    index = index.view(tokens.shape)
+    wanted = torch.zeros_like(home, dtype=torch.bool)
+    wanted[index[needed]] = True
+    if not needed.any():
+        wanted[0] = True
     return Layout(
         tokens=ids[own],
         positions=column.expand(count, width)[own],
-        index=index.view(tokens.shape),
+        read=wanted.nonzero().squeeze(1),
+        index=(wanted.cumsum(0) - 1)[index].masked_fill(~needed, 0),
         blocks=tuple(blocks),
         cells=cell,
         home=home,
@@ -153,19 +161,26 @@ class _Spread(torch.autograd.Function):
         return out, None
 
 
-class _Collect(torch.autograd.Function):
-    """Cells `[C, c]` → tokens `[N, c]`, each from its home."""
+class _Pick(torch.autograd.Function):
+    """Some rows `[·, c]`, each named once."""
 
     @staticmethod
-    def forward(ctx, cells: Tensor, layout: Layout) -> Tensor:
-        ctx.layout, ctx.count = layout, len(cells)
-        return cells.index_select(0, layout.home)
+    def forward(ctx, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.rows, ctx.count = rows, len(x)
+        return x.index_select(0, rows)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
         (grad,) = grads
         out = grad.new_zeros(ctx.count, grad.shape[1])
-        return out.index_copy_(0, ctx.layout.home, grad), None
+        return out.index_copy_(0, ctx.rows, grad), None
+
+
+def of_read(layout: Layout, *states: Tensor) -> list[Tensor]:
+    """Of states of all tokens `[N, c]` those that somebody reads, `[M, c]`."""
+    if len(layout.read) == len(layout.tokens):
+        return [*states]
+    return [_Pick.apply(x, layout.read) for x in states]
 
 
 def attention(
@@ -223,7 +238,7 @@ def by_blocks(
         )
         found.append(out.transpose(1, 2).reshape(rows * width, -1))
         start += rows * width
-    together = _Collect.apply(torch.cat(found), layout).to(dtype)
+    together = _Pick.apply(torch.cat(found), layout.home).to(dtype)
     return together.view(1, len(layout.tokens), heads, -1)
 
 
@@ -248,7 +263,7 @@ AttentionMaskInterface.register(NAME, _mask)
 
 
 def packed_hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
-    """Last hidden states `[N, d]` of a layout's tokens; `can_pack` says whether a model can do it."""
+    """Last hidden states `[M, d]` of the tokens that are read; `can_pack` says whether a model can do it."""
     token = _current.set(layout)
     try:
         out = model.base_model(
@@ -256,7 +271,7 @@ def packed_hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
         )
     finally:
         _current.reset(token)
-    return out.last_hidden_state[0]
+    return of_read(layout, out.last_hidden_state[0])[0]
 
 
 _tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()

@@ -122,7 +122,7 @@ def test_scores_in_bfloat16_are_not_rounded():
     cache.insert(0, k, v, torch.arange(3), 0)
     q = (4 * torch.randn(3, 4, 16, generator=g)).bfloat16()
     attend = cache.attention(torch.tensor([19, 7, 0]), torch.bfloat16)
-    out = attend(0, q, k[:, :, 3], v[:, :, 3], 1.0).double()
+    out = attend(0, q.view(3, 2, 2, 16), k[:, :, 3], v[:, :, 3], 1.0).view(q.shape).double()
     for row, length in enumerate((19, 7, 0)):
         places = [*range(length), 3]  # what was written in this step stands last
         keys, values = (x[row][:, places].double().repeat_interleave(2, 0) for x in (k, v))

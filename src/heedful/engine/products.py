@@ -1,0 +1,93 @@
+"""Matrix products of few rows with a matrix that is used again and again.
+
+A step of decoding reads each weight once and does little with it, so a product costs what reading the matrix
+costs, and the call. `nn.Linear` keeps matrices `[out, in]`, which MKL packs anew at every call. Copied, they
+can stand in the order that suits: `[in, out]`, which MKL multiplies at once, or as oneDNN's kernels read them,
+which is faster for large matrices but costs ten microseconds a call and a kernel for each number of rows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+ROWS = 32  # a hint: the order that suits so many rows suits fewer and more
+SMALL, SMALL_AT_HOME = 1 << 16, 1 << 19  # numbers of a matrix that `Transposed` suits
+
+
+class Product(Protocol):
+    """Of rows `[n, in]` with a weight `[out, in]` and its bias; float32 in and out."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x Wᵀ + b, `[n, out]`."""
+        ...
+
+    def plus(self, h: Tensor, x: Tensor) -> Tensor:
+        """h + x Wᵀ + b, `[n, out]`."""
+        ...
+
+
+def product(weight: Tensor, bias: Tensor | None) -> Product:
+    """The product with a copy of this weight, in the order that is read fastest.
+
+    Chosen by size and processor, not by a stopwatch: whoever runs the same again is to get the same bits.
+    """
+    small = SMALL_AT_HOME if _mkl_at_home() else SMALL
+    if weight.dtype == torch.float32 and weight.numel() <= small:
+        return Transposed(weight, bias)
+    return Reordered(weight, bias)
+
+
+class Transposed:
+    """The matrix as `[in, out]`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight, self.bias = weight.detach().T.contiguous(), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x @ self.weight if self.bias is None else torch.addmm(self.bias, x, self.weight)
+
+    def plus(self, h: Tensor, x: Tensor) -> Tensor:
+        sum = torch.addmm(h, x, self.weight)
+        return sum if self.bias is None else sum.add_(self.bias)
+
+
+class Reordered:
+    """The matrix in oneDNN's order, of its own type."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
+        self.bias, self.dtype = bias, weight.dtype
+        self.multiply = torch.ops.mkldnn._linear_pointwise.default
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        return self.multiply(x, self.weight, self.bias, "none", [], "").float()
+
+    def plus(self, h: Tensor, x: Tensor) -> Tensor:
+        return h + self(x)
+
+
+@cache
+def available() -> bool:
+    """Whether PyTorch was built with the oneDNN product and it multiplies."""
+    g = torch.Generator().manual_seed(0)
+    x, w = torch.randn(3, 16, generator=g), torch.randn(32, 16, generator=g)
+    try:
+        return torch.allclose(Reordered(w, None)(x), x @ w.T, atol=1e-4)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+
+
+@cache
+def _mkl_at_home() -> bool:
+    """Whether `x @ w` is MKL's on a processor of those who write it; on others its kernels are not the fastest."""
+    try:
+        maker = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return torch.backends.mkl.is_available() and "GenuineIntel" in maker

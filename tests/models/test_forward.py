@@ -144,7 +144,8 @@ SHAPES = [
 def test_choose_is_log_policy_and_draw(sampling, vocab):
     """Blocks, also a last one that is not full: the same tokens and log-probs as the definition.
 
-    Mutation caught: a block off by one, what is left of u measured from the wrong end of the block, temperature applied twice.
+    Mutation caught: a block off by one, what is left of u measured from the block's wrong end, temperature
+    applied twice.
     """
     g = torch.Generator().manual_seed(vocab)
     logits = torch.randn(500, vocab, generator=g) * 3

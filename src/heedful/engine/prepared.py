@@ -1,10 +1,10 @@
 """The layers of the Llama family, their weights copied into the form that few rows at a time are fastest with.
 
-One token a row reads each weight once and does little with it, and MKL's product packs the whole matrix anew at
-every call. So the matrices that read the same input stand in one (queries, keys and values; gate and up), in
-the order in which oneDNN's kernels read them. And the two numbers of a head that a rotary position turns
-together stand beside each other, so that turning is one complex product: queries and keys are permuted alike,
-which no score notices. Of bfloat16 weights only the products are in bfloat16; the states between them, keys and
+The matrices that read the same input stand in one (gate and up; queries, keys and values, each head of keys and
+values behind the queries that read it, so that attention takes all of them from where they are), in the order
+that is read fastest (`products`). And the two numbers of a head that a rotary position turns together stand
+beside each other, so that turning is one complex product, in place: queries and keys are permuted alike, which no
+score notices. Of bfloat16 weights only the products are in bfloat16; the states between them, keys and
 values, scores and norms are float32, which is both faster on a CPU and more exact.
 
 The copies are as large as the model. They are made for one queue of requests and dropped with it.

@@ -2,8 +2,9 @@
 
 A step of decoding reads each weight once and does little with it, so a product costs what reading the matrix
 costs, and the call. `nn.Linear` keeps matrices `[out, in]`, which MKL packs anew at every call. Copied, they
-can stand in the order that suits: `[in, out]`, which MKL multiplies at once, or as oneDNN's kernels read them,
-which is faster for large matrices but costs ten microseconds a call and a kernel for each number of rows.
+can stand in the order that suits: as oneDNN's kernels read them, which costs ten microseconds a call and a
+kernel for each number of rows, or as `[in, out]`, which MKL multiplies at once, on its makers' processors faster
+up to matrices of the size of a core's cache.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 ROWS = 32  # a hint: the order that suits so many rows suits fewer and more
-SMALL, SMALL_AT_HOME = 1 << 16, 1 << 19  # numbers of a matrix that `Transposed` suits
+SMALL = 1 << 19  # numbers of a matrix up to which `[in, out]` is read faster
 
 
 class Product(Protocol):
@@ -36,10 +37,8 @@ def product(weight: Tensor, bias: Tensor | None) -> Product:
 
     Chosen by size and processor, not by a stopwatch: whoever runs the same again is to get the same bits.
     """
-    small = SMALL_AT_HOME if _mkl_at_home() else SMALL
-    if weight.dtype == torch.float32 and weight.numel() <= small:
-        return Transposed(weight, bias)
-    return Reordered(weight, bias)
+    small = weight.numel() <= SMALL and weight.dtype == torch.float32
+    return (Transposed if small and mkl_at_home() else Reordered)(weight, bias)
 
 
 class Transposed:
@@ -52,8 +51,8 @@ class Transposed:
         return x @ self.weight if self.bias is None else torch.addmm(self.bias, x, self.weight)
 
     def plus(self, h: Tensor, x: Tensor) -> Tensor:
-        sum = torch.addmm(h, x, self.weight)
-        return sum if self.bias is None else sum.add_(self.bias)
+        out = torch.addmm(h, x, self.weight)
+        return out if self.bias is None else out.add_(self.bias)
 
 
 class Reordered:
@@ -84,10 +83,10 @@ def available() -> bool:
 
 
 @cache
-def _mkl_at_home() -> bool:
-    """Whether `x @ w` is MKL's on a processor of those who write it; on others its kernels are not the fastest."""
+def mkl_at_home() -> bool:
+    """Whether products are MKL's and the processor is Intel's; on others it has not been measured."""
     try:
-        maker = Path("/proc/cpuinfo").read_text()
+        processor = Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
-    return torch.backends.mkl.is_available() and "GenuineIntel" in maker
+    return torch.backends.mkl.is_available() and "GenuineIntel" in processor

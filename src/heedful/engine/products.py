@@ -1,10 +1,9 @@
 """Matrix products of few rows with a matrix that is used again and again.
 
 A step of decoding reads each weight once and does little with it, so a product costs what reading the matrix
-costs, and the call. `nn.Linear` keeps matrices `[out, in]`, which MKL packs anew at every call. Copied, they
-can stand in the order that suits: as oneDNN's kernels read them, which costs ten microseconds a call and a
-kernel for each number of rows, or as `[in, out]`, which MKL multiplies at once, on its makers' processors faster
-up to matrices of the size of a core's cache.
+costs, and the call. `nn.Linear` keeps matrices `[out, in]`, which suits neither library at so few rows. A copy can
+stand as oneDNN's kernels read it, which costs ten microseconds a call and a kernel for each number of rows, or as
+`[in, out]`, which MKL multiplies faster up to matrices of about the size of a core's cache, on Intel's processors.
 """
 
 from __future__ import annotations

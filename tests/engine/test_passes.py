@@ -14,6 +14,7 @@ from transformers import (
 )
 
 import tiny
+from heedful.engine import products
 from heedful.engine import torch as engines
 from heedful.engine.passes import Direct, Modules, Plain, passes, suits
 from heedful.engine.prepared import Prepared, prepares
@@ -68,15 +69,19 @@ def states(model, kind, prompts, steps=4):
     return out
 
 
-@pytest.mark.parametrize("stack", [Modules, Prepared])
+@pytest.mark.parametrize("stack, home", [(Modules, True), (Prepared, True), (Prepared, False)])
 @pytest.mark.parametrize("name", ["llama", "llama with biases", "qwen2", "qwen3", "mistral"])
-def test_direct_passes_give_the_plain_logits(name, stack):
-    """Mutation caught: rotary halves swapped, a group's queries with another's keys, places or masks off by
+def test_direct_passes_give_the_plain_logits(name, stack, home, monkeypatch):
+    """On Intel's processors and others, whose matrices stand in another order and want rows rounded up.
+
+    Mutation caught: rotary halves swapped, a group's queries with another's keys, places or masks off by
     one, a packed prompt that sees its neighbour, q_norm left out, the last prompt token's row wrong; a head's
     norm or a bias not permuted as its weights are, ε of a norm left out, the table of turns too short."""
+    monkeypatch.setattr(products, "mkl_at_home", lambda: home)
     model, prompts = family(name), tiny.prompts(7)
     direct = passes(model, SlotCache(2), much=stack is Prepared)
     assert isinstance(direct, Direct) and type(direct.stack) is stack
+    assert direct.stack.rows(9) == (10 if stack is Prepared and not home else 9)
     ours, theirs = states(model, stack, prompts), states(model, Plain, prompts)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=2e-5 * float(b.abs().max()))
@@ -122,7 +127,7 @@ def test_scores_in_bfloat16_are_not_rounded():
     cache.insert(0, k, v, torch.arange(3), 0)
     q = (4 * torch.randn(3, 4, 16, generator=g)).bfloat16()
     attend = cache.attention(torch.tensor([19, 7, 0]), torch.bfloat16)
-    out = attend(0, q, k[:, :, 3], v[:, :, 3], 1.0).double()
+    out = attend(0, q.view(3, 2, 2, 16), k[:, :, 3], v[:, :, 3], 1.0).view(q.shape).double()
     for row, length in enumerate((19, 7, 0)):
         places = [*range(length), 3]  # what was written in this step stands last
         keys, values = (x[row][:, places].double().repeat_interleave(2, 0) for x in (k, v))

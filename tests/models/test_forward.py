@@ -7,7 +7,7 @@ import tiny
 from heedful.models import forward
 from heedful.models import sampling as rules
 from heedful.models.forward import sequence_scores, token_logps, token_values
-from heedful.models.sampling import choose, derive_seed, draw, log_policy, uniforms
+from heedful.models.sampling import choose, derive_seed, log_policy, uniforms
 from heedful.types import Sampling
 
 
@@ -112,10 +112,26 @@ def test_log_policy_masks():
     assert torch.isfinite(kept[0, 1])
 
 
-def test_draw_never_takes_what_has_no_mass():
-    mass = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]])
-    u = torch.tensor([0.0, 0.4999, 0.5, 1 - 2**-53], dtype=torch.double)
-    assert draw(mass.expand(4, 5), u).tolist() == [1, 1, 3, 3]
+def draw(mass, u):
+    """The definition: the first index whose distribution function exceeds u, by a search over the whole vocabulary."""
+    cdf = mass.cumsum(-1)
+    return torch.searchsorted(cdf, u[:, None] * cdf[:, -1:], right=True).squeeze(1)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_what_has_no_mass_is_never_chosen(scale):
+    """The least and the largest uniform number, where first and last tokens and blocks have no mass.
+
+    Mutation caught: either bound of what is looked for inside a block left out.
+    """
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(400, 200, generator=g) * scale
+    for gone in (slice(0, 70), slice(190, None), slice(100, 130)):
+        logits[:, gone] = float("-inf")
+    first, last = torch.zeros(400), torch.full((400,), 1 - 2**-53, dtype=torch.double)
+    for u in (first.double(), torch.full_like(last, 2**-53), last):
+        ids, logps = choose(logits, Sampling(), u)
+        assert torch.isfinite(logits.gather(1, ids[:, None])).all() and torch.isfinite(logps).all()
 
 
 SHAPES = [
@@ -128,7 +144,8 @@ SHAPES = [
 def test_choose_is_log_policy_and_draw(sampling, vocab):
     """Blocks, also a last one that is not full: the same tokens and log-probs as the definition.
 
-    Mutation caught: a block off by one, the rest not rescaled to the block, temperature applied twice.
+    Mutation caught: a block off by one, what is left of u measured from the block's wrong end, temperature
+    applied twice.
     """
     g = torch.Generator().manual_seed(vocab)
     logits = torch.randn(500, vocab, generator=g) * 3

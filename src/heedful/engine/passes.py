@@ -160,12 +160,12 @@ class Direct:
         where, last = self._filled(where), self._filled(last)
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-            q, k, v = (x[cells].transpose(1, 2) for x in (q, k, v))
+            q, k, v = (x[cells].transpose(1, 2) for x in (q.flatten(1, 2), k, v))
             self.cache.insert(i, k, v, source, at)
             out = nn.functional.scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
             )
-            return out.transpose(1, 2).flatten(0, 1)[where]
+            return out.transpose(1, 2).flatten(2).flatten(0, 1)[where]
 
         tokens, positions = (self._filled(x) for x in (tokens, columns.expand_as(real)[real]))
         return self.stack(tokens.to(device), positions, attend, last)[: len(prompts)]
@@ -212,7 +212,7 @@ class Modules:
             # rotate_half(x)·sin is x with its halves swapped, times sin with its first half negated.
             q = torch.addcmul(q * cos, q.roll(half, -1), sin)
             k = torch.addcmul(k * cos, k.roll(half, -1), sin)
-            a = attend(i, q, k, v, at.scaling).flatten(1)
+            a = attend(i, q.unflatten(1, (k.shape[1], -1)), k, v, at.scaling)
             if last is not None and i == len(base.layers) - 1:
                 h, a = h[last], a[last]
             h = h + at.o_proj(a)

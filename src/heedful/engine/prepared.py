@@ -1,10 +1,10 @@
 """The layers of the Llama family, their weights copied into the form that few rows at a time are fastest with.
 
-One token a row reads each weight once and does little with it, and MKL's product packs the whole matrix anew at
-every call. So the matrices that read the same input stand in one (queries, keys and values; gate and up), in
-the order in which oneDNN's kernels read them. And the two numbers of a head that a rotary position turns
-together stand beside each other, so that turning is one complex product: queries and keys are permuted alike,
-which no score notices. Of bfloat16 weights only the products are in bfloat16; the states between them, keys and
+The matrices that read the same input stand in one (gate and up; queries, keys and values, each head of keys and
+values behind the queries that read it, so that attention takes all of them from where they are), in the order
+that is read fastest (`products`). And the two numbers of a head that a rotary position turns together stand
+beside each other, so that turning is one complex product, in place: queries and keys are permuted alike, which no
+score notices. Of bfloat16 weights only the products are in bfloat16; the states between them, keys and
 values, scores and norms are float32, which is both faster on a CPU and more exact.
 
 The copies are as large as the model. They are made for one queue of requests and dropped with it.
@@ -12,15 +12,14 @@ The copies are as large as the model. They are made for one queue of requests an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from heedful.engine.products import Product, Reordered, available, product
 from heedful.engine.slots import rounded
 from heedful.models.forward import plain_head
 from heedful.models.head import unwatched
@@ -31,7 +30,6 @@ LINEAR = (
 )
 OF_A_BATCH = ("dynamic", "longrope")  # rotary positions that depend on how long the batch is
 DTYPES = (torch.float32, torch.bfloat16)
-ROWS = 32  # a hint: the order that suits so many rows suits fewer and more
 
 
 def prepares(model: PreTrainedModel) -> bool:
@@ -48,32 +46,8 @@ def prepares(model: PreTrainedModel) -> bool:
         and all(type(m) is nn.Linear for m in linears)
         and all(type(layer.mlp).__module__ == type(base).__module__ for layer in base.layers)
         and all(unwatched(m) for m in (*modules, base.norm, base.rotary_emb))
-        and _available()
+        and available()
     )
-
-
-@cache
-def _available() -> bool:
-    """Whether PyTorch was built with the oneDNN product and it multiplies."""
-    g = torch.Generator().manual_seed(0)
-    x, w = torch.randn(3, 16, generator=g), torch.randn(32, 16, generator=g)
-    try:
-        return torch.allclose(_Product(w, None)(x), x @ w.T, atol=1e-4)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-
-
-class _Product:
-    """x `[n, in]` → x Wᵀ + b `[n, out]`, both float32, of a matrix in oneDNN's order."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None):
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
-        self.bias, self.dtype = bias, weight.dtype
-        self.multiply = torch.ops.mkldnn._linear_pointwise.default
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x.to(self.dtype)
-        return self.multiply(x, self.weight, self.bias, "none", [], "").float()
 
 
 class _Norm:
@@ -93,12 +67,12 @@ class _Norm:
 @dataclass(frozen=True)
 class _Layer:
     before: _Norm
-    qkv: _Product
+    qkv: Product
     qk: _Norm | None  # Qwen3's norm of each head
-    out: _Product
+    out: Product
     between: _Norm
-    gate_up: _Product
-    down: _Product
+    gate_up: Product
+    down: Product
 
 
 class Prepared:
@@ -113,20 +87,22 @@ class Prepared:
         half = self.head_dim // 2
         # 0, half, 1, half + 1 …
         self.beside = torch.arange(self.head_dim).view(2, half).T.flatten()
-        self.heads = attention.q_proj.out_features // self.head_dim
-        self.turned = self.heads + attention.k_proj.out_features // self.head_dim
+        self.kv = attention.k_proj.out_features // self.head_dim
+        self.group = attention.q_proj.out_features // self.head_dim // self.kv
         self.layers = [self._layer(layer) for layer in self.base.layers]
         self.norm = _Norm(self.base.norm)
         head = plain_head(model)
         assert head is not None
-        self.head = _Product(head.weight, head.bias)
+        self.head = product(head.weight, head.bias)
+        products = [self.head, *(p for x in self.layers for p in (x.qkv, x.out, x.gate_up, x.down))]
+        self.rounds = any(isinstance(p, Reordered) for p in products)
         self.turns = torch.zeros(0, half, dtype=torch.complex64)
         self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters(), head.weight]
         self.versions = [p._version for p in self.copied]
 
     def rows(self, n: int) -> int:
         """oneDNN makes a kernel for each number of rows, half a megabyte in some milliseconds: let there be few."""
-        return rounded(n)
+        return rounded(n) if self.rounds else n
 
     def stale(self) -> bool:
         """Whether the model's weights have changed since they were copied."""
@@ -137,62 +113,58 @@ class Prepared:
     ) -> Tensor:
         h = self.base.embed_tokens(tokens).float()
         turns = self._turns(positions)
+        q = self.group  # a head of keys and values stands behind the queries that read it
         for i, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer.before(h)).view(len(h), -1, self.head_dim)
-            qk, v = qkv[:, : self.turned], qkv[:, self.turned :]
+            qkv = layer.qkv(layer.before(h)).view(len(h), self.kv, q + 2, self.head_dim)
+            qk = qkv[:, :, :-1]
             if layer.qk is not None:
-                qk = layer.qk(qk)
-            pairs = torch.view_as_complex(qk.unflatten(-1, (-1, 2)))
-            qk = torch.view_as_real(pairs * turns).flatten(-2)
-            a = attend(i, qk[:, : self.heads], qk[:, self.heads :], v, self.scale).flatten(1)
+                qk.copy_(layer.qk(qk))
+            torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(turns)
+            a = attend(i, qkv[:, :, :q], qkv[:, :, q], qkv[:, :, q + 1], self.scale)
             if last is not None and i == len(self.layers) - 1:
                 h, a = h[last], a[last]
-            h = h + layer.out(a)
+            h = layer.out.plus(h, a)
             gate, up = layer.gate_up(layer.between(h)).chunk(2, dim=-1)
-            h += layer.down(nn.functional.silu(gate).mul_(up))
+            h = layer.down.plus(h, nn.functional.silu(gate).mul_(up))
         return self.head(self.norm(h))
 
     def _turns(self, positions: Tensor) -> Tensor:
-        """e^{iθ} of each position and pair, `[T, 1, head_dim / 2]`, from a table that grows by doubling."""
+        """e^{iθ} of each position and pair, `[T, 1, 1, head_dim / 2]`, from a table that grows by doubling."""
         most = int(positions.max())
         if most >= len(self.turns):
             every = torch.arange(2 * most + 64)
             cos, sin = self.base.rotary_emb(torch.zeros(1), every[None])
             half = self.head_dim // 2
             self.turns = torch.complex(cos[0, :, :half], sin[0, :, :half])
-        return self.turns[positions][:, None]
+        return self.turns[positions][:, None, None]
 
     def _layer(self, layer: Any) -> _Layer:
         at, mlp = layer.self_attn, layer.mlp
-        pair = [at.q_proj, at.k_proj]
-        qkv = [self._beside(m.weight) for m in pair] + [at.v_proj.weight]
-        biases = [at.q_proj.bias, at.k_proj.bias, at.v_proj.bias]
-        if biases[0] is not None:
-            biases = [self._beside(b) for b in biases[:2]] + biases[2:]
-        norms = None
+        qkv = (at.q_proj, at.k_proj, at.v_proj)
+        biases = [m.bias for m in qkv if m.bias is not None]  # in this family all have them or none
+        norm = None
         if hasattr(at, "q_norm"):
-            counts = ((at.q_norm, self.heads), (at.k_norm, self.turned - self.heads))
-            each = [m.weight[self.beside].expand(n, -1) for m, n in counts]
-            norms = _Norm(at.q_norm, torch.cat(each))
+            queries, keys = (m.weight[self.beside] for m in (at.q_norm, at.k_norm))
+            norm = _Norm(at.q_norm, torch.stack([*[queries] * self.group, keys]))
         return _Layer(
             before=_Norm(layer.input_layernorm),
-            qkv=_Product(torch.cat(qkv), _joined(biases)),
-            qk=norms,
-            out=_Product(at.o_proj.weight, at.o_proj.bias),
-            between=_Norm(layer.post_attention_layernorm),
-            gate_up=_Product(
-                torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
-                _joined([mlp.gate_proj.bias, mlp.up_proj.bias]),
+            qkv=product(
+                self._by_head(*(m.weight for m in qkv)), self._by_head(*biases) if biases else None
             ),
-            down=_Product(mlp.down_proj.weight, mlp.down_proj.bias),
+            qk=norm,
+            out=product(at.o_proj.weight, at.o_proj.bias),
+            between=_Norm(layer.post_attention_layernorm),
+            gate_up=product(
+                torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
+                None
+                if mlp.up_proj.bias is None
+                else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias]).detach(),
+            ),
+            down=product(mlp.down_proj.weight, mlp.down_proj.bias),
         )
 
-    def _beside(self, rows: Tensor) -> Tensor:
-        """Rows of a weight or bias, head by head, halves interleaved."""
-        return rows.unflatten(0, (-1, self.head_dim))[:, self.beside].flatten(0, 1)
-
-
-def _joined(biases: Sequence[Tensor | None]) -> Tensor | None:
-    """Several biases as one. In this family a layer's linears have them all or none."""
-    given = [b for b in biases if b is not None]
-    return torch.cat(given).detach() if given else None
+    def _by_head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Rows of weights or biases: some queries, the keys and the values that they read, the next queries … Halves
+        of queries and keys are interleaved."""
+        q, k, v = (x.detach().unflatten(0, (self.kv, -1, self.head_dim)) for x in (q, k, v))
+        return torch.cat([q[:, :, self.beside], k[:, :, self.beside], v], dim=1).flatten(0, 2)

@@ -99,38 +99,36 @@ class SlotCache(Cache):
     def attention(self, lengths: Tensor, dtype: torch.dtype) -> Callable[..., Tensor]:
         """How each row's next token attends in this step: `attend(layer, q, k, v, scale)`.
 
-        q `[n, heads, head_dim]`, k and v `[n, kv_heads, head_dim]` → `[n, heads, head_dim]`. The queries
+        q `[n, kv_heads, group, head_dim]`, k and v `[n, kv_heads, head_dim]` → `[n, heads · head_dim]`. The queries
         that share keys stand beside each other, so a product of `[group, head_dim]` with each row's keys
         needs none of them twice, and none is copied.
         """
         self.aim(lengths)
+        n, width, kv = self.active, self.width, self.slot_layers[0].keys.shape[1]
         behind = self._behind()
         shut = torch.zeros(behind.shape, dtype=dtype, device=lengths.device)
         shut.masked_fill_(behind, float("-inf"))
-        made: dict[int, tuple[Tensor, Tensor]] = {}  # mask and places are the same in every layer
+        # Mask and places are the same in every layer.
+        mask = shut[:, None].expand(n, kv, -1).reshape(n * kv, 1, -1)
+        first = torch.arange(0, n * kv * self.capacity, self.capacity, device=lengths.device)
+        places = (first.view(n, kv) + lengths[:, None]).flatten()
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-            layer = self.slot_layers[i]
-            n, kv, dim = k.shape
-            if kv not in made:
-                first = torch.arange(0, n * kv * self.capacity, self.capacity, device=k.device)
-                places = (first.view(n, kv) + lengths[:, None]).flatten()
-                made[kv] = places, shut[:, None].expand(n, kv, -1).reshape(n * kv, 1, -1)
-            places, mask = made[kv]
+            layer, dim = self.slot_layers[i], k.shape[-1]
             layer.keys.view(-1, dim).index_copy_(0, places, k.reshape(-1, dim))
             layer.values.view(-1, dim).index_copy_(0, places, v.reshape(-1, dim))
-            keys = layer.keys.view(-1, self.capacity, dim)[: n * kv, : self.width]
-            values = layer.values.view(-1, self.capacity, dim)[: n * kv, : self.width]
+            keys = layer.keys.view(-1, self.capacity, dim)[: n * kv, :width]
+            values = layer.values.view(-1, self.capacity, dim)[: n * kv, :width]
             grouped = q.reshape(n * kv, -1, dim)
             if dtype == torch.float32:
-                scores = torch.baddbmm(mask, grouped, keys.transpose(1, 2), alpha=scale)
+                scores = torch.baddbmm(mask, grouped, keys.mT, alpha=scale)
                 out = torch.bmm(scores.softmax(-1), values)
             else:  # scores in less than float32 would cost exactness
                 grouped, keys, values = grouped[:, None], keys[:, None], values[:, None]
                 out = nn.functional.scaled_dot_product_attention(
                     grouped, keys, values, attn_mask=mask[:, None], scale=scale
                 )
-            return out.view(q.shape)
+            return out.view(n, -1)
 
         return attend
 

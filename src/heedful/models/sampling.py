@@ -13,7 +13,7 @@ from heedful.types import Sampling
 
 _BLOCK = 64  # tokens of the vocabulary whose mass is summed first
 _LIKELY = 256  # tokens among which a nucleus is looked for first
-_BELOW_ONE = 1 - 2.0**-53
+_LEAST = 2.0**-50  # of a mass of one: subtracted from a number below four, it leaves a smaller one
 
 
 def log_policy(logits: Tensor, sampling: Sampling, keep: Tensor | None = None) -> Tensor:
@@ -27,10 +27,11 @@ def log_policy(logits: Tensor, sampling: Sampling, keep: Tensor | None = None) -
 
 
 def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """One token a row and its log π: logits `[N, V]`, uniforms `[N]` in [0, 1) → ids `[N]`, log-probs `[N]`.
+    """One token a row and its log π: logits `[N, V]`, uniforms `[N]` in [0, 1), float64 → ids `[N]`, log-probs `[N]`.
 
-    The same as `draw(log_policy(…).exp(), uniforms)` up to the last bits of float32, but the distribution
-    function is in two steps: over blocks of the vocabulary, then inside one of them.
+    The first token whose distribution function exceeds u, up to the last bits of float32, found in two steps: over
+    blocks of the vocabulary, then inside one of them. With the uniforms made from (seed, sample, position) a
+    sequence does not depend on its batch mates.
     """
     logits = _shaped(logits.float(), sampling, None)
     mass = logits.softmax(dim=-1)
@@ -39,14 +40,16 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor
         return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
     odd = -mass.shape[-1] % _BLOCK
     blocks = (nn.functional.pad(mass, (0, odd)) if odd else mass).unflatten(1, (-1, _BLOCK))
-    cdf = blocks.sum(dim=-1).double().cumsum(dim=-1)
-    wanted = uniforms.double()[:, None] * cdf[:, -1:]
+    cdf = blocks.sum(dim=-1).cumsum(dim=-1, dtype=torch.double)
+    # Below the whole mass and above what stands before the block, whatever the rounding: what is found has mass.
+    wanted = uniforms[:, None] * cdf[:, -1:]
     block = torch.searchsorted(cdf, wanted, right=True).clamp_(max=cdf.shape[-1] - 1)
-    upper, lower = cdf.gather(1, block), nn.functional.pad(cdf, (1, 0)).gather(1, block)
-    rest = ((wanted - lower) / (upper - lower)).clamp_(0, _BELOW_ONE).squeeze(1)
-    inside = blocks[torch.arange(len(mass), device=mass.device), block.squeeze(1)]
-    ids = block * _BLOCK + draw(inside, rest)[:, None]
-    return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
+    behind = (cdf.gather(1, block) - wanted).clamp_(min=_LEAST)
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK)).squeeze(1)
+    inner = inside.cumsum(dim=-1, dtype=torch.double)
+    at = torch.searchsorted(inner, (inner[:, -1:] - behind).clamp_(min=0), right=True)
+    at.clamp_(max=_BLOCK - 1)
+    return at.add(block, alpha=_BLOCK).squeeze(1), inside.gather(1, at).squeeze(1).log()
 
 
 def _shaped(logits: Tensor, sampling: Sampling, keep: Tensor | None) -> Tensor:
@@ -100,17 +103,6 @@ def _before(values: Tensor, total: Tensor) -> Tensor:
     """The mass that stands before each of these sorted logits, of which all have log-mass `total`."""
     probs = (values - total).exp()
     return probs.cumsum(dim=-1) - probs
-
-
-def draw(mass: Tensor, uniforms: Tensor) -> Tensor:
-    """One index a row by inverting the distribution function: mass `[N, K]` ≥ 0, uniforms `[N]` in [0, 1) → `[N]`.
-
-    With the uniforms made from (seed, sample, position) a sequence does not depend on its batch mates.
-    """
-    cdf = mass.double().cumsum(dim=-1)
-    # The first index whose cdf exceeds u·total has positive mass, whatever the rounding.
-    ids = torch.searchsorted(cdf, uniforms.double()[:, None] * cdf[:, -1:], right=True)
-    return ids.squeeze(1).clamp_(max=mass.shape[-1] - 1)
 
 
 def uniforms(seeds: Tensor, positions: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ and all positions but the last behind the last attention. It runs them on a stac
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
@@ -23,17 +22,7 @@ from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
 from heedful.models.forward import lm_head
 from heedful.models.head import unwatched
-
-# What a pass does itself instead of calling: model, layer, attention. All four read alike. By name, since a model
-# has imported its own family already, and nobody needs the other three.
-FAMILY = {
-    f"transformers.models.{name.lower()}.modeling_{name.lower()}": (
-        f"{name}Model",
-        f"{name}DecoderLayer",
-        f"{name}Attention",
-    )
-    for name in ("Llama", "Mistral", "Qwen2", "Qwen3")
-}
+from heedful.models.llama import family_of
 
 
 class Passes(Protocol):
@@ -82,15 +71,13 @@ def passes(model: PreTrainedModel, cache: SlotCache, *, much: bool = False) -> P
 def suits(model: PreTrainedModel) -> bool:
     """Whether `Direct` knows the model and nobody listens to, or replaced, what it does not call."""
     base: Any = model.base_model
-    home = type(base).__module__
-    if home not in FAMILY:
+    family = family_of(model)
+    if family is None:
         return False
-    model_type, layer_type, attention_type = (getattr(sys.modules[home], n) for n in FAMILY[home])
     attentions = [layer.self_attn for layer in base.layers]
     return (
-        type(base) is model_type
-        and all(isinstance(layer, layer_type) for layer in base.layers)
-        and all(type(attention) is attention_type for attention in attentions)
+        all(isinstance(layer, family["DecoderLayer"]) for layer in base.layers)
+        and all(type(attention) is family["Attention"] for attention in attentions)
         and all(unwatched(module) for module in (base, *base.layers, *attentions))
         and 2 * base.rotary_emb.inv_freq.numel() == attentions[0].head_dim
     )

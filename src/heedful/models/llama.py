@@ -22,31 +22,36 @@ from heedful.models.head import unwatched
 from heedful.models.layers import own_kind
 from heedful.models.packed import Layout, of_read
 
-# Model, layer, attention, feed-forward, norm and rotation. All read alike. By name, since a model has imported its own
-# family already, and nobody needs the other three.
+NAMES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 PARTS = ("Model", "DecoderLayer", "Attention", "MLP", "RMSNorm", "RotaryEmbedding")
-FAMILY = {
-    f"transformers.models.{name.lower()}.modeling_{name.lower()}": tuple(name + p for p in PARTS)
-    for name in ("Llama", "Mistral", "Qwen2", "Qwen3")
-}
+
+
+def family_of(model: PreTrainedModel) -> dict[str, type] | None:
+    """The classes of the model's family by their `PARTS`; None for a model of another family.
+
+    By name, since a model has imported its own family already, and nobody needs the other three. All read alike.
+    """
+    base = type(model.base_model)
+    for name in NAMES:
+        home = f"transformers.models.{name.lower()}.modeling_{name.lower()}"
+        if (base.__module__, base.__name__) == (home, f"{name}Model"):
+            return {part: getattr(sys.modules[home], name + part) for part in PARTS}
+    return None
 
 
 def is_plain_llama(model: PreTrainedModel) -> bool:
     """Whether all but the linear layers is the family's own, and nobody listens to it or has replaced it."""
     base: Any = model.base_model
-    home = type(base).__module__
-    if home not in FAMILY or type(base).__name__ != FAMILY[home][0]:
+    family = family_of(model)
+    if family is None:
         return False
-    _, layer_type, attention, mlp, norm, rotation = (
-        getattr(sys.modules[home], name) for name in FAMILY[home]
-    )
-    kinds = [(base.norm, norm), (base.rotary_emb, rotation)]
+    parts = [(base, "Model"), (base.norm, "RMSNorm"), (base.rotary_emb, "RotaryEmbedding")]
     for layer in base.layers:
-        kinds += [(layer, layer_type), (layer.self_attn, attention), (layer.mlp, mlp)]
-        kinds += [(layer.input_layernorm, norm), (layer.post_attention_layernorm, norm)]
+        parts += [(layer, "DecoderLayer"), (layer.self_attn, "Attention"), (layer.mlp, "MLP")]
+        norms = layer.input_layernorm, layer.post_attention_layernorm
+        parts += [(norm, "RMSNorm") for norm in norms]
     return (
-        all(own_kind(module)[0] is kind and unwatched(module) for module, kind in kinds)
-        and unwatched(base)
+        all(own_kind(module)[0] is family[part] and unwatched(module) for module, part in parts)
         and model.config.get_text_config().hidden_act == "silu"
         and 2 * base.rotary_emb.inv_freq.numel() == base.layers[0].self_attn.head_dim
     )

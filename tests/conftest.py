@@ -52,6 +52,7 @@ def _seeds():
         numpy.random.seed(SEED)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(SEED)
+        torch.set_flush_denormal(False)  # as heedful's learner leaves it, which hypothesis refuses
 
 
 @pytest.fixture(scope="session", autouse=True)

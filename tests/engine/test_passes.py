@@ -18,8 +18,9 @@ from heedful.engine import products
 from heedful.engine import torch as engines
 from heedful.engine.passes import Direct, Modules, Plain, passes, suits
 from heedful.engine.prepared import Prepared, prepares
-from heedful.engine.slots import SlotCache, rounded
+from heedful.engine.slots import SlotCache
 from heedful.engine.torch import TorchEngine
+from heedful.models.process import rounded
 from heedful.types import Sampling
 
 SIZES = dict(

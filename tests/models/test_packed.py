@@ -11,10 +11,11 @@ from transformers import PreTrainedModel
 
 import tiny
 from families import gradients, model_of, rows_with_shared_beginnings
-from heedful.models import packed
+from heedful.models import llama, packed
 from heedful.models.forward import hidden_states, token_logps
 from heedful.models.layers import checkpoint_layers
-from heedful.models.packed import Layout, can_pack, lay_out
+from heedful.models.packed import Layout, can_pack, lay_out, packed_hidden
+from heedful.models.process import rounded
 
 # What cannot be packed keeps its padded rows: recurrences, alibi.
 KINDS = {
@@ -70,6 +71,26 @@ def test_each_token_once():
     assert sum(rows * width for rows, width in layout.blocks) == len(layout.cells)
     assert (layout.cells[layout.home] == torch.arange(8)).all()
     assert layout.cells[layout.again].tolist().count(0) == 2  # the token that three rows begin with
+
+
+def test_spare_tokens_change_nothing_but_the_numbers():
+    """Mutation caught: a spare token that somebody attends to or reads; numbers of read tokens that are not rounded."""
+    model, (tokens, mask) = model_of("llama").double(), rows_with_shared_beginnings()
+    assert can_pack(model)
+    found = []
+    for spare in (False, True):
+        at = lay_out(tokens[:, :-1], mask, spare=spare)
+        states = packed_hidden(model, at)[at.index][mask]
+        again = llama.hidden(model, at)[at.index][mask]
+        assert torch.allclose(states, again, atol=2e-6)
+        found.append((at, states.detach(), gradients(model, again)))
+    (exact, states, grads), (roomy, same_states, same_grads) = found
+    assert torch.allclose(states, same_states, atol=1e-12)
+    for name, grad in grads.items():
+        assert torch.allclose(same_grads[name], grad, atol=1e-12), name
+    few, many = ((len(at.tokens), len(at.read)) for at in (exact, roomy))
+    assert few < many == tuple(rounded(n, 8) for n in few)
+    assert all(b <= 1.125 * a for a, b in zip(few, many, strict=True))
 
 
 def test_a_shuffled_batch_shares_as_much():
@@ -148,8 +169,8 @@ def test_layers_of_another_kind_are_refused_by_name():
     assert torch.allclose(token_logps(model, tokens, mask), logps(model, tokens, mask), atol=2e-5)
 
 
-def nowhere(tokens: Tensor, needed: Tensor) -> Layout:
-    right = lay_out(tokens, needed)
+def nowhere(tokens: Tensor, needed: Tensor, **how) -> Layout:
+    right = lay_out(tokens, needed, **how)
     return replace(right, positions=torch.zeros_like(right.positions))
 
 

@@ -60,7 +60,7 @@ def finite(context: Context) -> Finding:
     batch = collate([e.sample for e in context.trainable])
     real = torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]
     tokens, real = batch.tokens.to(model.device), real.to(model.device)
-    logits = lm_head(model)(hidden_states(model, tokens, real).states)
+    logits = lm_head(model)(hidden_states(model, tokens, real).at(real))
     size = float(logits.abs().max())
     if not math.isfinite(size):
         return failed("logits are NaN or infinite", remedy, size)
@@ -373,7 +373,8 @@ def _largest_inside(model: PreTrainedModel, tokens: Tensor) -> float:
 def _lead(model: PreTrainedModel, tokens: list[int], a: int, b: int) -> float:
     """How much likelier one of two next tokens is than the other, in nats."""
     ids = torch.tensor([tokens], device=model.device)
-    logits = lm_head(model)(hidden_states(model, ids, ids >= 0).states[-1:])[0].float()
+    real = torch.ones_like(ids, dtype=torch.bool)
+    logits = lm_head(model)(hidden_states(model, ids, real).at(real)[-1:])[0].float()
     return abs(float(logits[a] - logits[b]))
 
 

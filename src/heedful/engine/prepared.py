@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from heedful.engine.products import Product, Reordered, available, product
-from heedful.engine.slots import rounded
 from heedful.models.forward import plain_head
 from heedful.models.head import unwatched
+from heedful.models.process import rounded
 
 LINEAR = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),
@@ -101,7 +101,7 @@ class Prepared:
         self.versions = [p._version for p in self.copied]
 
     def rows(self, n: int) -> int:
-        """oneDNN makes a kernel for each number of rows, half a megabyte in some milliseconds: let there be few."""
+        """Of rows for oneDNN there are to be few numbers, see `models.process.rounded`."""
         return rounded(n) if self.rounds else n
 
     def stale(self) -> bool:

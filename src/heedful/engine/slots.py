@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-
-def rounded(n: int) -> int:
-    """n or a little more: one of four numbers between a power of two and the next."""
-    step = 1 << max(0, n.bit_length() - 3)
-    return -(-n // step) * step
+from heedful.models.process import rounded
 
 
 class SlotLayer(CacheLayerMixin):

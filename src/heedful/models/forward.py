@@ -30,7 +30,7 @@ VALUE_HEAD = "value_head"  # the attribute under which a policy carries one, see
 
 @dataclass(frozen=True)
 class Hidden:
-    """Last hidden states `[N, d]` of a batch's tokens, and which of them each needed place `[B, T]` has."""
+    """Last hidden states `[N, d]`, in no order, and which of them each needed place of a batch `[B, T]` has."""
 
     states: Tensor
     index: Tensor
@@ -49,7 +49,8 @@ def hidden_states(
     where the architecture allows it, see `models.packed`.
     """
     if can_pack(model):
-        layout = lay_out(tokens, needed, position_ids)
+        low = model.device.type == "cpu" and model.dtype.itemsize < 4  # multiplied by oneDNN
+        layout = lay_out(tokens, needed, position_ids, spare=low)
         run = llama.hidden if llama.runs(model, layout) else packed_hidden
         return Hidden(run(model, layout), layout.index)
     states = model.base_model(

@@ -21,8 +21,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from heedful.models import tiles
+from heedful.models.process import rounded
 
 NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
+OCTAVE = 8  # how many numbers of tokens there may be between a power of two and the next, see `process.rounded`
 TIGHT = 0.75  # sequences shorter than this share of the longest one in a block of attention start another
 
 
@@ -54,24 +56,27 @@ class Layout:
         return self.plans[key]
 
 
-def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) -> Layout:
+def lay_out(
+    tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None, *, spare: bool = False
+) -> Layout:
     """The layout of right-padded tokens `[B, T]` of which those up to the last needed one `[B, T]` are computed.
 
-    position_ids `[B, T]` start again at 0 in each document of a row that holds several.
+    position_ids `[B, T]` start again at 0 in each document of a row that holds several. `spare`: with sequences of one
+    token that nobody needs, so that N and M are few numbers (see `process.rounded`), and M of any tokens.
     """
     table, real = _sequences(needed, position_ids)
     order = _alphabetical(tokens.flatten()[table])
     table, real = table[order], real[order]
     ids = tokens.flatten()[table]
-    count, width = table.shape
+    width = table.shape[1]
     column = torch.arange(width, device=tokens.device)
     same = torch.zeros_like(real)
     same[1:] = (ids[1:] == ids[:-1]) & real[1:] & real[:-1]
     same = same.int().cumprod(1).bool()
     own = real & ~same
-    number = (own.flatten().cumsum(0) - 1).view(count, width)
+    number = (own.flatten().cumsum(0) - 1).view(own.shape)
     # A shared token is the one that the last row above computed for itself in this column.
-    row = torch.arange(count, device=tokens.device)[:, None]
+    row = torch.arange(len(own), device=tokens.device)[:, None]
     owner = row.expand(-1, width).masked_fill(same, 0).cummax(0).values
     number = number.gather(0, owner).masked_fill(~real, 0)
     blocks, cells, kinds = [], [], []
@@ -81,8 +86,14 @@ def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) 
         blocks.append((len(rows), w))
         cells.append(number[rows, :w].flatten())
         kinds.append((own.int() + 2 * same.int())[rows, :w].flatten())
+    count = int(own.sum())
+    more = rounded(count, OCTAVE) - count if spare else 0
+    if more:
+        blocks.append((more, 1))
+        cells.append(torch.arange(count, count + more, device=tokens.device))
+        kinds.append(torch.ones(more, dtype=torch.int, device=tokens.device))
     cell, kind = torch.cat(cells), torch.cat(kinds)
-    home = torch.empty(int(own.sum()), dtype=torch.long, device=tokens.device)
+    home = torch.empty(count + more, dtype=torch.long, device=tokens.device)
     first = (kind == 1).nonzero().squeeze(1)
     home[cell[first]] = first
     index = torch.zeros(tokens.numel(), dtype=torch.long, device=tokens.device)
@@ -92,9 +103,13 @@ def lay_out(tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) 
     wanted[index[needed]] = True
     if not needed.any():
         wanted[0] = True
+    if spare:
+        read = int(wanted.sum())
+        wanted[(~wanted).nonzero().squeeze(1)[: rounded(read, OCTAVE) - read]] = True
+    nothing = tokens.new_zeros(more)
     return Layout(
-        tokens=ids[own],
-        positions=column.expand(count, width)[own],
+        tokens=torch.cat([ids[own], nothing]),
+        positions=torch.cat([column.expand_as(own)[own], nothing]),
         read=wanted.nonzero().squeeze(1),
         index=(wanted.cumsum(0) - 1)[index].masked_fill(~needed, 0),
         blocks=tuple(blocks),

@@ -20,6 +20,16 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names for them, malloc.h
 LARGE = (1 << 31) - 1
 
 
+def rounded(n: int, octave: int = 4) -> int:
+    """n or a little more: one of `octave` numbers (a power of two) between a power of two and the next.
+
+    oneDNN makes a kernel for each number of rows, half a megabyte in some milliseconds, and keeps a thousand. It
+    multiplies what is bfloat16, and weights that are kept in its order.
+    """
+    step = max(1, (1 << n.bit_length()) // (2 * octave))
+    return -(-n // step) * step
+
+
 def tune() -> None:
     """Both. Call it first: the threads of matrix products inherit what held when they were started."""
     keep_freed_memory()

@@ -105,7 +105,9 @@ def test_the_reference_reads_a_prompt_once(monkeypatch):
     other = Sample((9,) * 25, mask + (True,) * 5, (0.0,) * 25)
     read = []
     lay_out = forward.lay_out
-    monkeypatch.setattr(forward, "lay_out", lambda *a: (read.append(a), lay_out(*a))[1])
+    monkeypatch.setattr(
+        forward, "lay_out", lambda *a, **how: (read.append(a), lay_out(*a, **how))[1]
+    )
     model = tiny.causal_lm("llama")
     sums = reference_sums(model, response_logps, [*samples, other], 60)
     tokens = [len(lay_out(*a).tokens) for a in read]

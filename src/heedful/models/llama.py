@@ -97,8 +97,8 @@ def _layer(
 
 def _turns(base: Any, positions: Tensor, h: Tensor) -> Tensor:
     """e^{iθ} of each token and pair, `[N, 1, head_dim / 2]`."""
-    exact = h.float() if h.dtype.itemsize < 4 else h
-    cos, sin = (x[0, :, None].chunk(2, -1)[0] for x in base.rotary_emb(exact, positions[None]))
+    both = base.rotary_emb(_wide(h), positions[None])
+    cos, sin = (x[0, :, None].chunk(2, -1)[0] for x in both)
     return torch.complex(cos, sin)
 
 
@@ -174,6 +174,7 @@ class _Norm(torch.autograd.Function):
 
 
 def _wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
     return x.float() if x.dtype.itemsize < 4 else x
 
 

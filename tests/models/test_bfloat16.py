@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
 from heedful.engine.torch import TorchEngine
 from heedful.models import packed
 from heedful.models.forward import token_logps
 from heedful.models.load import load_policy, save_model
-from heedful.models.packed import lay_out
+from heedful.models.packed import OCTAVE, lay_out
 from heedful.types import Sampling
 
 
@@ -89,6 +90,38 @@ def test_the_gaps_that_rounding_leaves(arch):
         assert 0 < gap.std() < 0.0045
         assert gap.abs().max() < 0.02
         assert gap.mean().abs() < 4 * gap.std() / len(gap) ** 0.5
+
+
+class Products(TorchDispatchMode):
+    """How many rows or columns the bfloat16 operands of matrix products have."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.linear):
+            operands = [x for x in args if torch.is_tensor(x) and x.dtype == torch.bfloat16]
+            self.sizes.update(n for x in operands for n in x.shape)
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_meet_few_numbers_of_rows():
+    """Whatever is asked for: layers and output layer, there and back. oneDNN makes a kernel for each number.
+
+    Mutation caught: tokens that a loss reads given to the output layer as they are.
+    """
+    model = tiny.causal_lm("qwen2").bfloat16()
+    sizes = set()
+    for n in range(70, 121, 7):
+        tokens = torch.randint(3, 200, (2, n // 2 + 1), generator=torch.manual_seed(n))
+        mask = torch.ones(2, n // 2, dtype=torch.bool)
+        mask[1, n // 4 + n % 3 :] = False
+        with Products() as found:
+            token_logps(model, tokens, mask).sum().backward()
+        sizes |= found.sizes
+    weights = {n for p in model.parameters() for n in p.shape}
+    assert 3 <= len(sizes - weights) <= OCTAVE
 
 
 def test_a_policy_loads_in_bfloat16(tmp_path):

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 from heedful.losses.kl import analytic
 from heedful.models import llama
 from heedful.models.head import LinearLogps, unwatched
-from heedful.models.packed import can_pack, lay_out, packed_hidden
+from heedful.models.packed import OCTAVE, can_pack, lay_out, packed_hidden
+from heedful.models.process import rounded
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
 from heedful.types import Sampling
@@ -49,8 +50,7 @@ def hidden_states(
     where the architecture allows it, see `models.packed`.
     """
     if can_pack(model):
-        low = model.device.type == "cpu" and model.dtype.itemsize < 4  # multiplied by oneDNN
-        layout = lay_out(tokens, needed, position_ids, spare=low)
+        layout = lay_out(tokens, needed, position_ids, spare=_few_numbers(model))
         run = llama.hidden if llama.runs(model, layout) else packed_hidden
         return Hidden(run(model, layout), layout.index)
     states = model.base_model(
@@ -59,6 +59,11 @@ def hidden_states(
     return Hidden(
         states.flatten(0, 1), torch.arange(tokens.numel(), device=tokens.device).view(tokens.shape)
     )
+
+
+def _few_numbers(model: PreTrainedModel) -> bool:
+    """Whether oneDNN multiplies, which is to meet few numbers of rows, see `process.rounded`."""
+    return model.device.type == "cpu" and model.dtype.itemsize < 4
 
 
 def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
@@ -108,19 +113,21 @@ def token_logps(
     """
     sampling = sampling or Sampling()
     positions = None if position_ids is None else position_ids[:, :-1]
-    hidden = hidden_states(model, tokens[:, :-1], mask, positions).at(mask)
+    hidden = hidden_states(model, tokens[:, :-1], mask, positions)
     targets, head, linear = tokens[:, 1:][mask], lm_head(model), model.get_output_embeddings()
     if type(linear) is nn.Linear and unwatched(linear) and _is_softmax(model, sampling):
         factor = _logit_factor(model) / (sampling.temperature or 1.0)
-        found = LinearLogps.apply(
-            hidden, linear.weight, linear.bias, targets, factor, torch.is_grad_enabled()
-        )
-        return _placed(mask, found)
+        count = len(targets)
+        more = rounded(count, OCTAVE) - count if _few_numbers(model) else 0
+        rows, y = (nn.functional.pad(x, (0, more)) for x in (hidden.index[mask], targets))
+        h = hidden.states.index_select(0, rows)
+        found = LinearLogps.apply(h, linear.weight, linear.bias, y, factor, torch.is_grad_enabled())
+        return _placed(mask, found[:count])
 
     def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
 
-    return _in_chunks(model, logps, mask, hidden, targets)
+    return _in_chunks(model, logps, mask, hidden.at(mask), targets)
 
 
 def policy_outputs(

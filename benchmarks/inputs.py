@@ -39,8 +39,8 @@ class Size:
     ffn: int
     vocab: int = 4096
     batch: int = 16
-    steps: int = 21
-    rounds: int = 5
+    steps: int = 14
+    rounds: int = 6
     responses: int = 64
     group: int = 8
     sampled: int = 60  # the median length of what is sampled
@@ -53,7 +53,7 @@ SIZES = {
         rounds=2, responses=8, group=2, sampled=6, max_tokens=12,
     ),
     "tiny": Size(hidden=128, layers=4, heads=4, kv_heads=2, ffn=384),
-    "small": Size(hidden=384, layers=6, heads=6, kv_heads=2, ffn=1024, steps=12, rounds=4),
+    "small": Size(hidden=384, layers=6, heads=6, kv_heads=2, ffn=1024, steps=8, rounds=4),
     "medium": Size(hidden=768, layers=12, heads=12, kv_heads=4, ffn=2048, steps=4, rounds=2),
 }  # fmt: skip
 

@@ -40,7 +40,7 @@ class Size:
     vocab: int = 4096
     batch: int = 16
     steps: int = 14
-    rounds: int = 6
+    rounds: int = 10
     responses: int = 64
     group: int = 8
     sampled: int = 60  # the median length of what is sampled

@@ -2,8 +2,8 @@
 
 Forward and backward on the batches of `benchmarks.ways`, in one process and one thread; the two ways take turns, and of
 each the least seconds of the process's own work count. A line of JSON for each piece: attention by tiles beside
-PyTorch's kernels on the same blocks, layers as heedful runs them beside `transformers`', and a product of denormal
-numbers, flushed beside not.
+PyTorch's kernels on the same blocks, layers as heedful runs them beside `transformers`', a product of denormal
+numbers, flushed beside not, and products in bfloat16 with ever new numbers of rows, rounded beside not.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         ("attention", attention(args.size, args.task)),
         ("layers", layers(args.size, args.task)),
         ("denormal numbers", denormal()),
+        ("new numbers of rows", new_rows(args.size)),
     ):
         ours, plain = least(*ways)
         line = {"size": args.size, "task": args.task, "piece": piece}
@@ -113,6 +114,27 @@ def denormal() -> list[Callable[[], Any]]:
         torch.mm(small, one)
 
     return [lambda: product(True), lambda: product(False)]
+
+
+def new_rows(size: str) -> list[Callable[[], Any]]:
+    """Numbers of rows that have not been met before in the process, each once."""
+    import torch
+
+    from heedful.models.packed import OCTAVE
+    from heedful.models.process import rounded
+
+    numbers = iter(range(1000, 1000 + 40 * TURNS))
+    weight = torch.randn(SIZES[size].hidden, SIZES[size].ffn, dtype=torch.bfloat16)
+
+    def products(round_up: bool) -> None:
+        for _ in range(20):
+            n = next(numbers)
+            rows = torch.zeros(
+                rounded(n, OCTAVE) if round_up else n, len(weight), dtype=torch.bfloat16
+            )
+            torch.mm(rows, weight)
+
+    return [lambda: products(True), lambda: products(False)]
 
 
 if __name__ == "__main__":

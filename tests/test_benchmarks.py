@@ -23,6 +23,7 @@ from benchmarks import (  # noqa: E402
     heedful_side,
     inputs,
     process,
+    profile,
     run,
     table,
     trl_ppo,
@@ -201,6 +202,32 @@ def test_growth_goes_on_after_a_point_without_end(capsys):
     assert growth.main(["length", "--most", "128", "--limit", "0.01"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["work"], line["failed"]) for line in lines] == [(w, "time") for w in growth.WORK]
+
+
+@pytest.mark.parametrize("task", ["sft", "dpo"])
+def test_the_profile_adds_up(task, capsys):
+    """Every operation has one kind, and all of the model is found. Mutation caught: a function that was renamed."""
+    assert profile.main(["--size", "nano", "--task", task, "--batches", "2", "--threads", "1"]) == 0
+    *rows, plain = capsys.readouterr().out.splitlines()
+    parts = {kind.strip(): float(share.strip(" %")) for _, kind, _, share, _ in map(_cells, rows)}
+    assert sum(parts.values()) == pytest.approx(100, abs=len(parts))
+    assert "without the profiler" in plain
+    assert set(parts) == {
+        "products of layers",
+        "products of attention",
+        "attention, without products",
+        "products of output layer",
+        "output layer, without products",
+        "norms",
+        "gates",
+        "optimiser",
+        "other",
+        "Python between operations",
+    }
+
+
+def _cells(row: str) -> list[str]:
+    return row.split("|")
 
 
 def test_the_table():

@@ -106,10 +106,11 @@ class Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_products_meet_few_numbers_of_rows():
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=5)])
+def test_products_meet_few_numbers_of_rows(sampling):
     """Whatever is asked for: layers and output layer, there and back. oneDNN makes a kernel for each number.
 
-    Mutation caught: tokens that a loss reads given to the output layer as they are.
+    Mutation caught: tokens that a loss reads given to the output layer as they are, of either kind.
     """
     model = tiny.causal_lm("qwen2").bfloat16()
     sizes = set()
@@ -118,7 +119,7 @@ def test_products_meet_few_numbers_of_rows():
         mask = torch.ones(2, n // 2, dtype=torch.bool)
         mask[1, n // 4 + n % 3 :] = False
         with Products() as found:
-            token_logps(model, tokens, mask).sum().backward()
+            token_logps(model, tokens, mask, sampling).sum().backward()
         sizes |= found.sizes
     weights = {n for p in model.parameters() for n in p.shape}
     assert 3 <= len(sizes - weights) <= OCTAVE

@@ -113,8 +113,9 @@ class SlotCache(Cache):
             layer, dim = self.slot_layers[i], k.shape[-1]
             layer.keys.view(-1, dim).index_copy_(0, places, k.reshape(-1, dim))
             layer.values.view(-1, dim).index_copy_(0, places, v.reshape(-1, dim))
-            keys = layer.keys.view(-1, self.capacity, dim)[: n * kv, :width]
-            values = layer.values.view(-1, self.capacity, dim)[: n * kv, :width]
+            shape, strides = (n * kv, width, dim), (self.capacity * dim, dim, 1)
+            keys = layer.keys.as_strided(shape, strides)
+            values = layer.values.as_strided(shape, strides)
             grouped = q.reshape(n * kv, -1, dim)
             if dtype == torch.float32:
                 scores = torch.baddbmm(mask, grouped, keys.mT, alpha=scale)

@@ -66,6 +66,13 @@ def _few_numbers(model: PreTrainedModel) -> bool:
     return model.device.type == "cpu" and model.dtype.itemsize < 4
 
 
+def _with_spare(model: PreTrainedModel, *rows: Tensor) -> list[Tensor]:
+    """Rows `[N, …]` and, where there are to be few numbers of them, some more, whose results nobody reads."""
+    count = len(rows[0])
+    more = rounded(count, OCTAVE) - count if _few_numbers(model) else 0
+    return [torch.cat([x, x[:1].expand(more, *x.shape[1:])]) if more else x for x in rows]
+
+
 def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     """Hidden states → logits, as the whole model does it (some architectures scale or cap behind the head)."""
     head, factor = model.get_output_embeddings(), _logit_factor(model)
@@ -113,21 +120,18 @@ def token_logps(
     """
     sampling = sampling or Sampling()
     positions = None if position_ids is None else position_ids[:, :-1]
-    hidden = hidden_states(model, tokens[:, :-1], mask, positions)
+    hidden = hidden_states(model, tokens[:, :-1], mask, positions).at(mask)
     targets, head, linear = tokens[:, 1:][mask], lm_head(model), model.get_output_embeddings()
     if type(linear) is nn.Linear and unwatched(linear) and _is_softmax(model, sampling):
         factor = _logit_factor(model) / (sampling.temperature or 1.0)
-        count = len(targets)
-        more = rounded(count, OCTAVE) - count if _few_numbers(model) else 0
-        rows, y = (nn.functional.pad(x, (0, more)) for x in (hidden.index[mask], targets))
-        h = hidden.states.index_select(0, rows)
+        h, y = _with_spare(model, hidden, targets)
         found = LinearLogps.apply(h, linear.weight, linear.bias, y, factor, torch.is_grad_enabled())
-        return _placed(mask, found[:count])
+        return _placed(mask, found[: len(targets)])
 
     def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
 
-    return _in_chunks(model, logps, mask, hidden.at(mask), targets)
+    return _in_chunks(model, logps, mask, hidden, targets)
 
 
 def policy_outputs(
@@ -171,13 +175,14 @@ def policy_outputs(
 def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) -> Tensor:
     """`function` of rows of the inputs `[N, …]`, chunk by chunk, set into zeros where the mask is True."""
     rows = max(1, CHUNK // model.config.get_text_config().vocab_size)
+    given = _with_spare(model, *inputs)
     pieces = []
-    for part in zip(*(x.split(rows) for x in inputs), strict=True):
-        if len(inputs[0]) > rows and torch.is_grad_enabled():
+    for part in zip(*(x.split(rows) for x in given), strict=True):
+        if len(given[0]) > rows and torch.is_grad_enabled():
             pieces.append(checkpoint(function, *part, use_reentrant=False))
         else:
             pieces.append(function(*part))
-    return _placed(mask, torch.cat(pieces))
+    return _placed(mask, torch.cat(pieces)[: len(inputs[0])])
 
 
 def _placed(mask: Tensor, found: Tensor) -> Tensor:

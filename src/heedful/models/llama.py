@@ -164,12 +164,13 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads: Tensor):
         h, weight, factor = ctx.saved_tensors
-        unit = _wide(h) * factor
-        grad = _wide(grads[0])
-        weighed = grad * unit
-        for_weight = weighed.sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
-        along = weighed.mv(_wide(weight)).mul_(1 / h.shape[1])
-        out = (grad * weight).addcmul_(unit, along[:, None], value=-1).mul_(factor)
+        x, grad = _wide(h), _wide(grads[0])
+        product = grad * x
+        for_weight = None
+        if ctx.needs_input_grad[1]:
+            for_weight = product.t().mv(factor.squeeze(1)).to(weight.dtype)
+        along = product.mv(_wide(weight))[:, None].mul_(factor.square()).mul_(1 / h.shape[1])
+        out = torch.mul(grad, weight, out=product).addcmul_(x, along, value=-1).mul_(factor)
         return out.to(h.dtype), for_weight, None
 
 
@@ -190,5 +191,6 @@ class _Gated(torch.autograd.Function):
     def backward(ctx, *grads: Tensor):
         gate, up = ctx.saved_tensors
         (grad,) = grads
-        for_up = silu(gate).mul_(grad)
-        return torch.ops.aten.silu_backward(grad * up, gate), for_up
+        for_up, for_gate = silu(gate).mul_(grad), grad * up
+        torch.ops.aten.silu_backward.grad_input(for_gate, gate, grad_input=for_gate)
+        return for_gate, for_up

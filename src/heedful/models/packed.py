@@ -247,7 +247,7 @@ def by_blocks(
             x[start : start + rows * width].view(rows, width, *x.shape[1:]).transpose(1, 2)
             for x in spread
         )
-        band = _band(width, window, q.device) if window else None
+        band = _band(width, window, q.device) if window and window < width else None
         out = scaled_dot_product_attention(
             q, k, v, band, is_causal=band is None, scale=scaling, enable_gqa=k.shape[1] != heads
         )

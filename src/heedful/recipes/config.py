@@ -91,6 +91,8 @@ class Training:
     compile: bool = False
     """Let torch.compile fuse what layers do around attention; on a CPU it needs a C++ compiler and half a minute, and
     saves 6 % of a step in bfloat16, 1 to 4 % in float32: earned back after 80 steps of 79M parameters, 500 of 11M."""
+    liger: bool = False
+    """Run norms and gates of the Llama family by Liger's kernels; needs a GPU and the extra `liger`."""
     device: str = "cpu"
     """Torch device, such as cpu or cuda."""
     quiet: bool = False
@@ -192,6 +194,12 @@ def refuse_nonsense(config: Training) -> None:
     """What can be said of the flags of any training before anything is loaded."""
     if config.lora.rank < 0 or config.freeze < 0:
         raise UserError("--lora.rank and --freeze count from 0, which switches them off")
+    if config.liger and not config.device.startswith("cuda"):
+        raise UserError(
+            f"--liger needs a GPU, not --device {config.device}; add --device cuda, or leave it out"
+        )
+    if config.liger and config.compile:
+        raise UserError("--liger and --compile replace the same operations; leave one of them out")
     if config.lora.dropout != 0:
         raise UserError(
             f"--lora.dropout {config.lora.dropout:g}: dropout is always off here, so that sampling, "

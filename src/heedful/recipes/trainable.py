@@ -9,13 +9,14 @@ from transformers import PreTrainedModel
 from heedful.models.adapters import add_lora, merge
 from heedful.models.compiled import compile_layers
 from heedful.models.layers import checkpoint_layers, freeze_bottom
+from heedful.models.liger import use_liger
 from heedful.models.load import load_policy
 from heedful.models.reference import Reference
 from heedful.recipes.config import Training, refuse_nonsense
 
 
 def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
-    """A model as it was loaded, made ready for its learner: LoRA, frozen layers, compiled or checkpointed ones.
+    """A model as it was loaded, made ready for its learner: LoRA, frozen, compiled or checkpointed layers, Liger.
 
     Without --lora.rank an adapter that was loaded is merged into its base first, and all weights are
     trained. Call it before `reference_of` and before anything keeps a part of the model, such as an engine.
@@ -32,6 +33,8 @@ def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
     else:
         merge(model)
     freeze_bottom(model, config.freeze)
+    if config.liger:
+        use_liger(model)
     if config.compile:
         compile_layers(model)
     if config.gradient_checkpointing:

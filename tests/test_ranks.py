@@ -20,6 +20,7 @@ import several
 from heedful import cli, ranks
 from heedful.data.collate import collate, dealt, microbatches
 from heedful.errors import UserError
+from heedful.models.compiled import cpp_compiler
 from heedful.run import state
 
 
@@ -230,6 +231,16 @@ def test_a_whole_run_is_that_of_one_process(job, whole):
     text = jobs.said(whole(job, 2))
     assert text.count(f"{job}-2 {(last := len(jobs.rows(whole(job, 2))))}/{last}") == 1
     assert len([line for line in text.splitlines() if line == str(whole(job, 2))]) == 1
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("job", ["sft", "ppo"])
+def test_compiled_layers_too(job, world, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert cli.main(words(job, world, one, "--compile")) == 0
+    assert run(2, words(job, world, two, "--compile")) == [0, 0]
+    same(two, one)
 
 
 def test_twice_the_same_bits_also_when_stopped(world, whole, tmp_path):

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import interruptions as jobs
 from heedful import cli
 from heedful.data.collate import collate
 from heedful.errors import UserError
+from heedful.models.compiled import cpp_compiler
 from heedful.run import Run, files, state
 from heedful.run.metrics import MetricsLog
 from heedful.run.stop import StopSignals, locked
@@ -110,6 +112,21 @@ def test_stopped_again_and_again(job, world, whole, tmp_path, capsys):
     assert run(job, world, out) == 0
     assert f"continuing {out} after step {total} of {total}" in capsys.readouterr().err
     assert jobs.alike(out, reference) == ""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("job", ["sft", "ppo"])
+def test_compiled_layers_go_on_in_the_same_bits(job, world, whole, tmp_path):
+    """And end near the plain run. Mutation caught: layers compiled in the first process only."""
+    reference, out = tmp_path / "whole", tmp_path / "out"
+    assert run(job, world, reference, "--compile") == 0
+    stopped(job, world, out, 3, "--compile")
+    assert run(job, world, out, "--compile") == 0
+    assert jobs.alike(out, reference) == ""
+    ours, plain = (load_file(x / "model.safetensors") for x in (out, whole(job)))
+    off = sum(float((ours[n] - plain[n]).square().sum()) for n in plain)
+    assert off**0.5 < 1e-3 * sum(float(x.square().sum()) for x in plain.values()) ** 0.5
 
 
 def test_each_signal_has_its_exit_code(world, tmp_path, monkeypatch, capsys):

@@ -209,7 +209,8 @@ def test_the_profile_adds_up(task, capsys):
     """Every operation has one kind, and all of the model is found. Mutation caught: a function that was renamed."""
     assert profile.main(["--size", "nano", "--task", task, "--batches", "2", "--threads", "1"]) == 0
     *rows, plain = capsys.readouterr().out.splitlines()
-    parts = {kind.strip(): float(share.strip(" %")) for _, kind, _, share, _ in map(_cells, rows)}
+    cells = [row.split("|") for row in rows]
+    parts = {kind.strip(): float(share.strip(" %")) for _, kind, _, share, _ in cells}
     assert sum(parts.values()) == pytest.approx(100, abs=len(parts))
     assert "without the profiler" in plain
     assert set(parts) == {
@@ -224,10 +225,6 @@ def test_the_profile_adds_up(task, capsys):
         "other",
         "Python between operations",
     }
-
-
-def _cells(row: str) -> list[str]:
-    return row.split("|")
 
 
 def test_the_table():

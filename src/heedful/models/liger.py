@@ -7,7 +7,6 @@ replaces classes for every model of the process, and rotations and the loss with
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,32 +28,31 @@ def use_liger(model: PreTrainedModel) -> None:
             f"--liger knows {', '.join(NAMES)} with SiLU gates, not this {type(model).__name__}; leave it out"
         )
     try:
-        from liger_kernel.transformers.functional import liger_rms_norm, liger_swiglu
+        import liger_kernel.transformers.functional  # noqa: F401
     except ImportError as error:
         raise UserError("--liger needs its extra: pip install 'heedful[liger]'") from error
-    forwards = {family["RMSNorm"]: _norm(liger_rms_norm), family["MLP"]: _gated(liger_swiglu)}
+    kinds = {family["RMSNorm"]: _normed, family["MLP"]: _gated}
     for module in model.modules():
-        if (forward := forwards.get(type(module))) is not None:
-            module.__class__ = _running(type(module), forward)
+        if (by_kernel := kinds.get(type(module))) is not None:
+            module.__class__ = by_kernel(type(module))
 
 
 @functools.cache
-def _norm(kernel: Callable) -> Callable:
+def _normed(kind: type[nn.Module]) -> Any:
+    from liger_kernel.transformers.functional import liger_rms_norm
+
     def forward(self: Any, hidden_states: Tensor) -> Tensor:
         # Not in place: its backward pass would write over a gradient that others may hold.
-        return kernel(hidden_states, self.weight, self.variance_epsilon, in_place=False)
+        return liger_rms_norm(hidden_states, self.weight, self.variance_epsilon, in_place=False)
 
-    return forward
+    return type(kind.__name__, (kind,), {"forward": forward})
 
 
 @functools.cache
-def _gated(kernel: Callable) -> Callable:
+def _gated(kind: type[nn.Module]) -> Any:
+    from liger_kernel.transformers.functional import liger_swiglu
+
     def forward(self: Any, x: Tensor) -> Tensor:
-        return self.down_proj(kernel(self.gate_proj(x), self.up_proj(x)))
+        return self.down_proj(liger_swiglu(self.gate_proj(x), self.up_proj(x)))
 
-    return forward
-
-
-@functools.cache
-def _running(kind: type[nn.Module], forward: Callable) -> type[nn.Module]:
     return type(kind.__name__, (kind,), {"forward": forward})

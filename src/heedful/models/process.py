@@ -2,7 +2,7 @@
 
 By default glibc returns every large block to the system when it is freed and asks for it again in the next
 step, page by page: up to half of a step's time on a CPU. What is kept is the peak of one step, no more. Where Linux
-gives pages of 2 MiB only to who asks, which most distributions do, we ask: looking up small ones is 3 to 7 % of a step.
+gives pages of 2 MiB only to who asks, which most distributions do, we ask: looking up small ones takes time, too.
 
 Numbers below 10⁻³⁸ have fewer digits than others and make a processor a hundred times slower: the gradients of pairs
 that DPO has long told apart, running means of gradients that have not come for a thousand steps.

@@ -21,11 +21,13 @@ PACKAGE = ROOT / "src" / "heedful"
 FLOORS = {
     "types": 0,
     "errors": 0,
+    "caches": 0,
     "losses": 1,
     "plugins": 1,
     "progress": 1,
     "ranks": 1,
     "client": 1,
+    "kernels": 1,
     "store": 2,
     "run": 2,
     "models": 2,

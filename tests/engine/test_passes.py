@@ -14,13 +14,12 @@ from transformers import (
 )
 
 import tiny
-from heedful.engine import products
+from heedful import kernels
 from heedful.engine import torch as engines
 from heedful.engine.passes import Direct, Modules, Plain, passes, suits
 from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
 from heedful.engine.torch import TorchEngine
-from heedful.models.process import rounded
 from heedful.types import Sampling
 
 SIZES = dict(
@@ -70,19 +69,26 @@ def states(model, kind, prompts, steps=4):
     return out
 
 
-@pytest.mark.parametrize("stack, home", [(Modules, True), (Prepared, True), (Prepared, False)])
-@pytest.mark.parametrize("name", ["llama", "llama with biases", "qwen2", "qwen3", "mistral"])
-def test_direct_passes_give_the_plain_logits(name, stack, home, monkeypatch):
-    """On Intel's processors and others, whose matrices stand in another order and want rows rounded up.
+@pytest.fixture(params=[True, False], ids=["kernels", "no kernels"])
+def compiled(request, monkeypatch):
+    """With and without a C compiler."""
+    if not request.param:
+        monkeypatch.setattr(kernels, "available", lambda: False)
+    elif not kernels.available():
+        pytest.skip("no C compiler")
+    return request.param
 
-    Mutation caught: rotary halves swapped, a group's queries with another's keys, places or masks off by
+
+@pytest.mark.parametrize("name", ["llama", "llama with biases", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("much", [True, False])
+def test_direct_passes_give_the_plain_logits(name, much, compiled):
+    """Mutation caught: rotary halves swapped, a group's queries with another's keys, places or masks off by
     one, a packed prompt that sees its neighbour, q_norm left out, the last prompt token's row wrong; a head's
     norm or a bias not permuted as its weights are, ε of a norm left out, the table of turns too short."""
-    monkeypatch.setattr(products, "mkl_at_home", lambda: home)
     model, prompts = family(name), tiny.prompts(7)
-    direct = passes(model, SlotCache(2), much=stack is Prepared)
+    direct = passes(model, SlotCache(2), much=much)
+    stack = Prepared if much and compiled else Modules
     assert isinstance(direct, Direct) and type(direct.stack) is stack
-    assert direct.stack.rows(9) == (10 if stack is Prepared and not home else 9)
     ours, theirs = states(model, stack, prompts), states(model, Plain, prompts)
     for a, b in zip(ours, theirs, strict=True):
         assert torch.allclose(a, b, atol=2e-5 * float(b.abs().max()))
@@ -152,13 +158,6 @@ def test_what_is_not_called_must_be_as_it_was():
         model.config, 0
     )
     assert not suits(model)
-
-
-def test_rows_are_rounded_up_by_a_quarter_at_most():
-    """And to few numbers. Mutation caught: a step too fine, which is a kernel for each number of rows."""
-    found = [rounded(n) for n in range(1, 4097)]
-    assert all(n <= r <= 1.25 * n for n, r in enumerate(found, 1))
-    assert found[:8] == [1, 2, 3, 4, 5, 6, 7, 8] and len(set(found)) == 7 + 4 * 9 + 1
 
 
 def test_only_plain_weights_are_copied():

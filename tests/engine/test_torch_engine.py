@@ -152,7 +152,7 @@ def test_a_prompt_without_room_is_refused_and_the_engine_lives_on():
 
 def test_an_error_while_decoding_reaches_every_caller():
     engine = TorchEngine(tiny.causal_lm("llama"))
-    engine._cache.attention = lambda *args: 1 / 0
+    engine._cache.attention = engine._cache.filled = lambda *args: 1 / 0
     with pytest.raises(ZeroDivisionError):
         generate(engine, tiny.prompts(), Sampling())
 

@@ -68,9 +68,10 @@ def test_each_token_once():
     assert layout.positions.tolist() == [0, 1, 2, 3, 2, 3, 0, 1]
     assert layout.read.tolist() == [3, 4, 5, 7]
     assert layout.index.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 2], [0, 3, 0, 0]]
-    assert sum(rows * width for rows, width in layout.blocks) == len(layout.cells)
-    assert (layout.cells[layout.home] == torch.arange(8)).all()
-    assert layout.cells[layout.again].tolist().count(0) == 2  # the token that three rows begin with
+    at = layout.blocks
+    assert sum(rows * width for rows, width in at.sizes) == len(at.cells)
+    assert (at.cells[at.home] == torch.arange(8)).all()
+    assert at.cells[at.again].tolist().count(0) == 2  # the token that three rows begin with
 
 
 def test_spare_tokens_change_nothing_but_the_numbers():

@@ -111,3 +111,10 @@ def test_next_to_nothing_is_nothing(loaded, tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     )
     assert out.stdout.split() == ["0", "0"]
+
+
+def test_rows_are_rounded_up_by_a_quarter_at_most():
+    """And to few numbers. Mutation caught: a step too fine, which is a kernel for each number of rows."""
+    found = [process.rounded(n) for n in range(1, 4097)]
+    assert all(n <= r <= 1.25 * n for n, r in enumerate(found, 1))
+    assert found[:8] == [1, 2, 3, 4, 5, 6, 7, 8] and len(set(found)) == 7 + 4 * 9 + 1

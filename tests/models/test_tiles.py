@@ -28,11 +28,11 @@ def plain(qkv: Tensor, at: Layout, scale: float) -> Tensor:
     """The formula on each sequence alone; a token's output is that of the first sequence which has it."""
     out = torch.zeros(len(qkv), HEADS, DIM, dtype=qkv.dtype)
     start, seen = 0, set()
-    rows = []
-    for count, width in at.blocks:
-        rows += at.cells[start : start + count * width].view(count, width)
+    rows, blocks = [], at.blocks
+    for count, width in blocks.sizes:
+        rows += blocks.cells[start : start + count * width].view(count, width)
         start += count * width
-    homes = set(at.home.tolist())
+    homes = set(blocks.home.tolist())
     start = 0
     for row in rows:
         q, k, v = qkv[row].split([HEADS, KV, KV], 1)

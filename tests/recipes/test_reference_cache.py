@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import tiny
+from heedful.caches import cache_folder
 from heedful.data.collate import collate
 from heedful.models import forward
 from heedful.models.adapters import add_lora
 from heedful.models.load import load_policy
 from heedful.recipes.judgments import reference_sums
-from heedful.recipes.reference_cache import cache_folder
 from heedful.recipes.sft import response_logps
 from heedful.types import Sample
 

@@ -44,16 +44,14 @@ class Passes(Protocol):
 class Stack(Protocol):
     """The layers of a model and its head, on tokens that stand in one row."""
 
-    dtype: torch.dtype  # of queries, keys and values
-
     def __call__(
         self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
     ) -> Tensor:
         """Tokens `[T]` → logits `[T, V]`, or `[last, V]` of the tokens that `last` names."""
         ...
 
-    def rows(self, n: int) -> int:
-        """How many rows it wants to be given for n, the last of which mean nothing."""
+    def decode(self, tokens: Tensor, lengths: Tensor, cache: SlotCache) -> Tensor:
+        """See `Passes.decode`."""
         ...
 
     def stale(self) -> bool:
@@ -144,28 +142,22 @@ class Direct:
         cells = (first[:, None] + columns).clamp_(max=len(tokens) - 1).to(device)
         where = real.flatten().nonzero().squeeze(1).to(device)
         last = torch.tensor([*accumulate(map(len, prompts))], device=device) - 1
-        where, last = self._filled(where), self._filled(last)
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-            q, k, v = (x[cells].transpose(1, 2) for x in (q.flatten(1, 2), k, v))
+            q, k, v = (
+                x.index_select(0, cells.flatten()).unflatten(0, cells.shape).transpose(1, 2)
+                for x in (q.flatten(1, 2), k, v)
+            )
             self.cache.insert(i, k, v, source, at)
             out = nn.functional.scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
             )
-            return out.transpose(1, 2).flatten(2).flatten(0, 1)[where]
+            return out.transpose(1, 2).flatten(2).flatten(0, 1).index_select(0, where)
 
-        tokens, positions = (self._filled(x) for x in (tokens, columns.expand_as(real)[real]))
-        return self.stack(tokens.to(device), positions, attend, last)[: len(prompts)]
+        return self.stack(tokens.to(device), columns.expand_as(real)[real], attend, last)
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        n = len(tokens)
-        tokens, lengths = self._filled(tokens), self._filled(lengths)  # into slots that are free
-        attend = self.cache.attention(lengths, self.stack.dtype)
-        return self.stack(tokens, lengths, attend, None)[:n]
-
-    def _filled(self, rows: Tensor) -> Tensor:
-        """Numbers `[n]` and zeros, as many as the stack wants."""
-        return nn.functional.pad(rows, (0, self.stack.rows(len(rows)) - len(rows)))
+        return self.stack.decode(tokens, lengths, self.cache)
 
 
 class Modules:
@@ -175,11 +167,11 @@ class Modules:
         self.base: Any = model.base_model
         self.dtype, self.head = model.dtype, lm_head(model)
 
-    def rows(self, n: int) -> int:
-        return n
-
     def stale(self) -> bool:
         return False
+
+    def decode(self, tokens: Tensor, lengths: Tensor, cache: SlotCache) -> Tensor:
+        return self(tokens, lengths, cache.attention(lengths, self.dtype), None)
 
     def __call__(
         self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None

@@ -1,28 +1,27 @@
-"""The layers of the Llama family, their weights copied into the form that few rows at a time are fastest with.
+"""The layers of the Llama family, their weights copied into the form that sampling on a CPU is fastest with.
 
 The matrices that read the same input stand in one (gate and up; queries, keys and values, each head of keys and
 values behind the queries that read it, so that attention takes all of them from where they are), in the order
-that is read fastest (`products`). And the two numbers of a head that a rotary position turns together stand
-beside each other, so that turning is one complex product, in place: queries and keys are permuted alike, which no
-score notices. Of bfloat16 weights only the products are in bfloat16; the states between them, keys and
-values, scores and norms are float32, which is both faster on a CPU and more exact.
+that `kernels.product` reads. And the two numbers of a head that a rotary position turns together stand beside each
+other: queries and keys are permuted alike, which no score notices. Of bfloat16 weights only the copies are in
+bfloat16; states, keys and values, scores and norms are float32, which is both faster on a CPU and more exact.
 
 The copies are as large as the model. They are made for one queue of requests and dropped with it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from heedful.engine.products import Product, Reordered, available, product
+from heedful import kernels
+from heedful.engine.slots import SlotCache
+from heedful.kernels import Decoder, Layer, Matrix, Model, Norm, product
 from heedful.models.forward import plain_head
 from heedful.models.head import unwatched
-from heedful.models.process import rounded
 
 LINEAR = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),
@@ -33,7 +32,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 def prepares(model: PreTrainedModel) -> bool:
-    """Whether copies of these weights do all that the modules do, and oneDNN is there. The layers are known to
+    """Whether copies of these weights do all that the modules do, and there are kernels. The layers are known to
     be the family's own (`passes.suits`); adapters and other things in their linear layers are not."""
     base: Any = model.base_model
     if model.device.type != "cpu" or model.dtype not in DTYPES or plain_head(model) is None:
@@ -45,34 +44,11 @@ def prepares(model: PreTrainedModel) -> bool:
         and base.rotary_emb.rope_type not in OF_A_BATCH
         and all(type(m) is nn.Linear for m in linears)
         and all(type(layer.mlp).__module__ == type(base).__module__ for layer in base.layers)
-        and all(unwatched(m) for m in (*modules, base.norm, base.rotary_emb))
-        and available()
+        and type(base.embed_tokens) is nn.Embedding
+        and base.embed_tokens.weight.is_contiguous()
+        and all(unwatched(m) for m in (*modules, base.embed_tokens, base.norm, base.rotary_emb))
+        and kernels.available()
     )
-
-
-class _Norm:
-    """RMS norm over the last dimension: x / √(mean x² + ε) · w in four small operations."""
-
-    def __init__(self, module: Any, of_heads: Tensor | None = None):
-        weight: Tensor = module.weight if of_heads is None else of_heads
-        size = weight.shape[-1]
-        self.weight = weight.detach().float() * size**0.5
-        self.least = torch.tensor((size * module.variance_epsilon) ** 0.5)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return (x / torch.hypot(length, self.least)).mul_(self.weight)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    before: _Norm
-    qkv: Product
-    qk: _Norm | None  # Qwen3's norm of each head
-    out: Product
-    between: _Norm
-    gate_up: Product
-    down: Product
 
 
 class Prepared:
@@ -90,19 +66,15 @@ class Prepared:
         self.kv = attention.k_proj.out_features // self.head_dim
         self.group = attention.q_proj.out_features // self.head_dim // self.kv
         self.layers = [self._layer(layer) for layer in self.base.layers]
-        self.norm = _Norm(self.base.norm)
         head = plain_head(model)
         assert head is not None
-        self.head = product(head.weight, head.bias)
-        products = [self.head, *(p for x in self.layers for p in (x.qkv, x.out, x.gate_up, x.down))]
-        self.rounds = any(isinstance(p, Reordered) for p in products)
-        self.turns = torch.zeros(0, half, dtype=torch.complex64)
+        self.norm, self.head = Norm.of(self.base.norm), Matrix.of(head.weight, head.bias)
+        embedding = self.base.embed_tokens.weight.detach()
+        shape = (self.kv, self.group, self.head_dim, self.scale)
+        self.decoder = Decoder(Model(embedding, self.layers, self.norm, self.head, *shape))
+        self.turns = torch.zeros(0, half, 2)
         self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters(), head.weight]
         self.versions = [p._version for p in self.copied]
-
-    def rows(self, n: int) -> int:
-        """Of rows for oneDNN there are to be few numbers, see `models.process.rounded`."""
-        return rounded(n) if self.rounds else n
 
     def stale(self) -> bool:
         """Whether the model's weights have changed since they were copied."""
@@ -112,55 +84,54 @@ class Prepared:
         self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
     ) -> Tensor:
         h = self.base.embed_tokens(tokens).float()
-        turns = self._turns(positions)
+        turns = self._turns(int(positions.max()) + 1)
         q = self.group  # a head of keys and values stands behind the queries that read it
         for i, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer.before(h)).view(len(h), self.kv, q + 2, self.head_dim)
-            qk = qkv[:, :, :-1]
-            if layer.qk is not None:
-                qk.copy_(layer.qk(qk))
-            torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(turns)
+            qkv = product(h, layer.qkv, norm=layer.before).view(len(h), self.kv, q + 2, -1)
+            kernels.turn(qkv, positions, turns, q + 1, layer.heads)
             a = attend(i, qkv[:, :, :q], qkv[:, :, q], qkv[:, :, q + 1], self.scale)
             if last is not None and i == len(self.layers) - 1:
                 h, a = h[last], a[last]
-            h = layer.out.plus(h, a)
-            gate, up = layer.gate_up(layer.between(h)).chunk(2, dim=-1)
-            h = layer.down.plus(h, nn.functional.silu(gate).mul_(up))
-        return self.head(self.norm(h))
+            product(a, layer.out, to=h)
+            gated = product(h, layer.gate_up, norm=layer.between)
+            product(gated, layer.down, to=h)
+        return product(h, self.head, norm=self.norm)
 
-    def _turns(self, positions: Tensor) -> Tensor:
-        """e^{iθ} of each position and pair, `[T, 1, 1, head_dim / 2]`, from a table that grows by doubling."""
-        most = int(positions.max())
-        if most >= len(self.turns):
-            every = torch.arange(2 * most + 64)
-            cos, sin = self.base.rotary_emb(torch.zeros(1), every[None])
+    def decode(self, tokens: Tensor, lengths: Tensor, cache: SlotCache) -> Tensor:
+        return self.decoder(tokens, lengths, self._turns(cache.capacity), cache.filled())
+
+    def _turns(self, number: int) -> Tensor:
+        """Cosine and sine of so many positions or more and of each pair, `[≥ number, head_dim / 2, 2]`."""
+        if number > len(self.turns):
+            every = torch.arange(number)
+            both = self.base.rotary_emb(torch.zeros(1), every[None])
             half = self.head_dim // 2
-            self.turns = torch.complex(cos[0, :, :half], sin[0, :, :half])
-        return self.turns[positions][:, None, None]
+            self.turns = torch.stack([x[0, :, :half] for x in both], -1).contiguous()
+        return self.turns
 
-    def _layer(self, layer: Any) -> _Layer:
+    def _layer(self, layer: Any) -> Layer:
         at, mlp = layer.self_attn, layer.mlp
         qkv = (at.q_proj, at.k_proj, at.v_proj)
         biases = [m.bias for m in qkv if m.bias is not None]  # in this family all have them or none
-        norm = None
+        heads = None
         if hasattr(at, "q_norm"):
-            queries, keys = (m.weight[self.beside] for m in (at.q_norm, at.k_norm))
-            norm = _Norm(at.q_norm, torch.stack([*[queries] * self.group, keys]))
-        return _Layer(
-            before=_Norm(layer.input_layernorm),
-            qkv=product(
+            queries, keys = (Norm.of(m).weight[self.beside] for m in (at.q_norm, at.k_norm))
+            weight = torch.stack([*[queries] * self.group, keys])
+            heads = Norm(weight, at.q_norm.variance_epsilon)
+        gate_up = Matrix.of_gate(mlp.gate_proj, mlp.up_proj)
+        padded = gate_up.outs // 2 - mlp.down_proj.in_features
+        return Layer(
+            before=Norm.of(layer.input_layernorm),
+            qkv=Matrix.of(
                 self._by_head(*(m.weight for m in qkv)), self._by_head(*biases) if biases else None
             ),
-            qk=norm,
-            out=product(at.o_proj.weight, at.o_proj.bias),
-            between=_Norm(layer.post_attention_layernorm),
-            gate_up=product(
-                torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
-                None
-                if mlp.up_proj.bias is None
-                else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias]).detach(),
+            heads=heads,
+            out=Matrix.of(at.o_proj.weight, at.o_proj.bias),
+            between=Norm.of(layer.post_attention_layernorm),
+            gate_up=gate_up,
+            down=Matrix.of(
+                nn.functional.pad(mlp.down_proj.weight, (0, padded)), mlp.down_proj.bias
             ),
-            down=product(mlp.down_proj.weight, mlp.down_proj.bias),
         )
 
     def _by_head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from heedful.models.process import rounded
+from heedful import kernels
 
 
 class SlotLayer(CacheLayerMixin):
@@ -73,7 +73,7 @@ class SlotCache(Cache):
         """Make room for `rows` sequences of `capacity` tokens, in steps so that growth is rare."""
         if rows <= self.rows and capacity <= self.capacity:
             return
-        self.rows = max(self.rows, rounded(rows))
+        self.rows = max(self.rows, -(-rows // 8) * 8)
         self.capacity = max(self.capacity, -(-capacity // 64) * 64)
         for layer in self.slot_layers:
             layer.grow()
@@ -99,6 +99,8 @@ class SlotCache(Cache):
         that share keys stand beside each other, so a product of `[group, head_dim]` with each row's keys
         needs none of them twice, and none is copied.
         """
+        if dtype == torch.float32 and lengths.device.type == "cpu" and kernels.available():
+            return self._compiled(lengths)
         self.aim(lengths)
         n, width, kv = self.active, self.width, self.slot_layers[0].keys.shape[1]
         behind = self._behind()
@@ -129,6 +131,19 @@ class SlotCache(Cache):
 
         return attend
 
+    def _compiled(self, lengths: Tensor) -> Callable[..., Tensor]:
+        """`attention` by a kernel, which reads of each row what it has and no more."""
+
+        def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+            layer = self.slot_layers[i]
+            return kernels.attend(q, k, v, lengths, layer.keys, layer.values, scale)
+
+        return attend
+
+    def filled(self) -> list[tuple[Tensor, Tensor]]:
+        """Each layer's keys and values."""
+        return [(layer.keys, layer.values) for layer in self.slot_layers]
+
     def insert(self, i: int, keys: Tensor, values: Tensor, source: Tensor, at: int) -> None:
         """Copy layer i's prompts `[prompts, heads, width, head_dim]` into rows `at …`; see `Passes.prefill`."""
         layer = self.slot_layers[i]
@@ -136,8 +151,8 @@ class SlotCache(Cache):
         if not layer.is_initialized or layer.keys.dtype != keys.dtype:
             layer.lazy_initialization(keys, values)
         rows = slice(at, at + len(source))
-        layer.keys[rows, :, : keys.shape[2]] = keys[source]
-        layer.values[rows, :, : values.shape[2]] = values[source]
+        layer.keys[rows, :, : keys.shape[2]] = keys.index_select(0, source)
+        layer.values[rows, :, : values.shape[2]] = values.index_select(0, source)
 
     def move(self, source: Tensor, target: Tensor, width: int) -> None:
         """Rows `source` take the places `target` of rows that have finished."""

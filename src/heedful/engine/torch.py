@@ -53,6 +53,18 @@ class _Row:
     logprobs: list[float] = field(default_factory=list)
 
 
+@dataclass
+class _Batch:
+    """The rows as they are until one leaves or others enter: what the next step needs of them, kept in tensors."""
+
+    newest: Tensor  # the tokens drawn last, `[n]`
+    lengths: Tensor  # of what is in the cache, `[n]`
+    kinds: list[
+        tuple[Sampling, Tensor | None]
+    ]  # which rows are drawn with which parameters; None: all of them
+    uniforms: Iterator[Tensor]  # for the next steps
+
+
 class TorchEngine:
     """`types.Engine` over a model in this process. `max_rows` sequences decode at a time."""
 
@@ -63,7 +75,7 @@ class TorchEngine:
         self._passes = passes(model, self._cache)
         self._waiting: deque[_Request] = deque()
         self._rows: list[_Row] = []
-        self._uniforms: Iterator[Tensor] = iter(())  # of the rows as they are, for the next steps
+        self._batch: _Batch | None = None
         self._driver: asyncio.Task | None = None
 
     async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
@@ -164,21 +176,54 @@ class TorchEngine:
             start = len(self._rows)
             logits = self._passes.prefill([r.prompt for r in part], source, start)
             self._rows.extend(mine)
-            self._uniforms = iter(())
-            self._advance(logits[source], start)
-            self._uniforms = iter(())
+            self._append(self._draw(logits[source], self._assembled(mine)), start)
+            self._batch = None
 
     def _decode(self) -> None:
         """One token for every active row."""
-        lengths = [len(row.request.prompt) + len(row.tokens) - 1 for row in self._rows]
-        newest = [row.tokens[-1] for row in self._rows]
-        tokens, at = torch.tensor([newest, lengths]).to(self.model.device)
-        self._advance(self._passes.decode(tokens, at), 0)
+        batch = self._batch = self._batch or self._assembled(self._rows)
+        logits = self._passes.decode(batch.newest, batch.lengths)
+        self._append(self._draw(logits, batch), 0)
 
-    def _advance(self, logits: Tensor, start: int) -> None:
-        """Append a drawn token to the rows from `start` on, and let the finished ones leave."""
+    def _assembled(self, rows: list[_Row]) -> _Batch:
+        newest = [row.tokens[-1] if row.tokens else 0 for row in rows]
+        lengths = [len(row.request.prompt) + len(row.tokens) - 1 for row in rows]
+        kinds: dict[Sampling, list[int]] = {}
+        for i, row in enumerate(rows):
+            kinds.setdefault(row.request.sampling, []).append(i)
+        alike = len(kinds) == 1
+        device = self.model.device
+        members = [
+            (s, None if alike else torch.tensor(at, device=device)) for s, at in kinds.items()
+        ]
+        at = torch.tensor([newest, lengths]).to(device)
+        return _Batch(at[0], at[1], members, self._random(rows))
+
+    def _random(self, rows: list[_Row]) -> Iterator[Tensor]:
+        """The random numbers `[n]` of the next tokens of these rows."""
+        seeds, at = torch.tensor([[row.seed, len(row.tokens)] for row in rows]).T
+        while True:
+            several = uniforms(seeds, at + torch.arange(AHEAD)[:, None])
+            yield from several.to(self.model.device).unbind()
+            at = at + AHEAD
+
+    @staticmethod
+    def _draw(logits: Tensor, batch: _Batch) -> tuple[list[int], list[float]]:
+        """Ids and their log-probs; the batch then stands before the next step."""
+        u = next(batch.uniforms)
+        ids = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+        logprobs = torch.empty(len(logits), device=logits.device)
+        for sampling, members in batch.kinds:
+            if members is None:
+                ids, logprobs = choose(logits, sampling, u)
+            else:
+                ids[members], logprobs[members] = choose(logits[members], sampling, u[members])
+        batch.newest, batch.lengths = ids, batch.lengths + 1
+        return ids.tolist(), logprobs.tolist()
+
+    def _append(self, drawn: tuple[list[int], list[float]], start: int) -> None:
+        """Append drawn tokens to the rows from `start` on, and let the finished ones leave."""
         finished = []
-        drawn = self._choose(logits, self._rows[start:], self._next_uniforms(start))
         for i, (token, logprob) in enumerate(zip(*drawn, strict=True), start):
             row = self._rows[i]
             row.tokens.append(token)
@@ -190,20 +235,9 @@ class TorchEngine:
         if finished:
             self._leave(finished)
 
-    def _next_uniforms(self, start: int) -> Tensor:
-        """The random numbers `[n]` of the next tokens of the rows from `start` on."""
-        u = next(self._uniforms, None)
-        if u is None:
-            rows = self._rows[start:]
-            seeds, at = torch.tensor([[row.seed, len(row.tokens)] for row in rows]).T
-            several = uniforms(seeds, at + torch.arange(AHEAD)[:, None])
-            self._uniforms = iter(several.to(self.model.device).unbind())
-            u = next(self._uniforms)
-        return u
-
     def _leave(self, finished: list[int]) -> None:
         """Deliver these rows; the last ones take their places."""
-        self._uniforms = iter(())
+        self._batch = None
         for i in finished:
             self._deliver(self._rows[i])
         left = len(self._rows) - len(finished)
@@ -218,22 +252,6 @@ class TorchEngine:
             for hole, mover in zip(holes, movers, strict=True):
                 self._rows[hole] = self._rows[mover]
         del self._rows[left:]
-
-    @staticmethod
-    def _choose(logits: Tensor, rows: list[_Row], u: Tensor) -> tuple[list[int], list[float]]:
-        """Ids and their log-probs; rows that share sampling parameters, mostly all, are drawn together."""
-        kinds: dict[Sampling, list[int]] = {}
-        for i, row in enumerate(rows):
-            kinds.setdefault(row.request.sampling, []).append(i)
-        if len(kinds) == 1:
-            ids, logprobs = choose(logits, rows[0].request.sampling, u)
-        else:
-            ids = torch.empty(len(rows), dtype=torch.long, device=logits.device)
-            logprobs = torch.empty(len(rows), device=logits.device)
-            for sampling, members in kinds.items():
-                at = torch.tensor(members, device=logits.device)
-                ids[at], logprobs[at] = choose(logits[at], sampling, u[at])
-        return ids.tolist(), logprobs.tolist()
 
     @staticmethod
     def _deliver(row: _Row) -> None:

@@ -17,7 +17,7 @@ from torch.nn.functional import linear, silu
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from heedful.models import tiles
+from heedful.models.attend import attend
 from heedful.models.head import unwatched
 from heedful.models.layers import own_kind
 from heedful.models.packed import Layout, of_read
@@ -61,35 +61,30 @@ def runs(model: PreTrainedModel, layout: Layout) -> bool:
     """Whether `hidden` does for this model and batch what `transformers` would, and is the faster."""
     config: Any = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or 1 << 30
-    longest = max(width for _, width in layout.blocks)
-    return layout.tokens.device.type == "cpu" and longest <= window and is_plain_llama(model)
+    return layout.tokens.device.type == "cpu" and layout.longest <= window and is_plain_llama(model)
 
 
 def hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
     """Last hidden states `[M, d]` of the tokens that are read; behind the last attention nothing else is computed."""
     base: Any = model.base_model
-    config: Any = model.config.get_text_config()
-    plan = layout.plan(config.num_attention_heads, config.num_key_value_heads)
     h = base.embed_tokens(layout.tokens)
     turns = _turns(base, layout.positions, h)
     for layer in base.layers:
-        read = layout if layer is base.layers[-1] else None
+        last = layer is base.layers[-1]
         if own_kind(layer)[1] and torch.is_grad_enabled():
-            h = checkpoint(_layer, layer, h, turns, plan, read, use_reentrant=False)
+            h = checkpoint(_layer, layer, h, turns, layout, last, use_reentrant=False)
         else:
-            h = _layer(layer, h, turns, plan, read)
+            h = _layer(layer, h, turns, layout, last)
     return _norm(base.norm, h)
 
 
-def _layer(
-    layer: Any, h: Tensor, turns: Tensor, plan: tiles.Plan, read: Layout | None = None
-) -> Tensor:
-    """`[N, d]` → the same, or with `read` `[M, d]` of the tokens that are read."""
+def _layer(layer: Any, h: Tensor, turns: Tensor, layout: Layout, last: bool) -> Tensor:
+    """`[N, d]` → the same, or of the last layer `[M, d]` of the tokens that are read."""
     at, mlp = layer.self_attn, layer.mlp
     qkv = _queries_keys_values(at, _norm(layer.input_layernorm, h))
-    attended = tiles.attend(qkv, plan, at.scaling, turns).flatten(1)
-    if read is not None:
-        attended, h = of_read(read, attended, h)
+    attended = attend(qkv, layout, at.config.num_attention_heads, at.scaling, turns).flatten(1)
+    if last:
+        attended, h = of_read(layout, attended, h)
     h = _added(at.o_proj, attended, h)
     x = _norm(layer.post_attention_layernorm, h)
     return _added(mlp.down_proj, _Gated.apply(mlp.gate_proj(x), mlp.up_proj(x)), h)

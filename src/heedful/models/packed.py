@@ -11,16 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from heedful.kernels import Sequences
 from heedful.models import tiles
+from heedful.models.attend import attend
 from heedful.models.process import rounded
 
 NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
@@ -28,31 +31,69 @@ OCTAVE = 8  # how many numbers of tokens there may be between a power of two and
 TIGHT = 0.75  # sequences shorter than this share of the longest one in a block of attention start another
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Cells of attention: b sequences of width w each (`sizes`), C in all, laid end to end. cells `[C]` say which token
+    each shows, home `[N]` in which cell a token's output is read, again which cells show a shared token once more."""
+
+    sizes: tuple[tuple[int, int], ...]
+    cells: Tensor
+    home: Tensor
+    again: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Where the tokens of a padded batch `[B, T]` stand among the N distinct ones, and what attends to what.
 
     tokens, positions `[N]`; read `[M]` are those whose hidden states somebody needs, index `[B, T]` the places of
-    these among the M, 0 where nothing is needed. Blocks of attention hold b sequences of width w each (`blocks`); laid
-    end to end they have C cells: cells `[C]` say which token each shows, home `[N]` in which cell a token's output is
-    read, again which cells show a shared token once more.
+    these among the M, 0 where nothing is needed. number `[D, W]` says which token each place of each sequence shows,
+    real `[D, W]` how far sequences go, same `[D, W]` which of these tokens, from the first on, are another's.
     """
 
     tokens: Tensor
     positions: Tensor
     read: Tensor
     index: Tensor
-    blocks: tuple[tuple[int, int], ...]
-    cells: Tensor
-    home: Tensor
-    again: Tensor
+    number: Tensor
+    real: Tensor
+    same: Tensor
     plans: dict[tuple[int, int], tiles.Plan] = field(default_factory=dict)
+
+    @cached_property
+    def longest(self) -> int:
+        return int(self.real.sum(1).max())
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """Those that have tokens of their own, the longest first."""
+        lengths = self.real.sum(1) * (self.real & ~self.same).any(1)
+        order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
+        starts = nn.functional.pad(lengths[order].cumsum(0), (1, 0))
+        return Sequences(self.number[order][self.real[order]], starts, self.same[order].sum(1))
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        cells, kinds, sizes = [], [], []
+        own = self.real & ~self.same
+        # Rows that only repeat what others show, such as a response drawn twice, have no place in attention.
+        for rows, w in _blocks(self.real.sum(1) * own.any(1)):
+            rows = rows[self.same[rows].sum(1).argsort(stable=True)]
+            sizes.append((len(rows), w))
+            cells.append(self.number[rows, :w].flatten())
+            kinds.append((own.int() + 2 * self.same.int())[rows, :w].flatten())
+        cell, kind = torch.cat(cells), torch.cat(kinds)
+        home = torch.empty(len(self.tokens), dtype=torch.long, device=cell.device)
+        first = (kind == 1).nonzero().squeeze(1)
+        home[cell[first]] = first
+        return Blocks(tuple(sizes), cell, home, (kind == 2).nonzero().squeeze(1))
 
     def plan(self, heads: int, kv_heads: int) -> tiles.Plan:
         """How so many heads attend by tiles; made once for all layers."""
         key = heads, kv_heads
         if key not in self.plans:
-            self.plans[key] = tiles.plan(*key, self.blocks, self.cells, self.home, self.again)
+            at = self.blocks
+            self.plans[key] = tiles.plan(*key, at.sizes, at.cells, at.home, at.again)
         return self.plans[key]
 
 
@@ -79,27 +120,12 @@ def lay_out(
     row = torch.arange(len(own), device=tokens.device)[:, None]
     owner = row.expand(-1, width).masked_fill(same, 0).cummax(0).values
     number = number.gather(0, owner).masked_fill(~real, 0)
-    blocks, cells, kinds = [], [], []
-    # Rows that only repeat what others show, such as a response drawn twice, have no place in attention.
-    for rows, w in _blocks(real.sum(1) * own.any(1)):
-        rows = rows[same[rows].sum(1).argsort(stable=True)]
-        blocks.append((len(rows), w))
-        cells.append(number[rows, :w].flatten())
-        kinds.append((own.int() + 2 * same.int())[rows, :w].flatten())
-    count = int(own.sum())
-    more = rounded(count, OCTAVE) - count if spare else 0
-    if more:
-        blocks.append((more, 1))
-        cells.append(torch.arange(count, count + more, device=tokens.device))
-        kinds.append(torch.ones(more, dtype=torch.int, device=tokens.device))
-    cell, kind = torch.cat(cells), torch.cat(kinds)
-    home = torch.empty(count + more, dtype=torch.long, device=tokens.device)
-    first = (kind == 1).nonzero().squeeze(1)
-    home[cell[first]] = first
     index = torch.zeros(tokens.numel(), dtype=torch.long, device=tokens.device)
     index[table[real]] = number[real]
     index = index.view(tokens.shape)
-    wanted = torch.zeros_like(home, dtype=torch.bool)
+    count = int(own.sum())
+    more = rounded(count, OCTAVE) - count if spare else 0
+    wanted = torch.zeros(count + more, dtype=torch.bool, device=tokens.device)
     wanted[index[needed]] = True
     if not needed.any():
         wanted[0] = True
@@ -107,15 +133,18 @@ def lay_out(
         read = int(wanted.sum())
         wanted[(~wanted).nonzero().squeeze(1)[: rounded(read, OCTAVE) - read]] = True
     nothing = tokens.new_zeros(more)
+    alone = torch.zeros(more, width, dtype=torch.bool, device=tokens.device)
+    first = alone.clone()
+    first[:, 0] = True
+    beyond = torch.arange(count, count + more, device=tokens.device)[:, None]
     return Layout(
         tokens=torch.cat([ids[own], nothing]),
         positions=torch.cat([column.expand_as(own)[own], nothing]),
         read=wanted.nonzero().squeeze(1),
         index=(wanted.cumsum(0) - 1)[index].masked_fill(~needed, 0),
-        blocks=tuple(blocks),
-        cells=cell,
-        home=home,
-        again=(kind == 2).nonzero().squeeze(1),
+        number=torch.cat([number, beyond.expand(-1, width)]),
+        real=torch.cat([real, first]),
+        same=torch.cat([same, alone]),
     )
 
 
@@ -164,15 +193,15 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tokens: Tensor, layout: Layout) -> Tensor:
         ctx.layout = layout
-        return tokens.index_select(0, layout.cells)
+        return tokens.index_select(0, layout.blocks.cells)
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
-        layout, (grad,) = ctx.layout, grads
-        out = grad.index_select(0, layout.home)
-        if len(layout.again):
-            shared = grad.index_select(0, layout.again)
-            out.index_add_(0, layout.cells[layout.again], shared)
+        blocks, (grad,) = ctx.layout.blocks, grads
+        out = grad.index_select(0, blocks.home)
+        if len(blocks.again):
+            shared = grad.index_select(0, blocks.again)
+            out.index_add_(0, blocks.cells[blocks.again], shared)
         return out, None
 
 
@@ -215,12 +244,12 @@ def attention(
     if strange := [k for k in ("softcap", "s_aux", "position_bias") if kwargs.get(k) is not None]:
         raise NotImplementedError(f"packed attention with {', '.join(strange)}")
     layout, window = attention_mask, kwargs.get("sliding_window")
-    if window and window >= max(width for _, width in layout.blocks):
+    if window and window >= layout.longest:
         window = None
     if query.device.type == "cpu" and not window and value.shape[3] == key.shape[3]:
-        plan = layout.plan(query.shape[1], key.shape[1])
         qkv = torch.cat([query[0], key[0], value[0]]).transpose(0, 1)
-        return tiles.attend(qkv, plan, scaling or query.shape[3] ** -0.5)[None], None
+        scale = scaling or query.shape[3] ** -0.5
+        return attend(qkv, layout, query.shape[1], scale)[None], None
     return by_blocks(layout, query, key, value, window, scaling), None
 
 
@@ -242,7 +271,7 @@ def by_blocks(
         for x in (query, key, value)
     ]
     found, start = [], 0
-    for rows, width in layout.blocks:
+    for rows, width in layout.blocks.sizes:
         q, k, v = (
             x[start : start + rows * width].view(rows, width, *x.shape[1:]).transpose(1, 2)
             for x in spread
@@ -253,7 +282,7 @@ def by_blocks(
         )
         found.append(out.transpose(1, 2).reshape(rows * width, -1))
         start += rows * width
-    together = _Pick.apply(torch.cat(found), layout.home).to(dtype)
+    together = _Pick.apply(torch.cat(found), layout.blocks.home).to(dtype)
     return together.view(1, len(layout.tokens), heads, -1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from heedful import kernels
 from heedful.types import Sampling
 
 _BLOCK = 64  # tokens of the vocabulary whose mass is summed first
@@ -34,10 +35,12 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor
     sequence does not depend on its batch mates.
     """
     logits = _shaped(logits.float(), sampling, None)
-    mass = logits.softmax(dim=-1)
     if sampling.temperature == 0:
         ids = logits.argmax(dim=-1, keepdim=True)
-        return ids.squeeze(1), mass.gather(1, ids).squeeze(1).log()
+        return ids.squeeze(1), logits.log_softmax(dim=-1).gather(1, ids).squeeze(1)
+    if kernels.serves(logits):
+        return kernels.choose(logits, uniforms)
+    mass = logits.softmax(dim=-1)
     odd = -mass.shape[-1] % _BLOCK
     blocks = (nn.functional.pad(mass, (0, odd)) if odd else mass).unflatten(1, (-1, _BLOCK))
     cdf = blocks.sum(dim=-1).cumsum(dim=-1, dtype=torch.double)

@@ -18,18 +18,10 @@ import torch
 from transformers import PreTrainedModel
 
 from heedful import __version__, ranks
+from heedful.caches import cache_folder
 from heedful.types import Sample
 
 log = logging.getLogger("heedful")
-
-
-def cache_folder() -> Path | None:
-    """Where to keep things; None where nothing shall be kept."""
-    named = os.environ.get("HEEDFUL_CACHE")
-    if named is not None:
-        return Path(named) if named else None
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "heedful"
 
 
 def kept(

@@ -1,0 +1,97 @@
+"""Compile the kernels for this machine's processor, once: a second, kept in heedful's cache.
+
+It is not shipped compiled, since it is as fast as it is by using what the processor at hand has. OpenMP's
+functions are left open for the loader to find in the library that PyTorch has loaded: two pools of threads would
+wait for each other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from heedful.caches import cache_folder
+
+SOURCES = Path(__file__).parent
+# Associativity and NaNs stay as written: no -ffast-math.
+FLAGS = ("-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
+
+log = logging.getLogger("heedful")
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where there is no compiler, or not Linux, or what was compiled does not load."""
+    compiler = c_compiler()
+    if not sys.platform.startswith("linux") or compiler is None:
+        return None
+    import torch  # noqa: F401  so that its OpenMP is there to be found
+
+    try:
+        return _loaded(compiler)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        log.warning(f"the kernels could not be compiled, all is slower on this CPU: {said}")
+        return None
+
+
+def c_compiler() -> str | None:
+    """$CC, gcc or clang, the first that is there."""
+    found = (shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang") if name)
+    return next(filter(None, found), None)
+
+
+def _loaded(compiler: str) -> ctypes.CDLL:
+    folder = cache_folder()
+    if folder is None:
+        with tempfile.TemporaryDirectory() as passing:  # what is loaded needs its file no more
+            return ctypes.CDLL(str(_compiled(compiler, Path(passing))))
+    folder = folder / "kernels"
+    folder.mkdir(parents=True, exist_ok=True)
+    return ctypes.CDLL(str(_compiled(compiler, folder)))
+
+
+def _compiled(compiler: str, folder: Path) -> Path:
+    """The library in this folder, which is complete whenever it is there."""
+    native = "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
+    command = [compiler, *FLAGS, native]
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[ch]"))}
+    said = repr([sorted(texts.values()), command, _version(compiler), _processor()])
+    path = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as aside:
+            steps, objects, made = [], [], f"{aside}/kernels.so"
+            for source in texts:
+                if source.suffix == ".c":
+                    objects.append(f"{aside}/{source.stem}.o")
+                    steps.append([*command, "-c", str(source), "-o", objects[-1]])
+            for step in (*steps, [compiler, "-shared", *objects, "-lm", "-o", made]):
+                subprocess.run(step, check=True, capture_output=True, text=True, timeout=120)
+            os.replace(made, path)
+    return path
+
+
+def _version(compiler: str) -> str:
+    return subprocess.run(
+        [compiler, "--version"], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+
+
+def _processor() -> str:
+    """What `native` depends on: a home folder may be shared by unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return repr(
+        sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
+    )

@@ -1,0 +1,276 @@
+/* What sampling on a CPU does between Python and the hardware: products of few rows with a matrix that is read from
+ * end to end at every token, one token's attention to its row's keys, the draw of a token. Plain C with GCC's vector
+ * extension; every function is tested against PyTorch's.
+ * All matrices are row-major, sums are in float32, work is shared out by OpenMP. */
+
+#include "vectors.h"
+
+#define CHUNK 8           /* pieces of ROWS whose inputs stay in a core's cache while panels pass */
+#define GROUP 4           /* queries that read a key together */
+#define BLOCK 64          /* tokens of the vocabulary whose mass is summed first */
+
+int64_t lanes(void) { return LANES; }
+
+/* Rows of a weight [outs, in], `size` bytes a number, into panels; with `beside` of the same shape LANES rows of the one
+ * and LANES of the other in each. What a panel has no rows for is zero. */
+void pack(const char *from, const char *beside, int64_t size, int64_t outs, int64_t in, char *to) {
+    int64_t own = beside ? LANES : PANEL, panels = (outs + own - 1) / own;
+#pragma omp parallel for
+    for (int64_t p = 0; p < panels; p++)
+        for (int64_t first = 0; first < in; first += 64) /* so many lines stay in the first cache */
+            for (int64_t j = 0; j < PANEL; j++) {
+                int64_t row = p * own + j % own, end = first + 64 < in ? first + 64 : in;
+                const char *source = (j < own ? from : beside) + row * in * size;
+                char *column = to + (p * in * PANEL + j) * size;
+                for (int64_t k = first; k < end; k++)
+                    if (row >= outs)
+                        memset(column + k * PANEL * size, 0, size);
+                    else if (size == 4)
+                        memcpy(column + k * PANEL * 4, source + k * 4, 4);
+                    else
+                        memcpy(column + k * PANEL * 2, source + k * 2, 2);
+            }
+}
+
+enum { PLAIN, ADDED, GATED };
+
+/* out[n, outs] = y W + bias, or `how` says: is added to out; or is silu of the first LANES columns of each panel times
+ * the others, out[n, outs / 2]. y is x[n, in], or with `norm` [in] x / sqrt(mean x^2 + eps) * norm.
+ * W stands in panels [outs / PANEL][in][PANEL], the last one filled up, in float32 or (narrow) bfloat16. */
+void product(const float *x, const void *w, int64_t narrow, const float *bias, const float *norm, float eps, float *out,
+             int64_t n, int64_t in, int64_t outs, int64_t how) {
+    int64_t panels = (outs + PANEL - 1) / PANEL, pieces = (n + ROWS - 1) / ROWS, chunks = (pieces + CHUNK - 1) / CHUNK;
+    float *y = malloc(sizeof(float) * n * in);
+#pragma omp parallel if (n * in * outs > SMALL)
+    {
+        /* Each piece of rows stands column by column, as it is read. */
+#pragma omp for
+        for (int64_t i = 0; i < pieces; i++) {
+            int64_t begin = n * i / pieces, R = n * (i + 1) / pieces - begin;
+            for (int64_t r = 0; r < R; r++) {
+                const float *from = x + (begin + r) * in;
+                float *to = y + begin * in + r, sum = 0;
+                if (norm) {
+#pragma omp simd reduction(+ : sum)
+                    for (int64_t k = 0; k < in; k++) sum += from[k] * from[k];
+                    float factor = 1.0f / sqrtf(sum / in + eps);
+                    for (int64_t k = 0; k < in; k++) to[k * R] = from[k] * factor * norm[k];
+                } else
+                    for (int64_t k = 0; k < in; k++) to[k * R] = from[k];
+            }
+        }
+#pragma omp for collapse(2)
+        for (int64_t c = 0; c < chunks; c++)
+            for (int64_t p = 0; p < panels; p++) {
+                float sums[ROWS * PANEL];
+                int64_t first = p * PANEL, width = outs - first < PANEL ? outs - first : PANEL;
+                for (int64_t i = c * CHUNK; i < pieces && i < (c + 1) * CHUNK; i++) {
+                    int64_t r = n * i / pieces, count = n * (i + 1) / pieces - r;
+                    const float *piece = y + r * in;
+                    if (narrow)
+                        FOR_ROWS(count, block(R, 1, 1, 0, piece, 1, R, in, w, first * in, sums))
+                    else
+                        FOR_ROWS(count, block(R, 0, 1, 0, piece, 1, R, in, w, first * in, sums))
+                    for (float *s = sums; s < sums + count * PANEL; s += PANEL, r++) {
+                        for (int64_t j = 0; bias && j < width; j++) s[j] += bias[first + j];
+                        if (how == GATED) {
+                            float *to = out + (r * outs + first) / 2;
+                            for (int64_t j = 0; j < LANES; j++) to[j] = s[j] / (1.0f + exponential(-s[j])) * s[j + LANES];
+                        } else {
+                            float *to = out + r * outs + first;
+                            for (int64_t j = 0; j < width; j++) to[j] = how == ADDED ? to[j] + s[j] : s[j];
+                        }
+                    }
+                }
+            }
+    }
+    free(y);
+}
+
+/* Turn the first `turned` of each token's heads, [n, groups, heads, dim], by its rotary position, a table
+ * [position, dim / 2, (cos, sin)] of pairs that stand side by side; with `norms` [turned, dim] after RMS norm. */
+void turn(float *x, const int64_t *positions, const float *table, const float *norms, float eps, int64_t n,
+          int64_t groups, int64_t heads, int64_t turned, int64_t dim) {
+#pragma omp parallel for if (n * groups * turned * dim > SMALL)
+    for (int64_t i = 0; i < n * groups; i++) {
+        const float *by = table + positions[i / groups] * dim;
+        for (int64_t h = 0; h < turned; h++) {
+            float *y = x + (i * heads + h) * dim;
+            if (norms) {
+                float sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (int64_t d = 0; d < dim; d++) sum += y[d] * y[d];
+                float factor = 1.0f / sqrtf(sum / dim + eps);
+                for (int64_t d = 0; d < dim; d++) y[d] *= factor * norms[h * dim + d];
+            }
+            for (int64_t d = 0; d + 1 < dim; d += 2) {
+                float a = y[d], b = y[d + 1];
+                y[d] = a * by[d] - b * by[d + 1];
+                y[d + 1] = a * by[d + 1] + b * by[d];
+            }
+        }
+    }
+}
+
+/* out[G, dim] = softmax(scale * q[G, dim] keys^T) values, of the first `count` keys and values [., dim]; `scores` has
+ * room for G rows `room` apart. */
+INLINE void heads(int G, const float *q, const float *keys, const float *values, int64_t count, int64_t dim, float scale,
+                  float *scores, int64_t room, float *out) {
+    int64_t whole = dim - dim % LANES;
+    float total[GROUP];
+    for (int64_t j = 0; j < count; j++) {
+        const float *key = keys + j * dim;
+        vec acc[GROUP];
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) acc[g] = (vec){0};
+        for (int64_t d = 0; d < whole; d += LANES)
+#pragma GCC unroll 4
+            for (int g = 0; g < G; g++) acc[g] += *(const vec *)(q + g * dim + d) * *(const vec *)(key + d);
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) {
+            float score = sum_of(acc[g]);
+            for (int64_t d = whole; d < dim; d++) score += q[g * dim + d] * key[d];
+            scores[g * room + j] = score * scale;
+        }
+    }
+    for (int g = 0; g < G; g++) {
+        float *s = scores + g * room, most = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : most)
+        for (int64_t j = 0; j < count; j++) most = s[j] > most ? s[j] : most;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < count; j++) sum += s[j] = exponential(s[j] - most);
+        total[g] = sum;
+    }
+    int64_t first = 0;
+    for (; first + 2 * LANES <= whole; first += 2 * LANES) {
+        vec acc[GROUP][2];
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) acc[g][0] = acc[g][1] = (vec){0};
+        for (int64_t j = 0; j < count; j++) {
+            vec a = *(const vec *)(values + j * dim + first), b = *(const vec *)(values + j * dim + first + LANES);
+#pragma GCC unroll 4
+            for (int g = 0; g < G; g++) {
+                acc[g][0] += a * scores[g * room + j];
+                acc[g][1] += b * scores[g * room + j];
+            }
+        }
+#pragma GCC unroll 4
+        for (int g = 0; g < G; g++) {
+            *(vec *)(out + g * dim + first) = acc[g][0] / total[g];
+            *(vec *)(out + g * dim + first + LANES) = acc[g][1] / total[g];
+        }
+    }
+    for (int g = 0; g < G; g++)
+        for (int64_t d = first; d < dim; d++) {
+            float sum = 0;
+            for (int64_t j = 0; j < count; j++) sum += scores[g * room + j] * values[j * dim + d];
+            out[g * dim + d] = sum / total[g];
+        }
+}
+
+/* One token a row: append its key and value k, v [n, kv, dim] to the row's `lengths`, and let its queries q [n, kv,
+ * group, dim] attend to all of them -> out [n, kv, group, dim]. keys, values [rows, kv, capacity, dim]. Rows and heads
+ * of q, k and v are `row` and `head` numbers apart. */
+void attend(const float *q, int64_t q_row, int64_t q_head, const float *k, int64_t k_row, int64_t k_head, const float *v,
+            int64_t v_row, int64_t v_head, const int64_t *lengths, float *keys, float *values, float *out, int64_t n,
+            int64_t kv, int64_t group, int64_t dim, int64_t capacity, float scale) {
+#pragma omp parallel if (n * kv > 1)
+    {
+        float *scores = malloc(sizeof(float) * GROUP * capacity);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < n * kv; i++) {
+            int64_t r = i / kv, h = i % kv, count = lengths[r] + 1;
+            float *K = keys + i * capacity * dim, *V = values + i * capacity * dim;
+            memcpy(K + lengths[r] * dim, k + r * k_row + h * k_head, sizeof(float) * dim);
+            memcpy(V + lengths[r] * dim, v + r * v_row + h * v_head, sizeof(float) * dim);
+            for (int64_t g = 0; g < group; g += GROUP) {
+                const float *asks = q + r * q_row + h * q_head + g * dim;
+                float *to = out + (i * group + g) * dim;
+                switch (group - g) {
+                    case 1: heads(1, asks, K, V, count, dim, scale, scores, capacity, to); break;
+                    case 2: heads(2, asks, K, V, count, dim, scale, scores, capacity, to); break;
+                    case 3: heads(3, asks, K, V, count, dim, scale, scores, capacity, to); break;
+                    default: heads(4, asks, K, V, count, dim, scale, scores, capacity, to);
+                }
+            }
+        }
+        free(scores);
+    }
+}
+
+/* What a layer of the Llama family is made of; biases and norms of heads are NULL where it has none. */
+struct layer {
+    const float *before, *between, *heads;
+    const void *qkv, *out, *gate_up, *down;
+    const float *qkv_bias, *out_bias, *gate_up_bias, *down_bias;
+    float *keys, *values;
+};
+
+/* A model of these layers, whose feed-forward part is `ffn` wide, padded to whole vectors. */
+struct model {
+    const struct layer *layers;
+    const void *embedding, *head;
+    const float *norm, *head_bias;
+    int64_t count, narrow, width, kv, group, dim, ffn, vocabulary;
+    float eps, scale;
+};
+
+/* One token a row through the whole model: tokens and lengths [n] -> logits [n, vocabulary]. */
+void decode(const struct model *m, const int64_t *tokens, const int64_t *lengths, const float *table, int64_t n,
+            int64_t capacity, float *logits) {
+    int64_t width = m->width, head = (m->group + 2) * m->dim, row = m->kv * head, heads = m->kv * m->group * m->dim;
+    float *h = malloc(sizeof(float) * n * (width + row + heads + m->ffn));
+    float *qkv = h + n * width, *attended = qkv + n * row, *gated = attended + n * heads;
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t d = 0; d < width; d++) h[r * width + d] = number(m->embedding, tokens[r] * width + d, m->narrow);
+    for (const struct layer *l = m->layers; l < m->layers + m->count; l++) {
+        product(h, l->qkv, m->narrow, l->qkv_bias, l->before, m->eps, qkv, n, width, row, PLAIN);
+        turn(qkv, lengths, table, l->heads, m->eps, n, m->kv, m->group + 2, m->group + 1, m->dim);
+        attend(qkv, row, head, qkv + m->group * m->dim, row, head, qkv + (m->group + 1) * m->dim, row, head, lengths,
+               l->keys, l->values, attended, n, m->kv, m->group, m->dim, capacity, m->scale);
+        product(attended, l->out, m->narrow, l->out_bias, NULL, m->eps, h, n, heads, width, ADDED);
+        product(h, l->gate_up, m->narrow, l->gate_up_bias, l->between, m->eps, gated, n, width, 2 * m->ffn, GATED);
+        product(gated, l->down, m->narrow, l->down_bias, NULL, m->eps, h, n, m->ffn, width, ADDED);
+    }
+    product(h, m->head, m->narrow, m->head_bias, m->norm, m->eps, logits, n, width, m->vocabulary, PLAIN);
+    free(h);
+}
+
+/* Of each row of logits [n, size] the first token whose distribution function exceeds u, and its log-probability. */
+void choose(const float *logits, const double *u, int64_t n, int64_t size, int64_t *tokens, float *logprobs) {
+    int64_t blocks = (size + BLOCK - 1) / BLOCK;
+#pragma omp parallel if (n * size > SMALL / 4)
+    {
+        float *mass = malloc(sizeof(float) * size);
+        double *below = malloc(sizeof(double) * (blocks + 1)); /* the mass of all blocks before this one */
+#pragma omp for
+        for (int64_t r = 0; r < n; r++) {
+            const float *z = logits + r * size;
+            float most = -INFINITY;
+#pragma omp simd reduction(max : most)
+            for (int64_t j = 0; j < size; j++) most = z[j] > most ? z[j] : most;
+            below[0] = 0;
+            for (int64_t b = 0; b < blocks; b++) {
+                int64_t end = (b + 1) * BLOCK < size ? (b + 1) * BLOCK : size;
+                float sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (int64_t j = b * BLOCK; j < end; j++) sum += mass[j] = exponential(z[j] - most);
+                below[b + 1] = below[b] + sum;
+            }
+            double wanted = u[r] * below[blocks], found = 0;
+            int64_t b = 0, at = -1;
+            /* Whatever the rounding, a block and a token that have mass are taken. */
+            while (b < blocks - 1 && below[b + 1] <= wanted) b++;
+            while (b > 0 && below[b + 1] == below[b]) b--;
+            int64_t end = (b + 1) * BLOCK < size ? (b + 1) * BLOCK : size;
+            for (int64_t j = b * BLOCK; j < end && (at < 0 || below[b] + found <= wanted); j++) {
+                found += mass[j];
+                if (mass[j] > 0) at = j;
+            }
+            tokens[r] = at < 0 ? 0 : at;
+            logprobs[r] = (float)((double)(z[tokens[r]] - most) - log(below[blocks]));
+        }
+        free(below);
+        free(mass);
+    }
+}

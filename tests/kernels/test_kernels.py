@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear, rms_norm, silu
 
 from heedful import kernels
-from heedful.kernels import Decoder, Layer, Matrix, Model, Norm, attend, product, turn
+from heedful.kernels.sample import Decoder, Layer, Matrix, Model, Norm, attend, product, turn
 from heedful.models import sampling
 from heedful.models.sampling import choose
 from heedful.types import Sampling
@@ -62,13 +62,16 @@ def test_heads_are_normed_and_turned(dim):
     g = torch.Generator().manual_seed(0)
     x, norms = torch.randn(5, 2, 4, dim, generator=g), torch.randn(3, dim, generator=g)
     angles = torch.randn(11, dim // 2, generator=g)
-    table, positions = torch.stack([angles.cos(), angles.sin()], -1), torch.tensor([0, 10, 3, 3, 7])
+    table, positions = torch.cat([angles.cos(), angles.sin()], 1), torch.tensor([0, 10, 3, 3, 7])
     for norm in (None, Norm(norms, 0.2)):
         want, ours = x.clone(), x.clone()
         if norm:
             want[:, :, :3] = rms_norm(x[:, :, :3], (dim,), None, 0.2) * norms
-        pairs = torch.view_as_complex(want[:, :, :3].unflatten(-1, (-1, 2)))
-        pairs *= torch.view_as_complex(table)[positions][:, None, None]
+        pairs = (
+            torch.complex(*want[:, :, :3].chunk(2, -1))
+            * torch.complex(*table.chunk(2, 1))[positions][:, None, None]
+        )
+        want[:, :, :3] = torch.cat([pairs.real, pairs.imag], -1)
         turn(ours, positions, table, 3, norm)
         assert close(ours, want)
 
@@ -121,7 +124,7 @@ def test_a_decoder_is_its_layers_one_after_another():
     embedding, last = torch.randn(vocabulary, width), norm(width)
     head = Matrix.of(torch.randn(vocabulary, width), bias(vocabulary))
     angles = torch.randn(16, dim // 2)
-    table = torch.stack([angles.cos(), angles.sin()], -1)
+    table = torch.cat([angles.cos(), angles.sin()], 1)
     slots = [(torch.randn(5, kv, 16, dim), torch.randn(5, kv, 16, dim)) for _ in layers]
     tokens, lengths = torch.tensor([3, 29, 0, 7]), torch.tensor([0, 9, 15, 2])
     decoder = Decoder(Model(embedding, layers, last, head, kv, group, dim, 0.5))

@@ -30,13 +30,13 @@ def both(at: Layout, heads: int, kv: int, dim: int, turned: bool, dtype=torch.fl
     n = len(at.tokens)
     qkv = (upto * torch.randn(n, heads + 2 * kv, dim, generator=g)).to(dtype)
     upstream = torch.randn(n, heads, dim, generator=g).to(dtype)
-    turns = torch.polar(torch.ones(n, 1, dim // 2), 6 * torch.rand(n, 1, dim // 2, generator=g))
-    turns = turns if turned else None
+    angles = 6 * torch.rand(n, dim // 2, generator=g)
+    turns = torch.cat([angles.cos(), angles.sin()], 1) if turned else None
     leaf = qkv.clone().requires_grad_()
-    got = attend(leaf, at, heads, 0.4, turns)
+    got = attend(leaf, at.sequences, at.plan, heads, 0.4, turns)
     ours = got, torch.autograd.grad(got, leaf, upstream)[0]
     exact = qkv.double().requires_grad_()
-    wide = None if turns is None else turns.to(torch.complex128)
+    wide = None if turns is None else turns.double()
     want = tiles.attend(exact * 1, at.plan(heads, kv), 0.4, wide)
     theirs = want, torch.autograd.grad(want, exact, upstream.double())[0]
     return tuple((a.detach(), b) for a, b in (ours, theirs))
@@ -100,7 +100,7 @@ def test_memory_is_linear():
         at = lay_out(tokens, torch.ones_like(tokens, dtype=torch.bool))
         qkv = torch.randn(2 * width, 8, 6, requires_grad=True)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-            attend(qkv, at, 4, 0.4)
+            attend(qkv, at.sequences, at.plan, 4, 0.4)
         return sum(saved)
 
     assert kept(4096) <= 2.1 * kept(2048)

@@ -196,8 +196,9 @@ def test_what_nobody_reads_ends_at_the_last_attention(monkeypatch):
 
     class Counted(llama._Gated):
         @staticmethod
-        def forward(ctx, gate, up):
-            seen.append(len(gate))
+        def forward(ctx, joint):
+            seen.append(len(joint))
+            gate, up = joint.chunk(2, 1)
             return llama.silu(gate).mul_(up)
 
     monkeypatch.setattr(llama, "_Gated", Counted)

@@ -76,13 +76,14 @@ def test_turning_is_part_of_it(cut):
     """Mutation caught: values turned, gradients turned on rather than back."""
     at = layout()
     qkv = torch.randn(len(at.tokens), HEADS + 2 * KV, DIM, dtype=torch.double)
-    angles = torch.rand(len(at.tokens), 1, DIM // 2, dtype=torch.double)
-    turns = torch.polar(torch.ones_like(angles), angles)
+    angles = torch.rand(len(at.tokens), DIM // 2, dtype=torch.double)
+    turns = torch.cat([angles.cos(), angles.sin()], 1)
+    complexes = torch.polar(torch.ones_like(angles), angles)[:, None]
     upstream = torch.randn(len(at.tokens), HEADS, DIM, dtype=torch.double)
 
     def by_hand(x: Tensor) -> Tensor:
-        pairs = torch.view_as_complex(x[:, : HEADS + KV].unflatten(2, (-1, 2)))
-        turned = torch.view_as_real(pairs * turns).flatten(2)
+        pairs = torch.complex(*x[:, : HEADS + KV].chunk(2, 2)) * complexes
+        turned = torch.cat([pairs.real, pairs.imag], 2)
         return tiles.attend(torch.cat([turned, x[:, HEADS + KV :]], 1), at.plan(HEADS, KV), 0.4)
 
     leaf = qkv.clone().requires_grad_()

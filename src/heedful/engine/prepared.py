@@ -2,8 +2,7 @@
 
 The matrices that read the same input stand in one (gate and up; queries, keys and values, each head of keys and
 values behind the queries that read it, so that attention takes all of them from where they are), in the order
-that `kernels.product` reads. And the two numbers of a head that a rotary position turns together stand beside each
-other: queries and keys are permuted alike, which no score notices. Of bfloat16 weights only the copies are in
+that `kernels.product` reads. Of bfloat16 weights only the copies are in
 bfloat16; states, keys and values, scores and norms are float32, which is both faster on a CPU and more exact.
 
 The copies are as large as the model. They are made for one queue of requests and dropped with it.
@@ -19,7 +18,7 @@ from transformers import PreTrainedModel
 
 from heedful import kernels
 from heedful.engine.slots import SlotCache
-from heedful.kernels import Decoder, Layer, Matrix, Model, Norm, product
+from heedful.kernels.sample import Decoder, Layer, Matrix, Model, Norm, product, turn
 from heedful.models.forward import plain_head
 from heedful.models.head import unwatched
 
@@ -60,9 +59,6 @@ class Prepared:
         self.base: Any = model.base_model
         attention = self.base.layers[0].self_attn
         self.head_dim, self.scale = attention.head_dim, attention.scaling
-        half = self.head_dim // 2
-        # 0, half, 1, half + 1 …
-        self.beside = torch.arange(self.head_dim).view(2, half).T.flatten()
         self.kv = attention.k_proj.out_features // self.head_dim
         self.group = attention.q_proj.out_features // self.head_dim // self.kv
         self.layers = [self._layer(layer) for layer in self.base.layers]
@@ -72,7 +68,7 @@ class Prepared:
         embedding = self.base.embed_tokens.weight.detach()
         shape = (self.kv, self.group, self.head_dim, self.scale)
         self.decoder = Decoder(Model(embedding, self.layers, self.norm, self.head, *shape))
-        self.turns = torch.zeros(0, half, 2)
+        self.turns = torch.zeros(0, self.head_dim)
         self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters(), head.weight]
         self.versions = [p._version for p in self.copied]
 
@@ -88,7 +84,7 @@ class Prepared:
         q = self.group  # a head of keys and values stands behind the queries that read it
         for i, layer in enumerate(self.layers):
             qkv = product(h, layer.qkv, norm=layer.before).view(len(h), self.kv, q + 2, -1)
-            kernels.turn(qkv, positions, turns, q + 1, layer.heads)
+            turn(qkv, positions, turns, q + 1, layer.heads)
             a = attend(i, qkv[:, :, :q], qkv[:, :, q], qkv[:, :, q + 1], self.scale)
             if last is not None and i == len(self.layers) - 1:
                 h, a = h[last], a[last]
@@ -101,12 +97,12 @@ class Prepared:
         return self.decoder(tokens, lengths, self._turns(cache.capacity), cache.filled())
 
     def _turns(self, number: int) -> Tensor:
-        """Cosine and sine of so many positions or more and of each pair, `[≥ number, head_dim / 2, 2]`."""
+        """Cosines, then sines of the angles of so many positions or more, `[≥ number, head_dim]`."""
         if number > len(self.turns):
             every = torch.arange(number)
             both = self.base.rotary_emb(torch.zeros(1), every[None])
             half = self.head_dim // 2
-            self.turns = torch.stack([x[0, :, :half] for x in both], -1).contiguous()
+            self.turns = torch.cat([x[0, :, :half] for x in both], -1)
         return self.turns
 
     def _layer(self, layer: Any) -> Layer:
@@ -115,7 +111,7 @@ class Prepared:
         biases = [m.bias for m in qkv if m.bias is not None]  # in this family all have them or none
         heads = None
         if hasattr(at, "q_norm"):
-            queries, keys = (Norm.of(m).weight[self.beside] for m in (at.q_norm, at.k_norm))
+            queries, keys = Norm.of(at.q_norm).weight, Norm.of(at.k_norm).weight
             weight = torch.stack([*[queries] * self.group, keys])
             heads = Norm(weight, at.q_norm.variance_epsilon)
         gate_up = Matrix.of_gate(mlp.gate_proj, mlp.up_proj)
@@ -135,7 +131,6 @@ class Prepared:
         )
 
     def _by_head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Rows of weights or biases: some queries, the keys and the values that they read, the next queries … Halves
-        of queries and keys are interleaved."""
+        """Rows of weights or biases: some queries, the keys and the values that they read, the next queries …"""
         q, k, v = (x.detach().unflatten(0, (self.kv, -1, self.head_dim)) for x in (q, k, v))
-        return torch.cat([q[:, :, self.beside], k[:, :, self.beside], v], dim=1).flatten(0, 2)
+        return torch.cat([q, k, v], dim=1).flatten(0, 2)

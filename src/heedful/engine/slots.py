@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from heedful import kernels
+from heedful.kernels import sample
 
 
 class SlotLayer(CacheLayerMixin):
@@ -136,7 +137,7 @@ class SlotCache(Cache):
 
         def attend(i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
             layer = self.slot_layers[i]
-            return kernels.attend(q, k, v, lengths, layer.keys, layer.values, scale)
+            return sample.attend(q, k, v, lengths, layer.keys, layer.values, scale)
 
         return attend
 

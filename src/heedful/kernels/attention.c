@@ -3,8 +3,8 @@
  * that what a softmax sums up stands one below another; keys and values are read as they are.
  *
  * Sequence r has the tokens cells[starts[r] .. starts[r + 1]], the first own[r] of which are another sequence's, which
- * asks for them. qkv [N, heads + 2 kv, dim] holds each token's queries, keys and values; `turns` [N, dim] cosine and sine
- * of each pair of numbers side by side by which its position turns queries and keys, or NULL. */
+ * asks for them. qkv [N, heads + 2 kv, dim] holds each token's queries, keys and values; `turns` [N, dim] the cosines, then
+ * the sines of the angles by which its position turns queries and keys, or NULL. */
 
 #include "vectors.h"
 
@@ -14,10 +14,10 @@ INLINE void turned(const float *from, const float *turn, float scale, float *to,
         for (int64_t d = 0; d < dim; d++) to[d] = from[d] * scale;
         return;
     }
-    for (int64_t d = 0; d < dim; d += 2) {
-        float a = from[d] * scale, b = from[d + 1] * scale, cos = turn[d], sin = back ? -turn[d + 1] : turn[d + 1];
+    for (int64_t d = 0, half = dim / 2; d < half; d++) {
+        float a = from[d] * scale, b = from[d + half] * scale, cos = turn[d], sin = back ? -turn[d + half] : turn[d + half];
         to[d] = a * cos - b * sin;
-        to[d + 1] = a * sin + b * cos;
+        to[d + half] = a * sin + b * cos;
     }
 }
 

@@ -87,8 +87,8 @@ void product(const float *x, const void *w, int64_t narrow, const float *bias, c
     free(y);
 }
 
-/* Turn the first `turned` of each token's heads, [n, groups, heads, dim], by its rotary position, a table
- * [position, dim / 2, (cos, sin)] of pairs that stand side by side; with `norms` [turned, dim] after RMS norm. */
+/* Turn the first `turned` of each token's heads, [n, groups, heads, dim], by its rotary position, a table [position, dim]
+ * of cosines, then sines; with `norms` [turned, dim] after RMS norm. */
 void turn(float *x, const int64_t *positions, const float *table, const float *norms, float eps, int64_t n,
           int64_t groups, int64_t heads, int64_t turned, int64_t dim) {
 #pragma omp parallel for if (n * groups * turned * dim > SMALL)
@@ -103,10 +103,10 @@ void turn(float *x, const int64_t *positions, const float *table, const float *n
                 float factor = 1.0f / sqrtf(sum / dim + eps);
                 for (int64_t d = 0; d < dim; d++) y[d] *= factor * norms[h * dim + d];
             }
-            for (int64_t d = 0; d + 1 < dim; d += 2) {
-                float a = y[d], b = y[d + 1];
-                y[d] = a * by[d] - b * by[d + 1];
-                y[d + 1] = a * by[d + 1] + b * by[d];
+            for (int64_t d = 0, half = dim / 2; d < half; d++) {
+                float a = y[d], b = y[d + half], cos = by[d], sin = by[d + half];
+                y[d] = a * cos - b * sin;
+                y[d + half] = a * sin + b * cos;
             }
         }
     }

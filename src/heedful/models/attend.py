@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from heedful import kernels
+from heedful.kernels import train
 from heedful.models import tiles
 
 
-class Laid(Protocol):
-    """What attention asks of a `packed.Layout`."""
-
-    @property
-    def sequences(self) -> kernels.Sequences: ...
-
-    def plan(self, heads: int, kv_heads: int) -> tiles.Plan: ...
-
-
 def attend(
-    qkv: Tensor, layout: Laid, heads: int, scale: float, turns: Tensor | None = None
+    qkv: Tensor,
+    at: train.Sequences,
+    plan: Callable[[int, int], tiles.Plan],
+    heads: int,
+    scale: float,
+    turns: Tensor | None = None,
 ) -> Tensor:
     """Tokens' queries, keys and values `[N, heads + 2 · key heads, d]` → `[N, heads, d]`, in their type.
 
-    turns `[N, 1, d / 2]` complex: rotary positions e^{iθ} by which queries and keys are turned first, the two numbers
-    of a pair side by side; qkv may then be written over. Sums are in float32 at least.
+    at and plan are what a `packed.Layout` says of the same sequences, to kernels and to tiles.
+    turns `[N, d]`: cosines, then sines of the angles by which queries and keys are turned first, number i of a head
+    with number i + d / 2; qkv may then be written over. Sums are in float32 at least.
     """
     if qkv.dtype != torch.float64 and kernels.available():
-        angles = None if turns is None else torch.view_as_real(turns).flatten(1).float()
-        return _Attend.apply(qkv, angles, layout.sequences, heads, scale)
-    plan = layout.plan(heads, (qkv.shape[1] - heads) // 2)
-    return tiles.attend(qkv, plan, scale, turns)
+        return _Attend.apply(qkv, turns, at, heads, scale)
+    return tiles.attend(qkv, plan(heads, (qkv.shape[1] - heads) // 2), scale, turns)
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, qkv: Tensor, turns: Tensor | None, at, heads: int, scale: float) -> Tensor:
         x = qkv.float().contiguous()
-        out, sums = kernels.attention(x, turns, at, heads, scale)
+        out, sums = train.attention(x, turns, at, heads, scale)
         ctx.save_for_backward(x, turns, out, sums)
         ctx.at, ctx.scale, ctx.dtype = at, scale, qkv.dtype
         return out.to(qkv.dtype)
@@ -48,5 +44,5 @@ class _Attend(torch.autograd.Function):
     def backward(ctx, *grads: Tensor):
         x, turns, out, sums = ctx.saved_tensors
         grad = grads[0].float().contiguous()
-        found = kernels.attention_back(x, turns, ctx.at, ctx.scale, out, sums, grad)
+        found = train.attention_back(x, turns, ctx.at, ctx.scale, out, sums, grad)
         return found.to(ctx.dtype), None, None, None, None

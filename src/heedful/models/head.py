@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from heedful import kernels
+from heedful.kernels import train
+
 # Numbers in a piece of logits, which should stay in the cache of a core, and in those kept for the backward pass.
 PIECE, KEPT = 1 << 21, 1 << 26
 
@@ -59,8 +62,7 @@ class LinearLogps(torch.autograd.Function):
         again = _Odds(h, weight, bias, ctx.factor, pieces)
         for rows in pieces:
             odds = again.of(rows, y[rows])[0] if room is None else room[rows]
-            z = odds.mul_((-g[rows] / total[rows])[:, None])
-            z.scatter_add_(1, y[rows, None], g[rows, None])
+            z = _gradient(odds, y[rows], g[rows], total[rows])
             narrow = z.to(weight.dtype)
             if grad_h is not None:
                 torch.mm(narrow, weight, out=grad_h[rows])
@@ -79,6 +81,15 @@ class LinearLogps(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _gradient(odds: Tensor, y: Tensor, g: Tensor, total: Tensor) -> Tensor:
+    """That of the scaled logits, written over their odds."""
+    if kernels.serves(odds):
+        train.odds_back(odds, y, g, total)
+        return odds
+    z = odds.mul_((-g / total)[:, None])
+    return z.scatter_add_(1, y[:, None], g[:, None])
 
 
 def _pieces(rows: int, vocabulary: int) -> list[slice]:
@@ -113,6 +124,9 @@ class _Odds:
                 z.add_(self.bias)
         else:
             z.copy_(linear(h, self.weight, self.bias))
+        if kernels.serves(z):
+            logps, total = train.odds(z, y, self.factor)
+            return z, logps, total
         if self.factor != 1:
             z.mul_(self.factor)
         chosen, most = z.gather(1, y[:, None]), z.amax(1, keepdim=True)

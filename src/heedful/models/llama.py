@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from heedful import kernels
+from heedful.kernels import train
 from heedful.models.attend import attend
 from heedful.models.head import unwatched
 from heedful.models.layers import own_kind
@@ -75,41 +77,48 @@ def hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
             h = checkpoint(_layer, layer, h, turns, layout, last, use_reentrant=False)
         else:
             h = _layer(layer, h, turns, layout, last)
-    return _norm(base.norm, h)
+    return _norm(base.norm, h)[0]
 
 
 def _layer(layer: Any, h: Tensor, turns: Tensor, layout: Layout, last: bool) -> Tensor:
     """`[N, d]` → the same, or of the last layer `[M, d]` of the tokens that are read."""
     at, mlp = layer.self_attn, layer.mlp
-    qkv = _queries_keys_values(at, _norm(layer.input_layernorm, h))
-    attended = attend(qkv, layout, at.config.num_attention_heads, at.scaling, turns).flatten(1)
+    x, h = _norm(layer.input_layernorm, h)
+    qkv = _queries_keys_values(at, x)
+    heads = at.config.num_attention_heads
+    attended = attend(qkv, layout.sequences, layout.plan, heads, at.scaling, turns).flatten(1)
     if last:
         attended, h = of_read(layout, attended, h)
     h = _added(at.o_proj, attended, h)
-    x = _norm(layer.post_attention_layernorm, h)
-    return _added(mlp.down_proj, _Gated.apply(mlp.gate_proj(x), mlp.up_proj(x)), h)
+    x, h = _norm(layer.post_attention_layernorm, h)
+    pair = mlp.gate_proj, mlp.up_proj
+    joint = (
+        _side_by_side(x, *pair) if all(map(_plain, pair)) else torch.cat([m(x) for m in pair], 1)
+    )
+    return _added(mlp.down_proj, _Gated.apply(joint), h)
 
 
 def _turns(base: Any, positions: Tensor, h: Tensor) -> Tensor:
-    """e^{iθ} of each token and pair, `[N, 1, head_dim / 2]`."""
-    both = base.rotary_emb(_wide(h), positions[None])
-    cos, sin = (x[0, :, None].chunk(2, -1)[0] for x in both)
-    return torch.complex(cos, sin)
+    """Cosines and sines of the angles by which each token's position turns a head, `[N, head_dim]`."""
+    cos, sin = base.rotary_emb(_wide(h), positions[None])
+    half = cos.shape[-1] // 2
+    return torch.cat([cos[0, :, :half], sin[0, :, :half]], -1)
 
 
 def _queries_keys_values(at: Any, x: Tensor) -> Tensor:
-    """`[N, heads + 2 · key heads, head_dim]` before rotation; the two numbers of queries and keys that a position turns
-    together, half a head apart in the weights, stand side by side: no score depends on the order."""
+    """`[N, heads + 2 · key heads, head_dim]` before rotation."""
     parts, size = (at.q_proj, at.k_proj, at.v_proj), at.head_dim
     if all(_plain(m) for m in parts) and not hasattr(at, "q_norm"):
-        weight = _Beside.apply(size, *(m.weight for m in parts))
-        bias = None if at.q_proj.bias is None else _Beside.apply(size, *(m.bias for m in parts))
-        return linear(x, weight, bias).view(len(x), -1, size)
+        return _side_by_side(x, *parts).view(len(x), -1, size)
     q, k, v = (m(x).view(len(x), -1, size) for m in parts)
     if hasattr(at, "q_norm"):
         q, k = at.q_norm(q), at.k_norm(k)
-    q, k = (y.unflatten(2, (2, -1)).transpose(2, 3) for y in (q, k))
-    return torch.cat([q, k, v.unflatten(2, (-1, 2))], 1).flatten(2)
+    return torch.cat([q, k, v], 1)
+
+
+def _side_by_side(x: Tensor, *modules: nn.Linear) -> Tensor:
+    biases = [m.bias for m in modules]
+    return _SideBySide.apply(x, len(modules), *(m.weight for m in modules), *biases)
 
 
 def _added(module: Any, x: Tensor, h: Tensor) -> Tensor:
@@ -123,50 +132,66 @@ def _plain(module: Any) -> bool:
     return type(module) is nn.Linear and unwatched(module)
 
 
-def _norm(module: Any, h: Tensor) -> Tensor:
+def _norm(module: Any, h: Tensor) -> tuple[Tensor, Tensor]:
+    """h normed, and h itself for whoever reads it besides: so their gradients are added up in one pass."""
     return _Norm.apply(h, module.weight, module.variance_epsilon)
 
 
-class _Beside(torch.autograd.Function):
-    """Rows of the weights (or biases) of queries, keys and values in one, those of pairs side by side."""
+class _SideBySide(torch.autograd.Function):
+    """x Wᵀ + b for several W `[out, in]` and b, or None, side by side: nothing is joined or added up later."""
 
     @staticmethod
-    def forward(ctx, size: int, *rows: Tensor) -> Tensor:
-        ctx.size, ctx.counts = size, [len(x) for x in rows]
-        q, k, v = rows
-        turned = [x.unflatten(0, (-1, 2, size // 2)).transpose(1, 2) for x in (q, k)]
-        return torch.cat([*turned, v.unflatten(0, (-1, size // 2, 2))]).flatten(0, 2)
+    def forward(ctx, x: Tensor, count: int, *given: Any) -> Tensor:
+        weights, biases = given[:count], given[count:]
+        ctx.save_for_backward(x, *weights)
+        ctx.sizes = [len(w) for w in weights]
+        out = x.new_empty(len(x), sum(ctx.sizes))
+        for to, w, b in zip(out.split(ctx.sizes, 1), weights, biases, strict=True):
+            torch.mm(x, w.t(), out=to) if b is None else torch.addmm(b, x, w.t(), out=to)
+        return out
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        *turned, v = grads[0].split(ctx.counts)
-        shape = (-1, ctx.size // 2, 2)
-        q, k = (x.unflatten(0, shape).transpose(1, 2).flatten(0, 2) for x in turned)
-        return None, q, k, v
+        x, *weights = ctx.saved_tensors
+        parts = grads[0].split(ctx.sizes, 1)
+        for_x = None
+        if ctx.needs_input_grad[0]:
+            for_x = parts[0] @ weights[0]
+            for part, w in zip(parts[1:], weights[1:], strict=True):
+                for_x.addmm_(part, w)
+        asked = ctx.needs_input_grad[2:]
+        for_weights = [part.t() @ x if a else None for part, a in zip(parts, asked, strict=False)]
+        sums = grads[0].sum(0).split(ctx.sizes) if any(asked[len(parts) :]) else [None] * len(parts)
+        return for_x, None, *for_weights, *sums
 
 
 class _Norm(torch.autograd.Function):
     """h / √(mean h² + ε) · w over the last dimension, in float32 inside (Zhang & Sennrich 2019, eq. 4)."""
 
     @staticmethod
-    def forward(ctx, h: Tensor, weight: Tensor, eps: float) -> Tensor:
-        x = _wide(h)
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        factor = length.square_().mul_(1 / h.shape[1]).add_(eps).rsqrt_()
+    def forward(ctx, h: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        if kernels.serves(h, weight):
+            out, factor = train.norm(h, weight, eps)
+        else:
+            x = _wide(h)
+            length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+            factor = length.square_().mul_(1 / h.shape[1]).add_(eps).rsqrt_()
+            out = (x * factor).mul_(weight).to(h.dtype)
         ctx.save_for_backward(h, weight, factor)
-        return (x * factor).mul_(weight).to(h.dtype)
+        return out, h.view_as(h)
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
         h, weight, factor = ctx.saved_tensors
+        weighs = ctx.needs_input_grad[1]
+        if kernels.serves(h, weight):
+            return *train.norm_back(grads[0], grads[1], h, weight, factor, weighs), None
         x, grad = _wide(h), _wide(grads[0])
         product = grad * x
-        for_weight = None
-        if ctx.needs_input_grad[1]:
-            for_weight = product.t().mv(factor.squeeze(1)).to(weight.dtype)
+        for_weight = product.t().mv(factor.squeeze(1)).to(weight.dtype) if weighs else None
         along = product.mv(_wide(weight))[:, None].mul_(factor.square()).mul_(1 / h.shape[1])
         out = torch.mul(grad, weight, out=product).addcmul_(x, along, value=-1).mul_(factor)
-        return out.to(h.dtype), for_weight, None
+        return out.to(h.dtype).add_(grads[1]), for_weight, None
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -175,17 +200,24 @@ def _wide(x: Tensor) -> Tensor:
 
 
 class _Gated(torch.autograd.Function):
-    """silu(gate) · up (Shazeer 2020, eq. 6)."""
+    """silu(gate) · up of gate and up side by side (Shazeer 2020, eq. 6)."""
 
     @staticmethod
-    def forward(ctx, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
+    def forward(ctx, joint: Tensor) -> Tensor:
+        ctx.save_for_backward(joint)
+        if kernels.serves(joint):
+            return train.gate(joint)
+        gate, up = joint.chunk(2, 1)
         return silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
-        gate, up = ctx.saved_tensors
-        (grad,) = grads
-        for_up, for_gate = silu(gate).mul_(grad), grad * up
-        torch.ops.aten.silu_backward.grad_input(for_gate, gate, grad_input=for_gate)
-        return for_gate, for_up
+        (joint,), (grad,) = ctx.saved_tensors, grads
+        if kernels.serves(joint):
+            return train.gate_back(grad, joint)
+        gate, up = joint.chunk(2, 1)
+        out = torch.empty_like(joint)
+        for_gate, for_up = out.chunk(2, 1)
+        torch.mul(silu(gate), grad, out=for_up)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=for_gate)
+        return out

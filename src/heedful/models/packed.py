@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from heedful.kernels import Sequences
+from heedful.kernels.train import Sequences
 from heedful.models import tiles
 from heedful.models.attend import attend
 from heedful.models.process import rounded
@@ -249,7 +249,7 @@ def attention(
     if query.device.type == "cpu" and not window and value.shape[3] == key.shape[3]:
         qkv = torch.cat([query[0], key[0], value[0]]).transpose(0, 1)
         scale = scaling or query.shape[3] ** -0.5
-        return attend(qkv, layout, query.shape[1], scale)[None], None
+        return attend(qkv, layout.sequences, layout.plan, query.shape[1], scale)[None], None
     return by_blocks(layout, query, key, value, window, scaling), None
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from heedful import kernels
+from heedful.kernels import sample
 from heedful.types import Sampling
 
 _BLOCK = 64  # tokens of the vocabulary whose mass is summed first
@@ -39,7 +40,7 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> tuple[Tensor
         ids = logits.argmax(dim=-1, keepdim=True)
         return ids.squeeze(1), logits.log_softmax(dim=-1).gather(1, ids).squeeze(1)
     if kernels.serves(logits):
-        return kernels.choose(logits, uniforms)
+        return sample.choose(logits, uniforms)
     mass = logits.softmax(dim=-1)
     odd = -mass.shape[-1] % _BLOCK
     blocks = (nn.functional.pad(mass, (0, odd)) if odd else mass).unflatten(1, (-1, _BLOCK))

@@ -8,7 +8,7 @@ probabilities of short rows are kept for the backward pass, those of long ones c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -150,16 +150,19 @@ def _mask(begin: int, end: int, group: int, device: torch.device) -> Tensor:
 def attend(qkv: Tensor, plan: Plan, scale: float, turns: Tensor | None = None) -> Tensor:
     """Tokens' queries, keys and values `[N, heads + 2 · key heads, d]` → `[N, heads, d]`, in their type.
 
-    turns `[N, 1, d / 2]` complex: rotary positions e^{iθ} by which queries and keys are turned first, the two numbers
-    of a pair side by side; qkv is then written over. Sums are in float32 at least.
+    For turns see `attend.attend`; qkv is then written over. Sums are in float32 at least.
     """
     return _Attend.apply(qkv, turns, plan, scale)
 
 
-def _turned(qkv: Tensor, turns: Tensor, plan: Plan, by: Callable) -> None:
-    """Turn queries and keys in place by the turns, or back."""
-    pairs = qkv[:, : plan.heads + plan.kv_heads].unflatten(-1, (-1, 2))
-    torch.view_as_complex(pairs).mul_(by(turns))
+def _turned(qkv: Tensor, turns: Tensor, plan: Plan, back: bool = False) -> None:
+    """Turn queries and keys in place, or back."""
+    a, b = qkv[:, : plan.heads + plan.kv_heads].chunk(2, -1)
+    cos, sin = turns[:, None].chunk(2, -1)
+    sin = -sin if back else sin
+    first = (a * cos).addcmul_(b, sin, value=-1)
+    b.mul_(cos).addcmul_(a, sin)
+    a.copy_(first)
 
 
 class _Attend(torch.autograd.Function):
@@ -168,7 +171,7 @@ class _Attend(torch.autograd.Function):
         low = qkv.dtype.itemsize < 4
         x = qkv.float() if low else qkv
         if turns is not None:
-            _turned(x, turns, plan, lambda t: t)
+            _turned(x, turns, plan)
         width = x.shape[2]
         x = x.reshape(-1, width).index_select(0, plan.gather)
         queries, keys, values = x.split(_sizes(x, plan))
@@ -205,7 +208,7 @@ class _Attend(torch.autograd.Function):
             more = found.index_select(0, plan.again.flatten()).view(len(plan.shared), -1, width)
             out[:, plan.heads :].index_add_(0, plan.shared, more)
         if turns is not None:
-            _turned(out, turns, plan, torch.conj)
+            _turned(out, turns, plan, back=True)
         return out.to(ctx.dtype), None, None, None
 
 

@@ -73,7 +73,8 @@ def functions() -> Any:
     for name, arguments in _ARGUMENTS.items():
         function = getattr(found, name)
         function.argtypes, function.restype = arguments, None
-    found.lanes.restype = INT
+    found.lanes.restype = found.depth.restype = INT
+    found.depth.argtypes = [INT, INT]
     return found
 
 

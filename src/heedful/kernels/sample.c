@@ -3,7 +3,7 @@
  * extension; every function is tested against PyTorch's.
  * All matrices are row-major, sums are in float32, work is shared out by OpenMP. */
 
-#include "vectors.h"
+#include "amx.h"
 
 #define CHUNK 8           /* pieces of ROWS whose inputs stay in a core's cache while panels pass */
 #define GROUP 4           /* queries that read a key together */
@@ -11,34 +11,92 @@
 
 int64_t lanes(void) { return LANES; }
 
-/* Rows of a weight [outs, in], `size` bytes a number, into panels; with `beside` of the same shape LANES rows of the one
- * and LANES of the other in each. What a panel has no rows for is zero. */
-void pack(const char *from, const char *beside, int64_t size, int64_t outs, int64_t in, char *to) {
-    int64_t own = beside ? LANES : PANEL, panels = (outs + own - 1) / own;
+/* How many numbers a panel has along a row of `in`, bfloat16 (narrow) or float32. */
+int64_t depth(int64_t in, int64_t narrow) { return narrow && amx() ? (in + DEPTH - 1) / DEPTH * DEPTH : in; }
+
+/* Rows of a weight [outs, in], float32 or (narrow) bfloat16, into panels [depth][PANEL], for tiles [depth / 2][PANEL][2];
+ * with `beside` of the same shape LANES rows of the one and LANES of the other in each. What there is no row for is zero. */
+void pack(const void *from, const void *beside, int64_t narrow, int64_t outs, int64_t in, void *to) {
+    int64_t own = beside ? LANES : PANEL, panels = (outs + own - 1) / own, deep = depth(in, narrow);
+    int64_t pair = narrow && amx() ? 2 : 1;
 #pragma omp parallel for
     for (int64_t p = 0; p < panels; p++)
-        for (int64_t first = 0; first < in; first += 64) /* so many lines stay in the first cache */
+        for (int64_t first = 0; first < deep; first += 64) /* so many lines stay in the first cache */
             for (int64_t j = 0; j < PANEL; j++) {
-                int64_t row = p * own + j % own, end = first + 64 < in ? first + 64 : in;
-                const char *source = (j < own ? from : beside) + row * in * size;
-                char *column = to + (p * in * PANEL + j) * size;
-                for (int64_t k = first; k < end; k++)
-                    if (row >= outs)
-                        memset(column + k * PANEL * size, 0, size);
-                    else if (size == 4)
-                        memcpy(column + k * PANEL * 4, source + k * 4, 4);
+                int64_t row = p * own + j % own, end = first + 64 < deep ? first + 64 : deep;
+                int64_t real = row < outs ? in : 0, at = row * in, column = p * deep * PANEL + j * pair;
+                const void *source = j < own ? from : beside;
+                for (int64_t k = first; k < end; k++) {
+                    int64_t place = column + k / pair * PANEL * pair + k % pair;
+                    if (narrow)
+                        ((uint16_t *)to)[place] = k < real ? ((const uint16_t *)source)[at + k] : 0;
                     else
-                        memcpy(column + k * PANEL * 2, source + k * 2, 2);
+                        ((float *)to)[place] = k < real ? ((const float *)source)[at + k] : 0;
+                }
             }
 }
 
 enum { PLAIN, ADDED, GATED };
 
+/* What becomes of sums [count, PANEL] of rows r … and of the columns from `first` on; see `product`. */
+INLINE void finished(float *sums, int64_t r, int64_t count, int64_t first, int64_t outs, const float *bias, int64_t how,
+                     float *out) {
+    int64_t width = outs - first < PANEL ? outs - first : PANEL;
+    for (float *s = sums; s < sums + count * PANEL; s += PANEL, r++) {
+        for (int64_t j = 0; bias && j < width; j++) s[j] += bias[first + j];
+        if (how == GATED) {
+            float *to = out + (r * outs + first) / 2;
+            for (int64_t j = 0; j < LANES; j++) to[j] = s[j] / (1.0f + exponential(-s[j])) * s[j + LANES];
+        } else {
+            float *to = out + r * outs + first;
+            for (int64_t j = 0; j < width; j++) to[j] = how == ADDED ? to[j] + s[j] : s[j];
+        }
+    }
+}
+
+/* to[k * apart] = x / sqrt(mean x^2 + eps) * norm, or x without a norm. */
+INLINE void normed(const float *x, const float *norm, float eps, int64_t in, float *to, int64_t apart) {
+    float sum = 0, factor = 1.0f;
+    if (norm) {
+#pragma omp simd reduction(+ : sum)
+        for (int64_t k = 0; k < in; k++) sum += x[k] * x[k];
+        factor = 1.0f / sqrtf(sum / in + eps);
+    }
+    for (int64_t k = 0; k < in; k++) to[k * apart] = norm ? x[k] * factor * norm[k] : x[k];
+}
+
+/* `product` by tiles of bfloat16. */
+static void by_tiles(const float *x, const uint16_t *w, const float *bias, const float *norm, float eps, float *out,
+                     int64_t n, int64_t in, int64_t outs, int64_t how) {
+    int64_t panels = (outs + PANEL - 1) / PANEL, deep = depth(in, 1), rows = (n + TILE - 1) / TILE * TILE;
+    uint16_t *y = malloc(sizeof(uint16_t) * 2 * rows * deep);
+#pragma omp parallel if (n * in * outs > SMALL)
+    {
+        float *row = malloc(sizeof(float) * in), sums[2 * TILE * PANEL];
+#pragma omp for
+        for (int64_t r = 0; r < rows; r++) {
+            if (r < n) normed(x + r * in, norm, eps, in, row, 1);
+            split(row, r < n ? in : 0, deep, y, r);
+        }
+        tiles_begin();
+#pragma omp for
+        for (int64_t p = 0; p < panels; p++)
+            for (int64_t r = 0; r < n; r += 2 * TILE) {
+                tiles_block(y + 2 * r * deep, r + TILE < n, deep, w + p * deep * PANEL, sums);
+                finished(sums, r, n - r < 2 * TILE ? n - r : 2 * TILE, p * PANEL, outs, bias, how, out);
+            }
+        tiles_end();
+        free(row);
+    }
+    free(y);
+}
+
 /* out[n, outs] = y W + bias, or `how` says: is added to out; or is silu of the first LANES columns of each panel times
- * the others, out[n, outs / 2]. y is x[n, in], or with `norm` [in] x / sqrt(mean x^2 + eps) * norm.
- * W stands in panels [outs / PANEL][in][PANEL], the last one filled up, in float32 or (narrow) bfloat16. */
+ * the others, out[n, outs / 2]. y is x[n, in], or with `norm` [in] x / sqrt(mean x^2 + eps) * norm. W is as `pack` leaves
+ * it. */
 void product(const float *x, const void *w, int64_t narrow, const float *bias, const float *norm, float eps, float *out,
              int64_t n, int64_t in, int64_t outs, int64_t how) {
+    if (narrow && amx()) return by_tiles(x, w, bias, norm, eps, out, n, in, outs, how);
     int64_t panels = (outs + PANEL - 1) / PANEL, pieces = (n + ROWS - 1) / ROWS, chunks = (pieces + CHUNK - 1) / CHUNK;
     float *y = malloc(sizeof(float) * n * in);
 #pragma omp parallel if (n * in * outs > SMALL)
@@ -47,40 +105,22 @@ void product(const float *x, const void *w, int64_t narrow, const float *bias, c
 #pragma omp for
         for (int64_t i = 0; i < pieces; i++) {
             int64_t begin = n * i / pieces, R = n * (i + 1) / pieces - begin;
-            for (int64_t r = 0; r < R; r++) {
-                const float *from = x + (begin + r) * in;
-                float *to = y + begin * in + r, sum = 0;
-                if (norm) {
-#pragma omp simd reduction(+ : sum)
-                    for (int64_t k = 0; k < in; k++) sum += from[k] * from[k];
-                    float factor = 1.0f / sqrtf(sum / in + eps);
-                    for (int64_t k = 0; k < in; k++) to[k * R] = from[k] * factor * norm[k];
-                } else
-                    for (int64_t k = 0; k < in; k++) to[k * R] = from[k];
-            }
+            for (int64_t r = 0; r < R; r++)
+                normed(x + (begin + r) * in, norm, eps, in, y + begin * in + r, R);
         }
 #pragma omp for collapse(2)
         for (int64_t c = 0; c < chunks; c++)
             for (int64_t p = 0; p < panels; p++) {
                 float sums[ROWS * PANEL];
-                int64_t first = p * PANEL, width = outs - first < PANEL ? outs - first : PANEL;
+                int64_t at = p * PANEL * in;
                 for (int64_t i = c * CHUNK; i < pieces && i < (c + 1) * CHUNK; i++) {
                     int64_t r = n * i / pieces, count = n * (i + 1) / pieces - r;
                     const float *piece = y + r * in;
                     if (narrow)
-                        FOR_ROWS(count, block(R, 1, 1, 0, piece, 1, R, in, w, first * in, sums))
+                        FOR_ROWS(count, block(R, 1, 1, 0, piece, 1, R, in, w, at, sums))
                     else
-                        FOR_ROWS(count, block(R, 0, 1, 0, piece, 1, R, in, w, first * in, sums))
-                    for (float *s = sums; s < sums + count * PANEL; s += PANEL, r++) {
-                        for (int64_t j = 0; bias && j < width; j++) s[j] += bias[first + j];
-                        if (how == GATED) {
-                            float *to = out + (r * outs + first) / 2;
-                            for (int64_t j = 0; j < LANES; j++) to[j] = s[j] / (1.0f + exponential(-s[j])) * s[j + LANES];
-                        } else {
-                            float *to = out + r * outs + first;
-                            for (int64_t j = 0; j < width; j++) to[j] = how == ADDED ? to[j] + s[j] : s[j];
-                        }
-                    }
+                        FOR_ROWS(count, block(R, 0, 1, 0, piece, 1, R, in, w, at, sums))
+                    finished(sums, r, count, p * PANEL, outs, bias, how, out);
                 }
             }
     }

@@ -206,15 +206,15 @@ def choose(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _packed(weight: Tensor, beside: Tensor | None = None) -> Tensor:
-    """`[out, in]` → `[panels, in, columns of a panel]`, the last panel filled up with zeros."""
+    """`[out, in]` → panels `[panels, depth, columns of a panel]`, filled up with zeros; see `pack` in C."""
     lanes = functions().lanes()
     rows = 2 * lanes if beside is None else lanes
     weight, beside = (
         weight.detach().contiguous(),
         None if beside is None else beside.detach().contiguous(),
     )
-    out = weight.new_empty(-(-len(weight) // rows), weight.shape[1], 2 * lanes)
-    functions().pack(
-        weight.data_ptr(), pointer(beside), weight.itemsize, *weight.shape, out.data_ptr()
-    )
+    narrow = weight.dtype != torch.float32
+    depth = functions().depth(weight.shape[1], narrow)
+    out = weight.new_empty(-(-len(weight) // rows), depth, 2 * lanes)
+    functions().pack(weight.data_ptr(), pointer(beside), narrow, *weight.shape, out.data_ptr())
     return out

@@ -1,9 +1,10 @@
 """`python -m benchmarks.pieces [--size small] [--task dpo]`: pieces of a step, each beside the plainer way to it.
 
-Forward and backward on the batches of `benchmarks.ways`, in one process and one thread; the two ways take turns, and of
-each the least seconds of the process's own work count. A line of JSON for each piece: attention by tiles beside
-PyTorch's kernels on the same blocks, layers as heedful runs them beside `transformers`', a product of denormal
-numbers, flushed beside not, and products in bfloat16 with ever new numbers of rows, rounded beside not.
+On the batches of `benchmarks.ways`, in one process and one thread; the two ways take turns, and of each the least
+seconds of the process's own work count. A line of JSON for each piece: attention, forward and backward, by heedful's
+kernels and by tiles beside PyTorch's kernels on the same blocks; layers as heedful runs them beside `transformers`';
+a token of 32 rows sampled by kernels beside `transformers`' own pass; a product of denormal numbers, flushed beside
+not; and products in bfloat16 with ever new numbers of rows, rounded beside not.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def main(argv: list[str] | None = None) -> int:
 
     torch.set_num_threads(1)
     for piece, ways in (
-        ("attention", attention(args.size, args.task)),
+        ("attention", attention(args.size, args.task, compiled=True)),
+        ("attention by tiles", attention(args.size, args.task, compiled=False)),
         ("layers", layers(args.size, args.task)),
+        ("a token of 32 rows", sampling(args.size)),
         ("denormal numbers", denormal()),
         ("new numbers of rows", new_rows(args.size)),
     ):
@@ -59,31 +62,39 @@ def layout(size: str, task: str) -> Any:
     return lay_out(given.tokens[:, :-1], given.mask)
 
 
-def attention(size: str, task: str) -> list[Callable[[], Any]]:
+def attention(size: str, task: str, compiled: bool) -> list[Callable[[], Any]]:
     """Of one layer."""
     import torch
 
+    from heedful import kernels
     from heedful.models import packed, tiles
+    from heedful.models.attend import attend
 
+    if compiled and not kernels.available():
+        sys.exit("there is no compiler to make heedful's kernels")
     given, at = SIZES[size], layout(size, task)
     heads, kv, d = given.heads, given.kv_heads, given.hidden // given.heads
     plan = at.plan(heads, kv)
     qkv = torch.randn(len(at.tokens), heads + 2 * kv, d, requires_grad=True)
     upstream = torch.randn(len(at.tokens), heads, d)
 
-    def by_tiles() -> Any:
-        return torch.autograd.grad(tiles.attend(qkv, plan, d**-0.5), qkv, upstream)
+    def ours() -> Any:
+        if compiled:
+            out = attend(qkv, at.sequences, at.plan, heads, d**-0.5)
+        else:
+            out = tiles.attend(qkv, plan, d**-0.5)
+        return torch.autograd.grad(out, qkv, upstream)
 
-    def by_kernels() -> Any:
+    def pytorchs() -> Any:
         q, k, v = (x.transpose(0, 1)[None] for x in qkv.split([heads, kv, kv], 1))
         out = packed.by_blocks(at, q, k, v, None, d**-0.5)
         return torch.autograd.grad(out, qkv, upstream.view(out.shape))
 
-    return [by_tiles, by_kernels]
+    return [ours, pytorchs]
 
 
 def layers(size: str, task: str) -> list[Callable[[], Any]]:
-    """Embeddings to last hidden states; either way attends by tiles."""
+    """Embeddings to last hidden states; both attend alike."""
     import torch
 
     from heedful.models import llama, packed
@@ -101,6 +112,32 @@ def layers(size: str, task: str) -> list[Callable[[], Any]]:
         return both
 
     return [of(llama.hidden), of(packed.packed_hidden)]
+
+
+def sampling(size: str) -> list[Callable[[], Any]]:
+    """The 101st token."""
+    import torch
+
+    from heedful.engine.passes import Plain, passes
+    from heedful.engine.slots import SlotCache
+
+    model, rows = causal(SIZES[size], 0), torch.arange(32)
+    tokens, lengths = torch.full((32,), 7), torch.full((32,), 100)
+
+    def by(pick: Any) -> Callable[[], Any]:
+        cache = SlotCache(SIZES[size].layers)
+        cache.reserve(len(rows), 128)
+        way = pick(model, cache)
+        with torch.inference_mode():
+            way.prefill([[5] * 100], torch.zeros_like(rows), 0)
+
+        def token() -> None:
+            with torch.inference_mode():
+                way.decode(tokens, lengths)
+
+        return token
+
+    return [by(lambda *given: passes(*given, much=True)), by(Plain)]
 
 
 def denormal() -> list[Callable[[], Any]]:

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--task", choices=["sft", "dpo"], default="sft")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     p.add_argument("--batches", type=int, default=8)
-    p.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = p.parse_args(argv)
     import torch
 
@@ -75,9 +75,9 @@ def kind(event: Any) -> str:
     while at is not None and part is None:
         part = next((kind for name, kind in INSIDE.items() if at.name.startswith(name)), None)
         at = at.cpu_parent
-    if event.name in PRODUCTS:
+    if event.name in PRODUCTS and part != "attention":
         return f"products of {part or 'layers'}"
-    return f"{part}, without products" if part in ("attention", "output layer") else part or "other"
+    return f"{part}, without products" if part == "output layer" else part or "other"
 
 
 if __name__ == "__main__":

@@ -215,8 +215,7 @@ def test_the_profile_adds_up(task, capsys):
     assert "without the profiler" in plain
     assert set(parts) == {
         "products of layers",
-        "products of attention",
-        "attention, without products",
+        "attention",
         "products of output layer",
         "output layer, without products",
         "norms",

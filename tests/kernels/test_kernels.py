@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import linear, rms_norm, silu
 
 from heedful import kernels
+from heedful.kernels import build
 from heedful.kernels.sample import Decoder, Layer, Matrix, Model, Norm, attend, product, turn
 from heedful.models import sampling
 from heedful.models.sampling import choose
@@ -166,31 +167,46 @@ def test_what_has_no_mass_is_not_drawn():
     assert ids.tolist() == [100, 100, 130, 130]
 
 
-def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch):
-    """Mutation caught: a file there before it is complete, made again at each start, or one for all sources."""
-    from heedful.kernels import build
+@pytest.fixture
+def compiled(monkeypatch):
+    """Make and load the library as a process does that has not done so."""
 
+    def make() -> ctypes.CDLL | None:
+        build.library.cache_clear()
+        return build.library()
+
+    yield make
+    build.library.cache_clear()
+
+
+def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch, compiled, caplog):
+    """Mutation caught: a file there before it is complete, made again at each start, or one for all sources."""
     monkeypatch.setenv("HEEDFUL_CACHE", str(tmp_path))
-    compiler = build.c_compiler()
-    assert compiler
-    assert build._loaded(compiler).lanes() in (4, 8, 16)
+    assert compiled().lanes() in (4, 8, 16)
     (made,) = (tmp_path / "kernels").iterdir()
     when = made.stat().st_mtime_ns
-    assert build._loaded(compiler).lanes() and made.stat().st_mtime_ns == when
+    assert compiled() and made.stat().st_mtime_ns == when
     (tmp_path / "broken.c").write_text("int nothing(void) { return missing; }", encoding="utf-8")
     monkeypatch.setattr(build, "SOURCES", tmp_path)
-    build.library.cache_clear()
-    try:
-        assert build.library() is None
-    finally:
-        build.library.cache_clear()
+    assert compiled() is None and "missing" in caplog.text
     assert list((tmp_path / "kernels").iterdir()) == [made]
 
 
-def test_without_a_place_to_keep_it_the_library_is_made_all_the_same(monkeypatch):
-    """Mutation caught: no kernels where HEEDFUL_CACHE is empty."""
-    from heedful.kernels import build
-
+def test_without_a_cache_a_private_folder_of_the_system_holds_it(
+    tmp_path, monkeypatch, compiled, caplog
+):
+    """Mutation caught: no kernels for who keeps nothing, a library of somebody else's loaded."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("HEEDFUL_CACHE", "")
-    found = build._loaded(build.c_compiler() or "")
-    assert isinstance(found, ctypes.CDLL) and found.lanes() in (4, 8, 16)
+    assert compiled()
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700 and len(list(folder.iterdir())) == 1
+    folder.chmod(0o777)
+    assert compiled() is None and "somebody else" in caplog.text
+
+
+def test_without_a_compiler_there_is_a_word_and_no_kernels(monkeypatch, compiled, caplog):
+    """Mutation caught: an error where there is no compiler."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CC", "")
+    assert compiled() is None and "gcc" in caplog.text

@@ -1,4 +1,4 @@
-"""Compile the kernels for this machine's processor, once: a second, kept in heedful's cache.
+"""Compile the kernels for this machine's processor, once: a second or two, kept in heedful's cache.
 
 It is not shipped compiled, since it is as fast as it is by using what the processor at hand has. OpenMP's
 functions are left open for the loader to find in the library that PyTorch has loaded: two pools of threads would
@@ -7,6 +7,7 @@ wait for each other.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -14,6 +15,7 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -31,13 +33,15 @@ log = logging.getLogger("heedful")
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where there is no compiler, or not Linux, or what was compiled does not load."""
-    compiler = c_compiler()
-    if not sys.platform.startswith("linux") or compiler is None:
+    if not sys.platform.startswith("linux"):
+        return None
+    if (compiler := c_compiler()) is None:
+        log.warning("neither gcc nor clang is there to compile kernels: all is slower on this CPU")
         return None
     import torch  # noqa: F401  so that its OpenMP is there to be found
 
     try:
-        return _loaded(compiler)
+        return ctypes.CDLL(str(_compiled(compiler, _folder())))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         log.warning(f"the kernels could not be compiled, all is slower on this CPU: {said}")
@@ -50,14 +54,20 @@ def c_compiler() -> str | None:
     return next(filter(None, found), None)
 
 
-def _loaded(compiler: str) -> ctypes.CDLL:
-    folder = cache_folder()
-    if folder is None:
-        with tempfile.TemporaryDirectory() as passing:  # what is loaded needs its file no more
-            return ctypes.CDLL(str(_compiled(compiler, Path(passing))))
-    folder = folder / "kernels"
-    folder.mkdir(parents=True, exist_ok=True)
-    return ctypes.CDLL(str(_compiled(compiler, folder)))
+def _folder() -> Path:
+    """heedful's cache; where that cannot be, the system's folder for what passes, if nobody else can write there."""
+    cache = cache_folder()
+    if cache is not None:
+        with contextlib.suppress(OSError):
+            (cache / "kernels").mkdir(parents=True, exist_ok=True)
+            if os.access(cache / "kernels", os.W_OK):
+                return cache / "kernels"
+    passing = Path(tempfile.gettempdir()) / f"heedful-{os.getuid()}"
+    passing.mkdir(mode=0o700, exist_ok=True)
+    about = passing.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise OSError(f"{passing} belongs to somebody else")
+    return passing
 
 
 def _compiled(compiler: str, folder: Path) -> Path:

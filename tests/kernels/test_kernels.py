@@ -1,13 +1,15 @@
 """Every kernel against PyTorch's operations, in the shapes where its code takes another way."""
 
 import ctypes
+import platform
 
 import pytest
 import torch
 from torch.nn.functional import linear, rms_norm, silu
 
+import attending
 from heedful import kernels
-from heedful.kernels import build
+from heedful.kernels import build, calls
 from heedful.kernels.sample import Decoder, Layer, Matrix, Model, Norm, attend, product, turn
 from heedful.models import sampling
 from heedful.models.sampling import choose
@@ -165,6 +167,32 @@ def test_what_has_no_mass_is_not_drawn():
     u = torch.tensor([0.0, 0.5, 0.9, 1 - 2**-53], dtype=torch.double)
     ids, _ = choose(logits, Sampling(), u)
     assert ids.tolist() == [100, 100, 130, 130]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="what processors of this family lack")
+@pytest.mark.parametrize("march, lanes", [("x86-64-v4", 16), ("x86-64-v3", 8), ("x86-64", 4)])
+def test_lesser_processors_compute_the_same(march, lanes, compiled, tmp_path, monkeypatch):
+    """Without AMX, AVX-512, AVX. Mutation caught: code that reckons with sixteen numbers in a vector."""
+    if march == "x86-64-v4" and calls.functions().lanes() < 16:
+        pytest.skip("no AVX-512 here")
+    monkeypatch.setenv("HEEDFUL_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "target", lambda: f"-march={march}")
+    calls.functions.cache_clear()
+    try:
+        assert compiled().lanes() == lanes
+        for dtype in (torch.float32, torch.bfloat16):
+            test_a_product_is_that_of_a_linear_layer(13, 33, 70, dtype)
+        test_a_gated_product_is_that_of_two_layers(100, True)
+        test_heads_are_normed_and_turned(40)
+        for dim in (6, 40, 64):
+            test_a_token_attends_to_its_row(dim, 3)
+        for heads, kv, dim in ((4, 2, 6), (6, 2, 40)):
+            assert attending.close(
+                *attending.both(attending.layout(1, 90, True), heads, kv, dim, True)
+            )
+        test_what_has_no_mass_is_not_drawn()
+    finally:
+        calls.functions.cache_clear()
 
 
 @pytest.fixture

@@ -70,10 +70,14 @@ def _folder() -> Path:
     return passing
 
 
+def target() -> str:
+    """The processor at hand."""
+    return "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
+
+
 def _compiled(compiler: str, folder: Path) -> Path:
     """The library in this folder, which is complete whenever it is there."""
-    native = "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
-    command = [compiler, *FLAGS, native]
+    command = [compiler, *FLAGS, target()]
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[ch]"))}
     said = repr([sorted(texts.values()), command, _version(compiler), _processor()])
     path = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.so"

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.ways [--size small] [--task dpo]`: one optimiser step in float32, in bfloat16, and compiled.
+"""`python -m benchmarks.ways [--size small] [--task dpo]`: one optimiser step in float32 and bfloat16, without kernels,
+and compiled.
 
 All ways take turns on the same batches in one process, so that a busy machine slows all of them; of each batch the
 fewest seconds that the process itself worked count. Lengths are those of `benchmarks.inputs`, tokens and weights
@@ -14,10 +15,11 @@ import json
 import sys
 import time
 from typing import Any
+from unittest import mock
 
 from benchmarks.inputs import SIZES, Words, causal
 
-WAYS = ("float32", "bfloat16", "float32+compile", "bfloat16+compile")
+WAYS = ("float32", "bfloat16", "float32-kernels", "float32+compile", "bfloat16+compile")
 FIRST = 3  # steps in which a compiler works
 
 
@@ -93,20 +95,27 @@ def learner(name: str, size: str, task: str) -> Any:
     """A step of a new learner, the same weights in every way."""
     import torch
 
+    from heedful import kernels
     from heedful.learner.local import LocalLearner, Optim
     from heedful.models.compiled import compile_layers
     from heedful.recipes.sft import response_logps
     from heedful.recipes.training import cross_entropy
 
-    dtype, _, compiled = name.partition("+")
+    dtype, _, compiled = name.removesuffix("-kernels").partition("+")
     model = causal(SIZES[size], 0).to(getattr(torch, dtype))
     if compiled:
         compile_layers(model)
     optim = Optim(1e-5, 10**6, schedule="constant", warmup=0.0)
     owner = LocalLearner(model, response_logps, optim, micro_batch_tokens=8192)
-    if task == "sft":
-        return lambda given: owner.step(cross_entropy, given)
-    return lambda given: owner.step(margins, given, per="group")
+
+    def step(given: Any) -> Any:
+        with mock.patch.object(kernels, "available", there):
+            if task == "sft":
+                return owner.step(cross_entropy, given)
+            return owner.step(margins, given, per="group")
+
+    there = (lambda: False) if name.endswith("-kernels") else kernels.available
+    return step
 
 
 def margins(logp: Any, given: Any) -> Any:

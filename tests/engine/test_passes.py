@@ -182,6 +182,12 @@ def test_only_plain_weights_are_copied():
     other = tiny.causal_lm("llama")
     other.model.rotary_emb.rope_type = "dynamic"
     assert not prepares(other)
+    other = tiny.causal_lm("llama")
+    other.lm_head.bfloat16()
+    assert not prepares(other), "weights of two types"
+    other = tiny.causal_lm("llama")
+    other.lm_head = torch.nn.Linear(32, 400, bias=False)
+    assert not prepares(other), "tokens that have no embedding"
     assert prepares(model)
     few = passes(model, SlotCache(2), much=False)
     assert isinstance(few, Direct) and type(few.stack) is Modules

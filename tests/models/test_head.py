@@ -53,3 +53,11 @@ def test_half_precision_accumulates_in_float32(monkeypatch):
     assert weight.grad is not None
     want = (torch.nn.functional.one_hot(y, 6).float() - 1 / 6).t() @ h.float()
     assert (weight.grad.float() - want).norm() <= 4e-3 * want.norm()
+
+
+@pytest.mark.parametrize("wrong", [40, -100])
+def test_a_token_that_the_model_does_not_have_is_an_error(wrong):
+    """As of a tokenizer larger than the model. Mutation caught: memory beyond the logits read and written."""
+    h, weight = torch.randn(3, 8, requires_grad=True), torch.randn(40, 8)
+    with pytest.raises(IndexError, match="model's 40"):
+        LinearLogps.apply(h, weight, None, torch.tensor([1, wrong, 2]), 1.0, True)

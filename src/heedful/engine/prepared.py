@@ -34,7 +34,8 @@ def prepares(model: PreTrainedModel) -> bool:
     """Whether copies of these weights do all that the modules do, and there are kernels. The layers are known to
     be the family's own (`passes.suits`); adapters and other things in their linear layers are not."""
     base: Any = model.base_model
-    if model.device.type != "cpu" or model.dtype not in DTYPES or plain_head(model) is None:
+    head = plain_head(model)
+    if model.device.type != "cpu" or model.dtype not in DTYPES or head is None:
         return False
     linears = [layer.get_submodule(name) for layer in base.layers for name in LINEAR]
     modules = [m for layer in base.layers for m in layer.modules()]
@@ -45,6 +46,8 @@ def prepares(model: PreTrainedModel) -> bool:
         and all(type(layer.mlp).__module__ == type(base).__module__ for layer in base.layers)
         and type(base.embed_tokens) is nn.Embedding
         and base.embed_tokens.weight.is_contiguous()
+        and len(head.weight) <= len(base.embed_tokens.weight)
+        and all(m.weight.dtype == model.dtype for m in (base.embed_tokens, head, *linears))
         and all(unwatched(m) for m in (*modules, base.embed_tokens, base.norm, base.rotary_emb))
         and kernels.available()
     )
@@ -69,7 +72,11 @@ class Prepared:
         shape = (self.kv, self.group, self.head_dim, self.scale)
         self.decoder = Decoder(Model(embedding, self.layers, self.norm, self.head, *shape))
         self.turns = torch.zeros(0, self.head_dim)
-        self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters(), head.weight]
+        self.copied = [
+            *self.base.layers.parameters(),
+            *self.base.norm.parameters(),
+            *head.parameters(),
+        ]
         self.versions = [p._version for p in self.copied]
 
     def stale(self) -> bool:

@@ -35,23 +35,22 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where there is no compiler, or not Linux, or what was compiled does not load."""
     if not sys.platform.startswith("linux"):
         return None
-    if (compiler := c_compiler()) is None:
-        log.warning("neither gcc nor clang is there to compile kernels: all is slower on this CPU")
-        return None
     import torch  # noqa: F401  so that its OpenMP is there to be found
 
-    try:
-        return ctypes.CDLL(str(_compiled(compiler, _folder())))
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or error
-        log.warning(f"the kernels could not be compiled, all is slower on this CPU: {said}")
-        return None
+    said: object = "there is none of them"
+    for compiler in c_compilers():
+        try:
+            return ctypes.CDLL(str(_compiled(compiler, _folder())))
+        except (OSError, subprocess.SubprocessError) as error:
+            said = getattr(error, "stderr", None) or error
+    log.warning(f"neither $CC nor gcc made heedful's kernels, all is slower on this CPU: {said}")
+    return None
 
 
-def c_compiler() -> str | None:
-    """$CC, gcc or clang, the first that is there."""
-    found = (shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang") if name)
-    return next(filter(None, found), None)
+def c_compilers() -> list[str]:
+    """$CC and gcc, those that are there. Clang's threads are not those that PyTorch's Linux builds bring."""
+    found = (shutil.which(name) for name in (os.environ.get("CC", ""), "gcc") if name)
+    return [path for path in found if path]
 
 
 def _folder() -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heedful.kernels.calls import INT, PTR, REAL, functions, pointer
+from heedful.kernels.calls import INT, PTR, REAL, functions, pointer, pointers
 
 _PLAIN, _ADDED, _GATED = range(3)
 
@@ -48,7 +48,7 @@ class Matrix:
         outs = -(-gate.out_features // lanes) * lanes
         bias = None
         if gate.bias is not None:
-            biases = torch.zeros(2, outs)
+            biases = torch.zeros(2, outs, dtype=torch.float32)
             biases[:, : gate.out_features] = torch.stack([gate.bias.detach(), up.bias.detach()])
             bias = biases.view(2, -1, lanes).transpose(0, 1).flatten()
         panels = _packed(gate.weight, up.weight)
@@ -64,7 +64,7 @@ def product(
     """
     n = len(x)
     assert x.is_contiguous() and x.dtype == torch.float32 and x.shape[1] == matrix.ins
-    out = torch.empty(n, matrix.outs // (1 + matrix.gated)) if to is None else to
+    out = x.new_empty(n, matrix.outs // (1 + matrix.gated)) if to is None else to
     assert out.is_contiguous() and out.shape[0] == n
     functions().product(
         x.data_ptr(), matrix.panels.data_ptr(), matrix.panels.dtype != torch.float32,
@@ -142,9 +142,9 @@ class Decoder:
         keys, n = slots[0][0], len(tokens)
         assert tokens.is_contiguous() and lengths.is_contiguous() and table.is_contiguous()
         for struct, (k, v) in zip(self.layers, slots, strict=True):
-            assert k.shape == v.shape == keys.shape
+            assert k.shape == v.shape == keys.shape and k.dtype == v.dtype == torch.float32
             struct.keys, struct.values = k.data_ptr(), v.data_ptr()
-        logits = torch.empty(n, self.model.head.outs)
+        logits = keys.new_empty(n, self.model.head.outs)
         functions().decode(
             ctypes.byref(self.struct), tokens.data_ptr(), lengths.data_ptr(), table.data_ptr(),
             n, keys.shape[2], logits.data_ptr(),
@@ -180,7 +180,8 @@ def attend(
     n, kv, group, dim = q.shape
     assert q.stride()[2:] == (dim, 1) and k.stride(2) == v.stride(2) == 1
     assert keys.is_contiguous() and values.is_contiguous() and lengths.is_contiguous()
-    out = torch.empty(n, kv * group * dim)
+    assert all(x.dtype == torch.float32 for x in (q, k, v, keys, values))
+    out = q.new_empty(n, kv * group * dim)
     functions().attend(
         q.data_ptr(), q.stride(0), q.stride(1), k.data_ptr(), k.stride(0), k.stride(1),
         v.data_ptr(), v.stride(0), v.stride(1), lengths.data_ptr(), keys.data_ptr(),
@@ -192,16 +193,9 @@ def attend(
 def choose(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     """See `models.sampling.choose`, whose logits these are after temperature and masks."""
     n, size = logits.shape
-    logits = logits.contiguous()
-    tokens, logprobs = torch.empty(n, dtype=torch.long), torch.empty(n)
-    functions().choose(
-        logits.data_ptr(),
-        uniforms.contiguous().data_ptr(),
-        n,
-        size,
-        tokens.data_ptr(),
-        logprobs.data_ptr(),
-    )
+    logits, uniforms = logits.contiguous(), uniforms.double().contiguous()
+    tokens, logprobs = logits.new_empty(n, dtype=torch.long), logits.new_empty(n)
+    functions().choose(*pointers(logits, uniforms), n, size, *pointers(tokens, logprobs))
     return tokens, logprobs
 
 

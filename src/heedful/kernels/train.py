@@ -36,7 +36,7 @@ def attention(
     logarithms of the sums of exponentials `[N, heads]`. turns `[N, dim]`: cosines, then sines of the angles by which
     queries and keys are turned first."""
     n, _, dim = qkv.shape
-    out, sums = torch.empty(n, heads, dim), torch.empty(n, heads)
+    out, sums = qkv.new_empty(n, heads, dim), qkv.new_empty(n, heads)
     functions().attention(*_asked(qkv, turns, at, heads, scale), out.data_ptr(), sums.data_ptr())
     return out, sums
 
@@ -54,7 +54,7 @@ def attention_back(
     heads, dim = out.shape[1:]
     assert grad.is_contiguous() and grad.dtype == torch.float32
     gradient = torch.empty_like(qkv)
-    shared = torch.empty(at.shared, qkv.shape[1] - heads, dim)
+    shared = qkv.new_empty(at.shared, qkv.shape[1] - heads, dim)
     functions().attention_back(
         *_asked(qkv, turns, at, heads, scale), out.data_ptr(), sums.data_ptr(), grad.data_ptr(),
         gradient.data_ptr(), shared.data_ptr(),
@@ -73,7 +73,7 @@ def _asked(qkv: Tensor, turns: Tensor | None, at: Sequences, heads: int, scale: 
 
 def norm(h: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """h / √(mean h² + ε) · w of h `[n, width]`, and the factors 1 / √… `[n]`."""
-    h, out, factor = h.contiguous(), torch.empty(h.shape), torch.empty(len(h))
+    h, out, factor = h.contiguous(), h.new_empty(h.shape), h.new_empty(len(h))
     functions().norm(*pointers(h, weight), eps, *h.shape, *pointers(out, factor))
     return out, factor
 
@@ -84,8 +84,8 @@ def norm_back(
     """The gradient of h, to which `more` `[n, width]` is added, and that of the weight if it is asked for."""
     n, width = h.shape
     grad, more, h = grad.contiguous(), more.contiguous(), h.contiguous()
-    for_h, for_weight = torch.empty(h.shape), torch.empty(width) if weighs else None
-    parts = torch.empty(-(-n // 64), width)
+    for_h, for_weight = h.new_empty(h.shape), h.new_empty(width) if weighs else None
+    parts = h.new_empty(-(-n // 64), width)
     given = pointers(grad, more, h, weight, factor)
     functions().norm_back(*given, n, width, *pointers(for_h, for_weight, parts))
     return for_h, for_weight
@@ -94,7 +94,7 @@ def norm_back(
 def gate(joint: Tensor) -> Tensor:
     """silu(gate) · up of gate and up side by side, `[n, 2 · size]` → `[n, size]`."""
     joint, (n, both) = joint.contiguous(), joint.shape
-    out = torch.empty(n, both // 2)
+    out = joint.new_empty(n, both // 2)
     functions().gate(joint.data_ptr(), *out.shape, out.data_ptr())
     return out
 
@@ -102,7 +102,7 @@ def gate(joint: Tensor) -> Tensor:
 def gate_back(grad: Tensor, joint: Tensor) -> Tensor:
     """The gradient of both, side by side, from that `[n, size]` of what `gate` gave."""
     grad, joint = grad.contiguous(), joint.contiguous()
-    out = torch.empty(joint.shape)
+    out = joint.new_empty(joint.shape)
     functions().gate_back(*pointers(grad, joint), *grad.shape, out.data_ptr())
     return out
 
@@ -110,12 +110,12 @@ def gate_back(grad: Tensor, joint: Tensor) -> Tensor:
 def odds(z: Tensor, y: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Write exp(f·z − max f·z) over logits z `[n, V]`; log softmax(f·z)[y] `[n]`, and the sums of what is left."""
     assert z.is_contiguous() and y.is_contiguous()
-    logps, totals = torch.empty(len(z)), torch.empty(len(z))
+    logps, totals = z.new_empty(len(z)), z.new_empty(len(z))
     functions().odds(*pointers(z, y), *z.shape, factor, *pointers(logps, totals))
     return logps, totals
 
 
 def odds_back(z: Tensor, y: Tensor, grad: Tensor, totals: Tensor) -> None:
     """Write the gradients of f·z over what `odds` left there, from those of the log-probs `[n]`."""
-    grad = grad.contiguous()
-    functions().odds_back(*pointers(z, y), *z.shape, *pointers(grad, totals.contiguous()))
+    grad, totals = grad.contiguous(), totals.contiguous()
+    functions().odds_back(*pointers(z, y), *z.shape, *pointers(grad, totals))

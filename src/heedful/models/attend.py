@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from heedful import kernels
 from heedful.kernels import train
@@ -41,6 +42,7 @@ class _Attend(torch.autograd.Function):
         return out.to(qkv.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads: Tensor):
         x, turns, out, sums = ctx.saved_tensors
         grad = grads[0].float().contiguous()

@@ -39,6 +39,12 @@ class LinearLogps(torch.autograd.Function):
         factor: float,
         backward: bool,
     ) -> Tensor:
+        if (
+            h.device.type == "cpu"
+            and len(y)
+            and not 0 <= int(y.min()) <= int(y.max()) < len(weight)
+        ):
+            raise IndexError(f"a token to be predicted is not one of the model's {len(weight)}")
         pieces = _pieces(len(h), len(weight))
         kept = backward and len(h) * len(weight) <= KEPT
         odds = _Odds(h, weight, bias, factor, pieces, len(h) if kept else 0)

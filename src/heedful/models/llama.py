@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -151,6 +152,7 @@ class _SideBySide(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads: Tensor):
         x, *weights = ctx.saved_tensors
         parts = grads[0].split(ctx.sizes, 1)
@@ -181,6 +183,7 @@ class _Norm(torch.autograd.Function):
         return out, h.view_as(h)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads: Tensor):
         h, weight, factor = ctx.saved_tensors
         weighs = ctx.needs_input_grad[1]
@@ -211,6 +214,7 @@ class _Gated(torch.autograd.Function):
         return silu(gate).mul_(up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads: Tensor):
         (joint,), (grad,) = ctx.saved_tensors, grads
         if kernels.serves(joint):

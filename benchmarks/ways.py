@@ -107,6 +107,7 @@ def learner(name: str, size: str, task: str) -> Any:
         compile_layers(model)
     optim = Optim(1e-5, 10**6, schedule="constant", warmup=0.0)
     owner = LocalLearner(model, response_logps, optim, micro_batch_tokens=8192)
+    there = (lambda: False) if name.endswith("-kernels") else kernels.available
 
     def step(given: Any) -> Any:
         with mock.patch.object(kernels, "available", there):
@@ -114,7 +115,6 @@ def learner(name: str, size: str, task: str) -> Any:
                 return owner.step(cross_entropy, given)
             return owner.step(margins, given, per="group")
 
-    there = (lambda: False) if name.endswith("-kernels") else kernels.available
     return step
 
 

@@ -1,6 +1,9 @@
 """Attention by kernels and, in float64, by tiles, on sequences that share beginnings."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from heedful.models import tiles
 from heedful.models.attend import attend
@@ -44,3 +47,19 @@ def close(ours, theirs) -> bool:
         torch.allclose(a.double(), b, atol=2e-5 * float(b.abs().max()))
         for a, b in zip(ours, theirs, strict=True)
     )
+
+
+def kept(attend: Callable[[Tensor, Layout], Tensor], width: int) -> int:
+    """How many numbers two sequences of this width leave for the backward pass."""
+    saved: list[int] = []
+
+    def note(x: Tensor) -> Tensor:
+        saved.append(x.numel())
+        return x
+
+    tokens = torch.arange(2 * width).view(2, width)
+    at = lay_out(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    qkv = torch.randn(2 * width, 8, 6, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        attend(qkv, at)
+    return sum(saved)

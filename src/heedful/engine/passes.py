@@ -44,10 +44,8 @@ class Passes(Protocol):
 class Stack(Protocol):
     """The layers of a model and its head, on tokens that stand in one row."""
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
-    ) -> Tensor:
-        """Tokens `[T]` → logits `[T, V]`, or `[last, V]` of the tokens that `last` names."""
+    def __call__(self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor) -> Tensor:
+        """Tokens `[T]` → logits `[last, V]` of the tokens that `last` names."""
         ...
 
     def decode(self, tokens: Tensor, lengths: Tensor, cache: SlotCache) -> Tensor:

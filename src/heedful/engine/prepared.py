@@ -2,8 +2,8 @@
 
 The matrices that read the same input stand in one (gate and up; queries, keys and values, each head of keys and
 values behind the queries that read it, so that attention takes all of them from where they are), in the order
-that `kernels.product` reads. Of bfloat16 weights only the copies are in
-bfloat16; states, keys and values, scores and norms are float32, which is both faster on a CPU and more exact.
+that `kernels.sample.product` reads. Of bfloat16 weights only the copies are in bfloat16; states, keys and values,
+scores and norms are float32, which is both faster on a CPU and more exact.
 
 The copies are as large as the model. They are made for one queue of requests and dropped with it.
 """
@@ -21,6 +21,7 @@ from heedful.engine.slots import SlotCache
 from heedful.kernels.sample import Decoder, Layer, Matrix, Model, Norm, product, turn
 from heedful.models.forward import plain_head
 from heedful.models.head import unwatched
+from heedful.models.llama import turns
 
 LINEAR = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),
@@ -56,8 +57,6 @@ def prepares(model: PreTrainedModel) -> bool:
 class Prepared:
     """`passes.Stack` over copies of a model's weights as they are now."""
 
-    dtype = torch.float32
-
     def __init__(self, model: PreTrainedModel):
         self.base: Any = model.base_model
         attention = self.base.layers[0].self_attn
@@ -83,17 +82,15 @@ class Prepared:
         """Whether the model's weights have changed since they were copied."""
         return [p._version for p in self.copied] != self.versions
 
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor | None
-    ) -> Tensor:
+    def __call__(self, tokens: Tensor, positions: Tensor, attend: Any, last: Tensor) -> Tensor:
         h = self.base.embed_tokens(tokens).float()
-        turns = self._turns(int(positions.max()) + 1)
+        table = self._turns(int(positions.max()) + 1)
         q = self.group  # a head of keys and values stands behind the queries that read it
         for i, layer in enumerate(self.layers):
             qkv = product(h, layer.qkv, norm=layer.before).view(len(h), self.kv, q + 2, -1)
-            turn(qkv, positions, turns, q + 1, layer.heads)
+            turn(qkv, positions, table, q + 1, layer.heads)
             a = attend(i, qkv[:, :, :q], qkv[:, :, q], qkv[:, :, q + 1], self.scale)
-            if last is not None and i == len(self.layers) - 1:
+            if i == len(self.layers) - 1:
                 h, a = h[last], a[last]
             product(a, layer.out, to=h)
             gated = product(h, layer.gate_up, norm=layer.between)
@@ -106,10 +103,7 @@ class Prepared:
     def _turns(self, number: int) -> Tensor:
         """Cosines, then sines of the angles of so many positions or more, `[≥ number, head_dim]`."""
         if number > len(self.turns):
-            every = torch.arange(number)
-            both = self.base.rotary_emb(torch.zeros(1), every[None])
-            half = self.head_dim // 2
-            self.turns = torch.cat([x[0, :, :half] for x in both], -1)
+            self.turns = turns(self.base, torch.arange(number), torch.zeros(1))
         return self.turns
 
     def _layer(self, layer: Any) -> Layer:

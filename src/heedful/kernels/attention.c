@@ -8,17 +8,10 @@
 
 #include "vectors.h"
 
-/* One head of one token, turned and scaled; backwards it is turned back. */
-INLINE void turned(const float *from, const float *turn, float scale, float *to, int64_t dim, int back) {
-    if (!turn) {
-        for (int64_t d = 0; d < dim; d++) to[d] = from[d] * scale;
-        return;
-    }
-    for (int64_t d = 0, half = dim / 2; d < half; d++) {
-        float a = from[d] * scale, b = from[d + half] * scale, cos = turn[d], sin = back ? -turn[d + half] : turn[d + half];
-        to[d] = a * cos - b * sin;
-        to[d + half] = a * sin + b * cos;
-    }
+/* One head of one token, scaled and turned where there is anything to turn by; backwards it is turned back. */
+INLINE void placed(const float *from, const float *turn, float scale, float *to, int64_t dim, int back) {
+    if (turn) return rotated(from, turn, scale, to, dim, back);
+    for (int64_t d = 0; d < dim; d++) to[d] = from[d] * scale;
 }
 
 /* [PANEL, dim] -> [dim, PANEL], or back. */
@@ -56,7 +49,7 @@ static void keys_and_values(const struct task *t, float *keys, float *values) {
     int64_t wide = t->heads + 2 * t->kv;
     for (int64_t c = 0; c < t->length; c++) {
         const float *key = t->qkv + (t->cells[c] * wide + t->heads + t->head) * t->dim;
-        turned(key, t->turns ? t->turns + t->cells[c] * t->dim : NULL, 1.0f, keys + c * t->dim, t->dim, 0);
+        placed(key, t->turns ? t->turns + t->cells[c] * t->dim : NULL, 1.0f, keys + c * t->dim, t->dim, 0);
         memcpy(values + c * t->dim, key + t->kv * t->dim, sizeof(float) * t->dim);
     }
 }
@@ -78,7 +71,7 @@ static void queries(const struct task *t, const struct panel *p, float *to) {
     memset(to, 0, sizeof(float) * PANEL * t->dim);
     for (int64_t l = 0; l < p->lanes; l++) {
         int64_t token = p->row[l] / t->heads, head = p->row[l] % t->heads;
-        turned(t->qkv + (token * (t->heads + 2 * t->kv) + head) * t->dim, t->turns ? t->turns + token * t->dim : NULL,
+        placed(t->qkv + (token * (t->heads + 2 * t->kv) + head) * t->dim, t->turns ? t->turns + token * t->dim : NULL,
                t->scale, to + l * t->dim, t->dim, 0);
     }
 }
@@ -212,7 +205,7 @@ void attention_back(const float *qkv, const float *turns, const int64_t *cells, 
                 transposed(found, dim, PANEL, rows);
                 for (int64_t l = 0; l < at.lanes; l++) {
                     int64_t token = at.row[l] / heads, head = at.row[l] % heads;
-                    turned(rows + l * dim, turns ? turns + token * dim : NULL, scale, gradient + (token * wide + head) * dim,
+                    placed(rows + l * dim, turns ? turns + token * dim : NULL, scale, gradient + (token * wide + head) * dim,
                            dim, 1);
                 }
             }
@@ -228,7 +221,7 @@ void attention_back(const float *qkv, const float *turns, const int64_t *cells, 
                     memcpy(found + d, for_keys + d * t.length + c * PANEL, sizeof(float) * size);
                     memcpy(value + d, for_values + d * t.length + c * PANEL, sizeof(float) * size);
                 }
-                turned(found, turn, 1.0f, to, dim, 1);
+                placed(found, turn, 1.0f, to, dim, 1);
             }
         }
         free(keys);

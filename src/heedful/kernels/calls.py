@@ -11,58 +11,22 @@ from torch import Tensor
 from heedful.kernels.build import library
 
 PTR, INT, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_ARGUMENTS = {
-    "pack": [PTR, PTR, INT, INT, INT, PTR],
-    "decode": [PTR, PTR, PTR, PTR, INT, INT, PTR],
-    "product": [PTR, PTR, INT, PTR, PTR, REAL, PTR, INT, INT, INT, INT],
-    "turn": [PTR, PTR, PTR, PTR, REAL, INT, INT, INT, INT, INT],
-    "attend": [
-        PTR,
-        INT,
-        INT,
-        PTR,
-        INT,
-        INT,
-        PTR,
-        INT,
-        INT,
-        PTR,
-        PTR,
-        PTR,
-        PTR,
-        INT,
-        INT,
-        INT,
-        INT,
-        INT,
-        REAL,
-    ],
-    "attention": [PTR, PTR, PTR, PTR, PTR, INT, INT, INT, INT, INT, REAL, PTR, PTR],
-    "attention_back": [
-        PTR,
-        PTR,
-        PTR,
-        PTR,
-        PTR,
-        INT,
-        INT,
-        INT,
-        INT,
-        INT,
-        REAL,
-        PTR,
-        PTR,
-        PTR,
-        PTR,
-        PTR,
-    ],
-    "norm": [PTR, PTR, REAL, INT, INT, PTR, PTR],
-    "norm_back": [PTR, PTR, PTR, PTR, PTR, INT, INT, PTR, PTR, PTR],
-    "gate": [PTR, INT, INT, PTR],
-    "gate_back": [PTR, PTR, INT, INT, PTR],
-    "odds": [PTR, PTR, INT, INT, REAL, PTR, PTR],
-    "odds_back": [PTR, PTR, INT, INT, PTR, PTR],
-    "choose": [PTR, PTR, INT, INT, PTR, PTR],
+_LETTERS = {"p": PTR, "i": INT, "f": REAL}
+_ARGUMENTS = {  # a letter for each, as in the C files
+    "pack": "ppiiip",
+    "decode": "ppppiip",
+    "product": "ppippfpiiii",
+    "turn": "ppppfiiiii",
+    "attend": "piipiipiippppiiiiif",
+    "attention": "pppppiiiiifpp",
+    "attention_back": "pppppiiiiifppppp",
+    "norm": "ppfiipp",
+    "norm_back": "pppppiipp",
+    "gate": "piip",
+    "gate_back": "ppiip",
+    "odds": "ppiifpp",
+    "odds_back": "ppiipp",
+    "choose": "ppiipp",
 }
 
 
@@ -72,7 +36,7 @@ def functions() -> Any:
     assert found is not None, "ask `available` first"
     for name, arguments in _ARGUMENTS.items():
         function = getattr(found, name)
-        function.argtypes, function.restype = arguments, None
+        function.argtypes, function.restype = [_LETTERS[a] for a in arguments], None
     found.lanes.restype = found.depth.restype = INT
     found.depth.argtypes = [INT, INT]
     return found

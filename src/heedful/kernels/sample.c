@@ -46,7 +46,7 @@ INLINE void finished(float *sums, int64_t r, int64_t count, int64_t first, int64
         for (int64_t j = 0; bias && j < width; j++) s[j] += bias[first + j];
         if (how == GATED) {
             float *to = out + (r * outs + first) / 2;
-            for (int64_t j = 0; j < LANES; j++) to[j] = s[j] / (1.0f + exponential(-s[j])) * s[j + LANES];
+            for (int64_t j = 0; j < LANES; j++) to[j] = silu(s[j]) * s[j + LANES];
         } else {
             float *to = out + r * outs + first;
             for (int64_t j = 0; j < width; j++) to[j] = how == ADDED ? to[j] + s[j] : s[j];
@@ -56,12 +56,7 @@ INLINE void finished(float *sums, int64_t r, int64_t count, int64_t first, int64
 
 /* to[k * apart] = x / sqrt(mean x^2 + eps) * norm, or x without a norm. */
 INLINE void normed(const float *x, const float *norm, float eps, int64_t in, float *to, int64_t apart) {
-    float sum = 0, factor = 1.0f;
-    if (norm) {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t k = 0; k < in; k++) sum += x[k] * x[k];
-        factor = 1.0f / sqrtf(sum / in + eps);
-    }
+    float factor = norm ? rms_factor(x, in, eps) : 1.0f;
     for (int64_t k = 0; k < in; k++) to[k * apart] = norm ? x[k] * factor * norm[k] : x[k];
 }
 
@@ -137,17 +132,10 @@ void turn(float *x, const int64_t *positions, const float *table, const float *n
         for (int64_t h = 0; h < turned; h++) {
             float *y = x + (i * heads + h) * dim;
             if (norms) {
-                float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int64_t d = 0; d < dim; d++) sum += y[d] * y[d];
-                float factor = 1.0f / sqrtf(sum / dim + eps);
+                float factor = rms_factor(y, dim, eps);
                 for (int64_t d = 0; d < dim; d++) y[d] *= factor * norms[h * dim + d];
             }
-            for (int64_t d = 0, half = dim / 2; d < half; d++) {
-                float a = y[d], b = y[d + half], cos = by[d], sin = by[d + half];
-                y[d] = a * cos - b * sin;
-                y[d + half] = a * sin + b * cos;
-            }
+            rotated(y, by, 1.0f, y, dim, 0);
         }
     }
 }
@@ -174,12 +162,8 @@ INLINE void heads(int G, const float *q, const float *keys, const float *values,
         }
     }
     for (int g = 0; g < G; g++) {
-        float *s = scores + g * room, most = -INFINITY, sum = 0;
-#pragma omp simd reduction(max : most)
-        for (int64_t j = 0; j < count; j++) most = s[j] > most ? s[j] : most;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < count; j++) sum += s[j] = exponential(s[j] - most);
-        total[g] = sum;
+        float *s = scores + g * room;
+        total[g] = exponentials(s, largest(s, count), count, s);
     }
     int64_t first = 0;
     for (; first + 2 * LANES <= whole; first += 2 * LANES) {
@@ -286,16 +270,11 @@ void choose(const float *logits, const double *u, int64_t n, int64_t size, int64
 #pragma omp for
         for (int64_t r = 0; r < n; r++) {
             const float *z = logits + r * size;
-            float most = -INFINITY;
-#pragma omp simd reduction(max : most)
-            for (int64_t j = 0; j < size; j++) most = z[j] > most ? z[j] : most;
+            float most = largest(z, size);
             below[0] = 0;
             for (int64_t b = 0; b < blocks; b++) {
-                int64_t end = (b + 1) * BLOCK < size ? (b + 1) * BLOCK : size;
-                float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int64_t j = b * BLOCK; j < end; j++) sum += mass[j] = exponential(z[j] - most);
-                below[b + 1] = below[b] + sum;
+                int64_t first = b * BLOCK, count = size - first < BLOCK ? size - first : BLOCK;
+                below[b + 1] = below[b] + exponentials(z + first, most, count, mass + first);
             }
             double wanted = u[r] * below[blocks], found = 0;
             int64_t b = 0, at = -1;

@@ -203,10 +203,8 @@ def _packed(weight: Tensor, beside: Tensor | None = None) -> Tensor:
     """`[out, in]` → panels `[panels, depth, columns of a panel]`, filled up with zeros; see `pack` in C."""
     lanes = functions().lanes()
     rows = 2 * lanes if beside is None else lanes
-    weight, beside = (
-        weight.detach().contiguous(),
-        None if beside is None else beside.detach().contiguous(),
-    )
+    weight = weight.detach().contiguous()
+    beside = None if beside is None else beside.detach().contiguous()
     narrow = weight.dtype != torch.float32
     depth = functions().depth(weight.shape[1], narrow)
     out = weight.new_empty(-(-len(weight) // rows), depth, 2 * lanes)

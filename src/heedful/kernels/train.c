@@ -9,23 +9,18 @@ void norm(const float *h, const float *weight, float eps, int64_t n, int64_t wid
 #pragma omp parallel for if (n * width > SMALL)
     for (int64_t r = 0; r < n; r++) {
         const float *x = h + r * width;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t d = 0; d < width; d++) sum += x[d] * x[d];
-        factor[r] = 1.0f / sqrtf(sum / width + eps);
+        factor[r] = rms_factor(x, width, eps);
         for (int64_t d = 0; d < width; d++) out[r * width + d] = x[d] * factor[r] * weight[d];
     }
 }
 
-/* The gradients of h, to which `more` [n, width] is added, and of weight (or NULL), from grad[n, width] of out.
- * parts[n / CHUNK, width] is room. */
+/* The gradients of h, to which `more` [n, width] is added, and of weight (or NULL), from grad[n, width] of out. */
 void norm_back(const float *grad, const float *more, const float *h, const float *weight, const float *factor, int64_t n,
-               int64_t width, float *for_h, float *for_weight, float *parts) {
+               int64_t width, float *for_h, float *for_weight) {
     int64_t chunks = (n + CHUNK - 1) / CHUNK;
+    float *parts = for_weight ? calloc(chunks * width, sizeof(float)) : NULL;
 #pragma omp parallel for if (n * width > SMALL)
     for (int64_t c = 0; c < chunks; c++) {
-        float *part = parts + c * width;
-        if (for_weight) memset(part, 0, sizeof(float) * width);
         for (int64_t r = c * CHUNK; r < n && r < (c + 1) * CHUNK; r++) {
             const float *x = h + r * width, *g = grad + r * width, *m = more + r * width;
             float *to = for_h + r * width, by = factor[r], along = 0;
@@ -33,13 +28,14 @@ void norm_back(const float *grad, const float *more, const float *h, const float
             for (int64_t d = 0; d < width; d++) along += g[d] * x[d] * weight[d];
             along *= by * by / width;
             for (int64_t d = 0; d < width; d++) to[d] = (g[d] * weight[d] - x[d] * along) * by + m[d];
-            for (int64_t d = 0; for_weight && d < width; d++) part[d] += g[d] * x[d] * by;
+            for (int64_t d = 0; parts && d < width; d++) parts[c * width + d] += g[d] * x[d] * by;
         }
     }
     if (!for_weight) return;
     memset(for_weight, 0, sizeof(float) * width);
     for (int64_t c = 0; c < chunks; c++)
         for (int64_t d = 0; d < width; d++) for_weight[d] += parts[c * width + d];
+    free(parts);
 }
 
 /* out[n, size] = silu(gate) * up of joint[n, (gate, up), size] (Shazeer 2020, eq. 6). */
@@ -47,7 +43,7 @@ void gate(const float *joint, int64_t n, int64_t size, float *out) {
 #pragma omp parallel for if (n * size > SMALL)
     for (int64_t r = 0; r < n; r++) {
         const float *x = joint + 2 * r * size, *up = x + size;
-        for (int64_t i = 0; i < size; i++) out[r * size + i] = x[i] / (1.0f + exponential(-x[i])) * up[i];
+        for (int64_t i = 0; i < size; i++) out[r * size + i] = silu(x[i]) * up[i];
     }
 }
 
@@ -68,16 +64,14 @@ void gate_back(const float *grad, const float *joint, int64_t n, int64_t size, f
 void odds(float *z, const int64_t *y, int64_t n, int64_t size, float factor, float *logps, float *totals) {
 #pragma omp parallel for if (n * size > SMALL)
     for (int64_t r = 0; r < n; r++) {
-        float *row = z + r * size, most = -INFINITY, total = 0, chosen = row[y[r]] * factor;
+        float *row = z + r * size, most = -INFINITY, chosen = row[y[r]] * factor;
 #pragma omp simd reduction(max : most)
         for (int64_t j = 0; j < size; j++) {
             row[j] *= factor;
             most = row[j] > most ? row[j] : most;
         }
-#pragma omp simd reduction(+ : total)
-        for (int64_t j = 0; j < size; j++) total += row[j] = exponential(row[j] - most);
-        totals[r] = total;
-        logps[r] = chosen - most - logf(total);
+        totals[r] = exponentials(row, most, size, row);
+        logps[r] = chosen - most - logf(totals[r]);
     }
 }
 

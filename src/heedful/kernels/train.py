@@ -85,9 +85,8 @@ def norm_back(
     n, width = h.shape
     grad, more, h = grad.contiguous(), more.contiguous(), h.contiguous()
     for_h, for_weight = h.new_empty(h.shape), h.new_empty(width) if weighs else None
-    parts = h.new_empty(-(-n // 64), width)
     given = pointers(grad, more, h, weight, factor)
-    functions().norm_back(*given, n, width, *pointers(for_h, for_weight, parts))
+    functions().norm_back(*given, n, width, *pointers(for_h, for_weight))
     return for_h, for_weight
 
 

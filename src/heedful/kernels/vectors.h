@@ -26,7 +26,7 @@ typedef float quad __attribute__((vector_size(16)));
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
 typedef uint16_t half __attribute__((vector_size(2 * LANES), aligned(2)));
 
-/* e^x to 2 units in the last place, 0 below e^-87: 2^n times a polynomial (Cephes, expf). */
+/* e^x, 0 below e^-87: 2^n times a polynomial (Cephes, expf). */
 INLINE float exponential(float x) {
     float least = x < -87.0f ? 0.0f : 1.0f;
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
@@ -54,6 +54,40 @@ INLINE float sum_of(vec v) {
     for (int half = LANES / 8; half; half /= 2)
         for (int l = 0; l < half; l++) x[l] += x[l + half];
     return (x[0][0] + x[0][1]) + (x[0][2] + x[0][3]);
+}
+
+INLINE float silu(float x) { return x / (1.0f + exponential(-x)); }
+
+INLINE float largest(const float *x, int64_t size) {
+    float most = -INFINITY;
+#pragma omp simd reduction(max : most)
+    for (int64_t j = 0; j < size; j++) most = x[j] > most ? x[j] : most;
+    return most;
+}
+
+/* to = e^(x - most), which may be x itself, and their sum. */
+INLINE float exponentials(const float *x, float most, int64_t size, float *to) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < size; j++) sum += to[j] = exponential(x[j] - most);
+    return sum;
+}
+
+/* 1 / sqrt(mean x^2 + eps) */
+INLINE float rms_factor(const float *x, int64_t size, float eps) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < size; k++) sum += x[k] * x[k];
+    return 1.0f / sqrtf(sum / size + eps);
+}
+
+/* to = a head [dim], scaled and turned by the cosines, then sines of its position, or turned back; may be the head itself. */
+INLINE void rotated(const float *head, const float *turn, float scale, float *to, int64_t dim, int back) {
+    for (int64_t d = 0, half = dim / 2; d < half; d++) {
+        float a = head[d] * scale, b = head[d + half] * scale, cos = turn[d], sin = back ? -turn[d + half] : turn[d + half];
+        to[d] = a * cos - b * sin;
+        to[d + half] = a * sin + b * cos;
+    }
 }
 
 /* One of the numbers that stand as float32, or as bfloat16, whose bits are the upper half of float32's. */

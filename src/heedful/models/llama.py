@@ -71,23 +71,23 @@ def hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
     """Last hidden states `[M, d]` of the tokens that are read; behind the last attention nothing else is computed."""
     base: Any = model.base_model
     h = base.embed_tokens(layout.tokens)
-    turns = _turns(base, layout.positions, h)
+    angles = turns(base, layout.positions, h)
     for layer in base.layers:
         last = layer is base.layers[-1]
         if own_kind(layer)[1] and torch.is_grad_enabled():
-            h = checkpoint(_layer, layer, h, turns, layout, last, use_reentrant=False)
+            h = checkpoint(_layer, layer, h, angles, layout, last, use_reentrant=False)
         else:
-            h = _layer(layer, h, turns, layout, last)
+            h = _layer(layer, h, angles, layout, last)
     return _norm(base.norm, h)[0]
 
 
-def _layer(layer: Any, h: Tensor, turns: Tensor, layout: Layout, last: bool) -> Tensor:
+def _layer(layer: Any, h: Tensor, angles: Tensor, layout: Layout, last: bool) -> Tensor:
     """`[N, d]` → the same, or of the last layer `[M, d]` of the tokens that are read."""
     at, mlp = layer.self_attn, layer.mlp
     x, h = _norm(layer.input_layernorm, h)
     qkv = _queries_keys_values(at, x)
     heads = at.config.num_attention_heads
-    attended = attend(qkv, layout.sequences, layout.plan, heads, at.scaling, turns).flatten(1)
+    attended = attend(qkv, layout.sequences, layout.plan, heads, at.scaling, angles).flatten(1)
     if last:
         attended, h = of_read(layout, attended, h)
     h = _added(at.o_proj, attended, h)
@@ -99,7 +99,7 @@ def _layer(layer: Any, h: Tensor, turns: Tensor, layout: Layout, last: bool) -> 
     return _added(mlp.down_proj, _Gated.apply(joint), h)
 
 
-def _turns(base: Any, positions: Tensor, h: Tensor) -> Tensor:
+def turns(base: Any, positions: Tensor, h: Tensor) -> Tensor:
     """Cosines and sines of the angles by which each token's position turns a head, `[N, head_dim]`."""
     cos, sin = base.rotary_emb(_wide(h), positions[None])
     half = cos.shape[-1] // 2

@@ -61,23 +61,26 @@ class Layout:
     plans: dict[tuple[int, int], tiles.Plan] = field(default_factory=dict)
 
     @cached_property
+    def lengths(self) -> Tensor:
+        """Of the sequences `[D]`; of those that only repeat what others show, such as a response drawn twice, 0."""
+        return self.real.sum(1) * (self.real & ~self.same).any(1)
+
+    @cached_property
     def longest(self) -> int:
-        return int(self.real.sum(1).max())
+        return int(self.lengths.max())
 
     @cached_property
     def sequences(self) -> Sequences:
         """Those that have tokens of their own, the longest first."""
-        lengths = self.real.sum(1) * (self.real & ~self.same).any(1)
-        order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
-        starts = nn.functional.pad(lengths[order].cumsum(0), (1, 0))
+        order = _longest_first(self.lengths)
+        starts = nn.functional.pad(self.lengths[order].cumsum(0), (1, 0))
         return Sequences(self.number[order][self.real[order]], starts, self.same[order].sum(1))
 
     @cached_property
     def blocks(self) -> Blocks:
         cells, kinds, sizes = [], [], []
         own = self.real & ~self.same
-        # Rows that only repeat what others show, such as a response drawn twice, have no place in attention.
-        for rows, w in _blocks(self.real.sum(1) * own.any(1)):
+        for rows, w in _blocks(self.lengths):
             rows = rows[self.same[rows].sum(1).argsort(stable=True)]
             sizes.append((len(rows), w))
             cells.append(self.number[rows, :w].flatten())
@@ -176,9 +179,14 @@ def _sequences(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Ten
     return table[keep, :longest], real[keep, :longest]
 
 
+def _longest_first(lengths: Tensor) -> Tensor:
+    """The numbers of those that are not 0."""
+    return lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
+
+
 def _blocks(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Sequences of like length: (row numbers, width) from the longest down; those of length 0 are left out."""
-    order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
+    order = _longest_first(lengths)
     sizes = lengths[order].tolist()
     start = 0
     for i in range(1, len(sizes) + 1):

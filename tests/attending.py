@@ -1,13 +1,22 @@
 """Attention by kernels and, in float64, by tiles, on sequences that share beginnings."""
 
+import sys
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
+from heedful import kernels
+from heedful.kernels import build
 from heedful.models import tiles
 from heedful.models.attend import attend
 from heedful.models.packed import Layout, lay_out
+
+# Where there is a compiler and yet no kernels, tests fail: a mistake in C must not skip what would show it.
+needs_kernels = pytest.mark.skipif(
+    not (sys.platform.startswith("linux") and build.c_compilers()), reason="no C compiler"
+)
 
 
 def layout(seed: int = 0, width: int = 90, spare: bool = False) -> Layout:
@@ -25,6 +34,7 @@ def layout(seed: int = 0, width: int = 90, spare: bool = False) -> Layout:
 
 def both(at: Layout, heads: int, kv: int, dim: int, turned: bool, dtype=torch.float32, upto=1.0):
     """Outputs and gradients: by kernels, and by tiles in float64."""
+    assert kernels.available()
     g = torch.Generator().manual_seed(1)
     n = len(at.tokens)
     qkv = (upto * torch.randn(n, heads + 2 * kv, dim, generator=g)).to(dtype)

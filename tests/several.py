@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import interruptions as jobs
@@ -64,7 +66,8 @@ def _inside(rank: int, world: int, port: int, work: Callable, args: Sequence) ->
 def command(words: list[str], said: str, trouble: Mapping[int, tuple[str, Any]]) -> None:
     """A command; what its processes say goes to a file. `trouble` comes to some ranks:
 
-    ("signal", n): SIGTERM in their n-th step; ("die", (function, n)): `jobs.die_at`.
+    ("signal", n): SIGTERM in their n-th step; ("die", (function, n)): `jobs.die_at`; ("late", s): they join so
+    many seconds after the others, and need the store until then.
     """
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.dup2(2, 1)
@@ -73,6 +76,8 @@ def command(words: list[str], said: str, trouble: Mapping[int, tuple[str, Any]])
         _signal_at(what)
     elif kind == "die":
         jobs.die_at(*what)
+    elif kind == "late":
+        _late(what)
     sys.exit(cli.main(words))
 
 
@@ -87,6 +92,17 @@ def _signal_at(call_: int) -> None:
         log(self, *args)
 
     Run.log = stopped
+
+
+def _late(seconds: float) -> None:
+    join = dist.init_process_group
+
+    def joined(*args, **kwargs):
+        join(*args, **kwargs)
+        time.sleep(seconds)
+        kwargs["store"].add("late", 1)
+
+    dist.init_process_group = joined
 
 
 def nan_for_one(prompt: str, response: str) -> float:

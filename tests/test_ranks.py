@@ -283,15 +283,16 @@ def test_a_rank_that_dies_ends_the_run_and_it_goes_on(world, whole, tmp_path):
 
 
 def test_what_is_refused_is_said_once(world, whole, tmp_path):
-    """Exit code 2 on all ranks, one sentence, nothing left behind; also where one rank only meets it.
+    """Exit code 2 on all ranks, one sentence, nothing left behind; also where one rank only meets it, or is late.
 
-    Mutation caught: a sentence a rank; a traceback of those who wait; the folder of a run that never was.
+    Mutation caught: a sentence a rank; a traceback of those who wait, or who still join when rank 0 is refused;
+    the folder of a run that never was.
     """
 
-    def refused(line: list[str], sentence: str) -> None:
+    def refused(line: list[str], sentence: str, trouble: dict | None = None) -> None:
         said_ = tmp_path / "said"
         said_.unlink(missing_ok=True)
-        assert several.call(2, several.command, line, str(said_), {}) == [2, 2]
+        assert several.call(2, several.command, line, str(said_), trouble or {}) == [2, 2]
         text = said_.read_text()
         assert text.count("heedful: ") == 1 and sentence in text and "Traceback" not in text
 
@@ -303,7 +304,9 @@ def test_what_is_refused_is_said_once(world, whole, tmp_path):
     assert not out.exists()
     refused(words("sft", world, out, "--device", "cuda:1"), "must be cpu or cuda")
     refused(words("sft", world, out, "--lrr", "1"), "has no option --lrr")
-    refused(["iterate", "plan.yaml"], "iterate is no work for several processes")
+    iterate = ["iterate", "plan.yaml"]
+    refused(iterate, "iterate is no work for several processes")
+    refused(iterate, "iterate is no work for several processes", {1: ("late", 1.0)})
     assert not out.exists()
 
 

@@ -223,6 +223,9 @@ def _join() -> None:
         world_size=_world,
         timeout=PATIENCE,
     )
+    # Rank 0 may hold the store, by which the others still find each other: it must not leave before they have,
+    # as it would at once where a command is refused.
+    gathered(None)
 
 
 def _here() -> int:

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 import tiny
+from attending import needs_kernels
 from heedful import kernels
 from heedful.engine import torch as engines
 from heedful.engine.passes import Direct, Modules, Plain, passes, suits
@@ -69,13 +70,13 @@ def states(model, kind, prompts, steps=4):
     return out
 
 
-@pytest.fixture(params=[True, False], ids=["kernels", "no kernels"])
+@pytest.fixture(
+    params=[pytest.param(True, marks=needs_kernels), False], ids=["kernels", "no kernels"]
+)
 def compiled(request, monkeypatch):
     """With and without a C compiler."""
     if not request.param:
         monkeypatch.setattr(kernels, "available", lambda: False)
-    elif not kernels.available():
-        pytest.skip("no C compiler")
     return request.param
 
 

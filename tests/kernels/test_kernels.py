@@ -15,7 +15,7 @@ from heedful.models import sampling
 from heedful.models.sampling import choose
 from heedful.types import Sampling
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C compiler")
+pytestmark = attending.needs_kernels
 
 
 def close(ours, theirs):

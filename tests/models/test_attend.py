@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from attending import both, close, kept, layout
-from heedful import kernels
+from attending import both, close, kept, layout, needs_kernels
 from heedful.models.attend import attend
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C compiler")
+pytestmark = needs_kernels
 
 
 @pytest.mark.parametrize("turned", [True, False])

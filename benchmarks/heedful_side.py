@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import heedful  # noqa: F401  as its users do, before PyTorch
 from benchmarks.inputs import HELD_OUT, rows
 from benchmarks.job import (
     BLOCKS,

@@ -67,7 +67,7 @@ def attention(size: str, task: str, compiled: bool) -> list[Callable[[], Any]]:
     import torch
 
     from heedful import kernels
-    from heedful.models import packed, tiles
+    from heedful.models import flash, tiles
     from heedful.models.attend import attend
 
     if compiled and not kernels.available():
@@ -87,7 +87,7 @@ def attention(size: str, task: str, compiled: bool) -> list[Callable[[], Any]]:
 
     def pytorchs() -> Any:
         q, k, v = (x.transpose(0, 1)[None] for x in qkv.split([heads, kv, kv], 1))
-        out = packed.by_blocks(at, q, k, v, None, d**-0.5)
+        out = flash.by_blocks(at.blocks, q, k, v, None, d**-0.5)
         return torch.autograd.grad(out, qkv, upstream.view(out.shape))
 
     return [ours, pytorchs]
@@ -118,7 +118,7 @@ def sampling(size: str) -> list[Callable[[], Any]]:
     """The 101st token."""
     import torch
 
-    from heedful.engine.passes import Plain, passes
+    from heedful.engine.passes import FEW, SHORT, Plain, passes
     from heedful.engine.slots import SlotCache
 
     model, rows = causal(SIZES[size], 0), torch.arange(32)
@@ -137,7 +137,7 @@ def sampling(size: str) -> list[Callable[[], Any]]:
 
         return token
 
-    return [by(lambda *given: passes(*given, much=True)), by(Plain)]
+    return [by(lambda model, cache: passes(model, cache, FEW, SHORT)), by(Plain)]
 
 
 def denormal() -> list[Callable[[], Any]]:

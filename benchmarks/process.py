@@ -14,15 +14,18 @@ from typing import Any
 from benchmarks.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
+GIVEN = dict(
+    os.environ
+)  # before heedful is imported, which says something to PyTorch that TRL's users do not
 # What keeps glibc from giving freed memory back to the system, which would have to clear it again.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 def environment(threads: int, flags: str, home: str) -> dict[str, str]:
     """Of either side. `home` is an empty folder: no process finds what an earlier one has cached."""
-    paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(ROOT / "src"), str(ROOT), *filter(None, [GIVEN.get("PYTHONPATH")])]
     return {
-        **os.environ,
+        **GIVEN,
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",

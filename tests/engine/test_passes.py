@@ -17,7 +17,7 @@ import tiny
 from attending import needs_kernels
 from heedful import kernels
 from heedful.engine import torch as engines
-from heedful.engine.passes import Direct, Modules, Plain, passes, suits
+from heedful.engine.passes import FEW, SHORT, Direct, Modules, Plain, passes, suits
 from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
 from heedful.engine.torch import TorchEngine
@@ -87,7 +87,7 @@ def test_direct_passes_give_the_plain_logits(name, much, compiled):
     one, a packed prompt that sees its neighbour, q_norm left out, the last prompt token's row wrong; a head's
     norm or a bias not permuted as its weights are, ε of a norm left out, the table of turns too short."""
     model, prompts = family(name), tiny.prompts(7)
-    direct = passes(model, SlotCache(2), much=much)
+    direct = passes(model, SlotCache(2), *((FEW, SHORT) if much else ()))
     stack = Prepared if much and compiled else Modules
     assert isinstance(direct, Direct) and type(direct.stack) is stack
     ours, theirs = states(model, stack, prompts), states(model, Plain, prompts)
@@ -190,7 +190,7 @@ def test_only_plain_weights_are_copied():
     other.lm_head = torch.nn.Linear(32, 400, bias=False)
     assert not prepares(other), "tokens that have no embedding"
     assert prepares(model)
-    few = passes(model, SlotCache(2), much=False)
+    few = passes(model, SlotCache(2))
     assert isinstance(few, Direct) and type(few.stack) is Modules
 
 
@@ -226,7 +226,7 @@ def test_an_update_or_adapter_takes_effect_at_once(monkeypatch, length):
     model.model.layers[1].mlp.up_proj = torch.nn.Sequential(up, torch.nn.Tanh())
     wrapped = greedy(engine, prompts)
     assert before != after != wrapped
-    monkeypatch.setattr(engines, "passes", lambda model, cache, much=0: Plain(model, cache))
+    monkeypatch.setattr(engines, "passes", lambda model, cache, *much: Plain(model, cache))
     assert greedy(TorchEngine(model), prompts) == wrapped
     model.model.layers[1].mlp.up_proj = up
     assert greedy(TorchEngine(model), prompts) == after
@@ -235,7 +235,7 @@ def test_an_update_or_adapter_takes_effect_at_once(monkeypatch, length):
 @pytest.mark.parametrize("much", [True, False])
 def test_an_update_while_others_decode_takes_effect_at_once(monkeypatch, much):
     """Mutation caught: `stale` that says no."""
-    monkeypatch.setattr(TorchEngine, "_much", lambda self: much)
+    monkeypatch.setattr(TorchEngine, "_asked", lambda self: (FEW, SHORT) if much else (1, 1))
 
     def sampled(change):
         model = tiny.causal_lm("llama")
@@ -259,7 +259,7 @@ def test_an_update_while_others_decode_takes_effect_at_once(monkeypatch, much):
     assert before != after
     assert [t[:8] for t in before] == [t[:8] for t in after]
     assert type(engine._passes.stack) is Modules, "the copies are dropped"
-    monkeypatch.setattr(TorchEngine, "_much", lambda self: False)
+    monkeypatch.setattr(TorchEngine, "_asked", lambda self: (1, 1))
     assert sampled(-2.0)[0] == after
 
 

@@ -4,7 +4,8 @@
 family are put together and does without what one token a row has no use for: padding in the linear
 layers, masks and rotary factors made anew in each layer, keys and values repeated for grouped queries,
 and all positions but the last behind the last attention. It runs them on a stack of layers: the model's own
-`Modules`, adapters and all, or on a CPU, when there is much to sample, weights `Prepared` for it.
+`Modules`, adapters and all; or when there is much to sample, on a CPU weights `Prepared` for it, and on a GPU
+the modules `Graphed`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from heedful.engine.graphs import Graphed, graphs
 from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
 from heedful.models.forward import lm_head
 from heedful.models.head import unwatched
 from heedful.models.llama import family_of
+
+FEW, SHORT = 4, 16  # below so many rows or tokens, weights are not copied to be read faster
+LONG = 64  # below so many tokens, nothing is recorded to be started faster
 
 
 class Passes(Protocol):
@@ -57,11 +62,15 @@ class Stack(Protocol):
         ...
 
 
-def passes(model: PreTrainedModel, cache: SlotCache, *, much: bool = False) -> Passes:
-    """The fastest passes that are exact for the model as it is now; `much` tells whether copies of weights pay."""
+def passes(model: PreTrainedModel, cache: SlotCache, rows: int = 1, tokens: int = 1) -> Passes:
+    """The fastest passes that are exact for the model as it is now, for so many rows of so many new tokens."""
     if not suits(model):
         return Plain(model, cache)
-    return Direct(model, cache, Prepared if much and prepares(model) else Modules)
+    if rows >= FEW and tokens >= SHORT and prepares(model):
+        return Direct(model, cache, Prepared)
+    if tokens >= LONG and graphs(model):
+        return Direct(model, cache, lambda model: Graphed(Modules(model)))
+    return Direct(model, cache, Modules)
 
 
 def suits(model: PreTrainedModel) -> bool:

@@ -79,10 +79,11 @@ class SlotCache(Cache):
         for layer in self.slot_layers:
             layer.grow()
 
-    def aim(self, lengths: Tensor) -> None:
-        """Set where each row's next token goes: `lengths` `[n]`."""
+    def aim(self, lengths: Tensor, width: int | None = None) -> None:
+        """Set where each row's next token goes: `lengths` `[n]`; `width` cells of a row are looked at, those that the
+        longest needs if not said otherwise."""
         self.active, self.write_at = len(lengths), lengths
-        self.width = int(lengths.max()) + 1
+        self.width = int(lengths.max()) + 1 if width is None else width
 
     def visible(self) -> Tensor:
         """The attention mask `[n, 1, 1, width]` of the step that `aim` began."""
@@ -93,8 +94,10 @@ class SlotCache(Cache):
         columns = torch.arange(self.width, device=self.write_at.device)
         return columns > self.write_at[:, None]
 
-    def attention(self, lengths: Tensor, dtype: torch.dtype) -> Callable[..., Tensor]:
-        """How each row's next token attends in this step: `attend(layer, q, k, v, scale)`.
+    def attention(
+        self, lengths: Tensor, dtype: torch.dtype, width: int | None = None
+    ) -> Callable[..., Tensor]:
+        """How each row's next token attends in this step (see `aim`): `attend(layer, q, k, v, scale)`.
 
         q `[n, kv_heads, group, head_dim]`, k and v `[n, kv_heads, head_dim]` → `[n, heads · head_dim]`. The queries
         that share keys stand beside each other, so a product of `[group, head_dim]` with each row's keys
@@ -102,7 +105,7 @@ class SlotCache(Cache):
         """
         if dtype == torch.float32 and lengths.device.type == "cpu" and kernels.available():
             return self._compiled(lengths)
-        self.aim(lengths)
+        self.aim(lengths, width)
         n, width, kv = self.active, self.width, self.slot_layers[0].keys.shape[1]
         behind = self._behind()
         shut = torch.zeros(behind.shape, dtype=dtype, device=lengths.device)

@@ -26,7 +26,6 @@ from heedful.types import Completion, Sampling
 
 PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
 AHEAD = 16  # steps for which random numbers are made at once
-FEW, SHORT = 4, 16  # below so many rows or tokens, weights are not copied to be read faster
 
 
 @dataclass
@@ -123,7 +122,7 @@ class TorchEngine:
         queue: deque[_Row] = deque()
         entering: list[_Row] = []
         try:
-            self._passes = passes(self.model, self._cache, much=self._much())
+            self._passes = passes(self.model, self._cache, *self._asked())
             while self._waiting or queue or self._rows:
                 while self._waiting:
                     request = self._waiting.popleft()
@@ -151,12 +150,12 @@ class TorchEngine:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._passes = passes(self.model, self._cache)  # without copies of weights
+            self._passes = passes(self.model, self._cache)  # without copies of weights, or graphs
 
-    def _much(self) -> bool:
-        """Whether the requests that wait are worth a copy of the weights."""
+    def _asked(self) -> tuple[int, int]:
+        """How many rows the requests that wait want at a time, and how many tokens at most."""
         rows = min(self.max_rows, sum(request.n for request in self._waiting))
-        return rows >= FEW and max(request.max_tokens for request in self._waiting) >= SHORT
+        return rows, max(request.max_tokens for request in self._waiting)
 
     def _admit(self, rows: list[_Row]) -> None:
         """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens."""

@@ -3,8 +3,13 @@
  * extension; every function is tested against PyTorch's.
  * All matrices are row-major, sums are in float32, work is shared out by OpenMP. */
 
+#include <omp.h>
+#include <sched.h>
+#include <stdatomic.h>
+
 #include "amx.h"
 
+#define PATIENCE 500      /* looks at whether the others have come, some tens of microseconds */
 #define CHUNK 8           /* pieces of ROWS whose inputs stay in a core's cache while panels pass */
 #define GROUP 4           /* queries that read a key together */
 #define BLOCK 64          /* tokens of the vocabulary whose mass is summed first */
@@ -36,6 +41,27 @@ void pack(const void *from, const void *beside, int64_t narrow, int64_t outs, in
             }
 }
 
+/* The threads of a parallel region, which meet after each part of its work. OpenMP's own barrier has who is first ask
+ * for milliseconds without a break whether the others have come: on a busy machine one of them may be waiting for just
+ * that processor. */
+struct team {
+    atomic_long here, meetings;
+};
+
+static void meet(struct team *team) {
+    long meeting = atomic_load(&team->meetings);
+    if (atomic_fetch_add(&team->here, 1) == omp_get_num_threads() - 1) {
+        atomic_store(&team->here, 0);
+        atomic_store(&team->meetings, meeting + 1);
+    } else
+        for (int looks = 0; atomic_load(&team->meetings) == meeting; looks++) {
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#endif
+            if (looks > PATIENCE) sched_yield();
+        }
+}
+
 enum { PLAIN, ADDED, GATED };
 
 /* What becomes of sums [count, PANEL] of rows r … and of the columns from `first` on; see `product`. */
@@ -60,30 +86,62 @@ INLINE void normed(const float *x, const float *norm, float eps, int64_t in, flo
     for (int64_t k = 0; k < in; k++) to[k * apart] = norm ? x[k] * factor * norm[k] : x[k];
 }
 
-/* `product` by tiles of bfloat16. */
-static void by_tiles(const float *x, const uint16_t *w, const float *bias, const float *norm, float eps, float *out,
-                     int64_t n, int64_t in, int64_t outs, int64_t how) {
+/* `multiply` by tiles of bfloat16. */
+static void by_tiles(struct team *team, uint16_t *y, const float *x, const uint16_t *w, const float *bias,
+                     const float *norm, float eps, float *out, int64_t n, int64_t in, int64_t outs, int64_t how) {
     int64_t panels = (outs + PANEL - 1) / PANEL, deep = depth(in, 1), rows = (n + TILE - 1) / TILE * TILE;
-    uint16_t *y = malloc(sizeof(uint16_t) * 2 * rows * deep);
-#pragma omp parallel if (n * in * outs > SMALL)
-    {
-        float *row = malloc(sizeof(float) * in), sums[2 * TILE * PANEL];
-#pragma omp for
-        for (int64_t r = 0; r < rows; r++) {
-            if (r < n) normed(x + r * in, norm, eps, in, row, 1);
-            split(row, r < n ? in : 0, deep, y, r);
-        }
-        tiles_begin();
-#pragma omp for
-        for (int64_t p = 0; p < panels; p++)
-            for (int64_t r = 0; r < n; r += 2 * TILE) {
-                tiles_block(y + 2 * r * deep, r + TILE < n, deep, w + p * deep * PANEL, sums);
-                finished(sums, r, n - r < 2 * TILE ? n - r : 2 * TILE, p * PANEL, outs, bias, how, out);
-            }
-        tiles_end();
-        free(row);
+    float *row = malloc(sizeof(float) * in), sums[2 * TILE * PANEL];
+#pragma omp for nowait
+    for (int64_t r = 0; r < rows; r++) {
+        if (r < n) normed(x + r * in, norm, eps, in, row, 1);
+        split(row, r < n ? in : 0, deep, y, r);
     }
-    free(y);
+    meet(team);
+    tiles_begin();
+#pragma omp for nowait
+    for (int64_t p = 0; p < panels; p++)
+        for (int64_t r = 0; r < n; r += 2 * TILE) {
+            tiles_block(y + 2 * r * deep, r + TILE < n, deep, w + p * deep * PANEL, sums);
+            finished(sums, r, n - r < 2 * TILE ? n - r : 2 * TILE, p * PANEL, outs, bias, how, out);
+        }
+    tiles_end();
+    free(row);
+    meet(team);
+}
+
+/* How many floats `multiply` keeps of its input. */
+static int64_t room(int64_t n, int64_t in, int64_t narrow) { return (n + TILE - 1) / TILE * TILE * depth(in, narrow); }
+
+/* The part of `product` that is a thread's; `kept` has `room`. */
+static void multiply(struct team *team, float *kept, const float *x, const void *w, int64_t narrow, const float *bias,
+                     const float *norm, float eps, float *out, int64_t n, int64_t in, int64_t outs, int64_t how) {
+    if (narrow && amx())
+        return by_tiles(team, (uint16_t *)kept, x, w, bias, norm, eps, out, n, in, outs, how);
+    int64_t panels = (outs + PANEL - 1) / PANEL, pieces = (n + ROWS - 1) / ROWS, chunks = (pieces + CHUNK - 1) / CHUNK;
+    /* Each piece of rows stands column by column, as it is read. */
+#pragma omp for nowait
+    for (int64_t i = 0; i < pieces; i++) {
+        int64_t begin = n * i / pieces, R = n * (i + 1) / pieces - begin;
+        for (int64_t r = 0; r < R; r++)
+            normed(x + (begin + r) * in, norm, eps, in, kept + begin * in + r, R);
+    }
+    meet(team);
+#pragma omp for collapse(2) nowait
+    for (int64_t c = 0; c < chunks; c++)
+        for (int64_t p = 0; p < panels; p++) {
+            float sums[ROWS * PANEL];
+            int64_t at = p * PANEL * in;
+            for (int64_t i = c * CHUNK; i < pieces && i < (c + 1) * CHUNK; i++) {
+                int64_t r = n * i / pieces, count = n * (i + 1) / pieces - r;
+                const float *piece = kept + r * in;
+                if (narrow)
+                    FOR_ROWS(count, block(R, 1, 1, 0, piece, 1, R, in, w, at, sums))
+                else
+                    FOR_ROWS(count, block(R, 0, 1, 0, piece, 1, R, in, w, at, sums))
+                finished(sums, r, count, p * PANEL, outs, bias, how, out);
+            }
+        }
+    meet(team);
 }
 
 /* out[n, outs] = y W + bias, or `how` says: is added to out; or is silu of the first LANES columns of each panel times
@@ -91,35 +149,23 @@ static void by_tiles(const float *x, const uint16_t *w, const float *bias, const
  * it. */
 void product(const float *x, const void *w, int64_t narrow, const float *bias, const float *norm, float eps, float *out,
              int64_t n, int64_t in, int64_t outs, int64_t how) {
-    if (narrow && amx()) return by_tiles(x, w, bias, norm, eps, out, n, in, outs, how);
-    int64_t panels = (outs + PANEL - 1) / PANEL, pieces = (n + ROWS - 1) / ROWS, chunks = (pieces + CHUNK - 1) / CHUNK;
-    float *y = malloc(sizeof(float) * n * in);
+    float *kept = malloc(sizeof(float) * room(n, in, narrow));
+    struct team team = {0};
 #pragma omp parallel if (n * in * outs > SMALL)
-    {
-        /* Each piece of rows stands column by column, as it is read. */
-#pragma omp for
-        for (int64_t i = 0; i < pieces; i++) {
-            int64_t begin = n * i / pieces, R = n * (i + 1) / pieces - begin;
-            for (int64_t r = 0; r < R; r++)
-                normed(x + (begin + r) * in, norm, eps, in, y + begin * in + r, R);
+    multiply(&team, kept, x, w, narrow, bias, norm, eps, out, n, in, outs, how);
+    free(kept);
+}
+
+/* The first `turned` of the heads x[., dim] of a token by a row of `turn`'s table. */
+INLINE void turned_heads(float *x, const float *by, const float *norms, float eps, int64_t turned, int64_t dim) {
+    for (int64_t h = 0; h < turned; h++) {
+        float *y = x + h * dim;
+        if (norms) {
+            float factor = rms_factor(y, dim, eps);
+            for (int64_t d = 0; d < dim; d++) y[d] *= factor * norms[h * dim + d];
         }
-#pragma omp for collapse(2)
-        for (int64_t c = 0; c < chunks; c++)
-            for (int64_t p = 0; p < panels; p++) {
-                float sums[ROWS * PANEL];
-                int64_t at = p * PANEL * in;
-                for (int64_t i = c * CHUNK; i < pieces && i < (c + 1) * CHUNK; i++) {
-                    int64_t r = n * i / pieces, count = n * (i + 1) / pieces - r;
-                    const float *piece = y + r * in;
-                    if (narrow)
-                        FOR_ROWS(count, block(R, 1, 1, 0, piece, 1, R, in, w, at, sums))
-                    else
-                        FOR_ROWS(count, block(R, 0, 1, 0, piece, 1, R, in, w, at, sums))
-                    finished(sums, r, count, p * PANEL, outs, bias, how, out);
-                }
-            }
+        rotated(y, by, 1.0f, y, dim, 0);
     }
-    free(y);
 }
 
 /* Turn the first `turned` of each token's heads, [n, groups, heads, dim], by its rotary position, a table [position, dim]
@@ -127,17 +173,8 @@ void product(const float *x, const void *w, int64_t narrow, const float *bias, c
 void turn(float *x, const int64_t *positions, const float *table, const float *norms, float eps, int64_t n,
           int64_t groups, int64_t heads, int64_t turned, int64_t dim) {
 #pragma omp parallel for if (n * groups * turned * dim > SMALL)
-    for (int64_t i = 0; i < n * groups; i++) {
-        const float *by = table + positions[i / groups] * dim;
-        for (int64_t h = 0; h < turned; h++) {
-            float *y = x + (i * heads + h) * dim;
-            if (norms) {
-                float factor = rms_factor(y, dim, eps);
-                for (int64_t d = 0; d < dim; d++) y[d] *= factor * norms[h * dim + d];
-            }
-            rotated(y, by, 1.0f, y, dim, 0);
-        }
-    }
+    for (int64_t i = 0; i < n * groups; i++)
+        turned_heads(x + i * heads * dim, table + positions[i / groups] * dim, norms, eps, turned, dim);
 }
 
 /* out[G, dim] = softmax(scale * q[G, dim] keys^T) values, of the first `count` keys and values [., dim]; `scores` has
@@ -192,6 +229,24 @@ INLINE void heads(int G, const float *q, const float *keys, const float *values,
         }
 }
 
+/* A row's `count`th key and value k, v [dim] of one head go to keys, values [capacity, dim], and the queries q [group,
+ * dim] that read it attend to all that are there -> out [group, dim]; `scores` has room for GROUP rows. */
+static void attend_row(const float *q, const float *k, const float *v, float *keys, float *values, int64_t count,
+                       int64_t group, int64_t dim, int64_t capacity, float scale, float *scores, float *out) {
+    memcpy(keys + (count - 1) * dim, k, sizeof(float) * dim);
+    memcpy(values + (count - 1) * dim, v, sizeof(float) * dim);
+    for (int64_t g = 0; g < group; g += GROUP) {
+        const float *asks = q + g * dim;
+        float *to = out + g * dim;
+        switch (group - g) {
+            case 1: heads(1, asks, keys, values, count, dim, scale, scores, capacity, to); break;
+            case 2: heads(2, asks, keys, values, count, dim, scale, scores, capacity, to); break;
+            case 3: heads(3, asks, keys, values, count, dim, scale, scores, capacity, to); break;
+            default: heads(4, asks, keys, values, count, dim, scale, scores, capacity, to);
+        }
+    }
+}
+
 /* One token a row: append its key and value k, v [n, kv, dim] to the row's `lengths`, and let its queries q [n, kv,
  * group, dim] attend to all of them -> out [n, kv, group, dim]. keys, values [rows, kv, capacity, dim]. Rows and heads
  * of q, k and v are `row` and `head` numbers apart. */
@@ -203,20 +258,9 @@ void attend(const float *q, int64_t q_row, int64_t q_head, const float *k, int64
         float *scores = malloc(sizeof(float) * GROUP * capacity);
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < n * kv; i++) {
-            int64_t r = i / kv, h = i % kv, count = lengths[r] + 1;
-            float *K = keys + i * capacity * dim, *V = values + i * capacity * dim;
-            memcpy(K + lengths[r] * dim, k + r * k_row + h * k_head, sizeof(float) * dim);
-            memcpy(V + lengths[r] * dim, v + r * v_row + h * v_head, sizeof(float) * dim);
-            for (int64_t g = 0; g < group; g += GROUP) {
-                const float *asks = q + r * q_row + h * q_head + g * dim;
-                float *to = out + (i * group + g) * dim;
-                switch (group - g) {
-                    case 1: heads(1, asks, K, V, count, dim, scale, scores, capacity, to); break;
-                    case 2: heads(2, asks, K, V, count, dim, scale, scores, capacity, to); break;
-                    case 3: heads(3, asks, K, V, count, dim, scale, scores, capacity, to); break;
-                    default: heads(4, asks, K, V, count, dim, scale, scores, capacity, to);
-                }
-            }
+            int64_t r = i / kv, h = i % kv, slot = i * capacity * dim;
+            attend_row(q + r * q_row + h * q_head, k + r * k_row + h * k_head, v + r * v_row + h * v_head, keys + slot,
+                       values + slot, lengths[r] + 1, group, dim, capacity, scale, scores, out + i * group * dim);
         }
         free(scores);
     }
@@ -242,21 +286,39 @@ struct model {
 /* One token a row through the whole model: tokens and lengths [n] -> logits [n, vocabulary]. */
 void decode(const struct model *m, const int64_t *tokens, const int64_t *lengths, const float *table, int64_t n,
             int64_t capacity, float *logits) {
-    int64_t width = m->width, head = (m->group + 2) * m->dim, row = m->kv * head, heads = m->kv * m->group * m->dim;
-    float *h = malloc(sizeof(float) * n * (width + row + heads + m->ffn));
-    float *qkv = h + n * width, *attended = qkv + n * row, *gated = attended + n * heads;
-    for (int64_t r = 0; r < n; r++)
-        for (int64_t d = 0; d < width; d++) h[r * width + d] = number(m->embedding, tokens[r] * width + d, m->narrow);
-    for (const struct layer *l = m->layers; l < m->layers + m->count; l++) {
-        product(h, l->qkv, m->narrow, l->qkv_bias, l->before, m->eps, qkv, n, width, row, PLAIN);
-        turn(qkv, lengths, table, l->heads, m->eps, n, m->kv, m->group + 2, m->group + 1, m->dim);
-        attend(qkv, row, head, qkv + m->group * m->dim, row, head, qkv + (m->group + 1) * m->dim, row, head, lengths,
-               l->keys, l->values, attended, n, m->kv, m->group, m->dim, capacity, m->scale);
-        product(attended, l->out, m->narrow, l->out_bias, NULL, m->eps, h, n, heads, width, ADDED);
-        product(h, l->gate_up, m->narrow, l->gate_up_bias, l->between, m->eps, gated, n, width, 2 * m->ffn, GATED);
-        product(gated, l->down, m->narrow, l->down_bias, NULL, m->eps, h, n, m->ffn, width, ADDED);
+    int64_t width = m->width, dim = m->dim, group = m->group, narrow = m->narrow, ffn = m->ffn;
+    int64_t head = (group + 2) * dim, row = m->kv * head, heads = m->kv * group * dim;
+    int64_t widest = width > heads ? width : heads;
+    if (ffn > widest) widest = ffn;
+    float *h = malloc(sizeof(float) * (n * (width + row + heads + ffn) + room(n, widest, narrow)));
+    float *qkv = h + n * width, *attended = qkv + n * row, *gated = attended + n * heads, *kept = gated + n * ffn;
+    struct team team = {0};
+#pragma omp parallel if (n * width * row > SMALL)
+    {
+        float *scores = malloc(sizeof(float) * GROUP * capacity);
+#pragma omp for nowait
+        for (int64_t r = 0; r < n; r++)
+            for (int64_t d = 0; d < width; d++) h[r * width + d] = number(m->embedding, tokens[r] * width + d, narrow);
+        meet(&team);
+        for (const struct layer *l = m->layers; l < m->layers + m->count; l++) {
+            multiply(&team, kept, h, l->qkv, narrow, l->qkv_bias, l->before, m->eps, qkv, n, width, row, PLAIN);
+#pragma omp for schedule(dynamic) nowait
+            for (int64_t i = 0; i < n * m->kv; i++) {
+                float *q = qkv + i * head, *k = q + group * dim;
+                int64_t length = lengths[i / m->kv], slot = i * capacity * dim;
+                turned_heads(q, table + length * dim, l->heads, m->eps, group + 1, dim);
+                attend_row(q, k, k + dim, l->keys + slot, l->values + slot, length + 1, group, dim, capacity, m->scale,
+                           scores, attended + i * group * dim);
+            }
+            meet(&team);
+            multiply(&team, kept, attended, l->out, narrow, l->out_bias, NULL, m->eps, h, n, heads, width, ADDED);
+            multiply(&team, kept, h, l->gate_up, narrow, l->gate_up_bias, l->between, m->eps, gated, n, width, 2 * ffn,
+                     GATED);
+            multiply(&team, kept, gated, l->down, narrow, l->down_bias, NULL, m->eps, h, n, ffn, width, ADDED);
+        }
+        multiply(&team, kept, h, m->head, narrow, m->head_bias, m->norm, m->eps, logits, n, width, m->vocabulary, PLAIN);
+        free(scores);
     }
-    product(h, m->head, m->narrow, m->head_bias, m->norm, m->eps, logits, n, width, m->vocabulary, PLAIN);
     free(h);
 }
 

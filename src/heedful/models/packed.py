@@ -16,30 +16,19 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from heedful.kernels.train import Sequences
-from heedful.models import tiles
+from heedful.models import flash, tiles
 from heedful.models.attend import attend
+from heedful.models.flash import Blocks, pick
 from heedful.models.process import rounded
 
 NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
 OCTAVE = 8  # how many numbers of tokens there may be between a power of two and the next, see `process.rounded`
 TIGHT = 0.75  # sequences shorter than this share of the longest one in a block of attention start another
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Cells of attention: b sequences of width w each (`sizes`), C in all, laid end to end. cells `[C]` say which token
-    each shows, home `[N]` in which cell a token's output is read, again which cells show a shared token once more."""
-
-    sizes: tuple[tuple[int, int], ...]
-    cells: Tensor
-    home: Tensor
-    again: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +67,18 @@ class Layout:
 
     @cached_property
     def blocks(self) -> Blocks:
+        """Few of them, in which sequences are of like length."""
+        return self._blocks(TIGHT)
+
+    @cached_property
+    def ragged(self) -> Blocks:
+        """Sequences end to end: a block holds those of one length."""
+        return self._blocks(1.0)
+
+    def _blocks(self, tight: float) -> Blocks:
         cells, kinds, sizes = [], [], []
         own = self.real & ~self.same
-        for rows, w in _blocks(self.lengths):
+        for rows, w in _alike(self.lengths, tight):
             rows = rows[self.same[rows].sum(1).argsort(stable=True)]
             sizes.append((len(rows), w))
             cells.append(self.number[rows, :w].flatten())
@@ -184,55 +182,25 @@ def _longest_first(lengths: Tensor) -> Tensor:
     return lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
 
 
-def _blocks(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Sequences of like length: (row numbers, width) from the longest down; those of length 0 are left out."""
+def _alike(lengths: Tensor, tight: float) -> Iterator[tuple[Tensor, int]]:
+    """Sequences of like length: (row numbers, width) from the longest down; those of length 0 are left out.
+
+    None is shorter than `tight` times the longest beside it.
+    """
     order = _longest_first(lengths)
     sizes = lengths[order].tolist()
     start = 0
     for i in range(1, len(sizes) + 1):
-        if i == len(sizes) or sizes[i] < TIGHT * sizes[start]:
+        if i == len(sizes) or sizes[i] < tight * sizes[start]:
             yield order[start:i], sizes[start]
             start = i
-
-
-class _Spread(torch.autograd.Function):
-    """Tokens `[N, c]` → cells `[C, c]`. Backward adds only what is shared: an index_add of everything is slow."""
-
-    @staticmethod
-    def forward(ctx, tokens: Tensor, layout: Layout) -> Tensor:
-        ctx.layout = layout
-        return tokens.index_select(0, layout.blocks.cells)
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
-        blocks, (grad,) = ctx.layout.blocks, grads
-        out = grad.index_select(0, blocks.home)
-        if len(blocks.again):
-            shared = grad.index_select(0, blocks.again)
-            out.index_add_(0, blocks.cells[blocks.again], shared)
-        return out, None
-
-
-class _Pick(torch.autograd.Function):
-    """Some rows `[·, c]`, each named once."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, rows: Tensor) -> Tensor:
-        ctx.rows, ctx.count = rows, len(x)
-        return x.index_select(0, rows)
-
-    @staticmethod
-    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
-        (grad,) = grads
-        out = grad.new_zeros(ctx.count, grad.shape[1])
-        return out.index_copy_(0, ctx.rows, grad), None
 
 
 def of_read(layout: Layout, *states: Tensor) -> list[Tensor]:
     """Of states of all tokens `[N, c]` those that somebody reads, `[M, c]`."""
     if len(layout.read) == len(layout.tokens):
         return [*states]
-    return [_Pick.apply(x, layout.read) for x in states]
+    return [pick(x, layout.read) for x in states]
 
 
 def attention(
@@ -258,47 +226,11 @@ def attention(
         qkv = torch.cat([query[0], key[0], value[0]]).transpose(0, 1)
         scale = scaling or query.shape[3] ** -0.5
         return attend(qkv, layout.sequences, layout.plan, query.shape[1], scale)[None], None
-    return by_blocks(layout, query, key, value, window, scaling), None
-
-
-def by_blocks(
-    layout: Layout,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    window: int | None,
-    scaling: float | None,
-) -> Tensor:
-    """Attention `[1, N, H, d]` by PyTorch's kernels, block by block."""
-    heads, dtype = query.shape[1], query.dtype
-    if query.device.type == "cpu" and dtype.itemsize < 4:
-        # The CPU's kernel is no faster in bfloat16, and two to four times slower backward; matrix products gain.
-        query, key, value = query.float(), key.float(), value.float()
-    spread = [
-        _Spread.apply(x[0].transpose(0, 1).flatten(1), layout).view(-1, x.shape[1], x.shape[3])
-        for x in (query, key, value)
-    ]
-    found, start = [], 0
-    for rows, width in layout.blocks.sizes:
-        q, k, v = (
-            x[start : start + rows * width].view(rows, width, *x.shape[1:]).transpose(1, 2)
-            for x in spread
-        )
-        band = _band(width, window, q.device) if window and window < width else None
-        out = scaled_dot_product_attention(
-            q, k, v, band, is_causal=band is None, scale=scaling, enable_gqa=k.shape[1] != heads
-        )
-        found.append(out.transpose(1, 2).reshape(rows * width, -1))
-        start += rows * width
-    together = _Pick.apply(torch.cat(found), layout.blocks.home).to(dtype)
-    return together.view(1, len(layout.tokens), heads, -1)
-
-
-def _band(width: int, window: int, device: torch.device) -> Tensor:
-    """Which of `width` tokens each sees that looks at `window` of them, itself included."""
-    back = torch.arange(width, device=device)
-    back = back[:, None] - back
-    return (back >= 0) & (back < window)
+    if flash.serves(query, value):
+        out = flash.by_sequences(layout.ragged, query, key, value, window, scaling)
+    else:
+        out = flash.by_blocks(layout.blocks, query, key, value, window, scaling)
+    return out[None], None
 
 
 _current: ContextVar[Layout | None] = ContextVar("layout", default=None)

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,18 @@ def environment(threads: int, flags: str, home: str) -> dict[str, str]:
         "CUDA_VISIBLE_DEVICES": "",
         **(ALLOCATOR if flags == "best" else {}),
     }
+
+
+@contextmanager
+def neighbours(number: int) -> Iterator[None]:
+    """So many programs that compute all the time, as on a machine that others use, too."""
+    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
 
 
 def run(impl: str, python: str, job: Job) -> dict[str, Any]:

@@ -38,9 +38,10 @@ def main(argv: list[str] | None = None) -> int:
     if "trl" in impls and (gone := [p for p in theirs.values() if not p.exists()]):
         sys.exit(f"there is no {gone[0]}: `make bench` makes it, from benchmarks/requirements-*")
     wrong: list[str] = []
-    for task in tasks:
-        python = {"heedful": sys.executable, "trl": str(theirs[task])}
-        wrong += measure(task, impls, python, args)
+    with process.neighbours(args.busy):
+        for task in tasks:
+            python = {"heedful": sys.executable, "trl": str(theirs[task])}
+            wrong += measure(task, impls, python, args)
     for sentence in wrong:
         print(f"FAILED {sentence}", file=sys.stderr)
     return 1 if wrong else 0
@@ -106,7 +107,7 @@ def job(task: str, args) -> Job:
 
 def about(task: str, impl: str, args) -> Result:
     said = {"task": task, "impl": impl, "size": args.size, "flags": args.flags, "dtype": args.dtype}
-    return {**said, "threads": args.threads, "cpu": cpu_model()}
+    return {**said, "threads": args.threads, "busy": args.busy, "cpu": cpu_model()}
 
 
 def summary(task: str, size_name: str, found: Result) -> Result:
@@ -187,6 +188,9 @@ def arguments() -> argparse.ArgumentParser:
     p.add_argument("--flags", choices=["default", "best"], default="default")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     p.add_argument("--threads", type=int, default=cores or 1)
+    p.add_argument(
+        "--busy", type=int, default=0, help="programs that compute beside it all the time"
+    )
     p.add_argument(
         "--breakdown", action="store_true", help="heedful: where the seconds go, and the floor"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-KEY = ("task", "size", "flags", "dtype", "threads")
+KEY = ("task", "size", "flags", "dtype", "threads", "busy")
 COLUMNS = (
     *KEY,
     *("pairs", "heedful s/step", "TRL s/step", "TRL / heedful", "heedful / floor"),
@@ -20,7 +20,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     """Medians over processes; the ratio with its least and largest."""
     settings: dict[tuple, dict[str, list[dict[str, Any]]]] = {}
     for line in lines:
-        key = tuple(line[k] for k in KEY)
+        key = tuple(line.get(k, 0) for k in KEY)  # older lines do not say "busy"
         settings.setdefault(key, {}).setdefault(line["impl"], []).append(line)
     out = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for key, impls in settings.items():

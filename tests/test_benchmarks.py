@@ -234,7 +234,7 @@ def test_the_table():
         {**same, "impl": "trl", "seconds": {"median": 3.0}, "peak_rss_mib": 700.0},
         {**same, "impl": "trl/heedful", "ratio": {"min": 2.5, "median": 3, "max": 3.5}, "same_work": True},
     ]  # fmt: skip
-    row = "| sft | tiny | best | float32 | 2 | 1 | 1 | 3 | 3.00 (2.50 to 3.50) | 1.50 | 500 | 700 |"
+    row = "| sft | tiny | best | float32 | 2 | 0 | 1 | 1 | 3 | 3.00 (2.50 to 3.50) | 1.50 | 500 | 700 |"
     assert table.table(lines).splitlines()[-1] == row
 
 

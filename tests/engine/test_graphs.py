@@ -14,7 +14,7 @@ import tiny
 from families import model_of
 from heedful import kernels
 from heedful.engine import graphs, passes
-from heedful.engine.passes import Modules
+from heedful.engine.modules import Modules
 from heedful.engine.slots import SlotCache
 from heedful.engine.torch import TorchEngine
 from heedful.types import Sampling

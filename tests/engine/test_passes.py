@@ -17,7 +17,8 @@ import tiny
 from attending import needs_kernels
 from heedful import kernels
 from heedful.engine import torch as engines
-from heedful.engine.passes import FEW, SHORT, Direct, Modules, Plain, passes, suits
+from heedful.engine.modules import Modules
+from heedful.engine.passes import FEW, SHORT, Direct, Plain, passes, suits
 from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
 from heedful.engine.torch import TorchEngine

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from heedful.engine.modules import Modules
 from heedful.engine.prepared import OF_A_BATCH
 from heedful.engine.slots import SlotCache
 from heedful.models.process import rounded
-
-if TYPE_CHECKING:
-    from heedful.engine.passes import Modules
 
 NARROW = 128  # tokens of a row: below this all widths are this one
 log = logging.getLogger("heedful")

@@ -1,4 +1,4 @@
-"""The layers of the Llama family one after another, as they are: their own linear layers and norms, adapters and all."""
+"""The layers of the Llama family one after another, as they are: their own linear layers and norms, and adapters."""
 
 from __future__ import annotations
 

@@ -40,11 +40,13 @@ def environment(threads: int, flags: str, home: str) -> dict[str, str]:
 
 
 @contextmanager
-def neighbours(number: int) -> Iterator[None]:
+def neighbours(number: int) -> Iterator[list[subprocess.Popen]]:
     """So many programs that compute all the time, as on a machine that others use, too."""
-    programs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    orphans_end = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+    programs: list[subprocess.Popen] = []
     try:
-        yield
+        programs += [subprocess.Popen([sys.executable, "-c", orphans_end]) for _ in range(number)]
+        yield programs
     finally:
         for program in programs:
             program.kill()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -328,3 +330,23 @@ def test_both_do_the_same_work(cache, tmp_path, task, flags):
     assert run.main([*args, "--threads", "1", "--out", str(out)]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 3 and table.table(lines)
+
+
+def test_what_heedful_tells_pytorch_is_not_told_to_trl():
+    """Mutation caught: the environment after heedful has been imported."""
+    said = (
+        "import os, benchmarks.run, heedful; from benchmarks.process import environment; "
+        "print(os.environ['GOMP_SPINCOUNT'], environment(1, 'default', '').get('GOMP_SPINCOUNT'))"
+    )
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", said], env=kept, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["10000", "None"]
+
+
+def test_neighbours_compute_until_the_end():
+    """Mutation caught: programs that outlive the benchmark."""
+    with process.neighbours(2) as programs:
+        assert [program.poll() for program in programs] == [None, None]
+    assert all(program.poll() is not None for program in programs)

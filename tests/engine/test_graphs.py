@@ -20,29 +20,60 @@ from heedful.engine.torch import TorchEngine
 from heedful.types import Sampling
 
 
+class Written(TorchDispatchMode):
+    """Notes where a step writes: keys, values, logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.places: list[tuple[torch.Tensor, Any]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.index_copy_.default:
+            self.places.append((args[0], args[2]))
+        elif func is torch.ops.aten.copy_.default:
+            self.places.append((args[0], slice(None)))
+        return func(*args, **(kwargs or {}))
+
+
 class Again:
-    """A graph that computes what it has recorded, where it has recorded it."""
+    """A graph that takes the recorded step again, and must write where it wrote."""
 
     made: list[list[int]]  # of each graph: how often it was replayed
+    slots: set[int]  # keys of the first layer
 
     def __init__(self, device: torch.device):
-        Again.made = []
+        pass
 
     def __call__(self, step):
-        result, replays = step().clone(), [0]
+        replays = [0]
         Again.made.append(replays)
+
+        def where() -> list[int]:
+            with Written() as written:
+                step()
+            self.written = written.places
+            return [x.data_ptr() for x, _ in written.places]
+
+        first = where()
+        Again.slots.add(first[0])
 
         def replay() -> None:
             replays[0] += 1
-            result.copy_(step())
+            assert where() == first
 
-        return replay, result
+        return replay
 
 
 class Wrong(Again):
     def __call__(self, step):
-        replay, result = super().__call__(step)
-        return lambda: (replay(), result.add_(1.0)), result
+        replay = super().__call__(step)
+
+        def wrongly() -> None:
+            replay()
+            for x, places in self.written:
+                x[places] += 1.0
+
+        return wrongly
 
 
 class Broken(Again):
@@ -56,25 +87,27 @@ def on_a_gpu(monkeypatch):
     monkeypatch.setattr(kernels, "available", lambda: False)
     monkeypatch.setattr(graphs, "Recorder", Again)
     monkeypatch.setattr(graphs, "NARROW", 8)
+    monkeypatch.setattr(graphs.Graphed, "trusted", True)
+    monkeypatch.setattr(Again, "made", [], raising=False)
+    monkeypatch.setattr(Again, "slots", set(), raising=False)
     monkeypatch.setattr(passes, "graphs", lambda model: True)
     return monkeypatch
 
 
-def sampled(model, sampling=None, max_rows=5) -> list:
-    """Prompts of many lengths, the longer ones asked when others are being answered."""
+def sampled(model, max_rows=5) -> list:
+    """Prompts of many lengths; when the first is answered, others ask that need longer slots, and more of them."""
     engine = TorchEngine(model, max_rows=max_rows)
     prompts = sorted(tiny.prompts(), key=len)
 
-    async def ask(prompt, i, n):
+    async def ask(i, n, tokens):
         return await engine.generate(
-            prompt, n=n, max_tokens=70, sampling=sampling or Sampling(), stop=(3, 4, 5, 6), seed=i
+            prompts[i], n=n, max_tokens=tokens, sampling=Sampling(), stop=(3, 4, 5, 6), seed=i
         )
 
     async def everybody():
-        first = [asyncio.ensure_future(ask(p, i, 1 + i % 3)) for i, p in enumerate(prompts[:8])]
-        await first[0]
-        rest = [ask(p * 2, i, 1) for i, p in enumerate(prompts[8:])]
-        return await asyncio.gather(*first, *rest)
+        first = [asyncio.ensure_future(ask(i, 1 + i % 3, 70 + i)) for i in range(8)]
+        await first[1]
+        return await asyncio.gather(*first, *(ask(i, 3, 150) for i in range(8, 12)))
 
     return [completion for group in asyncio.run(everybody()) for completion in group]
 
@@ -95,20 +128,21 @@ def test_graphs_sample_what_the_modules_sample(arch, max_rows, on_a_gpu):
     model = model_of(arch, vocab_size=384, max_position_embeddings=192)
     ours = sampled(model, max_rows=max_rows)
     replayed = sum(n for (n,) in Again.made)
-    assert replayed > 2 * len(Again.made) > 0
+    assert replayed > 2 * len(Again.made) > 0 and len(Again.slots) > 1
     on_a_gpu.setattr(passes, "graphs", lambda model: False)
     assert alike(ours, sampled(model, max_rows=max_rows))
 
 
 @pytest.mark.parametrize("recorder", [Wrong, Broken])
 def test_a_graph_is_tried_before_it_is_relied_on(recorder, on_a_gpu, caplog):
-    """Mutation caught: wrong logits sampled from, an error that ends the run, a warning at every step."""
-    model = tiny.causal_lm("qwen2")
+    """Mutation caught: wrong logits sampled from, wrong keys and values left behind, an error that ends the run, a
+    warning at every step."""
+    model = model_of("qwen2", vocab_size=384, max_position_embeddings=192)
     on_a_gpu.setattr(graphs, "Recorder", recorder)
-    ours = sampled(model)
+    ours = [*sampled(model), *sampled(model)]
     assert caplog.text.count("goes on without CUDA graphs") == 1
     on_a_gpu.setattr(passes, "graphs", lambda model: False)
-    assert alike(ours, sampled(model))
+    assert alike(ours, 2 * sampled(model))
 
 
 def test_few_tokens_are_not_recorded(on_a_gpu):
@@ -117,9 +151,6 @@ def test_few_tokens_are_not_recorded(on_a_gpu):
     for tokens, kind in ((passes.LONG - 1, Modules), (passes.LONG, graphs.Graphed)):
         direct: Any = passes.passes(model, cache, 1, tokens)
         assert type(direct.stack) is kind
-    model.model.rotary_emb.rope_type = "dynamic"
-    on_a_gpu.undo()
-    assert not graphs.graphs(model)
 
 
 class Watch(TorchDispatchMode):
@@ -158,7 +189,9 @@ def test_a_step_stays_on_the_device(arch, dtype):
         for i in range(2):
             cache.insert(i, heads, heads, torch.empty(3, dtype=torch.long), 0)
         stack = Modules(model)
-        with Watch() as watch:
+        with torch.device("cpu"), Watch() as watch:  # as in a process that names no device
             logits = stack(tokens, lengths, cache.attention(lengths, dtype, 32), None)
         assert logits.shape == (3, model.config.vocab_size) and logits.device.type == "cuda"
         assert not watch.found
+        model.model.rotary_emb.rope_type = "dynamic"
+        assert not graphs.graphs(model)

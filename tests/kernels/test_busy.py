@@ -30,7 +30,7 @@ with torch.inference_mode():
             start = time.perf_counter()
             ways.decode(tokens, lengths)
             return time.perf_counter() - start
-        return sorted(step() for _ in range(30))[10]
+        return min(step() for _ in range(50))
 
     torch.set_num_threads(2)
     seconds()
@@ -52,7 +52,7 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 @needs_kernels
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor alone")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor alone")
 def test_two_threads_get_along_on_one_processor():
     """As when something else has taken the other one. Mutation caught: OpenMP's barriers, for which each thread waits
     for milliseconds or its whole time slice (12 to 260 times the seconds of one thread)."""

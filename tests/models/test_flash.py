@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attending import layout
 from families import model_of, rows_with_shared_beginnings
@@ -56,7 +57,7 @@ def test_all_sequences_in_one_call(heads, kv, window, spare, monkeypatch):
 
 def test_a_models_layers_ask_for_it(monkeypatch):
     """Mutation caught: what a layer says of its window and its scale left behind."""
-    model = model_of("mistral", sliding_window=4)
+    model, again = (model_of("mistral", sliding_window=4) for _ in range(2))
     tokens, mask = rows_with_shared_beginnings()
     want, calls = token_logps(model, tokens, mask), []  # block by block
 
@@ -65,20 +66,43 @@ def test_a_models_layers_ask_for_it(monkeypatch):
         return as_documented(*args, **kwargs)
 
     monkeypatch.setattr(flash, "varlen_attn", noted)
-    monkeypatch.setattr(flash, "serves", lambda query, value: True)
-    assert can_pack(model)
+    monkeypatch.setattr(flash, "serves", lambda query, key, value: True)
+    assert can_pack(again) and calls == [(3, 0)] * 2
     calls.clear()
-    assert torch.allclose(token_logps(model, tokens, mask), want, atol=2e-5)
+    assert torch.allclose(token_logps(again, tokens, mask), want, atol=2e-5)
     assert calls == [(3, 0)] * 2
 
 
+@pytest.mark.parametrize("wrong", [None, "scale", "window_size", "gradient", "broken"])
+def test_it_is_tried_before_it_is_relied_on(wrong, monkeypatch, caplog):
+    """Mutation caught: a build whose operation fails, or only its backward pass, in the middle of training."""
+
+    def operation(query, *args, **kwargs):
+        if wrong == "broken":
+            raise RuntimeError("USE_FLASH_ATTENTION was not enabled for build.")
+        if wrong == "gradient":
+            query = query.detach()
+        other = {"scale": 0.1, "window_size": (-1, 0)}
+        if wrong in other:
+            kwargs[wrong] = other[wrong]
+        return as_documented(query, *args, **kwargs)
+
+    monkeypatch.setattr(flash, "varlen_attn", operation)
+    flash.agree.cache_clear()
+    with torch.inference_mode():
+        works = flash.agree(torch.device("cpu"), torch.double, 4, 2, 8)
+    flash.agree.cache_clear()
+    assert works == (wrong is None) and ("block by block" in caplog.text) != works
+
+
+@pytest.mark.skipif(not flash._WHOLE, reason="a PyTorch without the operation")
 def test_pytorchs_operation_takes_what_it_is_given(monkeypatch):
-    """On tensors that say they are on a GPU and have no numbers. Mutation caught: an argument
-    that PyTorch's own function does not know, a shape or type that it does not return; a GPU too old for it."""
+    """On tensors that say they are on a GPU and have no numbers. Mutation caught: an argument that PyTorch's own
+    function does not know, a shape or type that it does not return; a GPU, type or width that it is not for."""
     at, sizes = layout(), (4, 2, 2)
     real = at.ragged
-    monkeypatch.setattr(torch.backends.cuda, "cudnn_sdp_enabled", lambda: False)
-    with FakeTensorMode() as fake:
+    monkeypatch.setattr(flash, "agree", lambda *of: True)
+    with FakeTensorMode() as fake, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         cells = [fake.from_tensor(x).to("cuda") for x in (real.cells, real.home, real.again)]
         blocks = flash.Blocks(real.sizes, *cells)
         qkv = torch.empty(
@@ -91,13 +115,18 @@ def test_pytorchs_operation_takes_what_it_is_given(monkeypatch):
             requires_grad=True,
         )
         q, k, v = qkv.split(sizes, 1)
+        monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
         for capability, served in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
             monkeypatch.setattr(
                 torch.cuda, "get_device_capability", lambda device, it=capability: it
             )
-            assert flash.serves(q, v) == served
-        assert not flash.serves(q.float(), v.float())
-        assert not flash.serves(q[..., :12], v[..., :12])
-        out = flash.by_sequences(blocks, q, k, v, None, None)
-        assert out.shape == (len(at.tokens), 4, 64) and out.dtype == torch.bfloat16
-        assert out.device.type == "cuda" and out.requires_grad
+            assert flash.serves(q, k, v) == served
+        assert not flash.serves(q.float(), k.float(), v.float())
+        assert not flash.serves(q[..., :12], k[..., :12], v[..., :12])
+        assert not flash.serves(q, k, v[..., :8])
+        with sdpa_kernel(SDPBackend.MATH):
+            assert not flash.serves(q, k, v)
+        for window in (None, 7):
+            out = flash.by_sequences(blocks, q, k, v, window, None)
+            assert out.shape == (len(at.tokens), 4, 64) and out.dtype == torch.bfloat16
+            assert out.device.type == "cuda" and out.requires_grad

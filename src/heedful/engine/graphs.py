@@ -1,14 +1,17 @@
 """Decoding on a GPU by CUDA graphs: the operations of a token are recorded once and then started by one call.
 
 A token is some hundreds of short operations, which Python starts more slowly than a GPU does them. A graph does what
-was recorded, in the memory in which it was recorded: tokens and lengths are copied to where they stood then, rows and
-widths are rounded so that there are few graphs, and rows too many decode in slots that are free. Graphs are made for
-one queue of requests and dropped with it; a model's weights may change meanwhile, the model itself may not.
+was recorded, in the memory in which it was recorded, the slots' and the weights': tokens and lengths are copied to
+where they stood then, rows and widths are rounded so that there are few graphs, and rows too many decode in slots that
+are free. Graphs are made for one queue of requests and dropped with it; weights may change meanwhile in their place,
+but an adapter that is switched off is not noticed before the next queue.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -22,47 +25,66 @@ from heedful.engine.slots import SlotCache
 from heedful.models.process import rounded
 
 NARROW = 128  # tokens of a row: below this all widths are this one
+OFTEN = 3  # steps of as many rows and the same width, of which the last is recorded
 log = logging.getLogger("heedful")
 
 
 def graphs(model: PreTrainedModel) -> bool:
     """Whether a step of this model, which is known to be the family's own (`passes.suits`), can be recorded."""
     base: Any = model.base_model
-    return model.device.type == "cuda" and base.rotary_emb.rope_type not in OF_A_BATCH
+    return (
+        Graphed.trusted
+        and model.device.type == "cuda"
+        and base.rotary_emb.rope_type not in OF_A_BATCH
+    )
 
 
 class Recorder:
-    """Makes graphs of steps; those of one recorder do not run at the same time, so they share memory."""
+    """Makes graphs of steps on a device; as they never run at the same time, they share memory."""
 
     def __init__(self, device: torch.device):
-        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.device, self.stream = device, _stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, step: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """What runs the step again, and where its result then lies; the step has been taken before."""
-        graph = torch.cuda.CUDAGraph()
-        recording = torch.cuda.graph(
-            graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
-        )
-        with torch.cuda.device(self.device), recording:
-            result = step()
-        return graph.replay, result
+    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        """What takes the step again. What it leaves in tensors that it has made itself is lost with the next graph."""
+        graph, now = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(now)
+        with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
+            step()  # what is set up at a first call on a stream must not be recorded
+            # Not torch.cuda.graph, which first gives all free memory back to the system.
+            graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+            try:
+                step()
+            finally:
+                graph.capture_end()
+        now.wait_stream(self.stream)
+        return graph.replay
+
+
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all: memory that libraries set up for a stream stays with it."""
+    return torch.cuda.Stream(device)
 
 
 class Graphed:
     """`passes.Stack` of a model's modules, which decodes by graphs.
 
     Each graph is tried beside the step it was made of. Should one not be recorded, or give other logits, a line says
-    so and decoding goes on without graphs.
+    so and the process decodes without graphs.
     """
+
+    trusted = True  # of all
 
     def __init__(self, modules: Modules):
         self.modules = modules
-        self.recorder: Callable[..., tuple[Callable[[], None], Tensor]] | None = None
-        self.recorded: dict[tuple[int, int], tuple[Callable[[], None], Tensor]] = {}
-        self.slots: tuple[int, ...] = ()  # those that the graphs write to
-        self.given = torch.zeros(2, 0, dtype=torch.long)  # tokens and lengths of all rows
-        self.trusted = True
+        self.slots: tuple[int, ...] = ()
+        self.seen: Counter[tuple[int, int]] = Counter()  # (rows, width) of steps
+        self.graphs: dict[tuple[int, int], Callable[[], None]] = {}
+        # Of the slots at hand: tokens and lengths of all rows, logits, and what makes graphs of all this.
+        self.given = self.logits = torch.zeros(0)
+        self.recorder: Callable[[Callable[[], None]], Callable[[], None]] | None = None
 
     def stale(self) -> bool:
         return self.modules.stale()
@@ -73,50 +95,67 @@ class Graphed:
         return self.modules(tokens, positions, attend, last)
 
     def decode(self, tokens: Tensor, lengths: Tensor, cache: SlotCache) -> Tensor:
-        if not self.trusted:
-            return self.modules.decode(tokens, lengths, cache)
-        self._follow(cache, tokens.device)
+        """See `passes.Passes.decode`; the logits stand until the next call."""
         n = len(tokens)
-        rows = min(rounded(n), cache.rows)
+        rows = min(rounded(n, 2), cache.rows)
         width = min(rounded(max(NARROW, int(lengths.max()) + 1)), cache.capacity)
-        self.given[0, :n], self.given[1, :n] = tokens, lengths
-        self.given[:, n:rows] = 0
-        if (rows, width) not in self.recorded:
-            return self._recorded(rows, width, cache)[:n]
-        replay, logits = self.recorded[rows, width]
-        replay()
-        return logits[:n]
+        self._follow(cache)
+        self.seen[rows, width] += 1
+        if not Graphed.trusted or self.seen[rows, width] < OFTEN:
+            return self.modules.decode(tokens, lengths, cache)
+        if self.seen[rows, width] == OFTEN:
+            logits = self.modules.decode(tokens, lengths, cache)
+            self._record(rows, width, tokens, lengths, cache, logits)
+            return logits
+        self._give(rows, tokens, lengths)
+        self.graphs[rows, width]()
+        return self.logits[:n]
 
-    def _follow(self, cache: SlotCache, device: torch.device) -> None:
-        """Forget graphs of slots that have been given up for larger ones."""
+    def _follow(self, cache: SlotCache) -> None:
+        """Forget graphs of slots that have been given up for larger ones, and the memory that they had."""
         slots = (cache.rows, cache.capacity, *(keys.data_ptr() for keys, _ in cache.filled()))
         if slots != self.slots:
-            self.recorded.clear()
-            self.slots = slots
-            self.given = torch.zeros(2, cache.rows, dtype=torch.long, device=device)
+            self.slots, self.recorder = slots, None
+            self.seen.clear()
+            self.graphs.clear()
 
-    def _recorded(self, rows: int, width: int, cache: SlotCache) -> Tensor:
-        """The logits of the step, taken as ever; from now on there is a graph of it."""
-        tokens, lengths = self.given[:, :rows]
+    def _give(self, rows: int, tokens: Tensor, lengths: Tensor) -> None:
+        """Rows too many decode, too: from the start of slots that are free."""
+        self.given[:, :rows] = 0
+        self.given[0, : len(tokens)], self.given[1, : len(tokens)] = tokens, lengths
 
-        def step() -> Tensor:
-            return self.modules(
-                tokens, lengths, cache.attention(lengths, self.modules.dtype, width), None
-            )
-
-        logits = step()
+    def _record(
+        self,
+        rows: int,
+        width: int,
+        tokens: Tensor,
+        lengths: Tensor,
+        cache: SlotCache,
+        logits: Tensor,
+    ) -> None:
+        """Make a graph of the step that gave these logits."""
         try:
-            self.recorder = self.recorder or Recorder(logits.device)
-            replay, again = self.recorder(step)
-            replay()  # it writes once more what the step has written
-            if not _close(again, logits):
+            if self.recorder is None:
+                self.recorder = Recorder(tokens.device)
+                self.given = tokens.new_zeros(2, cache.rows)
+                self.logits = logits.new_zeros(cache.rows, logits.shape[1])
+            ids, at = self.given[:, :rows]
+
+            def step() -> None:
+                attend = cache.attention(at, self.modules.dtype, width)
+                self.logits[:rows] = self.modules(ids, at, attend, None)
+
+            self._give(rows, tokens, lengths)
+            graph = self.recorder(step)
+            graph()  # it writes once more what the step has written
+            if not _close(self.logits[: len(logits)], logits):
                 raise RuntimeError("a graph gave other logits than the step it was made of")
-            self.recorded[rows, width] = replay, again
+            self.graphs[rows, width] = graph
         except RuntimeError as error:
             log.warning("sampling goes on without CUDA graphs, more slowly: %s", error)
-            self.trusted = False
-            self.recorded.clear()
-        return logits
+            Graphed.trusted = False
+            self.graphs.clear()
+            self.modules.decode(tokens, lengths, cache)  # over what a wrong graph may have written
 
 
 def _close(ours: Tensor, theirs: Tensor) -> bool:

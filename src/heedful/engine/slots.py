@@ -80,8 +80,8 @@ class SlotCache(Cache):
             layer.grow()
 
     def aim(self, lengths: Tensor, width: int | None = None) -> None:
-        """Set where each row's next token goes: `lengths` `[n]`; `width` cells of a row are looked at, those that the
-        longest needs if not said otherwise."""
+        """Set where each row's next token goes: `lengths` `[n]`; `width` cells of a row are looked at; None: as
+        many as the longest needs, for which the device is asked."""
         self.active, self.write_at = len(lengths), lengths
         self.width = int(lengths.max()) + 1 if width is None else width
 

@@ -6,6 +6,7 @@
 #include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "amx.h"
 
@@ -41,9 +42,9 @@ void pack(const void *from, const void *beside, int64_t narrow, int64_t outs, in
             }
 }
 
-/* The threads of a parallel region, which meet after each part of its work. OpenMP's own barrier has who is first ask
- * for milliseconds without a break whether the others have come: on a busy machine one of them may be waiting for just
- * that processor. */
+/* The threads of a parallel region, which meet after each part of its work. At OpenMP's own barrier who is first looks
+ * for the others without a break for a long time: on a busy machine one of them may be waiting for just that processor.
+ * Here it soon lets others run, and then sleeps. */
 struct team {
     atomic_long here, meetings;
 };
@@ -55,10 +56,16 @@ static void meet(struct team *team) {
         atomic_store(&team->meetings, meeting + 1);
     } else
         for (int looks = 0; atomic_load(&team->meetings) == meeting; looks++) {
+            if (looks < PATIENCE) {
 #if defined(__x86_64__)
-            __builtin_ia32_pause();
+                __builtin_ia32_pause();
 #endif
-            if (looks > PATIENCE) sched_yield();
+            } else if (looks < 2 * PATIENCE)
+                sched_yield();
+            else {
+                usleep(50);
+                looks = PATIENCE;
+            }
         }
 }
 
@@ -293,7 +300,7 @@ void decode(const struct model *m, const int64_t *tokens, const int64_t *lengths
     float *h = malloc(sizeof(float) * (n * (width + row + heads + ffn) + room(n, widest, narrow)));
     float *qkv = h + n * width, *attended = qkv + n * row, *gated = attended + n * heads, *kept = gated + n * ffn;
     struct team team = {0};
-#pragma omp parallel if (n * width * row > SMALL)
+#pragma omp parallel if (n * width * (row + 2 * ffn + m->vocabulary) > SMALL)
     {
         float *scores = malloc(sizeof(float) * GROUP * capacity);
 #pragma omp for nowait

@@ -3,6 +3,8 @@ sequences of any length, else block by block."""
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -17,11 +19,12 @@ try:
 except ImportError:  # an older PyTorch
     varlen_attn = None
 
-# The first that had the operation could not do this yet.
-_WHOLE = varlen_attn is not None and {"scale", "enable_gqa"} <= set(
-    signature(varlen_attn).parameters
-)
+# The first PyTorch that had the operation could not do this yet.
+_NEEDED = {"scale", "window_size", "enable_gqa"}
+_WHOLE = varlen_attn is not None and set(signature(varlen_attn).parameters) >= _NEEDED
 AMPERE = (8, 0)  # the first GPUs that it is written for
+WIDEST = 128  # heads for which all of these GPUs have its backward pass
+log = logging.getLogger("heedful")
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,48 @@ class Blocks:
         return torch.tensor([0, *accumulate(widths)], dtype=torch.int32).to(self.cells.device)
 
 
-def serves(query: Tensor, value: Tensor) -> bool:
-    """Whether `by_sequences` can take heads `[…, d]` of this device, type and width."""
+def serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether `by_sequences` can take these heads `[1, ·, N, d]`, tried once for their device, type and shape."""
     return (
         query.device.type == "cuda"
-        and query.dtype in (torch.float16, torch.bfloat16)
-        and query.shape[-1] == value.shape[-1] <= 256
-        and query.shape[-1] % 8 == 0
-        and torch.cuda.get_device_capability(query.device) >= AMPERE
         and _WHOLE
+        and query.dtype == key.dtype == value.dtype
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and query.shape[-1] == value.shape[-1] <= WIDEST
+        and query.shape[-1] % 8 == 0
+        and torch.version.hip is None
+        and torch.cuda.get_device_capability(query.device) >= AMPERE
+        and torch.backends.cuda.is_flash_attention_available()
+        and torch.backends.cuda.flash_sdp_enabled()
+        and agree(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1])
     )
+
+
+@functools.cache
+def agree(device: torch.device, dtype: torch.dtype, heads: int, kv: int, dim: int) -> bool:
+    """Whether both ways give the same here, outputs and gradients, for a few made-up sequences."""
+    n, near = 150, 1e-9 if dtype == torch.float64 else 3e-2
+    place = torch.arange(n, device=device)
+    blocks = Blocks(((1, 130), (2, 10)), place, place, place[:0])
+    made = torch.randn(1, heads + 2 * kv, n, dim, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            qkv = made.to(device, dtype).requires_grad_()
+            for window in (None, 7):
+                found = []
+                for attend in (by_sequences, by_blocks):
+                    q, k, v = qkv.split([heads, kv, kv], 1)
+                    out = attend(blocks, q, k, v, window, None)
+                    found.append((out, *torch.autograd.grad(out.double().square().sum(), qkv)))
+                for a, b in zip(*found, strict=True):
+                    if (a - b).abs().max() > near * b.abs().max():
+                        raise RuntimeError(
+                            "it gives other numbers than PyTorch's attention of blocks"
+                        )
+    except RuntimeError as error:
+        log.warning("attention goes block by block, more slowly than in one call: %s", error)
+        return False
+    return True
 
 
 def by_sequences(

@@ -8,7 +8,7 @@ interface can be run so; `can_pack` tries it on the model itself and the others 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,27 +67,33 @@ class Layout:
 
     @cached_property
     def blocks(self) -> Blocks:
-        """Few of them, in which sequences are of like length."""
-        return self._blocks(TIGHT)
-
-    @cached_property
-    def ragged(self) -> Blocks:
-        """Sequences end to end: a block holds those of one length."""
-        return self._blocks(1.0)
-
-    def _blocks(self, tight: float) -> Blocks:
+        """Few of them, in which sequences are of like length, the shorter ones padded."""
         cells, kinds, sizes = [], [], []
-        own = self.real & ~self.same
-        for rows, w in _alike(self.lengths, tight):
+        for rows, w in _alike(self.lengths):
             rows = rows[self.same[rows].sum(1).argsort(stable=True)]
             sizes.append((len(rows), w))
             cells.append(self.number[rows, :w].flatten())
-            kinds.append((own.int() + 2 * self.same.int())[rows, :w].flatten())
-        cell, kind = torch.cat(cells), torch.cat(kinds)
-        home = torch.empty(len(self.tokens), dtype=torch.long, device=cell.device)
-        first = (kind == 1).nonzero().squeeze(1)
-        home[cell[first]] = first
-        return Blocks(tuple(sizes), cell, home, (kind == 2).nonzero().squeeze(1))
+            kinds.append(self._kinds[rows, :w].flatten())
+        return self._blocks(sizes, torch.cat(cells), torch.cat(kinds))
+
+    @cached_property
+    def ragged(self) -> Blocks:
+        """A block for each sequence."""
+        order = _longest_first(self.lengths)
+        real = self.real[order]
+        sizes = [(1, length) for length in self.lengths[order].tolist()]
+        return self._blocks(sizes, self.number[order][real], self._kinds[order][real])
+
+    @property
+    def _kinds(self) -> Tensor:
+        """`[D, W]`: 1 for a sequence's own tokens, 2 for those of another, 0 where there is none."""
+        return (self.real & ~self.same).int() + 2 * self.same.int()
+
+    def _blocks(self, sizes: Sequence[tuple[int, int]], cells: Tensor, kinds: Tensor) -> Blocks:
+        home = torch.empty(len(self.tokens), dtype=torch.long, device=cells.device)
+        first = (kinds == 1).nonzero().squeeze(1)
+        home[cells[first]] = first
+        return Blocks(tuple(sizes), cells, home, (kinds == 2).nonzero().squeeze(1))
 
     def plan(self, heads: int, kv_heads: int) -> tiles.Plan:
         """How so many heads attend by tiles; made once for all layers."""
@@ -182,16 +188,13 @@ def _longest_first(lengths: Tensor) -> Tensor:
     return lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
 
 
-def _alike(lengths: Tensor, tight: float) -> Iterator[tuple[Tensor, int]]:
-    """Sequences of like length: (row numbers, width) from the longest down; those of length 0 are left out.
-
-    None is shorter than `tight` times the longest beside it.
-    """
+def _alike(lengths: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Sequences of like length: (row numbers, width) from the longest down; those of length 0 are left out."""
     order = _longest_first(lengths)
     sizes = lengths[order].tolist()
     start = 0
     for i in range(1, len(sizes) + 1):
-        if i == len(sizes) or sizes[i] < tight * sizes[start]:
+        if i == len(sizes) or sizes[i] < TIGHT * sizes[start]:
             yield order[start:i], sizes[start]
             start = i
 
@@ -226,7 +229,7 @@ def attention(
         qkv = torch.cat([query[0], key[0], value[0]]).transpose(0, 1)
         scale = scaling or query.shape[3] ** -0.5
         return attend(qkv, layout.sequences, layout.plan, query.shape[1], scale)[None], None
-    if flash.serves(query, value):
+    if flash.serves(query, key, value):
         out = flash.by_sequences(layout.ragged, query, key, value, window, scaling)
     else:
         out = flash.by_blocks(layout.blocks, query, key, value, window, scaling)

@@ -16,9 +16,8 @@ from typing import Any
 from benchmarks.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
-GIVEN = dict(
-    os.environ
-)  # before heedful is imported, which says something to PyTorch that TRL's users do not
+# As it is before heedful is imported, which says something to PyTorch that TRL's users do not.
+GIVEN = dict(os.environ)
 # What keeps glibc from giving freed memory back to the system, which would have to clear it again.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 

@@ -73,7 +73,7 @@ def test_a_models_layers_ask_for_it(monkeypatch):
     assert calls == [(3, 0)] * 2
 
 
-@pytest.mark.parametrize("wrong", [None, "scale", "window_size", "gradient", "broken"])
+@pytest.mark.parametrize("wrong", [None, "scale", "window_size", "gradient", "broken", "nan"])
 def test_it_is_tried_before_it_is_relied_on(wrong, monkeypatch, caplog):
     """Mutation caught: a build whose operation fails, or only its backward pass, in the middle of training."""
 
@@ -85,7 +85,8 @@ def test_it_is_tried_before_it_is_relied_on(wrong, monkeypatch, caplog):
         other = {"scale": 0.1, "window_size": (-1, 0)}
         if wrong in other:
             kwargs[wrong] = other[wrong]
-        return as_documented(query, *args, **kwargs)
+        out = as_documented(query, *args, **kwargs)
+        return out * float("nan") if wrong == "nan" else out
 
     monkeypatch.setattr(flash, "varlen_attn", operation)
     flash.agree.cache_clear()

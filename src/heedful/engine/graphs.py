@@ -23,6 +23,7 @@ from heedful.engine.modules import Modules
 from heedful.engine.prepared import OF_A_BATCH
 from heedful.engine.slots import SlotCache
 from heedful.models.process import rounded
+from heedful.models.trials import bound, near
 
 NARROW = 128  # tokens of a row: below this all widths are this one
 OFTEN = 3  # steps of as many rows and the same width, of which the last is recorded
@@ -148,7 +149,7 @@ class Graphed:
             self._give(rows, tokens, lengths)
             graph = self.recorder(step)
             graph()  # it writes once more what the step has written
-            if not _close(self.logits[: len(logits)], logits):
+            if not near(self.logits[: len(logits)], logits, bound(logits.dtype)):
                 raise RuntimeError("a graph gave other logits than the step it was made of")
             self.graphs[rows, width] = graph
         except RuntimeError as error:
@@ -156,8 +157,3 @@ class Graphed:
             Graphed.trusted = False
             self.graphs.clear()
             self.modules.decode(tokens, lengths, cache)  # over what a wrong graph may have written
-
-
-def _close(ours: Tensor, theirs: Tensor) -> bool:
-    near = 1e-3 if theirs.dtype == torch.float32 else 5e-2
-    return bool((ours - theirs).abs().max() <= near * theirs.abs().max())

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from heedful.models.trials import near
+
 try:
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:  # an older PyTorch
@@ -64,7 +66,7 @@ def serves(query: Tensor, key: Tensor, value: Tensor) -> bool:
 @functools.cache
 def agree(device: torch.device, dtype: torch.dtype, heads: int, kv: int, dim: int) -> bool:
     """Whether both ways give the same here, outputs and gradients, for a few made-up sequences."""
-    n, near = 150, 1e-9 if dtype == torch.float64 else 3e-2
+    n, bound = 150, 1e-9 if dtype == torch.float64 else 3e-2
     place = torch.arange(n, device=device)
     blocks = Blocks(((1, 130), (2, 10)), place, place, place[:0])
     made = torch.randn(1, heads + 2 * kv, n, dim, generator=torch.Generator().manual_seed(0))
@@ -78,7 +80,7 @@ def agree(device: torch.device, dtype: torch.dtype, heads: int, kv: int, dim: in
                     out = attend(blocks, q, k, v, window, None)
                     found.append((out, *torch.autograd.grad(out.double().square().sum(), qkv)))
                 for a, b in zip(*found, strict=True):
-                    if (a - b).abs().max() > near * b.abs().max():
+                    if not near(a, b, bound):
                         raise RuntimeError(
                             "it gives other numbers than PyTorch's attention of blocks"
                         )

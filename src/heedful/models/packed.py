@@ -25,6 +25,7 @@ from heedful.models import flash, tiles
 from heedful.models.attend import attend
 from heedful.models.flash import Blocks, pick
 from heedful.models.process import rounded
+from heedful.models.trials import bound, near
 
 NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
 OCTAVE = 8  # how many numbers of tokens there may be between a power of two and the next, see `process.rounded`
@@ -68,12 +69,12 @@ class Layout:
     @cached_property
     def blocks(self) -> Blocks:
         """Few of them, in which sequences are of like length, the shorter ones padded."""
-        cells, kinds, sizes = [], [], []
+        every, cells, kinds, sizes = self._kinds, [], [], []
         for rows, w in _alike(self.lengths):
             rows = rows[self.same[rows].sum(1).argsort(stable=True)]
             sizes.append((len(rows), w))
             cells.append(self.number[rows, :w].flatten())
-            kinds.append(self._kinds[rows, :w].flatten())
+            kinds.append(every[rows, :w].flatten())
         return self._blocks(sizes, torch.cat(cells), torch.cat(kinds))
 
     @cached_property
@@ -311,6 +312,4 @@ def _agrees(model: PreTrainedModel) -> bool:
     except Exception:  # whatever an architecture says to a mask it does not know
         return False
     padded = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[needed].float()
-    near = 1e-3 if model.dtype == torch.float32 else 5e-2
-    scale = padded.abs().max()
-    return bool((packed - padded).abs().max() <= near * scale)
+    return near(packed, padded, bound(model.dtype))

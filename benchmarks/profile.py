@@ -12,13 +12,24 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from benchmarks.inputs import SIZES
 from benchmarks.ways import batch, learner
 
-PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::linear", "aten::bmm", "aten::baddbmm")
+OURS = "heedful::matmul"
+PRODUCTS = (
+    OURS,
+    "aten::mm",
+    "aten::addmm",
+    "aten::addmm_",
+    "aten::linear",
+    "aten::bmm",
+    "aten::baddbmm",
+)
 # Functions with a backward pass of their own, and what happens inside them.
 INSIDE = {
     "_Attend": "attention",
@@ -38,19 +49,36 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = p.parse_args(argv)
     import torch
+    from torch.profiler import ProfilerActivity
 
     torch.set_num_threads(args.threads)
     step = learner(args.dtype, args.size, args.task)
     given = [batch(args.size, args.task, seed) for seed in range(args.batches)]
     for _ in range(2):  # memory has its size, and kernels are made
         plain = seconds(step, given)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+    with products_by_name(), torch.profiler.profile(activities=[ProfilerActivity.CPU]) as found:
         whole = seconds(step, given)
     parts = shares(found.events() or [], whole)
     for kind, spent in sorted(parts.items(), key=lambda part: -part[1]):
         print(f"| {kind} | {spent * 1e3 / args.batches:.1f} | {spent / whole:.0%} |")
     print(f"| the step, without the profiler | {plain * 1e3 / args.batches:.1f} | |")
     return 0
+
+
+@contextmanager
+def products_by_name() -> Iterator[None]:
+    """The profiler sees PyTorch's operations; heedful's own products have to be named to it."""
+    import torch
+
+    from heedful.kernels.matmul import matmul
+    from heedful.models import head, llama
+
+    def named(*given: Any, **more: Any) -> Any:
+        with torch.profiler.record_function(OURS):
+            return matmul(*given, **more)
+
+    with mock.patch.object(head, "matmul", named), mock.patch.object(llama, "matmul", named):
+        yield
 
 
 def seconds(step: Any, given: Iterable[Any]) -> float:

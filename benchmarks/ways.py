@@ -19,7 +19,14 @@ from unittest import mock
 
 from benchmarks.inputs import SIZES, Words, causal
 
-WAYS = ("float32", "bfloat16", "float32-kernels", "float32+compile", "bfloat16+compile")
+WAYS = (
+    "float32",
+    "bfloat16",
+    "float32-tiles",
+    "float32-kernels",
+    "float32+compile",
+    "bfloat16+compile",
+)
 FIRST = 3  # steps in which a compiler works
 
 
@@ -96,21 +103,24 @@ def learner(name: str, size: str, task: str) -> Any:
     import torch
 
     from heedful import kernels
+    from heedful.kernels import matmul
     from heedful.learner.local import LocalLearner, Optim
     from heedful.models.compiled import compile_layers
     from heedful.recipes.sft import response_logps
     from heedful.recipes.training import cross_entropy
 
-    dtype, _, compiled = name.removesuffix("-kernels").partition("+")
+    plain, _, without = name.partition("-")
+    dtype, _, compiled = plain.partition("+")
     model = causal(SIZES[size], 0).to(getattr(torch, dtype))
     if compiled:
         compile_layers(model)
     optim = Optim(1e-5, 10**6, schedule="constant", warmup=0.0)
     owner = LocalLearner(model, response_logps, optim, micro_batch_tokens=8192)
-    there = (lambda: False) if name.endswith("-kernels") else kernels.available
+    home, asked = {"tiles": (matmul, "tiles")}.get(without, (kernels, "available"))
+    there = (lambda: False) if without else getattr(home, asked)
 
     def step(given: Any) -> Any:
-        with mock.patch.object(kernels, "available", there):
+        with mock.patch.object(home, asked, there):
             if task == "sft":
                 return owner.step(cross_entropy, given)
             return owner.step(margins, given, per="group")

@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 
 from heedful import kernels
 from heedful.kernels import train
+from heedful.kernels.matmul import matmul
 
 # Numbers in a piece of logits, which should stay in the cache of a core, and in those kept for the backward pass.
 PIECE, KEPT = 1 << 21, 1 << 26
@@ -71,10 +72,10 @@ class LinearLogps(torch.autograd.Function):
             z = _gradient(odds, y[rows], g[rows], total[rows])
             narrow = z.to(weight.dtype)
             if grad_h is not None:
-                torch.mm(narrow, weight, out=grad_h[rows])
+                matmul(narrow, weight, out=grad_h[rows])
             if grad_weight is not None:
                 if weight.dtype == torch.float32:
-                    grad_weight.addmm_(z.t(), h[rows])
+                    matmul(z.t(), h[rows], grad_weight, out=grad_weight)
                 else:
                     grad_weight.add_(narrow.t() @ h[rows])
             if grad_bias is not None:
@@ -125,7 +126,7 @@ class _Odds:
         h = self.h[rows]
         z = self.room[rows] if self.kept else self.room[: len(h)]
         if h.dtype == torch.float32:
-            torch.mm(h, self.weight.t(), out=z)
+            matmul(h, self.weight.t(), out=z)
             if self.bias is not None:
                 z.add_(self.bias)
         else:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from heedful import kernels
 from heedful.kernels import train
+from heedful.kernels.matmul import matmul
 from heedful.models.attend import attend
 from heedful.models.head import unwatched
 from heedful.models.layers import own_kind
@@ -125,7 +126,7 @@ def _side_by_side(x: Tensor, *modules: nn.Linear) -> Tensor:
 def _added(module: Any, x: Tensor, h: Tensor) -> Tensor:
     """h + module(x); one product where the module is a linear layer without a bias."""
     if _plain(module) and module.bias is None:
-        return torch.addmm(h, x, module.weight.t())
+        return _Added.apply(x, module.weight, h)
     return h + module(x)
 
 
@@ -148,7 +149,7 @@ class _SideBySide(torch.autograd.Function):
         ctx.sizes = [len(w) for w in weights]
         out = x.new_empty(len(x), sum(ctx.sizes))
         for to, w, b in zip(out.split(ctx.sizes, 1), weights, biases, strict=True):
-            torch.mm(x, w.t(), out=to) if b is None else torch.addmm(b, x, w.t(), out=to)
+            matmul(x, w.t(), b, out=to)
         return out
 
     @staticmethod
@@ -158,13 +159,35 @@ class _SideBySide(torch.autograd.Function):
         parts = grads[0].split(ctx.sizes, 1)
         for_x = None
         if ctx.needs_input_grad[0]:
-            for_x = parts[0] @ weights[0]
+            for_x = matmul(parts[0], weights[0])
             for part, w in zip(parts[1:], weights[1:], strict=True):
-                for_x.addmm_(part, w)
+                matmul(part, w, for_x, out=for_x)
         asked = ctx.needs_input_grad[2:]
-        for_weights = [part.t() @ x if a else None for part, a in zip(parts, asked, strict=False)]
+        for_weights = [
+            matmul(part.t(), x) if a else None for part, a in zip(parts, asked, strict=False)
+        ]
         sums = grads[0].sum(0).split(ctx.sizes) if any(asked[len(parts) :]) else [None] * len(parts)
         return for_x, None, *for_weights, *sums
+
+
+class _Added(torch.autograd.Function):
+    """h + x Wᵀ of W `[out, in]`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, h: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return matmul(x, weight.t(), h)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        (x, weight), (grad,) = ctx.saved_tensors, grads
+        for_x, for_weight, _ = ctx.needs_input_grad
+        return (
+            matmul(grad, weight) if for_x else None,
+            matmul(grad.t(), x) if for_weight else None,
+            grad,
+        )
 
 
 class _Norm(torch.autograd.Function):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -52,11 +54,35 @@ def neighbours(number: int) -> Iterator[list[subprocess.Popen]]:
             program.wait()
 
 
+def taken_by_others(began: tuple[float, float, float]) -> float | None:
+    """The share of this machine's processors that other programs, and machines beside a virtual one, had since
+    `clocks()`: of the time in which the children of this process that have ended since could have computed."""
+    wall, busy, children = (now - then for now, then in zip(clocks(), began, strict=True))
+    return max(0.0, busy - children) / (wall * (os.cpu_count() or 1)) if busy else None
+
+
+def clocks() -> tuple[float, float, float]:
+    """Seconds on the wall; those that processors have worked, or were taken from a virtual machine, for anybody (0
+    where it cannot be known), and for children of this process that have ended."""
+    try:
+        user, nice, system, _, _, irq, softirq, steal = map(int, _cpu_line()[1:9])
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        busy = 0.0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.monotonic(), busy, used.ru_utime + used.ru_stime
+
+
+def _cpu_line() -> list[str]:
+    return Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+
+
 def run(impl: str, python: str, job: Job) -> dict[str, Any]:
     """The result of a job. What the process prints is shown only if it fails, which ends everything."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "job.json", Path(folder) / "result.json"
         source.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        began = clocks()
         done = subprocess.run(
             [python, "-m", f"benchmarks.{impl}_side", str(source), str(target)],
             env=environment(job.threads, job.flags, folder),
@@ -65,4 +91,5 @@ def run(impl: str, python: str, job: Job) -> dict[str, Any]:
         )
         if done.returncode:
             sys.exit(f"the process of {impl} failed:\n{done.stdout[-1000:]}\n{done.stderr[-4000:]}")
-        return json.loads(target.read_text(encoding="utf-8"))
+        found = json.loads(target.read_text(encoding="utf-8"))
+        return {**found, "others": taken_by_others(began)}

@@ -4,8 +4,9 @@ Prints one JSON line for each process and, where both ran, one with the ratio of
 above 1, heedful is the faster) over pairs of neighbouring processes. A repeat is a process; within it the seconds of
 a step go from the end of one step to the end of the next (data, logging and all), the first step, which warms up,
 left out; what was computed once for all steps, such as a reference's log-probs, is shared among them. The wall
-seconds are of the whole process, from before the first heavy import. Exits with 1 when the two did not do the same
-work.
+seconds are of the whole process, from before the first heavy import. `others` is the share of the machine's processors
+that other programs had meanwhile; who had much is told, since numbers of such a process say little. Exits with 1 when
+the two did not do the same work.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks.inputs import SEED, SIZES, build  # noqa: E402
 from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job  # noqa: E402
 
 Result = dict[str, Any]
+DISTURBED = 0.05  # the share of the processors that others may have had before it is said
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,6 +60,8 @@ def measure(task: str, impls: list[str], python: dict[str, str], args) -> list[s
             else:
                 found = process.run(impl, python[impl], job(task, args))
             results[impl].append(found)
+            if not args.busy and (taken := found.get("others") or 0.0) > DISTURBED:
+                print(f"other programs took {taken:.0%} of the processors", file=sys.stderr)
             tell({**about(task, impl, args), **summary(task, args.size, found)}, args.out)
     if task != "startup":
         wrong += [
@@ -126,7 +130,7 @@ def summary(task: str, size_name: str, found: Result) -> Result:
         steps = size.rounds if task in SAMPLING else BLOCKS
         line["tokens_per_second"] = found["sampled"] / steps / (sum(seconds) / len(seconds))
         line["examples_per_second"] = size.responses * len(seconds) / sum(seconds)
-    for name in ("wall", "peak_rss_mib", "updates", "sampled", "parts", "versions"):
+    for name in ("wall", "peak_rss_mib", "updates", "sampled", "parts", "versions", "others"):
         if found.get(name):
             line[name] = found[name]
     line |= {k: v for k, v in found.get("extra", {}).items() if k != "greedy"}

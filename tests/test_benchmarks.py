@@ -350,3 +350,22 @@ def test_neighbours_compute_until_the_end():
     with process.neighbours(2) as programs:
         assert [program.poll() for program in programs] == [None, None]
     assert all(program.poll() is not None for program in programs)
+
+
+def test_what_other_programs_take_is_seen():
+    """Mutation caught: the benchmark's own processes counted as others, idle time counted as work."""
+    if not Path("/proc/stat").exists():
+        pytest.skip("no /proc/stat")
+    spin = "import time; end = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
+
+    def others(neighbours: int) -> float:
+        with process.neighbours(neighbours):
+            time.sleep(0.1)
+            began = process.clocks()
+            subprocess.run([sys.executable, "-c", spin], check=True)
+            return process.taken_by_others(began)
+
+    alone, beside = others(0), others(1)
+    assert 0 <= alone <= 1
+    if alone < 0.3:  # else there is no telling what a machine had to do besides
+        assert beside > alone + 0.5 / os.cpu_count()

@@ -122,6 +122,9 @@ def test_products_meet_few_numbers_of_rows(sampling):
             token_logps(model, tokens, mask, sampling).sum().backward()
         sizes |= found.sizes
     weights = {n for p in model.parameters() for n in p.shape}
+    at, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
+    beside = (at.q_proj, at.k_proj, at.v_proj), (mlp.gate_proj, mlp.up_proj)
+    weights |= {sum(m.out_features for m in modules) for modules in beside}
     assert 3 <= len(sizes - weights) <= OCTAVE
 
 

@@ -140,34 +140,32 @@ def _norm(module: Any, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _SideBySide(torch.autograd.Function):
-    """x Wᵀ + b for several W `[out, in]` and b, or None, side by side: nothing is joined or added up later."""
+    """x Wᵀ + b for several W `[out, in]` and b, or None, side by side, in one product."""
 
     @staticmethod
     def forward(ctx, x: Tensor, count: int, *given: Any) -> Tensor:
         weights, biases = given[:count], given[count:]
         ctx.save_for_backward(x, *weights)
-        ctx.sizes = [len(w) for w in weights]
-        out = x.new_empty(len(x), sum(ctx.sizes))
-        for to, w, b in zip(out.split(ctx.sizes, 1), weights, biases, strict=True):
-            matmul(x, w.t(), b, out=to)
-        return out
+        bias = None
+        if any(b is not None for b in biases):
+            pairs = zip(weights, biases, strict=True)
+            bias = torch.cat([w.new_zeros(len(w)) if b is None else b for w, b in pairs])
+        return matmul(x, torch.cat(weights).t(), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Tensor):
-        x, *weights = ctx.saved_tensors
-        parts = grads[0].split(ctx.sizes, 1)
-        for_x = None
-        if ctx.needs_input_grad[0]:
-            for_x = matmul(parts[0], weights[0])
-            for part, w in zip(parts[1:], weights[1:], strict=True):
-                matmul(part, w, for_x, out=for_x)
-        asked = ctx.needs_input_grad[2:]
-        for_weights = [
-            matmul(part.t(), x) if a else None for part, a in zip(parts, asked, strict=False)
-        ]
-        sums = grads[0].sum(0).split(ctx.sizes) if any(asked[len(parts) :]) else [None] * len(parts)
-        return for_x, None, *for_weights, *sums
+        (x, *weights), (grad,) = ctx.saved_tensors, grads
+        sizes, (for_x, _, *asked) = [len(w) for w in weights], ctx.needs_input_grad
+        none = [None] * len(weights)
+        for_weights = any(asked[: len(weights)])
+        for_biases = any(asked[len(weights) :])
+        return (
+            matmul(grad, torch.cat(weights)) if for_x else None,
+            None,
+            *(matmul(grad.t(), x).split(sizes) if for_weights else none),
+            *(grad.sum(0).split(sizes) if for_biases else none),
+        )
 
 
 class _Added(torch.autograd.Function):

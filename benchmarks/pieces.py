@@ -99,11 +99,16 @@ def products(size: str, task: str) -> list[Callable[[], Any]]:
     """All of a layer's: outputs, and gradients of inputs and weights."""
     import torch
 
-    from benchmarks.floor import matrices
     from heedful.kernels.matmul import matmul
 
-    tokens, given = len(layout(size, task).tokens), []
-    for ins, outs in matrices(SIZES[size]):
+    of, tokens, given = SIZES[size], len(layout(size, task).tokens), []
+    heads = of.hidden + 2 * (of.hidden // of.heads * of.kv_heads)
+    for ins, outs in (
+        (of.hidden, heads),
+        (of.hidden,) * 2,
+        (of.hidden, 2 * of.ffn),
+        (of.ffn, of.hidden),
+    ):
         x, grad, weight = (torch.randn(*s) for s in ((tokens, ins), (tokens, outs), (outs, ins)))
         given += [(x, weight.t()), (grad, weight), (grad.t(), x)]
 

@@ -131,8 +131,8 @@ def summary(task: str, size_name: str, found: Result) -> Result:
         line["tokens_per_second"] = found["sampled"] / steps / (sum(seconds) / len(seconds))
         line["examples_per_second"] = size.responses * len(seconds) / sum(seconds)
     for name in ("wall", "peak_rss_mib", "updates", "sampled", "parts", "versions", "others"):
-        if found.get(name):
-            line[name] = found[name]
+        if found.get(name) or name == "others":
+            line[name] = found.get(name)
     line |= {k: v for k, v in found.get("extra", {}).items() if k != "greedy"}
     if found.get("losses"):
         line["loss"] = {"first": found["losses"][0], "last": found["losses"][-1]}

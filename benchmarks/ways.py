@@ -1,5 +1,5 @@
-"""`python -m benchmarks.ways [--size small] [--task dpo]`: one optimiser step in float32 and bfloat16, without kernels,
-and compiled.
+"""`python -m benchmarks.ways [--size small] [--task dpo]`: one optimiser step in float32 and bfloat16, without products
+by tiles (`-tiles`), without any kernels (`-kernels`), and compiled (`+compile`).
 
 All ways take turns on the same batches in one process, so that a busy machine slows all of them; of each batch the
 fewest seconds that the process itself worked count. Lengths are those of `benchmarks.inputs`, tokens and weights
@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
@@ -116,11 +117,14 @@ def learner(name: str, size: str, task: str) -> Any:
         compile_layers(model)
     optim = Optim(1e-5, 10**6, schedule="constant", warmup=0.0)
     owner = LocalLearner(model, response_logps, optim, micro_batch_tokens=8192)
-    home, asked = {"tiles": (matmul, "tiles")}.get(without, (kernels, "available"))
-    there = (lambda: False) if without else getattr(home, asked)
+    off: dict[str, Any] = {
+        "": nullcontext,
+        "tiles": lambda: mock.patch.object(matmul, "tiles", lambda: False),
+        "kernels": lambda: mock.patch.object(kernels, "available", lambda: False),
+    }
 
     def step(given: Any) -> Any:
-        with mock.patch.object(home, asked, there):
+        with off[without]():
             if task == "sft":
                 return owner.step(cross_entropy, given)
             return owner.step(margins, given, per="group")

@@ -7,6 +7,7 @@ from torch import Tensor
 from families import gradients, model_of, rows_with_shared_beginnings
 from heedful.kernels import matmul as module
 from heedful.kernels.matmul import matmul
+from heedful.models import llama
 from heedful.models.forward import token_logps
 
 # PyTorch's own product may stand in everywhere: what is tested of it holds on every machine.
@@ -19,8 +20,9 @@ needs_tiles = pytest.mark.skipif(
 def all_by_tiles(monkeypatch):
     monkeypatch.setattr(module, "OFTEN", 0)
     monkeypatch.setattr(module, "MANY", 1)
+    before = torch.get_num_threads()
     yield
-    torch.set_num_threads(2)
+    torch.set_num_threads(before)
 
 
 def operands(m: int, n: int, k: int, turned: str = "", seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -33,7 +35,7 @@ def operands(m: int, n: int, k: int, turned: str = "", seed: int = 0) -> tuple[T
 
 # One, less than a tile, more than a tile, less than a block of them, more; more than is packed at a time of each.
 SHAPES = [
-    (1, 1, 1), (5, 3, 2), (16, 16, 32), (17, 33, 31), (40, 70, 100), (32, 64, 96), (300, 45, 513), (33, 4100, 40),
+    (1, 1, 1), (5, 3, 2), (16, 16, 32), (17, 33, 31), (40, 70, 100), (32, 64, 96), (300, 45, 513), (33, 4100, 600),
     (70, 64, 1600),
 ]  # fmt: skip
 
@@ -68,7 +70,7 @@ def test_it_is_the_product(m, n, k, turned):
 @needs_tiles
 @pytest.mark.parametrize("k", [64, 384, 2000])
 def test_it_is_as_exact_as_pytorchs(k):
-    """The error of all numbers together, against float64's. It was 0.4 to 1.0 times PyTorch's here."""
+    """The error of all numbers together, against float64's. It was 0.4 to 1.05 times PyTorch's here."""
     a, b = operands(300, 200, k)
     exact = a.double() @ b.double()
     ours, theirs = ((x.double() - exact).norm() for x in (matmul(a, b), torch.mm(a, b)))
@@ -76,11 +78,11 @@ def test_it_is_as_exact_as_pytorchs(k):
 
 
 @needs_tiles
-@pytest.mark.parametrize("m, n, k", [(300, 45, 513), (45, 300, 100), (20, 20, 600), (700, 70, 40)])
+@pytest.mark.parametrize("m, n, k", [(300, 45, 513), (45, 300, 100), (20, 20, 600), (40, 64, 100)])
 def test_any_number_of_threads_gives_the_same_bits(m, n, k):
     a, b = operands(m, n, k, "b")
     found = []
-    for threads in (1, 2, 3, 7):
+    for threads in (1, 2, 3, 7, 16):
         torch.set_num_threads(threads)
         found.append(matmul(a, b))
     assert all(torch.equal(found[0], other) for other in found[1:])
@@ -94,8 +96,8 @@ def test_large_and_small_numbers():
         exact = (a * scale).double() @ b.double()
         assert (matmul(a * scale, b) - exact).norm() < 1e-6 * exact.norm()
     a, b = operands(40, 40, 40)
-    quiet = torch.tensor([0x7FFFFFFF, 0x7FC00000, -1, 0x7F800001], dtype=torch.int32)
-    for i, nan in enumerate(quiet.view(torch.float32)):
+    kinds = torch.tensor([0x7FFFFFFF, 0x7FC00000, -1, 0x7F800001], dtype=torch.int32)
+    for i, nan in enumerate(kinds.view(torch.float32)):
         a[i, i] = nan
     assert matmul(a, b).isnan().all(1).tolist() == [True] * 4 + [False] * 36
 
@@ -104,15 +106,36 @@ def test_what_tiles_do_not_take_is_pytorchs():
     a, b = operands(40, 40, 40)
     assert torch.equal(matmul(a.double(), b.double()), a.double() @ b.double())
     assert torch.allclose(matmul(a[:, ::2], b[::2]), a[:, ::2] @ b[::2], atol=1e-5)
+    to, out = torch.randn(40, 40).t(), torch.empty(40, 40).t()
+    assert torch.allclose(matmul(a, b, to, out=out), to + a @ b, atol=1e-5)
+    assert torch.allclose(matmul(a, b, to[:1]), to[:1] + a @ b, atol=1e-5)
     assert torch.equal(matmul(a.bfloat16(), b.bfloat16()), a.bfloat16() @ b.bfloat16())
     assert matmul(a[:0], b).shape == (0, 40)
     assert torch.equal(matmul(a[:, :0], b[:0], b[0]), b[0].expand(40, 40))
 
 
+def test_what_does_not_fit_is_refused():
+    """Mutation caught: a length of one operand taken for that of the other, whose memory ends earlier."""
+    a, b = operands(40, 40, 40)
+    with pytest.raises(RuntimeError):
+        matmul(a, b[:20])
+    with pytest.raises(RuntimeError):
+        matmul(a, b, torch.zeros(39))
+    with pytest.raises(RuntimeError):
+        matmul(a, b, torch.zeros(40, 39))
+
+
+def test_no_gradient_is_lost():
+    a, b = operands(40, 40, 40)
+    matmul(a.requires_grad_(), b).sum().backward()
+    assert torch.allclose(a.grad, b.sum(1).expand(40, 40), atol=1e-5)
+
+
 @needs_tiles
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_a_model_learns_the_same_by_tiles(family, monkeypatch):
-    """Log-probs and gradients. Mutation caught: a gradient of another matrix, or of the residual stream left out."""
+    """`transformers`' log-probs and gradients. Mutation caught: a gradient of another matrix, or the residual stream's
+    left out."""
     model = model_of(family)
     tokens, mask = rows_with_shared_beginnings()
 
@@ -126,7 +149,8 @@ def test_a_model_learns_the_same_by_tiles(family, monkeypatch):
     ours, grads = both()
     assert sum(calls) > 10 and all(calls)
     monkeypatch.setattr(module, "tiles", lambda: False)
+    monkeypatch.setattr(llama, "runs", lambda *a: False)
     theirs, plain = both()
-    assert not all(calls) and torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(ours, theirs, atol=1e-5)
     for name, grad in plain.items():
         assert (grads[name] - grad).norm() <= 1e-5 * grad.norm() + 1e-9, name

@@ -9,6 +9,7 @@
 #define DEPTH 32 /* numbers that a tile's row has of bfloat16 */
 
 #if defined(__AMX_BF16__) && defined(__AVX512F__) && defined(__linux__)
+#define AMX
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -32,11 +33,15 @@ static void tiles_begin(void) {
 
 static void tiles_end(void) { _tile_release(); }
 
+/* GCC is not told that tiles are read from memory: what is to be there is written before this. */
+#define WRITTEN __asm__ volatile("" ::: "memory")
+
 /* sums[2 TILE, PANEL] = x w: x [2][in / DEPTH][high, low][TILE][DEPTH], of which `both` tells whether the second TILE rows
  * are there, w [in / 2][PANEL][2]. */
 static void tiles_block(const uint16_t *x, int both, int64_t in, const uint16_t *w, float *sums) {
     const int64_t size = TILE * DEPTH;
     const uint16_t *second = x + (both ? 2 * in * TILE : 0);
+    WRITTEN;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

@@ -1,7 +1,7 @@
 /* Products of float32 matrices on processors that multiply tiles of bfloat16: each number is the sum of three of bfloat16,
  * exactly, and of the nine products of their parts the six that float32 would notice are added up in float32
  * (Henry, Tang & Heinecke 2019, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision
- * computations"). Infinities become NaN. */
+ * computations"). What is above 3.39e38 becomes NaN. */
 
 #include <omp.h>
 
@@ -25,7 +25,7 @@ static int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 int64_t tiles(void) { return amx(); }
 
-#if defined(__AMX_BF16__) && defined(__AVX512F__) && defined(__linux__)
+#ifdef AMX
 INLINE __m512 pairs(__m512 a, __m512 b, int high) {
     __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
     return _mm512_castpd_ps(high ? _mm512_unpackhi_pd(x, y) : _mm512_unpacklo_pd(x, y));
@@ -94,14 +94,15 @@ static void pack(struct matrix x, int left, int64_t rows, int64_t inner, uint16_
     }
 }
 
-#define LEFT(p) _tile_loadd(4, a + 2 * (p) * size, 2 * DEPTH); _tile_loadd(5, a + (2 * (p) + 1) * size, 2 * DEPTH)
-#define RIGHT(p) _tile_loadd(6, b + 2 * (p) * size, 2 * DEPTH); _tile_loadd(7, b + (2 * (p) + 1) * size, 2 * DEPTH)
+#define LOAD_LEFT(p) _tile_loadd(4, a + 2 * (p) * size, 2 * DEPTH); _tile_loadd(5, a + (2 * (p) + 1) * size, 2 * DEPTH)
+#define LOAD_RIGHT(p) _tile_loadd(6, b + 2 * (p) * size, 2 * DEPTH); _tile_loadd(7, b + (2 * (p) + 1) * size, 2 * DEPTH)
 #define ADD _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7)
 
 /* to[BLOCK, BLOCK] = from + a b of packed blocks; from may be NULL, or have a stride of 0. */
 static void multiply_block(const uint16_t *a, const uint16_t *b, int64_t steps, const float *from, int64_t apart, float *to,
                            int64_t stride) {
     const int size = TILE * DEPTH;
+    WRITTEN;
     if (from) {
         _tile_loadd(0, from, 4 * apart);
         _tile_loadd(1, from + TILE, 4 * apart);
@@ -114,12 +115,12 @@ static void multiply_block(const uint16_t *a, const uint16_t *b, int64_t steps, 
         _tile_zero(3);
     }
     for (int64_t s = 0; s < steps; s++, a += STEP, b += STEP) {
-        LEFT(0); RIGHT(2); ADD; /* the least first */
-        RIGHT(1); ADD;
-        LEFT(1); ADD;
-        RIGHT(0); ADD;
-        LEFT(2); ADD;
-        LEFT(0); ADD;
+        LOAD_LEFT(0); LOAD_RIGHT(2); ADD; /* the least first */
+        LOAD_RIGHT(1); ADD;
+        LOAD_LEFT(1); ADD;
+        LOAD_RIGHT(0); ADD;
+        LOAD_LEFT(2); ADD;
+        LOAD_LEFT(0); ADD;
     }
     _tile_stored(0, to, 4 * stride);
     _tile_stored(1, to + TILE, 4 * stride);
@@ -137,6 +138,17 @@ static void multiply_edge(const uint16_t *a, const uint16_t *b, int64_t steps, c
     for (int64_t r = 0; r < rows; r++) memcpy(to + r * stride, sums + r * BLOCK, 4 * columns);
 }
 
+/* Threads share rows and columns like a grid: how many of them share the rows, so that the largest share is least, and
+ * of equal ways that in which the longer side is shared. */
+static int64_t best_downs(int64_t threads, int64_t m, int64_t n) {
+    int64_t found = 1, fewest = INT64_MAX;
+    for (int64_t downs = 1; downs <= threads; downs++) {
+        int64_t share = blocks(blocks(m, BLOCK), downs) * blocks(blocks(n, BLOCK), threads / downs);
+        if (share < fewest || (share == fewest && m >= n)) fewest = share, found = downs;
+    }
+    return found;
+}
+
 /* out[m, n], of which a row's numbers lie side by side, = from + a b; from [m, n] (may be out), [n] (apart is 0) or NULL.
  * The bits do not depend on the number of threads. */
 void matmul(const float *a, int64_t a_down, int64_t a_right, const float *b, int64_t b_down, int64_t b_right,
@@ -145,10 +157,8 @@ void matmul(const float *a, int64_t a_down, int64_t a_right, const float *b, int
     uint16_t *right = aligned_alloc(64, blocks(least(n, WIDE), BLOCK) * deepest * 2);
 #pragma omp parallel
     {
-        /* Threads share the longer side and, where there are more of them than blocks, the other. */
         int64_t threads = omp_get_num_threads(), me = omp_get_thread_num(), high = blocks(m, BLOCK);
-        int64_t some = least(threads, blocks(m < n ? n : m, BLOCK)), others = threads / some;
-        int64_t across = m < n ? some : others, downs = m < n ? others : some, x = me / downs, y = me % downs;
+        int64_t downs = best_downs(threads, m, n), across = threads / downs, x = me / downs, y = me % downs;
         int64_t first = high * y / downs * BLOCK, last = x < across ? least(m, high * (y + 1) / downs * BLOCK) : first;
         uint16_t *left = aligned_alloc(64, blocks(least(m, HIGH), BLOCK) * deepest * 2);
         tiles_begin();

@@ -140,7 +140,8 @@ def _norm(module: Any, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _SideBySide(torch.autograd.Function):
-    """x Wᵀ + b for several W `[out, in]` and b, or None, side by side, in one product."""
+    """x Wᵀ + b for several W `[out, in]` and b, or None, side by side, in one product. If one weight's gradient is
+    asked for, all are computed."""
 
     @staticmethod
     def forward(ctx, x: Tensor, count: int, *given: Any) -> Tensor:
@@ -157,14 +158,15 @@ class _SideBySide(torch.autograd.Function):
     def backward(ctx, *grads: Tensor):
         (x, *weights), (grad,) = ctx.saved_tensors, grads
         sizes, (for_x, _, *asked) = [len(w) for w in weights], ctx.needs_input_grad
-        none = [None] * len(weights)
-        for_weights = any(asked[: len(weights)])
-        for_biases = any(asked[len(weights) :])
+        count = len(weights)
+        none = [None] * count
+        of_weights = matmul(grad.t(), x).split(sizes) if any(asked[:count]) else none
+        of_biases = grad.sum(0).split(sizes) if any(asked[count:]) else none
+        found = zip((*of_weights, *of_biases), asked, strict=True)
         return (
             matmul(grad, torch.cat(weights)) if for_x else None,
             None,
-            *(matmul(grad.t(), x).split(sizes) if for_weights else none),
-            *(grad.sum(0).split(sizes) if for_biases else none),
+            *(g if is_asked else None for g, is_asked in found),
         )
 
 

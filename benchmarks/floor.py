@@ -59,7 +59,7 @@ def forward(size: Size, groups: Sequence[Group], *, head: bool = True) -> Flops:
     )
 
 
-def rate(size: Size, tokens: int, dtype: str, seconds: float = 0.3) -> float:
+def rate(size: Size, tokens: int, dtype: str, seconds: float = 0.6) -> float:
     """FLOPs a second at the shapes of a layer and of the output layer, over rows of `tokens`."""
     import torch
 
@@ -73,7 +73,7 @@ def rate(size: Size, tokens: int, dtype: str, seconds: float = 0.3) -> float:
         )
         for a, b in set(shapes)
     }
-    best, until = float("inf"), time.perf_counter() + 2 * seconds
+    best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until:
         for product in (torch.mm, matmul):
             began = time.perf_counter()

@@ -120,6 +120,7 @@ def summary(task: str, size_name: str, found: Result) -> Result:
     line: Result = {
         "seconds": {"median": median(seconds), "min": min(seconds), "max": max(seconds)},
         "steps": len(seconds),
+        "others": found.get("others"),
     }
     if found.get("cpu_seconds"):
         line["cpu_seconds"] = {"median": median(found["cpu_seconds"])}
@@ -130,9 +131,9 @@ def summary(task: str, size_name: str, found: Result) -> Result:
         steps = size.rounds if task in SAMPLING else BLOCKS
         line["tokens_per_second"] = found["sampled"] / steps / (sum(seconds) / len(seconds))
         line["examples_per_second"] = size.responses * len(seconds) / sum(seconds)
-    for name in ("wall", "peak_rss_mib", "updates", "sampled", "parts", "versions", "others"):
-        if found.get(name) or name == "others":
-            line[name] = found.get(name)
+    for name in ("wall", "peak_rss_mib", "updates", "sampled", "parts", "versions"):
+        if found.get(name):
+            line[name] = found[name]
     line |= {k: v for k, v in found.get("extra", {}).items() if k != "greedy"}
     if found.get("losses"):
         line["loss"] = {"first": found["losses"][0], "last": found["losses"][-1]}

@@ -18,6 +18,33 @@ from heedful.losses.policy import (
 )
 
 
+@pytest.mark.parametrize("adv", [2.0, 0.0, -2.0])
+def test_a_ratio_beyond_float32_leaves_the_other_tokens_their_gradient(adv):
+    """Two tokens, the first of which the policy has made e¹⁰⁰ times as likely: that is infinite in float32, and
+    infinity times the zero of the clipped branch, of an advantage or of a mask is NaN.
+
+    Mutation caught: exp of the log-ratio as it is.
+    """
+    old, mask = torch.tensor([[-100.0, -2.0]]), torch.tensor([[True, True]])
+    advs = torch.tensor([[adv, 1.0]])
+
+    def gradient(loss_of, alone: bool) -> torch.Tensor:
+        logp = torch.tensor([[0.0, -2.0]], requires_grad=True)
+        loss_of(logp)[0, 1 if alone else slice(None)].sum().backward()
+        assert logp.grad is not None
+        return logp.grad[0]
+
+    for loss_of in (
+        lambda logp: ppo_clip(logp, old, advs),
+        lambda logp: importance_weighted(logp, old, advs, mask, sequence=False),
+        lambda logp: corrected(k1, logp, torch.zeros_like(logp), old) * advs,
+        lambda logp: k3(logp, torch.tensor([[100.0, -1.0]])),
+    ):
+        both = gradient(loss_of, alone=False)
+        assert both.isfinite().all() and both[1] == gradient(loss_of, alone=True)[1] != 0
+    assert effective_sample_size(-old, mask).isfinite()
+
+
 @pytest.mark.parametrize(
     ("ratio", "adv", "loss", "gradient"),
     [

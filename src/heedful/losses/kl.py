@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from heedful.losses.policy import LARGEST, ratio
+
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -27,8 +29,9 @@ def k2(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
 
 
 def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """`e^{−d} − 1 + d`: unbiased and never negative."""
-    d = logp - ref_logp
+    """`e^{−d} − 1 + d`: unbiased and never negative. Below −d = 20 only: there it stays, and has no gradient, since that
+    of a token that float32 finds infinitely unlikely would make everybody's NaN."""
+    d = (logp - ref_logp).clamp(min=-LARGEST)
     return torch.expm1(-d) + d
 
 
@@ -47,7 +50,7 @@ def corrected(
     expectation is another quantity than the KL. Of each token, its prefix held fixed: what a token does to the KL
     of later ones is no part of it, as in every KL that stands in a loss.
     """
-    return torch.exp(logp - old_logp) * estimator(logp, ref_logp)
+    return ratio(logp - old_logp) * estimator(logp, ref_logp)
 
 
 def analytic(

@@ -9,6 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+LARGEST = 20.0  # log-ratio; e²⁰ is 5·10⁸
+
+
+def ratio(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """ρ = π/π_old, at most e^`LARGEST`, where it has no gradient: an infinite one, multiplied by the zero of a branch
+    that is not taken or of a token that nobody counts, would make NaN of everybody's gradient."""
+    return torch.exp(log_ratio.clamp(max=LARGEST))
+
 
 def policy_gradient(logp: Float[Tensor, "*s"], adv: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """−A·log π (Williams 1992). Its gradient is the policy gradient only for samples of the policy as it is now."""
@@ -33,7 +41,7 @@ def importance_weighted(
     log_w = (logp.detach() - old_logp) * mask
     if sequence:
         log_w = log_w.sum(1, keepdim=True).expand_as(logp)
-    return -torch.exp(log_w).clamp(max=truncate) * adv * logp
+    return -ratio(log_w).clamp(max=truncate) * adv * logp
 
 
 def ppo_clip(
@@ -48,8 +56,8 @@ def ppo_clip(
     ε_high > ε leaves unlikely tokens more room to rise ("clip-higher", Yu et al. 2025, DAPO, eq. 10).
     """
     high = clip if clip_high is None else clip_high
-    ratio = torch.exp(logp - old_logp)
-    return torch.maximum(-adv * ratio, -adv * ratio.clamp(1 - clip, 1 + high))
+    rho = ratio(logp - old_logp)
+    return torch.maximum(-adv * rho, -adv * rho.clamp(1 - clip, 1 + high))
 
 
 def sequence_log_ratio(
@@ -84,8 +92,8 @@ def clipped(
 ) -> Float[Tensor, "*s"]:
     """1.0 where clipping removed the gradient: the ratio has left the interval in the direction of the advantage."""
     high = clip if clip_high is None else clip_high
-    ratio = torch.exp(log_ratio)
-    outside = ((ratio > 1 + high) & (adv > 0)) | ((ratio < 1 - clip) & (adv < 0))
+    rho = ratio(log_ratio)
+    outside = ((rho > 1 + high) & (adv > 0)) | ((rho < 1 - clip) & (adv < 0))
     return outside.to(log_ratio.dtype)
 
 
@@ -106,7 +114,7 @@ def effective_sample_size(
     """(Σw)²/(N·Σw²) of the token weights w = π/π_old: 1 when on-policy or empty, 1/N when one token carries all."""
     if not mask.any():
         return log_weights.new_ones(())
-    w = torch.exp(log_weights) * mask
+    w = ratio(log_weights) * mask
     return w.sum().square() / (mask.sum().clamp(min=1) * w.square().sum().clamp(min=1e-12))
 
 

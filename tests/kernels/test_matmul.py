@@ -19,6 +19,7 @@ needs_tiles = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def all_by_tiles(monkeypatch):
     monkeypatch.setattr(module, "OFTEN", 0)
+    monkeypatch.setattr(module, "OFTEN_WHOLE", 0)
     monkeypatch.setattr(module, "MANY", 1)
     before = torch.get_num_threads()
     yield
@@ -67,6 +68,38 @@ def test_it_is_the_product(m, n, k, turned):
     assert near(matmul(a, b, out=inside)) and torch.equal(wide[:, n:], beside)
 
 
+@pytest.mark.parametrize("by_tiles", [pytest.param(True, marks=needs_tiles), False])
+@pytest.mark.parametrize("narrow", ["a", "b", "ab"])
+@pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
+@pytest.mark.parametrize("m, n, k", SHAPES)
+def test_bfloat16_into_float32(m, n, k, turned, narrow, by_tiles, monkeypatch):
+    """What is float32 is rounded to the nearest of bfloat16; the sums, by tiles, are not.
+
+    Mutation caught: a number cut off rather than rounded, a pair of neighbours multiplied with another pair, an
+    operand read as wide as the other, sums rounded once more (2⁻⁹ of the sum).
+    """
+    monkeypatch.setattr(module, "tiles", lambda: by_tiles)
+    a, b = operands(m, n, k, turned)
+    whole = [x.bfloat16() for x in (a, b)]
+    exact, terms = (
+        torch.mm(*(f(x.double()) for x in whole)) for f in (torch.Tensor.clone, torch.abs)
+    )
+    a, b = (x.bfloat16() if name in narrow else x for name, x in (("a", a), ("b", b)))
+
+    def near(ours: Tensor, more: Tensor | float = 0.0) -> bool:
+        added = torch.as_tensor(more).double()
+        bound = 2**-23 * (k**0.5 + 2) * (terms + added.abs())
+        if not by_tiles:
+            bound += 2**-8 * exact.abs()
+        return ours.dtype == torch.float32 and bool((ours - exact - added).abs().le(bound).all())
+
+    row, matrix, out = torch.randn(n), torch.randn(m, n), torch.empty(m, n)
+    assert near(matmul(a, b, out=out)) and near(matmul(a, b, row, out=out), row)
+    assert near(matmul(a, b, matrix, out=out), matrix)
+    before = matrix.clone()
+    assert matmul(a, b, matrix, out=matrix) is matrix and near(matrix, before)
+
+
 @needs_tiles
 @pytest.mark.parametrize("k", [64, 384, 2000])
 def test_it_is_as_exact_as_pytorchs(k):
@@ -78,13 +111,14 @@ def test_it_is_as_exact_as_pytorchs(k):
 
 
 @needs_tiles
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("m, n, k", [(300, 45, 513), (45, 300, 100), (20, 20, 600), (40, 64, 100)])
-def test_any_number_of_threads_gives_the_same_bits(m, n, k):
-    a, b = operands(m, n, k, "b")
+def test_any_number_of_threads_gives_the_same_bits(m, n, k, dtype):
+    a, b = (x.to(dtype) for x in operands(m, n, k, "b"))
     found = []
     for threads in (1, 2, 3, 7, 16):
         torch.set_num_threads(threads)
-        found.append(matmul(a, b))
+        found.append(matmul(a, b, out=torch.empty(m, n)))
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 

@@ -20,7 +20,7 @@ _ARGUMENTS = {  # a letter for each, as in the C files
     "attend": "piipiipiippppiiiiif",
     "attention": "pppppiiiiifpp",
     "attention_back": "pppppiiiiifppppp",
-    "matmul": "piipiipipiiii",
+    "matmul": "piiipiiipipiiii",
     "norm": "ppfiipp",
     "norm_back": "pppppiipp",
     "gate": "piip",

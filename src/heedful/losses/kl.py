@@ -29,8 +29,8 @@ def k2(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
 
 
 def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """`e^{−d} − 1 + d`: unbiased and never negative. Below −d = 20 only: there it stays, and has no gradient, since that
-    of a token that float32 finds infinitely unlikely would make everybody's NaN."""
+    """`e^{−d} − 1 + d`: unbiased and never negative. Below d = −20 it stays as it is there and has no gradient: that of
+    a token which float32 finds infinitely unlikely would make everybody's NaN."""
     d = (logp - ref_logp).clamp(min=-LARGEST)
     return torch.expm1(-d) + d
 

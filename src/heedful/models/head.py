@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from heedful import kernels
 from heedful.kernels import train
-from heedful.kernels.matmul import matmul
+from heedful.kernels.matmul import matmul, tiles
 
 # Numbers in a piece of logits, which should stay in the cache of a core, and in those kept for the backward pass.
 PIECE, KEPT = 1 << 21, 1 << 26
@@ -61,7 +60,7 @@ class LinearLogps(torch.autograd.Function):
         h, weight, bias, y, total = ctx.saved_tensors
         g = grads[0].float() * ctx.factor
         for_h, for_weight, for_bias = ctx.needs_input_grad[:3]
-        grad_h = torch.empty_like(h) if for_h else None
+        grad_h = torch.empty_like(h, dtype=torch.float32) if for_h else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if for_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if for_bias else None
         pieces = _pieces(len(h), len(weight))
@@ -70,18 +69,16 @@ class LinearLogps(torch.autograd.Function):
         for rows in pieces:
             odds = again.of(rows, y[rows])[0] if room is None else room[rows]
             z = _gradient(odds, y[rows], g[rows], total[rows])
-            narrow = z.to(weight.dtype)
-            if grad_h is not None:
-                matmul(narrow, weight, out=grad_h[rows])
-            if grad_weight is not None:
-                if weight.dtype == torch.float32:
-                    matmul(z.t(), h[rows], grad_weight, out=grad_weight)
-                else:
-                    grad_weight.add_(narrow.t() @ h[rows])
             if grad_bias is not None:
                 grad_bias.add_(z.sum(0))
+            if not (z.device.type == "cpu" and tiles()):  # tiles round z as they read it
+                z = z.to(weight.dtype)
+            if grad_h is not None:
+                matmul(z, weight, out=grad_h[rows])
+            if grad_weight is not None:
+                matmul(z.t(), h[rows], grad_weight, out=grad_weight)
         return (
-            grad_h,
+            None if grad_h is None else grad_h.to(h.dtype),
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
             None,
@@ -125,12 +122,7 @@ class _Odds:
         """The odds `[rows, V]`, the log-probs of `y` `[rows]`, and the sums of the odds `[rows]`."""
         h = self.h[rows]
         z = self.room[rows] if self.kept else self.room[: len(h)]
-        if h.dtype == torch.float32:
-            matmul(h, self.weight.t(), out=z)
-            if self.bias is not None:
-                z.add_(self.bias)
-        else:
-            z.copy_(linear(h, self.weight, self.bias))
+        matmul(h, self.weight.t(), self.bias, out=z)
         if kernels.serves(z):
             logps, total = train.odds(z, y, self.factor)
             return z, logps, total

@@ -160,7 +160,7 @@ class _SideBySide(torch.autograd.Function):
         sizes, (for_x, _, *asked) = [len(w) for w in weights], ctx.needs_input_grad
         count = len(weights)
         none = [None] * count
-        of_weights = matmul(grad.t(), x).split(sizes) if any(asked[:count]) else none
+        of_weights = _of_weight(grad, x).split(sizes) if any(asked[:count]) else none
         of_biases = grad.sum(0).split(sizes) if any(asked[count:]) else none
         found = zip((*of_weights, *of_biases), asked, strict=True)
         return (
@@ -168,6 +168,14 @@ class _SideBySide(torch.autograd.Function):
             None,
             *(g if is_asked else None for g, is_asked in found),
         )
+
+
+def _of_weight(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of W in x Wᵀ `[out, in]`: a sum over tokens, which tiles add up in float32 whatever the type."""
+    if x.dtype == torch.float32:
+        return matmul(grad.t(), x)
+    room = x.new_empty(grad.shape[1], x.shape[1], dtype=torch.float32)
+    return matmul(grad.t(), x, out=room).to(x.dtype)
 
 
 class _Added(torch.autograd.Function):
@@ -185,7 +193,7 @@ class _Added(torch.autograd.Function):
         for_x, for_weight, _ = ctx.needs_input_grad
         return (
             matmul(grad, weight) if for_x else None,
-            matmul(grad.t(), x) if for_weight else None,
+            _of_weight(grad, x) if for_weight else None,
             grad,
         )
 

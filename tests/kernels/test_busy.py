@@ -62,7 +62,7 @@ def test_two_threads_get_along_on_one_processor():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="libgomp's variable")
 def test_what_pytorchs_threads_are_told():
     """Mutation caught: told after PyTorch is loaded; what somebody has chosen overruled."""
-    program = "import heedful.learner.local"
+    program = "import heedful, torch"
     said = run(program, OMP_DISPLAY_ENV="verbose").stderr
     if "GOMP_SPINCOUNT" not in said:
         pytest.skip("PyTorch brings another OpenMP")

@@ -207,6 +207,12 @@ def test_lesser_processors_compute_the_same(march, lanes, compiled, tmp_path, mo
 
 
 @pytest.fixture
+def quick(monkeypatch):
+    """A library that is not asked to compute is not optimised."""
+    monkeypatch.setattr(build, "FLAGS", ("-O1", *build.FLAGS[1:]))
+
+
+@pytest.fixture
 def compiled(monkeypatch):
     """Make and load the library as a process does that has not done so."""
 
@@ -218,7 +224,7 @@ def compiled(monkeypatch):
     build.library.cache_clear()
 
 
-def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch, compiled, caplog):
+def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch, quick, compiled, caplog):
     """Mutation caught: a file there before it is complete, made again at each start, or one for all sources."""
     monkeypatch.setenv("HEEDFUL_CACHE", str(tmp_path))
     assert compiled().lanes() in (4, 8, 16)
@@ -232,7 +238,7 @@ def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch, compiled, cap
 
 
 def test_without_a_cache_a_private_folder_of_the_system_holds_it(
-    tmp_path, monkeypatch, compiled, caplog
+    tmp_path, monkeypatch, quick, compiled, caplog
 ):
     """Mutation caught: no kernels for who keeps nothing, a library of somebody else's loaded."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

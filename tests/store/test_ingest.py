@@ -244,7 +244,7 @@ def test_raters_work_while_a_file_comes_in(store):
     """Mutation caught: one transaction for the whole file."""
     project, ada = make_project(store), make_rater(store)
     ingest.samples(store, project, [("Once", t, {}) for t in "abcdef"], ask=Ask("pair"))
-    many = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(1500)]
+    many = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(500)]
     worker = threading.Thread(target=imported.comparisons, args=(store, project, many))
     worker.start()
     waited, during = [], 0
@@ -263,7 +263,7 @@ def test_raters_work_while_a_file_comes_in(store):
             select(func.count()).select_from(schema.judgment).where(schema.judgment.c.rater == ada)
         ).scalar_one()
     assert number == len(waited)
-    assert len([s for s in said(store) if s["rater"] == "imported"]) == 1500
+    assert len([s for s in said(store) if s["rater"] == "imported"]) == 500
 
 
 def test_importing_again_leaves_corrections_alone(store):

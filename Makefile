@@ -54,11 +54,14 @@ bench: $(STAMP) .venv-bench-ppo/.installed ## seconds of each job beside TRL's, 
 	  || $(MAKE) .venv-bench/.installed
 	$(PY) -m benchmarks.run all --size tiny $(ARGS)
 
-# The first only where the environment above has another TRL than the pinned one.
+# The first only where the environment above has another TRL than the pinned one. Both see the packages of that
+# environment behind their own, so that PyTorch, where it is the pinned one, is not fetched again.
 .venv-bench/.installed: benchmarks/requirements-trl.txt
 .venv-bench-ppo/.installed: benchmarks/requirements-trl-ppo.txt
-.venv-bench/.installed .venv-bench-ppo/.installed:
-	$(PYTHON) -m venv $(@D)
+SITE = import site; print(site.getsitepackages()[0])
+.venv-bench/.installed .venv-bench-ppo/.installed: | $(STAMP)
+	$(PY) -m venv $(@D)
+	$(PY) -c '$(SITE)' > "$$($(@D)/bin/python -c '$(SITE)')/installed.pth"
 	$(@D)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
 	@touch $@
 

@@ -2,7 +2,7 @@
 
 A line for each point, which is a process of its own: seconds of a learner's step (cross-entropy on the second half of
 rows of equal length) and of sampling (`batch` responses, `group` to a prompt of `length` tokens), each the least of
-three after a warm-up (of fewer once they have taken `ENOUGH` seconds), and the peak memory above that of the loaded
+twenty after a warm-up (of fewer once they have taken `ENOUGH` seconds), and the peak memory above that of the loaded
 libraries. What the point does not name is as in `BASE`; along `length` there are two rows, which at 8,192 tokens are
 just one micro-batch: with more rows the longest would be cut into several, and memory would seem to stop growing.
 """
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ AXES: dict[str, list[int]] = {
 }
 FIXED = {"length": {"batch": 2}}  # along an axis, where it is not as in BASE
 SAMPLED = 32  # tokens of each response
-TIMES, ENOUGH = 3, 5.0
+TIMES, ENOUGH = 20, 4.0
 WORK = ("learner", "engine")
 
 
@@ -53,33 +54,33 @@ def main(argv: list[str] | None = None) -> int:
     if args.point:
         print(json.dumps(point(json.loads(args.point), args.threads, args.dtype)))
         return 0
-    for axis in args.axes or AXES:
-        for value in AXES[axis]:
-            for work in WORK:
-                if value > args.most or (axis, work) == ("group", "learner"):
-                    continue
-                fixed = FIXED.get(axis, {})
-                given = {**BASE, **fixed, axis: value, "work": work}
-                line = {"axis": axis, "value": value, "work": work, **fixed, **alone(given, args)}
-                text = json.dumps({**line, "threads": args.threads, "dtype": args.dtype})
-                print(text, flush=True)
-                if args.out:
-                    with open(args.out, "a", encoding="utf-8") as file:
-                        file.write(text + "\n")
+    with tempfile.TemporaryDirectory() as home:
+        for axis in args.axes or AXES:
+            for value, work in product(AXES[axis], WORK):
+                if value <= args.most and (axis, work) != ("group", "learner"):
+                    tell(axis, value, work, home, args)
     return 0
 
 
-def alone(given: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as home:
-        command = [sys.executable, "-m", "benchmarks.growth", "--point", json.dumps(given)]
-        command += ["--threads", str(args.threads), "--dtype", args.dtype]
-        env = environment(args.threads, "default", home)
-        try:
-            done = subprocess.run(
-                command, env=env, capture_output=True, text=True, timeout=args.limit
-            )
-        except subprocess.TimeoutExpired:
-            return {"failed": "time", "said": f"more than {args.limit:g} s"}
+def tell(axis: str, value: int, work: str, home: str, args: argparse.Namespace) -> None:
+    fixed = FIXED.get(axis, {})
+    found = alone({**BASE, **fixed, axis: value, "work": work}, home, args)
+    line = {"axis": axis, "value": value, "work": work, **fixed, **found}
+    text = json.dumps({**line, "threads": args.threads, "dtype": args.dtype})
+    print(text, flush=True)
+    if args.out:
+        with open(args.out, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
+def alone(given: dict[str, Any], home: str, args: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.growth", "--point", json.dumps(given)]
+    command += ["--threads", str(args.threads), "--dtype", args.dtype]
+    env = environment(args.threads, "default", home)
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=args.limit)
+    except subprocess.TimeoutExpired:
+        return {"failed": "time", "said": f"more than {args.limit:g} s"}
     if done.returncode:  # such as killed for want of memory: that is how it grows
         return {"failed": done.returncode, "said": done.stderr[-200:]}
     return json.loads(done.stdout.splitlines()[-1])

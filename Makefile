@@ -59,10 +59,10 @@ bench: $(STAMP) .venv-bench-ppo/.installed ## seconds of each job beside TRL's, 
 .venv-bench/.installed: benchmarks/requirements-trl.txt
 .venv-bench-ppo/.installed: benchmarks/requirements-trl-ppo.txt
 SITE = import site; print(site.getsitepackages()[0])
-.venv-bench/.installed .venv-bench-ppo/.installed: | $(STAMP)
-	$(PY) -m venv $(@D)
+.venv-bench/.installed .venv-bench-ppo/.installed: $(STAMP)
+	$(PY) -m venv --clear $(@D)
 	$(PY) -c '$(SITE)' > "$$($(@D)/bin/python -c '$(SITE)')/installed.pth"
-	$(@D)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
+	$(@D)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(filter %.txt,$^)
 	@touch $@
 
 lint: $(STAMP) ## formatting and lint, changes nothing

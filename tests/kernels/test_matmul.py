@@ -19,7 +19,6 @@ needs_tiles = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def all_by_tiles(monkeypatch):
     monkeypatch.setattr(module, "OFTEN", 0)
-    monkeypatch.setattr(module, "OFTEN_WHOLE", 0)
     monkeypatch.setattr(module, "MANY", 1)
     before = torch.get_num_threads()
     yield

@@ -18,31 +18,42 @@ from heedful.losses.policy import (
 )
 
 
-@pytest.mark.parametrize("adv", [2.0, 0.0, -2.0])
-def test_a_ratio_beyond_float32_leaves_the_other_tokens_their_gradient(adv):
-    """Two tokens, the first of which the policy has made e¹⁰⁰ times as likely: that is infinite in float32, and
-    infinity times the zero of the clipped branch, of an advantage or of a mask is NaN.
+def test_a_ratio_beyond_float32_leaves_the_other_tokens_their_gradient():
+    """Three tokens of one parameter: the first has become e¹⁰⁰ times as likely, or the reference finds it so. That is
+    infinite in float32, and infinity times the zero of a clipped branch, of an advantage or of a mask is NaN.
 
-    Mutation caught: exp of the log-ratio as it is.
+    What is left has the sign it should have: a token that must not become likelier still is held back, as hard as
+    float32 can bear, and one far below the reference is lifted. Mutation caught: exp of the log-ratio as it is, or
+    clamped, so that nothing holds back.
     """
-    old, mask = torch.tensor([[-100.0, -2.0]]), torch.tensor([[True, True]])
-    advs = torch.tensor([[adv, 1.0]])
+    old = torch.tensor([[-100.0, -2.0, -100.0]])
+    mask = torch.tensor([[True, True, False]])
+    fixed = torch.tensor([[0.0, -2.0, 0.0]])
 
-    def gradient(loss_of, alone: bool) -> torch.Tensor:
-        logp = torch.tensor([[0.0, -2.0]], requires_grad=True)
-        loss_of(logp)[0, 1 if alone else slice(None)].sum().backward()
-        assert logp.grad is not None
-        return logp.grad[0]
+    def gradient(loss_of) -> float:
+        shift = torch.zeros((), requires_grad=True)
+        (loss_of(fixed + shift) * mask).sum().backward()
+        assert shift.grad is not None
+        return shift.grad.item()
 
-    for loss_of in (
-        lambda logp: ppo_clip(logp, old, advs),
-        lambda logp: importance_weighted(logp, old, advs, mask, sequence=False),
-        lambda logp: corrected(k1, logp, torch.zeros_like(logp), old) * advs,
-        lambda logp: k3(logp, torch.tensor([[100.0, -1.0]])),
-    ):
-        both = gradient(loss_of, alone=False)
-        assert both.isfinite().all() and both[1] == gradient(loss_of, alone=True)[1] != 0
-    assert effective_sample_size(-old, mask).isfinite()
+    def clip(adv: float) -> float:
+        return gradient(lambda logp: ppo_clip(logp, old, torch.tensor([[adv, 1.0, 1.0]])))
+
+    assert clip(2.0) == clip(0.0) == -1.0  # clipped, or of no advantage: the second token's alone
+    assert 1e8 < clip(-2.0) < 1e10
+    for truncate in (9.0, math.inf):  # advantages of 0, -2 and 0
+        assert (
+            gradient(
+                lambda logp, c=truncate: importance_weighted(
+                    logp, old, fixed, mask, sequence=False, truncate=c
+                )
+            )
+            == 2.0
+        )
+    reference = torch.tensor([[100.0, -2.0, 0.0]])
+    assert -1e10 < gradient(lambda logp: k3(logp, reference)) < -1e8
+    for k in (k1, k3):
+        assert -1e12 < gradient(lambda logp, k=k: corrected(k, logp, reference, old)) < -1e8
 
 
 @pytest.mark.parametrize(
@@ -122,7 +133,9 @@ def test_effective_sample_size():
     mask = torch.tensor([[True, True, True, False]])
     assert effective_sample_size(torch.zeros(1, 4), mask).item() == pytest.approx(1.0)
     one_heavy = torch.tensor([[0.0, -30.0, -30.0, 5.0]])
-    assert effective_sample_size(one_heavy, mask).item() == pytest.approx(1 / 3, rel=1e-3)
+    for common in (0.0, 100.0):  # beyond float32
+        found = effective_sample_size(one_heavy + common, mask).item()
+        assert found == pytest.approx(1 / 3, rel=1e-3)
 
 
 def test_explained_variance():

@@ -62,8 +62,6 @@ def test_by_tiles_logits_of_bfloat16_are_not_rounded(monkeypatch):
 
     Mutation caught: a product in bfloat16 that is widened afterwards.
     """
-    monkeypatch.setattr(matmul, "OFTEN_WHOLE", 0)
-    monkeypatch.setattr(matmul, "MANY", 1)
     g = torch.Generator().manual_seed(0)
     h, weight = (30 * torch.randn(40, 64, generator=g)).bfloat16(), torch.randn(50, 64, generator=g)
     weight, y = weight.bfloat16(), torch.randint(50, (40,), generator=g)

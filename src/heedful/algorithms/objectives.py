@@ -47,11 +47,10 @@ def policy_loss(a: Algorithm, beta: float) -> LossFn:
     def loss(out: Tensor, b: Batch) -> Loss:
         assert isinstance(b, Scored)
         logp = logps_of(out)
-        log_ratio = logp - b.old_logp
         value, ratio = _surrogate(a, logp, b)
         metrics = {
             "policy/clipfrac": losses.clipped(ratio, b.adv, a.clip, a.clip_high).detach(),
-            "policy/approx_kl": (torch.expm1(log_ratio) - log_ratio).detach(),
+            "policy/approx_kl": kls.k3(b.old_logp, logp).detach(),
         }
         if a.kl == "loss":
             divergence = _divergence(a, out, logp, b)

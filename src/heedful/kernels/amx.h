@@ -8,7 +8,7 @@
 #define TILE 16  /* rows, and columns of sums */
 #define DEPTH 32 /* numbers that a tile's row has of bfloat16 */
 
-#if defined(__AMX_BF16__) && defined(__AVX512F__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__linux__)
 #define AMX
 #include <immintrin.h>
 #include <sys/syscall.h>

@@ -182,56 +182,61 @@ static int64_t best_downs(int64_t threads, int64_t m, int64_t n) {
     return found;
 }
 
+/* A thread's share; `right` and `left` hold what is packed of b, for all threads, and of a, for this one. */
 INLINE void multiply(int parts, struct matrix a, struct matrix b, const float *to, int64_t apart, float *out, int64_t stride,
-                     int64_t m, int64_t n, int64_t k) {
-    const int64_t deep = DEEP / parts, deepest = blocks(least(k, deep), DEPTH) * parts * PACKED;
-    uint16_t *right = aligned_alloc(64, blocks(least(n, WIDE), BLOCK) * deepest * 2);
-#pragma omp parallel
-    {
-        int64_t threads = omp_get_num_threads(), me = omp_get_thread_num(), high = blocks(m, BLOCK);
-        int64_t downs = best_downs(threads, m, n), across = threads / downs, x = me / downs, y = me % downs;
-        int64_t first = high * y / downs * BLOCK, last = x < across ? least(m, high * (y + 1) / downs * BLOCK) : first;
-        uint16_t *left = aligned_alloc(64, blocks(least(m, HIGH), BLOCK) * deepest * 2);
-        tiles_begin();
-        for (int64_t j0 = 0; j0 < n; j0 += WIDE)
-            for (int64_t k0 = 0; k0 < k; k0 += deep) {
-                int64_t columns = least(n - j0, WIDE), inner = least(k - k0, deep);
-                int64_t steps = blocks(inner, DEPTH), panels = blocks(columns, BLOCK), packed = steps * parts * PACKED;
-                pack(from(b, j0, k0), 0, parts, columns, inner, right, me, threads);
+                     int64_t m, int64_t n, int64_t k, uint16_t *right, uint16_t *left) {
+    const int64_t deep = DEEP / parts, threads = omp_get_num_threads(), me = omp_get_thread_num(), high = blocks(m, BLOCK);
+    const int64_t downs = best_downs(threads, m, n), across = threads / downs, x = me / downs, y = me % downs;
+    const int64_t first = high * y / downs * BLOCK, last = x < across ? least(m, high * (y + 1) / downs * BLOCK) : first;
+    tiles_begin();
+    for (int64_t j0 = 0; j0 < n; j0 += WIDE)
+        for (int64_t k0 = 0; k0 < k; k0 += deep) {
+            int64_t columns = least(n - j0, WIDE), inner = least(k - k0, deep);
+            int64_t steps = blocks(inner, DEPTH), panels = blocks(columns, BLOCK), packed = steps * parts * PACKED;
+            pack(from(b, j0, k0), 0, parts, columns, inner, right, me, threads);
 #pragma omp barrier
-                for (int64_t i0 = first; i0 < last; i0 += HIGH) {
-                    int64_t rows = least(last - i0, HIGH);
-                    pack(from(a, i0, k0), 1, parts, rows, inner, left, 0, 1);
-                    for (int64_t p = panels * x / across; p < panels * (x + 1) / across; p++)
-                        for (int64_t i = 0; i < rows; i += BLOCK) {
-                            const uint16_t *l = left + i / BLOCK * packed, *r = right + p * packed;
-                            int64_t j = j0 + p * BLOCK, row = i0 + i, begun = k0 ? stride : apart;
-                            float *sums = out + row * stride + j;
-                            const float *start = k0 ? sums : to ? to + row * apart + j : NULL;
-                            int64_t down = least(rows - i, BLOCK), right = least(n - j, BLOCK);
-                            if (down < BLOCK || right < BLOCK)
-                                multiply_edge(parts, l, r, steps, start, begun, sums, stride, down, right);
-                            else
-                                multiply_block(parts, l, r, steps, start, begun, sums, stride);
-                        }
-                }
-#pragma omp barrier
+            for (int64_t i0 = first; i0 < last; i0 += HIGH) {
+                int64_t rows = least(last - i0, HIGH);
+                pack(from(a, i0, k0), 1, parts, rows, inner, left, 0, 1);
+                for (int64_t p = panels * x / across; p < panels * (x + 1) / across; p++)
+                    for (int64_t i = 0; i < rows; i += BLOCK) {
+                        const uint16_t *l = left + i / BLOCK * packed, *r = right + p * packed;
+                        int64_t j = j0 + p * BLOCK, row = i0 + i, begun = k0 ? stride : apart;
+                        float *sums = out + row * stride + j;
+                        const float *start = k0 ? sums : to ? to + row * apart + j : NULL;
+                        int64_t down = least(rows - i, BLOCK), wide = least(n - j, BLOCK);
+                        if (down < BLOCK || wide < BLOCK)
+                            multiply_edge(parts, l, r, steps, start, begun, sums, stride, down, wide);
+                        else
+                            multiply_block(parts, l, r, steps, start, begun, sums, stride);
+                    }
             }
-        tiles_end();
-        free(left);
-    }
-    free(right);
+#pragma omp barrier
+        }
+    tiles_end();
+}
+
+static uint16_t *room(int64_t rows, int64_t most, int64_t k, int parts) {
+    return aligned_alloc(64, blocks(least(rows, most), BLOCK) * blocks(least(k, DEEP / parts), DEPTH) * parts * PACKED * 2);
 }
 #endif
 
 /* out[m, n], of which a row's numbers lie side by side, = to + a b; to [m, n] (may be out), [n] (apart is 0) or NULL. In
- * one part where a or b is bfloat16. The bits do not depend on the number of threads. */
+ * one part where a or b is bfloat16. The bits do not depend on the number of threads, nor a row's on other rows. */
 void matmul(const void *a, int64_t a_down, int64_t a_right, int64_t a_narrow, const void *b, int64_t b_down, int64_t b_right,
             int64_t b_narrow, const float *to, int64_t apart, float *out, int64_t stride, int64_t m, int64_t n, int64_t k) {
 #ifdef AMX
-    struct matrix left = {a, a_down, a_right, a_narrow}, right = {b, b_right, b_down, b_narrow};
-    if (a_narrow || b_narrow) multiply(1, left, right, to, apart, out, stride, m, n, k);
-    else multiply(3, left, right, to, apart, out, stride, m, n, k);
+    const struct matrix left = {a, a_down, a_right, a_narrow}, right = {b, b_right, b_down, b_narrow};
+    const int parts = a_narrow || b_narrow ? 1 : 3;
+    uint16_t *of_right = room(n, WIDE, k, parts);
+#pragma omp parallel
+    {
+        uint16_t *of_left = room(m, HIGH, k, parts);
+        if (parts == 1) multiply(1, left, right, to, apart, out, stride, m, n, k, of_right, of_left);
+        else multiply(3, left, right, to, apart, out, stride, m, n, k, of_right, of_left);
+        free(of_left);
+    }
+    free(of_right);
 #else
     abort(); /* `tiles` says no */
 #endif

@@ -8,13 +8,18 @@ from torch import Tensor
 from heedful import kernels
 from heedful.kernels.calls import functions, pointer
 
-# What is worth packing: how many multiplications there are, and how often each number is multiplied, in parts or whole.
-MANY, OFTEN, OFTEN_WHOLE = 1 << 24, 112, 64
+# What is worth packing in float32: how often each number is multiplied, and how many multiplications there are.
+OFTEN, MANY = 112, 1 << 24
 
 
 def tiles() -> bool:
     """Whether this CPU multiplies tiles of bfloat16 (Intel's AMX), and there are kernels."""
     return kernels.available() and bool(functions().tiles())
+
+
+def keeps_sums(x: Tensor) -> bool:
+    """Whether `matmul` gives products of x's type, bfloat16, in float32 as they were added up."""
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and tiles()
 
 
 def matmul(a: Tensor, b: Tensor, to: Tensor | None = None, out: Tensor | None = None) -> Tensor:
@@ -23,7 +28,8 @@ def matmul(a: Tensor, b: Tensor, to: Tensor | None = None, out: Tensor | None = 
 
     In float32 it is as exact by tiles (`tests/kernels/test_matmul.py`): the numbers of a and b are sums of three of
     bfloat16 each. Numbers above 3.39·10³⁸ become NaN there. Where a or b is narrower, the other is rounded to its type;
-    `out` in float32 then has by tiles the sum itself, else PyTorch's, which is rounded. Autograd sees nothing of it:
+    `out` in float32 then has by tiles the sums themselves, however few they are, so that a row's do not depend on the
+    rows beside it; else PyTorch's, which are rounded. Autograd sees nothing of it:
     where a gradient would be asked for, and for shapes that do not fit, it is PyTorch's product, or PyTorch's error.
     """
     if not _by_tiles(a, b, to, out):
@@ -56,8 +62,8 @@ def _by_tiles(a: Tensor, b: Tensor, to: Tensor | None, out: Tensor | None) -> bo
     (m, k), n = a.shape, b.shape[1]
     whole = torch.bfloat16 in (a.dtype, b.dtype)
     return (
-        m * n * k >= MANY
-        and m * n >= (OFTEN_WHOLE if whole else OFTEN) * (m + n)
+        m * n * k >= (1 if whole else MANY)
+        and (whole or m * n >= OFTEN * (m + n))
         and b.shape[0] == k
         and (to is None or to.shape in ((m, n), (n,)))
         and (out is None or (out.shape == (m, n) and out.stride(0) >= n))

@@ -29,10 +29,10 @@ def k2(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
 
 
 def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """`e^{−d} − 1 + d`: unbiased and never negative. Below d = −20 it stays as it is there and has no gradient: that of
-    a token which float32 finds infinitely unlikely would make everybody's NaN."""
-    d = (logp - ref_logp).clamp(min=-LARGEST)
-    return torch.expm1(-d) + d
+    """`e^{−d} − 1 + d`: never negative, and unbiased where e^{−d} is no larger than `ratio` lets it be."""
+    d = logp - ref_logp
+    large = (-d.detach() - LARGEST).clamp(min=0)
+    return torch.expm1(-d - large) + d
 
 
 ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}
@@ -44,7 +44,7 @@ def corrected(
     ref_logp: Float[Tensor, "*s"],
     old_logp: Float[Tensor, "*s"],
 ) -> Float[Tensor, "*s"]:
-    """ρ·k with ρ = π/π_old of the token: for k1 and k3 both value and gradient are then those of E_π[d].
+    """ρ·k with ρ = π/π_old of the token, see `ratio`: for k1 and k3 both value and gradient are then those of E_π[d].
 
     ∇E_old[ρk] = E_π[k·∇log π + ∇k] = E_π[d·∇log π]. (DeepSeek-AI 2025, V3.2, eq. 7, for k3.) Not for k2, whose
     expectation is another quantity than the KL. Of each token, its prefix held fixed: what a token does to the KL

@@ -13,9 +13,9 @@ LARGEST = 20.0  # log-ratio; e²⁰ is 5·10⁸
 
 
 def ratio(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """ρ = π/π_old, at most e^`LARGEST`, where it has no gradient: an infinite one, multiplied by the zero of a branch
-    that is not taken or of a token that nobody counts, would make NaN of everybody's gradient."""
-    return torch.exp(log_ratio.clamp(max=LARGEST))
+    """ρ = π/π_old with ∇ρ = ρ·∇log π; neither is larger than at e^`LARGEST`. An infinite one, multiplied by the zero of
+    a branch that is not taken or of a token that nobody counts, would make NaN of everybody's gradient."""
+    return torch.exp(log_ratio - (log_ratio.detach() - LARGEST).clamp(min=0))
 
 
 def policy_gradient(logp: Float[Tensor, "*s"], adv: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -32,7 +32,7 @@ def importance_weighted(
     sequence: bool,
     truncate: float = float("inf"),
 ) -> Float[Tensor, "B T"]:
-    """−min(w, c)·A·log π with w = π/π_old held constant, for samples of an older policy.
+    """−min(w, c)·A·log π with w = π/π_old (see `ratio`) held constant, for samples of an older policy.
 
     Token weights π/π_old(y_t) correct the choice of each token but not of the prefix it stands on; sequence
     weights ∏_t π/π_old are exact for advantages of whole responses, and vary more. `truncate` (c) bounds the
@@ -114,8 +114,9 @@ def effective_sample_size(
     """(Σw)²/(N·Σw²) of the token weights w = π/π_old: 1 when on-policy or empty, 1/N when one token carries all."""
     if not mask.any():
         return log_weights.new_ones(())
-    w = ratio(log_weights) * mask
-    return w.sum().square() / (mask.sum().clamp(min=1) * w.square().sum().clamp(min=1e-12))
+    found = log_weights[mask]
+    w = torch.exp(found - found.max())  # a common factor changes nothing, and might be infinite
+    return w.sum().square() / (len(w) * w.square().sum())
 
 
 def explained_variance(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from heedful import kernels
 from heedful.kernels import train
-from heedful.kernels.matmul import matmul, tiles
+from heedful.kernels.matmul import keeps_sums, matmul
 
 # Numbers in a piece of logits, which should stay in the cache of a core, and in those kept for the backward pass.
 PIECE, KEPT = 1 << 21, 1 << 26
@@ -56,11 +57,13 @@ class LinearLogps(torch.autograd.Function):
         return logps
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads: Tensor):
         h, weight, bias, y, total = ctx.saved_tensors
         g = grads[0].float() * ctx.factor
         for_h, for_weight, for_bias = ctx.needs_input_grad[:3]
-        grad_h = torch.empty_like(h, dtype=torch.float32) if for_h else None
+        by_tiles = keeps_sums(weight)
+        grad_h = torch.empty_like(h, dtype=torch.float32 if by_tiles else None) if for_h else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if for_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if for_bias else None
         pieces = _pieces(len(h), len(weight))
@@ -71,7 +74,7 @@ class LinearLogps(torch.autograd.Function):
             z = _gradient(odds, y[rows], g[rows], total[rows])
             if grad_bias is not None:
                 grad_bias.add_(z.sum(0))
-            if not (z.device.type == "cpu" and tiles()):  # tiles round z as they read it
+            if not by_tiles:  # which round z as they read it
                 z = z.to(weight.dtype)
             if grad_h is not None:
                 matmul(z, weight, out=grad_h[rows])
@@ -114,7 +117,8 @@ class _Odds:
         pieces: list[slice],
         kept: int = 0,
     ):
-        self.h, self.weight, self.bias, self.factor, self.kept = h, weight, bias, factor, kept
+        self.h, self.weight, self.factor, self.kept = h, weight, factor, kept
+        self.bias = None if bias is None else bias.float()
         longest = max((p.stop - p.start for p in pieces), default=0)
         self.room = h.new_empty(kept or longest, len(weight), dtype=torch.float32)
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from heedful import kernels
 from heedful.kernels import train
-from heedful.kernels.matmul import matmul
+from heedful.kernels.matmul import keeps_sums, matmul
 from heedful.models.attend import attend
 from heedful.models.head import unwatched
 from heedful.models.layers import own_kind
@@ -172,7 +172,7 @@ class _SideBySide(torch.autograd.Function):
 
 def _of_weight(grad: Tensor, x: Tensor) -> Tensor:
     """The gradient of W in x Wᵀ `[out, in]`: a sum over tokens, which tiles add up in float32 whatever the type."""
-    if x.dtype == torch.float32:
+    if not keeps_sums(x):
         return matmul(grad.t(), x)
     room = x.new_empty(grad.shape[1], x.shape[1], dtype=torch.float32)
     return matmul(grad.t(), x, out=room).to(x.dtype)

@@ -12,7 +12,9 @@ from typing import Any
 
 LAST = [round(12 * 1.07**i) for i in range(62)]  # 12 … 744 tokens, prompt and all
 ONE, MARK = 0, 1  # components of the residual stream: a constant 1, and the mark over the position
-SURE = 3e4  # how much more or less likely the end token is for each unit of the clock
+# How much more or less likely the end token is for each unit of the clock: in bfloat16, whose numbers tell it to a
+# hundredth at best, so little that two roundings of one state do not differ by more nats than float32's e^x can hold.
+SURE = {"float32": 3e4, "bfloat16": 1e3}
 
 
 def token(last: int) -> str:
@@ -30,7 +32,7 @@ def written(prompt: int, last: int, most: int) -> int:
     return min(most, last + 2 - prompt)
 
 
-def wind(model: Any, tokenizer: Any) -> None:
+def wind(model: Any, tokenizer: Any, sure: float) -> None:
     """Set the clock into a Qwen2 model whose embeddings are not tied."""
     import torch
 
@@ -57,6 +59,6 @@ def wind(model: Any, tokenizer: Any) -> None:
         table[ids, MARK] = seen * (rest / (size - seen**2)).sqrt()
         head[:, [ONE, MARK]] = 0
         # Never sampled: the marks, and padding, which some trainers would take for the end of the response.
-        head[[*ids, tokenizer.pad_token_id], ONE] = -SURE
+        head[[*ids, tokenizer.pad_token_id], ONE] = -sure
         head[tokenizer.eos_token_id] = 0
-        head[tokenizer.eos_token_id, ONE], head[tokenizer.eos_token_id, MARK] = SURE, -SURE
+        head[tokenizer.eos_token_id, ONE], head[tokenizer.eos_token_id, MARK] = sure, -sure

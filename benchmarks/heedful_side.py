@@ -66,7 +66,7 @@ def train(job: Job, out: Path) -> None:
     )
     if job.task in SAMPLING:
         common |= dict(
-            model=str(folder / "clock"),
+            model=job.clock,
             data=str(folder / "prompts.jsonl"),
             reward=("benchmarks.job:likes_short",),
             steps=size.rounds,
@@ -197,7 +197,7 @@ def generate(job: Job, measured: Measured) -> None:
     from heedful.models.load import load_policy, load_tokenizer
     from heedful.types import Sampling
 
-    name, size = str(Path(job.folder) / "clock"), job.sizes
+    name, size = job.clock, job.sizes
     tokenizer = load_tokenizer(name)
     engine = TorchEngine(load_policy(name, dtype=job.dtype))
     prompts = [row["prompt"] for row in rows(Path(job.folder), "prompts.jsonl")]

@@ -25,7 +25,7 @@ from benchmarks import clock
 SEED = 0
 HELD_OUT = 0.02  # one row of the data is held out, so that evaluation costs next to nothing
 CONTEXT = 1024
-VERSION = 3  # of what is made here; a change makes the cache anew
+VERSION = 4  # of what is made here; a change makes the cache anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,7 @@ def with_one_held_out(source: Iterator[dict], number: int) -> list[dict]:
 
 
 def models(size: Size, tokenizer, seed: int) -> dict:
-    """`base`; `clock`, whose responses end where their prompts say; `reward` with the head that heedful would draw."""
+    """`base`; `clock-TYPE`, whose responses end where prompts say; `reward` with the head that heedful would draw."""
     import tempfile
 
     from heedful.models.load import new_reward_model, save_model
@@ -189,13 +189,15 @@ def models(size: Size, tokenizer, seed: int) -> dict:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    timed = causal(size, seed, **tokens, tie_word_embeddings=False)
-    clock.wind(timed, tokenizer)
+    timed = {}
+    for dtype, sure in clock.SURE.items():
+        timed[f"clock-{dtype}"] = causal(size, seed, **tokens, tie_word_embeddings=False)
+        clock.wind(timed[f"clock-{dtype}"], tokenizer, sure)
     base = causal(size, seed, **tokens)
     with tempfile.TemporaryDirectory() as folder:
         save_model(base, tokenizer, Path(folder))
         reward = new_reward_model(folder, seed=seed)
-    return {"base": base, "clock": timed, "reward": reward}
+    return {"base": base, **timed, "reward": reward}
 
 
 def causal(size: Size, seed: int, **config: Any) -> Any:

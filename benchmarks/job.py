@@ -42,6 +42,11 @@ class Job:
     def sizes(self) -> Size:
         return SIZES[self.size]
 
+    @property
+    def clock(self) -> str:
+        """The folder of the model that samples."""
+        return str(Path(self.folder) / f"clock-{self.dtype}")
+
 
 @dataclass
 class Measured:

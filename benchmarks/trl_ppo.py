@@ -44,7 +44,7 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
         def score(self, tokens):
             return -0.01 * tokens
 
-    name, size = str(Path(job.folder) / "clock"), job.sizes
+    name, size = job.clock, job.sizes
     dtype = getattr(torch, job.dtype)
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     policy = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)

@@ -116,7 +116,7 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
             ),  # heedful's preset
         }[job.task]
         return kind(
-            model=str(folder / "clock"),
+            model=job.clock,
             reward_funcs=likes_short,
             args=config(**common, **flags),
             train_dataset=prompts,
@@ -187,7 +187,7 @@ def generate(job: Job, measured: Measured) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    name, size = str(Path(job.folder) / "clock"), job.sizes
+    name, size = job.clock, job.sizes
     model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, job.dtype)).eval()
     tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
     prompts = [row["prompt"] for row in rows(Path(job.folder), "prompts.jsonl")]

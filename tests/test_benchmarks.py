@@ -92,7 +92,8 @@ def test_the_order_is_that_of_the_recipe(cache):
     assert len(held) == 1
 
 
-def test_responses_are_as_long_as_planned(cache):
+@pytest.mark.parametrize("dtype", clock.SURE)
+def test_responses_are_as_long_as_planned(cache, dtype):
     """Ragged lengths, some cut at the most, and `transformers.generate` writes exactly as many tokens.
 
     Mutation caught: a clock one token early or late, noise of the residual stream that moves it.
@@ -101,8 +102,9 @@ def test_responses_are_as_long_as_planned(cache):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = inputs.build("nano", cache)
-    model = AutoModelForCausalLM.from_pretrained(folder / "clock").eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder / "clock")
+    timed = folder / f"clock-{dtype}"
+    model = AutoModelForCausalLM.from_pretrained(timed, dtype=dtype).eval()
+    tokenizer = AutoTokenizer.from_pretrained(timed)
     torch.manual_seed(0)
     lengths = []
     for row in inputs.rows(folder, "prompts.jsonl"):
@@ -256,7 +258,7 @@ def test_ppo_asks_the_same_prompts_in_the_same_order(cache, monkeypatch):
     heedful_side.work(job, Measured())
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(Path(job.folder) / "clock")
+    tokenizer = AutoTokenizer.from_pretrained(job.clock)
     assert [tuple(tokenizer(text)["input_ids"]) for text in trl_ppo.prompts(job)] == asked
 
 
@@ -295,7 +297,7 @@ def test_padding_is_never_sampled(cache):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = inputs.build("nano", cache) / "clock"
+    folder = inputs.build("nano", cache) / "clock-float32"
     model, tokenizer = (
         kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer)
     )

@@ -24,6 +24,7 @@ WAYS = (
     "float32",
     "bfloat16",
     "float32-tiles",
+    "bfloat16-tiles",
     "float32-kernels",
     "float32+compile",
     "bfloat16+compile",

@@ -19,10 +19,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from benchmarks.inputs import Size, causal
+from benchmarks.job import lines_file, positive
 from benchmarks.process import environment
 
 BASE = {"hidden": 128, "batch": 8, "length": 128, "group": 1, "vocab": 4096}
@@ -42,15 +42,15 @@ WORK = ("learner", "engine")
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     p.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)}; default: all")
-    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--threads", type=positive, default=1)
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     p.add_argument("--most", type=int, default=1 << 30, help="leave larger values out")
     p.add_argument("--limit", type=float, default=300, help="seconds after which a point ends")
-    p.add_argument("--out", type=Path, help="append the lines to this file")
+    p.add_argument("--out", type=lines_file, help="append the lines to this file")
     p.add_argument("--point", help=argparse.SUPPRESS)
     args = p.parse_args(argv)
     if unknown := set(args.axes) - set(AXES):
-        p.error(f"no axis {', '.join(sorted(unknown))}")
+        p.error(f"no axis {', '.join(sorted(unknown))}; there are {', '.join(AXES)}")
     if args.point:
         print(json.dumps(point(json.loads(args.point), args.threads, args.dtype)))
         return 0

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -103,6 +104,20 @@ def serve(work: Callable[[Job, Measured], None], libraries: tuple[str, ...]) -> 
     aside = target.with_suffix(".part")
     aside.write_text(json.dumps(result), encoding="utf-8")
     os.replace(aside, target)
+
+
+def positive(text: str) -> int:
+    """Of a command line: a number of things of which there must be one."""
+    if (number := int(text)) < 1:
+        raise ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def lines_file(text: str) -> Path:
+    """Of a command line: a file to which lines will be added, known to have a folder before the work begins."""
+    if not Path(text).absolute().parent.is_dir():
+        raise ArgumentTypeError(f"{text}: there is no such folder")
+    return Path(text)
 
 
 def versions(names: tuple[str, ...]) -> dict[str, str]:

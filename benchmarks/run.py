@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "src"))  # this checkout's heedful, whichever is i
 
 from benchmarks import checks, process, startup  # noqa: E402
 from benchmarks.inputs import SEED, SIZES, build  # noqa: E402
-from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job  # noqa: E402
+from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job, lines_file, positive  # noqa: E402
 
 Result = dict[str, Any]
 DISTURBED = 0.05  # the share of the processors that others may have had before it is said
@@ -189,10 +189,10 @@ def arguments() -> argparse.ArgumentParser:
     p.add_argument("task", choices=[*TASKS, "all"])
     p.add_argument("--impl", choices=["heedful", "trl", "both"], default="both")
     p.add_argument("--size", choices=list(SIZES), default="tiny")
-    p.add_argument("--repeats", type=int, default=5, help="processes of each side")
+    p.add_argument("--repeats", type=positive, default=5, help="processes of each side")
     p.add_argument("--flags", choices=["default", "best"], default="default")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    p.add_argument("--threads", type=int, default=cores or 1)
+    p.add_argument("--threads", type=positive, default=cores or 1)
     p.add_argument(
         "--busy", type=int, default=0, help="programs that compute beside it all the time"
     )
@@ -202,7 +202,7 @@ def arguments() -> argparse.ArgumentParser:
     p.add_argument("--trl-python", type=Path, help="an interpreter whose environment has TRL")
     p.add_argument("--trl-ppo-python", type=Path, help="one with a TRL that has PPO, for that task")
     p.add_argument("--cache", type=Path, default=ROOT / "benchmarks/.cache")
-    p.add_argument("--out", type=Path, help="append the lines to this file")
+    p.add_argument("--out", type=lines_file, help="append the lines to this file")
     return p
 
 

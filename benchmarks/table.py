@@ -52,8 +52,9 @@ def _ratio(line: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m benchmarks.table FILE.jsonl")
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        print("usage: python -m benchmarks.table FILE.jsonl, which is there", file=sys.stderr)
+        sys.exit(2)
     print(
         table([json.loads(x) for x in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()])
     )

@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.inputs import SIZES, Words, causal
+from benchmarks.job import positive
 
 WAYS = (
     "float32",
@@ -37,11 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("ways", nargs="*", metavar="WAY", help=f"of {', '.join(WAYS)}; default: all")
     p.add_argument("--size", choices=list(SIZES), default="tiny")
     p.add_argument("--task", choices=["sft", "dpo"], default="sft")
-    p.add_argument("--batches", type=int, default=4)
-    p.add_argument("--rounds", type=int, default=5, help="times that each way takes each batch")
+    p.add_argument("--batches", type=positive, default=4)
+    p.add_argument(
+        "--rounds", type=positive, default=5, help="times that each way takes each batch"
+    )
     args = p.parse_args(argv)
     if unknown := set(args.ways) - set(WAYS):
-        p.error(f"no way {', '.join(sorted(unknown))}")
+        p.error(f"no way {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
     import torch
 
     torch.set_num_threads(1)

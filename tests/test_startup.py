@@ -79,6 +79,14 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     # what nobody can mean
     ("train sft", [*TRAIN, "--lora.dropout", "0.1"], "dropout is always off"),
     ("train sft", [*TRAIN, "--epochs", "0"], "must be above 0"),
+    ("train sft", [*TRAIN, "--epochs", "nan"], "must be above 0"),
+    ("train dpo", [*TRAIN, "--lr", "nan"], "--learning-rate nan: must be finite"),
+    ("train grpo", [*ONLINE, "--lr", "inf"], "--learning-rate inf: must be finite"),
+    ("train ppo", [*ONLINE, "--critic-learning-rate=-1"], "--critic-learning-rate -1: must be"),
+    ("train sft", [*TRAIN, "--weight-decay=-1"], "--weight-decay -1: must be finite"),
+    ("train reward", [*TRAIN, "--warmup", "2"], "from 0 to 1"),
+    ("train sft", [*TRAIN, "--max-grad-norm", "nan"], "must be above 0"),
+    ("train sft", [*TRAIN, "--micro-batch-tokens", "0"], "must be above 0"),
     ("train reward", [*TRAIN, "--steps", "0"], "at least 1"),
     (
         "train ppo",

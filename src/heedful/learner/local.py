@@ -166,7 +166,7 @@ class LocalLearner:
             self.optimizer.zero_grad(set_to_none=True)
             raise UserError(
                 f"the gradient became {norm.item()} at step {self.steps + 1}; "
-                "lower --learning-rate or look at the rewards and the data"
+                "look at the rewards and the data, or begin anew with --restart and a lower --learning-rate"
             )
         rate = self.optim.rate(self.steps)
         for group in self.optimizer.param_groups:

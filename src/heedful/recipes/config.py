@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -81,7 +82,7 @@ class Training:
     """Most tokens in one forward pass; changes memory and speed, never the gradient."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the weights and matrix products; what is trained in bfloat16 has float32 masters in the optimiser.
-    bfloat16 was 1.4 times as fast at a width of 128, 1.6 at 384, on a CPU with AVX512-BF16; else measure first."""
+    bfloat16 was 1.2 times as fast at a width of 128, 1.7 at 384, on a CPU with AMX; else measure first."""
     lora: Lora = field(default_factory=Lora)
     """Adapters in place of all weights."""
     freeze: int = 0
@@ -90,7 +91,7 @@ class Training:
     """Compute activations again in the backward pass rather than keep them: less memory, a third more time."""
     compile: bool = False
     """Let torch.compile fuse what layers do around attention; on a CPU it needs a C++ compiler and 10 to 40 s, and
-    saves the Llama family 7 % of a step of 11M parameters in bfloat16 (back after 240 steps), nothing in float32."""
+    saves the Llama family 4 % of a step of 11M parameters in bfloat16 (back after 510 steps), nothing in float32."""
     liger: bool = False
     """Run norms and gates of the Llama family by Liger's kernels; needs a GPU and the extra `liger`."""
     device: str = "cpu"
@@ -194,6 +195,14 @@ def refuse_nonsense(config: Training) -> None:
     """What can be said of the flags of any training before anything is loaded."""
     if config.lora.rank < 0 or config.freeze < 0:
         raise UserError("--lora.rank and --freeze count from 0, which switches them off")
+    for name in ("learning_rate", "critic_learning_rate", "weight_decay"):
+        value = getattr(config, name, None)
+        if value is not None and not 0 <= value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} {value:g}: must be finite, 0 or more")
+    if not 0 <= config.warmup <= 1:
+        raise UserError(f"--warmup {config.warmup:g}: a share of the steps, from 0 to 1")
+    if not config.max_grad_norm > 0 or config.micro_batch_tokens < 1:
+        raise UserError("--max-grad-norm and --micro-batch-tokens must be above 0")
     if config.liger and not config.device.startswith("cuda"):
         raise UserError(
             f"--liger needs a GPU, not --device {config.device}; add --device cuda, or leave it out"
@@ -209,7 +218,7 @@ def refuse_nonsense(config: Training) -> None:
         raise UserError("options of --lora do nothing without --lora.rank, which is 0; 16 is usual")
     if not isinstance(config, ByEpochs):
         return
-    if config.epochs <= 0 or config.batch_size <= 0:
+    if not 0 < config.epochs < math.inf or config.batch_size <= 0:
         raise UserError("--epochs and --batch-size must be above 0")
     if config.steps is not None and config.steps < 1:
         raise UserError(f"--steps {config.steps}: at least 1, or leave it out")

@@ -2,9 +2,10 @@
 
 A line for each point, which is a process of its own: seconds of a learner's step (cross-entropy on the second half of
 rows of equal length) and of sampling (`batch` responses, `group` to a prompt of `length` tokens), each the least of
-twenty after a warm-up (of fewer once they have taken `ENOUGH` seconds), and the peak memory above that of the loaded
-libraries. What the point does not name is as in `BASE`; along `length` there are two rows, which at 8,192 tokens are
-just one micro-batch: with more rows the longest would be cut into several, and memory would seem to stop growing.
+twenty after a warm-up (of fewer once they have taken `ENOUGH` seconds), and the peak memory above that of the
+libraries and the model. Kernels are made once for all points. What the point does not name is as in `BASE`; along
+`length` there are two rows, which at 8,192 tokens are just one micro-batch: with more rows the longest would be cut
+into several, and memory would seem to stop growing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from itertools import product
 from typing import Any
 
 from benchmarks.inputs import Size, causal
-from benchmarks.job import lines_file, positive
+from benchmarks.job import add_line, lines_file, positive
 from benchmarks.process import environment
 
 BASE = {"hidden": 128, "batch": 8, "length": 128, "group": 1, "vocab": 4096}
@@ -66,11 +67,7 @@ def tell(axis: str, value: int, work: str, home: str, args: argparse.Namespace) 
     fixed = FIXED.get(axis, {})
     found = alone({**BASE, **fixed, axis: value, "work": work}, home, args)
     line = {"axis": axis, "value": value, "work": work, **fixed, **found}
-    text = json.dumps({**line, "threads": args.threads, "dtype": args.dtype})
-    print(text, flush=True)
-    if args.out:
-        with open(args.out, "a", encoding="utf-8") as file:
-            file.write(text + "\n")
+    add_line({**line, "threads": args.threads, "dtype": args.dtype}, args.out)
 
 
 def alone(given: dict[str, Any], home: str, args: argparse.Namespace) -> dict[str, Any]:

@@ -120,6 +120,15 @@ def lines_file(text: str) -> Path:
     return Path(text)
 
 
+def add_line(line: dict[str, Any], out: Path | None) -> None:
+    """A result as JSON, on the screen and behind those in the file."""
+    text = json.dumps(line)
+    print(text, flush=True)
+    if out:
+        with open(out, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
 def versions(names: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for name in names:

@@ -12,7 +12,6 @@ the two did not do the same work.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -26,7 +25,7 @@ sys.path.insert(0, str(ROOT / "src"))  # this checkout's heedful, whichever is i
 
 from benchmarks import checks, process, startup  # noqa: E402
 from benchmarks.inputs import SEED, SIZES, build  # noqa: E402
-from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job, lines_file, positive  # noqa: E402
+from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job, add_line, lines_file, positive  # noqa: E402
 
 Result = dict[str, Any]
 DISTURBED = 0.05  # the share of the processors that others may have had before it is said
@@ -141,11 +140,7 @@ def summary(task: str, size_name: str, found: Result) -> Result:
 
 
 def tell(line: Result, out: Path | None) -> None:
-    text = json.dumps(rounded(line))
-    print(text, flush=True)
-    if out:
-        with open(out, "a", encoding="utf-8") as file:
-            file.write(text + "\n")
+    add_line(rounded(line), out)
 
 
 def rounded(value: Any) -> Any:

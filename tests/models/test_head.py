@@ -57,7 +57,7 @@ def test_half_precision_accumulates_in_float32(monkeypatch):
 
 
 @pytest.mark.skipif(not matmul.tiles(), reason="no CPU that multiplies tiles of bfloat16")
-def test_by_tiles_logits_of_bfloat16_are_not_rounded(monkeypatch):
+def test_by_tiles_logits_of_bfloat16_are_not_rounded():
     """Logits of some hundreds, whose neighbours in bfloat16 are two apart.
 
     Mutation caught: a product in bfloat16 that is widened afterwards.

@@ -62,8 +62,8 @@ def _by_tiles(a: Tensor, b: Tensor, to: Tensor | None, out: Tensor | None) -> bo
     (m, k), n = a.shape, b.shape[1]
     whole = torch.bfloat16 in (a.dtype, b.dtype)
     return (
-        m * n * k >= (1 if whole else MANY)
-        and (whole or m * n >= OFTEN * (m + n))
+        m * n * k > 0
+        and (whole or (m * n * k >= MANY and m * n >= OFTEN * (m + n)))
         and b.shape[0] == k
         and (to is None or to.shape in ((m, n), (n,)))
         and (out is None or (out.shape == (m, n) and out.stride(0) >= n))

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from heedful.losses.policy import LARGEST, ratio
+from heedful.losses.policy import bounded, ratio
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,8 +31,7 @@ def k2(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
 def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """`e^{−d} − 1 + d`: never negative, and unbiased where e^{−d} is no larger than `ratio` lets it be."""
     d = logp - ref_logp
-    large = (-d.detach() - LARGEST).clamp(min=0)
-    return torch.expm1(-d - large) + d
+    return torch.expm1(bounded(-d)) + d
 
 
 ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}

@@ -12,10 +12,15 @@ from torch import Tensor
 LARGEST = 20.0  # log-ratio; e²⁰ is 5·10⁸
 
 
+def bounded(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """At most `LARGEST`, where its gradient is still one."""
+    return log_ratio - (log_ratio.detach() - LARGEST).clamp(min=0)
+
+
 def ratio(log_ratio: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     """ρ = π/π_old with ∇ρ = ρ·∇log π; neither is larger than at e^`LARGEST`. An infinite one, multiplied by the zero of
     a branch that is not taken or of a token that nobody counts, would make NaN of everybody's gradient."""
-    return torch.exp(log_ratio - (log_ratio.detach() - LARGEST).clamp(min=0))
+    return torch.exp(bounded(log_ratio))
 
 
 def policy_gradient(logp: Float[Tensor, "*s"], adv: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:

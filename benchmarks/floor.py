@@ -63,7 +63,7 @@ def rate(size: Size, tokens: int, dtype: str, seconds: float = 0.6) -> float:
     """FLOPs a second at the shapes of a layer and of the output layer, over rows of `tokens`."""
     import torch
 
-    from heedful.kernels.matmul import matmul
+    from heedful.fast.kernels.matmul import matmul
 
     shapes = [*matrices(size) * size.layers, (size.hidden, size.vocab)]
     kinds = {

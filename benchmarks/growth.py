@@ -108,8 +108,7 @@ def point(given: dict[str, Any], threads: int, dtype: str) -> dict[str, Any]:
 def learner(model: Any, rows: list[list[int]], group: int) -> Callable[[], Any]:
     from heedful.data.collate import collate
     from heedful.learner.local import LocalLearner, Optim
-    from heedful.recipes.sft import response_logps
-    from heedful.recipes.training import cross_entropy
+    from heedful.training.supervised import cross_entropy, response_logps
     from heedful.types import Sample
 
     half = len(rows[0]) // 2
@@ -120,10 +119,10 @@ def learner(model: Any, rows: list[list[int]], group: int) -> Callable[[], Any]:
 
 
 def engine(model: Any, rows: list[list[int]], group: int) -> Callable[[], Any]:
-    from heedful.engine.torch import TorchEngine
+    from heedful.engine.local import LocalEngine
     from heedful.types import Sampling
 
-    sampler = TorchEngine(model)
+    sampler = LocalEngine(model)
 
     async def ask() -> None:
         asked = [

@@ -95,8 +95,9 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
 
     from heedful.learner import local
     from heedful.learner.local import LocalLearner
-    from heedful.recipes import judgments, policy
+    from heedful.recipes import policy
     from heedful.run import Run
+    from heedful.training import judgments
 
     parts: Seconds = {}
     cpu: Seconds = {}
@@ -193,13 +194,13 @@ def breakdown(snapshots: list[Seconds], measured: Measured) -> Seconds:
 def generate(job: Job, measured: Measured) -> None:
     """The engine alone, on the prompts of one round after the other; a block is a round."""
     from heedful.data.tokens import encode_prompt, stop_tokens
-    from heedful.engine.torch import TorchEngine
+    from heedful.engine.local import LocalEngine
     from heedful.models.load import load_policy, load_tokenizer
     from heedful.types import Sampling
 
     name, size = job.clock, job.sizes
     tokenizer = load_tokenizer(name)
-    engine = TorchEngine(load_policy(name, dtype=job.dtype))
+    engine = LocalEngine(load_policy(name, dtype=job.dtype))
     prompts = [row["prompt"] for row in rows(Path(job.folder), "prompts.jsonl")]
     tokens = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     stop = stop_tokens(tokenizer, prompts[0])

@@ -121,7 +121,7 @@ def rows(folder: Path, name: str) -> list[dict]:
 def _write(folder: Path, size: Size, seed: int) -> None:
     from heedful.models.load import save_model
     from heedful.models.new import train_tokenizer
-    from heedful.recipes.training import batches
+    from heedful.training.supervised import batches
 
     words = Words(seed)
     texts = ["".join(words.draw(50)) for _ in range(4000)]
@@ -167,7 +167,7 @@ def _write(folder: Path, size: Size, seed: int) -> None:
 
 def with_one_held_out(source: Iterator[dict], number: int) -> list[dict]:
     """`number` rows to train on, and at the end one that heedful's hash of the prompt holds out."""
-    from heedful.recipes.sources import split_by_prompt
+    from heedful.data.sources import split_by_prompt
 
     train: list[dict] = []
     held: list[dict] = []

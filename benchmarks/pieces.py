@@ -58,7 +58,7 @@ def least(*ways: Callable[[], Any]) -> list[float]:
 
 
 def layout(size: str, task: str) -> Any:
-    from heedful.models.packed import lay_out
+    from heedful.fast.packed import lay_out
 
     given = batch(size, task, 0)
     return lay_out(given.tokens[:, :-1], given.mask)
@@ -68,9 +68,8 @@ def attention(size: str, task: str, compiled: bool) -> list[Callable[[], Any]]:
     """Of one layer."""
     import torch
 
-    from heedful import kernels
-    from heedful.models import flash, tiles
-    from heedful.models.attend import attend
+    from heedful.fast import flash, kernels, tiles
+    from heedful.fast.attend import attend
 
     if compiled and not kernels.available():
         sys.exit("there is no compiler to make heedful's kernels")
@@ -99,7 +98,7 @@ def products(size: str, task: str) -> list[Callable[[], Any]]:
     """All of a layer's: outputs, and gradients of inputs and weights."""
     import torch
 
-    from heedful.kernels.matmul import matmul
+    from heedful.fast.kernels.matmul import matmul
 
     of, tokens, given = SIZES[size], len(layout(size, task).tokens), []
     heads = of.hidden + 2 * (of.hidden // of.heads * of.kv_heads)
@@ -122,7 +121,7 @@ def layers(size: str, task: str) -> list[Callable[[], Any]]:
     """Embeddings to last hidden states; both attend alike."""
     import torch
 
-    from heedful.models import llama, packed
+    from heedful.fast import llama, packed
 
     at, model = layout(size, task), causal(SIZES[size], 0)
     if not packed.can_pack(model) or not llama.runs(model, at):
@@ -182,8 +181,8 @@ def new_rows(size: str) -> list[Callable[[], Any]]:
     """Numbers of rows that have not been met before in the process, each once."""
     import torch
 
-    from heedful.models.packed import OCTAVE
-    from heedful.models.process import rounded
+    from heedful.fast.packed import OCTAVE
+    from heedful.fast.process import rounded
 
     numbers = iter(range(1000, 1000 + 40 * TURNS))
     weight = torch.randn(SIZES[size].hidden, SIZES[size].ffn, dtype=torch.bfloat16)

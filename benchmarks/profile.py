@@ -70,8 +70,8 @@ def products_by_name() -> Iterator[None]:
     """The profiler sees PyTorch's operations; heedful's own products have to be named to it."""
     import torch
 
-    from heedful.kernels.matmul import matmul
-    from heedful.models import head, llama
+    from heedful.fast import head, llama
+    from heedful.fast.kernels.matmul import matmul
 
     def named(*given: Any, **more: Any) -> Any:
         with torch.profiler.record_function(OURS):

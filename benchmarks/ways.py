@@ -107,12 +107,11 @@ def learner(name: str, size: str, task: str) -> Any:
     """A step of a new learner, the same weights in every way."""
     import torch
 
-    from heedful import kernels
-    from heedful.kernels import matmul
+    from heedful.fast import kernels
+    from heedful.fast.compiled import compile_layers
+    from heedful.fast.kernels import matmul
     from heedful.learner.local import LocalLearner, Optim
-    from heedful.models.compiled import compile_layers
-    from heedful.recipes.sft import response_logps
-    from heedful.recipes.training import cross_entropy
+    from heedful.training.supervised import cross_entropy, response_logps
 
     plain, _, without = name.partition("-")
     dtype, _, compiled = plain.partition("+")

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from heedful import kernels
-from heedful.kernels import build
-from heedful.models import tiles
-from heedful.models.attend import attend
-from heedful.models.packed import Layout, lay_out
+from heedful.fast import kernels, tiles
+from heedful.fast.attend import attend
+from heedful.fast.kernels import build
+from heedful.fast.packed import Layout, lay_out
 
 # Where there is a compiler and yet no kernels, tests fail: a mistake in C must not skip what would show it.
 needs_kernels = pytest.mark.skipif(

@@ -32,7 +32,7 @@ CONTEXT.set_forkserver_preload(
 )
 
 # The policy-like loop as one command more; its file has its flags too.
-for name in ("heedful.small_policy", "heedful.recipes.configs.small_policy"):
+for name in ("heedful.small_policy", "heedful.configs.small_policy"):
     sys.modules[name] = small_policy
 cli.COMMANDS["train small"] = ("small_policy", "a small policy-gradient loop")
 

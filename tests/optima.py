@@ -13,17 +13,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from heedful.algorithms.actors import Actors, policy_forward, update
-from heedful.algorithms.estimates import estimate, rollout_metrics
-from heedful.algorithms.objectives import KLController
-from heedful.algorithms.rows import PRESETS, Algorithm
+from heedful.configs.algorithm import PRESETS, Algorithm
 from heedful.data.collate import collate
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.learner.local import Optim, predict
 from heedful.models.forward import add_value_head
 from heedful.models.load import copy_model
 from heedful.models.reference import Reference
 from heedful.rollout import Task, rollout
+from heedful.training.actors import Actors, policy_forward, update
+from heedful.training.estimates import estimate, rollout_metrics
+from heedful.training.policy_losses import KLController
 from heedful.types import Batch, Sampling
 from heedful.worlds import enumerable as world
 
@@ -94,7 +94,7 @@ def standardised(
     return fixed_point(ref_logp, rewards, solve(beta * scale))
 
 
-def rolled_out(engine: TorchEngine, n: int, rewards: Tensor, seed: int) -> tuple[Batch, Tensor]:
+def rolled_out(engine: LocalEngine, n: int, rewards: Tensor, seed: int) -> tuple[Batch, Tensor]:
     """n scored samples of the one prompt, and their numbers."""
     samples = asyncio.run(rollout(engine, [TASK], n=n, max_tokens=T, sampling=SAMPLING, seed=seed))
     batch = collate(samples)
@@ -142,7 +142,7 @@ def optimised(
         replace(adam, learning_rate=1.5 * rate), micro_batch_tokens=1 << 16,
     )  # fmt: skip
     kl = KLController(a.beta, a.kl_target, a.kl_horizon)
-    engine = TorchEngine(policy, max_rows=a.batch_size)
+    engine = LocalEngine(policy, max_rows=a.batch_size)
     forward = policy_forward(SAMPLING)
     for step in range(1, steps + 1):
         batch, _ = rolled_out(engine, a.batch_size, rewards, seed=seed * 100_000 + step)

@@ -22,8 +22,8 @@ from heedful import cli, ranks
 from heedful.data.collate import collate
 from heedful.learner.local import LocalLearner, Loss, Mixed, Optim, predict
 from heedful.models.forward import token_logps
-from heedful.recipes.judgments import Judgment, as_batch
 from heedful.run import Run
+from heedful.training.judgments import Judgment, as_batch
 from heedful.types import Batch, Sample
 
 

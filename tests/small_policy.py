@@ -14,18 +14,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from heedful.configs.common import Training
 from heedful.data.collate import collate, take
 from heedful.data.sources import read_prompts
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.learner.local import LocalLearner, Loss
 from heedful.models.forward import token_values
 from heedful.models.load import load_policy, load_tokenizer, new_reward_model
 from heedful.models.sampling import derive_seed
-from heedful.recipes.config import Training
-from heedful.recipes.sft import response_logps
-from heedful.recipes.training import batches, optim, saver
 from heedful.rollout import rollout, tasks
 from heedful.run import Run, check_out
+from heedful.training.supervised import batches, optim, response_logps, saver
 from heedful.types import Batch, Sampling
 
 
@@ -86,7 +85,7 @@ def run(config: Config) -> Path:
     model = load_policy(config.model)
     critic_model = new_reward_model(config.model, seed=config.seed)
     todo = tasks(tokenizer, read_prompts(config.data))
-    engine, sampling = TorchEngine(model), Sampling()
+    engine, sampling = LocalEngine(model), Sampling()
     policy = LocalLearner(model, response_logps, optim(config, 2 * config.steps))
     critic = LocalLearner(
         critic_model,

@@ -82,7 +82,7 @@ def test_lengths_are_what_is_said(cache):
 
 def test_the_order_is_that_of_the_recipe(cache):
     """Every training row once, the held-out one never. Mutation caught: the held-out row not the last."""
-    from heedful.recipes.sources import split_by_prompt
+    from heedful.data.sources import split_by_prompt
 
     folder = inputs.build("nano", cache)
     written = [json.loads(x) for x in (folder / "pairs.jsonl").read_text().splitlines()]

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import optima
-from heedful.algorithms.actors import policy_forward
-from heedful.algorithms.estimates import estimate
-from heedful.algorithms.objectives import policy_loss, token_weights
 from heedful.learner.local import LocalLearner, Loss, Optim, predict
 from heedful.losses.preference import dpo
 from heedful.models.load import copy_model
 from heedful.recipes.preference import pair_logps
+from heedful.training.actors import policy_forward
+from heedful.training.estimates import estimate
+from heedful.training.policy_losses import policy_loss, token_weights
 from heedful.types import Paired, Sampling
 from heedful.worlds import enumerable as world
 
@@ -142,7 +142,7 @@ def next_token_kl(logp, ref_logp):
 @functools.cache
 def samples_of_policy_1(n: int, seed: int):
     """The same samples serve every method."""
-    engine = optima.TorchEngine(world.tiny_model(1), max_rows=n)
+    engine = optima.LocalEngine(world.tiny_model(1), max_rows=n)
     return optima.rolled_out(engine, n, world.rewards(0), seed)[0]
 
 

@@ -20,7 +20,7 @@ import several
 from heedful import cli, ranks
 from heedful.data.collate import collate, dealt, microbatches
 from heedful.errors import UserError
-from heedful.models.compiled import cpp_compiler
+from heedful.fast.compiled import cpp_compiler
 from heedful.run import state
 
 

@@ -21,7 +21,7 @@ import interruptions as jobs
 from heedful import cli
 from heedful.data.collate import collate
 from heedful.errors import UserError
-from heedful.models.compiled import cpp_compiler
+from heedful.fast.compiled import cpp_compiler
 from heedful.run import Run, files, state
 from heedful.run.metrics import MetricsLog
 from heedful.run.stop import StopSignals, locked

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import tiny
 from heedful.data.tokens import encode_response
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.rewards import Part, Parts
 from heedful.rollout import rollout, score, score_parts, scored_rollout, tasks
 from heedful.types import Message, Sample, Sampling
@@ -69,7 +69,7 @@ def test_rewards_from_elsewhere_judge_while_others_are_written():
     asked twice.
     """
     tok, model = tiny.tokenizer(), tiny.causal_lm("llama", vocab=320)
-    engine, heard, batches = TorchEngine(model), [], []
+    engine, heard, batches = LocalEngine(model), [], []
 
     async def network(prompt, responses, ended, facts):
         await asyncio.sleep(0)

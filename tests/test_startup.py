@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from heedful import cli
-from heedful.algorithms import estimates, rows
-from heedful.recipes.configs import preference, recipe_of
-from heedful.recipes.objective import find_objective, losses
+from heedful.configs import algorithm as rows
+from heedful.configs import preference
+from heedful.recipes import recipe_of
+from heedful.training import estimates
+from heedful.training.objective import find_objective, losses
 
 HEAVY = (
     "torch", "transformers", "tokenizers", "numpy", "sqlalchemy", "fastapi", "pandas", "pyarrow", "datasets",
@@ -138,7 +140,7 @@ def told(lines: list[list[str]], here: Path) -> list[tuple[list[str], int, str, 
 
 
 def test_every_help_is_light(tmp_path: Path):
-    """Mutation caught: `from heedful.algorithms.estimates import …`, which imports torch, in `configs/policy.py`."""
+    """Mutation caught: `from heedful.training.estimates import …`, which imports torch, in `configs/policy.py`."""
     lines = [[*name.split(), "--help"] for name in cli.COMMANDS]
     found = told(lines, tmp_path)
     assert [args for args, *_ in found] == lines
@@ -197,7 +199,7 @@ def test_a_recipe_and_its_flags_have_the_same_name(name: str):
     if name == "report":
         return
     recipe = importlib.import_module(f"heedful.{name}")
-    flags = importlib.import_module(f"heedful.recipes.configs.{name.rpartition('.')[2]}")
+    flags = importlib.import_module(f"heedful.configs.{name.rpartition('.')[2]}")
     assert recipe.Config is flags.Config
     assert flags.Config.__module__ == flags.__name__
     if name.startswith("recipes."):

@@ -14,10 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import tiny
-from heedful.algorithms.actors import policy_forward
-from heedful.algorithms.estimates import estimate, rollout_metrics
-from heedful.algorithms.objectives import KLController
-from heedful.algorithms.rows import Algorithm
+from heedful.configs.algorithm import Algorithm
 from heedful.data.collate import collate, pack
 from heedful.data.tokens import (
     decode_response,
@@ -26,7 +23,7 @@ from heedful.data.tokens import (
     end_token,
     stop_tokens,
 )
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner, Loss, Optim
 from heedful.losses.policy import ppo_clip
@@ -34,8 +31,11 @@ from heedful.losses.preference import dpo
 from heedful.models.forward import lm_head
 from heedful.recipes import sft
 from heedful.recipes.preference import pair_logps
-from heedful.recipes.training import saver
 from heedful.rollout import rollout, tasks
+from heedful.training.actors import policy_forward
+from heedful.training.estimates import estimate, rollout_metrics
+from heedful.training.policy_losses import KLController
+from heedful.training.supervised import saver
 from heedful.types import Message, Paired, Sample, Sampling
 
 PLAIN = Sampling()
@@ -51,7 +51,7 @@ def rolled(sampling=PLAIN, max_tokens=12, n=2):
     prompts = [CHAT, (Message("user", "Why?"),), (Message("user", "How many legs has a spider?"),)]
     todo = tasks(tok, prompts)
     samples = asyncio.run(
-        rollout(TorchEngine(model), todo, n=n, max_tokens=max_tokens, sampling=sampling, seed=1)
+        rollout(LocalEngine(model), todo, n=n, max_tokens=max_tokens, sampling=sampling, seed=1)
     )
     return tok, model, todo, samples
 

@@ -13,9 +13,8 @@ from heedful.losses import preference, reward
 from heedful.models.load import copy_model, new_reward_model
 from heedful.recipes.preference import pair_logps
 from heedful.recipes.reward_model import as_table
-from heedful.recipes.sft import response_logps
-from heedful.recipes.training import cross_entropy
 from heedful.rewards.model import score_forward
+from heedful.training.supervised import cross_entropy, response_logps
 from heedful.types import Paired, Ranked, Sample
 
 trl = pytest.importorskip("trl")

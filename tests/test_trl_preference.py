@@ -11,9 +11,9 @@ import torch
 import tiny
 from heedful.losses.preference import log1mexp
 from heedful.models.load import copy_model
-from heedful.recipes.judgments import Judgment, as_batch, loss_of, reference_sums
-from heedful.recipes.objective import find_objective
-from heedful.recipes.sft import response_logps
+from heedful.training.judgments import Judgment, as_batch, loss_of, reference_sums
+from heedful.training.objective import find_objective
+from heedful.training.supervised import response_logps
 from test_trl import ROWS, arguments, different, gradients, our_gradients, same, samples
 
 trl = pytest.importorskip("trl")

@@ -20,7 +20,8 @@ from statistics import fmean, stdev
 
 import torch
 
-from heedful.recipes import judge, policy, presets, pretrain, reward_model, sample, sft, world
+from heedful.configs import demo_stages as presets
+from heedful.recipes import judge, policy, pretrain, reward_model, sample, sft, world
 from heedful.recipes.demo import machine
 
 OUT = Path(__file__).with_name("kl_target.json")

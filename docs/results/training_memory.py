@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from heedful.recipes.config import Lora, Training
+from heedful.configs.common import Lora, Training
 
 GIVE_BACK = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 ROWS, LENGTH, STEPS = 4, 384, 2
@@ -73,8 +73,8 @@ def measure(way: str, folder: str) -> dict[str, float]:
     from heedful.data.collate import collate
     from heedful.learner.local import LocalLearner, Loss, Optim
     from heedful.models.load import load_policy
-    from heedful.recipes.sft import response_logps
-    from heedful.recipes.trainable import parameters, prepare
+    from heedful.training.supervised import response_logps
+    from heedful.training.trainable import parameters, prepare
     from heedful.types import Sample
 
     config = Training(out=Path("run"), **WAYS[way])

@@ -178,7 +178,7 @@ def _run(name: str, args: list[str]) -> int:
     if name == "iterate" and args and not args[0].startswith("-"):
         args = ["--config", *args]
     module = COMMANDS[name][0]
-    flags = importlib.import_module(f"heedful.recipes.configs.{module.rpartition('.')[2]}")
+    flags = importlib.import_module(f"heedful.configs.{module.rpartition('.')[2]}")
     preset = getattr(flags, "PRESETS", {}).get(name.split()[-1], {})
     config = parse(flags.Config, args, prog=f"heedful {name}", preset=preset)
     _refuse(flags, config, preset)
@@ -214,7 +214,7 @@ def _run(name: str, args: list[str]) -> int:
 
 def _refuse(flags: Any, config: Any, preset: Mapping[str, Any]) -> None:
     """All that can be said against a config before anything heavy is imported."""
-    from heedful.recipes.config import refuse_missing, refuse_unread
+    from heedful.configs.common import refuse_missing, refuse_unread
 
     if hasattr(flags, "unread"):
         refuse_unread(config, preset, flags.unread(config))

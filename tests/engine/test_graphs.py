@@ -13,11 +13,11 @@ from torch.utils._pytree import tree_leaves
 
 import tiny
 from families import model_of
-from heedful import kernels
 from heedful.engine import graphs, passes
+from heedful.engine.local import LocalEngine
 from heedful.engine.modules import Modules
 from heedful.engine.slots import SlotCache
-from heedful.engine.torch import TorchEngine
+from heedful.fast import kernels
 from heedful.types import Sampling
 
 
@@ -97,7 +97,7 @@ def on_a_gpu(monkeypatch):
 
 def sampled(model, max_rows=5) -> list:
     """Prompts of many lengths; when the first is answered, others ask that need longer slots, and more of them."""
-    engine = TorchEngine(model, max_rows=max_rows)
+    engine = LocalEngine(model, max_rows=max_rows)
     prompts = sorted(tiny.prompts(), key=len)
 
     async def ask(i, n, tokens):

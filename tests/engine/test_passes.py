@@ -15,13 +15,13 @@ from transformers import (
 
 import tiny
 from attending import needs_kernels
-from heedful import kernels
 from heedful.engine import torch as engines
+from heedful.engine.local import LocalEngine
 from heedful.engine.modules import Modules
 from heedful.engine.passes import FEW, SHORT, Direct, Plain, passes, suits
 from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
-from heedful.engine.torch import TorchEngine
+from heedful.fast import kernels
 from heedful.types import Sampling
 
 SIZES = dict(
@@ -118,11 +118,11 @@ def test_an_engine_of_bfloat16_weights_goes_from_much_to_little():
     Mutation caught: slots that keep the type of the first queue.
     """
     model = tiny.causal_lm("qwen2").bfloat16()
-    engine, prompts = TorchEngine(model), tiny.prompts()
+    engine, prompts = LocalEngine(model), tiny.prompts()
     long = greedy(engine, prompts, 20)
     short = greedy(engine, prompts[:1], 12)
     assert greedy(engine, prompts, 20) == long
-    assert greedy(TorchEngine(model), prompts[:1], 12) == short
+    assert greedy(LocalEngine(model), prompts[:1], 12) == short
 
 
 def test_scores_in_bfloat16_are_not_rounded():
@@ -213,7 +213,7 @@ def test_an_update_or_adapter_takes_effect_at_once(monkeypatch, length):
     Mutation caught: copies of weights that outlive a queue.
     """
     model, prompts = tiny.causal_lm("llama"), tiny.prompts()
-    engine = TorchEngine(model)
+    engine = LocalEngine(model)
 
     def greedy(engine, prompts):
         return globals()["greedy"](engine, prompts, length)
@@ -228,19 +228,19 @@ def test_an_update_or_adapter_takes_effect_at_once(monkeypatch, length):
     wrapped = greedy(engine, prompts)
     assert before != after != wrapped
     monkeypatch.setattr(engines, "passes", lambda model, cache, *much: Plain(model, cache))
-    assert greedy(TorchEngine(model), prompts) == wrapped
+    assert greedy(LocalEngine(model), prompts) == wrapped
     model.model.layers[1].mlp.up_proj = up
-    assert greedy(TorchEngine(model), prompts) == after
+    assert greedy(LocalEngine(model), prompts) == after
 
 
 @pytest.mark.parametrize("much", [True, False])
 def test_an_update_while_others_decode_takes_effect_at_once(monkeypatch, much):
     """Mutation caught: `stale` that says no."""
-    monkeypatch.setattr(TorchEngine, "_asked", lambda self: (FEW, SHORT) if much else (1, 1))
+    monkeypatch.setattr(LocalEngine, "_asked", lambda self: (FEW, SHORT) if much else (1, 1))
 
     def sampled(change):
         model = tiny.causal_lm("llama")
-        engine = TorchEngine(model)
+        engine = LocalEngine(model)
 
         async def both():
             asked = engine.generate(
@@ -260,14 +260,14 @@ def test_an_update_while_others_decode_takes_effect_at_once(monkeypatch, much):
     assert before != after
     assert [t[:8] for t in before] == [t[:8] for t in after]
     assert type(engine._passes.stack) is Modules, "the copies are dropped"
-    monkeypatch.setattr(TorchEngine, "_asked", lambda self: (1, 1))
+    monkeypatch.setattr(LocalEngine, "_asked", lambda self: (1, 1))
     assert sampled(-2.0)[0] == after
 
 
 def test_a_hook_set_between_two_requests_is_heard():
     """Mutation caught: passes chosen once, when the engine is made."""
     model, heard = tiny.causal_lm("llama"), []
-    engine = TorchEngine(model)
+    engine = LocalEngine(model)
     greedy(engine, tiny.prompts())
     model.model.register_forward_hook(lambda m, i, out: heard.append(1))
     greedy(engine, tiny.prompts())
@@ -279,6 +279,6 @@ def test_a_hook_set_between_two_requests_is_heard():
 def test_prompts_filled_in_parts_are_the_same(name, most, monkeypatch):
     """Mutation caught: rows of a part that continue another part's prompt."""
     model, prompts = tiny.causal_lm(name), tiny.prompts()
-    whole = greedy(TorchEngine(model), prompts)
+    whole = greedy(LocalEngine(model), prompts)
     monkeypatch.setattr(engines, "PREFILL", most)
-    assert greedy(TorchEngine(model, max_rows=5), prompts) == whole
+    assert greedy(LocalEngine(model, max_rows=5), prompts) == whole

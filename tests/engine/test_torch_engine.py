@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tiny
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.models.forward import token_logps
 from heedful.types import Sampling
@@ -35,7 +35,7 @@ def test_greedy_equals_transformers_generate(arch):
     Mutation caught: positions, masks or cache slots off by one for any row that is not the longest.
     """
     model, prompts = tiny.causal_lm(arch), tiny.prompts()
-    ours = generate(TorchEngine(model, max_rows=5), prompts, Sampling(temperature=0))
+    ours = generate(LocalEngine(model, max_rows=5), prompts, Sampling(temperature=0))
     longest = max(map(len, prompts))
     left = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
@@ -62,7 +62,7 @@ def test_logprobs_agree_with_the_learners(arch, sampling):
     """
     model, prompts = tiny.causal_lm(arch), tiny.prompts()
     for prompt, group in zip(
-        prompts, generate(TorchEngine(model, max_rows=7), prompts, sampling, n=2), strict=True
+        prompts, generate(LocalEngine(model, max_rows=7), prompts, sampling, n=2), strict=True
     ):
         for c in group:
             tokens = torch.tensor([[*prompt, *c.tokens]])
@@ -77,20 +77,20 @@ def test_logprobs_agree_with_the_learners(arch, sampling):
 def test_seeds_repeat_and_batch_mates_do_not_matter():
     """Mutation caught: one generator for the batch, so that a neighbour changes what a prompt samples."""
     model, prompts = tiny.causal_lm("llama"), tiny.prompts()
-    together = generate(TorchEngine(model, max_rows=4), prompts, Sampling(), n=3)
-    again = generate(TorchEngine(model, max_rows=4), prompts, Sampling(), n=3)
+    together = generate(LocalEngine(model, max_rows=4), prompts, Sampling(), n=3)
+    again = generate(LocalEngine(model, max_rows=4), prompts, Sampling(), n=3)
     assert together == again
     for i, prompt in enumerate(prompts):
-        (alone,) = generate(TorchEngine(model), [prompt], Sampling(), n=3, seed=i)
+        (alone,) = generate(LocalEngine(model), [prompt], Sampling(), n=3, seed=i)
         assert [c.tokens for c in alone] == [c.tokens for c in together[i]]
-    other = generate(TorchEngine(model), prompts, Sampling(), n=3, seed=1000)
+    other = generate(LocalEngine(model), prompts, Sampling(), n=3, seed=1000)
     assert other != together
 
 
 def test_samples_of_one_prompt_differ_and_follow_the_distribution():
     """4,000 first tokens against the exact probabilities: every likely token within 5 standard errors."""
     model, prompt = tiny.causal_lm("llama", vocab=16), [5, 6, 7]
-    (group,) = generate(TorchEngine(model), [prompt], Sampling(1.5), n=4000, max_tokens=1, stop=())
+    (group,) = generate(LocalEngine(model), [prompt], Sampling(1.5), n=4000, max_tokens=1, stop=())
     with torch.no_grad():
         p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double() / 1.5, 0)
     share = torch.bincount(torch.tensor([c.tokens[0] for c in group]), minlength=16) / len(group)
@@ -100,7 +100,7 @@ def test_samples_of_one_prompt_differ_and_follow_the_distribution():
 def test_stop_reason_tells_cut_from_ended():
     """Mutation caught: a made-up end token after a cut response."""
     model, prompts = tiny.causal_lm("llama"), tiny.prompts()
-    engine = TorchEngine(model)
+    engine = LocalEngine(model)
     for (c,) in generate(engine, prompts, Sampling(), max_tokens=4, stop=range(4, 100)):
         assert (c.stop_reason == "stop") == (c.tokens[-1] in range(4, 100))
         assert c.stop_reason == "stop" or len(c.tokens) == 4
@@ -111,8 +111,8 @@ def test_stop_reason_tells_cut_from_ended():
 def test_load_takes_effect_and_keeps_the_learners_tensors_apart():
     a, b = tiny.causal_lm("llama", seed=1), tiny.causal_lm("llama", seed=2)
     prompts = tiny.prompts()
-    want = generate(TorchEngine(b), prompts, Sampling(0))
-    engine = TorchEngine(a)
+    want = generate(LocalEngine(b), prompts, Sampling(0))
+    engine = LocalEngine(a)
     assert generate(engine, prompts, Sampling(0)) != want
     asyncio.run(engine.load(b.state_dict(), version=3))
     assert [c[0].tokens for c in generate(engine, prompts, Sampling(0))] == [
@@ -135,23 +135,23 @@ def test_a_caller_may_ask_again_while_others_decode():
         return tokens
 
     async def both(prompts):
-        engine = TorchEngine(model, max_rows=3)
+        engine = LocalEngine(model, max_rows=3)
         return await asyncio.gather(*(talk(engine, p, 10 * i) for i, p in enumerate(prompts)))
 
     together = asyncio.run(both(tiny.prompts()))
-    alone = [asyncio.run(talk(TorchEngine(model), p, 10 * i)) for i, p in enumerate(tiny.prompts())]
+    alone = [asyncio.run(talk(LocalEngine(model), p, 10 * i)) for i, p in enumerate(tiny.prompts())]
     assert together == alone
 
 
 def test_a_prompt_without_room_is_refused_and_the_engine_lives_on():
-    engine = TorchEngine(tiny.causal_lm("gpt2", context=32))
+    engine = LocalEngine(tiny.causal_lm("gpt2", context=32))
     with pytest.raises(UserError, match="context of 32"):
         generate(engine, [[5] * 30], Sampling())
     assert generate(engine, [[5] * 4], Sampling())[0][0].tokens
 
 
 def test_an_error_while_decoding_reaches_every_caller():
-    engine = TorchEngine(tiny.causal_lm("llama"))
+    engine = LocalEngine(tiny.causal_lm("llama"))
     engine._cache.attention = engine._cache.filled = lambda *args: 1 / 0
     with pytest.raises(ZeroDivisionError):
         generate(engine, tiny.prompts(), Sampling())
@@ -161,7 +161,7 @@ def test_an_error_while_decoding_reaches_every_caller():
 def test_an_error_while_reading_prompts_reaches_every_caller(arch):
     """Mutation caught: rows that have left the queue and not yet entered, whom nobody tells: they wait for ever."""
     model = tiny.causal_lm(arch)
-    engine = TorchEngine(model)
+    engine = LocalEngine(model)
     hook = model.get_input_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)
 
     async def ask():
@@ -177,7 +177,7 @@ def test_an_error_while_reading_prompts_reaches_every_caller(arch):
 
 def test_two_engines_in_one_loop():
     """One ends long before the other. Mutation caught: inference mode, which is the thread's, held across an await."""
-    engines = [TorchEngine(tiny.causal_lm("llama", seed=seed)) for seed in (0, 1)]
+    engines = [LocalEngine(tiny.causal_lm("llama", seed=seed)) for seed in (0, 1)]
 
     async def ask(engine, tokens):
         return await engine.generate(

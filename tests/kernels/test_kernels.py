@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import linear, rms_norm, silu
 
 import attending
-from heedful import kernels
-from heedful.kernels import build, calls
-from heedful.kernels.sample import Decoder, Layer, Matrix, Model, Norm, attend, product, turn
+from heedful.fast import kernels
+from heedful.fast.kernels import build, calls
+from heedful.fast.kernels.sample import Decoder, Layer, Matrix, Model, Norm, attend, product, turn
 from heedful.models import sampling
 from heedful.models.sampling import choose
 from heedful.types import Sampling

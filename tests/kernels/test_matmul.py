@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from families import gradients, model_of, rows_with_shared_beginnings
-from heedful.kernels import matmul as module
-from heedful.kernels.matmul import matmul
-from heedful.models import llama
+from heedful.fast import llama
+from heedful.fast.kernels import matmul as module
+from heedful.fast.kernels.matmul import matmul
 from heedful.models.forward import token_logps
 
 # PyTorch's own product may stand in everywhere: what is tested of it holds on every machine.

@@ -7,7 +7,7 @@ import tiny
 from heedful.data.collate import collate
 from heedful.learner.local import LocalLearner, Loss, Optim
 from heedful.learner.masters import Masters
-from heedful.recipes.sft import response_logps
+from heedful.training.supervised import response_logps
 from heedful.types import Sample
 
 

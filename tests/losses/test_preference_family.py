@@ -10,8 +10,8 @@ import torch
 
 from heedful.errors import UserError
 from heedful.losses import preference as L
-from heedful.recipes.objective import READS, find_objective, losses
 from heedful.recipes.preference import PRESETS, Config, Direct
+from heedful.training.objective import READS, find_objective, losses
 from heedful.types import LabelledLogps, PairLogps, RankedLogps
 
 ALL = losses()

@@ -16,13 +16,13 @@ from transformers import (
 
 import tiny
 from heedful.data.collate import collate
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
+from heedful.fast.layers import checkpoint_layers, freeze_bottom, layers_of
 from heedful.learner.local import LocalLearner, Loss, Optim, predict
 from heedful.losses.preference import dpo
 from heedful.models.adapters import add_lora, merge, merged_copy, reference_of
 from heedful.models.forward import scalar_head, sequence_scores
-from heedful.models.layers import checkpoint_layers, freeze_bottom, layers_of
 from heedful.models.load import (
     copy_model,
     load_policy,
@@ -32,8 +32,8 @@ from heedful.models.load import (
 )
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.preference import pair_logps
-from heedful.recipes.sft import response_logps
 from heedful.rewards.model import SHIFT
+from heedful.training.supervised import response_logps
 from heedful.types import Paired, Sample, Sampling
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")  # PEFT's own call
@@ -226,7 +226,7 @@ def test_first_ratio_kl_and_dpo_loss(sft, bases, start):
 
 
 def sampled(model, sampling, n=6) -> list[Sample]:
-    engine, prompt = TorchEngine(model), (7, 8, 9)
+    engine, prompt = LocalEngine(model), (7, 8, 9)
     drawn = asyncio.run(
         engine.generate(prompt, n=n, max_tokens=10, sampling=sampling, stop=(), seed=3)
     )
@@ -239,7 +239,7 @@ def sampled(model, sampling, n=6) -> list[Sample]:
 def test_the_engine_samples_from_the_adapter_after_load(bases):
     """Mutation caught: weights() without the adapter's tensors; an engine that keeps the old ones."""
     policy = with_lora(bases / "llama")
-    engine = TorchEngine(copy_model(policy))
+    engine = LocalEngine(copy_model(policy))
     learner = trained(policy, steps=6, lr=3e-2)
 
     def greedy(e):
@@ -251,7 +251,7 @@ def test_the_engine_samples_from_the_adapter_after_load(bases):
     )[0, 3:]
     assert greedy(engine) != tuple(theirs.tolist())
     asyncio.run(engine.load(learner.weights(), version=1))
-    assert greedy(engine) == greedy(TorchEngine(policy)) == tuple(theirs.tolist())
+    assert greedy(engine) == greedy(LocalEngine(policy)) == tuple(theirs.tolist())
 
 
 def test_micro_batches_change_no_gradient(bases):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attending import both, close, kept, layout, needs_kernels
-from heedful.models.attend import attend
+from heedful.fast.attend import attend
 
 pytestmark = needs_kernels
 

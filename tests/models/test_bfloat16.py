@@ -7,11 +7,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from heedful.engine.torch import TorchEngine
-from heedful.models import packed
+from heedful.engine.local import LocalEngine
+from heedful.fast import packed
+from heedful.fast.packed import OCTAVE, lay_out
 from heedful.models.forward import token_logps
 from heedful.models.load import load_policy, save_model
-from heedful.models.packed import OCTAVE, lay_out
 from heedful.types import Sampling
 
 
@@ -53,7 +53,7 @@ def sampled(model, number=3, seed=0):
     prompts = tiny.prompts()
 
     async def ask():
-        engine = TorchEngine(model)
+        engine = LocalEngine(model)
         asked = [
             engine.generate(p, n=number, max_tokens=24, sampling=Sampling(), stop=(), seed=seed + i)
             for i, p in enumerate(prompts)

@@ -8,11 +8,11 @@ import torch
 import tiny
 from heedful.engine.passes import suits
 from heedful.errors import UserError
-from heedful.models import compiled
+from heedful.fast import compiled
+from heedful.fast.compiled import compile_layers, cpp_compiler
+from heedful.fast.layers import checkpoint_layers
 from heedful.models.adapters import add_lora
-from heedful.models.compiled import compile_layers, cpp_compiler
 from heedful.models.forward import token_logps
-from heedful.models.layers import checkpoint_layers
 from heedful.models.load import load_policy
 
 HERE = (

@@ -9,9 +9,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attending import layout
 from families import model_of, rows_with_shared_beginnings
-from heedful.models import flash
+from heedful.fast import flash
+from heedful.fast.packed import can_pack
 from heedful.models.forward import token_logps
-from heedful.models.packed import can_pack
 
 
 def as_documented(

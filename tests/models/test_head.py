@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from heedful.kernels import matmul
-from heedful.models import head
-from heedful.models.head import LinearLogps
+from heedful.fast import head
+from heedful.fast.head import LinearLogps
+from heedful.fast.kernels import matmul
 
 
 @pytest.mark.parametrize("kept", [True, False])

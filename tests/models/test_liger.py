@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import tiny
+from heedful.configs.common import refuse_nonsense
 from heedful.errors import UserError
-from heedful.models.liger import use_liger
-from heedful.recipes.config import refuse_nonsense
+from heedful.fast.liger import use_liger
 from heedful.recipes.sft import Config
 
 PROGRAM = """
@@ -25,7 +25,7 @@ interpreter._implicit_cvt = converted
 import liger_kernel.ops.rms_norm
 liger_kernel.ops.rms_norm.rsqrt = lambda x: tl.rsqrt(x)  # theirs is CUDA's
 from heedful.models.forward import token_logps
-from heedful.models.liger import use_liger
+from heedful.fast.liger import use_liger
 plain = tiny.causal_lm("ARCH")
 model = copy.deepcopy(plain)
 use_liger(model)
@@ -67,7 +67,7 @@ def test_the_kernels_are_the_layers_own(arch):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     ours, theirs = done.stdout.split()
-    assert ours == "heedful.models.liger" and theirs.startswith("transformers.")
+    assert ours == "heedful.fast.liger" and theirs.startswith("transformers.")
 
 
 def test_where_it_cannot_be_had():

@@ -10,13 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from families import gradients, model_of, rows_with_shared_beginnings
-from heedful.models import llama
+from heedful.fast import llama
+from heedful.fast.compiled import compile_layers
+from heedful.fast.layers import checkpoint_layers, freeze_bottom
+from heedful.fast.packed import can_pack, lay_out, packed_hidden
 from heedful.models.adapters import add_lora
-from heedful.models.compiled import compile_layers
 from heedful.models.forward import hidden_states, token_logps
-from heedful.models.layers import checkpoint_layers, freeze_bottom
 from heedful.models.load import load_policy
-from heedful.models.packed import can_pack, lay_out, packed_hidden
 
 ROPE = {
     "yarn": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32},

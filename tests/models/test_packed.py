@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 import tiny
 from families import gradients, model_of, rows_with_shared_beginnings
-from heedful.models import llama, packed
+from heedful.fast import llama, packed
+from heedful.fast.layers import checkpoint_layers
+from heedful.fast.packed import Layout, can_pack, lay_out, packed_hidden
+from heedful.fast.process import rounded
 from heedful.models.forward import hidden_states, token_logps
-from heedful.models.layers import checkpoint_layers
-from heedful.models.packed import Layout, can_pack, lay_out, packed_hidden
-from heedful.models.process import rounded
 
 # What cannot be packed keeps its padded rows: recurrences, alibi.
 KINDS = {

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import tiny
-from heedful.models import process
+from heedful.fast import process
 
 PROGRAM = """
 import resource, torch
-from heedful.models.process import keep_freed_memory
+from heedful.fast.process import keep_freed_memory
 torch.set_num_threads(1)
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -39,7 +39,7 @@ def test_pages_are_faulted_in_once():
 
 HUGE = """
 import sys, resource, torch
-from heedful.models import process
+from heedful.fast import process
 if len(sys.argv) > 1:
     resource.setrlimit(resource.RLIMIT_AS, (1 << 42, 1 << 42))
 def huge():

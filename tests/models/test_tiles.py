@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from attending import kept
-from heedful.models import tiles
-from heedful.models.packed import Layout, lay_out
+from heedful.fast import tiles
+from heedful.fast.packed import Layout, lay_out
 
 HEADS, KV, DIM = 4, 2, 6
 

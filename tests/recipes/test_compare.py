@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 import tiny
-from heedful.algorithms.rows import PRESETS
 from heedful.cli import main
+from heedful.configs.algorithm import PRESETS
+from heedful.configs.compare_plan import known_methods
+from heedful.configs.typed import made
 from heedful.data.sources import write_rows
 from heedful.errors import UserError
 from heedful.recipes import evaluate, policy, preference
-from heedful.recipes.compare import against, kept
-from heedful.recipes.compare_plan import known_methods, read_plan
-from heedful.recipes.typed import made
+from heedful.recipes.compare import against, kept, read_plan
 from heedful.report.compare_figures import apart
 
 DOCS = Path(__file__).parents[2] / "docs" / "results" / "compare"

@@ -12,12 +12,12 @@ import yaml
 from sqlalchemy import func, select
 
 from heedful.cli import main
+from heedful.configs.common import Lora
+from heedful.configs.optimise import Optimise
 from heedful.data.files import write_rows
 from heedful.errors import Stopped, UserError
 from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, reward_model
-from heedful.recipes.config import Lora
-from heedful.recipes.optimise import Optimise
 from heedful.recipes.policy import PRESETS as ONLINE
 from heedful.recipes.preference import PRESETS as OFFLINE
 from heedful.store import projects, schema

@@ -12,25 +12,25 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
-from heedful.algorithms.estimates import estimate, final_scores, rollout_metrics
-from heedful.algorithms.objectives import critic_loss, joint_loss, policy_loss
-from heedful.algorithms.rows import PRESETS, WITH_CRITIC, Algorithm, unread
 from heedful.cli import main
+from heedful.configs.algorithm import PRESETS, WITH_CRITIC, Algorithm, unread
+from heedful.configs.common import Lora
 from heedful.data.collate import collate
 from heedful.data.sources import write_rows
 from heedful.data.tokens import encode_example
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.models.forward import policy_outputs, token_values
 from heedful.models.load import copy_model, load_tokenizer, new_reward_model, save_model
 from heedful.models.new import new_model
 from heedful.models.reference import Reference
 from heedful.recipes import policy
-from heedful.recipes.config import Lora
-from heedful.recipes.mixed import Mix, supervised
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.functions import as_reward
 from heedful.rewards.model import SHIFT
 from heedful.rollout import tasks
+from heedful.training.estimates import estimate, final_scores, rollout_metrics
+from heedful.training.mixed import Mix, supervised
+from heedful.training.policy_losses import critic_loss, joint_loss, policy_loss
 from heedful.types import Message, Sample, Sampling
 
 WORDS = [
@@ -312,7 +312,7 @@ def test_groups_without_a_difference_make_way(at):
             model="", reward="", data="", out=Path(), batch_size=12, group_size=4, max_tokens=8,
             dynamic_sampling=draws, truncated="score", missing_eos_penalty=0.0
         )  # fmt: skip
-        engine = TorchEngine(tiny.policy(tok))
+        engine = LocalEngine(tiny.policy(tok))
         parts = Parts.of(as_reward(reward, "own"))
         samples, _ = asyncio.run(policy.collect(engine, parts, todo, tok, config, step=1))
         assert [s.group for s in samples] == [0] * 4 + [1] * 4 + [2] * 4
@@ -429,7 +429,7 @@ def test_kl_target_is_reached_on_a_slow_plant():
 
     Mutation caught: the wrong sign of the error, a horizon in steps in place of responses.
     """
-    from heedful.algorithms.objectives import KLController
+    from heedful.training.policy_losses import KLController
 
     for start in (0.005, 0.8):
         c, nats, seen = KLController(start, target=6.0, horizon=500), 0.0, []

@@ -18,7 +18,7 @@ from heedful.losses.preference import dpo
 from heedful.models.forward import lm_head
 from heedful.models.load import copy_model
 from heedful.recipes import preference
-from heedful.recipes.judgments import (
+from heedful.training.judgments import (
     VIEWS,
     Judgment,
     RunningMean,
@@ -30,8 +30,8 @@ from heedful.recipes.judgments import (
     take_groups,
     with_reference,
 )
-from heedful.recipes.objective import find_objective, losses
-from heedful.recipes.sft import response_logps
+from heedful.training.objective import find_objective, losses
+from heedful.training.supervised import response_logps
 from heedful.types import Comparison, Message, Sample, Verdict
 
 CHAT = (Message("user", "What is 2 + 2?"),)

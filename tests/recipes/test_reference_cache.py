@@ -11,8 +11,8 @@ from heedful.data.collate import collate
 from heedful.models import forward
 from heedful.models.adapters import add_lora
 from heedful.models.load import load_policy
-from heedful.recipes.judgments import reference_sums
-from heedful.recipes.sft import response_logps
+from heedful.training.judgments import reference_sums
+from heedful.training.supervised import response_logps
 from heedful.types import Sample
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import tiny
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer, save_model
 from heedful.types import Message, Sampling
@@ -43,7 +43,7 @@ def test_the_process_says_what_the_model_says(model: Path):
     *progress, replies = all_of(Talk(model.parents[1]), ["runs/tiny", "runs/tiny"])
     assert progress and all(isinstance(n, int) for n in progress)
     assert progress == sorted(progress)
-    tok, engine = load_tokenizer(str(model)), TorchEngine(load_policy(str(model)))
+    tok, engine = load_tokenizer(str(model)), LocalEngine(load_policy(str(model)))
     prompt = (Message("user", SAID[0]["content"]),)
     for seed, reply in zip((1, 2), replies, strict=True):
         (said,) = asyncio.run(

@@ -17,9 +17,9 @@ from heedful.data.sources import read_comparisons, read_prompts, read_samples
 from heedful.errors import UserError
 from heedful.recipes import export, ingest
 from heedful.recipes import init as init_recipe
-from heedful.recipes.sources import materialise
-from heedful.recipes.workspace import opened
 from heedful.store import projects, schema
+from heedful.transfer.sources import materialise
+from heedful.transfer.workspace import opened
 from heedful.types import Message
 
 ASKED = [{"role": "user", "content": "What is the capital of Peru?"}]
@@ -259,7 +259,7 @@ def test_argilla_and_label_studio_files(workspace, tmp_path):
 def test_these_commands_do_without_torch():
     """Mutation caught: an import at the top that makes `heedful import` wait for torch."""
     program = (
-        "import sys; from heedful.recipes import export, ingest, workspace; import heedful.data.sources;"
+        "import sys; from heedful.recipes import export, ingest; import heedful.transfer.workspace;"
         "print([m for m in ('torch', 'transformers', 'pyarrow', 'datasets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

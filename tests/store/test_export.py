@@ -22,7 +22,6 @@ from heedful.data.sources import (
     read_samples,
 )
 from heedful.errors import UserError
-from heedful.recipes.workspace import export_file
 from heedful.store import (
     content,
     export,
@@ -36,6 +35,7 @@ from heedful.store import (
 )
 from heedful.store.db import Store, new_id, open_store
 from heedful.store.snapshot import Query
+from heedful.transfer.workspace import export_file
 from heedful.types import Comparison, Demonstration, Message
 from workspace import answer, claim, make_project, make_rater, make_task
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from heedful.data.columns import (
     as_chat,
@@ -41,10 +42,11 @@ __all__ = [
     "read_texts",
     "read_verdicts",
     "sample_of",
+    "split_by_prompt",
     "write_rows",
 ]
 
-
+Item = TypeVar("Item")
 PROMPTS = ("prompt", "question", "messages")  # the first of these columns that a row has
 
 
@@ -106,3 +108,16 @@ def sample_of(where: str, row: dict[str, Any]) -> dict[str, Any]:
     if "index" in row and type(row["index"]) is not int:
         raise UserError(f"{where}: `index` must be a whole number, which sample of the prompt")
     return row
+
+
+def split_by_prompt(
+    items: Sequence[Item], prompt_of: Callable[[Item], Prompt], share: float
+) -> tuple[list[Item], list[Item]]:
+    """(training, held out): decided by a hash of the prompt, so that no prompt is ever in both."""
+    train: list[Item] = []
+    held: list[Item] = []
+    for item in items:
+        digest = hashlib.sha256(prompt_text(prompt_of(item)).encode("utf-8", "surrogatepass"))
+        held_out = int.from_bytes(digest.digest()[:8], "big") < share * 2**64
+        (held if held_out else train).append(item)
+    return train, held

@@ -16,7 +16,7 @@ from heedful.data.collate import collate
 from heedful.data.tokens import encode_example, encode_group, encode_prompt
 from heedful.doctor.finding import NotApplicable
 from heedful.doctor.material import Example, Material, spread
-from heedful.engine.torch import TorchEngine, exact_window
+from heedful.engine.local import LocalEngine, exact_window
 from heedful.errors import UserError
 from heedful.learner.local import predict
 from heedful.models.forward import token_logps
@@ -185,7 +185,7 @@ class Context:
         """`n` responses to each of `todo`, by the engine."""
         return asyncio.run(
             rollout(
-                TorchEngine(self.model),
+                LocalEngine(self.model),
                 self.todo,
                 n=n,
                 max_tokens=self.drawn,

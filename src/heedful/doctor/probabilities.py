@@ -24,7 +24,7 @@ from heedful.doctor.finding import (
     share,
     warned,
 )
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.models.forward import hidden_states, lm_head
 from heedful.models.sampling import log_policy
 from heedful.types import Sampling
@@ -181,7 +181,7 @@ def greedy(context: Context) -> Finding:
     most = min(GREEDY, context.drawn)
 
     async def ours() -> list[list[int]]:
-        engine = TorchEngine(model)
+        engine = LocalEngine(model)
         asked = (
             engine.generate(
                 t.tokens, max_tokens=most, sampling=Sampling(temperature=0.0), stop=t.stop

@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 from heedful.engine.modules import Modules
 from heedful.engine.prepared import OF_A_BATCH
 from heedful.engine.slots import SlotCache
-from heedful.models.process import rounded
-from heedful.models.trials import bound, near
+from heedful.fast.process import rounded
+from heedful.fast.trials import bound, near
 
 NARROW = 128  # tokens of a row: below this all widths are this one
 OFTEN = 3  # steps of as many rows and the same width, of which the last is recorded

@@ -23,9 +23,9 @@ from heedful.engine.graphs import Graphed, graphs
 from heedful.engine.modules import Modules
 from heedful.engine.prepared import Prepared, prepares
 from heedful.engine.slots import SlotCache
+from heedful.fast.head import unwatched
+from heedful.fast.llama import family_of
 from heedful.models.forward import lm_head
-from heedful.models.head import unwatched
-from heedful.models.llama import family_of
 
 FEW, SHORT = 4, 16  # below so many rows or tokens, weights are not copied to be read faster
 LONG = 64  # below so many tokens, nothing is recorded to be started faster

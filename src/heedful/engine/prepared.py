@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from heedful import kernels
 from heedful.engine.slots import SlotCache
-from heedful.kernels.sample import Decoder, Layer, Matrix, Model, Norm, product, turn
+from heedful.fast import kernels
+from heedful.fast.head import unwatched
+from heedful.fast.kernels.sample import Decoder, Layer, Matrix, Model, Norm, product, turn
+from heedful.fast.llama import turns
 from heedful.models.forward import plain_head
-from heedful.models.head import unwatched
-from heedful.models.llama import turns
 
 LINEAR = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from heedful import kernels
-from heedful.kernels import sample
+from heedful.fast import kernels
+from heedful.fast.kernels import sample
 
 
 class SlotLayer(CacheLayerMixin):

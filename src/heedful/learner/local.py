@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from heedful import ranks
 from heedful.data.collate import microbatches, take, to_device
 from heedful.errors import UserError
+from heedful.fast import process
 from heedful.learner.masters import Masters
-from heedful.models import process
 from heedful.types import Batch, Metrics
 
 # What a model gives for a batch: log-probs [B, T], values [B, T+1], scores [B].

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from heedful.fast import llama
+from heedful.fast.head import LinearLogps, unwatched
+from heedful.fast.packed import OCTAVE, can_pack, lay_out, packed_hidden
+from heedful.fast.process import rounded
 from heedful.losses.kl import analytic
-from heedful.models import llama
-from heedful.models.head import LinearLogps, unwatched
-from heedful.models.packed import OCTAVE, can_pack, lay_out, packed_hidden
-from heedful.models.process import rounded
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
 from heedful.types import Sampling

@@ -28,7 +28,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from heedful.errors import UserError
-from heedful.models import process
+from heedful.fast import process
 from heedful.models.adapter_files import CONFIG, attach, base_of, has_adapter, save_adapter
 from heedful.models.forward import VALUE_HEAD, lm_head, scalar_head
 

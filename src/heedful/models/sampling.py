@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from heedful import kernels
-from heedful.kernels import sample
+from heedful.fast import kernels
+from heedful.fast.kernels import sample
 from heedful.types import Sampling
 
 _BLOCK = 64  # tokens of the vocabulary whose mass is summed first

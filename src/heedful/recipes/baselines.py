@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from heedful.data.sources import prompt_text, read_comparisons
+from heedful.configs.baselines import Config
+from heedful.data.sources import prompt_text, read_comparisons, split_by_prompt
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci, wins
-from heedful.recipes.configs.baselines import Config
-from heedful.recipes.sources import materialise, split_by_prompt
+from heedful.transfer.sources import materialise
 from heedful.types import Comparison
 
 

@@ -6,17 +6,17 @@ import asyncio
 import sys
 from collections.abc import Iterator
 
+from heedful.configs.chat import Config
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.recipes.configs.chat import Config
 from heedful.types import Message, Sampling
 
 
 def run(config: Config) -> None:
     """Reads turns from standard input until it ends."""
     tokenizer = load_tokenizer(config.model)
-    engine = TorchEngine(load_policy(config.model, device=config.device))
+    engine = LocalEngine(load_policy(config.model, device=config.device))
     limit = context_length(engine.model)
     opening = [Message("system", config.system)] if config.system else []
     history = list(opening)

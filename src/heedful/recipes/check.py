@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from heedful.configs.check import Config
 from heedful.errors import UserError
-from heedful.recipes.configs.check import Config
-from heedful.recipes.workspace import opened
 from heedful.store import audit, schema, snapshot
 from heedful.store.db import Store
+from heedful.transfer.workspace import opened
 
 
 def run(config: Config) -> dict[str, Any]:

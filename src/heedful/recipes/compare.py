@@ -8,11 +8,12 @@ command goes on after an interruption; a run that cannot be is told of in the ta
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -21,16 +22,17 @@ from typing import Any
 import yaml
 
 from heedful import __version__
+from heedful.configs import preference
+from heedful.configs.compare import Config
+from heedful.configs.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_file
 from heedful.data.files import whole, write_json
 from heedful.data.sources import read_rows, read_samples
 from heedful.errors import UserError
 from heedful.evals.statistics import crossed_ci, wins
-from heedful.recipes import evaluate
-from heedful.recipes.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_plan
-from heedful.recipes.configs import recipe_of
-from heedful.recipes.configs.compare import Config
+from heedful.recipes import evaluate, recipe_of
 from heedful.recipes.demo import machine
-from heedful.run import finished, plain
+from heedful.run import finished, flat, plain, settings
+from heedful.transfer.sources import materialise
 
 Values = dict[str, list[float]]  # gold, reward, kl, length, win_rate → a number for each prompt
 
@@ -90,6 +92,69 @@ def run(config: Config) -> Path:
     }
     write_json(plan.out / "results.json", results)
     return plan.out
+
+
+def read_plan(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
+    """The file's plan and its entries, in the order of the file; raises `UserError` for whatever is wrong."""
+    plan, entries = read_file(path, quiet=quiet)
+    entries = [_with_data(plan, entry, f"{path}: methods.{entry.label}") for entry in entries]
+    for entry in entries:
+        if entry.known:
+            for seed in plan.seeds:
+                refuse_changed(entry.run_config(plan, seed))
+    return plan, entries
+
+
+def _with_data(plan: Plan, entry: Entry, where: str) -> Entry:
+    """An entry whose functions are there, with its data as a file and checkpoints in that measure."""
+    if entry.known is None:
+        return entry
+    recipe, config = recipe_of(entry.config), entry.config
+    try:
+        recipe.refuse_what_cannot_be(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    what = "prompts"
+    if entry.known.reads == "comparisons":
+        single = recipe.objective_of(config).reads == "LabelledLogps"
+        what = "unpaired" if single else "rankings"
+    config = replace(config, data=materialise(config.data, what))
+    if not entry.saves:
+        config = replace(config, save_every=save_every(config, plan.checkpoints))
+    return replace(entry, config=config)
+
+
+def save_every(config: Any, checkpoints: int) -> int:
+    """Steps between checkpoints that give at least so many of them, the finished model included.
+
+    The steps of a run on comparisons are known once its pairs are made. Each row is counted as one pair,
+    which is too few where rankings of K give all their pairs: then there are more checkpoints than are
+    evaluated, and `save_every` under the method saves the disk.
+    """
+    if checkpoints == 1:
+        return 0
+    steps = config.steps
+    if isinstance(config, preference.Config):
+        rows = sum(1 for _ in read_rows(materialise(config.data, "rankings")))
+        held = rows * (1 - config.held_out) * config.epochs / max(1, config.batch_size)
+        steps = min(held, steps or held)
+    return max(1, math.floor(steps / checkpoints))
+
+
+def refuse_changed(config: Any) -> None:
+    """A finished run that was made otherwise does not answer this file's question."""
+    if not finished(config.out):
+        return
+    old = flat(yaml.safe_load((config.out / "config.yaml").read_text(encoding="utf-8")))
+    now = flat(settings(config))
+    # When to save follows from the number of steps, which is then what has changed.
+    for key in sorted(now, key=lambda name: name == "save_every"):
+        new = now[key]
+        if key in old and key not in HABITS and old[key] != new:
+            raise UserError(
+                f"{config.out} was made with {key} {old[key]}, not {new}: choose another out or another "
+                "label, or remove that folder"
+            )
 
 
 def failures(out: Path) -> int:

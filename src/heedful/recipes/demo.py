@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from heedful import __version__, worlds
+from heedful.configs import demo_stages
+from heedful.configs.demo import Config
 from heedful.data.files import write_json
 from heedful.data.sources import prompt_from_json, read_rows
 from heedful.errors import Stopped, UserError
@@ -32,14 +34,12 @@ from heedful.recipes import (
     judge,
     policy,
     preference,
-    presets,
     pretrain,
     reward_model,
     sample,
     sft,
     world,
 )
-from heedful.recipes.configs.demo import Config
 
 MARKER = "results.json"
 RIGHT = ("right and short", "right but wordy")
@@ -49,8 +49,8 @@ def run(config: Config) -> Path:
     """Returns the folder; `results.json` in it holds every number of the report."""
     out = config.out
     _clear(out)
-    size = presets.sizes(config.quick)
-    stages = presets.demo(out, seed=config.seed, quick=config.quick, quiet=config.quiet)
+    size = demo_stages.sizes(config.quick)
+    stages = demo_stages.demo(out, seed=config.seed, quick=config.quick, quiet=config.quiet)
     seconds: dict[str, float] = {}
     commands: list[dict[str, str]] = []
     started = time.monotonic()
@@ -82,7 +82,7 @@ def run(config: Config) -> Path:
     with _timed(seconds, "evaluate"):
         frontier = _frontier(config, stages, evaluations)
     with _timed(seconds, "workspace"):
-        demo_workspace.make(out, judged=size.judged, asked=size.asked)
+        demo_workspace.run(out, judged=size.judged, asked=size.asked)
     rows = {
         name: [r for _, r in read_rows(c.out / "samples.jsonl")]
         for name, c in stages.evaluations.items()
@@ -169,9 +169,9 @@ def _clear(out: Path) -> None:
     shutil.rmtree(out)
 
 
-def _frontier(config: Config, stages: presets.Demo, evaluations: dict) -> list[dict[str, Any]]:
+def _frontier(config: Config, stages: demo_stages.Demo, evaluations: dict) -> list[dict[str, Any]]:
     """Every checkpoint of PPO and DPO, and best-of-n, as points of KL against gold."""
-    size = presets.sizes(config.quick)
+    size = demo_stages.sizes(config.quick)
     points = [_point("sft", evaluations["sft"] | {"kl": 0.0}, step=0)]
     for method in ("ppo", "dpo"):
         base = stages.evaluations[method]
@@ -213,7 +213,7 @@ def _summary(name: str, evaluation: dict[str, Any], rows: dict[str, list[dict]])
     }
 
 
-def _reward_model(out: Path, stages: presets.Demo) -> dict[str, Any]:
+def _reward_model(out: Path, stages: demo_stages.Demo) -> dict[str, Any]:
     """Accuracy on comparisons of held-out prompts, as the recipe measured it."""
     evaluation = json.loads((stages.reward.out / "evaluation.json").read_text(encoding="utf-8"))
     comparisons = sum(1 for _ in read_rows(out / "comparisons.jsonl"))

@@ -54,7 +54,7 @@ optimise: {{method: dpo, learning_rate: 3e-4, beta: 0.2}}
 """
 
 
-def make(out: Path, *, judged: int, asked: int) -> None:
+def run(out: Path, *, judged: int, asked: int) -> None:
     """Turn the demo's folder into a workspace: `judged` questions with answers, `asked` that wait for people."""
     init.run(init.Config(folder=out))
     store = open_store(out)

@@ -16,6 +16,7 @@ from rich.text import Text
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from heedful import doctor
+from heedful.configs.doctor import Config, refuse_nonsense
 from heedful.data.files import write_json
 from heedful.doctor.context import Context
 from heedful.doctor.finding import Finding
@@ -23,9 +24,8 @@ from heedful.doctor.material import Material, read_material
 from heedful.errors import UserError
 from heedful.models.adapters import merge
 from heedful.models.load import load_policy, load_tokenizer
-from heedful.recipes.configs.doctor import Config, refuse_nonsense
-from heedful.recipes.sources import materialise
 from heedful.rewards.model import ModelReward
+from heedful.transfer.sources import materialise
 from heedful.types import Sampling
 
 COLOURS = {"pass": "green", "warning": "yellow", "fail": "bold red", "not applicable": "dim"}

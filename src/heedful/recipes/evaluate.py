@@ -7,8 +7,10 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from heedful.configs.evaluate import Config, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.files import write_json
+from heedful.data.samples import Drawn, best, rewards_of, sample_row
 from heedful.data.sources import (
     prompt_from_json,
     read_questions,
@@ -20,12 +22,10 @@ from heedful.evals import best_of_n
 from heedful.evals.statistics import bootstrap_ci, win_rate
 from heedful.learner.local import predict
 from heedful.models.load import load_policy
-from heedful.recipes.configs.evaluate import Config, refuse_nonsense
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import draw_as_told
-from heedful.recipes.samples import Drawn, best, rewards_of, sample_row
-from heedful.recipes.sources import materialise
 from heedful.rewards import numbers
+from heedful.transfer.sources import materialise
 from heedful.types import Sampling
 from heedful.worlds import scorer, voices
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from heedful.recipes.configs.export import Config
-from heedful.recipes.workspace import export_file, opened, project_of
+from heedful.configs.export import Config
 from heedful.store.snapshot import Query
+from heedful.transfer.workspace import export_file, opened, project_of
 
 
 def run(config: Config) -> dict[str, Any]:

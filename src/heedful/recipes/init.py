@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heedful.configs.init import Config
 from heedful.errors import UserError
-from heedful.recipes.configs.init import Config
 from heedful.store.db import location, open_store
 
 SETTINGS = """\

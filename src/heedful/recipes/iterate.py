@@ -15,21 +15,21 @@ from pathlib import Path
 
 import yaml
 
+from heedful.configs.iterate import PEOPLE, Config, Refit, refuse_nonsense
+from heedful.configs.optimise import planned
 from heedful.data.files import write_json
+from heedful.data.samples import Drawn
 from heedful.data.sources import read_prompts, read_rows, write_rows
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
-from heedful.recipes import evaluate, reward_model
-from heedful.recipes.configs.iterate import PEOPLE, Config, Refit, refuse_nonsense
+from heedful.recipes import evaluate, recipe_of, reward_model
 from heedful.recipes.judge import judges
-from heedful.recipes.optimise import moved
 from heedful.recipes.sample import draw
-from heedful.recipes.samples import Drawn
-from heedful.recipes.sources import materialise
 from heedful.run import fingerprint, finished
 from heedful.store import content, people, projects, rounds
 from heedful.store.db import Store, open_store
+from heedful.transfer.sources import materialise
 from heedful.types import Rater, Sampling
 
 __all__ = ["Config", "Refit", "run"]
@@ -222,7 +222,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
         )
     after = folder / "policy"
     if not finished(after):
-        moved(
+        _, how = planned(
             config.optimise,
             model=model,
             reward=reward,
@@ -233,6 +233,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
             temperature=config.temperature,
             **shared,
         )
+        recipe_of(how).run(how)
     if config.held_out:
         for name, which in (("before", model), ("after", str(after))):
             _evaluated(config, folder / name, which, reward, model, r)

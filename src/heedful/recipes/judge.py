@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from heedful.configs.judge import Config
 from heedful.data.sources import prompt_from_json, prompt_to_json, read_samples, write_rows
 from heedful.errors import UserError
 from heedful.raters.simulated import judge_all, panel
-from heedful.recipes.configs.judge import Config
 from heedful.types import Comparison, Prompt, Rater
 from heedful.worlds import scorer
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heedful.configs.merge import Config
 from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
 from heedful.models.adapter_files import base_of
 from heedful.models.adapters import merge
 from heedful.models.load import load_policy, load_reward_model, load_tokenizer, save_model
-from heedful.recipes.configs.merge import Config
 from heedful.run import refuse_finished, write_folder
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful import ranks
-from heedful.algorithms.actors import policy_forward
+from heedful.configs.online import Config, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner
@@ -29,9 +29,13 @@ from heedful.models.adapters import reference_of, whole
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
-from heedful.recipes.configs.online import Config, refuse_nonsense
 from heedful.recipes.judge import judges
-from heedful.recipes.judgments import (
+from heedful.recipes.preference import objective_of
+from heedful.rewards import Parts, load_rewards
+from heedful.rollout import Task, response_text, rollout, score, tasks
+from heedful.run import check_out
+from heedful.training.actors import policy_forward
+from heedful.training.judgments import (
     Judgment,
     Prepared,
     RunningMean,
@@ -41,13 +45,9 @@ from heedful.recipes.judgments import (
     reference_sums,
     with_reference,
 )
-from heedful.recipes.objective import Objective
-from heedful.recipes.preference import objective_of
-from heedful.recipes.trainable import named_reference, prepare
-from heedful.recipes.training import batches, close_step, materialise, opened, optim, saver
-from heedful.rewards import Parts, load_rewards
-from heedful.rollout import Task, response_text, rollout, score, tasks
-from heedful.run import check_out
+from heedful.training.objective import Objective
+from heedful.training.supervised import batches, close_step, materialise, opened, optim, saver
+from heedful.training.trainable import named_reference, prepare
 from heedful.types import Engine, Facts, Metrics, Prompt, Rater, Sample
 
 
@@ -85,7 +85,7 @@ def optimise(
 ) -> Path:
     """The loop itself, on models that are already in memory."""
     todo = tasks(tokenizer, *zip(*prompts, strict=True))
-    engine, limit, ask = TorchEngine(policy), context_length(policy), config.micro_batch_tokens
+    engine, limit, ask = LocalEngine(policy), context_length(policy), config.micro_batch_tokens
     forward = policy_forward(config.sampling)
     most = config.batch_size * _judgments_a_prompt(config, objective)
     inner = config.inner_epochs * -(-most // config.minibatch_size)

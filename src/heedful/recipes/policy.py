@@ -1,4 +1,4 @@
-"""Policy gradients against a reward, kept near a reference by KL: PPO, RLOO, GRPO and the other rows of `algorithms`.
+"""Policy gradients against a reward, kept near a reference by KL: PPO, RLOO, GRPO and the rest of `configs.algorithm`.
 
 A round: sample, score, take the reference's log-probs, make rewards and advantages, update the policy (and
 its critic, where the algorithm has one) for some epochs, update β.
@@ -15,17 +15,11 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.algorithms.actors import Actors, policy_forward, update
-from heedful.algorithms.estimates import (
-    estimate,
-    final_scores,
-    rollout_metrics,
-)
-from heedful.algorithms.objectives import KLController
+from heedful.configs.policy import PRESETS, Config, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import predict
@@ -40,14 +34,20 @@ from heedful.models.load import (
 )
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
-from heedful.recipes.configs.policy import PRESETS, Config, refuse_nonsense
-from heedful.recipes.mixed import supervised
-from heedful.recipes.trainable import named_reference, prepare
-from heedful.recipes.training import close_step, materialise, opened, optim, rows_at, saver
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, scored_rollout, tasks
 from heedful.run import Run, check_out
+from heedful.training.actors import Actors, policy_forward, update
+from heedful.training.estimates import (
+    estimate,
+    final_scores,
+    rollout_metrics,
+)
+from heedful.training.mixed import supervised
+from heedful.training.policy_losses import KLController
+from heedful.training.supervised import close_step, materialise, opened, optim, rows_at, saver
+from heedful.training.trainable import named_reference, prepare
 from heedful.types import Batch, Metrics, Sample
 
 log = logging.getLogger("heedful")
@@ -104,7 +104,7 @@ def optimise(
         critic_adam,
         micro_batch_tokens=config.micro_batch_tokens,
     )
-    engine = TorchEngine(policy)
+    engine = LocalEngine(policy)
     kl = KLController(config.beta, config.kl_target, config.kl_horizon)
     alarms = Alarms()
     parts = {**actors.parts(), "kl": kl, "reward": reward, "alarms": alarms}
@@ -137,7 +137,7 @@ def optimise(
 
 def scored_round(
     run_: Run,
-    engine: TorchEngine,
+    engine: LocalEngine,
     reward: Parts,
     todo: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
@@ -155,7 +155,7 @@ def scored_round(
 
 
 async def collect(
-    engine: TorchEngine,
+    engine: LocalEngine,
     reward: Parts,
     todo: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,

@@ -14,14 +14,16 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.data.sources import read_comparisons, read_verdicts
+from heedful.configs.common import refuse_unread
+from heedful.configs.preference import PRESETS, Config, Direct, refuse_nonsense
+from heedful.data.sources import read_comparisons, read_verdicts, split_by_prompt
 from heedful.data.tokens import encode_example, encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.recipes.configs.preference import PRESETS, Config, Direct, refuse_nonsense
-from heedful.recipes.judgments import (
+from heedful.run import check_out
+from heedful.training.judgments import (
     Judgment,
     RunningMean,
     judgments,
@@ -30,19 +32,17 @@ from heedful.recipes.judgments import (
     reference_sums,
     with_reference,
 )
-from heedful.recipes.objective import Objective, find_objective
-from heedful.recipes.sft import response_logps
-from heedful.recipes.sources import split_by_prompt
-from heedful.recipes.trainable import prepare
-from heedful.recipes.training import (
+from heedful.training.objective import Objective, find_objective
+from heedful.training.supervised import (
     batches,
     fit,
     fitting,
     materialise,
     optim,
+    response_logps,
     step_count,
 )
-from heedful.run import check_out
+from heedful.training.trainable import prepare
 from heedful.types import Batch, Comparison, Metrics, Verdict
 
 __all__ = ["PRESETS", "Config", "encode", "objective_of", "pair_logps", "run"]
@@ -127,6 +127,8 @@ def run(config: Config) -> Path:
 def objective_of(config: Direct) -> Objective:
     """The losses of a config, once everything that belongs to them fits."""
     objective = find_objective(config.loss, config.loss_options, config.beta)
+    if ":" in config.loss and not objective.reads_beta:
+        refuse_unread(config, {}, {"beta": f"--loss {config.loss} has no β"})
     if objective.reads != "PairLogps" and (config.label_smoothing or config.pairs != "all"):
         raise UserError(f"--label-smoothing and --pairs are for losses on pairs, not {config.loss}")
     if config.reference and not objective.needs_reference:

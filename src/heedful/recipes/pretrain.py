@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from heedful.configs.pretrain import Config
 from heedful.data.collate import pack, shuffled, take
 from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
@@ -21,10 +22,9 @@ from heedful.learner.local import LocalLearner
 from heedful.models.forward import token_logps
 from heedful.models.load import DTYPES, context_length, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
-from heedful.recipes.configs.pretrain import Config
-from heedful.recipes.trainable import prepare
-from heedful.recipes.training import cross_entropy, fit, optim
 from heedful.run import check_out
+from heedful.training.supervised import cross_entropy, fit, optim
+from heedful.training.trainable import prepare
 from heedful.types import Batch, Metrics, Packed
 
 

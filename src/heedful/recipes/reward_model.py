@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from heedful import ranks
+from heedful.configs.reward_model import Config
 from heedful.data.collate import collate
 from heedful.data.files import write_json
-from heedful.data.sources import read_comparisons
+from heedful.data.sources import read_comparisons, split_by_prompt
 from heedful.data.tokens import encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
@@ -27,10 +28,9 @@ from heedful.learner.local import LocalLearner, Loss
 from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
-from heedful.recipes.configs.reward_model import Config
-from heedful.recipes.sources import split_by_prompt
-from heedful.recipes.trainable import prepare
-from heedful.recipes.training import (
+from heedful.rewards.model import SHIFT, score_forward
+from heedful.run import check_out
+from heedful.training.supervised import (
     batches,
     fit,
     fitting,
@@ -38,8 +38,7 @@ from heedful.recipes.training import (
     optim,
     step_count,
 )
-from heedful.rewards.model import SHIFT, score_forward
-from heedful.run import check_out
+from heedful.training.trainable import prepare
 from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale

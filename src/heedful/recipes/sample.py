@@ -9,18 +9,18 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful.configs.common import Drawing
+from heedful.configs.sample import Config, refuse_nonsense
+from heedful.data.samples import Drawn, best, rewards_of, sample_row
 from heedful.data.sources import read_questions, write_rows
-from heedful.engine.torch import TorchEngine
+from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
-from heedful.recipes.config import Drawing
-from heedful.recipes.configs.sample import Config, refuse_nonsense
-from heedful.recipes.samples import Drawn, best, rewards_of, sample_row
-from heedful.recipes.sources import materialise
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score_parts, tasks
+from heedful.transfer.sources import materialise
 from heedful.types import Facts, Prompt, Sample, Sampling
 
 CHUNK = 256  # prompts between two updates of the progress bar
@@ -86,7 +86,7 @@ def draw(
     """`n` responses to each prompt, with rewards if a reward is given."""
     if n < 1 or max_tokens < 1:
         raise UserError("the number of responses and --max-tokens must be at least 1")
-    engine, drawn = TorchEngine(model), []
+    engine, drawn = LocalEngine(model), []
     todo = tasks(tokenizer, prompts, facts)
 
     async def chunk(part: Sequence[Task], seed: int) -> tuple[list[Sample], list[dict[str, float]]]:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from heedful.configs.score import Config
+from heedful.data.samples import facts_of_sample, reward_columns
 from heedful.data.sources import prompt_from_json, read_samples, write_rows
-from heedful.recipes.configs.score import Config
-from heedful.recipes.samples import facts_of_sample, reward_columns
 from heedful.rewards import Group, Parts, load_rewards
 
 

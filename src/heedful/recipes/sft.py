@@ -10,21 +10,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-from transformers import PreTrainedModel
-
+from heedful.configs.sft import Config
 from heedful.data.collate import collate
-from heedful.data.sources import read_demonstrations
+from heedful.data.sources import read_demonstrations, split_by_prompt
 from heedful.data.tokens import encode_example
 from heedful.doctor import preflight
 from heedful.learner.local import LocalLearner
-from heedful.models.forward import token_logps
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.recipes.configs.sft import Config
-from heedful.recipes.sources import split_by_prompt
-from heedful.recipes.trainable import prepare
-from heedful.recipes.training import batches, cross_entropy, fit, materialise, optim, step_count
 from heedful.run import check_out
+from heedful.training.supervised import (
+    batches,
+    cross_entropy,
+    fit,
+    materialise,
+    optim,
+    response_logps,
+    step_count,
+)
+from heedful.training.trainable import prepare
 from heedful.types import Batch, Metrics
 
 
@@ -60,8 +63,3 @@ def run(config: Config) -> Path:
         return (collate([training[i] for i in rows]) for rows in numbers)
 
     return fit(config, learner, stream, cross_entropy, tokenizer, steps=steps, evaluate=evaluate)
-
-
-def response_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """`learner.Forward` of a policy at temperature 1."""
-    return token_logps(model, batch.tokens, batch.mask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heedful.recipes.configs.world import Config, refuse_nonsense
+from heedful.configs.world import Config, refuse_nonsense
 from heedful.worlds import get
 
 

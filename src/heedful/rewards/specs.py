@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError, did_you_mean
-from heedful.plugins import load_function
+from heedful.registry import load_function
 from heedful.rewards import rules, verifiers
 from heedful.rewards.functions import GIVEN, as_reward, parameters
 from heedful.rewards.parts import Part, Parts

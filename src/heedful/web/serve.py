@@ -6,8 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
+from heedful.configs.serve import Config, refuse_nonsense
 from heedful.errors import UserError
-from heedful.recipes.configs.serve import Config, refuse_nonsense
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app

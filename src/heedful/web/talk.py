@@ -17,7 +17,7 @@ from heedful.errors import UserError
 
 PATIENCE = 180.0  # seconds for a sign of life; the first includes loading
 ENDED = "the models' process has ended; say it again"
-WORKER = (sys.executable, "-m", "heedful.recipes.talk")
+WORKER = (sys.executable, "-m", "heedful.engine.talk")
 
 
 class Talk:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from heedful.errors import UserError, did_you_mean
-from heedful.plugins import load_function
+from heedful.registry import load_function
 from heedful.types import Prompt, Scorer
 
 NAMES = ("capitals", "reviews", "arithmetic")

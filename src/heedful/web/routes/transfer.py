@@ -14,15 +14,15 @@ from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
+from heedful.configs.export import What as Exported
+from heedful.configs.ingest import Form, What
 from heedful.data.files import KINDS
 from heedful.data.tables import manifest_path
 from heedful.errors import UserError
-from heedful.recipes import ingest
-from heedful.recipes.configs.export import What as Exported
-from heedful.recipes.configs.ingest import Form, What
-from heedful.recipes.workspace import export_file
 from heedful.store import projects, snapshot
 from heedful.store.db import Store
+from heedful.transfer import ingest
+from heedful.transfer.workspace import export_file
 from heedful.web.respond import Json
 from heedful.web.security import Lead
 

@@ -1,0 +1,26 @@
+"""What `heedful compare` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from heedful.configs.compare_plan import read_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Compare methods over seeds at equal cost: a table, and figures of reward against KL and time."""
+
+    config: Annotated[Path, tyro.conf.Positional]
+    """The YAML file that says what to compare; see docs/compare.md."""
+    quiet: bool = False
+    """Plain lines in place of progress bars."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """Whatever is wrong in the file by itself."""
+    read_file(config.config)

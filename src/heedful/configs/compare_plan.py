@@ -1,0 +1,198 @@
+"""What `heedful compare` is to do: its YAML file as complete configs, whatever is wrong told before anything runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from heedful.configs import evaluate, online, policy, preference
+from heedful.configs.common import refuse_unread
+from heedful.configs.typed import made
+from heedful.errors import UserError, did_you_mean
+
+SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
+HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
+BEST_OF = re.compile(r"best_of_([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run has spent after some steps; `at_least` where it may have sampled more than can be told."""
+
+    responses: int
+    optimiser_steps: int
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a recipe takes (a module of `configs`), what the method's name sets in it, and what its steps cost."""
+
+    flags: Any
+    preset: Mapping[str, Any]
+    reads: Literal["data", "comparisons"]
+    cost: Callable[[Any, int], Cost]
+
+
+def known_methods() -> dict[str, Method]:
+    """Every method that trains; a new recipe is a line here."""
+    offline = preference.PRESETS
+    return {
+        **{n: Method(policy, p, "data", _rollouts) for n, p in policy.PRESETS.items()},
+        "online_dpo": Method(online, {}, "data", _pairs_of_samples),
+        **{n: Method(preference, p, "comparisons", _no_samples) for n, p in offline.items()},
+    }
+
+
+def _rollouts(config: policy.Config, step: int) -> Cost:
+    return Cost(
+        responses=step * config.batch_size,
+        optimiser_steps=config.policy_steps(step),
+        at_least=config.dynamic_sampling > 0,
+    )
+
+
+def _pairs_of_samples(config: online.Config, step: int) -> Cost:
+    """Ties give no pair, so there may have been fewer optimiser steps."""
+    pairs = config.batch_size * (1 if config.pairs == "best_worst" else math.comb(config.n, 2))
+    updates = config.inner_epochs * -(-pairs // config.minibatch_size)
+    return Cost(responses=step * config.batch_size * config.n, optimiser_steps=step * updates)
+
+
+def _no_samples(config: Any, step: int) -> Cost:
+    return Cost(responses=0, optimiser_steps=step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The YAML file."""
+
+    out: Path
+    """Folder for the runs, their evaluations, results.json, table.md and compare.html."""
+    model: str
+    """Where every method starts, and what KL is measured against."""
+    reward: Any
+    """What is optimised: a reward model's folder or package.module:function."""
+    data: str
+    """Prompts to train on."""
+    methods: dict[str, Any]
+    """Label → fields of its recipe, and `method` where the label is not the method's name."""
+    evaluate: dict[str, Any]
+    """Fields of `heedful evaluate`: data (held-out prompts), and scorer, limit, max_tokens and the like."""
+    comparisons: str | None = None
+    """What preference methods learn from."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each method is run with each of them."""
+    common: dict[str, Any] = field(default_factory=dict)
+    """Fields for every method that trains."""
+    checkpoints: int = 4
+    """Points of a run, the finished model among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One label: a method with its config (but for seed and out), or best of n where n is not 0."""
+
+    label: str
+    method: str
+    known: Method | None = None
+    config: Any = None
+    best_of: int = 0
+    saves: bool = False
+    """Whether the file says when to save."""
+
+    def run_config(self, plan: Plan, seed: int) -> Any:
+        """The complete config of a run."""
+        return replace(self.config, seed=seed, out=plan.out / "runs" / f"{self.label}-seed{seed}")
+
+
+def read_file(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
+    """What the file says, with all that can be said against it before anything heavy is imported."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    plan = made(Plan, loaded, str(path))
+    if plan.checkpoints < 1 or not plan.seeds or not plan.methods:
+        raise UserError(f"{path}: needs at least one method, one seed and one checkpoint")
+    if len(set(plan.seeds)) < len(plan.seeds):
+        raise UserError(f"{path}: a seed is there twice, which would count its run twice")
+    entries = [
+        _entry(plan, f"{path}: methods.{label}", str(label), given or {}, quiet)
+        for label, given in plan.methods.items()
+    ]
+    evaluation(plan, "start", plan.model, seed=plan.seeds[0], where=f"{path}: evaluate")
+    return plan, entries
+
+
+def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry:
+    if not re.fullmatch(r"\w[\w.+= -]*", label):
+        raise UserError(f"{where}: a label names folders; use letters, digits, _ . + = - only")
+    if not isinstance(given, Mapping):
+        raise UserError(f"{where}: expected keys and values")
+    own = {str(k).replace("-", "_"): v for k, v in given.items()}
+    method = str(own.pop("method", label))
+    if match := BEST_OF.fullmatch(method):
+        if own:
+            raise UserError(
+                f"{where}: {method} samples from the start; it takes no {next(iter(own))}"
+            )
+        if int(match[1]) < 2:
+            raise UserError(f"{where}: the best of one is the start itself; take 2 or more")
+        return Entry(label=label, method=method, best_of=int(match[1]))
+    methods = known_methods()
+    if method not in methods:
+        hint = did_you_mean(method, [*methods, "best_of_16"])
+        raise UserError(f"{where}: there is no method '{method}'{hint}")
+    known = methods[method]
+    takes = {f.name for f in fields(known.flags.Config)}
+    for key in plan.common:
+        if str(key).replace("-", "_") not in takes:
+            raise UserError(
+                f"{where}: {method} has no field '{key}'{did_you_mean(str(key), takes)}; take it out "
+                "of `common` and put it under the methods that have it"
+            )
+    wanted = {str(k).replace("-", "_"): v for k, v in plan.common.items()} | own
+    for key in SET_HERE:
+        if key in wanted:
+            raise UserError(f"{where}: '{key}' is the same for every method; do not set it here")
+    source = plan.data if known.reads == "data" else plan.comparisons
+    if source is None and "data" not in wanted:
+        raise UserError(
+            f"{where}: {method} learns from comparisons, and `comparisons` is not given"
+        )
+    ours = {"data": source, "model": plan.model, "out": plan.out, "quiet": quiet}
+    ours |= {"reward": plan.reward} if "reward" in takes else {}
+    config = made(
+        known.flags.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
+    )
+    try:
+        known.flags.refuse_nonsense(config)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    # What stands in `common` is for those who read it.
+    theirs = {k: v for k, v in known.flags.unread(config).items() if k in own}
+    refuse_unread(config, known.preset, theirs, f"{where}: ")
+    saves = "save_every" in wanted
+    return Entry(label=label, method=method, known=known, config=config, saves=saves)
+
+
+def evaluation(
+    plan: Plan, name: str, model: str, *, seed: int, where: str = "evaluate", **other: Any
+) -> evaluate.Config:
+    """The complete config of one evaluation; KL is to the start, unless `other` says that there is none."""
+    own = {str(k).replace("-", "_"): v for k, v in plan.evaluate.items()}
+    for key in (*SET_HERE, "reference", "baseline", "best_of"):
+        if key in own:
+            raise UserError(f"{where}: '{key}' is set by compare itself")
+    given = {"reward": plan.reward, **own, "model": model, "seed": seed, "quiet": True}
+    given |= {"reference": plan.model, "out": plan.out / "eval" / name, **other}
+    return made(evaluate.Config, given, where)

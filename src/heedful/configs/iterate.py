@@ -1,0 +1,90 @@
+"""What `heedful iterate` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from heedful.configs.common import Lora, alias
+from heedful.configs.optimise import Optimise, check
+from heedful.errors import UserError
+
+PEOPLE = "people"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refit:
+    """How the reward model is fitted, in each round anew, to all answers so far."""
+
+    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
+    """The likelihood of a ranking."""
+    epochs: float = 1.0
+    """Passes over the comparisons."""
+    learning_rate: float = 1e-5
+    """Peak learning rate."""
+    batch_size: int = 16
+    """Comparisons in an optimiser step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Let a model go to people and come back better, round after round."""
+
+    model: str
+    """The policy of the first round, mostly an SFT model."""
+    prompts: str
+    """Prompts to ask about; each round takes the next ones."""
+    out: Path
+    """Folder of the rounds; in a workspace's runs/ the lead can watch them."""
+    workspace: Path = Path(".")
+    """The workspace whose raters answer."""
+    project: str = "default"
+    """The project in it; made if it is not there."""
+    rounds: int = 2
+    """How often to go round."""
+    prompts_per_round: int = 100
+    """Questions in a round."""
+    responses: int = 2
+    """Responses to each: two make a pair, more a ranking."""
+    overlap: int = 1
+    """Answers wanted to each question."""
+    answers: int = 0
+    """Go on after so many answers of a round; 0 waits for all."""
+    raters: tuple[str, ...] = (PEOPLE,)
+    """Who answers, taking turns over the questions: people, a world's simulated raters (capitals), llm:MODEL."""
+    keep: tuple[str, ...] = ()
+    """Earlier comparisons to learn from as well: files, or db:WORKSPACE#PROJECT."""
+    held_out: str | None = None
+    """Prompts for the evaluation after each round."""
+    scorer: str | None = None
+    """What counts as good there, where that is known: a world or package.module:function."""
+    reward: Refit = field(default_factory=Refit)
+    """The reward model."""
+    optimise: Optimise = field(default_factory=Optimise)
+    """The policy."""
+    max_tokens: Annotated[int, alias("--max-completion-length")] = 48
+    """Longest response in tokens."""
+    temperature: float = 1.0
+    """Of sampling."""
+    poll_seconds: float = 2.0
+    """How often to look for new answers."""
+    wait: bool = True
+    """Wait for people; --no-wait ends at once where answers are missing, and says how many."""
+    lora: Lora = field(default_factory=Lora)
+    """Adapters in place of all weights, of the reward model and of the policy, which go on from round to round."""
+    seed: int = 0
+    """Seed of everything random."""
+    device: str = "cpu"
+    """Torch device."""
+    quiet: bool = False
+    """Plain lines in place of progress bars."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """What makes no sense, before anything is read or anybody is asked."""
+    if config.responses < 2 or config.rounds < 1 or config.prompts_per_round < 1:
+        raise UserError("iterate needs at least 2 responses, 1 round and 1 prompt a round")
+    check(config.optimise)
+    if not config.raters:
+        raise UserError("raters is empty; name people, capitals or llm:MODEL")

@@ -1,0 +1,23 @@
+"""What `heedful merge` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from heedful.configs.common import alias
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Add an adapter to the weights of its base and save the whole model."""
+
+    adapter: tyro.conf.Positional[str]
+    """The adapter: a run with --lora.rank, or anybody's in PEFT's format."""
+    out: Annotated[Path, alias("--output-dir")]
+    """Folder of the whole model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the saved weights."""

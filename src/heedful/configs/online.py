@@ -1,0 +1,87 @@
+"""What `heedful train online_dpo` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from heedful.configs import preference
+from heedful.configs.common import Sampled, alias
+from heedful.configs.preference import Direct
+from heedful.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Direct, Sampled):
+    """Sample, judge and optimise on the judgments, round after round."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The policy to start from; it is the reference too, unless one is named."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Prompts to respond to."""
+    reward: Annotated[
+        tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
+    ] = ()
+    """Judge by a reward, the sum of these parts: see docs/rewards.md."""
+    reward_weights: tuple[float, ...] = ()
+    """A weight for each part; default: 1."""
+    judge: str | None = None
+    """Judge by comparison: a world's simulated raters, package.module:function as their taste, or llm:MODEL."""
+    refresh_reference: int = 0
+    """Rounds after which the policy becomes the reference (iterated DPO); 0 keeps the first one."""
+    steps: Annotated[int, alias("--max-steps")] = 100
+    """Rounds of sampling and updating."""
+    batch_size: Annotated[int, alias("--rollout-batch-size")] = 64
+    """Prompts in a round."""
+    n: Annotated[int, alias("--num-generations")] = 2
+    """Responses sampled to each prompt."""
+    keep: int = 0
+    """Of them, how many to keep by statistical rejection sampling (RSO); 0 keeps all."""
+    accept_beta: float = 0.5
+    """Of rejection sampling, in units of reward: a sample is accepted with chance exp((reward - best) / this)."""
+    minibatch_size: int = 64
+    """Pairs (single responses, rankings) in an optimiser step."""
+    inner_epochs: int = 1
+    """Passes over a round's judgments."""
+    max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens")] = 48
+    """Longest response in tokens."""
+    missing_eos_penalty: float = 1.0
+    """Taken from the reward of a response that was cut at max_tokens; raters see the cut response as it is."""
+
+
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    found = preference.unread(config)
+    if not config.keep:
+        found["accept_beta"] = "there is no --keep"
+    if not config.reward:
+        found |= dict.fromkeys(("reward_weights", "missing_eos_penalty"), "there is no --reward")
+    return found
+
+
+def refuse_nonsense(config: Config) -> None:
+    """Numbers and combinations that no run can have."""
+    preference.refuse_nonsense(config)
+    if bool(config.reward) == bool(config.judge):
+        raise UserError("say who judges: either --reward or --judge")
+    if config.n < 2:
+        raise UserError(f"--n {config.n}: comparing needs at least 2 responses to a prompt")
+    if config.temperature <= 0:
+        raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
+    if config.keep and not 2 <= config.keep <= config.n:
+        raise UserError(f"--keep {config.keep}: rejection sampling keeps from 2 to --n responses")
+    if config.keep and config.judge:
+        raise UserError(
+            "--keep needs --reward: rejection sampling needs a number for each response"
+        )
+    if config.keep and not config.accept_beta > 0:
+        raise UserError(f"--accept-beta must be above 0, not {config.accept_beta}")
+    if config.refresh_reference and config.lora.rank and config.reference is None:
+        raise UserError(
+            "--refresh-reference renews a reference of its own; with --lora.rank it is the adapter switched off: "
+            "name one with --reference"
+        )
+    if min(config.steps, config.batch_size, config.minibatch_size, config.inner_epochs) < 1:
+        raise UserError(
+            "--steps, --batch-size, --minibatch-size and --inner-epochs must be above 0"
+        )

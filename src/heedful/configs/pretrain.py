@@ -1,0 +1,51 @@
+"""What `heedful train pretrain` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from heedful.configs.common import Training, alias, refuse_nonsense
+
+__all__ = ["Config", "refuse_nonsense", "unread"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Training):
+    """Pre-train a language model on raw text."""
+
+    data: Annotated[str, alias("--dataset-name")]
+    """Texts: a file of {"text": …} rows or plain .txt, or hf:org/name."""
+    model: Annotated[str | None, alias("--model-name-or-path")] = None
+    """Continue from this model instead of starting from nothing."""
+    arch: Literal["llama", "qwen2"] = "llama"
+    """Architecture of a new model."""
+    hidden_size: int = 128
+    """Width of a new model."""
+    layers: int = 4
+    """Depth of a new model."""
+    heads: int = 4
+    """Attention heads of a new model."""
+    vocab_size: int = 2048
+    """Tokens of a new tokenizer."""
+    context: int = 256
+    """Longest sequence of a new model."""
+    pack_length: int = 128
+    """Tokens in a packed row."""
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 8
+    """Packed rows in an optimiser step."""
+    steps: Annotated[int, alias("--max-steps")] = 1200
+    """Optimiser steps; the text is shuffled anew whenever it runs out."""
+    held_out: float = 0.01
+    """Share of the documents kept back for eval/loss."""
+    learning_rate: Annotated[float, alias("--lr")] = 5e-3
+    schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
+        "cosine"
+    )
+    weight_decay: float = 0.01
+
+
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    new = ("arch", "hidden_size", "layers", "heads", "vocab_size", "context")
+    return dict.fromkeys(new, "--model has its own shape and tokenizer") if config.model else {}

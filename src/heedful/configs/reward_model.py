@@ -1,0 +1,31 @@
+"""What `heedful train reward` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from heedful.configs.common import FromComparisons, alias, refuse_nonsense
+
+__all__ = ["Config", "refuse_nonsense", "unread"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(FromComparisons):
+    """Fit a reward model to comparisons."""
+
+    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
+    """All pairs of a prompt, or the whole ranking at once."""
+    margin: float = 0.0
+    """Times a comparison's strength (0 to 1), the least difference of scores; 0 ignores strengths."""
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
+    """Prompts in an optimiser step, each with all its responses."""
+    eval_data: str | None = None
+    """Held-out comparisons from a file of their own, in place of held_out."""
+    learning_rate: Annotated[float, alias("--lr")] = 1e-5
+    weight_decay: float = 0.01
+
+
+def unread(config: Config) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why."""
+    return {"held_out": "--eval-data is what is held out"} if config.eval_data else {}

@@ -1,0 +1,39 @@
+"""What `heedful sample` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from heedful.configs.common import Drawing, alias
+from heedful.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Drawing):
+    """Sample responses from a language model."""
+
+    out: Path
+    """The file of samples, .jsonl or .jsonl.gz."""
+    n: Annotated[int, alias("--num-generations")] = 1
+    """Responses to each prompt."""
+    at_least: float | None = None
+    """Leave out responses with a lower --reward: with a verifier, 1 keeps the right ones."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """What makes no sense, before anything is loaded."""
+    refuse_unrewarded(config)
+    if config.best_of and config.n != 1:
+        raise UserError("--best-of keeps one response a prompt; leave --n away")
+    if config.at_least is not None and not config.reward:
+        raise UserError("--at-least needs --reward to say what a response is worth")
+
+
+def refuse_unrewarded(config: Drawing) -> None:
+    """Options about rewards where there is no reward."""
+    if config.best_of and not config.reward:
+        raise UserError("--best-of needs --reward to say which response is the best")
+    if config.reward_weights and not config.reward:
+        raise UserError("--reward-weights needs --reward")

@@ -1,0 +1,30 @@
+"""What `heedful score` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from heedful.configs.common import alias
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Score responses with a reward."""
+
+    reward: Annotated[
+        tuple[str, ...],
+        alias("--model", "--reward-model", "--reward-model-path", "--reward-funcs"),
+    ]
+    """What to sum: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
+    reward_weights: tuple[float, ...] = ()
+    """A weight for each reward; default: 1."""
+    normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
+    """Divide each reward by its standard deviation over the file first."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Samples: rows with prompt and completion; other columns are facts about the prompt."""
+    out: Path
+    """The file of samples with rewards."""
+    device: str = "cpu"
+    """Torch device."""

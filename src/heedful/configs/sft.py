@@ -1,0 +1,27 @@
+"""What `heedful train sft` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from heedful.configs.common import ByEpochs, alias, refuse_nonsense
+
+__all__ = ["Config", "refuse_nonsense"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ByEpochs):
+    """Fine-tune a language model on demonstrations."""
+
+    model: Annotated[str, alias("--model-name-or-path")]
+    """The language model to start from."""
+    data: Annotated[str, alias("--dataset-name")]
+    """Demonstrations: rows with prompt and completion, or messages."""
+    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
+    """Demonstrations in an optimiser step."""
+    max_length: Annotated[int | None, alias("--max-seq-length")] = None
+    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
+    held_out: float = 0.02
+    """Share of the prompts kept back for eval/loss, chosen by hash."""
+    learning_rate: Annotated[float, alias("--lr")] = 2e-5

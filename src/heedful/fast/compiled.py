@@ -1,0 +1,65 @@
+"""`torch.compile` for what a layer does between its matrix products: norms, rotations, gates, sums.
+
+Attention over ragged blocks stays as it is (it would be compiled anew for each batch), and so do calls that
+bring no packed batch: the engine's, and those of whoever has been given a copy.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from heedful.errors import UserError
+from heedful.fast import packed
+from heedful.fast.layers import layers_of
+
+
+def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
+    """Compile each layer for packed batches of any size, when the first one comes: seconds, once a process.
+
+    As with checkpointed layers, their class changes: names of weights stay, and copies call their own weights.
+    """
+    if not packed.can_pack(model):
+        raise UserError(
+            f"--compile would change nothing: {type(model).__name__} cannot be run on packed batches; leave it out"
+        )
+    if model.device.type == "cpu" and backend == "inductor" and not cpp_compiler():
+        raise UserError(
+            "--compile needs a C++ compiler, and there is neither g++ nor clang++; install one, or leave it out"
+        )
+    AttentionInterface.register(packed.NAME, _attention())
+    for layer in layers_of(model):
+        layer.__class__ = _compiling(type(layer), backend)
+
+
+def cpp_compiler() -> str | None:
+    """What compiles for CPUs, if anything does: $CXX, g++ or clang++."""
+    found = (shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name)
+    return next(filter(None, found), None)
+
+
+@functools.cache
+def _attention():
+    """The packed attention, which compiled layers call as it is."""
+    return torch.compiler.disable(packed.attention)
+
+
+@functools.cache
+def _compiling(kind: type[nn.Module], backend: str) -> Any:
+    # transformers' wrapper has one code for all architectures, and of one code only so many versions are compiled.
+    own: Any = kind.forward
+    own = own.__wrapped__ if issubclass(kind, GradientCheckpointingLayer) else own
+    compiled = torch.compile(own, dynamic=True, backend=backend)
+
+    def forward(self, *args, **kwargs):
+        inside = any(isinstance(x, packed.Layout) for x in (*args, *kwargs.values()))
+        return (compiled if inside else kind.forward)(self, *args, **kwargs)
+
+    return type(kind.__name__, (kind,), {"forward": forward})

@@ -1,0 +1,23 @@
+"""Compiled kernels for CPUs: what sampling does at each token (`sample`), and what training does between its matrix
+products (`train`).
+
+They are there where a C compiler is; who calls them has a way without. Tensors are on the CPU, float32 if not said
+otherwise; what comes in is not checked again in C.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heedful.fast.kernels.build import library
+
+
+def available() -> bool:
+    """Whether the kernels could be compiled here; the first call may take a second."""
+    return library() is not None
+
+
+def serves(*tensors: Tensor) -> bool:
+    """Whether these are what kernels take, and there are kernels."""
+    return all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors) and available()

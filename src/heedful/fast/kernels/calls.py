@@ -1,0 +1,51 @@
+"""The C functions as Python calls them: types of their arguments, pointers to tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+from torch import Tensor
+
+from heedful.fast.kernels.build import library
+
+PTR, INT, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_LETTERS = {"p": PTR, "i": INT, "f": REAL}
+_ARGUMENTS = {  # a letter for each, as in the C files
+    "pack": "ppiiip",
+    "decode": "ppppiip",
+    "product": "ppippfpiiii",
+    "turn": "ppppfiiiii",
+    "attend": "piipiipiippppiiiiif",
+    "attention": "pppppiiiiifpp",
+    "attention_back": "pppppiiiiifppppp",
+    "matmul": "piiipiiipipiiii",
+    "norm": "ppfiipp",
+    "norm_back": "pppppiipp",
+    "gate": "piip",
+    "gate_back": "ppiip",
+    "odds": "ppiifpp",
+    "odds_back": "ppiipp",
+    "choose": "ppiipp",
+}
+
+
+@functools.cache
+def functions() -> Any:
+    found = library()
+    assert found is not None, "ask `available` first"
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = [_LETTERS[a] for a in arguments], None
+    found.lanes.restype = found.depth.restype = found.tiles.restype = INT
+    found.depth.argtypes = [INT, INT]
+    return found
+
+
+def pointer(x: Tensor | None) -> int | None:
+    return None if x is None else x.data_ptr()
+
+
+def pointers(*given: Tensor | None) -> list[int | None]:
+    return [pointer(x) for x in given]

@@ -1,0 +1,120 @@
+"""What training does between its matrix products on a CPU, forward and backward; attention.c, train.c."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from heedful.fast.kernels.calls import functions, pointer, pointers
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequence r of a packed batch has the tokens `cells[starts[r] : starts[r + 1]]`, the first `own[r]` of which are
+    another sequence's, which asks for them: each token is one sequence's own."""
+
+    cells: Tensor
+    starts: Tensor
+    own: Tensor
+
+    @cached_property
+    def longest(self) -> int:
+        return int(self.starts.diff().max())
+
+    @cached_property
+    def shared(self) -> int:
+        return int(self.own.sum())
+
+
+def attention(
+    qkv: Tensor, turns: Tensor | None, at: Sequences, heads: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Causal attention of tokens' queries, keys and values `[N, heads + 2 · kv, dim]` → `[N, heads, dim]`, and the
+    logarithms of the sums of exponentials `[N, heads]`. turns `[N, dim]`: cosines, then sines of the angles by which
+    queries and keys are turned first."""
+    n, _, dim = qkv.shape
+    out, sums = qkv.new_empty(n, heads, dim), qkv.new_empty(n, heads)
+    functions().attention(*_asked(qkv, turns, at, heads, scale), out.data_ptr(), sums.data_ptr())
+    return out, sums
+
+
+def attention_back(
+    qkv: Tensor,
+    turns: Tensor | None,
+    at: Sequences,
+    scale: float,
+    out: Tensor,
+    sums: Tensor,
+    grad: Tensor,
+) -> Tensor:
+    """The gradient of `qkv` from that of `out` `[N, heads, dim]`; out and sums are what `attention` gave."""
+    heads, dim = out.shape[1:]
+    assert grad.is_contiguous() and grad.dtype == torch.float32
+    gradient = torch.empty_like(qkv)
+    shared = qkv.new_empty(at.shared, qkv.shape[1] - heads, dim)
+    functions().attention_back(
+        *_asked(qkv, turns, at, heads, scale), out.data_ptr(), sums.data_ptr(), grad.data_ptr(),
+        gradient.data_ptr(), shared.data_ptr(),
+    )  # fmt: skip
+    return gradient
+
+
+def _asked(qkv: Tensor, turns: Tensor | None, at: Sequences, heads: int, scale: float) -> tuple:
+    assert qkv.is_contiguous() and qkv.dtype == torch.float32
+    assert turns is None or (turns.is_contiguous() and turns.dtype == torch.float32)
+    return (
+        qkv.data_ptr(), pointer(turns), at.cells.data_ptr(), at.starts.data_ptr(), at.own.data_ptr(),
+        len(at.own), at.longest, heads, (qkv.shape[1] - heads) // 2, qkv.shape[2], scale,
+    )  # fmt: skip
+
+
+def norm(h: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """h / √(mean h² + ε) · w of h `[n, width]`, and the factors 1 / √… `[n]`."""
+    h, out, factor = h.contiguous(), h.new_empty(h.shape), h.new_empty(len(h))
+    functions().norm(*pointers(h, weight), eps, *h.shape, *pointers(out, factor))
+    return out, factor
+
+
+def norm_back(
+    grad: Tensor, more: Tensor, h: Tensor, weight: Tensor, factor: Tensor, weighs: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The gradient of h, to which `more` `[n, width]` is added, and that of the weight if it is asked for."""
+    n, width = h.shape
+    grad, more, h = grad.contiguous(), more.contiguous(), h.contiguous()
+    for_h, for_weight = h.new_empty(h.shape), h.new_empty(width) if weighs else None
+    given = pointers(grad, more, h, weight, factor)
+    functions().norm_back(*given, n, width, *pointers(for_h, for_weight))
+    return for_h, for_weight
+
+
+def gate(joint: Tensor) -> Tensor:
+    """silu(gate) · up of gate and up side by side, `[n, 2 · size]` → `[n, size]`."""
+    joint, (n, both) = joint.contiguous(), joint.shape
+    out = joint.new_empty(n, both // 2)
+    functions().gate(joint.data_ptr(), *out.shape, out.data_ptr())
+    return out
+
+
+def gate_back(grad: Tensor, joint: Tensor) -> Tensor:
+    """The gradient of both, side by side, from that `[n, size]` of what `gate` gave."""
+    grad, joint = grad.contiguous(), joint.contiguous()
+    out = joint.new_empty(joint.shape)
+    functions().gate_back(*pointers(grad, joint), *grad.shape, out.data_ptr())
+    return out
+
+
+def odds(z: Tensor, y: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Write exp(f·z − max f·z) over logits z `[n, V]`; log softmax(f·z)[y] `[n]`, and the sums of what is left."""
+    assert z.is_contiguous() and y.is_contiguous()
+    logps, totals = z.new_empty(len(z)), z.new_empty(len(z))
+    functions().odds(*pointers(z, y), *z.shape, factor, *pointers(logps, totals))
+    return logps, totals
+
+
+def odds_back(z: Tensor, y: Tensor, grad: Tensor, totals: Tensor) -> None:
+    """Write the gradients of f·z over what `odds` left there, from those of the log-probs `[n]`."""
+    grad, totals = grad.contiguous(), totals.contiguous()
+    functions().odds_back(*pointers(z, y), *z.shape, *pointers(grad, totals))

@@ -1,0 +1,58 @@
+"""Liger's Triton kernels for what the layers of the Llama family do between their products on a GPU: norms and gates.
+
+One kernel each, forward and backward, in place of the handful that PyTorch starts (Hsu et al. 2024). Liger's own switch
+replaces classes for every model of the process, and rotations and the loss with them; here one model changes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from heedful.errors import UserError
+from heedful.fast.llama import NAMES, family_of
+
+
+def use_liger(model: PreTrainedModel) -> None:
+    """Norms and gates of this model by Liger's kernels, wherever it is called. Names of weights stay.
+
+    As with checkpointed layers, classes change, so that copies call their own weights. UserError where there is no
+    kernel for the model, or no Liger.
+    """
+    family, gate = family_of(model), getattr(model.config.get_text_config(), "hidden_act", None)
+    if family is None or gate != "silu":
+        raise UserError(
+            f"--liger knows {', '.join(NAMES)} with SiLU gates, not this {type(model).__name__}; leave it out"
+        )
+    try:
+        import liger_kernel.transformers.functional  # noqa: F401
+    except ImportError as error:
+        raise UserError("--liger needs its extra: pip install 'heedful[liger]'") from error
+    kinds = {family["RMSNorm"]: _normed, family["MLP"]: _gated}
+    for module in model.modules():
+        if (by_kernel := kinds.get(type(module))) is not None:
+            module.__class__ = by_kernel(type(module))
+
+
+@functools.cache
+def _normed(kind: type[nn.Module]) -> Any:
+    from liger_kernel.transformers.functional import liger_rms_norm
+
+    def forward(self: Any, hidden_states: Tensor) -> Tensor:
+        # Not in place: its backward pass would write over a gradient that others may hold.
+        return liger_rms_norm(hidden_states, self.weight, self.variance_epsilon, in_place=False)
+
+    return type(kind.__name__, (kind,), {"forward": forward})
+
+
+@functools.cache
+def _gated(kind: type[nn.Module]) -> Any:
+    from liger_kernel.transformers.functional import liger_swiglu
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.down_proj(liger_swiglu(self.gate_proj(x), self.up_proj(x)))
+
+    return type(kind.__name__, (kind,), {"forward": forward})

@@ -1,0 +1,361 @@
+"""Judged responses → batches, and batches → what a loss reads: pairs, liked-or-not rows, whole rankings.
+
+A judgment is a few samples of one prompt and a number for each, and one group of rows of a batch. The samples
+may come from a file or straight from an engine: nothing here knows text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import combinations, groupby
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from heedful.data.collate import AnyBatch, collate, shuffled, take
+from heedful.errors import UserError
+from heedful.learner.local import Forward, LocalLearner, Loss, LossFn, predict
+from heedful.losses.reward import accuracy
+from heedful.training.objective import Objective
+from heedful.training.reference_cache import kept
+from heedful.types import (
+    Batch,
+    Labelled,
+    LabelledLogps,
+    Paired,
+    PairLogps,
+    RankedLogps,
+    RankedWithReference,
+    Sample,
+)
+
+Sums = Mapping[Sample, float]  # the reference's log-prob of each sample's response
+Which = Literal["all", "best_worst"]
+TOGETHER = 16  # responses to one prompt that the reference reads at once
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """Samples of one prompt, and for each the number that the batch holds: p, 1 for liked and 0, or the rank."""
+
+    samples: tuple[Sample, ...]
+    labels: tuple[float, ...]
+
+
+def pairs(
+    samples: Sequence[Sample], ranking: Sequence[int], p: float = 1.0, which: Which = "all"
+) -> list[Judgment]:
+    """The ordered pairs of a ranking, the better first. Two that tie teach p = ½; other ties nothing new."""
+    order = sorted(range(len(samples)), key=lambda k: ranking[k])
+    if len(order) > 2 and which == "best_worst":
+        order = [order[0], order[-1]]
+    return [
+        Judgment((samples[i], samples[j]), (p if ranking[i] < ranking[j] else 0.5,) * 2)
+        for i, j in combinations(order, 2)
+        if ranking[i] < ranking[j] or len(order) == 2
+    ]
+
+
+def thumbs(samples: Sequence[Sample], ranking: Sequence[int]) -> list[Judgment]:
+    """The best are liked, the worst are not, what is between says nothing."""
+    best, worst = min(ranking), max(ranking)
+    return [
+        Judgment((s,), (float(rank == best),))
+        for s, rank in zip(samples, ranking, strict=True)
+        if best < worst and rank in (best, worst)
+    ]
+
+
+def judgments(
+    reads: str, samples: Sequence[Sample], ranking: Sequence[int], p: float, which: Which
+) -> list[Judgment]:
+    """A ranking as what the losses read; responses of the same tokens count once, with their best rank."""
+    first: dict[tuple[int, ...], tuple[int, Sample]] = {}
+    for rank, sample in sorted(zip(ranking, samples, strict=True), key=lambda item: item[0]):
+        first.setdefault(sample.tokens, (rank, sample))
+    ranking, samples = [r for r, _ in first.values()], [s for _, s in first.values()]
+    if len(samples) < 2:
+        return []
+    if reads == "PairLogps":
+        return pairs(samples, ranking, p, which)
+    if reads == "LabelledLogps":
+        return thumbs(samples, ranking)
+    return [Judgment(tuple(samples), tuple(map(float, ranking)))]
+
+
+def reference_sums(
+    reference: PreTrainedModel,
+    forward: Forward,
+    samples: Sequence[Sample],
+    max_tokens: int,
+    known: Sums | None = None,
+    *,
+    keep: bool = False,
+) -> Sums:
+    """The reference's log-prob of each response, once for each, however many pairs it is part of.
+
+    With `keep` also once for all runs on the same weights and responses, see `recipes.reference_cache`.
+    """
+    known = known or {}
+    new = [s for s in dict.fromkeys(samples) if s not in known]
+    if not new:
+        return known
+
+    def compute() -> list[float]:
+        return predict(reference, forward, collate(_by_prompt(new)), max_tokens).sum(1).tolist()
+
+    sums = kept(reference, new, compute, max_tokens) if keep else compute()
+    return {**known, **dict(zip(new, sums, strict=True))}
+
+
+def _by_prompt(samples: Sequence[Sample]) -> list[Sample]:
+    """Neighbours that answer the same prompt in one group, which is never parted, so that it is computed once."""
+    grouped: list[Sample] = []
+    for _, same in groupby(samples, key=lambda s: s.tokens[: (*s.mask, True).index(True)]):
+        for i, sample in enumerate(same):
+            grouped.append(replace(sample, group=len(grouped) - i % TOGETHER))
+    return grouped
+
+
+def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums) -> Batch:
+    """One batch, each judgment a group of neighbouring rows; the reference is 0 where `sums` has nothing."""
+    flat = [s for j in judged for s in j.samples]
+    rows = [replace(s, group=i) for i, j in enumerate(judged) for s in j.samples]
+    base = collate(rows)
+    given: dict[str, Any] = {f.name: getattr(base, f.name) for f in fields(base)}
+    given["ref_sum"] = torch.tensor([sums.get(s, 0.0) for s in flat])
+    label = torch.tensor([number for j in judged for number in j.labels])
+    if reads == "PairLogps":
+        return Paired(**given, p=label)
+    zero = torch.zeros_like(label)
+    if reads == "LabelledLogps":
+        return Labelled(**given, desirable=label > 0, kl=zero, delta=zero, share=zero + 1)
+    return RankedWithReference(**given, rank=label.long(), strength=zero)
+
+
+def take_groups(batch: AnyBatch, groups: Sequence[int]) -> AnyBatch:
+    """The batch of some groups, by number and in this order; a group may come twice and then counts twice."""
+    _, sizes = batch.group.unique_consecutive(return_counts=True)
+    rows = torch.arange(len(batch.group)).split(sizes.tolist())
+    part = take(batch, torch.cat([rows[g] for g in groups]))
+    again = torch.arange(len(groups)).repeat_interleave(sizes[torch.tensor(groups)])
+    return replace(part, group=again)
+
+
+def pair_logps(logp: Tensor, batch: Paired) -> PairLogps:
+    """Sums over response tokens (not means: β would lose its meaning), rows 2i against 2i+1."""
+    sums, lengths = logp.sum(1), batch.mask.sum(1)
+    return PairLogps(
+        chosen=sums[0::2],
+        rejected=sums[1::2],
+        ref_chosen=batch.ref_sum[0::2],
+        ref_rejected=batch.ref_sum[1::2],
+        chosen_lengths=lengths[0::2],
+        rejected_lengths=lengths[1::2],
+    )
+
+
+def labelled_logps(logp: Tensor, batch: Labelled) -> LabelledLogps:
+    """Sums over response tokens, one row each."""
+    return LabelledLogps(logp.sum(1), batch.ref_sum, batch.mask.sum(1), batch.desirable)
+
+
+def ranked_logps(logp: Tensor, batch: RankedWithReference) -> RankedLogps:
+    """Sums over response tokens as a table of prompts and responses, 0 where a prompt has fewer."""
+    _, group, counts = batch.group.unique_consecutive(return_inverse=True, return_counts=True)
+    column = torch.cat([torch.arange(int(c), device=logp.device) for c in counts])
+
+    def table(values: Tensor) -> Tensor:
+        empty = values.new_zeros(len(counts), int(counts.max()))
+        return empty.index_put((group, column), values)
+
+    return RankedLogps(*map(table, (logp.sum(1), batch.ref_sum, batch.mask.sum(1), batch.rank)))
+
+
+VIEWS: dict[str, Callable[[Tensor, Any], Any]] = {
+    "PairLogps": pair_logps,
+    "LabelledLogps": labelled_logps,
+    "RankedLogps": ranked_logps,
+}
+
+
+def metrics_of(x: Any, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+    """Implicit rewards and the absolute log-probs beside them, of the shape of the loss.
+
+    A margin can grow while both log-probs fall. The reward is β·(log π − log π_ref); it is a mean over tokens
+    where the loss compares means, and without the reference where the loss has none.
+    """
+    beta, mean = objective.beta, objective.length_normalised
+
+    def reward(logp: Tensor, ref: Tensor, lengths: Tensor) -> Tensor:
+        return (beta * (logp - ref) / (lengths.clamp(min=1) if mean else 1)).detach()
+
+    if isinstance(x, PairLogps):
+        chosen = reward(x.chosen, x.ref_chosen, x.chosen_lengths)
+        rejected = reward(x.rejected, x.ref_rejected, x.rejected_lengths)
+        right = (chosen > rejected).float() + 0.5 * (chosen == rejected).float()
+        logps = x.chosen, x.rejected
+    elif isinstance(x, RankedLogps):
+        rewards, rank = reward(x.logp, x.ref_logp, x.lengths), x.rank
+        best = rank.masked_fill(rank == 0, rank.max() + 1).argmin(1, keepdim=True)
+        worst = rank.argmax(1, keepdim=True)
+        chosen, rejected = (rewards.gather(1, k).squeeze(1) for k in (best, worst))
+        ordered, strict = accuracy(rewards, rank)
+        right = torch.where(strict > 0, ordered / strict.clamp(min=1), 0.5)
+        logps = tuple(x.logp.gather(1, k).squeeze(1) for k in (best, worst))
+    else:
+        assert isinstance(batch, Labelled)
+        # A mean over all rows of what is 0 for the other label, and larger by 1/share for this one, is a mean
+        # over the rows with this label.
+        liked = x.desirable / batch.share
+        disliked = (~x.desirable) / batch.share
+        rewards = reward(x.logp, x.ref_logp, x.lengths)
+        above = rewards - beta * batch.kl - batch.delta
+        chosen, rejected = rewards * liked, rewards * disliked
+        right = ((above > 0) == x.desirable).float().masked_fill(above == 0, 0.5)
+        logps = x.logp * liked, x.logp * disliked
+    return {
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/margins": chosen - rejected,
+        "rewards/accuracies": right,
+        "logps/chosen": logps[0].detach(),
+        "logps/rejected": logps[1].detach(),
+    }
+
+
+def mismatched(
+    rows: Sequence[Sample], pool: Sequence[Sample], limit: int, seed: int
+) -> list[Sample]:
+    """The prompt of each row with the response of another prompt in the pool: what KTO estimates its KL on.
+
+    Chosen once, so that the reference need not stay in memory; over the rows of a random batch they are random.
+    """
+    prompts = {_parts(s)[0] for s in pool}
+    order, found = shuffled(len(pool), seed, 0), []
+    for i, row in enumerate(rows):
+        prompt, _ = _parts(row)
+        if prompts == {prompt}:
+            raise UserError(
+                "KTO estimates its KL on responses to other prompts, and there is one prompt only"
+            )
+        at = i
+        while _parts(pool[order[at % len(pool)]])[0] == prompt:
+            at += 1
+        tokens = (*prompt, *_parts(pool[order[at % len(pool)]])[1])[:limit]
+        written = len(tokens) - len(prompt)
+        found.append(
+            Sample(
+                tokens=tokens,
+                mask=(False,) * len(prompt) + (True,) * written,
+                logprobs=(0.0,) * len(tokens),
+            )
+        )
+    return found
+
+
+def _parts(sample: Sample) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(prompt, response) of a sample with one turn."""
+    start = sample.mask.index(True)
+    return sample.tokens[:start], sample.tokens[start:]
+
+
+@dataclass
+class RunningMean:
+    """The mean of what was added, BCO's δ over the steps."""
+
+    value: float = 0.0
+    count: int = 0
+
+    def add(self, x: float) -> float:
+        """Returns the mean with x."""
+        self.count += 1
+        self.value += (x - self.value) / self.count
+        return self.value
+
+    def state_dict(self) -> dict[str, float]:
+        return {"value": self.value, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self.value, self.count = state["value"], int(state["count"])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Judgments with the reference's log-probs; row i of `others` is what KTO reads beside row i (else the same)."""
+
+    batch: Batch
+    others: Batch
+
+    def take(
+        self,
+        groups: Sequence[int],
+        objective: Objective,
+        learner: LocalLearner,
+        running: RunningMean,
+    ) -> Batch:
+        """The batch of some groups, with what the losses read of the whole of it."""
+        batch, others = take_groups(self.batch, groups), take_groups(self.others, groups)
+        if not isinstance(batch, Labelled):
+            return batch
+        assert isinstance(others, Labelled)
+        return with_whole_batch(objective, learner, batch, others, running)
+
+
+def with_reference(
+    objective: Objective,
+    sums_of: Callable[[Sequence[Sample]], Sums],
+    judged: Sequence[Judgment],
+    pool: Sequence[Sample],
+    limit: int,
+    seed: int,
+) -> Prepared:
+    """Judgments as a batch. `sums_of` asks the reference if a loss reads it; `pool` has KTO's other responses."""
+    rows = [s for j in judged for s in j.samples]
+    others: list[Sample] = []
+    if "kl" in objective.whole_batch:
+        others = mismatched(rows, pool, limit, seed)
+    sums = sums_of([*rows, *others]) if objective.needs_reference else {}
+    batch = as_batch(objective.reads, judged, sums)
+    if not others:
+        return Prepared(batch, batch)
+    beside = [Judgment((s,), (0.0,)) for s in others]
+    return Prepared(batch, as_batch(objective.reads, beside, sums))
+
+
+def with_whole_batch(
+    objective: Objective,
+    learner: LocalLearner,
+    batch: Labelled,
+    others: Labelled,
+    running: RunningMean,
+) -> Labelled:
+    """The batch with kl, delta and share, from all its rows and without gradient: micro-batches change nothing.
+
+    kl is max(0, mean log π/π_ref over `others`), responses to other prompts (Ethayarajh et al. 2024, section
+    4.1); delta the running mean of the middle between the mean rewards of liked and disliked rows.
+    """
+    liked = batch.desirable
+    count = torch.where(liked, liked.sum(), (~liked).sum())
+    changes = {"share": count / len(liked)}
+    if "kl" in objective.whole_batch:
+        kl = (learner.logprobs(others).sum(1) - others.ref_sum).mean().clamp(min=0)
+        changes["kl"] = kl.expand(len(liked))
+    if "delta" in objective.whole_batch:
+        rewards = objective.beta * (learner.logprobs(batch).sum(1) - batch.ref_sum)
+        middles = [float(rewards[part].mean()) for part in (liked, ~liked) if part.any()]
+        changes["delta"] = torch.full((len(liked),), running.add(sum(middles) / len(middles)))
+    return replace(batch, **changes)
+
+
+def loss_of(objective: Objective) -> LossFn:
+    """`learner.LossFn` of an objective on its kind of batch, with metrics."""
+
+    def loss_fn(logp: Tensor, batch: Batch) -> Loss:
+        x = VIEWS[objective.reads](logp, batch)
+        return Loss(objective(x, batch), metrics_of(x, batch, objective))
+
+    return loss_fn

@@ -1,0 +1,58 @@
+"""A supervised loss mixed into another recipe's steps: PPO-ptx and its kin (Ouyang et al. 2022, eq. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from heedful.configs.policy import Mix
+from heedful.data.collate import collate
+from heedful.data.sources import read_demonstrations, read_texts
+from heedful.data.tables import read_table
+from heedful.data.tokens import encode_example, eos_id
+from heedful.errors import UserError
+from heedful.learner.local import Mixed
+from heedful.models.load import context_length
+from heedful.training.supervised import cross_entropy, response_logps, rows_at
+from heedful.types import Sample
+
+
+def supervised(
+    mix: Mix, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, seed: int
+) -> list[Callable[[int], Mixed]]:
+    """What to mix into optimiser step 0, 1, …; nothing where no data is named."""
+    if mix.data is None:
+        if mix != Mix():
+            raise UserError("options of --ptx do nothing without --ptx.data")
+        return []
+    if mix.coef <= 0 or mix.batch_size < 1:
+        raise UserError("--ptx.coef must be above 0 and --ptx.batch-size at least 1")
+    limit = min(mix.max_length, context_length(model))
+    rows = _encoded(mix.data, tokenizer, limit)
+    if not rows:
+        raise UserError(f"--ptx.data {mix.data}: no text is longer than a token")
+
+    def at(step: int) -> Mixed:
+        chosen = rows_at(len(rows), mix.batch_size, step, seed)
+        batch = collate([rows[i] for i in chosen])
+        return Mixed("ptx", batch, response_logps, cross_entropy, mix.coef)
+
+    return [at]
+
+
+def _encoded(source: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Sample]:
+    _, first = next(iter(read_table(source)), ("", {}))
+    if "text" in first:
+        end = eos_id(tokenizer)
+        documents = tokenizer(read_texts(source), add_special_tokens=False)["input_ids"]
+        cut = [(*ids, end)[:limit] for ids in documents]
+        return [
+            Sample(ids, (False, *[True] * (len(ids) - 1)), (0.0,) * len(ids))
+            for ids in cut
+            if len(ids) > 1
+        ]
+    return [
+        encode_example(tokenizer, d.prompt, d.completion, ended=d.ended, max_length=limit)
+        for d in read_demonstrations(source)
+    ]

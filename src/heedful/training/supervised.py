@@ -1,0 +1,196 @@
+"""What the training recipes do alike: the supervised loop, batches by epochs, saving."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from heedful import __version__, ranks
+from heedful.configs.common import ByEpochs, Training, refuse_nonsense
+from heedful.data.collate import shuffled
+from heedful.data.tokens import all_stop_tokens, encode_prompt
+from heedful.evals.alarms import Alarms
+from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
+from heedful.models.adapter_files import adapter_base
+from heedful.models.adapters import merged_copy
+from heedful.models.forward import token_logps
+from heedful.models.load import save_model
+from heedful.run import Run, settings
+from heedful.transfer import sources
+from heedful.types import Batch, Comparison, Metrics, Stateful
+
+log = logging.getLogger("heedful")
+EVALUATIONS = 4  # how often a supervised run looks at its held-out part
+materialise = ranks.by_first(sources.materialise)  # of `db:` all ranks read the same export
+
+
+def fit(
+    config: Training,
+    learner: LocalLearner,
+    stream: Callable[[int], Iterable[Batch]],
+    loss_fn: LossFn,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    steps: int,
+    evaluate: Callable[[], Metrics],
+    per: Literal["token", "group"] = "token",
+    show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
+    finish: Callable[[], None] = lambda: None,
+    parts: Mapping[str, Stateful] | None = None,
+) -> Path:
+    """The supervised loop: step, evaluate, log, save; `finish()` may touch the model before the last save.
+
+    `stream(n)` gives the batches after the first n, lazily and the same ones whenever it is asked, so the number of
+    steps is all that a run need know of its data to go on. `parts` are what else changes during training.
+    """
+    alarms = Alarms()
+    parts = {"learner": learner, "alarms": alarms, **(parts or {})}
+    save = saver(learner.model, tokenizer, config)
+    with opened(config, steps, show) as run:
+        start = run.restore(parts)
+        last = time.monotonic()
+        for step, batch in enumerate(stream(start), start + 1):
+            metrics = learner.step(loss_fn, batch, per=per)
+            now = time.monotonic()
+            metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
+            due = step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0
+            if due or (saves_at(config, step) and config.keep_best):
+                metrics |= evaluate()
+            close_step(run, config, step, metrics, alarms, save, parts)
+            last = time.monotonic()
+        finish()
+        run.finish(save)
+    return config.out
+
+
+def response_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """`learner.Forward` of a policy at temperature 1."""
+    return token_logps(model, batch.tokens, batch.mask)
+
+
+def cross_entropy(logp: Tensor, batch: Batch) -> Loss:
+    """−log π of every token that the mask names."""
+    return Loss(-logp)
+
+
+def opened(config: Training, steps: int, show: tuple[str, ...]) -> Run:
+    """The run of a config; `show` are the metrics beside its progress bar."""
+    return Run(
+        config.out,
+        config,
+        total_steps=steps,
+        quiet=config.quiet,
+        report_to=config.report_to,
+        show=show,
+    )
+
+
+def saves_at(config: Training, step: int) -> bool:
+    """Whether a checkpoint is due after this step."""
+    return bool(config.save_every) and step % config.save_every == 0
+
+
+def close_step(
+    run: Run,
+    config: Training,
+    step: int,
+    metrics: Metrics,
+    alarms: Alarms,
+    save: Callable[[Path], None],
+    parts: Mapping[str, Stateful],
+) -> None:
+    """What follows each step of any training: its line, advice, a checkpoint and the state to go on from."""
+    if step % config.log_every == 0 or step == run.total_steps:
+        run.log(step, metrics)
+    run.advise(step, alarms.look(step, metrics))
+    if saves_at(config, step):
+        run.checkpoint(step, save, metrics)
+    run.keep(step, parts)
+
+
+def batches(items: int, size: int, steps: int, seed: int, start: int = 0) -> Iterator[list[int]]:
+    """Batches `start` … `steps` − 1 of `size` indices: one shuffled pass over the items after the other."""
+    return (rows_at(items, size, number, seed) for number in range(start, steps))
+
+
+def rows_at(items: int, size: int, number: int, seed: int) -> list[int]:
+    """Batch 0, 1, … of the endless stream: a pure function, so that there is no cursor to save or to lose."""
+    places = range(number * size, (number + 1) * size)
+    return [_pass(items, seed, place // items)[place % items] for place in places]
+
+
+@functools.lru_cache(maxsize=4)
+def _pass(items: int, seed: int, epoch: int) -> list[int]:
+    return shuffled(items, seed, epoch)
+
+
+def fitting(
+    tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[Comparison], limit: int
+) -> list[Comparison]:
+    """The comparisons whose prompt leaves room for a response within `limit` tokens; the others are counted."""
+    kept = [c for c in comparisons if len(encode_prompt(tokenizer, c.prompt)) < limit]
+    if left_out := len(comparisons) - len(kept):
+        log.warning("left out %d comparisons with prompts of %d tokens or more", left_out, limit)
+    return kept
+
+
+def step_count(config: ByEpochs, items: int) -> int:
+    """Optimiser steps in the epochs over so many items, or --steps if that is less."""
+    refuse_nonsense(config)
+    held = max(1, round(items * config.epochs / config.batch_size))
+    if config.steps is not None and config.steps > held:
+        log.warning(
+            "--steps %d: %g epochs hold %d steps and end first; raise --epochs for more",
+            config.steps,
+            config.epochs,
+            held,
+        )
+    return min(held, config.steps or held)
+
+
+def optim(config: Training, total_steps: int, **other: float) -> Optim:
+    """The optimiser that a config describes; `other` fields of `Optim` take precedence."""
+    described = Optim(
+        learning_rate=config.learning_rate,
+        total_steps=total_steps,
+        schedule=config.schedule,
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+    )
+    return replace(described, **other)  # type: ignore[arg-type]
+
+
+def saver(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Training
+) -> Callable[[Path], None]:
+    """A function that writes the model as it is then, with a model card, into a folder.
+
+    With LoRA that is the adapter alone, or with --lora.merge a whole model.
+    """
+
+    def save(folder: Path) -> None:
+        whole = merged_copy(model) if config.lora.merge else model
+        save_model(whole, tokenizer, folder, stop=all_stop_tokens(tokenizer))
+        (folder / "README.md").write_text(_card(config, adapter_base(whole)), encoding="utf-8")
+
+    return save
+
+
+def _card(config: Training, base: str | None) -> str:
+    job = type(config).__module__.rsplit(".", 1)[-1]
+    fields = "\n".join(f"- `{k}`: `{v}`" for k, v in settings(config).items())
+    library = f"peft\nbase_model: {base}" if base else "transformers"
+    return (
+        f"---\nlibrary_name: {library}\ntags: [heedful, {job}]\n---\n\n"
+        f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"
+        "The numbers of the run are in `metrics.jsonl` beside this file.\n"
+    )

@@ -1,0 +1,62 @@
+"""Which of a model's weights a training command moves: all of them, adapters only, or the top layers only."""
+
+from __future__ import annotations
+
+import sys
+
+from transformers import PreTrainedModel
+
+from heedful.configs.common import Training, refuse_nonsense
+from heedful.fast.compiled import compile_layers
+from heedful.fast.layers import checkpoint_layers, freeze_bottom
+from heedful.fast.liger import use_liger
+from heedful.models.adapters import add_lora, merge
+from heedful.models.load import load_policy
+from heedful.models.reference import Reference
+
+
+def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
+    """A model as it was loaded, made ready for its learner: LoRA, frozen, compiled or checkpointed layers, Liger.
+
+    Without --lora.rank an adapter that was loaded is merged into its base first, and all weights are
+    trained. Call it before `reference_of` and before anything keeps a part of the model, such as an engine.
+    """
+    refuse_nonsense(config)
+    if config.lora.rank:
+        add_lora(
+            model,
+            rank=config.lora.rank,
+            alpha=config.lora.alpha,
+            targets=config.lora.targets,
+            seed=config.seed,
+        )
+    else:
+        merge(model)
+    freeze_bottom(model, config.freeze)
+    if config.liger:
+        use_liger(model)
+    if config.compile:
+        compile_layers(model)
+    if config.gradient_checkpointing:
+        checkpoint_layers(model)
+    trained, total = parameters(model)
+    if trained < total:
+        print(
+            f"{config.out.name}, {type(model).__name__}: {trained:,} of {total:,} parameters are "
+            f"trained ({100 * trained / total:.2f} %)",
+            file=sys.stderr,
+            flush=True,
+        )
+    return model
+
+
+def named_reference(name: str, config: Training) -> Reference:
+    """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
+    other = load_policy(name, dtype=config.dtype, device=config.device)
+    return Reference(merge(other).requires_grad_(False))
+
+
+def parameters(model: PreTrainedModel) -> tuple[int, int]:
+    """(trained, all) parameters; tied weights count once."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)

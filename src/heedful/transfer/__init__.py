@@ -1,0 +1,1 @@
+"""Files ⇄ a workspace: imports, exports with their manifests, and `db:` as a source of data."""

@@ -14,7 +14,8 @@ from heedful.fast.packed import Layout, lay_out
 
 # Where there is a compiler and yet no kernels, tests fail: a mistake in C must not skip what would show it.
 needs_kernels = pytest.mark.skipif(
-    not (sys.platform.startswith("linux") and build.c_compilers()), reason="no C compiler"
+    not (sys.platform.startswith("linux") and build.c_compilers() and build.kind() != "off"),
+    reason="no C compiler, or kernels are switched off",
 )
 
 

@@ -3,6 +3,9 @@
 It is not shipped compiled, since it is as fast as it is by using what the processor at hand has. OpenMP's
 functions are left open for the loader to find in the library that PyTorch has loaded: two pools of threads would
 wait for each other.
+
+$HEEDFUL_KERNELS, read once a process, has them compiled for the oldest processor of this family (`baseline`), or does
+without them (`off`): each rounds in its own way.
 """
 
 from __future__ import annotations
@@ -22,18 +25,30 @@ import tempfile
 from pathlib import Path
 
 from heedful.caches import cache_folder
+from heedful.errors import UserError
 
 SOURCES = Path(__file__).parent
 # Associativity and NaNs stay as written: no -ffast-math.
 FLAGS = ("-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
 
+KINDS = ("native", "baseline", "off")
+BASELINE = {"x86_64": "-march=x86-64", "aarch64": "-march=armv8-a"}
+
 log = logging.getLogger("heedful")
+
+
+def kind() -> str:
+    """$HEEDFUL_KERNELS: one of KINDS."""
+    chosen = os.environ.get("HEEDFUL_KERNELS") or "native"
+    if chosen not in KINDS:
+        raise UserError(f"HEEDFUL_KERNELS must be native, baseline or off, not {chosen!r}")
+    return chosen
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where there is no compiler, or not Linux, or what was compiled does not load."""
-    if not sys.platform.startswith("linux"):
+    """The compiled kernels; None where they are off, there is no compiler, it is not Linux, or they do not load."""
+    if kind() == "off" or not sys.platform.startswith("linux"):
         return None
     import torch  # noqa: F401  so that its OpenMP is there to be found
 
@@ -69,14 +84,17 @@ def _folder() -> Path:
     return passing
 
 
-def target() -> str:
-    """The processor at hand."""
-    return "-mcpu=native" if platform.machine() == "aarch64" else "-march=native"
+def target() -> list[str]:
+    """The compiler's flag for the processor at hand, or for any of its family where it has one."""
+    machine = platform.machine()
+    if kind() == "baseline":
+        return [BASELINE[machine]] if machine in BASELINE else []
+    return ["-mcpu=native" if machine == "aarch64" else "-march=native"]
 
 
 def _compiled(compiler: str, folder: Path) -> Path:
     """The library in this folder, which is complete whenever it is there."""
-    command = [compiler, *FLAGS, target()]
+    command = [compiler, *FLAGS, *target()]
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[ch]"))}
     said = repr([sorted(texts.values()), command, _version(compiler), _processor()])
     path = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.so"

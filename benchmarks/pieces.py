@@ -2,8 +2,7 @@
 
 On the batches of `benchmarks.ways`, in one process and one thread; the two ways take turns, and of each the least
 seconds of the process's own work count. A line of JSON for each piece: attention, forward and backward, by heedful's
-kernels and by tiles beside PyTorch's kernels on the same blocks; products of layers, forward and backward, by tiles of
-bfloat16 (where the processor has them) beside PyTorch's; layers as heedful runs them beside `transformers`';
+kernels and by tiles beside PyTorch's kernels on the same blocks; layers as heedful runs them beside `transformers`';
 a token of 32 rows sampled by kernels beside `transformers`' own pass; a product of denormal numbers, flushed beside
 not; and products in bfloat16 with ever new numbers of rows, rounded beside not.
 """
@@ -34,7 +33,6 @@ def main(argv: list[str] | None = None) -> int:
     for piece, ways in (
         ("attention", attention(args.size, args.task, compiled=True)),
         ("attention by tiles", attention(args.size, args.task, compiled=False)),
-        ("products", products(args.size, args.task)),
         ("layers", layers(args.size, args.task)),
         ("a token of 32 rows", sampling(args.size)),
         ("denormal numbers", denormal()),
@@ -92,29 +90,6 @@ def attention(size: str, task: str, compiled: bool) -> list[Callable[[], Any]]:
         return torch.autograd.grad(out, qkv, upstream.view(out.shape))
 
     return [ours, pytorchs]
-
-
-def products(size: str, task: str) -> list[Callable[[], Any]]:
-    """All of a layer's: outputs, and gradients of inputs and weights."""
-    import torch
-
-    from heedful.fast.kernels.matmul import matmul
-
-    of, tokens, given = SIZES[size], len(layout(size, task).tokens), []
-    heads = of.hidden + 2 * (of.hidden // of.heads * of.kv_heads)
-    for ins, outs in (
-        (of.hidden, heads),
-        (of.hidden,) * 2,
-        (of.hidden, 2 * of.ffn),
-        (of.ffn, of.hidden),
-    ):
-        x, grad, weight = (torch.randn(*s) for s in ((tokens, ins), (tokens, outs), (outs, ins)))
-        given += [(x, weight.t()), (grad, weight), (grad.t(), x)]
-
-    def by(product: Any) -> Callable[[], Any]:
-        return lambda: [product(*pair) for pair in given]
-
-    return [by(matmul), by(torch.mm)]
 
 
 def layers(size: str, task: str) -> list[Callable[[], Any]]:

@@ -12,17 +12,13 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
-from unittest import mock
 
 from benchmarks.inputs import SIZES
 from benchmarks.ways import batch, learner
 
-OURS = "heedful::matmul"
 PRODUCTS = (
-    OURS,
     "aten::mm",
     "aten::addmm",
     "aten::addmm_",
@@ -56,29 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     given = [batch(args.size, args.task, seed) for seed in range(args.batches)]
     for _ in range(2):  # memory has its size, and kernels are made
         plain = seconds(step, given)
-    with products_by_name(), torch.profiler.profile(activities=[ProfilerActivity.CPU]) as found:
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU]) as found:
         whole = seconds(step, given)
     parts = shares(found.events() or [], whole)
     for kind, spent in sorted(parts.items(), key=lambda part: -part[1]):
         print(f"| {kind} | {spent * 1e3 / args.batches:.1f} | {spent / whole:.0%} |")
     print(f"| the step, without the profiler | {plain * 1e3 / args.batches:.1f} | |")
     return 0
-
-
-@contextmanager
-def products_by_name() -> Iterator[None]:
-    """The profiler sees PyTorch's operations; heedful's own products have to be named to it."""
-    import torch
-
-    from heedful.fast import head, llama
-    from heedful.fast.kernels.matmul import matmul
-
-    def named(*given: Any, **more: Any) -> Any:
-        with torch.profiler.record_function(OURS):
-            return matmul(*given, **more)
-
-    with mock.patch.object(head, "matmul", named), mock.patch.object(llama, "matmul", named):
-        yield
 
 
 def seconds(step: Any, given: Iterable[Any]) -> float:

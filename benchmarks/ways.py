@@ -1,5 +1,5 @@
-"""`python -m benchmarks.ways [--size small] [--task dpo]`: one optimiser step in float32 and bfloat16, without products
-by tiles (`-tiles`), without any kernels (`-kernels`), and compiled (`+compile`).
+"""`python -m benchmarks.ways [--size small] [--task dpo]`: one optimiser step in float32 and bfloat16, without
+kernels (`-kernels`), and compiled (`+compile`).
 
 All ways take turns on the same batches in one process, so that a busy machine slows all of them; of each batch the
 fewest seconds that the process itself worked count. Lengths are those of `benchmarks.inputs`, tokens and weights
@@ -24,8 +24,6 @@ from benchmarks.job import positive
 WAYS = (
     "float32",
     "bfloat16",
-    "float32-tiles",
-    "bfloat16-tiles",
     "float32-kernels",
     "float32+compile",
     "bfloat16+compile",
@@ -109,7 +107,6 @@ def learner(name: str, size: str, task: str) -> Any:
 
     from heedful.fast import kernels
     from heedful.fast.compiled import compile_layers
-    from heedful.fast.kernels import matmul
     from heedful.learner.local import LocalLearner, Optim
     from heedful.training.supervised import cross_entropy, response_logps
 
@@ -122,7 +119,6 @@ def learner(name: str, size: str, task: str) -> Any:
     owner = LocalLearner(model, response_logps, optim, micro_batch_tokens=8192)
     off: dict[str, Any] = {
         "": nullcontext,
-        "tiles": lambda: mock.patch.object(matmul, "tiles", lambda: False),
         "kernels": lambda: mock.patch.object(kernels, "available", lambda: False),
     }
 

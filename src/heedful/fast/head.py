@@ -12,7 +12,6 @@ from torch.autograd.function import once_differentiable
 
 from heedful.fast import kernels
 from heedful.fast.kernels import train
-from heedful.fast.kernels.matmul import keeps_sums, matmul
 
 # Numbers in a piece of logits, which should stay in the cache of a core, and in those kept for the backward pass.
 PIECE, KEPT = 1 << 21, 1 << 26
@@ -62,8 +61,7 @@ class LinearLogps(torch.autograd.Function):
         h, weight, bias, y, total = ctx.saved_tensors
         g = grads[0].float() * ctx.factor
         for_h, for_weight, for_bias = ctx.needs_input_grad[:3]
-        by_tiles = keeps_sums(weight)
-        grad_h = torch.empty_like(h, dtype=torch.float32 if by_tiles else None) if for_h else None
+        grad_h = torch.empty_like(h) if for_h else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if for_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if for_bias else None
         pieces = _pieces(len(h), len(weight))
@@ -74,14 +72,15 @@ class LinearLogps(torch.autograd.Function):
             z = _gradient(odds, y[rows], g[rows], total[rows])
             if grad_bias is not None:
                 grad_bias.add_(z.sum(0))
-            if not by_tiles:  # which round z as they read it
-                z = z.to(weight.dtype)
+            z = z.to(weight.dtype)
             if grad_h is not None:
-                matmul(z, weight, out=grad_h[rows])
+                torch.mm(z, weight, out=grad_h[rows])
             if grad_weight is not None:
-                matmul(z.t(), h[rows], grad_weight, out=grad_weight)
+                grad_weight.addmm_(
+                    z.t(), h[rows]
+                ) if z.dtype == grad_weight.dtype else grad_weight.add_(z.t() @ h[rows])
         return (
-            None if grad_h is None else grad_h.to(h.dtype),
+            grad_h,
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
             None,
@@ -126,7 +125,12 @@ class _Odds:
         """The odds `[rows, V]`, the log-probs of `y` `[rows]`, and the sums of the odds `[rows]`."""
         h = self.h[rows]
         z = self.room[rows] if self.kept else self.room[: len(h)]
-        matmul(h, self.weight.t(), self.bias, out=z)
+        if h.dtype == z.dtype:
+            torch.mm(h, self.weight.t(), out=z)
+        else:
+            z.copy_(torch.mm(h, self.weight.t()))
+        if self.bias is not None:
+            z.add_(self.bias)
         if kernels.serves(z):
             logps, total = train.odds(z, y, self.factor)
             return z, logps, total

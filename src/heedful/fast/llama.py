@@ -22,7 +22,6 @@ from heedful.fast import kernels
 from heedful.fast.attend import attend
 from heedful.fast.head import unwatched
 from heedful.fast.kernels import train
-from heedful.fast.kernels.matmul import keeps_sums, matmul
 from heedful.fast.layers import own_kind
 from heedful.fast.packed import Layout, of_read
 
@@ -151,7 +150,7 @@ class _SideBySide(torch.autograd.Function):
         if any(b is not None for b in biases):
             pairs = zip(weights, biases, strict=True)
             bias = torch.cat([w.new_zeros(len(w)) if b is None else b for w, b in pairs])
-        return matmul(x, torch.cat(weights).t(), bias)
+        return nn.functional.linear(x, torch.cat(weights), bias)
 
     @staticmethod
     @once_differentiable
@@ -160,22 +159,14 @@ class _SideBySide(torch.autograd.Function):
         sizes, (for_x, _, *asked) = [len(w) for w in weights], ctx.needs_input_grad
         count = len(weights)
         none = [None] * count
-        of_weights = _of_weight(grad, x).split(sizes) if any(asked[:count]) else none
+        of_weights = (grad.t() @ x).split(sizes) if any(asked[:count]) else none
         of_biases = grad.sum(0).split(sizes) if any(asked[count:]) else none
         found = zip((*of_weights, *of_biases), asked, strict=True)
         return (
-            matmul(grad, torch.cat(weights)) if for_x else None,
+            grad @ torch.cat(weights) if for_x else None,
             None,
             *(g if is_asked else None for g, is_asked in found),
         )
-
-
-def _of_weight(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient of W in x Wᵀ `[out, in]`: a sum over tokens, which tiles add up in float32 whatever the type."""
-    if not keeps_sums(x):
-        return matmul(grad.t(), x)
-    room = x.new_empty(grad.shape[1], x.shape[1], dtype=torch.float32)
-    return matmul(grad.t(), x, out=room).to(x.dtype)
 
 
 class _Added(torch.autograd.Function):
@@ -184,7 +175,7 @@ class _Added(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, h: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return matmul(x, weight.t(), h)
+        return torch.addmm(h, x, weight.t())
 
     @staticmethod
     @once_differentiable
@@ -192,8 +183,8 @@ class _Added(torch.autograd.Function):
         (x, weight), (grad,) = ctx.saved_tensors, grads
         for_x, for_weight, _ = ctx.needs_input_grad
         return (
-            matmul(grad, weight) if for_x else None,
-            _of_weight(grad, x) if for_weight else None,
+            grad @ weight if for_x else None,
+            grad.t() @ x if for_weight else None,
             grad,
         )
 

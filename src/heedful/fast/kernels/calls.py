@@ -20,7 +20,6 @@ _ARGUMENTS = {  # a letter for each, as in the C files
     "attend": "piipiipiippppiiiiif",
     "attention": "pppppiiiiifpp",
     "attention_back": "pppppiiiiifppppp",
-    "matmul": "piiipiiipipiiii",
     "norm": "ppfiipp",
     "norm_back": "pppppiipp",
     "gate": "piip",
@@ -38,8 +37,7 @@ def functions() -> Any:
     for name, arguments in _ARGUMENTS.items():
         function = getattr(found, name)
         function.argtypes, function.restype = [_LETTERS[a] for a in arguments], None
-    found.lanes.restype = found.depth.restype = found.tiles.restype = INT
-    found.depth.argtypes = [INT, INT]
+    found.lanes.restype = INT
     return found
 
 

@@ -3,70 +3,31 @@
  * extension; every function is tested against PyTorch's.
  * All matrices are row-major, sums are in float32, work is shared out by OpenMP. */
 
-#include <omp.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <unistd.h>
+#include "vectors.h"
 
-#include "amx.h"
-
-#define PATIENCE 500      /* looks at whether the others have come, some tens of microseconds */
-#define CHUNK 8           /* pieces of ROWS whose inputs stay in a core's cache while panels pass */
-#define GROUP 4           /* queries that read a key together */
-#define BLOCK 64          /* tokens of the vocabulary whose mass is summed first */
+#define CHUNK 8  /* pieces of ROWS whose inputs stay in a core's cache while panels pass */
+#define GROUP 4  /* queries that read a key together */
+#define BLOCK 64 /* tokens of the vocabulary whose mass is summed first */
 
 int64_t lanes(void) { return LANES; }
 
-/* How many numbers a panel has along a row of `in`, bfloat16 (narrow) or float32. */
-int64_t depth(int64_t in, int64_t narrow) { return narrow && amx() ? (in + DEPTH - 1) / DEPTH * DEPTH : in; }
-
-/* Rows of a weight [outs, in], float32 or (narrow) bfloat16, into panels [depth][PANEL], for tiles [depth / 2][PANEL][2];
- * with `beside` of the same shape LANES rows of the one and LANES of the other in each. What there is no row for is zero. */
+/* Rows of a weight [outs, in], float32 or (narrow) bfloat16, into panels [in][PANEL]; with `beside` of the same shape LANES
+ * rows of the one and LANES of the other in each. What there is no row for is zero. */
 void pack(const void *from, const void *beside, int64_t narrow, int64_t outs, int64_t in, void *to) {
-    int64_t own = beside ? LANES : PANEL, panels = (outs + own - 1) / own, deep = depth(in, narrow);
-    int64_t pair = narrow && amx() ? 2 : 1;
+    int64_t own = beside ? LANES : PANEL, panels = (outs + own - 1) / own;
 #pragma omp parallel for
     for (int64_t p = 0; p < panels; p++)
-        for (int64_t first = 0; first < deep; first += 64) /* so many lines stay in the first cache */
+        for (int64_t first = 0; first < in; first += 64) /* so many lines stay in the first cache */
             for (int64_t j = 0; j < PANEL; j++) {
-                int64_t row = p * own + j % own, end = first + 64 < deep ? first + 64 : deep;
-                int64_t real = row < outs ? in : 0, at = row * in, column = p * deep * PANEL + j * pair;
+                int64_t row = p * own + j % own, end = first + 64 < in ? first + 64 : in;
+                int64_t at = row * in, column = p * in * PANEL + j;
                 const void *source = j < own ? from : beside;
-                for (int64_t k = first; k < end; k++) {
-                    int64_t place = column + k / pair * PANEL * pair + k % pair;
+                for (int64_t k = first; k < end; k++)
                     if (narrow)
-                        ((uint16_t *)to)[place] = k < real ? ((const uint16_t *)source)[at + k] : 0;
+                        ((uint16_t *)to)[column + k * PANEL] = row < outs ? ((const uint16_t *)source)[at + k] : 0;
                     else
-                        ((float *)to)[place] = k < real ? ((const float *)source)[at + k] : 0;
-                }
+                        ((float *)to)[column + k * PANEL] = row < outs ? ((const float *)source)[at + k] : 0;
             }
-}
-
-/* The threads of a parallel region, which meet after each part of its work. At OpenMP's own barrier who is first looks
- * for the others without a break for a long time: on a busy machine one of them may be waiting for just that processor.
- * Here it soon lets others run, and then sleeps. */
-struct team {
-    atomic_long here, meetings;
-};
-
-static void meet(struct team *team) {
-    long meeting = atomic_load(&team->meetings);
-    if (atomic_fetch_add(&team->here, 1) == omp_get_num_threads() - 1) {
-        atomic_store(&team->here, 0);
-        atomic_store(&team->meetings, meeting + 1);
-    } else
-        for (int looks = 0; atomic_load(&team->meetings) == meeting; looks++) {
-            if (looks < PATIENCE) {
-#if defined(__x86_64__)
-                __builtin_ia32_pause();
-#endif
-            } else if (looks < 2 * PATIENCE)
-                sched_yield();
-            else {
-                usleep(50);
-                looks = PATIENCE;
-            }
-        }
 }
 
 enum { PLAIN, ADDED, GATED };
@@ -93,47 +54,18 @@ INLINE void normed(const float *x, const float *norm, float eps, int64_t in, flo
     for (int64_t k = 0; k < in; k++) to[k * apart] = norm ? x[k] * factor * norm[k] : x[k];
 }
 
-/* `multiply` by tiles of bfloat16. */
-static void by_tiles(struct team *team, uint16_t *y, const float *x, const uint16_t *w, const float *bias,
-                     const float *norm, float eps, float *out, int64_t n, int64_t in, int64_t outs, int64_t how) {
-    int64_t panels = (outs + PANEL - 1) / PANEL, deep = depth(in, 1), rows = (n + TILE - 1) / TILE * TILE;
-    float *row = malloc(sizeof(float) * in), sums[2 * TILE * PANEL];
-#pragma omp for nowait
-    for (int64_t r = 0; r < rows; r++) {
-        if (r < n) normed(x + r * in, norm, eps, in, row, 1);
-        split(row, r < n ? in : 0, deep, y, r);
-    }
-    meet(team);
-    tiles_begin();
-#pragma omp for nowait
-    for (int64_t p = 0; p < panels; p++)
-        for (int64_t r = 0; r < n; r += 2 * TILE) {
-            tiles_block(y + 2 * r * deep, r + TILE < n, deep, w + p * deep * PANEL, sums);
-            finished(sums, r, n - r < 2 * TILE ? n - r : 2 * TILE, p * PANEL, outs, bias, how, out);
-        }
-    tiles_end();
-    free(row);
-    meet(team);
-}
-
-/* How many floats `multiply` keeps of its input. */
-static int64_t room(int64_t n, int64_t in, int64_t narrow) { return (n + TILE - 1) / TILE * TILE * depth(in, narrow); }
-
-/* The part of `product` that is a thread's; `kept` has `room`. */
-static void multiply(struct team *team, float *kept, const float *x, const void *w, int64_t narrow, const float *bias,
-                     const float *norm, float eps, float *out, int64_t n, int64_t in, int64_t outs, int64_t how) {
-    if (narrow && amx())
-        return by_tiles(team, (uint16_t *)kept, x, w, bias, norm, eps, out, n, in, outs, how);
+/* The part of `product` that is a thread's; `kept` has room for x. */
+static void multiply(float *kept, const float *x, const void *w, int64_t narrow, const float *bias, const float *norm,
+                     float eps, float *out, int64_t n, int64_t in, int64_t outs, int64_t how) {
     int64_t panels = (outs + PANEL - 1) / PANEL, pieces = (n + ROWS - 1) / ROWS, chunks = (pieces + CHUNK - 1) / CHUNK;
     /* Each piece of rows stands column by column, as it is read. */
-#pragma omp for nowait
+#pragma omp for
     for (int64_t i = 0; i < pieces; i++) {
         int64_t begin = n * i / pieces, R = n * (i + 1) / pieces - begin;
         for (int64_t r = 0; r < R; r++)
             normed(x + (begin + r) * in, norm, eps, in, kept + begin * in + r, R);
     }
-    meet(team);
-#pragma omp for collapse(2) nowait
+#pragma omp for collapse(2)
     for (int64_t c = 0; c < chunks; c++)
         for (int64_t p = 0; p < panels; p++) {
             float sums[ROWS * PANEL];
@@ -148,7 +80,6 @@ static void multiply(struct team *team, float *kept, const float *x, const void 
                 finished(sums, r, count, p * PANEL, outs, bias, how, out);
             }
         }
-    meet(team);
 }
 
 /* out[n, outs] = y W + bias, or `how` says: is added to out; or is silu of the first LANES columns of each panel times
@@ -156,10 +87,9 @@ static void multiply(struct team *team, float *kept, const float *x, const void 
  * it. */
 void product(const float *x, const void *w, int64_t narrow, const float *bias, const float *norm, float eps, float *out,
              int64_t n, int64_t in, int64_t outs, int64_t how) {
-    float *kept = malloc(sizeof(float) * room(n, in, narrow));
-    struct team team = {0};
+    float *kept = malloc(sizeof(float) * n * in);
 #pragma omp parallel if (n * in * outs > SMALL)
-    multiply(&team, kept, x, w, narrow, bias, norm, eps, out, n, in, outs, how);
+    multiply(kept, x, w, narrow, bias, norm, eps, out, n, in, outs, how);
     free(kept);
 }
 
@@ -297,19 +227,17 @@ void decode(const struct model *m, const int64_t *tokens, const int64_t *lengths
     int64_t head = (group + 2) * dim, row = m->kv * head, heads = m->kv * group * dim;
     int64_t widest = width > heads ? width : heads;
     if (ffn > widest) widest = ffn;
-    float *h = malloc(sizeof(float) * (n * (width + row + heads + ffn) + room(n, widest, narrow)));
+    float *h = malloc(sizeof(float) * (n * (width + row + heads + ffn) + n * widest));
     float *qkv = h + n * width, *attended = qkv + n * row, *gated = attended + n * heads, *kept = gated + n * ffn;
-    struct team team = {0};
 #pragma omp parallel if (n * width * (row + 2 * ffn + m->vocabulary) > SMALL)
     {
         float *scores = malloc(sizeof(float) * GROUP * capacity);
-#pragma omp for nowait
+#pragma omp for
         for (int64_t r = 0; r < n; r++)
             for (int64_t d = 0; d < width; d++) h[r * width + d] = number(m->embedding, tokens[r] * width + d, narrow);
-        meet(&team);
         for (const struct layer *l = m->layers; l < m->layers + m->count; l++) {
-            multiply(&team, kept, h, l->qkv, narrow, l->qkv_bias, l->before, m->eps, qkv, n, width, row, PLAIN);
-#pragma omp for schedule(dynamic) nowait
+            multiply(kept, h, l->qkv, narrow, l->qkv_bias, l->before, m->eps, qkv, n, width, row, PLAIN);
+#pragma omp for schedule(dynamic)
             for (int64_t i = 0; i < n * m->kv; i++) {
                 float *q = qkv + i * head, *k = q + group * dim;
                 int64_t length = lengths[i / m->kv], slot = i * capacity * dim;
@@ -317,13 +245,12 @@ void decode(const struct model *m, const int64_t *tokens, const int64_t *lengths
                 attend_row(q, k, k + dim, l->keys + slot, l->values + slot, length + 1, group, dim, capacity, m->scale,
                            scores, attended + i * group * dim);
             }
-            meet(&team);
-            multiply(&team, kept, attended, l->out, narrow, l->out_bias, NULL, m->eps, h, n, heads, width, ADDED);
-            multiply(&team, kept, h, l->gate_up, narrow, l->gate_up_bias, l->between, m->eps, gated, n, width, 2 * ffn,
+                multiply(kept, attended, l->out, narrow, l->out_bias, NULL, m->eps, h, n, heads, width, ADDED);
+            multiply(kept, h, l->gate_up, narrow, l->gate_up_bias, l->between, m->eps, gated, n, width, 2 * ffn,
                      GATED);
-            multiply(&team, kept, gated, l->down, narrow, l->down_bias, NULL, m->eps, h, n, ffn, width, ADDED);
+            multiply(kept, gated, l->down, narrow, l->down_bias, NULL, m->eps, h, n, ffn, width, ADDED);
         }
-        multiply(&team, kept, h, m->head, narrow, m->head_bias, m->norm, m->eps, logits, n, width, m->vocabulary, PLAIN);
+        multiply(kept, h, m->head, narrow, m->head_bias, m->norm, m->eps, logits, n, width, m->vocabulary, PLAIN);
         free(scores);
     }
     free(h);

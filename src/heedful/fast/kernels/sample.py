@@ -200,13 +200,12 @@ def choose(logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _packed(weight: Tensor, beside: Tensor | None = None) -> Tensor:
-    """`[out, in]` → panels `[panels, depth, columns of a panel]`, filled up with zeros; see `pack` in C."""
+    """`[out, in]` → panels `[panels, in, columns of a panel]`, filled up with zeros; see `pack` in C."""
     lanes = functions().lanes()
     rows = 2 * lanes if beside is None else lanes
     weight = weight.detach().contiguous()
     beside = None if beside is None else beside.detach().contiguous()
     narrow = weight.dtype != torch.float32
-    depth = functions().depth(weight.shape[1], narrow)
-    out = weight.new_empty(-(-len(weight) // rows), depth, 2 * lanes)
+    out = weight.new_empty(-(-len(weight) // rows), weight.shape[1], 2 * lanes)
     functions().pack(weight.data_ptr(), pointer(beside), narrow, *weight.shape, out.data_ptr())
     return out

@@ -21,6 +21,7 @@ import tiny
 from heedful import cli, ranks
 from heedful.data.collate import collate
 from heedful.learner.local import LocalLearner, Loss, Mixed, Optim, predict
+from heedful.models import load
 from heedful.models.forward import token_logps
 from heedful.run import Run
 from heedful.training.judgments import Judgment, as_batch
@@ -63,14 +64,19 @@ def _inside(rank: int, world: int, port: int, work: Callable, args: Sequence) ->
 # ── a command ────────────────────────────────────────────────────────────────────────────────────
 
 
-def command(words: list[str], said: str, trouble: Mapping[int, tuple[str, Any]]) -> None:
-    """A command; what its processes say goes to a file. `trouble` comes to some ranks:
+def command(
+    words: list[str], said: str, trouble: Mapping[int, tuple[str, Any]], dtype: str = "float64"
+) -> None:
+    """A command; what its processes say goes to a file. Its weights are float64, if not said otherwise: what two runs
+    have in common in theory they then have in every figure, since no rounding comes near to another sampled token.
+    `trouble` comes to some ranks:
 
     ("signal", n): SIGTERM in their n-th step; ("die", (function, n)): `jobs.die_at`; ("late", s): they join so
     many seconds after the others, and need the store until then.
     """
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.dup2(2, 1)
+    load.DTYPES["float32"] = getattr(torch, dtype)
     kind, what = trouble.get(int(os.environ["RANK"]), ("", None))
     if kind == "signal":
         _signal_at(what)

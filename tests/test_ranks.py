@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import interruptions as jobs
 import several
-from heedful import cli, ranks
+from heedful import ranks
 from heedful.data.collate import collate, dealt, microbatches
 from heedful.errors import UserError
 from heedful.fast.compiled import cpp_compiler
@@ -66,15 +66,16 @@ def test_ranks_change_no_gradient(count, expected, tmp_path):
     for name in several.CASES:
         one, of_ranks = expected[name], [f[name] for f in found]
         assert one["gradient"][1] is None  # `never`
-        assert distance(of_ranks[0]["gradient"], one["gradient"]) < 1e-6, name
-        assert of_ranks[0]["metrics"] == pytest.approx(one["metrics"], rel=1e-6), name
+        # The same float32 numbers, of one sign for the most part, added up in another order: 10⁻⁷ of their size.
+        assert distance(of_ranks[0]["gradient"], one["gradient"]) < 1e-5, name
+        assert of_ranks[0]["metrics"] == pytest.approx(one["metrics"], rel=1e-5), name
         for other in of_ranks[1:]:
             assert distance(other["gradient"], of_ranks[0]["gradient"]) == 0, name
             assert other["metrics"] == of_ranks[0]["metrics"], name
     for name in set(expected) - set(several.CASES):
         for f in found:
             assert f[name].shape == expected[name].shape and f[name].dtype == expected[name].dtype
-            assert torch.allclose(f[name], expected[name], rtol=1e-6, atol=1e-5), name
+            assert torch.allclose(f[name], expected[name], rtol=1e-5, atol=1e-4), name
 
 
 def test_groups_are_dealt_evenly():
@@ -159,6 +160,7 @@ def judged(w: Path) -> list:
     ]  # fmt: skip
 
 
+LEARNING_RATE = 1e-3  # as `jobs.command` has it
 OTHERS: dict[str, Callable[[Path], list]] = {"grpo": dynamic, "online_dpo": judged}
 FULL = [pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "bco", "grpo")]
 WHOLE = ["sft", "ppo", "rloo", "online_dpo", *FULL]
@@ -168,7 +170,7 @@ def words(job: str, w: Path, out: Path, *more: object) -> list[str]:
     """Jobs of `interruptions`, and two more."""
     if job not in OTHERS:
         return jobs.command(job, w, out, *more)
-    common = ["--out", out, "--lr", "1e-3", "--quiet", "--report-to", "none"]
+    common = ["--out", out, "--lr", LEARNING_RATE, "--quiet", "--report-to", "none"]
     return ["train", job, *map(str, [*OTHERS[job](w), *common, *more])]
 
 
@@ -180,18 +182,16 @@ def whole(world, tmp_path_factory) -> Callable[[str, int], Path]:
     def of(job: str, count: int) -> Path:
         out = folder / f"{job}-{count}"
         if not out.exists():
-            line = words(job, world, out)
-            if count == 1:
-                assert cli.main(line) == 0
-            else:
-                assert run(count, line) == [0] * count
+            assert run(count, words(job, world, out)) == [0] * count
         return out
 
     return of
 
 
-def run(count: int, line: list[str], trouble: dict | None = None) -> list[int]:
-    return several.call(count, several.command, line, f"{out_of(line)}.said", trouble or {})
+def run(
+    count: int, line: list[str], trouble: dict | None = None, dtype: str = "float64"
+) -> list[int]:
+    return several.call(count, several.command, line, f"{out_of(line)}.said", trouble or {}, dtype)
 
 
 def out_of(line: list[str]) -> str:
@@ -207,15 +207,24 @@ CLOCKS = {"seconds", "tokens_per_second"}
 
 
 def same(out: Path, reference: Path) -> None:
-    """The same metrics and weights up to rounding, and the same files."""
+    """The same metrics and weights up to rounding, and the same files.
+
+    Weights are float64, but log-probs and what is made of them float32. A metric is a mean over some hundred tokens of
+    such numbers, of size 1 to 10, whose signs may cancel: it is off by 6·10⁻⁸ · √100 · 10 < 10⁻⁵, however small it is.
+    What that changes in a gradient, Adam's division makes larger where the gradient is small, up to a step, the
+    learning rate; only gradients that are mostly rounding would put all weights together off by a hundredth of it.
+    """
     ours, theirs = jobs.rows(out), jobs.rows(reference)
     for mine, its in zip(ours, theirs, strict=True):
         assert set(mine) == set(its)
         for name in set(its) - CLOCKS:
-            assert mine[name] == pytest.approx(its[name], rel=2e-4, abs=2e-6), (its["step"], name)
+            assert mine[name] == pytest.approx(its[name], rel=1e-5, abs=1e-5), (its["step"], name)
     a, b = (load_file(folder / "model.safetensors") for folder in (out, reference))
-    assert set(a) == set(b)
-    assert all(torch.allclose(a[name], b[name], rtol=1e-5, atol=1e-5) for name in b)
+    assert {(name, x.shape, x.dtype) for name, x in a.items()} == {
+        (name, x.shape, x.dtype) for name, x in b.items()
+    }
+    off = torch.cat([(a[name] - b[name]).flatten() for name in b])
+    assert off.square().mean().sqrt() < LEARNING_RATE / 100
     names = [sorted(str(p.relative_to(f)) for p in f.rglob("*")) for f in (out, reference)]
     assert names[0] == names[1]
 
@@ -238,7 +247,7 @@ def test_a_whole_run_is_that_of_one_process(job, whole):
 @pytest.mark.parametrize("job", ["sft", "ppo"])
 def test_compiled_layers_too(job, world, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    assert cli.main(words(job, world, one, "--compile")) == 0
+    assert run(1, words(job, world, one, "--compile")) == [0]
     assert run(2, words(job, world, two, "--compile")) == [0, 0]
     same(two, one)
 
@@ -311,9 +320,10 @@ def test_what_is_refused_is_said_once(world, whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_torchrun(world, whole, tmp_path):
+def test_torchrun(world, tmp_path):
     """The launcher itself gives the same bits. Mutation caught: reading what only the tests' launcher sets."""
-    out = tmp_path / "sft"
+    out, reference = tmp_path / "sft", tmp_path / "reference"
+    assert run(2, words("sft", world, reference), dtype="float32") == [0, 0]
     environment: dict[str, Any] = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     torchrun = [
@@ -330,4 +340,4 @@ def test_torchrun(world, whole, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(out)]
-    assert jobs.alike(out, whole("sft", 2)) == ""
+    assert jobs.alike(out, reference) == ""

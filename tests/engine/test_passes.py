@@ -15,7 +15,7 @@ from transformers import (
 
 import tiny
 from attending import needs_kernels
-from heedful.engine import torch as engines
+from heedful.engine import local as engines
 from heedful.engine.local import LocalEngine
 from heedful.engine.modules import Modules
 from heedful.engine.passes import FEW, SHORT, Direct, Plain, passes, suits

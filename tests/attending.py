@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import rounding
 from heedful.fast import kernels, tiles
 from heedful.fast.attend import attend
 from heedful.fast.kernels import build
@@ -53,10 +54,7 @@ def both(at: Layout, heads: int, kv: int, dim: int, turned: bool, dtype=torch.fl
 
 def close(ours, theirs) -> bool:
     """Output and gradient, to float32's rounding."""
-    return all(
-        torch.allclose(a.double(), b, atol=2e-5 * float(b.abs().max()))
-        for a, b in zip(ours, theirs, strict=True)
-    )
+    return all(rounding.close(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def kept(attend: Callable[[Tensor, Layout], Tensor], width: int) -> int:

@@ -54,7 +54,7 @@ def expected() -> dict[str, Any]:
     return several.measured()
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.arithmetic), 3])
 def test_ranks_change_no_gradient(count, expected, tmp_path):
     """Token, group and mixed losses, also where a rank has no rows or no gradient of a parameter; predictions.
 

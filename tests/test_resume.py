@@ -95,7 +95,9 @@ def sentence(capsys) -> str:
 # ── N + N ≡ 2N ───────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("job", jobs.JOBS)
+@pytest.mark.parametrize(
+    "job", [pytest.param(j, marks=[pytest.mark.arithmetic] * (j == "rloo")) for j in jobs.JOBS]
+)
 def test_stopped_again_and_again(job, world, whole, tmp_path, capsys):
     """After the first step, around the end of an epoch (in step 5), and in the last one; then to the end.
 

@@ -59,6 +59,7 @@ def rolled(sampling=PLAIN, max_tokens=12, n=2):
 # ── probabilities ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(0.6), Sampling(1.2, 0.7)], ids=str)
 def test_1_the_first_ratio_is_one(sampling):
     """Mutation caught: `policy_forward` without the temperature or without the top-p mask."""
@@ -271,6 +272,7 @@ def ragged(n=9):
     return rows
 
 
+@pytest.mark.arithmetic
 def test_12_micro_batches_padding_and_order_change_no_gradient():
     """Within 1e-6, relative. Mutation caught: the mean of the micro-batches' means, which weighs short rows more."""
     rows = ragged()

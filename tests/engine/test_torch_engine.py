@@ -28,6 +28,7 @@ def generate(engine, prompts, sampling, *, n=1, max_tokens=16, stop=STOP, seed=0
     return asyncio.run(everybody())
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("arch", tiny.ARCHITECTURES)
 def test_greedy_equals_transformers_generate(arch):
     """Token for token, lengths mixed, against batches that transformers pads on the left and on the right.
@@ -47,10 +48,20 @@ def test_greedy_equals_transformers_generate(arch):
             max_new_tokens=16,
             do_sample=False,
         )[0, len(prompt) :].tolist()
+        assert lead(model, prompt, alone) > 1e-4  # logits of size 1, off by 10⁻⁶
         assert list(mine.tokens) == alone
         assert list(mine.tokens) == theirs[: len(mine.tokens)]
 
 
+def lead(model, prompt: list[int], tokens: list[int]) -> float:
+    """By how much the likeliest token's logit leads where it does least: rounding must not turn one."""
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+    first, second = logits.topk(2).values.T
+    return float((first - second).min())
+
+
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("arch", tiny.ARCHITECTURES)
 @pytest.mark.parametrize(
     "sampling", [Sampling(), Sampling(0.7), Sampling(1.3, 0.8), Sampling(0.9, 0.9, 20)], ids=str

@@ -17,6 +17,8 @@ from heedful.losses.policy import (
     value_clip,
 )
 
+pytestmark = pytest.mark.arithmetic
+
 
 def test_a_ratio_beyond_float32_leaves_the_other_tokens_their_gradient():
     """Three tokens of one parameter: the first has become e¹⁰⁰ times as likely, or the reference finds it so. That is

@@ -8,6 +8,8 @@ import torch
 
 from heedful.losses.reward import accuracy, bradley_terry, plackett_luce
 
+pytestmark = pytest.mark.arithmetic
+
 NO_MARGIN = torch.zeros(1)
 
 

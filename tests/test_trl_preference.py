@@ -53,7 +53,7 @@ def ours(models, judged, loss, options=(), **whole):
 
 def agree(found, loss, model):
     value, grads = found
-    assert value == pytest.approx(loss.item(), abs=1e-5)
+    assert value == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
     same(grads, gradients(model))
 
 
@@ -143,7 +143,7 @@ def test_kto(tok, models, tmp_path, loss):
         weights = torch.tensor([1.3 if x else 0.7 for x in labels])
         parts = [ours(models, [j], loss) for j in judged]
         found = sum(w * v for w, (v, _) in zip(weights.tolist(), parts, strict=True)) / len(parts)
-        assert found == pytest.approx(value.item(), abs=1e-5)
+        assert found == pytest.approx(value.item(), rel=1e-5, abs=1e-5)
         return
     kl_rows = rows_of("KL_")
     sums = [reference_sums(m, response_logps, kl_rows, 4096) for m in reversed(models)]

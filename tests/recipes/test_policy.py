@@ -392,7 +392,7 @@ def test_a_critic_begins_with_the_scores_of_its_reward_model(at, tmp_path, named
     batch = collate(samples)
     values = token_values(critic, batch.tokens, batch.lengths)
     values = values[range(len(samples)), batch.lengths - 1]
-    assert values.tolist() == pytest.approx(before, abs=1e-6)
+    assert values.tolist() == pytest.approx(before, abs=1e-5)
     assert judge.score(samples) == before
     assert dict(critic.named_parameters())["score.bias"].requires_grad
 

@@ -15,12 +15,13 @@ from heedful.cli import main
 from heedful.configs.common import Lora
 from heedful.configs.optimise import Optimise
 from heedful.data.files import write_rows
+from heedful.data.sources import prompt_from_json, read_comparisons, read_prompts
 from heedful.errors import Stopped, UserError
 from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, reward_model
 from heedful.recipes.policy import PRESETS as ONLINE
 from heedful.recipes.preference import PRESETS as OFFLINE
-from heedful.store import projects, schema
+from heedful.store import content, projects, schema
 from heedful.store.db import open_store
 from tiny import policy, tokenizer
 from workspace import answer, claim, make_rater
@@ -28,12 +29,14 @@ from workspace import answer, claim, make_rater
 
 @pytest.fixture
 def config(tmp_path: Path) -> iterate.Config:
-    """A tiny model, a workspace, eight prompts."""
+    """A tiny model, a workspace, eight prompts to learn from and three to evaluate on."""
     tok = tokenizer()
     policy(tok).save_pretrained(tmp_path / "model")
     tok.save_pretrained(tmp_path / "model")
     prompts = tmp_path / "prompts.jsonl"
     write_rows(prompts, ({"prompt": [{"role": "user", "content": f"{i}?"}]} for i in range(8)))
+    evaluated = tmp_path / "evaluated.jsonl"
+    write_rows(evaluated, ({"prompt": f"{i}!"} for i in range(3)))
     init.run(init.Config(folder=tmp_path / "work"))
     return iterate.Config(
         model=str(tmp_path / "model"),
@@ -45,7 +48,7 @@ def config(tmp_path: Path) -> iterate.Config:
         prompts_per_round=4,
         max_tokens=6,
         raters=("tiny:likes_short",),
-        held_out=str(prompts),
+        held_out=str(evaluated),
         quiet=True,
     )
 
@@ -69,7 +72,12 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
         (config.out / f"round-{r}" / "comparisons.jsonl").read_text().splitlines() for r in (1, 2)
     ]
     both = (config.out / "round-2" / "all_comparisons.jsonl").read_text().splitlines()
-    assert both == [json.dumps(json.loads(x), ensure_ascii=False) for x in rows[0] + rows[1]]
+    train = [
+        x
+        for x in rows[0] + rows[1]
+        if content.split_of(prompt_from_json(json.loads(x)["prompt"])) == "train"
+    ]
+    assert both == train != rows[0] + rows[1]
     assert count(config, schema.checkpoint) == 3  # the model it began with, and one of each round
     store = open_store(config.workspace)
     with store.read() as connection:
@@ -87,6 +95,77 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
     judged = json.loads(rows[0][0])
     best = judged["responses"][judged["ranking"].index(1)]
     assert len(best) <= max(map(len, judged["responses"]))
+
+
+@pytest.mark.parametrize("method", ["dpo", "rloo"])
+def test_no_prompt_is_trained_on_and_held_out(config: iterate.Config, tmp_path: Path, method: str):
+    """In every round and stage: prompts of the rounds, of kept files, of the evaluation.
+
+    Mutation caught: a round's answers, a kept file or a policy's prompts that go past the split.
+    """
+    write_rows(config.prompts, ({"prompt": f"q{i}"} for i in range(24)))
+    compared = [
+        {"prompt": p, "chosen": "a", "rejected": "b"} for p in ("0!", "more", *"abcdefghij")
+    ]
+    write_rows(tmp_path / "kept.jsonl", compared)
+    how = Optimise(method=method, **({"steps": 1, "batch_size": 8} if method in ONLINE else {}))
+    config = changed(
+        config, rounds=2, prompts_per_round=12, keep=(str(tmp_path / "kept.jsonl"),), optimise=how
+    )
+    assert iterate.run(config)
+    trained, held = set(), set(read_prompts(config.held_out or ""))
+    for r in (1, 2):
+        folder = config.out / f"round-{r}"
+        for stage in ("reward", "policy"):
+            kept = yaml.safe_load((folder / stage / "config.yaml").read_text())
+            trained |= set(read_prompts(kept["data"]))
+            if "eval_data" in kept:
+                held |= set(read_prompts(kept["eval_data"]))
+        answers = read_comparisons(folder / "comparisons.jsonl")
+        assert {content.split_of(c.prompt) for c in answers} == {"train", "held_out"}
+    assert {"more", "q0"} <= trained and {"0!"} < held and not trained & held
+    assert {content.split_of(p) for p in trained} == {"train"}
+
+
+def test_a_round_of_held_out_prompts_is_refused_before_anybody_is_asked(config: iterate.Config):
+    with pytest.raises(UserError, match="round 1: all of its 4 prompts are held out"):
+        iterate.run(changed(config, held_out=config.prompts))
+    assert not config.out.exists()
+
+
+def test_prompts_and_evaluation_may_be_the_sides_of_a_project(config: iterate.Config):
+    """Mutation caught: `db:` taken for a file, or one side for the other."""
+    store = open_store(config.workspace)
+    with store.write() as connection:
+        project = projects.create(connection, "q")
+        for i in range(24):
+            content.add_prompt(connection, project, f"q{i}")
+    store.close()
+    source = f"db:{config.workspace}#q"
+    config = changed(config, prompts=source, held_out=source, raters=("people",), wait=False)
+    assert iterate.run(config) is None
+
+
+def test_a_policy_that_was_begun_on_all_prompts_goes_on_with_them(
+    config: iterate.Config, monkeypatch
+):
+    """Mutation caught: an unfinished stage of the last release, refused since its data are others now."""
+    prompts = []
+
+    def planned(how, **values):
+        prompts.append(values["prompts"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(iterate, "planned", planned)
+    config = changed(config, optimise=Optimise(method="rloo", steps=1))
+    folder = config.out / "round-1"
+    for begun in (False, True):
+        if begun:
+            (folder / "train_prompts.jsonl").unlink()
+            (folder / "policy").mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            iterate.run(config)
+    assert prompts == [str(folder / "train_prompts.jsonl"), config.prompts]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from heedful.data import tables
+from heedful.data import columns, tables
 from heedful.data.sources import (
     read_comparisons,
     read_demonstrations,
@@ -29,12 +29,14 @@ from heedful.store import (
     ingest,
     judging,
     projects,
+    rounds,
     schema,
     snapshot,
     work,
 )
 from heedful.store.db import Store, new_id, open_store
 from heedful.store.snapshot import Query
+from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import export_file
 from heedful.types import Comparison, Demonstration, Message
 from workspace import answer, claim, make_project, make_rater, make_task
@@ -45,7 +47,7 @@ CHAT = (Message("user", "What is the capital of Peru?"),)
 def rows(store: Store, project: str, what: str, **options) -> list[dict]:
     taken = snapshot.take(store, project, Query(what, **options))
     with store.read() as connection:
-        return [snapshot.unescaped(row) for row in snapshot.rows(connection, taken)]
+        return list(snapshot.rows(connection, taken.query, taken.ids))
 
 
 def counted(store: Store, project: str, what: str, **options) -> snapshot.Count:
@@ -176,6 +178,34 @@ def test_each_exclusion_has_its_reason(store, busy):
     assert counted(store, project, "critiques").excluded["no remark"] == 1
     wide = counted(store, project, "comparisons", surplus=True, gold=True, swaps=True)
     assert wide.exported == counted(store, project, "comparisons").exported + 3
+
+
+def test_export_db_sources_and_rounds_agree_row_by_row(store, busy, url, tmp_path):
+    """Answers of every fate, odd texts, both splits. Mutation caught: a second reading of what people have said."""
+    project, ada = busy
+    for i in range(30):
+        task = make_task(store, project, responses=["a\0", "\x1ab"], question=f"odd{i}")
+        judged(store, project, ada, task, {"value": 1})
+    (tmp_path / "heedful.toml").write_text(f'database = "{url}"\n')
+    with store.read() as connection:
+        tasks = list(connection.execute(select(schema.task.c.id)).scalars())
+        ours = rounds.comparisons(connection, project, tasks)
+        few = rounds.comparisons(connection, project, tasks[:3])
+    ours, few = (
+        [{k: v for k, v in r.items() if v is not None} for r in part] for part in (ours, few)
+    )
+    for split in ("all", "train", "held_out"):
+        export_file(store, project, Query("rankings", split=split), tmp_path / "out.jsonl")
+        source = materialise(f"db:{tmp_path}", "rankings", split=split)
+        wanted = [
+            r
+            for r in ours
+            if split in ("all", content.split_of(columns.prompt_from_json(r["prompt"])))
+        ]
+        for file in (tmp_path / "out.jsonl", source):
+            assert [snapshot.unescaped(row) for _, row in tables.read_table(file)] == wanted
+    assert 0 < len(few) < len(ours) and [r for r in ours if r in few] == few
+    assert ours[-1]["responses"] == ["a\0", "\x1ab"]
 
 
 def test_a_file_without_anything_is_one_too(store):

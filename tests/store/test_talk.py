@@ -122,7 +122,7 @@ def test_the_order_is_chance_and_the_choice_is_of_a_candidate(store: Store, star
 def turns(store: Store, project: str) -> list[dict[str, Any]]:
     found = snapshot.take(store, project, snapshot.Query("turns"))
     with store.read() as connection:
-        return [snapshot.unescaped(row) for row in snapshot.rows(connection, found)]
+        return list(snapshot.rows(connection, found.query, found.ids))
 
 
 def test_one_thing_after_the_other(store: Store, started):

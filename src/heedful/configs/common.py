@@ -142,8 +142,16 @@ class FromComparisons(ByEpochs):
     """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
     held_out: float = 0.05
     """Share of the prompts kept back for evaluation, chosen by hash."""
+    eval_data: str | None = None
+    """Held-out data from a file of their own, in place of held_out."""
     skip_bad: bool = False
     """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
+
+
+def held_out_unread(config: Any) -> dict[str, str]:
+    """`held_out` beside `eval_data`, and why nothing reads it."""
+    given = getattr(config, "eval_data", None)
+    return {"held_out": "--eval-data is what is held out"} if given else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,9 +54,9 @@ class Config:
     raters: tuple[str, ...] = (PEOPLE,)
     """Who answers, taking turns over the questions: people, a world's simulated raters (capitals), llm:MODEL."""
     keep: tuple[str, ...] = ()
-    """Earlier comparisons to learn from as well: files, or db:WORKSPACE#PROJECT."""
+    """Earlier comparisons to learn from as well: files, or db:WORKSPACE#PROJECT. A judgment counts once."""
     held_out: str | None = None
-    """Prompts for the evaluation after each round."""
+    """Prompts for the evaluation after each round, which nothing is trained on."""
     scorer: str | None = None
     """What counts as good there, where that is known: a world or package.module:function."""
     reward: Refit = field(default_factory=Refit)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from heedful.configs import common as shared
-from heedful.configs.common import FromComparisons, Training, alias
+from heedful.configs.common import FromComparisons, Training, alias, held_out_unread
 from heedful.errors import UserError, did_you_mean
 
 # `heedful train NAME` → the fields that it sets. β is what each paper or its code starts from; where nothing
@@ -70,11 +70,11 @@ class Config(FromComparisons, Direct):
 def unread(config: Direct) -> dict[str, str]:
     """Fields that nothing reads beside the others, and why. Of a user's own function the recipe finds out."""
     names = loss_names(config.loss)
-    if any(":" in name for name in names):
-        return {}
-    if any("beta" in row for row in PRESETS.values() if row["loss"] in names):
-        return {}
-    return {"beta": f"--loss {config.loss} has no β"}
+    found = held_out_unread(config)
+    known = not any(":" in name for name in names)
+    if known and not any("beta" in row for row in PRESETS.values() if row["loss"] in names):
+        found["beta"] = f"--loss {config.loss} has no β"
+    return found
 
 
 def loss_names(spec: str) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from heedful.configs.common import FromComparisons, alias, refuse_nonsense
+from heedful.configs.common import held_out_unread as unread
 
 __all__ = ["Config", "refuse_nonsense", "unread"]
 
@@ -20,12 +21,5 @@ class Config(FromComparisons):
     """Times a comparison's strength (0 to 1), the least difference of scores; 0 ignores strengths."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Prompts in an optimiser step, each with all its responses."""
-    eval_data: str | None = None
-    """Held-out comparisons from a file of their own, in place of held_out."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-5
     weight_decay: float = 0.01
-
-
-def unread(config: Config) -> dict[str, str]:
-    """Fields that nothing reads beside the others, and why."""
-    return {"held_out": "--eval-data is what is held out"} if config.eval_data else {}

@@ -17,9 +17,10 @@ import yaml
 
 from heedful.configs.iterate import PEOPLE, Config, Refit, refuse_nonsense
 from heedful.configs.optimise import planned
+from heedful.configs.policy import PRESETS as ONLINE
 from heedful.data.files import write_json
 from heedful.data.samples import Drawn
-from heedful.data.sources import read_prompts, read_rows, write_rows
+from heedful.data.sources import read_prompts
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
@@ -27,12 +28,15 @@ from heedful.recipes import evaluate, recipe_of, reward_model
 from heedful.recipes.judge import judges
 from heedful.recipes.sample import draw
 from heedful.run import fingerprint, finished
-from heedful.store import content, people, projects, rounds
+from heedful.store import content, people, projects, reports, rounds
 from heedful.store.db import Store, open_store
+from heedful.transfer.rounds import WHY, HeldOut, Round, freeze, held_out_with, merge, train_prompts
 from heedful.transfer.sources import materialise
 from heedful.types import Rater, Sampling
 
 __all__ = ["Config", "Refit", "run"]
+TRAIN, EVALUATION = "all_comparisons.jsonl", "held_out_comparisons.jsonl"
+PROMPTS = "train_prompts.jsonl"
 BATCH = 50  # rows in one write transaction: raters wait no longer than that takes
 
 
@@ -40,12 +44,11 @@ def run(config: Config) -> Path | None:
     """Returns the folder of the newest policy, or None where it stopped to wait for people."""
     refuse_nonsense(config)
     config = replace(config, prompts=materialise(config.prompts, "prompts"))
-    prompts = read_prompts(config.prompts)
-    if len(prompts) < config.rounds * config.prompts_per_round:
-        raise UserError(
-            f"{config.prompts} has {len(prompts)} prompts, fewer than {config.rounds} rounds of "
-            f"{config.prompts_per_round}; lower --rounds or --prompts-per-round"
-        )
+    if config.held_out:
+        file = materialise(config.held_out, "prompts", split="held_out")
+        config = replace(config, held_out=file)
+    held_out = held_out_with(set(read_prompts(config.held_out)) if config.held_out else set())
+    _refuse_prompts(config, held_out)
     panels = [None if name == PEOPLE else judges(name, config.seed) for name in config.raters]
     load_tokenizer(config.model)  # a wrong name should leave nothing behind
     store = open_store(config.workspace)
@@ -59,12 +62,29 @@ def run(config: Config) -> Path | None:
             tasks = _asked(config, store, project, folder, r, model)
             if not _answered(config, store, tasks, panels, r):
                 return None
-            _collected(config, store, tasks, folder)
-            model = _optimised(config, folder, r, model)
+            _collected(config, store, project, r, held_out)
+            model = _optimised(config, folder, r, model, held_out)
             _recorded(config, store, project, folder, r)
         return Path(model)
     finally:
         store.close()
+
+
+def _refuse_prompts(config: Config, held_out: HeldOut) -> None:
+    """Too few prompts, or a round of which nothing could be learned: before anybody is asked."""
+    prompts, n = read_prompts(config.prompts), config.prompts_per_round
+    if len(prompts) < config.rounds * n:
+        raise UserError(
+            f"{config.prompts} has {len(prompts)} prompts, fewer than {config.rounds} rounds of "
+            f"{n}; lower --rounds or --prompts-per-round"
+        )
+    for r in range(1, config.rounds + 1):
+        asked = (config.out / f"round-{r}" / "asked.json").exists()
+        if not asked and all(map(held_out, prompts[(r - 1) * n : r * n])):
+            raise UserError(
+                f"round {r}: all of its {n} prompts are held out ({WHY}), so nothing could be learned from "
+                "the answers; raise --prompts-per-round or take other prompts"
+            )
 
 
 def _asked(
@@ -177,12 +197,14 @@ def _judged(config: Config, store: Store, share: list[str], panel: Sequence[Rate
     """Simulated raters and models answer in turn; the answers bear their names."""
     with store.write() as connection:
         ids = [people.ensure_judge(connection, _name(j)) for j in panel]
+    with store.read() as connection:
+        questions = reports.questions(connection, share)
     for n, task in enumerate(share):
-        with store.read() as connection:
-            prompt, texts = rounds.question(connection, task)
+        asked = questions[task]
         for k in range(config.overlap):
             i = (n + k) % len(panel)
-            said = panel[i].judge(content.prompt_from_content(prompt), texts)
+            prompt = content.prompt_from_content(asked["prompt"])
+            said = panel[i].judge(prompt, asked["responses"])
             with store.write() as connection:
                 rounds.judge(connection, task, ids[i], said.ranking, key=f"iterate-{task}-{k}"[:64])
 
@@ -191,29 +213,26 @@ def _name(judge: Rater) -> str:
     return str(getattr(judge, "name", type(judge).__name__))
 
 
-def _collected(config: Config, store: Store, tasks: list[list[str]], folder: Path) -> None:
-    """The round's answers as a file: what training reads stays as it is while rating goes on."""
-    target = folder / "comparisons.jsonl"
-    if target.exists():
-        return
-    with store.read() as connection:
-        rows = rounds.comparisons(connection, [t for share in tasks for t in share])
-    usable = [row for row in rows if len(set(row["ranking"])) > 1]
-    if not usable:
-        raise UserError(f"{folder.name}: no answer prefers one response to another; ask more")
-    write_rows(target, [{k: v for k, v in row.items() if v is not None} for row in rows])
+def _collected(config: Config, store: Store, project: str, r: int, held_out: HeldOut) -> None:
+    """The round's answers as a file; and with those before as what is learned from and what is measured on."""
+    done = []
+    for k in range(1, r + 1):
+        folder = config.out / f"round-{k}"
+        shares = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
+        done.append(Round(folder / "comparisons.jsonl", [t for share in shares for t in share]))
+    if not done[-1].comparisons.exists():
+        freeze(store, project, done[-1], held_out)
+    train, evaluation = (config.out / f"round-{r}" / name for name in (TRAIN, EVALUATION))
+    if not train.exists():
+        merge(store, config.keep, done, held_out, train=train, evaluation=evaluation)
 
 
-def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
+def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldOut) -> str:
     """Refit the reward model on old and new, optimise, evaluate; returns the new policy's folder."""
-    everything = folder / "all_comparisons.jsonl"
-    earlier = [config.out / f"round-{k}" / "comparisons.jsonl" for k in range(1, r + 1)]
-    if not everything.exists():
-        kept = [materialise(source, "rankings") for source in config.keep]
-        sources = [*kept, *map(str, earlier)]
-        write_rows(everything, (row for source in sources for _, row in read_rows(source)))
     own = vars(replace(config, seed=config.seed + r))
     shared = {name: own[name] for name in ("lora", "seed", "device", "quiet")}
+    everything, evaluation = folder / TRAIN, folder / EVALUATION
+    shared["eval_data"] = str(evaluation) if evaluation.exists() else None
     reward = folder / "reward"
     if not finished(reward):
         options = vars(config.reward)
@@ -222,12 +241,16 @@ def _optimised(config: Config, folder: Path, r: int, model: str) -> str:
         )
     after = folder / "policy"
     if not finished(after):
+        prompts = config.prompts
+        # A policy that an earlier release has begun to train goes on with the prompts that it began with.
+        if config.optimise.method in ONLINE and ((folder / PROMPTS).exists() or not after.exists()):
+            prompts = train_prompts(config.prompts, folder / PROMPTS, held_out)
         _, how = planned(
             config.optimise,
             model=model,
             reward=reward,
             comparisons=everything,
-            prompts=config.prompts,
+            prompts=prompts,
             out=after,
             max_tokens=config.max_tokens,
             temperature=config.temperature,

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import refuse_unread
 from heedful.configs.preference import PRESETS, Config, Direct, refuse_nonsense
-from heedful.data.sources import read_comparisons, read_verdicts, split_by_prompt
+from heedful.data.sources import read_comparisons, read_verdicts
 from heedful.data.tokens import encode_example, encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
@@ -34,6 +34,7 @@ from heedful.training.judgments import (
 )
 from heedful.training.objective import Objective, find_objective
 from heedful.training.supervised import (
+    apart,
     batches,
     fit,
     fitting,
@@ -61,8 +62,8 @@ def run(config: Config) -> Path:
     single = objective.reads == "LabelledLogps"
     config = replace(config, data=materialise(config.data, "unpaired" if single else "rankings"))
     check_out(config)
-    read = read_verdicts if single else read_comparisons
-    items: Any = read(config.data, skip_bad=config.skip_bad)
+    read: Any = read_verdicts if single else read_comparisons
+    items = read(config.data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
@@ -71,7 +72,7 @@ def run(config: Config) -> Path:
     preflight(tokenizer, model, items, max_length=limit)
     train, held = (
         [j for item in part for j in encode(tokenizer, item, objective, config, limit)]
-        for part in split_by_prompt(items, lambda item: item.prompt, config.held_out)
+        for part in apart(config, items, read, tokenizer, limit)
     )
     train, held = train or held, held or train
     if not train:

@@ -19,7 +19,7 @@ from heedful import ranks
 from heedful.configs.reward_model import Config
 from heedful.data.collate import collate
 from heedful.data.files import write_json
-from heedful.data.sources import read_comparisons, split_by_prompt
+from heedful.data.sources import read_comparisons
 from heedful.data.tokens import encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
@@ -31,6 +31,7 @@ from heedful.models.load import context_length, load_tokenizer, new_reward_model
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.run import check_out
 from heedful.training.supervised import (
+    apart,
     batches,
     fit,
     fitting,
@@ -60,11 +61,7 @@ def run(config: Config) -> Path:
     if config.skip_bad:
         comparisons = fitting(tokenizer, comparisons, limit)
     preflight(tokenizer, model, comparisons, max_length=limit)
-    if config.eval_data is None:
-        train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
-    else:
-        train, held = comparisons, read_comparisons(config.eval_data, skip_bad=config.skip_bad)
-        held = fitting(tokenizer, held, limit) if config.skip_bad else held
+    train, held = apart(config, comparisons, read_comparisons, tokenizer, limit)
     train, held = train or held, held or train
     training, evaluation = ([_encode(tokenizer, c, limit) for c in part] for part in (train, held))
     strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))

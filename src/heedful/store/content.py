@@ -47,8 +47,9 @@ def prompt_from_content(value: str | list[dict[str, str]]) -> Prompt:
     return value if isinstance(value, str) else tuple(Message(**m) for m in value)
 
 
-def split_of(sha256: str) -> str:
-    """train or held_out: a prompt stays on its side in every round, whoever imports it."""
+def split_of(value: Prompt) -> str:
+    """train or held_out: a prompt stays on its side in every round and project, whoever imports it."""
+    sha256 = digest(prompt_content(value))
     return "held_out" if int(sha256[:8], 16) % 100 < HELD_OUT else "train"
 
 
@@ -69,7 +70,7 @@ def add_prompt(
         prompt,
         {"project": project, "sha256": sha256},
         content=content,
-        split=split_of(sha256),
+        split=split_of(value),
         source=source,
         licence=licence,
         language=language,

@@ -1,5 +1,6 @@
-"""What an export holds, fixed once: the ids, the reasons why others are not among them, and the rows again and again.
+"""From answers to rows: which are taken, why the others are not, and the same rows again and again.
 
+Whoever reads what people have said comes here: `heedful export`, `db:` sources and the rounds of `heedful iterate`.
 Everything that rows are made of is immutable, so the same snapshot gives the same rows for ever, whatever raters
 say in the meantime. Exported and excluded with a reason are together all that is stored.
 """
@@ -7,7 +8,7 @@ say in the meantime. Exported and excluded with a reason are together all that i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -84,7 +85,7 @@ class Snapshot:
 def take(store: Store, project: str, query: Query) -> Snapshot:
     """Choose what to export, in one consistent view, and keep the choice; the same again is the same snapshot."""
     with store.read() as connection:
-        ids, form, count = _choose(connection, project, query)
+        ids, form, count = choose(connection, project, query)
     body = {**asdict(query), "schema": export.SCHEMA, "form": form, **asdict(count)}
     judged = query.what in export.FROM_JUDGMENTS
     if not judged:
@@ -121,65 +122,81 @@ def find(connection: Connection, project: str, key: str) -> Snapshot:
     return Snapshot(key, project, Query(**body), tuple(ids), form, count, row.sha256)
 
 
-def rows(connection: Connection, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    """The rows, escaped for files (see `ESCAPE`), always in the same order."""
-    query = snapshot.query
-    for part in records.batches(snapshot.ids):
-        for found in _rows(connection, query.what, part):
-            if isinstance(found, str):
-                raise AssertionError(f"snapshot {snapshot.id} holds what has no rows: {found}")
-            for row in found:
-                if query.margin:
-                    row = {**row, "margin": row["strength"] or 0.0}
-                yield deep(escape, row)
+def choose(
+    connection: Connection, project: str, query: Query, tasks: Sequence[str] | None = None
+) -> tuple[list[str], str, Count]:
+    """Ids of what has rows, sorted; the form of the prompts; where everything has gone.
 
-
-def reconcile(connection: Connection, project: str) -> dict[str, Count]:
-    """For each form, how many are stored, exported and excluded for which reason; `missing` ought to be 0."""
-    return {what: _choose(connection, project, Query(what))[2] for what in export.COLUMNS}
-
-
-def deep(change: Callable[[str], str], value: Any) -> Any:
-    """The value with every string in it changed."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, (list, tuple)):
-        return [deep(change, v) for v in value]
-    if isinstance(value, dict):
-        return {change(k): deep(change, v) for k, v in value.items()}
-    return value
-
-
-def unescaped(value: Any) -> Any:
-    """Rows of a file as they were in the database."""
-    return deep(unescape, value)
-
-
-def _choose(connection: Connection, project: str, query: Query) -> tuple[list[str], str, Count]:
+    `tasks`: only judgments on these. What a judgment says and whether it counts is decided here alone.
+    """
     everything, facts = _facts(project, query.what)
-    stored = connection.execute(everything).scalar_one()
-    excluded: Counter[str] = Counter()
+    stored, excluded = 0, Counter[str]()
     candidates: list[str] = []
-    for fact in connection.execute(facts):
-        if reason := _excluded(fact, query):
-            excluded[reason] += 1
-        else:
-            candidates.append(fact.id)
+    for where in _on(tasks):
+        stored += connection.execute(everything.where(*where)).scalar_one()
+        for fact in connection.execute(facts.where(*where)):
+            if reason := _excluded(fact, query):
+                excluded[reason] += 1
+            else:
+                candidates.append(fact.id)
     ids: list[str] = []
     forms: set[str] = set()
-    for part in records.batches(candidates):
-        for key, found in zip(part, _rows(connection, query.what, part), strict=True):
-            if isinstance(found, str):
-                excluded[found] += 1
-                continue
-            ids.append(key)
-            forms.add("text" if isinstance(found[0]["prompt"], str) else "messages")
+    for key, found in _translated(connection, query.what, sorted(candidates)):
+        if isinstance(found, str):
+            excluded[found] += 1
+            continue
+        ids.append(key)
+        forms.add("text" if isinstance(found[0]["prompt"], str) else "messages")
     form = "mixed" if len(forms) == 2 else (forms or {"text"}).pop()
     return ids, form, Count(stored, len(ids), dict(sorted(excluded.items())))
 
 
+def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of chosen ids, always in the same order."""
+    for key, found in _translated(connection, query.what, ids):
+        if isinstance(found, str):
+            raise AssertionError(f"{key} was chosen and has no rows: {found}")
+        for row in found:
+            yield {**row, "margin": row["strength"] or 0.0} if query.margin else row
+
+
+def reconcile(connection: Connection, project: str) -> dict[str, Count]:
+    """For each form, how many are stored, exported and excluded for which reason; `missing` ought to be 0."""
+    return {what: choose(connection, project, Query(what))[2] for what in export.COLUMNS}
+
+
+def escaped(value: Any) -> Any:
+    """A row as a file can hold it, see `ESCAPE`."""
+    return _deep(escape, value)
+
+
+def unescaped(value: Any) -> Any:
+    """The inverse of `escaped`."""
+    return _deep(unescape, value)
+
+
+def _on(tasks: Sequence[str] | None) -> Iterator[list[Any]]:
+    """Conditions that together hold for the judgments on these tasks, few enough of them for one statement each."""
+    if tasks is None:
+        yield []
+        return
+    for part in records.batches(tasks):
+        yield [judgment.c.task.in_(part)]
+
+
+def _deep(change: Callable[[str], str], value: Any) -> Any:
+    """The value with every string in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        return [_deep(change, v) for v in value]
+    if isinstance(value, dict):
+        return {change(k): _deep(change, v) for k, v in value.items()}
+    return value
+
+
 def _facts(project: str, what: str) -> tuple[Select, Select]:
-    """How many there are, counted on the table alone; and the ids in order with what decides about them."""
+    """How many there are, counted on the table alone; and the ids with what decides about them."""
     later = judgment.alias()
     corrected = exists().where(later.c.supersedes == judgment.c.id)
     about: list[Any] = [
@@ -193,7 +210,7 @@ def _facts(project: str, what: str) -> tuple[Select, Select]:
     own = prompt.c.project == project
     if what == "prompts":
         count = select(func.count()).select_from(prompt).where(own)
-        return count, select(prompt.c.id, prompt.c.split).where(own).order_by(prompt.c.id)
+        return count, select(prompt.c.id, prompt.c.split).where(own)
     if what in ("samples", "demonstrations"):
         table = completion if what == "samples" else demonstration
         mine = table.c.prompt.in_(select(prompt.c.id).where(own))
@@ -204,13 +221,13 @@ def _facts(project: str, what: str) -> tuple[Select, Select]:
             joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
             joined = joined.outerjoin(task, task.c.id == judgment.c.task)
             columns += about
-        return count, select(*columns).select_from(joined).where(own).order_by(table.c.id)
+        return count, select(*columns).select_from(joined).where(own)
     mine = judgment.c.project == project
     count = select(func.count()).select_from(judgment).where(mine)
     joined = judgment.join(task, task.c.id == judgment.c.task)
     joined = joined.join(prompt, prompt.c.id == task.c.prompt)
     columns = [judgment.c.id, prompt.c.split, *about]
-    return count, select(*columns).select_from(joined).where(mine).order_by(judgment.c.id)
+    return count, select(*columns).select_from(joined).where(mine)
 
 
 def _excluded(fact: Row, query: Query) -> str | None:
@@ -232,14 +249,16 @@ def _excluded(fact: Row, query: Query) -> str | None:
     return None
 
 
-def _rows(connection: Connection, what: str, ids: Any) -> Iterator[export.Rows | str]:
-    """Of each id its rows, or why it has none."""
-    if what in ("prompts", "samples", "demonstrations"):
-        yield from _content(connection, what, ids)
-        return
-    make = export.FROM_JUDGMENTS[what]
-    for judged in records.load(connection, ids):
-        yield make(judged)
+def _translated(
+    connection: Connection, what: str, ids: Sequence[str]
+) -> Iterator[tuple[str, export.Rows | str]]:
+    """Each id with its rows, or with why it has none."""
+    for part in records.batches(ids):
+        if what in export.FROM_JUDGMENTS:
+            make = export.FROM_JUDGMENTS[what]
+            yield from ((j.judgment.id, make(j)) for j in records.load(connection, part))
+        else:
+            yield from zip(part, _content(connection, what, part), strict=True)
 
 
 def _content(connection: Connection, what: str, ids: Any) -> Iterator[export.Rows | str]:

@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful import __version__, ranks
-from heedful.configs.common import ByEpochs, Training, refuse_nonsense
+from heedful.configs.common import ByEpochs, FromComparisons, Training, refuse_nonsense
 from heedful.data.collate import shuffled
+from heedful.data.sources import split_by_prompt
 from heedful.data.tokens import all_stop_tokens, encode_prompt
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
@@ -25,9 +26,10 @@ from heedful.models.forward import token_logps
 from heedful.models.load import save_model
 from heedful.run import Run, settings
 from heedful.transfer import sources
-from heedful.types import Batch, Comparison, Metrics, Stateful
+from heedful.types import Batch, Comparison, Metrics, Stateful, Verdict
 
 log = logging.getLogger("heedful")
+T = TypeVar("T", Comparison, Verdict)
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
 materialise = ranks.by_first(sources.materialise)  # of `db:` all ranks read the same export
 
@@ -132,14 +134,26 @@ def _pass(items: int, seed: int, epoch: int) -> list[int]:
     return shuffled(items, seed, epoch)
 
 
-def fitting(
-    tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[Comparison], limit: int
-) -> list[Comparison]:
+def fitting(tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[T], limit: int) -> list[T]:
     """The comparisons whose prompt leaves room for a response within `limit` tokens; the others are counted."""
     kept = [c for c in comparisons if len(encode_prompt(tokenizer, c.prompt)) < limit]
     if left_out := len(comparisons) - len(kept):
         log.warning("left out %d comparisons with prompts of %d tokens or more", left_out, limit)
     return kept
+
+
+def apart(
+    config: FromComparisons,
+    items: Sequence[T],
+    read: Callable[..., Sequence[T]],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+) -> tuple[Sequence[T], Sequence[T]]:
+    """(training, held out): what `eval_data` has, or a share of the prompts."""
+    if config.eval_data is None:
+        return split_by_prompt(items, lambda item: item.prompt, config.held_out)
+    held = read(config.eval_data, skip_bad=config.skip_bad)
+    return items, fitting(tokenizer, held, limit) if config.skip_bad else held
 
 
 def step_count(config: ByEpochs, items: int) -> int:

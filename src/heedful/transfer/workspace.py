@@ -63,7 +63,8 @@ def export_file(
             raise UserError(f"snapshot {again} has filters of its own; leave the others out")
     with store.read() as connection:
         name = _name(connection, project)
-        rows = tables.write_table(path, snapshot.rows(connection, taken), taken.columns)
+        found = snapshot.rows(connection, taken.query, taken.ids)
+        rows = tables.write_table(path, map(snapshot.escaped, found), taken.columns)
     manifest: dict[str, Any] = {
         "schema": snapshot.export.SCHEMA,
         "file": path.name,
@@ -80,7 +81,7 @@ def export_file(
     }
     if manifest["format"] == "csv":
         manifest["formula_cells"] = FORMULA_CELLS
-    manifest = snapshot.deep(snapshot.escape, manifest)
+    manifest = snapshot.escaped(manifest)
     tables.write_manifest(path, manifest)
     return manifest
 

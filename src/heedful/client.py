@@ -156,10 +156,8 @@ class Client:
 
         `about`: active_ms, wall_ms, client_at, ui_version.
 
-        pair {"value": 1..8}, {"tie": True} or {"both_bad": True}; rank {"ranks": [1, 2, None]}; rate {"scores":
-        {axis: [3, 5]}}; thumbs {"thumbs": [1, -1]}; rules {"rules": {code: [True, None]}}; critique {"critiques":
-        [{"response": 0, "start": 0, "end": 5, "text": "…"}]}; edit {"response": 0, "text": "…"}; write {"text": "…"};
-        chat {"turns": n}. Lists are by place on the screen. Any task: {"skip": None} or {"flag": "why"}.
+        A pair's is {"value": 1..8}, {"tie": True} or {"both_bad": True}; docs/people.md has the form of each kind's.
+        Lists are by place on the screen. Any task can be answered {"skip": None} or {"flag": "why"}.
 
         Until the server has acknowledged it, the same answer has the same key, also in a later call.
         """

@@ -6,14 +6,19 @@ import pytest
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import audit, judging, schema, show
+from heedful.store import audit, judging, kinds, schema, show
 from heedful.store.db import Store
-from heedful.store.kinds import KINDS, parse
+from heedful.store.kinds import KINDS
 from workspace import answer, claim, make_project, make_rater, make_task
 
 AXES = {"axes": [{"name": "tone", "low": 1, "high": 5, "step": 1}]}
 RULES = {"rules": [{"code": "polite", "text": "Is it polite?"}]}
 TALK = {"min_turns": 1, "max_turns": 3}
+
+
+def parse(kind: str, options: dict, shown: list[str], said: dict) -> kinds.Parsed:
+    """Of responses of ten characters each."""
+    return kinds.parse(kind, kinds.Question(options, shown, lambda: [10] * len(shown)), said)
 
 
 def test_a_pairs_value_becomes_ranks_and_strength():
@@ -60,7 +65,7 @@ def test_every_other_kind(kind: str, options: dict, said: dict, part: str):
         "write": "Mine.",
         "chat": 2,
     }
-    assert getattr(parse(kind, options, ["x", "y"], said, [10, 10]), part) == wanted[kind]
+    assert getattr(parse(kind, options, ["x", "y"], said), part) == wanted[kind]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_every_other_kind(kind: str, options: dict, said: dict, part: str):
 )
 def test_an_answer_that_does_not_fit_is_one_sentence(kind, options, said, sentence):
     with pytest.raises(UserError, match=sentence):
-        parse(kind, options, ["x", "y"], said, [10, 10])
+        parse(kind, options, ["x", "y"], said)
 
 
 def test_every_kind_can_be_skipped_and_flagged():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -15,6 +15,25 @@ from heedful.store.kinds import KINDS, check_options
 What = Literal["prompts", "demonstrations", "comparisons", "samples"]
 
 Form = Literal["auto", "plain", "argilla", "label-studio"]
+
+
+def asked_of(what: str) -> list[str]:
+    """The kinds of question that can be asked of prompts or of samples: prompts have no responses to show."""
+    return [n for n, kind in KINDS.items() if (kind.responses != (0, 0)) == (what == "samples")]
+
+
+if TYPE_CHECKING:
+    Asked = str
+else:
+    Asked = Literal[tuple(KINDS)]
+ASK_HELP = "What raters are asked: " + "; ".join(
+    f"of {what} {', '.join(asked_of(what))}" for what in ("samples", "prompts")
+)
+OPTIONS_HELP = "The options of the questions as JSON: " + ", ".join(
+    f"'{json.dumps(kind.example_options)}' for {name}"
+    for name, kind in KINDS.items()
+    if kind.options
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +50,10 @@ class Config:
     """The project, made if there is none of this name. Default: the only one there is, or a new one named main."""
     form: Form = "auto"
     """Which tool wrote the comparisons; plain are the columns of heedful, TRL and HH-RLHF."""
-    ask: (
-        Literal["pair", "rank", "rate", "thumbs", "rules", "critique", "edit", "write", "chat"]
-        | None
-    ) = None
-    """What raters are asked: of samples pair (every pair), rank, rate …; of prompts write or chat."""
+    ask: Annotated[Asked | None, tyro.conf.arg(help=ASK_HELP)] = None
     overlap: int = 1
     """How many raters answer each question."""
-    options: str | None = None
-    """The options of the questions as JSON: '{"axes": [{"name": "helpful", "low": 1, "high": 7}]}' for rate,
-    '{"rules": [{"code": "polite", "text": "It is polite."}]}' for rules, '{"max_turns": 8}' for chat."""
+    options: Annotated[str | None, tyro.conf.arg(help=OPTIONS_HELP)] = None
     gold: bool = False
     """The comparisons are gold questions: raters are asked them, and the answer is known."""
     model: str | None = None
@@ -77,8 +90,7 @@ def refuse_nonsense(config: Config) -> None:
         if there and flag not in useful:
             raise UserError(f"{flag} means nothing for {config.what}")
     if config.ask is not None:
-        shown = config.what == "samples"  # prompts have no responses to show
-        kinds = [name for name, kind in KINDS.items() if (kind.responses != (0, 0)) == shown]
+        kinds = asked_of(config.what)
         if config.ask not in kinds:
             raise UserError(
                 f"of {config.what} raters can be asked {', '.join(kinds)}, not {config.ask}"

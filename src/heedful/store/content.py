@@ -15,7 +15,7 @@ from heedful.errors import UserError
 from heedful.store import projects
 from heedful.store.columns import canonical
 from heedful.store.db import new_id, now
-from heedful.store.kinds import KINDS, check_options
+from heedful.store.kinds import check_options, kind_of
 from heedful.store.schema import (
     checkpoint,
     completion,
@@ -201,11 +201,9 @@ def add_task(
     `gold` is the answer that a rater ought to give, {"ranks": {completion id: rank}}; gold questions are
     mixed in for every rater and have no overlap of their own.
     """
-    if kind not in KINDS:
-        raise UserError(f"unknown kind of task '{kind}', expected {', '.join(KINDS)}")
+    least, most = kind_of(kind).responses
     if overlap < 1:
         raise UserError(f"the overlap must be at least 1, not {overlap}")
-    least, most = KINDS[kind].responses
     if not least <= len(completions) <= most or len(set(completions)) != len(completions):
         number = least if least == most else f"{least} to {most}"
         raise UserError(f"a task of the kind {kind} shows {number} different responses")

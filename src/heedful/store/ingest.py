@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, func, select
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, func, select
 from heedful.errors import UserError
 from heedful.store import content
 from heedful.store.db import Store
-from heedful.store.kinds import KINDS, check_options
+from heedful.store.kinds import KINDS, check_options, kind_of
 from heedful.store.schema import (
     completion,
     demonstration,
@@ -52,8 +52,7 @@ class Ask:
     def __post_init__(self) -> None:
         if self.kind is None:
             return
-        if self.kind not in KINDS:
-            raise UserError(f"unknown kind of task '{self.kind}', expected {', '.join(KINDS)}")
+        kind_of(self.kind)
         if not 1 <= self.overlap <= MOST_OVERLAP:
             raise UserError(f"the overlap must be 1 to {MOST_OVERLAP}, not {self.overlap}")
         check_options(self.kind, self.options or {})
@@ -109,19 +108,21 @@ def samples(
 ) -> dict[str, int]:
     """Responses of models: prompt, text, and the fields of `content.add_completion` that are known.
 
-    Tasks of the kind pair are all pairs of a prompt's different texts, of the kind rank one with all of them;
-    of the other kinds one for each text.
+    Which tasks they make is said by `Kind.questions` of a prompt's different texts.
     """
     origin, ask = origin or Origin(), ask or Ask()
-    if ask.kind and KINDS[ask.kind].responses == (0, 0):
-        raise UserError(f"tasks of the kind {ask.kind} show no responses")
+    kind = KINDS[ask.kind] if ask.kind else None
+    if kind and kind.responses == (0, 0):
+        raise UserError(f"tasks of the kind {kind.name} show no responses")
     groups: dict[Prompt, list[tuple[str, dict[str, Any]]]] = {}
     for value, text, fields in items:
         groups.setdefault(value, []).append((text, fields))
-    most = KINDS["rank"].responses[1]
     crowd = max((len({t for t, _ in rows}) for rows in groups.values()), default=0)
-    if ask.kind == "rank" and crowd > most:
-        raise UserError(f"a prompt has {crowd} different responses; {most} can be ranked at once")
+    if kind and len(next(kind.questions([""] * crowd), ())) > kind.responses[1]:
+        raise UserError(
+            f"a prompt has {crowd} different responses; a task of the kind {kind.name} shows at "
+            f"most {kind.responses[1]}"
+        )
 
     def each(connection: Connection, item: tuple[Prompt, list[tuple[str, dict[str, Any]]]]) -> None:
         value, rows = item
@@ -131,15 +132,7 @@ def samples(
             made = content.add_completion(connection, key, text, **fields)
             if text.strip():
                 ids.setdefault(text, made)
-        different = list(ids.values())
-        asked: Iterable[Sequence[str]] = []
-        if ask.kind == "pair":
-            asked = combinations(different, 2)
-        elif ask.kind == "rank":
-            asked = [different] if len(different) > 1 else []
-        elif ask.kind:
-            asked = [[c] for c in different]
-        for shown in asked:
+        for shown in kind.questions(list(ids.values())) if kind else ():
             _task(connection, project, ask, key, shown)
 
     return added(store, project, list(groups.items()), each, tick)

@@ -11,7 +11,7 @@ from heedful.errors import UserError
 from heedful.store import audit
 from heedful.store.content import add_completion, add_demonstration, digest
 from heedful.store.db import new_id, now
-from heedful.store.kinds import Parsed, parse
+from heedful.store.kinds import Parsed, Question, parse
 from heedful.store.projects import settings_of
 from heedful.store.schema import (
     assignment,
@@ -77,9 +77,8 @@ def submit(
         return Receipt(before.id, before.revision, before.disposition, replayed=True)
     asked = connection.execute(select(task).where(task.c.id == given.task)).one()
     shown = [asked.completions[i] for i in given.order_shown]
-    parsed = parse(
-        asked.kind, asked.options, shown, answer, _lengths(connection, asked.kind, shown)
-    )
+    question = Question(asked.options, shown, lambda: _lengths(connection, shown))
+    parsed = parse(asked.kind, question, answer)
     if parsed.turns and parsed.turns != _turns(connection, assignment_id):
         raise UserError(f"the conversation has not {parsed.turns} turns")
     at = now(connection)
@@ -238,9 +237,7 @@ def _parts(
         add_demonstration(connection, asked.prompt, written, judgment=judgment_id)
 
 
-def _lengths(connection: Connection, kind: str, shown: list[str]) -> list[int]:
-    if kind != "critique":
-        return []
+def _lengths(connection: Connection, shown: list[str]) -> list[int]:
     texts = {
         row.id: row.text
         for row in connection.execute(

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, exists, func, select
 
+from heedful.store.kinds import Measure, measure_of
 from heedful.store.schema import (
     assignment,
     checkpoint,
@@ -55,6 +56,11 @@ class Said:
     ranks: dict[str, int] = field(default_factory=dict)
     scores: dict[tuple[str, str], float] = field(default_factory=dict)  # completion, axis
     rules: dict[tuple[str, str], bool] = field(default_factory=dict)  # completion, rule
+
+    @property
+    def measure(self) -> Measure | None:
+        """How answers of this kind are compared."""
+        return measure_of(self.kind)
 
     @property
     def own(self) -> bool:
@@ -208,18 +214,18 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Said]:
                 completions=r.completions,
                 order=r.order_shown,
             )
-        kinds = {s.kind for s in own.values()}
+        compared = {s.measure.of for s in own.values() if s.measure}
         c = ranking_item.c
         for key, what, rank in _children(
             connection, select(c.judgment, c.completion, c.rank), part
         ):
             own[key].ranks[what] = rank
-        if kinds & {"rate", "thumbs"}:
+        if "scores" in compared:
             c = score.c
             query = select(c.judgment, c.completion, c.axis, c.value)
             for key, what, axis, value in _children(connection, query, part):
                 own[key].scores[what, axis] = value
-        if "rules" in kinds:
+        if "rules" in compared:
             c = rule_flag.c
             query = select(c.judgment, c.completion, c.rule, c.verdict)
             for key, what, rule, verdict in _children(connection, query, part):

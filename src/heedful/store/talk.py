@@ -17,7 +17,8 @@ from heedful.errors import UserError
 from heedful.store.db import new_id, now
 from heedful.store.export import opening
 from heedful.store.judging import Conflict, assignment_of
-from heedful.store.kinds import MOST_TEXT
+from heedful.store.kinds import kind_of
+from heedful.store.kinds.checks import MOST_TEXT
 from heedful.store.projects import settings_of
 from heedful.store.schema import offer as offers
 from heedful.store.schema import prompt, task, turn
@@ -50,7 +51,7 @@ def ready(
         raise UserError(f"a message has at most {MOST_TEXT} characters")
     given = assignment_of(connection, assignment_id, rater_id)
     asked = connection.execute(select(task).where(task.c.id == given.task)).one()
-    if asked.kind != "chat":
+    if not kind_of(asked.kind).talks:
         raise UserError("this task is no conversation")
     if given.state not in ("active", "expired"):
         raise UserError("this conversation is over")

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, and_, exists, func, select
 from heedful.errors import UserError
 from heedful.store.content import add_task
 from heedful.store.db import new_id, now
+from heedful.store.kinds import KINDS
 from heedful.store.projects import Settings, settings_of
 from heedful.store.schema import assignment, judgment, rater, task, task_slot
 
@@ -255,7 +256,7 @@ def _swap(
             assignment.c.rater == rater_id,
             assignment.c.project == project,
             assignment.c.state == "done",
-            task.c.kind == "pair",
+            task.c.kind.in_([name for name, kind in KINDS.items() if kind.swaps]),
             task.c.swap_of.is_(None),
             task.c.is_gold.is_(False),
         )
@@ -277,7 +278,7 @@ def _swap(
         key = add_task(
             connection,
             project,
-            "pair",
+            first.kind,
             first.prompt,
             first.completions,
             options=first.options,

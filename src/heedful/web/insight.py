@@ -14,18 +14,15 @@ from zlib import crc32
 from sqlalchemy import Connection, select
 
 from heedful.raters import agreement as measure
-from heedful.raters.agreement import Level, share
+from heedful.raters.agreement import share
 from heedful.store import quality, reports
+from heedful.store.kinds import KINDS, Measure
 from heedful.store.quality import Said
 from heedful.store.schema import rater
 
 MOST_VALUES = 40_000  # ratings in one α: a ranking of twelve has 66 pairs
 # What the table of raters is made of, of all raters together:
 RECENT, GOLD, SWAPS, SHARED = 6_000, 3_000, 1_000, 1_500  # answers, answers, pairs, tasks
-PREFERENCES = ("pair", "rank")
-LEVELS: dict[str, Level] = {
-    "pair": "nominal", "rank": "ordinal", "rate": "interval", "thumbs": "ordinal", "rules": "nominal",
-}  # fmt: skip
 
 
 @dataclass
@@ -46,8 +43,13 @@ def pairs(said: Said) -> Iterator[tuple[str, str, int]]:
         yield a, b, (better > 0) - (better < 0)
 
 
+def prefers(said: Said) -> bool:
+    """Whether answers of this kind say which response is better."""
+    return said.measure is not None and said.measure.of == "ranks"
+
+
 def ratings(answers: Iterable[Said]) -> dict[tuple[str, str], Table]:
-    """By kind and by what was rated (an axis, a rule, else nothing)."""
+    """By kind and by what was rated (an axis, a rule; nothing, where the kind has no options to name several)."""
     found: dict[tuple[str, str], Table] = defaultdict(Table)
 
     def add(said: Said, of: str, unit: Any, value: Any) -> None:
@@ -59,16 +61,18 @@ def ratings(answers: Iterable[Said]) -> dict[tuple[str, str], Table]:
             table.tasks.append(said.task)
 
     for said in answers:
-        if said.kind in PREFERENCES:
+        part = said.measure.of if said.measure else None
+        if part == "ranks":
             for a, b, sign in pairs(said):
                 # Which one is called the first is left to chance: an import may always put the better one first,
                 # and then agreement by chance would look like certainty.
                 turn = 1 if crc32(f"{said.task}{a}{b}".encode()) & 1 else -1
                 add(said, "", (said.task, a, b), sign * turn)
-        for (completion, axis), value in said.scores.items():
-            add(said, "" if said.kind == "thumbs" else axis, (said.task, completion), value)
-        for (completion, rule), kept in said.rules.items():
-            add(said, rule, (said.task, completion), kept)
+        elif part:
+            marks: dict[tuple[str, str], Any] = said.scores if part == "scores" else said.rules
+            for (completion, name), value in marks.items():
+                of = name if KINDS[said.kind].options else ""
+                add(said, of, (said.task, completion), value)
     return found
 
 
@@ -81,7 +85,7 @@ def agreement(connection: Connection, project: str) -> dict[str, Any]:
     measures = []
     for who, group in groups.items():
         for (kind, of), t in sorted(ratings(group).items()):
-            level = LEVELS[kind]
+            level = _measure(kind).level
             found = measure.alpha(t.units, t.raters, t.values, level=level, clusters=t.tasks)
             measures.append({"who": who, "kind": kind, "of": of, "level": level, **asdict(found)})
     tasks = len({s.task for s in answers})
@@ -111,9 +115,9 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
     rows = []
     for person in connection.execute(select(rater).where(rater.c.id.in_(list(went)))):
         own, mine = went[person.id], recent[person.id]
-        places = [s.place for s in mine if s.kind == "pair"]
+        places = [s.place for s in mine if s.kind in KINDS and KINDS[s.kind].swaps]
         seconds = [s.seconds for s in mine if s.seconds is not None]
-        preferences = [s for s in mine if s.kind in PREFERENCES]
+        preferences = [s for s in mine if prefers(s)]
         both = again[person.id]
         rows.append(
             {
@@ -148,9 +152,9 @@ def labels(connection: Connection, project: str, *, rater_id: str | None = None)
     for kind in sorted({s.kind for s in answers}):
         mine = [s for s in answers if s.kind == kind]
         found: dict[str, Any] = {"answers": len(mine)}
-        if kind in PREFERENCES:
+        if prefers(mine[0]):
             found["outcomes"] = dict(Counter(s.outcome for s in mine))
-        if kind == "pair":
+        if kind in KINDS and KINDS[kind].swaps:
             found["strengths"] = _strengths(mine)
         for name, parts in (("axes", "scores"), ("rules", "rules")):
             counts: dict[str, Counter[Any]] = defaultdict(Counter)
@@ -174,7 +178,7 @@ def win_rates(connection: Connection, project: str) -> dict[str, Any]:
     answers = quality.load(
         connection, quality.by_week(connection, project, at, weeks=WEEKS, each=A_WEEK)
     )
-    answers = [s for s in answers if s.kind in PREFERENCES and not s.swap_of]
+    answers = [s for s in answers if prefers(s) and not s.swap_of]
     names = quality.origins(connection, list({c for s in answers for c in s.ranks}))
     total: dict[Any, list[float]] = defaultdict(lambda: [0.0, 0])
     for s in answers:
@@ -218,6 +222,13 @@ def win_rates(connection: Connection, project: str) -> dict[str, Any]:
 WEEKS, A_WEEK = 26, 400
 
 
+def _measure(kind: str) -> Measure:
+    """Of a kind whose answers have been read because they are compared."""
+    found = KINDS[kind].measure
+    assert found
+    return found
+
+
 def _right(connection: Connection, answers: Sequence[Said]) -> dict[str, tuple[int, int]]:
     """(right, of how many) gold questions by rater."""
     keys = quality.gold_answers(connection, list({s.task for s in answers}))
@@ -228,10 +239,10 @@ def _right(connection: Connection, answers: Sequence[Said]) -> dict[str, tuple[i
 
 
 def _with_others(answers: Sequence[Said]) -> dict[Any, measure.Share]:
-    """Over pairs, rankings, thumbs and rules; scores on a scale are never quite the same."""
+    """Over everything but scores on a scale, which are never quite the same."""
     units, people, values = [], [], []
     for (kind, of), t in ratings(answers).items():
-        if kind != "rate":
+        if _measure(kind).span is not None:
             units += [(kind, of, u) for u in t.units]
             people += t.raters
             values += t.values
@@ -256,7 +267,7 @@ BINS = (1.1, 1.5, 2.0, math.inf)  # how much longer the longer one is
 
 def _length(connection: Connection, answers: Sequence[Said]) -> dict[str, Any]:
     """How often the longer of two responses won, of those where one did; overall and by how much longer it was."""
-    preferred = [p for s in answers if s.kind in PREFERENCES for p in pairs(s) if p[2]]
+    preferred = [p for s in answers if prefers(s) for p in pairs(s) if p[2]]
     size = quality.lengths(connection, list({c for a, b, _ in preferred for c in (a, b)}))
     wins, counts = [0] * len(BINS), [0] * len(BINS)
     for a, b, sign in preferred:
@@ -307,9 +318,8 @@ def apart(answers: Sequence[Said]) -> float:
     """How far two raters' answers to one task are from each other, 0 to 1: the mean over all two who answered."""
     units: dict[Any, list[float]] = defaultdict(list)
     for (kind, of), t in ratings(answers).items():
-        # A rate's own scale is not known here; what the two farthest apart have used is.
-        span = 2.0 if kind in PREFERENCES or kind == "thumbs" else 1.0
-        if kind == "rate":
+        span = _measure(kind).span
+        if span is None:  # the scale is not known here; what the two farthest apart have used is
             span = max(map(float, t.values)) - min(map(float, t.values)) or 1.0
         for unit, value in zip(t.units, t.values, strict=True):
             units[kind, of, unit].append(float(value) / span)

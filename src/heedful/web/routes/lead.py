@@ -8,7 +8,9 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
+from heedful.configs.ingest import asked_of
 from heedful.store import projects, reports
+from heedful.store.kinds import KINDS
 from heedful.store.schema import project as project_table
 from heedful.web import insight
 from heedful.web.render import to_html
@@ -211,4 +213,9 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
         text = "There is no such page."
         return page(request, "message.html", status=404, title="Nothing here", text=text)
     name = f"lead/{part or 'overview'}.html"
-    return page(request, name, project=found, part=part, parts=PARTS)
+    about = {
+        "kinds": list(KINDS.values()),
+        "labels": {kind.name: kind.label for kind in KINDS.values()},
+        "ask": {what: asked_of(what) for what in ("samples", "prompts")},
+    }
+    return page(request, name, project=found, part=part, parts=PARTS, **about)

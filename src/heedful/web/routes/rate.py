@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
 from heedful.store import judging, show, work
+from heedful.store.kinds import KINDS
 from heedful.store.progress import progress
 from heedful.store.schema import project
 from heedful.web.render import to_html
-from heedful.web.respond import page
+from heedful.web.respond import HERE, page
 from heedful.web.routes.pages import to_login, visitor
 from heedful.web.security import SignedIn, store_of
 
@@ -158,4 +160,14 @@ def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
     if found is None:
         text = "There is no such project."
         return page(request, "message.html", status=404, title="Nothing here", text=text)
-    return page(request, "rate.html", project=found, assignment=assignment)
+    comments = {name: kind.comment for name, kind in KINDS.items()}
+    return page(request, "rate.html", project=found, assignment=assignment, comments=comments)
+
+
+@router.get("/static/rate/kinds/{name}.js", include_in_schema=False)
+def widget(name: str) -> FileResponse:
+    """What draws a kind of question: heedful's own, or that of an installed package."""
+    if name not in KINDS:
+        raise HTTPException(404, "there is no such kind of question")
+    path = KINDS[name].page or HERE / "static" / "rate" / "kinds" / f"{name}.js"
+    return FileResponse(path, media_type="text/javascript")

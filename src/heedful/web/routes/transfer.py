@@ -65,7 +65,7 @@ async def take_in(
             what=what,
             source=str(path),
             form=form,
-            ask=ask,  # type: ignore[arg-type]  (checked with the other options of a question)
+            ask=ask,
             overlap=overlap,
             options=options,
             gold=gold,

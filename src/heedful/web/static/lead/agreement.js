@@ -1,9 +1,9 @@
 // How far raters agree, and where they do not.
 import { day, el } from "../api.js";
 import { intervals, number } from "../charts.js";
-import { $, KINDS, ask, fill, list, question, review } from "./common.js";
+import { $, ask, fill, label, list, question, review } from "./common.js";
 
-const name = (m) => `${KINDS[m.kind]}${m.of ? ` · ${m.of}` : ""}`;
+const name = (m) => `${label(m.kind)}${m.of ? ` · ${m.of}` : ""}`;
 
 fill($("alpha"), () => ask("agreement"), ({ measures, tasks, most }) => {
   intervals($("alpha"), `α of ${number(tasks)} questions that several raters answered (the newest ${number(most)} at most)`,

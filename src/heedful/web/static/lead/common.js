@@ -39,12 +39,13 @@ export function rendered(html) {
   return node;
 }
 
-export const KINDS = { pair: "pair", rank: "ranking", rate: "ratings", thumbs: "thumbs", rules: "rules", critique: "critique", edit: "edit", write: "demonstration", chat: "conversation" };
+const KINDS = JSON.parse(document.querySelector('meta[name="kinds"]')?.content ?? "{}"); // name: what its answers are called
+export const label = (kind) => KINDS[kind] ?? kind; // or its package has been removed
 const LETTERS = "ABCDEFGHIJKL";
 
 export function question(task, { facts = [], below = [] } = {}) {
   return el("article", { class: "question" },
-    el("header", {}, el("strong", {}, KINDS[task.kind] ?? task.kind), ...facts.map((f) => el("span", { class: "hint" }, f))),
+    el("header", {}, el("strong", {}, label(task.kind)), ...facts.map((f) => el("span", { class: "hint" }, f))),
     el("div", { class: "asked" }, task.prompt.map((t) => rendered(t.html))),
     el("div", { class: "shown" }, task.responses.map((html, i) => el("div", {}, el("span", { class: "hint" }, LETTERS[i]), rendered(html)))),
     ...below);

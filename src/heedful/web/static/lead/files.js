@@ -3,7 +3,7 @@ import { api, el, newest, say } from "../api.js";
 import { $, ask, attempt, project } from "./common.js";
 
 const MOST = 100_000_000;
-const ASK = { prompts: ["write", "chat"], samples: ["pair", "rank", "rate", "thumbs", "rules", "critique", "edit"] };
+const ASK = JSON.parse(document.getElementById("import").dataset.ask); // what: kinds of question
 const csrf = document.querySelector('meta[name="csrf"]').content;
 
 async function raw(method, path, body, headers) {

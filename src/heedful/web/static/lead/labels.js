@@ -1,7 +1,7 @@
 // How answers fall, whether length wins, and which model does.
 import { el } from "../api.js";
 import { intervals, lines, number, svg } from "../charts.js";
-import { $, KINDS, ask, attempt, fill } from "./common.js";
+import { $, ask, attempt, fill, label } from "./common.js";
 
 const STRENGTHS = ["a little better", "somewhat better", "better", "much better"];
 const OUTCOMES = { answer: "one is better", tie: "tie", both_bad: "all are bad" };
@@ -16,7 +16,7 @@ function counted(title, items) {
 
 function draw({ kinds, length, used, most }) {
   const parts = Object.entries(kinds).flatMap(([kind, k]) => {
-    const title = `${KINDS[kind]}, ${number(k.answers)} answer${k.answers === 1 ? "" : "s"}`;
+    const title = `${label(kind)}, ${number(k.answers)} answer${k.answers === 1 ? "" : "s"}`;
     const found = [];
     if (k.strengths) {
       const { first, second, unsaid } = k.strengths;

@@ -1,6 +1,5 @@
 // The rater's page: a question, an answer, the next question. Keyboard first; nothing that was said is ever lost.
 import { api, el, say } from "../api.js";
-import { COMMENT, KINDS } from "./kinds.js";
 import * as outbox from "./outbox.js";
 import * as panels from "./panels.js";
 import { typeset } from "../typeset.js";
@@ -11,6 +10,12 @@ const $ = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
 const rater = meta("rater");
 const project = meta("project");
+// Each kind of question is a module of its own (see kinds/); the server says which there are, and what each calls its
+// comment. A module has `widget(task, changed)`: {node, value(), set(answer), key(event)}, where value() is null until
+// the answer is complete, in the form that the kind has on the server, and key() says whether it took a key; `keys`, its
+// part of the help; and `panels` = false where it shows the responses by itself.
+const COMMENT = JSON.parse(meta("kinds"));
+const KINDS = Object.fromEntries(await Promise.all(Object.keys(COMMENT).map(async (name) => [name, await import(`./kinds/${name}.js`)])));
 
 let current = null; // {task, widget, view, key, shown, active}
 let ahead = null;
@@ -39,7 +44,7 @@ function answer() {
   const value = current.widget.value();
   if (value === null) return null;
   const comment = $("comment").value.trim();
-  const whole = comment ? { ...value, [COMMENT[current.task.kind] ?? "text"]: comment } : value;
+  const whole = comment ? { ...value, [COMMENT[current.task.kind]]: comment } : value;
   return current.widget.enough?.(whole) === false ? null : whole;
 }
 
@@ -78,16 +83,16 @@ function show(task, said = task.answer) {
   panels.prompt($("prompt"), task.prompt);
   $("guidelines").innerHTML = task.guidelines?.html ?? "<p class='hint'>No guidelines yet.</p>";
   typeset($("guidelines"));
-  const comparing = task.responses.length > 0 && kind !== "critique";
+  const comparing = task.responses.length > 0 && KINDS[kind].panels !== false;
   $("views").hidden = !comparing;
   $("diff").hidden = task.responses.length !== 2;
   $("sync").hidden = task.responses.length < 2;
   for (const name of ["raw", "diff"]) $(name).setAttribute("aria-pressed", "false");
   current.view = panels.responses($("responses"), comparing ? task.responses : [], changed);
   current.view.together($("sync").getAttribute("aria-pressed") === "true");
-  current.widget = KINDS[kind](task, changed);
+  current.widget = KINDS[kind].widget(task, changed);
   $("answer").replaceChildren(current.widget.node);
-  const kept = said ? { answer: said, comment: said[COMMENT[kind] ?? "text"] ?? "" } : load(task.assignment);
+  const kept = said ? { answer: said, comment: said[COMMENT[kind]] ?? "" } : load(task.assignment);
   $("comment").value = kept?.comment ?? "";
   if (kept?.answer) current.widget.set(kept.answer);
   current.settled = true;
@@ -241,6 +246,13 @@ function toggle(name) {
   current?.view.view(on ? name : "html");
 }
 
+const COMMON = [...$("keys").children];
+function help() {
+  const own = (current && KINDS[current.task.kind].keys) ?? [];
+  $("keys").replaceChildren(...own.flatMap(([keys, text]) => [el("dt", {}, keys.split(" ").map((k) => (k === "…" ? k : el("kbd", {}, k)))), el("dd", {}, text)]), ...COMMON);
+  $("help").showModal();
+}
+
 function guide() {
   const hidden = $("desk").classList.toggle("unguided");
   $("guide").setAttribute("aria-expanded", String(!hidden));
@@ -253,7 +265,7 @@ $("undo").addEventListener("click", undo);
 $("raw").addEventListener("click", () => toggle("raw"));
 $("diff").addEventListener("click", () => toggle("diff"));
 $("guide").addEventListener("click", guide);
-$("help-open").addEventListener("click", () => $("help").showModal());
+$("help-open").addEventListener("click", help);
 $("again").addEventListener("click", () => deliver().then(next));
 $("comment").addEventListener("input", changed);
 $("sync").addEventListener("click", () => {
@@ -276,7 +288,7 @@ addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  if (event.key === "?") $("help").showModal();
+  if (event.key === "?") help();
   else if (event.repeat && ["Enter", "s", "f", "u"].includes(event.key)) return; // a key held down answers one question
   else if (event.key === "u") undo();
   else if (!current) return;

@@ -1,6 +1,6 @@
 // Talk to two models at once: both replies appear together, the chosen one goes on.
-import { api, el } from "../api.js";
-import { choices } from "./choices.js";
+import { api, el } from "../../api.js";
+import { choices } from "../choices.js";
 
 // Server-sent events of a POST, which EventSource cannot make.
 async function* events(path, body) {
@@ -27,7 +27,9 @@ async function* events(path, body) {
   }
 }
 
-export function conversation(task, changed) {
+export const keys = [["1 2", "go on with A, with B"]];
+
+export function widget(task, changed) {
   const { min_turns: least, max_turns: most } = task.options;
   let turns = task.turns.map((t) => ({ ...t }));
   let busy = false;

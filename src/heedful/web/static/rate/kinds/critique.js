@@ -1,6 +1,7 @@
-// Remarks on spans of a response, and responses that the rater edits.
-import { el } from "../api.js";
-import { compare } from "./diff.js";
+// Remarks on spans of a response.
+import { el } from "../../api.js";
+
+export const panels = false; // the responses are shown here, where words of them are selected
 
 // The server counts characters, JavaScript counts halves of some.
 const characters = (text, units) => Array.from(text.slice(0, units)).length;
@@ -17,7 +18,7 @@ function selectionIn(node) {
   return { start, end: start + range.toString().length };
 }
 
-export function critique(task, changed) {
+export function widget(task, changed) {
   let remarks = [];
   const list = el("ul", { class: "remarks" });
   // Editable, though every change is refused: only so does it have a caret, with which keys can select words.
@@ -75,40 +76,6 @@ export function critique(task, changed) {
     enough: (answer) => answer.critiques.length > 0 || Boolean(answer.text),
     set: (answer) => {
       remarks = (answer.critiques ?? []).map((r) => ({ ...r }));
-      show();
-    },
-  };
-}
-
-export function editing(task, changed) {
-  let place = 0;
-  const text = el("textarea", { rows: "8", maxlength: "200000", dir: "auto", "aria-label": "The response as it should be", oninput: () => {
-    show();
-    changed();
-  } });
-  const shown = el("div", { class: "difference", dir: "auto", tabindex: "0", role: "region", "aria-label": "What you changed" });
-  const which = el("select", { "aria-label": "Which response do you edit?", onchange: (e) => {
-    place = Number(e.target.value);
-    text.value = task.responses[place].text;
-    show();
-    changed();
-  } }, task.responses.map((r, i) => el("option", { value: String(i) }, r.label)));
-  const node = el("div", { class: "editing" }, task.responses.length > 1 ? el("label", {}, "Response", which) : null, text, el("div", {}, el("span", { class: "hint" }, "What you changed"), shown));
-  function show() {
-    shown.replaceChildren(...compare(task.responses[place].text, text.value).map(([kind, part]) =>
-      kind === "same" ? document.createTextNode(part) : el(kind === "gone" ? "del" : "ins", {}, part)));
-  }
-  text.value = task.responses[0].text;
-  show();
-  return {
-    node,
-    key: () => false,
-    value: () => (text.value.trim() && text.value !== task.responses[place].text ? { response: place, text: text.value } : null),
-    set: (answer) => {
-      if (answer.text === undefined) return;
-      place = answer.response ?? 0;
-      which.value = String(place);
-      text.value = answer.text;
       show();
     },
   };

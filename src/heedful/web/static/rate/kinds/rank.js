@@ -1,7 +1,13 @@
 // A ranking by drag, by arrows, by digits or by the lists: all of them set the same ranks.
-import { el } from "../api.js";
+import { el } from "../../api.js";
 
-export function ranking(task, changed) {
+export const keys = [
+  ["1 … 9", "the rank of the chosen response"],
+  ["b", "all are bad"],
+  ["↑ ↓", "move the chosen response up or down"],
+];
+
+export function widget(task, changed) {
   const n = task.responses.length;
   let ranks = Array(n).fill(null);
   let allBad = false;

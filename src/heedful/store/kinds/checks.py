@@ -1,0 +1,59 @@
+"""Checks of what raters send; each raises `UserError` with one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from heedful.errors import UserError
+
+MOST_TEXT = 200_000  # characters of anything a rater writes
+
+
+def only(answer: dict[str, Any], *names: str) -> None:
+    """No other fields than these."""
+    unknown = [k for k in answer if k not in names]
+    if unknown:
+        raise UserError(f"unexpected field '{unknown[0]}' beside {', '.join(names)}")
+
+
+def by_place(shown: Sequence[str], given: Any, name: str) -> list[Any]:
+    """One entry for each response."""
+    if not isinstance(given, list) or len(given) != len(shown):
+        raise UserError(f"{name} must be a list with one entry for each of {len(shown)} responses")
+    return given
+
+
+def place(shown: Sequence[str], value: Any, name: str = "response") -> int:
+    if type(value) is not int or not 0 <= value < len(shown):
+        raise UserError(f"{name} must be a whole number from 0 to {len(shown) - 1}")
+    return value
+
+
+def strength(answer: dict[str, Any]) -> float | None:
+    value = answer.get("strength")
+    if value is not None and not (is_number(value) and 0 <= value <= 1):
+        raise UserError("strength must be a number from 0 to 1")
+    return None if value is None else float(value)
+
+
+def text(answer: dict[str, Any], name: str, *, required: bool = False) -> str:
+    value = answer.get(name)
+    value = "" if value is None else value
+    if not isinstance(value, str):
+        raise UserError(f"{name} must be text")
+    if len(value) > MOST_TEXT:
+        raise UserError(f"{name} is longer than {MOST_TEXT} characters")
+    if required and not value.strip():
+        raise UserError(f"{name} must not be empty")
+    return value
+
+
+def is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def distinct(what: str, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise UserError(f"each {what} needs a name of its own")

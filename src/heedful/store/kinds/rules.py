@@ -1,0 +1,63 @@
+"""Does each response keep these rules?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedful.errors import UserError
+from heedful.store.kinds.checks import by_place, distinct, only
+from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
+
+
+def check(options: dict[str, Any]) -> dict[str, Any]:
+    rules = options.get("rules") or []
+    if (
+        not rules
+        or not isinstance(rules, list)
+        or not all(
+            isinstance(r, dict)
+            and isinstance(r.get("code"), str)
+            and isinstance(r.get("text"), str)
+            for r in rules
+        )
+    ):
+        raise UserError(
+            "tasks of the kind rules need rules, each with a code and a text, such as "
+            '{"rules": [{"code": "polite", "text": "It is polite."}]}'
+        )
+    distinct("rule", [r["code"] for r in rules])
+    return {"rules": rules}
+
+
+def parse(question: Question, answer: dict[str, Any]) -> Parsed:
+    only(answer, "rules")
+    codes, given = [r["code"] for r in question.options["rules"]], answer.get("rules")
+    if not isinstance(given, dict) or set(given) != set(codes):
+        raise UserError(f"rules must answer {', '.join(codes)}")
+    verdicts = []
+    for code in codes:
+        for c, verdict in zip(
+            question.shown, by_place(question.shown, given[code], code), strict=True
+        ):
+            if verdict is not None and type(verdict) is not bool:
+                raise UserError(f"{code} must be true, false or null")
+            if verdict is not None:
+                verdicts.append((c, code, verdict))
+    return Parsed("answer", rules=tuple(verdicts))
+
+
+KIND = Kind(
+    name="rules",
+    label="rules",
+    does="does it keep this rule? yes, no, does not apply",
+    keeps="verdicts by rule",
+    form='`{"rules": {code: [true, false, null, …]}}` by place; null: the rule does not apply',
+    responses=(1, 6),
+    parse=parse,
+    example={"rules": {"polite": [True]}},
+    exports=("unpaired",),
+    options=("rules",),
+    example_options={"rules": [{"code": "polite", "text": "It is polite."}]},
+    check=check,
+    measure=Measure("rules", "nominal", 1.0),
+)

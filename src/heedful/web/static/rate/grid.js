@@ -1,0 +1,26 @@
+import { el } from "../api.js";
+import { choices } from "./choices.js";
+
+// A grid of small choices: rows are axes or rules, columns are responses.
+export function grid(task, rows, options, changed) {
+  const cells = rows.map((row) => task.responses.map((r) => choices(`${row.label}, response ${r.label}`, options(row), changed)));
+  const several = task.responses.length > 1;
+  const node = el("div", { class: "grid" },
+    rows.map((row, i) => el("fieldset", { class: "gridrow" }, el("legend", {}, row.label, row.hint ? el("span", { class: "hint" }, ` ${row.hint}`) : null),
+      task.responses.map((r, k) => el("div", { class: "cell" }, several ? el("strong", { class: "tag" }, r.label) : null, cells[i][k].node)))));
+  // Digits answer the first cell that is still empty, so that a whole grid is typed in one go.
+  const key = (event) => {
+    const flat = cells.flatMap((line, i) => line.map((cell) => [cell, rows[i]]));
+    const focused = flat.find(([cell]) => cell.node.contains(document.activeElement));
+    const target = focused ?? flat.find(([cell]) => cell.value() === null);
+    if (!target) return false;
+    const values = options(target[1]).map(([value]) => value);
+    const pressed = options(target[1]).findIndex((o, i) => (o[3] ?? String(i + 1)) === event.key);
+    if (pressed < 0) return false;
+    target[0].pick(values[pressed]);
+    const next = flat.find(([cell]) => cell.value() === null);
+    if (next) next[0].focus();
+    return true;
+  };
+  return { node, cells, key, full: () => cells.flat().every((cell) => cell.value() !== null) };
+}

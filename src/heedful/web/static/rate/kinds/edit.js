@@ -1,0 +1,37 @@
+// A response that the rater mends.
+import { el } from "../../api.js";
+import { compare } from "../diff.js";
+
+export function widget(task, changed) {
+  let place = 0;
+  const text = el("textarea", { rows: "8", maxlength: "200000", dir: "auto", "aria-label": "The response as it should be", oninput: () => {
+    show();
+    changed();
+  } });
+  const shown = el("div", { class: "difference", dir: "auto", tabindex: "0", role: "region", "aria-label": "What you changed" });
+  const which = el("select", { "aria-label": "Which response do you edit?", onchange: (e) => {
+    place = Number(e.target.value);
+    text.value = task.responses[place].text;
+    show();
+    changed();
+  } }, task.responses.map((r, i) => el("option", { value: String(i) }, r.label)));
+  const node = el("div", { class: "editing" }, task.responses.length > 1 ? el("label", {}, "Response", which) : null, text, el("div", {}, el("span", { class: "hint" }, "What you changed"), shown));
+  function show() {
+    shown.replaceChildren(...compare(task.responses[place].text, text.value).map(([kind, part]) =>
+      kind === "same" ? document.createTextNode(part) : el(kind === "gone" ? "del" : "ins", {}, part)));
+  }
+  text.value = task.responses[0].text;
+  show();
+  return {
+    node,
+    key: () => false,
+    value: () => (text.value.trim() && text.value !== task.responses[place].text ? { response: place, text: text.value } : null),
+    set: (answer) => {
+      if (answer.text === undefined) return;
+      place = answer.response ?? 0;
+      which.value = String(place);
+      text.value = answer.text;
+      show();
+    },
+  };
+}

@@ -1,0 +1,37 @@
+// Which of two is better, and by how much: a scale of eight steps.
+import { el } from "../../api.js";
+import { choices } from "../choices.js";
+
+export const keys = [
+  ["1 … 8", "1–4: A is better, 5–8: B is better; further out is surer"],
+  ["t b", "tie, both are bad"],
+];
+const STRENGTH = ["much better", "better", "somewhat better", "a little better"];
+
+export function widget(task, changed) {
+  const sides = [...STRENGTH.map((s) => `A is ${s}`), ...[...STRENGTH].reverse().map((s) => `B is ${s}`)];
+  const options = sides.map((hint, i) => [i + 1, el("span", {}, el("kbd", {}, String(i + 1)), el("span", { class: "words" }, hint)), hint]);
+  const scale = choices("Which is better, and by how much?", [
+    ...options,
+    ["tie", el("span", {}, el("kbd", {}, "t"), " Tie"), "Tie: equally good"],
+    ["both_bad", el("span", {}, el("kbd", {}, "b"), " Both bad"), "Both are bad"],
+  ], changed);
+  scale.node.classList.add("scale");
+  const ends = el("div", { class: "ends hint", "aria-hidden": "true" }, el("span", {}, "← A is better"), el("span", {}, "B is better →"));
+  return {
+    node: el("div", {}, ends, scale.node),
+    value: () => (scale.value() === null ? null : typeof scale.value() === "number" ? { value: scale.value() } : { [scale.value()]: true }),
+    set: (answer) => scale.set(answer.value ?? (answer.tie ? "tie" : answer.both_bad ? "both_bad" : null)),
+    key: (event) => {
+      if (/^[1-8]$/.test(event.key)) scale.pick(Number(event.key));
+      else if (event.key === "t") scale.pick("tie");
+      else if (event.key === "b") scale.pick("both_bad");
+      else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+        const now = typeof scale.value() === "number" ? scale.value() : null;
+        const right = event.key === "ArrowRight";
+        scale.pick(now === null ? (right ? 5 : 4) : Math.min(8, Math.max(1, now + (right ? 1 : -1))));
+      } else return false;
+      return true;
+    },
+  };
+}

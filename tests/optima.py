@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+import tiny
 from heedful.configs.algorithm import PRESETS, Algorithm
 from heedful.data.collate import collate
 from heedful.engine.local import LocalEngine
@@ -29,6 +30,7 @@ from heedful.worlds import enumerable as world
 
 PROMPT = 0
 SAMPLING = Sampling()
+TOK = tiny.tokenizer()  # of the texts, which nobody reads
 TASK = Task(prompt="", tokens=(PROMPT,), stop=())
 V, T = world.V, world.T
 
@@ -96,7 +98,9 @@ def standardised(
 
 def rolled_out(engine: LocalEngine, n: int, rewards: Tensor, seed: int) -> tuple[Batch, Tensor]:
     """n scored samples of the one prompt, and their numbers."""
-    samples = asyncio.run(rollout(engine, [TASK], n=n, max_tokens=T, sampling=SAMPLING, seed=seed))
+    samples = asyncio.run(
+        rollout(engine, [TASK], TOK, n=n, max_tokens=T, sampling=SAMPLING, seed=seed)
+    )
     batch = collate(samples)
     numbers = world.index(batch.tokens[:, 1:])
     return replace(batch, reward=rewards[numbers].float()), numbers

@@ -105,7 +105,7 @@ def run(config: Config) -> Path:
         for step, rows in enumerate(itertools.islice(stream, start, None), start + 1):
             batch = run_.stashed(step)
             if batch is None:
-                batch = sampled(config, engine, [todo[i] for i in rows], sampling, step)
+                batch = sampled(config, engine, tokenizer, [todo[i] for i in rows], sampling, step)
                 run_.stash(step, batch)
             metrics = update(policy, critic, batch, beta, scale)
             asyncio.run(engine.load(policy.weights(), version=step))
@@ -118,10 +118,12 @@ def run(config: Config) -> Path:
     return config.out
 
 
-def sampled(config: Config, engine, asked, sampling, step: int) -> Batch:
+def sampled(config: Config, engine, tokenizer, asked, sampling, step: int) -> Batch:
     seed = derive_seed(config.seed, step)
     samples = asyncio.run(
-        rollout(engine, asked, n=1, max_tokens=6, sampling=sampling, seed=seed, version=step)
+        rollout(
+            engine, asked, tokenizer, n=1, max_tokens=6, sampling=sampling, seed=seed, version=step
+        )
     )
     with open(config.bill, "a") as bill:
         bill.write(f"{step}\n")

@@ -99,7 +99,9 @@ def test_rewards_from_elsewhere_judge_while_others_are_written():
     assert [prompt for prompt, _ in heard] == ["One", "Two"]
     assert heard[0][1] > 0 == heard[1][1]
     assert batches == [("Two", 0), ("One", 0)]
-    later, same = asyncio.run(score(parts(), todo, asyncio.run(rollout(engine, todo, **how)), tok))
+    later, same = asyncio.run(
+        score(parts(), todo, asyncio.run(rollout(engine, todo, tok, **how)), tok)
+    )
     assert samples == later and metrics == same
     assert len({s.reward for s in samples}) == 4
 

@@ -51,7 +51,9 @@ def rolled(sampling=PLAIN, max_tokens=12, n=2):
     prompts = [CHAT, (Message("user", "Why?"),), (Message("user", "How many legs has a spider?"),)]
     todo = tasks(tok, prompts)
     samples = asyncio.run(
-        rollout(LocalEngine(model), todo, n=n, max_tokens=max_tokens, sampling=sampling, seed=1)
+        rollout(
+            LocalEngine(model), todo, tok, n=n, max_tokens=max_tokens, sampling=sampling, seed=1
+        )
     )
     return tok, model, todo, samples
 

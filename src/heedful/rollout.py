@@ -1,38 +1,42 @@
-"""Prompts against an engine: recorded tokens, masks and log-probs, nothing ever re-tokenised."""
+"""Episodes against an engine: recorded tokens, masks and log-probs, nothing ever re-tokenised.
+
+`rollout` and `scored_rollout` give them as samples; without an `env` each is one turn, scored by a reward.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NotRequired, TypedDict, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
 from heedful import ranks
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
+from heedful.envs.ask import ask
+from heedful.envs.chat import Env, Limits, Record
+from heedful.envs.play import OnError, play
 from heedful.models.sampling import derive_seed
 from heedful.rewards.parts import Early, Group, Parts, Scores
 from heedful.types import (
     NO_FACTS,
+    Branch,
     Completion,
     Engine,
+    Episode,
     Facts,
     Metrics,
     Prompt,
     Reward,
     Sample,
     Sampling,
+    Segment,
+    Step,
+    Task,
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """A prompt and its tokens, encoded once; `facts` are for the reward."""
-
-    prompt: Prompt
-    tokens: tuple[int, ...]
-    stop: tuple[int, ...]
-    facts: Facts = field(default_factory=lambda: NO_FACTS, hash=False)
 
 
 def tasks(
@@ -49,23 +53,43 @@ def tasks(
 
 
 class How(TypedDict):
-    """How to sample, `n` responses to each task. The seed is that of the batch; a version marks the samples."""
+    """How to sample, `n` episodes of each task and max_tokens a turn. The seed is that of the batch; a version marks
+    the samples. `limits` go with an `env`; an error in it stops the run, or drops and counts the episode."""
 
     n: int
     max_tokens: int
     sampling: Sampling
     seed: int
     version: NotRequired[int]
+    env: NotRequired[Env]
+    limits: NotRequired[Limits]
+    on_error: NotRequired[OnError]
 
 
-async def rollout(engine: Engine, batch: Sequence[Task], **how: Unpack[How]) -> list[Sample]:
-    """`n` samples of each task, those of one task next to each other in one group; rewards are still 0."""
+async def episodes(
+    engine: Engine,
+    batch: Sequence[Task],
+    tokenizer: PreTrainedTokenizerBase,
+    **how: Unpack[How],
+) -> list[list[Episode]]:
+    """The episodes of each task. An environment's error, unless dropped, is raised."""
 
-    async def write(numbered: tuple[int, Task]) -> list[Sample]:
-        return await _written(engine, *numbered, **how)
+    async def played(numbered: tuple[int, Task]) -> list[Episode]:
+        return await _played(engine, *numbered, tokenizer, **how)
 
-    groups = await ranks.shared(list(enumerate(batch)), write)
-    return [sample for group in groups for sample in group]
+    return await ranks.shared(list(enumerate(batch)), played)
+
+
+async def rollout(
+    engine: Engine,
+    batch: Sequence[Task],
+    tokenizer: PreTrainedTokenizerBase,
+    **how: Unpack[How],
+) -> list[Sample]:
+    """The samples of `n` episodes of each task, those of one task next to each other in one group. Their rewards are
+    the environment's, 0 without one."""
+    found = await episodes(engine, batch, tokenizer, **how)
+    return [s for g, group in enumerate(found) for own in _samples(group, g, how["n"]) for s in own]
 
 
 async def scored_rollout(
@@ -76,52 +100,172 @@ async def scored_rollout(
     **how: Unpack[How],
 ) -> tuple[list[Sample], Metrics]:
     """`rollout` and `score`. A reward that is no model here, such as one asked over the network, judges a group as
-    soon as it is written, while others are still being written."""
+    soon as it is written, while others are still being written. What it judges of an episode is the last turn; an
+    environment's own rewards come on top."""
     parts = Parts.of(reward)
 
-    async def ask(numbered: tuple[int, Task]) -> tuple[list[Sample], list[str], Early]:
-        samples = await _written(engine, *numbered, **how)
-        texts = _texts(samples, tokenizer)
-        return samples, texts, await parts.early(_judged(numbered[1], samples, texts))
+    async def played(numbered: tuple[int, Task]) -> tuple[list[Episode], Early]:
+        group = await _played(engine, *numbered, tokenizer, **how)
+        return group, await parts.early(_judged(numbered[1], group, tokenizer))
 
-    done = await ranks.shared(list(enumerate(batch)), ask)
-    groups = [_judged(task, own, texts) for task, (own, texts, _) in zip(batch, done, strict=True)]
-    scores = await parts.score(groups, [early for *_, early in done])
-    return _rewarded([sample for own, *_ in done for sample in own], scores)
-
-
-async def _written(engine: Engine, number: int, task: Task, **how: Unpack[How]) -> list[Sample]:
-    """The samples of the batch's task of this number."""
-    completions = await engine.generate(
-        task.tokens,
-        n=how["n"],
-        max_tokens=how["max_tokens"],
-        sampling=how["sampling"],
-        stop=task.stop,
-        seed=derive_seed(how["seed"], number),
+    done = await ranks.shared(list(enumerate(batch)), played)
+    groups = [_judged(task, group, tokenizer) for task, (group, _) in zip(batch, done, strict=True)]
+    scores = await parts.score(groups, [early for _, early in done])
+    samples, worth = [], iter(scores.total)
+    for number, (group, _) in enumerate(done):
+        for main, *others in _samples(group, number, how["n"]):
+            samples += [replace(main, reward=main.reward + next(worth)), *others]
+    alone = how.get("env", ask) is ask
+    return samples, scores.metrics if alone else scores.metrics | episode_metrics(
+        [e for group, _ in done for e in group], len(batch) * how["n"]
     )
-    version = how.get("version", 0)
-    return [as_sample(task, c, group=number, version=version) for c in completions]
 
 
-def as_sample(task: Task, completion: Completion, *, group: int, version: int) -> Sample:
-    """The prompt's and the completion's ids side by side; mask and log-probs on the latter."""
-    before = len(task.tokens)
-    return Sample(
-        tokens=(*task.tokens, *completion.tokens),
-        mask=(False,) * before + (True,) * len(completion.tokens),
-        logprobs=(0.0,) * before + completion.logprobs,
-        group=group,
-        policy_version=version,
-        stop_reason=completion.stop_reason,
+def episode_metrics(played: Sequence[Episode], asked: int) -> Metrics:
+    """Means over episodes: turns, the share of truncated ones, each part of the rewards; and how many are missing."""
+    count = max(1, len(played))
+    names = dict.fromkeys(name for e in played for name in e.parts)
+    return {
+        "episodes/turns": sum(len(e.turns) for e in played) / count,
+        "episodes/truncated": sum(e.ended == "truncated" for e in played) / count,
+        "episodes/dropped": float(asked - len(played)),
+        **{f"reward/{n}": math.fsum(e.parts.get(n, 0.0) for e in played) / count for n in names},
+    }
+
+
+async def _played(
+    engine: Engine,
+    number: int,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    **how: Unpack[How],
+) -> list[Episode]:
+    """The episodes of the batch's task of this number in which the policy said something."""
+    env, limits = how.get("env", ask), how.get("limits", Limits())
+    if env is ask:
+        limits = replace(limits, turns=1)
+
+    async def one(i: int) -> Episode | None:
+        record = Record(
+            task,
+            tokenizer,
+            functools.partial(_speak, engine, how["sampling"], (how["seed"], number), i),
+            replace(limits, turn_tokens=how["max_tokens"]),
+            seed=f"{how['seed']}/{number}/{i}",
+            window=engine.window,
+            version=how.get("version", 0),
+        )
+        return await play(env, record, how.get("on_error", "stop"))
+
+    found = await asyncio.gather(*map(one, range(how["n"])))
+    return [episode for episode in found if episode is not None and episode.turns]
+
+
+async def _speak(
+    engine: Engine,
+    sampling: Sampling,
+    seed: tuple[int, ...],
+    sibling: int,
+    tokens: Sequence[int],
+    *,
+    place: tuple[int, ...],
+    max_tokens: int,
+    stop: Sequence[int],
+    keep: bool,
+) -> Completion:
+    """One turn. The first turns of a task's episodes are the n completions of one prompt."""
+    (completion,) = await engine.generate(
+        tokens,
+        n=1,
+        first=sibling,
+        max_tokens=max_tokens,
+        sampling=sampling,
+        stop=stop,
+        seed=derive_seed(*seed, *(place if place != (0,) else ())),
+        keep=keep,
     )
+    return completion
+
+
+def _samples(group: Sequence[Episode], number: int, n: int) -> list[list[Sample]]:
+    return [as_samples(e, group=number, number=number * n + i) for i, e in enumerate(group)]
+
+
+def as_samples(
+    episode: Episode, *, group: int | None = None, number: int | None = None
+) -> list[Sample]:
+    """How an episode looks to a learner: a sample for each branch in which the policy wrote something, the
+    conversation itself in front, which has the reward at the end. What branches share is trained on once."""
+    samples = []
+    for branch in episode.branches:
+        own = [s for s in branch.segments[branch.context :] if s.author == "policy"]
+        if not own:
+            continue
+        cut = branch.continued or episode.ended == "truncated"
+        samples.append(
+            Sample(
+                *_row(branch),
+                reward=0.0 if samples else episode.reward,
+                group=group,
+                policy_version=min(s.policy_version for s in own),
+                stop_reason="length" if cut else "stop",
+                steps=_steps(branch),
+                episode=number,
+            )
+        )
+    return samples
+
+
+def _row(branch: Branch) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[float, ...]]:
+    """Tokens, mask and log-probs of a branch."""
+    tokens: list[int] = []
+    mask: list[bool] = []
+    logprobs: list[float] = []
+    for i, s in enumerate(branch.segments):
+        own = s.author == "policy" and i >= branch.context
+        tokens += s.tokens
+        mask += [own] * len(s.tokens)
+        logprobs += s.logprobs if own else (0.0,) * len(s.tokens)
+    return tuple(tokens), tuple(mask), tuple(logprobs)
+
+
+def _steps(branch: Branch) -> tuple[Step, ...]:
+    steps, start = [], 0
+    for i, s in enumerate(branch.segments):
+        stop = start + len(s.tokens)
+        if s.author == "policy" and i >= branch.context:
+            steps.append(Step(start, stop, s.reward))
+        start = stop
+    return tuple(steps)
+
+
+def _last_turn(episode: Episode) -> Segment:
+    """The policy's last turn in the conversation."""
+    for branch in episode.branches:
+        if own := [s for s in branch.segments[branch.context :] if s.author == "policy"]:
+            return own[-1]
+    raise ValueError("an episode in which the policy said nothing")
+
+
+def _judged(task: Task, group: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> Group:
+    """A task's episodes as a reward sees them: the texts of the last turns, and whether these ended by themselves.
+
+    The prompt has no say in whether a response ended.
+    """
+    turns = [_last_turn(episode) for episode in group]
+    texts = [decode_response(tokenizer, turn.tokens) for turn in turns]
+    ended = [
+        turn.stop_reason == "stop" and e.ended == "terminated"
+        for turn, e in zip(turns, group, strict=True)
+    ]
+    return Group(task.prompt, texts, ended, task.facts)
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> str:
-    """What the policy wrote in a sample, decoded."""
-    return decode_response(
-        tokenizer, [t for t, m in zip(sample.tokens, sample.mask, strict=True) if m]
-    )
+    """What the policy wrote in a sample, decoded; of several turns the last."""
+    start = sample.steps[-1].start if sample.steps else 0
+    written = zip(sample.tokens[start:], sample.mask[start:], strict=True)
+    return decode_response(tokenizer, [token for token, own in written if own])
 
 
 async def score(
@@ -131,25 +275,9 @@ async def score(
     tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[list[Sample], Metrics]:
     """The samples with their rewards, and mean and spread of each part over the batch; see `score_parts`."""
-    return _rewarded(samples, await score_parts(reward, batch, samples, tokenizer))
-
-
-def _rewarded(samples: Sequence[Sample], scores: Scores) -> tuple[list[Sample], Metrics]:
+    scores = await score_parts(reward, batch, samples, tokenizer)
     paired = zip(samples, scores.total, strict=True)
     return [replace(sample, reward=value) for sample, value in paired], scores.metrics
-
-
-def _texts(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    return [response_text(tokenizer, sample) for sample in samples]
-
-
-def _judged(task: Task, samples: Sequence[Sample], texts: Sequence[str]) -> Group:
-    """A task's samples as a reward sees them.
-
-    The text is that of the tokens under the mask, and `ended` is how sampling stopped: the prompt has no
-    say in whether a response ended.
-    """
-    return Group(task.prompt, texts, [s.stop_reason == "stop" for s in samples], task.facts)
 
 
 async def score_parts(
@@ -163,11 +291,14 @@ async def score_parts(
     for i, sample in enumerate(samples):
         assert sample.group is not None
         members.setdefault(sample.group, []).append(i)
-    of_groups = {group: [samples[i] for i in own] for group, own in members.items()}
-    scores = await Parts.of(reward).score(
-        [_judged(batch[g], own, _texts(own, tokenizer)) for g, own in of_groups.items()]
-    )
-    order = [i for own in members.values() for i in own]
+
+    def judged(group: int, rows: Sequence[int]) -> Group:
+        texts = [response_text(tokenizer, samples[i]) for i in rows]
+        ended = [samples[i].stop_reason == "stop" for i in rows]
+        return Group(batch[group].prompt, texts, ended, batch[group].facts)
+
+    scores = await Parts.of(reward).score([judged(g, rows) for g, rows in members.items()])
+    order = [i for rows in members.values() for i in rows]
 
     def in_order(values: Sequence[float]) -> list[float]:
         return [value for _, value in sorted(zip(order, values, strict=True))]

@@ -1,15 +1,14 @@
 """The nouns of heedful. This file imports nothing of ours, and torch only for type checkers.
 
-Shapes: B sequences in a batch, T predicted positions. In a `Sample`, which is one sequence, entry t
-of `mask` and `logprobs` is about token t itself. In a `Batch`, which is what models see, column t of
-a mask or log-prob is about *predicting* token t+1: `tokens` is `[B, T+1]`, everything else `[B, T]`.
-`data.collate` makes the shift, once.
+Shapes: B sequences in a batch, T predicted positions. In a `Sample`, which is one sequence, entry t of `mask` and
+`logprobs` is about token t itself. In a `Batch`, which is what models see, column t of a mask or log-prob is about
+*predicting* token t+1: `tokens` is `[B, T+1]`, everything else `[B, T]`. `data.collate` makes the shift, once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -22,10 +21,17 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; `role` is `system`, `user` or `assistant`."""
+    """One turn of a conversation; `role` is `system`, `user`, `assistant` or `tool`.
+
+    `tool_calls` are what an assistant asks for, in the form that chat templates take: `{"type": "function",
+    "function": {"name": …, "arguments": {…}}}`. A tool's answer has the function's `name`, and the call's id if any.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    name: str | None = None
+    tool_call_id: str | None = None
 
 
 # A conversation that a response answers, or plain text that a response continues.
@@ -34,6 +40,16 @@ Prompt = str | tuple[Message, ...]
 # What else the row of a prompt says, such as the right `answer`: for rewards, never for the policy.
 Facts = Mapping[str, Any]
 NO_FACTS: Facts = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an episode begins with: a prompt and its tokens, encoded once; `facts` are for environment and reward."""
+
+    prompt: Prompt
+    tokens: tuple[int, ...]
+    stop: tuple[int, ...]
+    facts: Facts = field(default_factory=lambda: NO_FACTS, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +113,85 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """Tokens of an episode that one party wrote, one after another.
+
+    Of the policy's: log-probs under the distribution they were drawn from, the version of the weights, how the
+    turn stopped, and the reward that was given for this turn, which falls on its last token.
+    """
+
+    tokens: tuple[int, ...]
+    author: Literal["policy", "environment"]
+    logprobs: tuple[float, ...] = ()
+    policy_version: int = 0
+    stop_reason: StopReason | None = None
+    reward: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One line of tokens of an episode. The first `context` segments are another branch's, from which it left.
+
+    `continued`: the conversation went on in another branch, since the template wrote these turns anew there.
+    """
+
+    messages: tuple[Message, ...]
+    segments: tuple[Segment, ...]
+    context: int = 0
+    continued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A conversation of the policy with an environment, with its tokens. One turn is the simplest.
+
+    `branches[0]` is the conversation, or its end where the template made several branches of it; the others are
+    forks. `reward` was given at the end, beside those of the turns; `parts` are the sums of all rewards by name.
+    *terminated*: the environment ended it; *truncated*: a limit did, so that its future is unknown and not worth 0.
+    """
+
+    prompt: Prompt
+    branches: tuple[Branch, ...]
+    ended: Literal["terminated", "truncated"]
+    cause: Literal["turns", "tokens", "time"] | None = None
+    reward: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation."""
+        return self.branches[0].messages
+
+    @property
+    def turns(self) -> tuple[Segment, ...]:
+        """What the policy wrote, in all branches, each once."""
+        own = (s for b in self.branches for s in b.segments[b.context :])
+        return tuple(s for s in own if s.author == "policy")
+
+    @property
+    def score(self) -> float:
+        """The sum of all rewards."""
+        return self.reward + sum(turn.reward for turn in self.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One turn of the policy in a `Sample`: tokens `start` to `stop` − 1, and the reward at the last of them."""
+
+    start: int
+    stop: int
+    reward: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One token sequence and who wrote it. Several turns are merely a mask with several runs.
+    """How an episode looks to a learner: one token sequence and who wrote it. Several turns: a mask with several runs.
 
     tokens `[T]` ids; mask `[T]` True where the policy wrote the token; logprobs `[T]` from the engine
-    at the sampling temperature, 0 where mask is False.
+    at the sampling temperature, 0 where mask is False. `reward` is given at the end, `steps` have those of single
+    turns. stop_reason "length": it was cut, the last response or the episode. The branches of an
+    episode are several samples with its number.
     """
 
     tokens: tuple[int, ...]
@@ -111,15 +201,8 @@ class Sample:
     group: int | None = None  # samples with the same number belong together; None: with nobody
     policy_version: int = 0
     stop_reason: StopReason = "stop"
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two sequences with the same prompt tokens; `p` is the probability that `chosen` is the better (a tie: 0.5)."""
-
-    chosen: Sample
-    rejected: Sample
-    p: float = 1.0
+    steps: tuple[Step, ...] = ()
+    episode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +242,8 @@ class Batch:
     """Right-padded sequences: tokens `[B, T+1]`, mask and old_logp `[B, T]`, group, reward, cut and lengths `[B]`.
 
     Rows of one group (the pair of a comparison, the samples of a prompt) are neighbours. `lengths`
-    counts real tokens; `cut` is True where a response was stopped by the length limit.
+    counts real tokens; `cut` is True where a limit stopped a response or an episode. `reward` is given at the end,
+    `step_rewards` `[B, T]` at the last tokens of single turns; rows with the same `episode` `[B]` are its branches.
     """
 
     tokens: Tensor
@@ -169,6 +253,8 @@ class Batch:
     group: Tensor
     reward: Tensor
     cut: Tensor
+    step_rewards: Tensor
+    episode: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +326,11 @@ class ScoredWithValues(Scored):
 class Engine(Protocol):
     """Prompts to completions. Requests in flight at the same time are batched together."""
 
+    @property
+    def window(self) -> int:
+        """So many tokens, prompt and completion together, it can take."""
+        ...
+
     async def generate(
         self,
         tokens: Sequence[int],
@@ -249,12 +340,18 @@ class Engine(Protocol):
         sampling: Sampling,
         stop: Sequence[int],
         seed: int,
+        first: int = 0,
+        keep: bool = False,
     ) -> list[Completion]:
-        """`n` completions of the prompt `tokens`; the same seed gives the same tokens, whoever else is in the batch."""
+        """`n` completions of the prompt `tokens`; the same seed gives the same tokens, whoever else is in the batch.
+
+        They are the completions `first`, `first + 1`, … of this seed: what is number 3 among four is so alone, too.
+        `keep`: the caller will go on from prompt and completion, so that keys and values are worth keeping.
+        """
         ...
 
     async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Take new weights; later requests sample from them."""
+        """Take new weights; later requests sample from them, and what was kept of earlier ones is forgotten."""
         ...
 
 

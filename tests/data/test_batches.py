@@ -24,6 +24,7 @@ def sample(size: int, *, group: int = 0, seed: int = 0) -> Sample:
         reward=rng.random(),
         group=group,
         stop_reason=rng.choice(["stop", "length"]),
+        episode=group,
     )
 
 

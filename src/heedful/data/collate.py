@@ -35,7 +35,20 @@ def collate(samples: Sequence[Sample], pad_id: int = 0) -> Batch:
         group=torch.tensor([-1 - i if s.group is None else s.group for i, s in enumerate(samples)]),
         reward=torch.tensor([s.reward for s in samples], dtype=torch.float32),
         cut=torch.tensor([s.stop_reason == "length" for s in samples]),
+        step_rewards=_step_rewards(samples, width - 1),
+        episode=torch.tensor(
+            [-1 - i if s.episode is None else s.episode for i, s in enumerate(samples)]
+        ),
     )
+
+
+def _step_rewards(samples: Sequence[Sample], columns: int) -> Tensor:
+    """`[B, columns]`: the reward of each turn where its last token is predicted."""
+    rewards = torch.zeros(len(samples), columns)
+    for row, sample in zip(rewards, samples, strict=True):
+        for step in sample.steps:
+            row[step.stop - 2] += step.reward
+    return rewards
 
 
 def take(batch: AnyBatch, rows: Tensor | slice) -> AnyBatch:

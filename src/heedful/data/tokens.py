@@ -25,17 +25,32 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
     else:
-        messages = [{"role": m.role, "content": m.content} for m in prompt]
-        ids = list(_render(tokenizer, messages, add_generation_prompt=True))
-    bos = tokenizer.bos_token_id
-    if bos is not None:
-        while len(ids) > 1 and ids[0] == ids[1] == bos:
-            del ids[0]
+        messages = [as_turn(m) for m in prompt]
+        ids = list(render(tokenizer, messages, add_generation_prompt=True))
+    ids = one_bos(tokenizer, ids)
     if not ids:
         raise UserError(
             "an empty prompt has no token that a response could follow, as this tokenizer adds no BOS"
         )
     return ids
+
+
+def one_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """Without the second BOS that a template and a tokenizer write between them."""
+    bos = tokenizer.bos_token_id
+    if bos is not None:
+        while len(ids) > 1 and ids[0] == ids[1] == bos:
+            del ids[0]
+    return ids
+
+
+def as_turn(message: Message) -> dict[str, Any]:
+    """A message as chat templates take it."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        turn["tool_calls"] = [dict(call) for call in message.tool_calls]
+    optional = {"name": message.name, "tool_call_id": message.tool_call_id}
+    return turn | {key: value for key, value in optional.items() if value is not None}
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
@@ -59,7 +74,7 @@ def _chat_end(tokenizer: PreTrainedTokenizerBase, eos: int) -> int:
     """
     answer = "heedful"
     exchange = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-    _, _, tail = _render(tokenizer, exchange, tokenize=False).rpartition(answer)
+    _, _, tail = render(tokenizer, exchange, tokenize=False).rpartition(answer)
     added: Any = tokenizer.added_tokens_decoder
     special = {*tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)}
     behind = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
@@ -154,14 +169,15 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -
     return text if isinstance(text, str) else "".join(text)
 
 
-def _render(
+def render(
     tokenizer: PreTrainedTokenizerBase,
     messages: list[dict[str, Any]],
     *,
     add_generation_prompt: bool = False,
     tokenize: bool = True,
+    tools: Sequence[Any] = (),
 ) -> Any:
-    """Ids, or the text where `tokenize` is False."""
+    """What the chat template makes of turns: ids, or the text where `tokenize` is False. `UserError` if it refuses."""
     if not tokenizer.chat_template:
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template, and the "
@@ -170,6 +186,7 @@ def _render(
     try:
         return tokenizer.apply_chat_template(  # a dict is what transformers 5 returns by default
             messages,
+            tools=list(tools) or None,
             tokenize=tokenize,
             add_generation_prompt=add_generation_prompt,
             return_dict=False,

@@ -187,6 +187,7 @@ class Context:
             rollout(
                 LocalEngine(self.model),
                 self.todo,
+                self.tokenizer,
                 n=n,
                 max_tokens=self.drawn,
                 sampling=sampling,

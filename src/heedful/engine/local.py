@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from heedful.engine.kept import Cells, Kept
 from heedful.engine.passes import passes
 from heedful.engine.slots import SlotCache
 from heedful.errors import UserError
@@ -26,12 +27,19 @@ from heedful.types import Completion, Sampling
 
 PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
 AHEAD = 16  # steps for which random numbers are made at once
+MOST_FED = (
+    256  # tokens that are fed one by one behind what is kept; with more, all is computed anew
+)
+KEPT_BYTES = 1 << 30  # of keys and values that wait for the next turn of their episodes
 
 
 @dataclass
 class _Request:
+    given: Sequence[int]  # requests that were given the same tuple share its computation
     prompt: list[int]
     n: int
+    first: int
+    keep: bool
     max_tokens: int
     sampling: Sampling
     stop: frozenset[int]
@@ -39,6 +47,7 @@ class _Request:
     done: asyncio.Future
     heard: Callable[[], None] | None
     results: dict[int, Completion] = field(default_factory=dict)
+    kept: tuple[int, Cells] | None = None  # so many tokens of the prompt, and their keys and values
 
 
 @dataclass
@@ -50,6 +59,17 @@ class _Row:
     seed: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    unread: deque[int] = field(default_factory=deque)  # of the prompt: fed before anything is drawn
+
+    @property
+    def next(self) -> int:
+        """The token to be fed."""
+        return self.unread[0] if self.unread else self.tokens[-1] if self.tokens else 0
+
+    @property
+    def filled(self) -> int:
+        """Tokens whose keys and values are in the slots."""
+        return len(self.request.prompt) + len(self.tokens) - len(self.unread) - (not self.unread)
 
 
 @dataclass
@@ -62,6 +82,7 @@ class _Batch:
         tuple[Sampling, Tensor | None]
     ]  # which rows are drawn with which parameters; None: all of them
     uniforms: Iterator[Tensor]  # for the next steps
+    reading: list[int]  # rows that are fed what stands in their prompts
 
 
 class LocalEngine:
@@ -72,13 +93,20 @@ class LocalEngine:
         self.model, self.max_rows, self.version = model, max_rows, 0
         self._cache = SlotCache(model.config.get_text_config().num_hidden_layers)
         self._passes = passes(model, self._cache)
+        self._kept, self._filled = Kept(KEPT_BYTES), False
         self._waiting: deque[_Request] = deque()
         self._rows: list[_Row] = []
         self._batch: _Batch | None = None
         self._driver: asyncio.Task | None = None
 
+    @property
+    def window(self) -> int:
+        """See `exact_window`."""
+        return exact_window(self.model)
+
     async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Copy weights in (a no-op for tensors that the engine already shares with the learner)."""
+        self._kept.clear()  # keys and values of another policy
         own = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
@@ -95,13 +123,15 @@ class LocalEngine:
         sampling: Sampling,
         stop: Sequence[int],
         seed: int = 0,
+        first: int = 0,
+        keep: bool = False,
         heard: Callable[[], None] | None = None,
     ) -> list[Completion]:
         """See `types.Engine.generate`. A prompt that leaves no room for a token is a `UserError`.
 
         `heard` is called after each token of each sequence, for those who show that something happens.
         """
-        limit = exact_window(self.model)
+        limit = self.window
         if not tokens:
             raise UserError("a prompt has no tokens at all; even an empty one needs a BOS token")
         if len(tokens) + max_tokens > limit:
@@ -111,7 +141,10 @@ class LocalEngine:
             )
         done = asyncio.get_running_loop().create_future()
         prompt = list(tokens)
-        request = _Request(prompt, n, max_tokens, sampling, frozenset(stop), seed, done, heard)
+        given = tokens if isinstance(tokens, tuple) else prompt  # a list may change meanwhile
+        request = _Request(
+            given, prompt, n, first, keep, max_tokens, sampling, frozenset(stop), seed, done, heard
+        )
         self._waiting.append(request)
         if self._driver is None or self._driver.done():
             self._driver = asyncio.ensure_future(self._drive())
@@ -123,11 +156,13 @@ class LocalEngine:
         entering: list[_Row] = []
         try:
             self._passes = passes(self.model, self._cache, *self._asked())
+            self._filled = False
             while self._waiting or queue or self._rows:
                 while self._waiting:
                     request = self._waiting.popleft()
                     queue.extend(
-                        _Row(request, i, derive_seed(request.seed, i)) for i in range(request.n)
+                        _Row(request, i, derive_seed(request.seed, request.first + i))
+                        for i in range(request.n)
                     )
                 free = self.max_rows - len(self._rows)
                 # Prefill in batches: not for each single row that becomes free.
@@ -158,25 +193,52 @@ class LocalEngine:
         return rows, max(request.max_tokens for request in self._waiting)
 
     def _admit(self, rows: list[_Row]) -> None:
-        """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens."""
+        """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens; what
+        continues an episode gets its keys and values back."""
         need = max(len(row.request.prompt) + row.request.max_tokens for row in rows)
         self._cache.reserve(len(self._rows) + len(rows), need)
+        for request in {id(row.request): row.request for row in rows}.values():
+            request.kept = self._remembered(request)
+        new = [row for row in rows if row.request.kept is None]
+        if new:
+            self._prefill(new)
+        for row in rows:
+            if row.request.kept is not None:
+                length, cells = row.request.kept
+                self._cache.put_back(len(self._rows), cells)
+                row.unread.extend(row.request.prompt[length:])
+                self._rows.append(row)
+                self._batch = None
+
+    def _remembered(self, request: _Request) -> tuple[int, Cells] | None:
+        """What is kept of a prompt, if little of it is missing."""
+        # On a CPU the slots of a model in bfloat16 are of one or the other type, as the first prompt of a queue has it.
+        settled = self.model.dtype == torch.float32 or self.model.device.type != "cpu"
+        if not (settled or self._filled):
+            return None
+        kept = self._kept.longest(request.prompt)
+        if kept is None or len(request.prompt) - kept[0] > MOST_FED:
+            return None
+        return kept if kept[1][0][0].dtype == self._cache.slot_layers[0].keys.dtype else None
+
+    def _prefill(self, rows: list[_Row]) -> None:
         rows.sort(
             key=lambda row: len(row.request.prompt)
         )  # stable: those of one request stay together
         longest = len(rows[-1].request.prompt)
         size = max(1, PREFILL // longest)
-        requests = list({id(row.request): row.request for row in rows}.values())
+        requests = list({id(row.request.given): row.request for row in rows}.values())
         for first in range(0, len(requests), size):
             part = requests[first : first + size]
-            place = {id(request): i for i, request in enumerate(part)}
-            mine = [row for row in rows if id(row.request) in place]
-            source = torch.tensor([place[id(row.request)] for row in mine]).to(self.model.device)
+            place = {id(request.given): i for i, request in enumerate(part)}
+            mine = [row for row in rows if id(row.request.given) in place]
+            where = [place[id(row.request.given)] for row in mine]
+            source = torch.tensor(where).to(self.model.device)
             start = len(self._rows)
             logits = self._passes.prefill([r.prompt for r in part], source, start)
             self._rows.extend(mine)
             self._append(self._draw(logits[source], self._assembled(mine)), start)
-            self._batch = None
+            self._batch, self._filled = None, True
 
     def _decode(self) -> None:
         """One token for every active row."""
@@ -185,8 +247,7 @@ class LocalEngine:
         self._append(self._draw(logits, batch), 0)
 
     def _assembled(self, rows: list[_Row]) -> _Batch:
-        newest = [row.tokens[-1] if row.tokens else 0 for row in rows]
-        lengths = [len(row.request.prompt) + len(row.tokens) - 1 for row in rows]
+        newest, lengths = [row.next for row in rows], [row.filled for row in rows]
         kinds: dict[Sampling, list[int]] = {}
         for i, row in enumerate(rows):
             kinds.setdefault(row.request.sampling, []).append(i)
@@ -196,11 +257,15 @@ class LocalEngine:
             (s, None if alike else torch.tensor(at, device=device)) for s, at in kinds.items()
         ]
         at = torch.tensor([newest, lengths]).to(device)
-        return _Batch(at[0], at[1], members, self._random(rows))
+        reading = [i for i, row in enumerate(rows) if row.unread]
+        return _Batch(at[0], at[1], members, self._random(rows), reading)
 
     def _random(self, rows: list[_Row]) -> Iterator[Tensor]:
         """The random numbers `[n]` of the next tokens of these rows."""
-        seeds, at = torch.tensor([[row.seed, len(row.tokens)] for row in rows]).T
+        # Those of a row that still reads are thrown away: its first token is drawn with number 0 at any rate.
+        seeds, at = torch.tensor(
+            [[row.seed, len(row.tokens) - max(0, len(row.unread) - 1)] for row in rows]
+        ).T
         while True:
             several = uniforms(seeds, at + torch.arange(AHEAD)[:, None])
             yield from several.to(self.model.device).unbind()
@@ -225,6 +290,10 @@ class LocalEngine:
         finished = []
         for i, (token, logprob) in enumerate(zip(*drawn, strict=True), start):
             row = self._rows[i]
+            if row.unread:
+                row.unread.popleft()
+                if row.unread:
+                    continue
             row.tokens.append(token)
             row.logprobs.append(logprob)
             if row.request.heard is not None:
@@ -233,12 +302,27 @@ class LocalEngine:
                 finished.append(i)
         if finished:
             self._leave(finished)
+        elif self._batch is not None and self._batch.reading:
+            self._read_on(self._batch)
+
+    def _read_on(self, batch: _Batch) -> None:
+        """Rows that have not read all of their prompts are fed the next token of it, not the one just drawn."""
+        batch.reading = [i for i in batch.reading if self._rows[i].unread]
+        if batch.reading:
+            device = self.model.device
+            tokens = torch.tensor([self._rows[i].next for i in batch.reading], device=device)
+            batch.newest[torch.tensor(batch.reading, device=device)] = tokens
 
     def _leave(self, finished: list[int]) -> None:
         """Deliver these rows; the last ones take their places."""
         self._batch = None
         for i in finished:
-            self._deliver(self._rows[i])
+            row = self._rows[i]
+            if row.request.keep:
+                tokens = (*row.request.prompt, *row.tokens[:-1])
+                cells = self._cache.copied(i, len(tokens))
+                self._kept.put(tokens, cells, row.request.kept[0] if row.request.kept else 0)
+            self._deliver(row)
         left = len(self._rows) - len(finished)
         gone = set(finished)
         holes = [i for i in finished if i < left]

@@ -163,3 +163,16 @@ class SlotCache(Cache):
         for layer in self.slot_layers:
             layer.keys[target, :, :width] = layer.keys[source, :, :width]
             layer.values[target, :, :width] = layer.values[source, :, :width]
+
+    def copied(self, row: int, width: int) -> list[tuple[Tensor, Tensor]]:
+        """A copy of each layer's first `width` keys and values of a row, `[heads, width, head_dim]`."""
+        return [
+            (layer.keys[row, :, :width].clone(), layer.values[row, :, :width].clone())
+            for layer in self.slot_layers
+        ]
+
+    def put_back(self, row: int, cells: list[tuple[Tensor, Tensor]]) -> None:
+        """The inverse of `copied`."""
+        for layer, (keys, values) in zip(self.slot_layers, cells, strict=True):
+            layer.keys[row, :, : keys.shape[1]] = keys
+            layer.values[row, :, : values.shape[1]] = values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -94,6 +96,33 @@ def group_mean(x: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> tuple[Tensor
     _, place, counts = group.unique(return_inverse=True, return_counts=True)
     sums = x.new_zeros(len(counts)).index_add(0, place, x)
     return (sums / counts)[place], counts[place]
+
+
+def turn_returns(
+    rewards: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], gamma: float = 1.0
+) -> Float[Tensor, "B T"]:
+    """Credit by turns: each token gets the rewards from its own turn (its run of the mask) on, γ counted in turns."""
+    before = torch.nn.functional.pad(mask, (1, 0))[:, :-1]
+    run = (mask & ~before).cumsum(1) * mask  # 1, 2, … in the runs, 0 outside
+    turns = rewards.new_zeros(len(mask), int(run.max()) + 1).scatter_add(1, run, rewards * mask)
+    turns[:, 0] = 0
+    return (
+        rewards_to_go(turns, torch.ones_like(turns, dtype=torch.bool), gamma).gather(1, run) * mask
+    )
+
+
+def by_episode(
+    function: Callable[[Tensor, Tensor], Tensor],
+    score: Float[Tensor, " B"],
+    group: Int[Tensor, " B"],
+    episode: Int[Tensor, " B"],
+) -> Float[Tensor, " B"]:
+    """`function` of (score, group) of whole episodes: branches share the sum of their scores and what it gives."""
+    numbers, place = episode.unique(return_inverse=True)
+    if len(numbers) == len(score):
+        return function(score, group)
+    total = score.new_zeros(len(numbers)).index_add(0, place, score)
+    return function(total, group.new_zeros(len(numbers)).scatter(0, place, group))[place]
 
 
 def leave_one_out(score: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -147,7 +147,7 @@ async def _sample_and_judge(
 ) -> tuple[list[Sample], list[float]]:
     """Samples, and what each is worth within its group: its reward, or minus its rank."""
     samples = await rollout(
-        engine, batch, n=config.n, max_tokens=config.max_tokens, sampling=config.sampling,
+        engine, batch, tokenizer, n=config.n, max_tokens=config.max_tokens, sampling=config.sampling,
         seed=derive_seed(config.seed, step), version=step - 1,
     )  # fmt: skip
     if not isinstance(judge, list):

@@ -96,6 +96,8 @@ def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:
         group=torch.arange(rows),
         reward=torch.zeros(rows),
         cut=torch.zeros(rows, dtype=torch.bool),
+        step_rewards=torch.zeros(rows, columns - 1),
+        episode=torch.arange(rows),
         position_ids=packed.position_ids,
     )
 

@@ -91,7 +91,7 @@ def draw(
 
     async def chunk(part: Sequence[Task], seed: int) -> tuple[list[Sample], list[dict[str, float]]]:
         samples = await rollout(
-            engine, part, n=n, max_tokens=max_tokens, sampling=sampling, seed=seed
+            engine, part, tokenizer, n=n, max_tokens=max_tokens, sampling=sampling, seed=seed
         )
         if reward is None:
             return samples, [{}] * len(samples)

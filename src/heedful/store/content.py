@@ -44,7 +44,9 @@ def prompt_content(value: Prompt) -> str | list[dict[str, str]]:
 
 
 def prompt_from_content(value: str | list[dict[str, str]]) -> Prompt:
-    return value if isinstance(value, str) else tuple(Message(**m) for m in value)
+    return (
+        value if isinstance(value, str) else tuple(Message(m["role"], m["content"]) for m in value)
+    )
 
 
 def split_of(value: Prompt) -> str:

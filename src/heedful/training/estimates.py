@@ -18,10 +18,10 @@ from heedful.types import Batch, Metrics, ScoredWithValues
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """What an advantage function reads: rewards, values and mask `[B, T]`, bootstrap and group `[B]`.
+    """What an advantage function reads: rewards, values and mask `[B, T]`, bootstrap, group and episode `[B]`.
 
-    rewards hold the score at each response's last token and, with KL in the reward, its price at every
-    token; values are 0 where no critic was asked for.
+    rewards hold the score at each response's last token, what was given for single turns and, with KL in the reward,
+    its price at every token; values are 0 where no critic was asked for.
     """
 
     rewards: Tensor
@@ -29,6 +29,7 @@ class Rewarded:
     mask: Tensor
     bootstrap: Tensor
     group: Tensor
+    episode: Tensor
 
 
 def _per_response(function: Callable[[Tensor, Tensor], Tensor]):
@@ -36,7 +37,7 @@ def _per_response(function: Callable[[Tensor, Tensor], Tensor]):
 
     def of(a: Algorithm, x: Rewarded) -> Tensor:
         total = (x.rewards * x.mask).sum(1)
-        return function(total, x.group)[:, None] * x.mask
+        return adv.by_episode(function, total, x.group, x.episode)[:, None] * x.mask
 
     return of
 
@@ -104,12 +105,12 @@ def estimate(
     price = beta if a.kl == "reward" else 0.0
     estimator = kls.ESTIMATORS.get(a.kl_estimator, kls.k1)
     cost = estimator(batch.old_logp, ref_logp)
-    rewards = adv.token_rewards(cost, batch.mask, score, price)
+    rewards = adv.token_rewards(cost, batch.mask, score, price) + batch.step_rewards
     if a.whiten_rewards:
         rewards = adv.whiten(rewards, batch.mask, shift_mean=False)
     values = values[:, :-1] * batch.mask
     found = advantage_function(a.advantage)(
-        a, Rewarded(rewards, values, batch.mask, bootstrap, batch.group)
+        a, Rewarded(rewards, values, batch.mask, bootstrap, batch.group, batch.episode)
     )
     mask = batch.mask & ~batch.cut[:, None] if a.truncated == "mask" else batch.mask
     return ScoredWithValues(
@@ -130,10 +131,11 @@ def rollout_metrics(
     `written` `[B, T]` is the mask of all that was sampled; the batch's own leaves out what takes no part in the loss.
     """
     k1 = (b.old_logp - b.ref_logp) * written
+    total = b.reward + b.step_rewards.sum(1)
     tokens = written.sum().clamp(min=1)
     metrics = {
-        "reward": float(b.reward.mean()),
-        "reward/std": float(b.reward.std(correction=0)),
+        "reward": float(total.mean()),
+        "reward/std": float(total.std(correction=0)),
         "policy/entropy": float(-(b.old_logp * written).sum() / tokens),
         "completions/mean_length": float(written.sum(1).float().mean()),
         "eos_rate": float((~b.cut).float().mean()),
@@ -143,7 +145,7 @@ def rollout_metrics(
             "kl/seq": float(k1.sum(1).mean()),
             "kl/token": float(k1.sum() / tokens),
             "kl/coef": beta,
-            "reward/penalised": float((b.reward - beta * k1.sum(1)).mean()),
+            "reward/penalised": float((total - beta * k1.sum(1)).mean()),
         }
     if a.kl_target is not None:
         metrics["kl/target"] = a.kl_target

@@ -1,0 +1,11 @@
+"""The simplest environment: the policy answers once. What the answer is worth, rewards say."""
+
+from __future__ import annotations
+
+from heedful.envs.chat import Chat
+from heedful.types import Task
+
+
+async def ask(task: Task, chat: Chat) -> None:
+    """One turn."""
+    await chat.say()

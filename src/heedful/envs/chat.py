@@ -1,0 +1,367 @@
+"""A conversation between the policy and an environment, as the environment sees it; everything is recorded.
+
+    async def guess(task: Task, chat: Chat) -> float | None:
+        while True:
+            reply = await chat.say()
+            if reply.text.strip() == task.facts["secret"]:
+                return 1.0
+            chat.hear("user", "No. Again.")
+
+What the policy writes is kept as the ids it sampled. What it hears is encoded by what the chat template adds
+(`data.turns`), its words as plain text. When a limit is reached, `say` ends the episode as truncated.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.data.tokens import decode_response
+from heedful.data.turns import (
+    continuation,
+    controls,
+    conversation_text,
+    encode_plain,
+    opening,
+    raw_text,
+)
+from heedful.envs.stops import ends_with, may_end
+from heedful.errors import UserError
+from heedful.types import Branch, Completion, Facts, Message, Segment, StopReason, Task
+
+log = logging.getLogger("heedful")
+Cause = Literal["turns", "tokens", "time"]
+REWRITES = (
+    "the chat template writes earlier turns anew (it drops thoughts or spaces, or has another date): the policy "
+    "would not see what it wrote"
+)
+
+
+class EpisodeOver(BaseException):
+    """A limit is reached, and the episode truncated. No `Exception`, so that no environment catches it by accident."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an episode is truncated. None: never.
+
+    `turns` of the policy in a branch; `turn_tokens` that it writes in a turn; `tokens` of a branch, all that was heard
+    included; `seconds` of the whole episode, by the clock. What the environment itself asks for in
+    `say(max_tokens=…)` is no limit: such a turn may end early, and the episode goes on.
+    """
+
+    turns: int | None = None
+    turn_tokens: int | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool that the policy calls. `error` says what is wrong with a call that cannot be read."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the policy said: its text without the end of turn, the tools that it calls, how it stopped."""
+
+    text: str
+    calls: tuple[Call, ...]
+    stop_reason: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of the limits; infinite where there is none."""
+
+    turns: float
+    tokens: float
+    seconds: float
+
+
+class CallFormat(Protocol):
+    """How a model writes that it calls tools."""
+
+    def parse(self, text: str) -> tuple[str, tuple[Call, ...]]:
+        """The words around the calls, and the calls."""
+        ...
+
+
+class Speak(Protocol):
+    """Asks the policy. `place` are numbers that no other turn of the episode has, from which its seed is made."""
+
+    def __call__(
+        self, tokens: Sequence[int], *, place: tuple[int, ...], max_tokens: int,
+        stop: Sequence[int], keep: bool,
+    ) -> Awaitable[Completion]: ...  # fmt: skip
+
+
+@dataclass
+class Record:
+    """What the branches of an episode share."""
+
+    task: Task
+    tokenizer: PreTrainedTokenizerBase
+    speak: Speak
+    limits: Limits
+    seed: str  # of the environments' random numbers
+    window: int
+    version: int = 0
+    rewrites: Literal["branch", "refuse"] = "branch"
+    began: float = field(default_factory=time.monotonic)
+    over: Cause | None = None
+    parts: dict[str, float] = field(default_factory=dict)
+    past: list[Branch] = field(default_factory=list)  # that went on elsewhere, the latest first
+    chats: list[Chat] = field(default_factory=list)
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    format: CallFormat | None = None
+
+    def end(self, cause: Cause) -> EpisodeOver:
+        """To be raised: the episode is over."""
+        self.over = self.over or cause
+        return EpisodeOver(self.over)
+
+    def branches(self) -> tuple[Branch, ...]:
+        """Of all chats, the first one's in front."""
+        main, *forks = [chat.branch() for chat in self.chats]
+        return (main, *self.past, *forks)
+
+
+class Chat:
+    """See the head of this file. `rng` is this episode's own; `facts` are the task's."""
+
+    def __init__(self, record: Record, place: tuple[int, ...] = ()):
+        self.rng = random.Random(f"{record.seed}/{place}")
+        self._record, self._place = record, place
+        prompt = record.task.prompt
+        self._plain = isinstance(prompt, str)
+        self._messages = [Message("user", prompt)] if isinstance(prompt, str) else [*prompt]
+        self._shown = list(
+            self._messages
+        )  # as the template is shown them: with the raw text of the policy's turns
+        self._heard: list[Message] = []
+        self._segments: list[Segment] = []
+        self._text: str | None = None  # of the conversation, once it is needed
+        self._context = self._turns = self._forks = 0
+        record.chats.append(self)
+
+    @property
+    def facts(self) -> Facts:
+        return self._record.task.facts
+
+    @property
+    def left(self) -> Left:
+        """What is left of the limits, for those who plan."""
+        limits = self._record.limits
+        spent = time.monotonic() - self._record.began
+        return Left(
+            math.inf if limits.turns is None else limits.turns - self._turns,
+            self._room(),
+            math.inf if limits.seconds is None else limits.seconds - spent,
+        )
+
+    def offer(self, tools: Sequence[dict[str, Any]], format: CallFormat) -> None:
+        """Before anything is said: the tools that the template shows, as JSON schemas, and how calls are written."""
+        if self._segments or self._plain:
+            raise UserError("tools are offered in a conversation, before anything is said in it")
+        self._record.tools, self._record.format = list(tools), format
+
+    def hear(self, role: str, text: str, *, name: str | None = None) -> None:
+        """What the policy is told before it speaks again. No word of it is trained on, and none is a control token."""
+        message = Message(role, text, name=name)
+        self._messages.append(message)
+        self._heard.append(message)
+
+    async def say(self, *, stop: Sequence[str] = (), max_tokens: int | None = None) -> Reply:
+        """What the policy says. It ends with the end of a turn, behind one of the texts `stop`, or after max_tokens.
+
+        Raises `EpisodeOver` when a limit is reached, before or while it speaks; what it said until then is recorded.
+        """
+        record = self._record
+        if record.over:
+            raise EpisodeOver(record.over)
+        if self.left.turns < 1:
+            raise record.end("turns")
+        if self.left.seconds <= 0:
+            raise record.end("time")
+        self._listen()
+        room = self._room(first=not self._turns)
+        if room < 1:
+            raise record.end("tokens")
+        limit = int(min(room, max_tokens or room))
+        ids, logprobs, reason = await self._spoken(stop, limit)
+        if record.over:  # meanwhile, by another branch
+            raise EpisodeOver(record.over)
+        reply = self._recorded(ids, logprobs, reason)
+        if reason == "length" and limit == room:
+            raise record.end("tokens")
+        return reply
+
+    def reward(self, value: float, part: str = "env") -> None:
+        """A reward for the last turn of the policy, under a name."""
+        if len(self._segments) <= self._context or not self._turns:
+            raise UserError("a reward is for something that the policy said: say() comes first")
+        value = finite(value, f"the reward '{part}' of an environment")
+        at = max(i for i, s in enumerate(self._segments) if s.author == "policy")
+        self._segments[at] = replace(self._segments[at], reward=self._segments[at].reward + value)
+        self._record.parts[part] = self._record.parts.get(part, 0.0) + value
+
+    def fork(self) -> Chat:
+        """Another chat that goes on from here: one of several answers to the same, another player's view. What was said
+        so far is its context and is not trained on again; all branches are one episode with one score."""
+        fork = Chat(self._record, (*self._place, -1 - self._forks))
+        self._forks += 1
+        fork._messages, fork._shown = list(self._messages), list(self._shown)
+        fork._heard, fork._segments = list(self._heard), list(self._segments)
+        fork._text, fork._turns = self._text, self._turns
+        fork._context = len(self._segments)
+        return fork
+
+    def branch(self) -> Branch:
+        """The record of this chat."""
+        return Branch(tuple(self._messages), tuple(self._segments), self._context)
+
+    def _tokens(self) -> tuple[int, ...]:
+        if len(self._segments) == 1:  # the prompt itself: siblings share its computation
+            return self._segments[0].tokens
+        return tuple(t for segment in self._segments for t in segment.tokens)
+
+    def _room(self, *, first: bool = False) -> float:
+        """Tokens that the policy may write in this turn. A prompt that leaves no room in the model at all is
+        refused by the engine."""
+        limits, length = self._record.limits, sum(len(s.tokens) for s in self._segments)
+        most = [math.inf if limits.turn_tokens is None else limits.turn_tokens]
+        if limits.tokens is not None:
+            most.append(limits.tokens - length)
+        if not first or limits.turn_tokens is None:
+            most.append(self._record.window - length)
+        return min(most)
+
+    def _listen(self) -> None:
+        """Turn what was heard into tokens."""
+        record, task = self._record, self._record.task
+        heard, self._heard = self._heard, []
+        self._shown += heard
+        if not self._segments and not record.tools and (self._plain or not heard):
+            self._segments.append(Segment(task.tokens, "environment"))
+        if self._plain:
+            ids = [t for m in heard for t in encode_plain(record.tokenizer, m.content)]
+            if ids:
+                self._hear_ids(ids)
+        elif not self._segments:
+            self._open()
+        elif self._turns and self._segments[-1].author == "policy":
+            self._go_on(len(heard))
+        elif heard:  # a fork from before the policy spoke
+            self._open()
+
+    def _open(self) -> None:
+        written = opening(self._record.tokenizer, self._shown, self._record.tools)
+        self._segments, self._text = [Segment(tuple(written.ids), "environment")], written.text
+        self._context = 0
+
+    def _go_on(self, heard: int) -> None:
+        """Append what the template writes behind the policy's turn, or begin a new branch where it writes that anew."""
+        record = self._record
+        last = self._segments[-1]
+        if self._text is None:
+            before = self._shown[: len(self._shown) - heard - 1]
+            self._text = conversation_text(record.tokenizer, before) + self._raw(last)
+        written = continuation(
+            record.tokenizer, self._text, self._shown, heard, record.tools, last.tokens[-1]
+        )
+        if written is not None:
+            self._text = written.text
+            self._hear_ids(written.ids)
+            return
+        if record.rewrites == "refuse":
+            raise UserError(REWRITES)
+        _warn_of_branches()
+        record.past.insert(0, replace(self.branch(), continued=True))
+        self._open()
+
+    def _hear_ids(self, ids: Sequence[int]) -> None:
+        self._segments.append(Segment(tuple(ids), "environment"))
+
+    async def _spoken(
+        self, stop: Sequence[str], limit: int
+    ) -> tuple[list[int], list[float], StopReason]:
+        """Ids and log-probs. A text to stop at may lie across tokens: sampling halts where it may be complete."""
+        record, tokens = self._record, self._tokens()
+        ends = record.task.stop
+        halts = (*ends, *may_end(record.tokenizer, stop)) if stop else ends
+        ids: list[int] = []
+        logprobs: list[float] = []
+        piece = 0
+        while True:
+            place = (*self._place, self._turns, *([piece] if piece else []))
+            keep = self.left.turns > 1 or bool(stop)
+            completion = await record.speak(
+                (*tokens, *ids) if ids else tokens,
+                place=place, max_tokens=limit - len(ids), stop=halts, keep=keep,
+            )  # fmt: skip
+            ids += completion.tokens
+            logprobs += completion.logprobs
+            if ids[-1] in ends or (stop and ends_with(record.tokenizer, ids, stop)):
+                return ids, logprobs, "stop"
+            if len(ids) >= limit or completion.stop_reason == "length":
+                return ids, logprobs, "length"
+            piece += 1
+
+    def _recorded(self, ids: list[int], logprobs: list[float], reason: StopReason) -> Reply:
+        record = self._record
+        segment = Segment(tuple(ids), "policy", tuple(logprobs), record.version, reason)
+        self._segments.append(segment)
+        self._turns += 1
+        text, raw = decode_response(record.tokenizer, ids), self._raw(segment)
+        words, calls = record.format.parse(raw) if record.format else (text, ())
+        if any(call.error for call in calls):  # kept as it was written
+            self._messages.append(Message("assistant", text))
+        else:
+            self._messages.append(Message("assistant", words, tuple(map(as_template, calls))))
+        self._shown.append(Message("assistant", raw))
+        if self._text is not None:
+            self._text += raw
+        return Reply(text, calls, reason)
+
+    def _raw(self, segment: Segment) -> str:
+        """What the policy wrote, without the control token that ends its turn."""
+        ids = segment.tokens
+        ended = ids[-1] in self._record.task.stop and ids[-1] in controls(self._record.tokenizer)
+        return raw_text(self._record.tokenizer, ids[:-1] if ended else ids)
+
+
+@functools.cache
+def _warn_of_branches() -> None:
+    log.warning("%s; where this happens a new branch of the episode begins", REWRITES)
+
+
+Env = Callable[[Task, Chat], Awaitable[float | None]]
+
+
+def as_template(call: Call) -> dict[str, Any]:
+    """A call in the form that chat templates take."""
+    return {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def finite(value: Any, what: str) -> float:
+    """A reward as a float; `UserError` for what is no finite number."""
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{what} is {value!r}; rewards must be finite numbers")
+    return number

@@ -1,0 +1,54 @@
+"""One episode, from its task to its record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Literal
+
+from heedful.envs.chat import Chat, Env, EpisodeOver, Record, finite
+from heedful.types import Episode, Task
+
+log = logging.getLogger("heedful")
+OnError = Literal["stop", "drop"]
+
+
+async def play(env: Env, record: Record, on_error: OnError = "stop") -> Episode | None:
+    """The episode of `record.task`. What the environment returns is the reward at its end.
+
+    An error of the environment's goes on, with the task named; with "drop" it is logged and there is no episode.
+    """
+    chat, task = Chat(record), record.task
+    value: float | None = None
+    try:
+        async with asyncio.timeout(record.limits.seconds) as clock:
+            value = await env(task, chat)
+    except EpisodeOver:
+        pass
+    except Exception as error:
+        if clock.expired():
+            record.end("time")
+        elif on_error == "drop":
+            log.warning("dropped an episode: %s: %s (%s)", type(error).__name__, error, _name(task))
+            return None
+        else:
+            error.add_note(f"in the environment {getattr(env, '__name__', env)}, {_name(task)}")
+            raise
+    reward = 0.0
+    if value is not None and not record.over:
+        reward = finite(value, f"what an environment returned ({_name(task)})")
+        record.parts["env"] = record.parts.get("env", 0.0) + reward
+    return Episode(
+        prompt=task.prompt,
+        branches=record.branches(),
+        ended="truncated" if record.over else "terminated",
+        cause=record.over,
+        reward=reward,
+        parts=dict(record.parts),
+        facts=dict(task.facts),
+    )
+
+
+def _name(task: Task) -> str:
+    last = task.prompt if isinstance(task.prompt, str) else task.prompt[-1].content
+    return f"at the task {last[:80]!r}"

@@ -37,8 +37,8 @@ def asked(model, samples, caplog) -> tuple[dict[Sample, float], bool]:
     return sums, "of an earlier run" in caplog.text
 
 
-def test_the_same_question_is_answered_from_disk(folder, caplog):
-    """Mutation caught: weights, tokens or masks left out of the key; numbers that lose bits on their way."""
+def test_the_same_question_is_answered_from_disk(folder, caplog, monkeypatch):
+    """Mutation caught: weights, what is asked, who is, or how it rounds left out of the key; numbers that lose bits."""
     model = tiny.causal_lm("llama")
     first, known = asked(model, SAMPLES, caplog)
     assert not known and len(list(folder.iterdir())) == 1
@@ -50,6 +50,8 @@ def test_the_same_question_is_answered_from_disk(folder, caplog):
         next(model.parameters())[5, 0] += 0.5
     moved, known = asked(model, SAMPLES, caplog)
     assert not known and moved != first
+    monkeypatch.setenv("HEEDFUL_KERNELS", "off")
+    assert not asked(model, SAMPLES, caplog)[1]
 
 
 def test_what_an_adapter_weighs_is_part_of_the_question(folder, caplog, tmp_path):

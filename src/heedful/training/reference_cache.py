@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from heedful import __version__, ranks
 from heedful.caches import cache_folder
+from heedful.fast.kernels import build
 from heedful.types import Sample
 
 log = logging.getLogger("heedful")
@@ -73,7 +74,9 @@ def _write(path: Path, numbers: list[float]) -> None:
 def _digest(model: PreTrainedModel, samples: Sequence[Sample], how: object) -> str:
     """Of the weights, the tokens, and whatever moves the last bits of a sum."""
     state = hashlib.blake2b(digest_size=20)
-    machine = (torch.__version__, torch.get_num_threads(), model.device.type, ranks.world())
+    machine = (
+        torch.__version__, torch.get_num_threads(), model.device.type, ranks.world(), build.kind(), build.processor(),
+    )  # fmt: skip
     state.update(f"{__version__} {machine} {how} {model.config.to_json_string()}".encode())
     for name, adapter in getattr(model, "peft_config", {}).items():  # its scale is no weight
         state.update(f"{name} {adapter.to_dict()}".encode())

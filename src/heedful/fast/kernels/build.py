@@ -96,7 +96,7 @@ def _compiled(compiler: str, folder: Path) -> Path:
     """The library in this folder, which is complete whenever it is there."""
     command = [compiler, *FLAGS, *target()]
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[ch]"))}
-    said = repr([sorted(texts.values()), command, _version(compiler), _processor()])
+    said = repr([sorted(texts.values()), command, _version(compiler), processor()])
     path = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder) as aside:
@@ -117,8 +117,8 @@ def _version(compiler: str) -> str:
     ).stdout
 
 
-def _processor() -> str:
-    """What `native` depends on: a home folder may be shared by unlike machines."""
+def processor() -> str:
+    """What `native`, and the rounding of all sums, depends on: a home folder may be shared by unlike machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

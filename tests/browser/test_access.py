@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from heedful.store import people
+from heedful.store.kinds import KINDS
 from workspace import make_project, make_task
 
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -14,19 +15,7 @@ axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
 ALL = {"resultTypes": ["violations"]}
 CONTRAST = ALL | {"runOnly": ["color-contrast"]}
 PARTS = ("", "raters", "agreement", "labels", "aside", "files", "settings")
-AXES = [{"name": "truth", "low_label": "false", "high_label": "true"}]
-KINDS: dict[str, tuple[int, dict[str, Any]]] = {
-    "pair": (2, {}),
-    "rank": (3, {}),
-    "rate": (2, {"axes": AXES}),
-    "sliders": (2, {"axes": [{"name": "truth", "low": 0, "high": 100}]}),
-    "thumbs": (2, {}),
-    "rules": (2, {"rules": [{"code": "short", "text": "Is it short?"}]}),
-    "critique": (2, {}),
-    "edit": (2, {}),
-    "write": (0, {}),
-    "chat": (0, {}),
-}
+SLIDERS = {"axes": [{"name": "truth", "low": 0, "high": 100}]}
 TEXT = """A *response* with `code`, [a link](https://example.org), $x^2$ and \u202ea turn\u202c.
 
 ```py
@@ -52,13 +41,14 @@ def barriers(page: Any) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "sliders"])
 def test_rating(site, kind):
     """Each kind of question, empty and answered."""
-    n, options = KINDS[kind]
+    name = "rate" if kind == "sliders" else kind
+    n = min(3 if kind == "rank" else 2, KINDS[name].responses[1])
+    options = SLIDERS if kind == "sliders" else KINDS[name].example_options
     project = make_project(site.store, models=("small", "large"))
     texts = [f"{TEXT}\n\n{i}" + "\n\nMore." * (30 * (i == 0)) for i in range(n)]
-    name = "rate" if kind == "sliders" else kind
     question = "Long.\n\n" * 40 if n == 2 else TEXT
     make_task(site.store, project, name, texts, question=question, options=options)
     page = site.rate(project)

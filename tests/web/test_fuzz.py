@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from heedful.store import people
 from heedful.store.db import Store, new_id
+from heedful.store.kinds import KINDS
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
 from workspace import claim, make_project, make_task
@@ -34,7 +35,7 @@ class FakeTalk:
 
 
 class Owner:
-    """An owner with questions of two kinds, and a session that is always new."""
+    """An owner with a question of each kind, and a session that is always new."""
 
     def __init__(self, store: Store, hashed: str):
         self.store = store
@@ -42,7 +43,12 @@ class Owner:
             token = people.invite(connection, "owner", by=None)
             self.id = people.accept(connection, token, login="o@e.org", password_hash=hashed)
         self.project = make_project(store, models=["a", "b"])
-        self.tasks = [make_task(store, self.project), make_task(store, self.project, "chat", ())]
+        self.tasks = [
+            make_task(
+                store, self.project, name, "abc"[: kind.responses[0]], options=kind.example_options
+            )
+            for name, kind in KINDS.items()
+        ]
         self.given: list[str] = []
         for _ in self.tasks:
             found = claim(store, self.project, self.id, holding=self.given)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from heedful.store.db import Store
-from heedful.store.kinds import KINDS
 from workspace import expire_lease, make_project, make_task, make_tasks
 
 SHOWN = {
@@ -144,26 +143,6 @@ def test_any_text_travels(store: Store, person):
     assert said.status_code == 201, said.text
     kept = rater.browser.get(f"/api/assignments/{task['assignment']}").json()
     assert kept["answer"]["text"] == "half \ud800 and \x00"
-
-
-def test_every_kind_is_shown(store: Store, person):
-    project, rater = make_project(store), person("rater")
-    options = {"rules": {"rules": [{"code": "a", "text": "A"}]}}
-    for kind, what in KINDS.items():
-        make_task(
-            store,
-            project,
-            kind,
-            [f"r{i}" for i in range(what.responses[0])],
-            kind,
-            options=options.get(kind, {}),
-        )
-    seen = set()
-    for i in range(len(KINDS)):
-        task = ask(rater, project)["task"]
-        seen.add(task["kind"])
-        assert answer(rater, task["assignment"], {"skip": None}, f"key-{i:08}").status_code == 201
-    assert seen == set(KINDS)
 
 
 def test_pages_send_strangers_to_the_login(store: Store, app, person):

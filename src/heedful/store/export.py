@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from heedful.store.blind import names_itself
-from heedful.store.kinds import KINDS
+from heedful.store.kinds import exports_of
 from heedful.store.records import Judged
 
 SCHEMA = 1  # of the rows; goes up when a column changes its meaning
@@ -162,11 +162,11 @@ def critiques(j: Judged) -> Rows | str:
         {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
         | {"start": r.start, "end": r.end, "critique": r.text, **_who(j)}
         for r in j.children["critique"]
-    ] or ("no remark" if _has("critiques", j) else "another kind of answer")
+    ] or ("no remark" if "critiques" in exports_of(j.task.kind) else "another kind of answer")
 
 
 def turns(j: Judged) -> Rows | str:
-    if not _has("turns", j):
+    if not j.turns:
         return "another kind of answer"
     so_far = opening(j.prompt.content)
     rows: Rows = []
@@ -296,11 +296,6 @@ def _who(j: Judged) -> dict[str, Any]:
         "judgment": j.judgment.id,
         "created_at": iso(j.judgment.created_at),
     }
-
-
-def _has(what: str, j: Judged) -> bool:
-    """Whether answers of this kind have rows of this form; no longer, where its package has been removed."""
-    return j.task.kind in KINDS and what in KINDS[j.task.kind].exports
 
 
 def _seconds(j: Judged) -> float | None:

@@ -44,8 +44,13 @@ def kind_of(name: str) -> Kind:
     return KINDS[name]
 
 
+def exports_of(name: str) -> tuple[str, ...]:
+    """The forms in which its answers have rows; none, where the package that had it has been removed."""
+    return KINDS[name].exports if name in KINDS else ()
+
+
 def measure_of(name: str) -> Measure | None:
-    """How its answers are compared; not at all, where the package that had it has been removed."""
+    """How its answers are compared; likewise."""
     return KINDS[name].measure if name in KINDS else None
 
 

@@ -14,7 +14,7 @@ from heedful import __version__
 from heedful.errors import UserError
 from heedful.store import projects
 from heedful.store.columns import canonical
-from heedful.store.db import new_id, now
+from heedful.store.db import insert, new_id, now
 from heedful.store.kinds import check_options, kind_of
 from heedful.store.schema import (
     checkpoint,
@@ -133,21 +133,17 @@ def add_run(
     parent: str | None = None,
 ) -> str:
     """A training that has been done: what a checkpoint, and so a response, came from. `parent`: the run before it."""
-    key = new_id()
-    connection.execute(
-        run.insert().values(
-            id=key,
-            project=project,
-            kind=kind,
-            folder=folder,
-            code_version=__version__,
-            config=config,
-            seed=seed,
-            parent=parent,
-            created_at=now(connection),
-        )
+    return insert(
+        connection,
+        run,
+        project=project,
+        kind=kind,
+        folder=folder,
+        code_version=__version__,
+        config=config,
+        seed=seed,
+        parent=parent,
     )
-    return key
 
 
 def add_demonstration(
@@ -167,19 +163,8 @@ def add_demonstration(
         ).scalar()
         if found:
             return found
-    key = new_id()
-    connection.execute(
-        demonstration.insert().values(
-            id=key,
-            prompt=prompt_id,
-            sha256=sha256,
-            text=text,
-            judgment=judgment,
-            source=source,
-            created_at=now(connection),
-        )
-    )
-    return key
+    row = {"prompt": prompt_id, "sha256": sha256, "text": text, "source": source}
+    return insert(connection, demonstration, judgment=judgment, **row)
 
 
 def add_task(
@@ -260,9 +245,9 @@ def _once(
     **values: Any,
 ) -> str:
     """The id of the row with this key, inserted if there is none; `made` gets the id of a new one."""
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = {"id": new_id(), **key, **values, "created_at": now(connection)}
-    statement = insert(table).values(**row).on_conflict_do_nothing().returning(table.c.id)
+    statement = dialect.insert(table).values(**row).on_conflict_do_nothing().returning(table.c.id)
     if connection.execute(statement).scalar() is not None:
         if made is not None:
             made.append(row["id"])

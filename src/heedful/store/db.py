@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from heedful.errors import UserError
@@ -96,6 +96,15 @@ def new_id() -> str:
     value = (stamp << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62)
     text = f"{value | secrets.randbits(62):032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def insert(connection: Connection, table: Table, **values: Any) -> str:
+    """A new row, made now if `created_at` is not among its values; returns its id."""
+    values.setdefault("id", new_id())
+    if "created_at" not in values:
+        values["created_at"] = now(connection)
+    connection.execute(table.insert().values(**values))
+    return values["id"]
 
 
 def location(workspace: Path) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, select
 
 from heedful.errors import UserError
 from heedful.store import audit, export, records
-from heedful.store.db import new_id, now
+from heedful.store.db import insert, now
 from heedful.store.schema import project, webhook, webhook_delivery
 
 MOST_ATTEMPTS = 8
@@ -38,12 +38,8 @@ def add(connection: Connection, project_id: str, url: str, *, actor: str | None)
     same = select(webhook.c.id).where(webhook.c.project == project_id, webhook.c.url == url)
     if connection.execute(same).first():
         raise UserError("this project has a webhook with this address already")
-    key, secret = new_id(), secrets.token_hex(32)
-    connection.execute(
-        webhook.insert().values(
-            id=key, project=project_id, url=url, secret=secret, created_at=now(connection)
-        )
-    )
+    secret = secrets.token_hex(32)
+    key = insert(connection, webhook, project=project_id, url=url, secret=secret)
     audit.record(connection, actor, "webhook.add", webhook=key, project=project_id, url=url)
     return key, secret
 

@@ -13,9 +13,9 @@ from heedful.store.content import add_completion, add_demonstration, digest
 from heedful.store.db import new_id, now
 from heedful.store.kinds import Parsed, Question, parse
 from heedful.store.projects import settings_of
+from heedful.store.records import texts
 from heedful.store.schema import (
     assignment,
-    completion,
     critique,
     edit,
     judgment,
@@ -82,12 +82,7 @@ def submit(
     if parsed.turns and parsed.turns != _turns(connection, assignment_id):
         raise UserError(f"the conversation has not {parsed.turns} turns")
     at = now(connection)
-    last = connection.execute(
-        select(judgment)
-        .where(judgment.c.assignment == assignment_id)
-        .order_by(judgment.c.revision.desc())
-        .limit(1)
-    ).first()
+    last = latest(connection, assignment_id)
     put_aside = parsed.outcome in ("skip", "flag")
     if last and put_aside != (last.outcome in ("skip", "flag")):
         raise UserError(
@@ -213,10 +208,7 @@ def _parts(
     written = parsed.demonstration
     if parsed.edit:
         original, written = parsed.edit
-        text = connection.execute(
-            select(completion.c.text).where(completion.c.id == original)
-        ).scalar_one()
-        if text == written:
+        if texts(connection, [original])[original] == written:
             raise UserError(
                 "the edited response is the same as before; change it, or skip the task"
             )
@@ -238,13 +230,8 @@ def _parts(
 
 
 def _lengths(connection: Connection, shown: list[str]) -> list[int]:
-    texts = {
-        row.id: row.text
-        for row in connection.execute(
-            select(completion.c.id, completion.c.text).where(completion.c.id.in_(shown))
-        )
-    }
-    return [len(texts[c]) for c in shown]
+    words = texts(connection, shown)
+    return [len(words[c]) for c in shown]
 
 
 def _turns(connection: Connection, assignment_id: str) -> int:

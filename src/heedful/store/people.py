@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, func, select
 
 from heedful.errors import UserError
 from heedful.store import audit
-from heedful.store.db import new_id, now
+from heedful.store.db import insert, now
 from heedful.store.schema import api_token, invitation, rater, rater_pii, session
 
 ROLES = ("owner", "lead", "rater")
@@ -75,16 +75,15 @@ def invite(connection: Connection, role: str, *, by: str | None) -> str:
     """The token of an invitation, which is shown once and kept as a hash."""
     if role not in ROLES:
         raise UserError(f"there is no role '{role}': {', '.join(ROLES)}")
-    token, at, key = secrets.token_urlsafe(32), now(connection), new_id()
-    connection.execute(
-        invitation.insert().values(
-            id=key,
-            token_hash=_sha256(token),
-            role=role,
-            invited_by=by,
-            created_at=at,
-            expires_at=at + INVITATION_DAYS * DAY,
-        )
+    token, at = secrets.token_urlsafe(32), now(connection)
+    key = insert(
+        connection,
+        invitation,
+        token_hash=_sha256(token),
+        role=role,
+        invited_by=by,
+        created_at=at,
+        expires_at=at + INVITATION_DAYS * DAY,
     )
     audit.record(connection, by, "invitation.create", invitation=key, role=role)
     return token
@@ -103,17 +102,7 @@ def accept(
         raise UserError("this invitation is not valid any more; ask for a new one")
     if connection.execute(select(rater_pii.c.rater).where(rater_pii.c.login == login)).first():
         raise UserError("this login is taken")
-    key = new_id()
-    connection.execute(
-        rater.insert().values(
-            id=key,
-            pseudonym=_pseudonym(connection),
-            role=found.role,
-            status="active",
-            settings={},
-            created_at=at,
-        )
-    )
+    key = _account(connection, _pseudonym(connection), found.role)
     connection.execute(
         rater_pii.insert().values(rater=key, login=login, name=name, password_hash=password_hash)
     )
@@ -200,17 +189,16 @@ def make_token(
         )
     if days is not None and not 0 < days <= 3650:
         raise UserError("a token lives for 1 to 3650 days, or without an end")
-    key, secret, at = new_id(), f"hf_{secrets.token_urlsafe(32)}", now(connection)
-    connection.execute(
-        api_token.insert().values(
-            id=key,
-            rater=rater_id,
-            name=name,
-            token_hash=_sha256(secret),
-            scopes=sorted(set(scopes)),
-            created_at=at,
-            expires_at=None if days is None else at + days * DAY,
-        )
+    secret, at = f"hf_{secrets.token_urlsafe(32)}", now(connection)
+    key = insert(
+        connection,
+        api_token,
+        rater=rater_id,
+        name=name,
+        token_hash=_sha256(secret),
+        scopes=sorted(set(scopes)),
+        created_at=at,
+        expires_at=None if days is None else at + days * DAY,
     )
     audit.record(connection, rater_id, "token.create", token=key, scopes=sorted(set(scopes)))
     return key, secret
@@ -312,18 +300,12 @@ def ensure_judge(connection: Connection, name: str) -> str:
         return found.id
     if found:  # a person bears this name
         return ensure_judge(connection, f"{name} (judge)")
-    key = new_id()
-    connection.execute(
-        rater.insert().values(
-            id=key,
-            pseudonym=name,
-            role="judge",
-            status="active",
-            settings={},
-            created_at=now(connection),
-        )
-    )
-    return key
+    return _account(connection, name, "judge")
+
+
+def _account(connection: Connection, pseudonym: str, role: str) -> str:
+    row = {"pseudonym": pseudonym, "role": role, "status": "active", "settings": {}}
+    return insert(connection, rater, **row)
 
 
 def _limits(settings: dict[str, Any]) -> dict[str, Any]:

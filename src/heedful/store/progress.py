@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from heedful.store.db import now
 from heedful.store.projects import settings_of
 from heedful.store.schema import judgment, rater, task_slot
-from heedful.store.work import DAY
+from heedful.store.work import DAY, answers_given
 
 RECENT = 50  # answers that say how fast somebody is
 SHOWN = 1000  # "more than that" is enough to know
@@ -20,9 +20,6 @@ def progress(connection: Connection, project: str, rater_id: str) -> dict[str, A
     """{today, total, waiting, seconds_median, daily_limit} of a rater in a project; `waiting` counts up to 1000."""
     at = now(connection)
     mine = (judgment.c.rater == rater_id, judgment.c.project == project, judgment.c.revision == 1)
-    counted = select(func.count()).where(*mine)
-    today = connection.execute(counted.where(judgment.c.created_at > at - DAY)).scalar_one()
-    total = connection.execute(counted).scalar_one()
     recent = connection.execute(
         select(judgment.c.active_ms)
         .where(*mine, judgment.c.active_ms.is_not(None))
@@ -40,8 +37,8 @@ def progress(connection: Connection, project: str, rater_id: str) -> dict[str, A
     own = connection.execute(select(rater.c.settings).where(rater.c.id == rater_id)).scalar_one()
     limit = own.get("daily_limit", settings_of(connection, project).daily_limit)
     return {
-        "today": today,
-        "total": total,
+        "today": answers_given(connection, project, rater_id, after=at - DAY),
+        "total": answers_given(connection, project, rater_id),
         "waiting": waiting,
         "seconds_median": round(median(times), 1) if times else None,
         "daily_limit": limit or None,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store import audit
-from heedful.store.db import new_id, now
+from heedful.store.db import insert
 from heedful.store.schema import guideline_version, project
 
 MOST = 1_000_000_000  # of any number in the settings
@@ -91,12 +91,7 @@ def create(
         raise UserError("a project needs a name")
     if by_name(connection, name):
         raise UserError(f"there is a project '{name}' already")
-    key = new_id()
-    connection.execute(
-        project.insert().values(
-            id=key, name=name, settings=asdict(settings or Settings()), created_at=now(connection)
-        )
-    )
+    key = insert(connection, project, name=name, settings=asdict(settings or Settings()))
     audit.record(connection, actor, "project.create", project=key, name=name)
     return key
 
@@ -138,12 +133,7 @@ def write_guidelines(
     newest = guidelines(connection, project_id)
     if newest and newest.sha256 == sha256:
         return newest.id
-    key = new_id()
-    connection.execute(
-        guideline_version.insert().values(
-            id=key, project=project_id, body=body, sha256=sha256, created_at=now(connection)
-        )
-    )
+    key = insert(connection, guideline_version, project=project_id, body=body, sha256=sha256)
     audit.record(connection, actor, "guidelines.write", project=project_id, version=key)
     return key
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from heedful.store.kinds import Measure, measure_of
+from heedful.store.records import batches, corrected
 from heedful.store.schema import (
     assignment,
     checkpoint,
@@ -78,12 +79,7 @@ class Said:
 
 def valid(table: Any = judgment) -> tuple[Any, ...]:
     """Conditions on a judgment: it counts."""
-    newer = judgment.alias()
-    return (
-        table.c.outcome.in_(ANSWERS),
-        table.c.disposition != "surplus",
-        ~exists().where(newer.c.supersedes == table.c.id),
-    )
+    return table.c.outcome.in_(ANSWERS), table.c.disposition != "surplus", ~corrected(table)
 
 
 def newest(
@@ -121,7 +117,7 @@ def newest_gold(connection: Connection, project: str, *, each: int) -> list[str]
 def gold_answers(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
     """The ranks by completion that gold questions ought to get; never for raters' eyes."""
     found: dict[str, dict[str, int]] = {}
-    for part in batches(tasks):
+    for part in batches(tasks, BATCH):
         query = select(gold_key.c.task, gold_key.c.answer).where(gold_key.c.task.in_(part))
         found.update({key: answer["ranks"] for key, answer in connection.execute(query)})
     return found
@@ -165,7 +161,7 @@ def shared(connection: Connection, project: str, *, most: int = MOST_SHARED) -> 
         .limit(most)
     )
     found: list[str] = []
-    for part in batches(list(connection.execute(several).scalars())):
+    for part in batches(list(connection.execute(several).scalars()), BATCH):
         found += connection.execute(select(j.id).where(j.task.in_(part), *valid())).scalars()
     return found
 
@@ -193,7 +189,7 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Said]:
         .join(rater, rater.c.id == j.rater)
     )  # fmt: skip
     found: list[Said] = []
-    for part in batches(ids):
+    for part in batches(ids, BATCH):
         own: dict[str, Said] = {}
         for r in connection.execute(facts.where(j.id.in_(part))):
             fixed = not r.is_gold and r.swap_of is None
@@ -237,7 +233,7 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Said]:
 def lengths(connection: Connection, completions: Sequence[str]) -> dict[str, int]:
     """Characters of each response."""
     c, found = completion.c, {}
-    for part in batches(completions):
+    for part in batches(completions, BATCH):
         query = select(c.id, func.length(c.text)).where(c.id.in_(part))
         found.update({key: int(n) for key, n in connection.execute(query)})
     return found
@@ -246,15 +242,11 @@ def lengths(connection: Connection, completions: Sequence[str]) -> dict[str, int
 def origins(connection: Connection, completions: Sequence[str]) -> dict[str, str | None]:
     """Who wrote each response: the name of a model, a checkpoint's path; None for people."""
     c, found = completion.c, {}
-    for part in batches(completions):
+    for part in batches(completions, BATCH):
         query = select(c.id, func.coalesce(c.model, checkpoint.c.path))
         query = query.outerjoin(checkpoint, checkpoint.c.id == c.checkpoint)
         found.update({row[0]: row[1] for row in connection.execute(query.where(c.id.in_(part)))})
     return found
-
-
-def batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[i : i + BATCH] for i in range(0, len(ids), BATCH))
 
 
 def _children(connection: Connection, query: Select, ids: Sequence[str]) -> Iterator[Any]:

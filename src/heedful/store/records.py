@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table, select
+from sqlalchemy import Column, Connection, Exists, Row, Table, exists, select
 
 from heedful.store.schema import (
     assignment,
@@ -88,8 +88,23 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Judged]:
     return found
 
 
-def batches(ids: Sequence[str], size: int = BATCH) -> Iterable[Sequence[str]]:
+def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
     return (ids[i : i + size] for i in range(0, len(ids), size))
+
+
+def corrected(table: Any = judgment) -> Exists:
+    """A later revision has taken the judgment's place."""
+    newer = judgment.alias()
+    return exists().where(newer.c.supersedes == table.c.id)
+
+
+def texts(connection: Connection, completions: Sequence[str]) -> dict[str, str]:
+    """The responses' texts by id."""
+    c, found = completion.c, dict[str, str]()
+    for part in batches(completions):
+        rows = connection.execute(select(c.id, c.text).where(c.id.in_(part)))
+        found.update((row.id, row.text) for row in rows)
+    return found
 
 
 def _by_id(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str, Row]:

@@ -26,10 +26,10 @@ from heedful.errors import UserError
 from heedful.store import audit, work
 from heedful.store.db import now
 from heedful.store.projects import settings_of
-from heedful.store.quality import ANSWERS, batches
+from heedful.store.quality import ANSWERS
+from heedful.store.records import batches, texts
 from heedful.store.schema import (
     assignment,
-    completion,
     guideline_version,
     judgment,
     project,
@@ -293,11 +293,7 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
     )
     for part in batches(tasks):
         rows: Sequence[Row] = connection.execute(query.where(task.c.id.in_(part))).all()
-        ids = [c for r in rows for c in r.completions]
-        texts: dict[str, str] = {}
-        for some in batches(ids):
-            c = completion.c
-            texts.update(_rows(connection, select(c.id, c.text).where(c.id.in_(some))))
+        words = texts(connection, [c for r in rows for c in r.completions])
         for r in rows:
             found[r.id] = {
                 "task": r.id,
@@ -306,7 +302,7 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
                 "options": r.options,
                 "prompt": r.content,
                 "completions": r.completions,
-                "responses": [texts[c] for c in r.completions],
+                "responses": [words[c] for c in r.completions],
             }
     return found
 

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, select
 
 from heedful.store.db import now
 from heedful.store.judging import assignment_of, latest
-from heedful.store.schema import completion, guideline_version, prompt, task
+from heedful.store.records import texts
+from heedful.store.schema import guideline_version, prompt, task
 from heedful.store.talk import history
 
 LETTERS = "ABCDEFGHIJKL"
@@ -24,12 +25,7 @@ def shown(connection: Connection, assignment_id: str, rater_id: str) -> dict[str
     given = assignment_of(connection, assignment_id, rater_id)
     asked = connection.execute(select(task).where(task.c.id == given.task)).one()
     question = connection.execute(select(prompt).where(prompt.c.id == asked.prompt)).one()
-    texts = {
-        row.id: row.text
-        for row in connection.execute(
-            select(completion.c.id, completion.c.text).where(completion.c.id.in_(asked.completions))
-        )
-    }
+    words = texts(connection, asked.completions)
     guidelines = connection.execute(
         select(guideline_version).where(guideline_version.c.id == asked.guideline_version)
     ).first()
@@ -43,7 +39,7 @@ def shown(connection: Connection, assignment_id: str, rater_id: str) -> dict[str
         "prompt": question.content,
         "language": question.language,
         "responses": [
-            {"label": LETTERS[place], "text": texts[key]} for place, key in enumerate(places)
+            {"label": LETTERS[place], "text": words[key]} for place, key in enumerate(places)
         ],
         "options": asked.options,
         "guidelines": {"id": guidelines.id, "body": guidelines.body} if guidelines else None,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, exists, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store import export, records
 from heedful.store.columns import escape, unescape
 from heedful.store.content import digest
-from heedful.store.db import Store, new_id, now
+from heedful.store.db import Store, insert
 from heedful.store.schema import completion, dataset_snapshot, demonstration, judgment, prompt, task
 
 ESCAPE = "\\x1a and four hexadecimal digits stand for NUL, a lone surrogate or \\x1a itself"
@@ -98,10 +98,7 @@ def take(store: Store, project: str, query: Query) -> Snapshot:
     with store.write() as connection:
         key = connection.execute(same).scalar()
         if key is None:
-            key = new_id()
-            connection.execute(
-                dataset_snapshot.insert().values(id=key, **row, created_at=now(connection))
-            )
+            key = insert(connection, dataset_snapshot, **row)
     return Snapshot(key, project, query, tuple(ids), form, count, row["sha256"])
 
 
@@ -197,13 +194,11 @@ def _deep(change: Callable[[str], str], value: Any) -> Any:
 
 def _facts(project: str, what: str) -> tuple[Select, Select]:
     """How many there are, counted on the table alone; and the ids with what decides about them."""
-    later = judgment.alias()
-    corrected = exists().where(later.c.supersedes == judgment.c.id)
     about: list[Any] = [
         judgment.c.outcome,
         judgment.c.disposition,
         judgment.c.task,
-        corrected.label("corrected"),
+        records.corrected().label("corrected"),
         task.c.is_gold,
         task.c.swap_of,
     ]

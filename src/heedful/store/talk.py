@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from heedful.errors import UserError
-from heedful.store.db import new_id, now
+from heedful.store.db import insert, now
 from heedful.store.export import opening
 from heedful.store.judging import Conflict, assignment_of
 from heedful.store.kinds import kind_of
@@ -90,17 +90,8 @@ def offer(
         raise Conflict("this conversation has gone on in another tab; reload the page")
     order = list(range(len(candidates)))
     (rng or random.SystemRandom()).shuffle(order)
-    connection.execute(
-        offers.insert().values(
-            id=new_id(),
-            assignment=assignment_id,
-            place=place,
-            said=said,
-            candidates=list(candidates),
-            order_shown=order,
-            created_at=now(connection),
-        )
-    )
+    row = {"place": place, "said": said, "candidates": list(candidates), "order_shown": order}
+    insert(connection, offers, assignment=assignment_id, **row)
     return [candidates[i]["text"] for i in order]
 
 

@@ -189,18 +189,22 @@ def _limited(
     connection: Connection, project: str, person: Row, settings: Settings, at: float, held: int
 ) -> Why | None:
     """Leases count too: three tabs do not make three answers more."""
-    given = select(func.count()).where(
-        judgment.c.rater == person.id, judgment.c.project == project, judgment.c.revision == 1
-    )
     daily = person.settings.get("daily_limit", settings.daily_limit)
-    if daily:
-        recent = given.where(judgment.c.created_at > at - DAY)
-        if connection.execute(recent).scalar_one() + held >= daily:
-            return "daily limit"
+    if daily and answers_given(connection, project, person.id, after=at - DAY) + held >= daily:
+        return "daily limit"
     total = person.settings.get("total_limit", settings.total_limit)
-    if total and connection.execute(given).scalar_one() + held >= total:
+    if total and answers_given(connection, project, person.id) + held >= total:
         return "total limit"
     return None
+
+
+def answers_given(
+    connection: Connection, project: str, rater_id: str, *, after: float = 0.0
+) -> int:
+    """Answers of a rater since `after`; corrections are none of their own."""
+    j = judgment.c
+    mine = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
+    return connection.execute(select(func.count()).where(*mine)).scalar_one()
 
 
 def _open_slot(

@@ -2,7 +2,7 @@
 
 On the batches of `benchmarks.ways`, in one process and one thread; the two ways take turns, and of each the least
 seconds of the process's own work count. A line of JSON for each piece: attention, forward and backward, by heedful's
-kernels and by tiles beside PyTorch's kernels on the same blocks; layers as heedful runs them beside `transformers`';
+kernels beside PyTorch's on blocks of sequences of like length; layers as heedful runs them beside `transformers`';
 a token of 32 rows sampled by kernels beside `transformers`' own pass; a product of denormal numbers, flushed beside
 not; and products in bfloat16 with ever new numbers of rows, rounded beside not.
 """
@@ -31,8 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
     torch.set_num_threads(1)
     for piece, ways in (
-        ("attention", attention(args.size, args.task, compiled=True)),
-        ("attention by tiles", attention(args.size, args.task, compiled=False)),
+        ("attention", attention(args.size, args.task)),
         ("layers", layers(args.size, args.task)),
         ("a token of 32 rows", sampling(args.size)),
         ("denormal numbers", denormal()),
@@ -56,40 +55,34 @@ def least(*ways: Callable[[], Any]) -> list[float]:
 
 
 def layout(size: str, task: str) -> Any:
-    from heedful.fast.packed import lay_out
+    from heedful.fast.layout import lay_out
 
     given = batch(size, task, 0)
     return lay_out(given.tokens[:, :-1], given.mask)
 
 
-def attention(size: str, task: str, compiled: bool) -> list[Callable[[], Any]]:
+def attention(size: str, task: str) -> list[Callable[[], Any]]:
     """Of one layer."""
     import torch
 
-    from heedful.fast import flash, kernels, tiles
-    from heedful.fast.attend import attend
+    from heedful.fast import kernels
+    from heedful.fast.attention import attend, by_blocks
 
-    if compiled and not kernels.available():
+    if not kernels.available():
         sys.exit("there is no compiler to make heedful's kernels")
     given, at = SIZES[size], layout(size, task)
     heads, kv, d = given.heads, given.kv_heads, given.hidden // given.heads
-    plan = at.plan(heads, kv)
     qkv = torch.randn(len(at.tokens), heads + 2 * kv, d, requires_grad=True)
     upstream = torch.randn(len(at.tokens), heads, d)
 
-    def ours() -> Any:
-        if compiled:
-            out = attend(qkv, at.sequences, at.plan, heads, d**-0.5)
-        else:
-            out = tiles.attend(qkv, plan, d**-0.5)
-        return torch.autograd.grad(out, qkv, upstream)
+    def by(way: Callable[..., Any]) -> Callable[[], Any]:
+        def both() -> Any:
+            q, k, v = qkv.split([heads, kv, kv], 1)
+            return torch.autograd.grad(way(q, k, v, at, d**-0.5, None), qkv, upstream)
 
-    def pytorchs() -> Any:
-        q, k, v = (x.transpose(0, 1)[None] for x in qkv.split([heads, kv, kv], 1))
-        out = flash.by_blocks(at.blocks, q, k, v, None, d**-0.5)
-        return torch.autograd.grad(out, qkv, upstream.view(out.shape))
+        return both
 
-    return [ours, pytorchs]
+    return [by(attend), by(by_blocks)]
 
 
 def layers(size: str, task: str) -> list[Callable[[], Any]]:
@@ -99,7 +92,7 @@ def layers(size: str, task: str) -> list[Callable[[], Any]]:
     from heedful.fast import llama, packed
 
     at, model = layout(size, task), causal(SIZES[size], 0)
-    if not packed.can_pack(model) or not llama.runs(model, at):
+    if not packed.can_pack(model) or not llama.learns(model, at):
         sys.exit("heedful would not run these layers itself")
     upstream = torch.randn(len(at.read), SIZES[size].hidden)
 
@@ -117,8 +110,9 @@ def sampling(size: str) -> list[Callable[[], Any]]:
     """The 101st token."""
     import torch
 
-    from heedful.engine.passes import FEW, SHORT, Plain, passes
+    from heedful.engine.passes import Plain, passes
     from heedful.engine.slots import SlotCache
+    from heedful.fast.backend import FEW, SHORT
 
     model, rows = causal(SIZES[size], 0), torch.arange(32)
     tokens, lengths = torch.full((32,), 7), torch.full((32,), 100)
@@ -156,7 +150,7 @@ def new_rows(size: str) -> list[Callable[[], Any]]:
     """Numbers of rows that have not been met before in the process, each once."""
     import torch
 
-    from heedful.fast.packed import OCTAVE
+    from heedful.fast.layout import OCTAVE
     from heedful.fast.process import rounded
 
     numbers = iter(range(1000, 1000 + 40 * TURNS))

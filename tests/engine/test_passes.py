@@ -18,11 +18,12 @@ import tiny
 from attending import needs_kernels
 from heedful.engine import local as engines
 from heedful.engine.local import LocalEngine
-from heedful.engine.modules import Modules
-from heedful.engine.passes import FEW, SHORT, Direct, Plain, passes, suits
-from heedful.engine.prepared import Prepared, prepares
+from heedful.engine.passes import Plain, passes
 from heedful.engine.slots import SlotCache
 from heedful.fast import kernels
+from heedful.fast.backend import FEW, SHORT
+from heedful.fast.passes import Direct
+from heedful.fast.prepared import Prepared, prepares
 from heedful.types import Sampling
 
 SIZES = dict(
@@ -91,9 +92,9 @@ def test_direct_passes_give_the_plain_logits(name, much, compiled):
     norm or a bias not permuted as its weights are, ε of a norm left out, the table of turns too short."""
     model, prompts = family(name), tiny.prompts(7)
     direct = passes(model, SlotCache(2), *((FEW, SHORT) if much else ()))
-    stack = Prepared if much and compiled else Modules
-    assert isinstance(direct, Direct) and type(direct.stack) is stack
-    ours, theirs = states(model, stack, prompts), states(model, Plain, prompts)
+    decoder = Prepared if much and compiled else None
+    assert isinstance(direct, Direct) and direct.make is decoder
+    ours, theirs = states(model, decoder, prompts), states(model, Plain, prompts)
     for a, b in zip(ours, theirs, strict=True):
         assert rounding.close(a, b)
 
@@ -146,24 +147,6 @@ def test_scores_in_bfloat16_are_not_rounded():
         assert (out[row] - exact.squeeze(1)).abs().max() < 0.02
 
 
-def test_what_is_not_called_must_be_as_it_was():
-    """Hooks and replaced modules are asked, adapters too. Mutation caught: `suits` without either question."""
-    assert not suits(tiny.causal_lm("gpt2"))
-    for place in ("model", "model.layers.1", "model.layers.0.self_attn"):
-        model = tiny.causal_lm("llama")
-        handle = model.get_submodule(place).register_forward_hook(lambda m, i, out: out)
-        assert not suits(model)
-        handle.remove()
-        assert suits(model)
-        model.get_submodule(place).forward = model.get_submodule(place).forward
-        assert not suits(model)
-    model = tiny.causal_lm("llama")
-    model.model.layers[0].self_attn = type("Other", (type(model.model.layers[0].self_attn),), {})(
-        model.config, 0
-    )
-    assert not suits(model)
-
-
 def test_only_plain_weights_are_copied():
     """Adapters, hooks, other activations and rotary positions that depend on the batch are left to the modules.
 
@@ -194,7 +177,7 @@ def test_only_plain_weights_are_copied():
     assert not prepares(other), "tokens that have no embedding"
     assert prepares(model)
     few = passes(model, SlotCache(2))
-    assert isinstance(few, Direct) and type(few.stack) is Modules
+    assert isinstance(few, Direct) and few.decoder is None
 
 
 def greedy(engine, prompts, max_tokens=12):
@@ -261,7 +244,7 @@ def test_an_update_while_others_decode_takes_effect_at_once(monkeypatch, much):
     (before, _), (after, engine) = sampled(1.0), sampled(-2.0)
     assert before != after
     assert [t[:8] for t in before] == [t[:8] for t in after]
-    assert type(engine._passes.stack) is Modules, "the copies are dropped"
+    assert engine._passes.decoder is None, "the copies are dropped"
     monkeypatch.setattr(LocalEngine, "_asked", lambda self: (1, 1))
     assert sampled(-2.0)[0] == after
 

@@ -2,15 +2,16 @@
 
 import ctypes
 import platform
+from dataclasses import dataclass
 
 import pytest
 import torch
-from torch.nn.functional import linear, rms_norm, silu
+from torch.nn.functional import linear, pad, rms_norm, silu
 
 import attending
 from heedful.fast import kernels
 from heedful.fast.kernels import build, calls
-from heedful.fast.kernels.sample import Decoder, Layer, Matrix, Model, Norm, attend, product, turn
+from heedful.fast.kernels.sample import Decoder, Layer, Model, attend, lanes, panels
 from heedful.models import sampling
 from heedful.models.sampling import choose
 from heedful.types import Sampling
@@ -20,63 +21,6 @@ pytestmark = attending.needs_kernels
 
 def close(ours, theirs):
     return torch.allclose(ours, theirs, atol=2e-5 * float(theirs.abs().max()))
-
-
-# One row, fewer and more than stay in registers, more than stay in a cache; widths of no whole panel.
-@pytest.mark.parametrize("n", [1, 7, 12, 13, 130])
-@pytest.mark.parametrize("ins, outs", [(24, 40), (48, 64), (33, 7), (300, 130)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_product_is_that_of_a_linear_layer(n, ins, outs, dtype):
-    """Mutation caught: a bias left out or added twice, a row or column beyond the end, a norm without its weight or ε,
-    a weight that is not copied, bfloat16 read as other bits."""
-    g = torch.Generator().manual_seed(0)
-    x, w, b = (torch.randn(*size, generator=g) for size in ((n, ins), (outs, ins), (outs,)))
-    scale, eps = torch.randn(ins, generator=g), 0.3
-    w = w.to(dtype)
-    want, normed = w.float().clone(), rms_norm(x, (ins,), scale, eps)
-    for bias in (None, b):
-        made = Matrix.of(w.clone(), bias)
-        to = torch.randn(n, outs, generator=g)
-        assert close(product(x, made), linear(x, want, bias))
-        assert close(product(x, made, norm=Norm(scale, eps)), linear(normed, want, bias))
-        before = to.clone()
-        assert product(x, made, to=to) is to
-        assert close(to, before + linear(x, want, bias))
-    made = Matrix.of(w)
-    w.zero_()
-    assert close(product(x, made), linear(x, want))
-
-
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("ffn", [5, 64, 100])
-def test_a_gated_product_is_that_of_two_layers(ffn, biased):
-    """Mutation caught: gate and up changed for each other, columns of the padding that are not zero."""
-    torch.manual_seed(0)
-    gate, up = (torch.nn.Linear(24, ffn, bias=biased) for _ in range(2))
-    x = 30 * torch.randn(9, 24)  # far on both sides of zero, where exp(-x) is no number any more
-    out = product(x, Matrix.of_gate(gate, up))
-    assert close(out[:, :ffn], (silu(gate(x)) * up(x)).detach())
-    assert not out[:, ffn:].any()
-
-
-@pytest.mark.parametrize("dim", [6, 16, 40])
-def test_heads_are_normed_and_turned(dim):
-    """As complex numbers. Mutation caught: values turned too, a head normed by another's weights, positions shifted."""
-    g = torch.Generator().manual_seed(0)
-    x, norms = torch.randn(5, 2, 4, dim, generator=g), torch.randn(3, dim, generator=g)
-    angles = torch.randn(11, dim // 2, generator=g)
-    table, positions = torch.cat([angles.cos(), angles.sin()], 1), torch.tensor([0, 10, 3, 3, 7])
-    for norm in (None, Norm(norms, 0.2)):
-        want, ours = x.clone(), x.clone()
-        if norm:
-            want[:, :, :3] = rms_norm(x[:, :, :3], (dim,), None, 0.2) * norms
-        pairs = (
-            torch.complex(*want[:, :, :3].chunk(2, -1))
-            * torch.complex(*table.chunk(2, 1))[positions][:, None, None]
-        )
-        want[:, :, :3] = torch.cat([pairs.real, pairs.imag], -1)
-        turn(ours, positions, table, 3, norm)
-        assert close(ours, want)
 
 
 @pytest.mark.parametrize("dim", [4, 16, 32, 40, 64])
@@ -101,45 +45,121 @@ def test_a_token_attends_to_its_row(dim, group):
     assert torch.equal(keys, old)
 
 
-def test_a_decoder_is_its_layers_one_after_another():
-    """Mutation caught: fields of the C structures in another order, a layer's slots in another layer."""
-    torch.manual_seed(0)
-    width, kv, group, dim, ffn, vocabulary = 24, 2, 3, 8, 20, 30
-    bias = torch.randn
+@dataclass
+class Parts:
+    """What a model of one size is made of, in the order in which `transformers` has it."""
 
-    def norm(*size):
-        return Norm(torch.randn(*size), 0.1)
+    width: int
+    kv: int
+    group: int
+    dim: int
+    ffn: int
+    dtype: torch.dtype
+    whole: bool  # with biases and norms of heads
+    vocabulary: int = 70
 
-    layers = [
-        Layer(
-            before=norm(width),
-            qkv=Matrix.of(torch.randn(kv * (group + 2) * dim, width), bias(kv * (group + 2) * dim)),
-            heads=norm(group + 1, dim),
-            out=Matrix.of(torch.randn(width, kv * group * dim), bias(width)),
-            between=norm(width),
-            gate_up=(
-                gated := Matrix.of_gate(torch.nn.Linear(width, ffn), torch.nn.Linear(width, ffn))
-            ),
-            down=Matrix.of(torch.randn(width, gated.outs // 2), bias(width)),
-        )
-        for _ in range(2)
-    ]
-    embedding, last = torch.randn(vocabulary, width), norm(width)
-    head = Matrix.of(torch.randn(vocabulary, width), bias(vocabulary))
-    angles = torch.randn(16, dim // 2)
+    def __post_init__(self):
+        g = torch.Generator().manual_seed(0)
+
+        def some(*size, upto=1.0):
+            return upto * torch.randn(*size, generator=g) / size[-1] ** 0.5
+
+        rows = self.kv * (self.group + 2) * self.dim
+        self.embedding, self.head = (some(self.vocabulary, self.width) for _ in range(2))
+        self.norm, self.head_bias = some(self.width, upto=9.0), some(self.vocabulary)
+        shapes = {"qkv": (rows, self.width), "out": (self.width, self.kv * self.group * self.dim)}
+        shapes |= {"gate": (self.ffn, self.width), "up": (self.ffn, self.width)}
+        shapes |= {"down": (self.width, self.ffn)}
+        self.layers = []
+        for _ in range(2):
+            layer = {name: some(*shape, upto=2.0) for name, shape in shapes.items()}
+            layer |= {f"{name}_bias": some(shape[0]) for name, shape in shapes.items()}
+            layer |= {name: some(self.width, upto=9.0) for name in ("before", "between")}
+            layer["heads"] = some(self.group + 1, self.dim, upto=3.0)
+            self.layers.append(layer)
+        for held in (vars(self), *self.layers):
+            for name, x in [(n, x) for n, x in held.items() if isinstance(x, torch.Tensor)]:
+                if name in ("embedding", "head", *shapes):
+                    held[name] = x.to(self.dtype)
+                elif not self.whole and (name.endswith("bias") or name == "heads"):
+                    held[name] = None
+
+    def decoder(self) -> Decoder:
+        more = -self.ffn % lanes()
+        layers = []
+        for at in self.layers:
+            gates = None
+            if self.whole:
+                both = pad(torch.stack([at["gate_bias"], at["up_bias"]]), (0, more))
+                gates = both.unflatten(1, (-1, lanes())).transpose(0, 1).flatten().contiguous()
+            matrices = panels(at["qkv"]), panels(at["out"]), panels(at["gate"], at["up"])
+            down, biases = panels(pad(at["down"], (0, more))), (at["qkv_bias"], at["out_bias"])
+            norms = at["before"], at["between"], at["heads"]
+            layers.append(Layer(*norms, *matrices, down, *biases, gates, at["down_bias"]))
+        made = Model(
+            self.embedding, panels(self.head), self.norm, self.head_bias, layers,
+            self.kv, self.group, self.dim, self.vocabulary, eps=0.1, scale=0.5,
+        )  # fmt: skip
+        return Decoder(made)
+
+    def logits(self, tokens, lengths, angles, slots) -> torch.Tensor:
+        """By PyTorch, in float64; keys and values are written to the slots."""
+
+        def wide(x):
+            return None if x is None else x.double()
+
+        def by(x, weight, bias):
+            return linear(x, wide(weight), wide(bias))
+
+        n, h = len(tokens), wide(self.embedding)[tokens]
+        turns = torch.polar(torch.ones_like(angles), angles)[lengths][:, None, None]
+        for at, (keys, values) in zip(self.layers, slots, strict=True):
+            x = rms_norm(h, (self.width,), wide(at["before"]), 0.1)
+            qkv = by(x, at["qkv"], at["qkv_bias"]).view(n, self.kv, self.group + 2, self.dim)
+            qk, v = qkv[:, :, :-1], qkv[:, :, -1]
+            if self.whole:
+                qk = rms_norm(qk, (self.dim,), None, 0.1) * wide(at["heads"])
+            pairs = torch.complex(*qk.chunk(2, -1)) * turns
+            qk = torch.cat([pairs.real, pairs.imag], -1)
+            out = torch.empty(n, self.kv, self.group, self.dim, dtype=torch.double)
+            for row, length in enumerate(lengths.tolist()):
+                keys[row, :, length], values[row, :, length] = qk[row, :, -1], v[row]
+                scores = 0.5 * qk[row, :, :-1] @ keys[row, :, : length + 1].mT
+                out[row] = scores.softmax(-1) @ values[row, :, : length + 1]
+            h = h + by(out.flatten(1), at["out"], at["out_bias"])
+            x = rms_norm(h, (self.width,), wide(at["between"]), 0.1)
+            gated = silu(by(x, at["gate"], at["gate_bias"])) * by(x, at["up"], at["up_bias"])
+            h = h + by(gated, at["down"], at["down_bias"])
+        h = rms_norm(h, (self.width,), wide(self.norm), 0.1)
+        return by(h, self.head, self.head_bias)
+
+
+# One row, fewer and more than stay in registers, more than stay in a cache; sizes of no whole panel or vector.
+@pytest.mark.parametrize("n", [1, 7, 12, 13, 130])
+@pytest.mark.parametrize(
+    "sizes", [(24, 2, 3, 6, 20), (33, 1, 1, 16, 64), (48, 2, 5, 40, 100)], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_decoder_is_a_llama(n, sizes, dtype, whole):
+    """Weights of bfloat16 are read as they are, and nothing else is rounded to it. Mutation caught: a bias left out or
+    added twice, a row or column beyond the end, a norm without its weight or ε, gate and up changed for each other,
+    values turned, a head normed by another's weights, positions shifted, fields of the C structures in another order, a
+    layer's slots in another layer."""
+    g, parts = torch.Generator().manual_seed(1), Parts(*sizes, dtype=dtype, whole=whole)
+    angles = 6 * torch.rand(16, parts.dim // 2, generator=g)
     table = torch.cat([angles.cos(), angles.sin()], 1)
-    slots = [(torch.randn(5, kv, 16, dim), torch.randn(5, kv, 16, dim)) for _ in layers]
-    tokens, lengths = torch.tensor([3, 29, 0, 7]), torch.tensor([0, 9, 15, 2])
-    decoder = Decoder(Model(embedding, layers, last, head, kv, group, dim, 0.5))
-    ours = decoder(tokens, lengths, table, [(k.clone(), v.clone()) for k, v in slots])
-    h = embedding[tokens]
-    for layer, (keys, values) in zip(layers, slots, strict=True):
-        qkv = product(h, layer.qkv, norm=layer.before).view(4, kv, group + 2, dim)
-        turn(qkv, lengths, table, group + 1, layer.heads)
-        q, k, v = qkv[:, :, :group], qkv[:, :, group], qkv[:, :, group + 1]
-        product(attend(q, k, v, lengths, keys, values, 0.5), layer.out, to=h)
-        product(product(h, layer.gate_up, norm=layer.between), layer.down, to=h)
-    assert torch.equal(ours, product(h, head, norm=last))
+    tokens, lengths = torch.randint(70, (n,), generator=g), torch.randint(16, (n,), generator=g)
+    shape = (n + 1, parts.kv, 16, parts.dim)
+    slots = [tuple(torch.randn(*shape, generator=g) for _ in range(2)) for _ in range(2)]
+    theirs = [(k.double(), v.double()) for k, v in slots]
+    want = parts.logits(tokens, lengths, angles.double(), theirs)
+    decoder = parts.decoder()
+    for layer in parts.layers:
+        layer["out"].zero_()  # the decoder has its own copy
+    assert close(decoder(tokens, lengths, table, slots).double(), want)
+    for ours, exact in zip(slots, theirs, strict=True):
+        assert all(close(a.double(), b) for a, b in zip(ours, exact, strict=True))
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 300, 4096])
@@ -170,8 +190,8 @@ def test_what_has_no_mass_is_not_drawn():
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="what processors of this family lack")
-@pytest.mark.parametrize("march, lanes", [("x86-64-v4", 16), ("x86-64-v3", 8), ("x86-64", 4)])
-def test_lesser_processors_compute_the_same(march, lanes, compiled, tmp_path, monkeypatch):
+@pytest.mark.parametrize("march, wide", [("x86-64-v4", 16), ("x86-64-v3", 8), ("x86-64", 4)])
+def test_lesser_processors_compute_the_same(march, wide, compiled, tmp_path, monkeypatch):
     """Without AVX-512, AVX. Mutation caught: code that reckons with sixteen numbers in a vector."""
     if march == "x86-64-v4" and calls.functions().lanes() < 16:
         pytest.skip("no AVX-512 here")
@@ -179,11 +199,9 @@ def test_lesser_processors_compute_the_same(march, lanes, compiled, tmp_path, mo
     monkeypatch.setattr(build, "target", lambda: [f"-march={march}"])
     calls.functions.cache_clear()
     try:
-        assert compiled().lanes() == lanes
+        assert compiled().lanes() == wide
         for dtype in (torch.float32, torch.bfloat16):
-            test_a_product_is_that_of_a_linear_layer(13, 33, 70, dtype)
-        test_a_gated_product_is_that_of_two_layers(100, True)
-        test_heads_are_normed_and_turned(40)
+            test_a_decoder_is_a_llama(13, (48, 2, 5, 40, 100), dtype, True)
         for dim in (6, 40, 64):
             test_a_token_attends_to_its_row(dim, 3)
         for heads, kv, dim in ((4, 2, 6), (6, 2, 40)):

@@ -18,11 +18,12 @@ import tiny
 from heedful.data.collate import collate
 from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
-from heedful.fast.layers import checkpoint_layers, freeze_bottom, layers_of
+from heedful.fast.layers import checkpoint_layers, layers_of
 from heedful.learner.local import LocalLearner, Loss, Optim, predict
 from heedful.losses.preference import dpo
 from heedful.models.adapters import add_lora, merge, merged_copy, reference_of
 from heedful.models.forward import scalar_head, sequence_scores
+from heedful.models.freeze import freeze_bottom
 from heedful.models.load import (
     copy_model,
     load_policy,

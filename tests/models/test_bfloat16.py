@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tiny
 from heedful.engine.local import LocalEngine
 from heedful.fast import packed
-from heedful.fast.packed import OCTAVE, lay_out
+from heedful.fast.layout import OCTAVE, lay_out
 from heedful.models.forward import token_logps
 from heedful.models.load import load_policy, save_model
 from heedful.types import Sampling

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import tiny
-from heedful.engine.passes import suits
 from heedful.errors import UserError
 from heedful.fast import compiled
 from heedful.fast.compiled import compile_layers, cpp_compiler
 from heedful.fast.layers import checkpoint_layers
+from heedful.fast.llama import knows
 from heedful.models.adapters import add_lora
 from heedful.models.forward import token_logps
 from heedful.models.load import load_policy
@@ -89,7 +89,7 @@ def test_it_is_the_compiled_function_that_runs_and_only_on_packed_batches():
 
     model = tiny.causal_lm("llama")
     compile_layers(model, spy)
-    assert suits(model)
+    assert knows(model)
     with torch.no_grad():
         model(input_ids=batch()[0])
         assert not seen

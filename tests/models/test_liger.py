@@ -47,8 +47,8 @@ with torch.no_grad():
     for p in model.parameters():
         p.zero_()
     assert torch.allclose(token_logps(twin, tokens, mask), b, atol=1e-4)
-kinds = {type(m).__module__ for m in model.modules() if type(m).__name__.endswith(("RMSNorm", "MLP"))}
-print(*kinds, type(plain.base_model.norm).__module__)
+parts = [m for m in model.modules() if type(m).__name__.endswith(("RMSNorm", "MLP"))]
+print(*{m.forward.__func__.__module__ for m in parts}, plain.base_model.norm.forward.__func__.__module__)
 """
 
 

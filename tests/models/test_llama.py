@@ -12,10 +12,12 @@ from transformers import PreTrainedModel
 from families import gradients, model_of, rows_with_shared_beginnings
 from heedful.fast import llama
 from heedful.fast.compiled import compile_layers
-from heedful.fast.layers import checkpoint_layers, freeze_bottom
-from heedful.fast.packed import can_pack, lay_out, packed_hidden
+from heedful.fast.layers import checkpoint_layers
+from heedful.fast.layout import lay_out
+from heedful.fast.packed import can_pack, packed_hidden
 from heedful.models.adapters import add_lora
 from heedful.models.forward import hidden_states, token_logps
+from heedful.models.freeze import freeze_bottom
 from heedful.models.load import load_policy
 
 ROPE = {
@@ -44,7 +46,7 @@ def layout():
 def both(model: PreTrainedModel) -> tuple[Tensor, dict, Tensor, dict]:
     """Hidden states and gradients by `transformers` and by us."""
     at = layout()
-    assert can_pack(model) and llama.runs(model, at)
+    assert can_pack(model) and llama.learns(model, at)
     found = []
     for run in (packed_hidden, llama.hidden):
         out = run(model, at)
@@ -133,46 +135,71 @@ def test_layers_computed_again_keep_only_their_inputs():
         with hooks:
             out = llama.hidden(model, at)
         sizes[again] = sum(kept)
-    assert llama.runs(model, at)
+    assert llama.learns(model, at)
     assert torch.equal(out, plain)
     near(gradients(model, out), want, 1e-6)
     assert sizes[True] < sizes[False] / 4
 
 
-def watched(model):
-    model.model.layers[1].mlp.register_forward_hook(lambda *_: None)
+class Mine(torch.nn.Module):
+    """Somebody's own in place of a part of the model."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return torch.tanh(self.part(x))
 
 
-def replaced(model):
-    norm = model.model.layers[0].input_layernorm
-    norm.forward = type(norm).forward.__get__(norm)
+@pytest.mark.parametrize("place", ["mlp", "mlp.up_proj", "input_layernorm", "self_attn.k_proj"])
+@pytest.mark.parametrize("how", ["module", "hook", "forward", "gate"])
+def test_what_somebody_has_changed_is_called(place, how):
+    """Mutation caught: hooks that are no longer called, modules of somebody's own that are passed by, other gates."""
+    model, at = model_of("llama"), layout()
+    assert can_pack(model)
+    before = llama.hidden(model, at)
+    layer = model.model.layers[1]
+    part = layer.get_submodule(place)
+    if how == "module":
+        layer.set_submodule(place, Mine(part))
+    elif how == "hook":
+        part.register_forward_hook(lambda module, given, out: torch.tanh(out))
+    elif how == "forward":
+        part.forward = lambda x, forward=part.forward: torch.tanh(forward(x))
+    else:
+        layer.mlp.config.hidden_act = "gelu"
+        layer.mlp.act_fn = torch.nn.GELU()
+    assert llama.learns(model, at)
+    ours, theirs = llama.hidden(model, at), packed_hidden(model, at)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert not torch.allclose(ours, before, atol=1e-3)
 
 
-def subclassed(model):
-    kind = type(model.model.layers[1].mlp)
-    model.model.layers[1].mlp.__class__ = type("Mine", (kind,), {})
-
-
-def other_gate(model):
-    model.config.hidden_act = "gelu"
-
-
-@pytest.mark.parametrize("change", [watched, replaced, subclassed, other_gate])
-def test_what_somebody_has_changed_is_left_to_transformers(change):
-    """Mutation caught: hooks that are no longer called, modules of somebody's own that are passed by."""
+@pytest.mark.parametrize("place", ["model", "model.layers.1", "model.layers.0.self_attn"])
+def test_what_is_not_called_must_be_as_it_was(place):
+    """Mutation caught: `knows` without the question whether somebody listens, or has replaced it."""
     model = model_of("llama")
-    assert llama.runs(model, layout())
-    change(model)
-    assert not llama.runs(model, layout())
+    handle = model.get_submodule(place).register_forward_hook(lambda m, i, out: out)
+    assert not llama.knows(model)
+    handle.remove()
+    assert llama.knows(model)
+    model.get_submodule(place).forward = model.get_submodule(place).forward
+    assert not llama.knows(model)
+    model = model_of("llama")
+    kind = type(model.model.layers[0].self_attn)
+    model.model.layers[0].self_attn = type("Other", (kind,), {})(model.config, 0)
+    assert not llama.knows(model)
+    assert not llama.knows(model_of("gpt2"))
 
 
 def test_other_ways_stay_with_transformers():
     """Compiled layers, a window shorter than a row, another family. Mutation caught: --compile that does nothing."""
-    assert not llama.runs(model_of("mistral", sliding_window=8), layout())
-    assert not llama.runs(model_of("gemma"), layout())
+    assert not llama.learns(model_of("mistral", sliding_window=8), layout())
+    assert not llama.learns(model_of("gemma"), layout())
     model = model_of("llama")
     compile_layers(model, "eager")
-    assert not llama.runs(model, layout())
+    assert not llama.learns(model, layout())
 
 
 def test_it_is_what_log_probs_are_made_of(monkeypatch):
@@ -192,16 +219,8 @@ def test_what_nobody_reads_ends_at_the_last_attention(monkeypatch):
     tokens = torch.arange(40).view(2, 20)
     needed = torch.zeros_like(tokens, dtype=torch.bool)
     needed[0, 12:] = needed[1, 19] = True
-    at = lay_out(tokens, needed)
-
-    class Counted(llama._Gated):
-        @staticmethod
-        def forward(ctx, joint):
-            seen.append(len(joint))
-            gate, up = joint.chunk(2, 1)
-            return llama.silu(gate).mul_(up)
-
-    monkeypatch.setattr(llama, "_Gated", Counted)
+    at, gated = lay_out(tokens, needed), llama._gated
+    monkeypatch.setattr(llama, "_gated", lambda joint: (seen.append(len(joint)), gated(joint))[1])
     with torch.no_grad():
         out = llama.hidden(model, at)
     assert seen == [40, 9] and len(out) == 9

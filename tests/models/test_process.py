@@ -1,4 +1,4 @@
-"""Freed blocks stay with the process, in huge pages, and products of next to nothing are as fast as others."""
+"""Freed blocks stay with the process, and products of next to nothing are as fast as others."""
 
 import os
 import subprocess
@@ -35,49 +35,6 @@ def test_pages_are_faulted_in_once():
         pytest.skip("another C library than glibc")
     # Twenty blocks of 4,096 pages; with transparent huge pages a block has 8.
     assert then < first / 5
-
-
-HUGE = """
-import sys, resource, torch
-from heedful.fast import process
-if len(sys.argv) > 1:
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 42, 1 << 42))
-def huge():
-    with open("/proc/self/smaps") as lines:
-        return sum(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
-def resident():
-    with open("/proc/self/status") as lines:
-        return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-kept, before, had = process.keep_freed_memory(), huge(), resident()
-gib = process.ask_for_huge_pages()
-taken = resident() - had
-x = torch.ones(1 << 26)
-print(int(kept), gib, taken, huge() - before)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's huge pages")
-@pytest.mark.parametrize("limited", [False, True])
-def test_what_is_kept_stands_in_huge_pages(limited):
-    """A block of 256 MiB, and asking takes no memory; where addresses are counted none are taken.
-
-    Mutation caught: trimming left on, which gives the addresses back; blocks given to madvise unaligned.
-    """
-    out = subprocess.run(
-        [sys.executable, "-c", HUGE, *["limited"] * limited],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    kept, gib, taken, huge = map(int, out.stdout.split())
-    if not kept or "[madvise]" not in process.HUGE_PAGES.read_text():
-        pytest.skip("huge pages come by themselves or not at all")
-    assert taken < 1024  # KiB
-    if limited:
-        assert (gib, huge) == (0, 0)
-    elif gib:
-        # The system may have few left in one piece: a share, so that fragmented memory is no failure.
-        assert huge > 32 * 1024
 
 
 DENORMAL = """

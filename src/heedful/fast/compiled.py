@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,14 +19,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from heedful.errors import UserError
 from heedful.fast import packed
-from heedful.fast.layers import layers_of
+from heedful.fast.layers import layers_of, set_around
 
 
 def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
-    """Compile each layer for packed batches of any size, when the first one comes: seconds, once a process.
-
-    As with checkpointed layers, their class changes: names of weights stay, and copies call their own weights.
-    """
+    """Compile each layer for packed batches of any size, when the first one comes: seconds, once a process."""
     if not packed.can_pack(model):
         raise UserError(
             f"--compile would change nothing: {type(model).__name__} cannot be run on packed batches; leave it out"
@@ -36,7 +34,7 @@ def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
         )
     AttentionInterface.register(packed.NAME, _attention())
     for layer in layers_of(model):
-        layer.__class__ = _compiling(type(layer), backend)
+        set_around(layer, compiled=_compiled(type(layer), backend))
 
 
 def cpp_compiler() -> str | None:
@@ -52,14 +50,14 @@ def _attention():
 
 
 @functools.cache
-def _compiling(kind: type[nn.Module], backend: str) -> Any:
+def _compiled(kind: type[nn.Module], backend: str) -> Callable[..., Any]:
     # transformers' wrapper has one code for all architectures, and of one code only so many versions are compiled.
-    own: Any = kind.forward
-    own = own.__wrapped__ if issubclass(kind, GradientCheckpointingLayer) else own
-    compiled = torch.compile(own, dynamic=True, backend=backend)
+    plain: Any = kind.forward
+    code = plain.__wrapped__ if issubclass(kind, GradientCheckpointingLayer) else plain
+    compiled = torch.compile(code, dynamic=True, backend=backend)
 
-    def forward(self, *args, **kwargs):
+    def forward(layer, *args, **kwargs):
         inside = any(isinstance(x, packed.Layout) for x in (*args, *kwargs.values()))
-        return (compiled if inside else kind.forward)(self, *args, **kwargs)
+        return (compiled if inside else plain)(layer, *args, **kwargs)
 
-    return type(kind.__name__, (kind,), {"forward": forward})
+    return forward

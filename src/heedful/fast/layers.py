@@ -1,9 +1,11 @@
-"""What of a model is trained, and what it keeps for the backward pass."""
+"""A model's layers, and what stands around them: kept inputs instead of insides, compiled insides."""
 
 from __future__ import annotations
 
-import functools
-from itertools import takewhile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,44 +24,43 @@ def layers_of(model: PreTrainedModel) -> nn.ModuleList:
     raise UserError(f"heedful does not know where {type(model).__name__} keeps its layers")
 
 
-def freeze_bottom(model: PreTrainedModel, layers: int) -> None:
-    """Freeze the bottom `layers` layers and all that comes before them: embeddings of tokens and positions.
+@dataclass
+class Around:
+    """What stands in place of a layer's `forward`. A deep copy of the layer has one with its own weights."""
 
-    An output layer that shares its weights with the embeddings is frozen with them.
-    """
-    stack = layers_of(model)
-    if not 0 <= layers <= len(stack):
-        raise UserError(f"--freeze {layers} does not fit a model of {len(stack)} layers")
-    if layers == 0:
-        return
-    parent = next(m for m in model.base_model.modules() if stack in m.children())
-    for module in [*takewhile(lambda m: m is not stack, parent.children()), *stack[:layers]]:
-        module.requires_grad_(False)
+    layer: nn.Module
+    compiled: Callable[..., Any] | None = None
+    recomputes: bool = False
+
+    def __call__(self, *args, **kwargs):
+        inside = partial(self.compiled or type(self.layer).forward, self.layer)
+        if self.recomputes and torch.is_grad_enabled():
+            return checkpoint(inside, *args, use_reentrant=False, **kwargs)
+        return inside(*args, **kwargs)
+
+
+def around(layer: nn.Module) -> Around | None:
+    """What stands around the layer, if anything does."""
+    forward = vars(layer).get("forward")
+    return forward if isinstance(forward, Around) else None
+
+
+def set_around(layer: Any, **what: Any) -> None:
+    layer.forward = around(layer) or Around(layer)
+    vars(layer.forward).update(what)
 
 
 def checkpoint_layers(model: PreTrainedModel) -> None:
     """Gradient checkpointing: keep a layer's input only, and compute its inside again in the backward pass.
 
     transformers' own switch works in training mode alone, where some models drop out inside their layers,
-    and it takes the cache away from sampling. Here a layer asks whether a gradient is wanted. Its class
-    changes rather than its `forward`, which a deep copy would still call on the old weights.
+    and it takes the cache away from sampling. Here a layer asks whether a gradient is wanted.
     """
     for layer in layers_of(model):
-        layer.__class__ = _recomputing(type(layer))
+        set_around(layer, recomputes=True)
 
 
-@functools.cache
-def _recomputing(kind: type[nn.Module]) -> type[nn.Module]:
-    def forward(self, *args, **kwargs):
-        inside = functools.partial(kind.forward, self)
-        if not torch.is_grad_enabled():
-            return inside(*args, **kwargs)
-        return checkpoint(inside, *args, use_reentrant=False, **kwargs)
-
-    return type(kind.__name__, (kind,), {"forward": forward, "recomputed": kind})
-
-
-def own_kind(layer: nn.Module) -> tuple[type[nn.Module], bool]:
-    """A layer's class, and whether `checkpoint_layers` has had it computed again in the backward pass."""
-    kind = getattr(type(layer), "recomputed", None)
-    return (type(layer), False) if kind is None else (kind, True)
+def unwatched(module: nn.Module) -> bool:
+    """Whether calling it is all that happens: nobody listens to the module and nobody else has replaced its forward."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return not hooks and ("forward" not in vars(module) or around(module) is not None)

@@ -6,10 +6,10 @@ replaces classes for every model of the process, and rotations and the loss with
 
 from __future__ import annotations
 
-import functools
+from types import MethodType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from heedful.errors import UserError
@@ -17,10 +17,9 @@ from heedful.fast.llama import NAMES, family_of
 
 
 def use_liger(model: PreTrainedModel) -> None:
-    """Norms and gates of this model by Liger's kernels, wherever it is called. Names of weights stay.
+    """Norms and gates of this model by Liger's kernels, wherever it is called; deep copies call their own weights.
 
-    As with checkpointed layers, classes change, so that copies call their own weights. UserError where there is no
-    kernel for the model, or no Liger.
+    UserError where there is no kernel for the model, or no Liger.
     """
     family, gate = family_of(model), getattr(model.config.get_text_config(), "hidden_act", None)
     if family is None or gate != "silu":
@@ -31,28 +30,20 @@ def use_liger(model: PreTrainedModel) -> None:
         import liger_kernel.transformers.functional  # noqa: F401
     except ImportError as error:
         raise UserError("--liger needs its extra: pip install 'heedful[liger]'") from error
-    kinds = {family["RMSNorm"]: _normed, family["MLP"]: _gated}
+    by_kernel = {family["RMSNorm"]: _normed, family["MLP"]: _gated}
     for module in model.modules():
-        if (by_kernel := kinds.get(type(module))) is not None:
-            module.__class__ = by_kernel(type(module))
+        if type(module) in by_kernel:
+            module.forward = MethodType(by_kernel[type(module)], module)
 
 
-@functools.cache
-def _normed(kind: type[nn.Module]) -> Any:
+def _normed(norm: Any, hidden_states: Tensor) -> Tensor:
     from liger_kernel.transformers.functional import liger_rms_norm
 
-    def forward(self: Any, hidden_states: Tensor) -> Tensor:
-        # Not in place: its backward pass would write over a gradient that others may hold.
-        return liger_rms_norm(hidden_states, self.weight, self.variance_epsilon, in_place=False)
-
-    return type(kind.__name__, (kind,), {"forward": forward})
+    # Not in place: its backward pass would write over a gradient that others may hold.
+    return liger_rms_norm(hidden_states, norm.weight, norm.variance_epsilon, in_place=False)
 
 
-@functools.cache
-def _gated(kind: type[nn.Module]) -> Any:
+def _gated(mlp: Any, x: Tensor) -> Tensor:
     from liger_kernel.transformers.functional import liger_swiglu
 
-    def forward(self: Any, x: Tensor) -> Tensor:
-        return self.down_proj(liger_swiglu(self.gate_proj(x), self.up_proj(x)))
-
-    return type(kind.__name__, (kind,), {"forward": forward})
+    return mlp.down_proj(liger_swiglu(mlp.gate_proj(x), mlp.up_proj(x)))

@@ -1,24 +1,19 @@
 """What heedful asks of a model: log-probs of given tokens, a value at every position, a score of a sequence.
 
 Batches are right-padded, so causal attention needs no padding mask: no real token can see what comes
-after it. That keeps attention on its fast path and makes the pad id irrelevant. What is computed at all is
-each distinct token that something needed depends on, once: see `models.packed`.
+after it. That keeps attention on its fast path and makes the pad id irrelevant. How a model is run is its backend's
+affair (`fast.backend`), which computes each distinct token that something needed depends on once, where it can.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from heedful.fast import llama
-from heedful.fast.head import LinearLogps, unwatched
-from heedful.fast.packed import OCTAVE, can_pack, lay_out, packed_hidden
-from heedful.fast.process import rounded
+from heedful.fast.backend import Hidden, backend_of
+from heedful.fast.head import linear_head, lm_head, with_spare
 from heedful.losses.kl import analytic
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
@@ -29,81 +24,11 @@ CHUNK = 1 << 26
 VALUE_HEAD = "value_head"  # the attribute under which a policy carries one, see `add_value_head`
 
 
-@dataclass(frozen=True)
-class Hidden:
-    """Last hidden states `[N, d]`, in no order, and which of them each needed place of a batch `[B, T]` has."""
-
-    states: Tensor
-    index: Tensor
-
-    def at(self, mask: Tensor) -> Tensor:
-        """The states where the mask `[B, T]` is True, in the batch's order."""
-        return self.states.index_select(0, self.index[mask])
-
-
 def hidden_states(
     model: PreTrainedModel, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None
 ) -> Hidden:
-    """Hidden states of tokens `[B, T]` where they are needed; needed `[B, T]` is a mask.
-
-    position_ids `[B, T]` that restart mark packed documents. Each token is computed once, without padding,
-    where the architecture allows it, see `models.packed`.
-    """
-    if can_pack(model):
-        layout = lay_out(tokens, needed, position_ids, spare=_few_numbers(model))
-        run = llama.hidden if llama.runs(model, layout) else packed_hidden
-        return Hidden(run(model, layout), layout.index)
-    states = model.base_model(
-        input_ids=tokens, position_ids=position_ids, use_cache=False
-    ).last_hidden_state
-    return Hidden(
-        states.flatten(0, 1), torch.arange(tokens.numel(), device=tokens.device).view(tokens.shape)
-    )
-
-
-def _few_numbers(model: PreTrainedModel) -> bool:
-    """Whether oneDNN multiplies, which is to meet few numbers of rows, see `process.rounded`."""
-    return model.device.type == "cpu" and model.dtype.itemsize < 4
-
-
-def _with_spare(model: PreTrainedModel, *rows: Tensor) -> list[Tensor]:
-    """Rows `[N, …]` and, where there are to be few numbers of them, some more, whose results nobody reads."""
-    count = len(rows[0])
-    more = rounded(count, OCTAVE) - count if _few_numbers(model) else 0
-    return [torch.cat([x, x[:1].expand(more, *x.shape[1:])]) if more else x for x in rows]
-
-
-def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """Hidden states → logits, as the whole model does it (some architectures scale or cap behind the head)."""
-    head, factor = model.get_output_embeddings(), _logit_factor(model)
-    assert head is not None
-    cap = getattr(model.config, "final_logit_softcapping", None)
-
-    def logits(h: Tensor) -> Tensor:
-        out = head(h) * factor if factor != 1 else head(h)
-        return torch.tanh(out / cap) * cap if cap else out
-
-    return logits
-
-
-def plain_head(model: PreTrainedModel) -> nn.Linear | None:
-    """The output layer of a model whose logits are that layer's product and nothing more, else None."""
-    head = model.get_output_embeddings()
-    capped = getattr(model.config, "final_logit_softcapping", None)
-    plain = type(head) is nn.Linear and unwatched(head) and not capped
-    return head if plain and _logit_factor(model) == 1 else None
-
-
-def _logit_factor(model: PreTrainedModel) -> float:
-    """What an architecture multiplies its logits by."""
-    scale = getattr(model.config, "logit_scale", None) or 1.0
-    return scale / (getattr(model.config, "logits_scaling", None) or 1.0)
-
-
-def _is_softmax(model: PreTrainedModel, sampling: Sampling) -> bool:
-    """Whether π is a softmax of scaled logits and nothing more: no masks, no cap."""
-    capped = getattr(model.config, "final_logit_softcapping", None)
-    return sampling.top_k == 0 and sampling.top_p == 1 and not capped
+    """See `fast.backend.Backend.hidden`."""
+    return backend_of(model).hidden(tokens, needed, position_ids)
 
 
 def token_logps(
@@ -120,13 +45,13 @@ def token_logps(
     """
     sampling = sampling or Sampling()
     positions = None if position_ids is None else position_ids[:, :-1]
-    hidden = hidden_states(model, tokens[:, :-1], mask, positions).at(mask)
-    targets, head, linear = tokens[:, 1:][mask], lm_head(model), model.get_output_embeddings()
-    if type(linear) is nn.Linear and unwatched(linear) and _is_softmax(model, sampling):
-        factor = _logit_factor(model) / (sampling.temperature or 1.0)
-        h, y = _with_spare(model, hidden, targets)
-        found = LinearLogps.apply(h, linear.weight, linear.bias, y, factor, torch.is_grad_enabled())
-        return _placed(mask, found[: len(targets)])
+    backend = backend_of(model)
+    hidden, targets = backend.hidden(tokens[:, :-1], mask, positions).at(mask), tokens[:, 1:][mask]
+    linear = linear_head(model)
+    if linear and sampling.top_k == 0 and sampling.top_p == 1:  # π is a softmax and nothing more
+        factor = linear[1] / (sampling.temperature or 1.0)
+        return _placed(mask, backend.logps(hidden, linear[0], targets, factor))
+    head = lm_head(model)
 
     def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
@@ -175,7 +100,7 @@ def policy_outputs(
 def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) -> Tensor:
     """`function` of rows of the inputs `[N, …]`, chunk by chunk, set into zeros where the mask is True."""
     rows = max(1, CHUNK // model.config.get_text_config().vocab_size)
-    given = _with_spare(model, *inputs)
+    given = with_spare(model, *inputs)
     pieces = []
     for part in zip(*(x.split(rows) for x in given), strict=True):
         if len(given[0]) > rows and torch.is_grad_enabled():

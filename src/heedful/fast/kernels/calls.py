@@ -1,4 +1,4 @@
-"""The C functions as Python calls them: types of their arguments, pointers to tensors."""
+"""The C functions as Python calls them: types of their arguments, tensors as pointers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from torch import Tensor
 from heedful.fast.kernels.build import library
 
 PTR, INT, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-_LETTERS = {"p": PTR, "i": INT, "f": REAL}
+
+
+class _Pointer:
+    """A tensor or None where C wants a pointer."""
+
+    @staticmethod
+    def from_param(x: Tensor | None) -> ctypes.c_void_p:
+        return PTR(pointer(x))
+
+
+_LETTERS = {"p": _Pointer, "s": PTR, "i": INT, "f": REAL}
 _ARGUMENTS = {  # a letter for each, as in the C files
-    "pack": "ppiiip",
-    "decode": "ppppiip",
-    "product": "ppippfpiiii",
-    "turn": "ppppfiiiii",
+    "decode": "spppiip",
     "attend": "piipiipiippppiiiiif",
     "attention": "pppppiiiiifpp",
     "attention_back": "pppppiiiiifppppp",
@@ -43,7 +50,3 @@ def functions() -> Any:
 
 def pointer(x: Tensor | None) -> int | None:
     return None if x is None else x.data_ptr()
-
-
-def pointers(*given: Tensor | None) -> list[int | None]:
-    return [pointer(x) for x in given]

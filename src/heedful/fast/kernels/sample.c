@@ -1,6 +1,6 @@
 /* What sampling on a CPU does between Python and the hardware: products of few rows with a matrix that is read from
  * end to end at every token, one token's attention to its row's keys, the draw of a token. Plain C with GCC's vector
- * extension; every function is tested against PyTorch's.
+ * extension, tested against PyTorch's operations.
  * All matrices are row-major, sums are in float32, work is shared out by OpenMP. */
 
 #include "vectors.h"
@@ -11,28 +11,9 @@
 
 int64_t lanes(void) { return LANES; }
 
-/* Rows of a weight [outs, in], float32 or (narrow) bfloat16, into panels [in][PANEL]; with `beside` of the same shape LANES
- * rows of the one and LANES of the other in each. What there is no row for is zero. */
-void pack(const void *from, const void *beside, int64_t narrow, int64_t outs, int64_t in, void *to) {
-    int64_t own = beside ? LANES : PANEL, panels = (outs + own - 1) / own;
-#pragma omp parallel for
-    for (int64_t p = 0; p < panels; p++)
-        for (int64_t first = 0; first < in; first += 64) /* so many lines stay in the first cache */
-            for (int64_t j = 0; j < PANEL; j++) {
-                int64_t row = p * own + j % own, end = first + 64 < in ? first + 64 : in;
-                int64_t at = row * in, column = p * in * PANEL + j;
-                const void *source = j < own ? from : beside;
-                for (int64_t k = first; k < end; k++)
-                    if (narrow)
-                        ((uint16_t *)to)[column + k * PANEL] = row < outs ? ((const uint16_t *)source)[at + k] : 0;
-                    else
-                        ((float *)to)[column + k * PANEL] = row < outs ? ((const float *)source)[at + k] : 0;
-            }
-}
-
 enum { PLAIN, ADDED, GATED };
 
-/* What becomes of sums [count, PANEL] of rows r … and of the columns from `first` on; see `product`. */
+/* What becomes of sums [count, PANEL] of rows r … and of the columns from `first` on; see `multiply`. */
 INLINE void finished(float *sums, int64_t r, int64_t count, int64_t first, int64_t outs, const float *bias, int64_t how,
                      float *out) {
     int64_t width = outs - first < PANEL ? outs - first : PANEL;
@@ -54,7 +35,9 @@ INLINE void normed(const float *x, const float *norm, float eps, int64_t in, flo
     for (int64_t k = 0; k < in; k++) to[k * apart] = norm ? x[k] * factor * norm[k] : x[k];
 }
 
-/* The part of `product` that is a thread's; `kept` has room for x. */
+/* out[n, outs] = y W + bias, or `how` says: is added to out; or is silu of the first LANES columns of each panel times
+ * the others, out[n, outs / 2]. y is x[n, in], or with `norm` [in] x / sqrt(mean x^2 + eps) * norm. W stands in panels
+ * [in][PANEL], float32 or (narrow) bfloat16, filled up with zeros. A thread's part of it; `kept` has room for x. */
 static void multiply(float *kept, const float *x, const void *w, int64_t narrow, const float *bias, const float *norm,
                      float eps, float *out, int64_t n, int64_t in, int64_t outs, int64_t how) {
     int64_t panels = (outs + PANEL - 1) / PANEL, pieces = (n + ROWS - 1) / ROWS, chunks = (pieces + CHUNK - 1) / CHUNK;
@@ -82,18 +65,7 @@ static void multiply(float *kept, const float *x, const void *w, int64_t narrow,
         }
 }
 
-/* out[n, outs] = y W + bias, or `how` says: is added to out; or is silu of the first LANES columns of each panel times
- * the others, out[n, outs / 2]. y is x[n, in], or with `norm` [in] x / sqrt(mean x^2 + eps) * norm. W is as `pack` leaves
- * it. */
-void product(const float *x, const void *w, int64_t narrow, const float *bias, const float *norm, float eps, float *out,
-             int64_t n, int64_t in, int64_t outs, int64_t how) {
-    float *kept = malloc(sizeof(float) * n * in);
-#pragma omp parallel if (n * in * outs > SMALL)
-    multiply(kept, x, w, narrow, bias, norm, eps, out, n, in, outs, how);
-    free(kept);
-}
-
-/* The first `turned` of the heads x[., dim] of a token by a row of `turn`'s table. */
+/* The first `turned` of the heads x[., dim] of a token, normed first where there are norms, by cosines, then sines. */
 INLINE void turned_heads(float *x, const float *by, const float *norms, float eps, int64_t turned, int64_t dim) {
     for (int64_t h = 0; h < turned; h++) {
         float *y = x + h * dim;
@@ -103,15 +75,6 @@ INLINE void turned_heads(float *x, const float *by, const float *norms, float ep
         }
         rotated(y, by, 1.0f, y, dim, 0);
     }
-}
-
-/* Turn the first `turned` of each token's heads, [n, groups, heads, dim], by its rotary position, a table [position, dim]
- * of cosines, then sines; with `norms` [turned, dim] after RMS norm. */
-void turn(float *x, const int64_t *positions, const float *table, const float *norms, float eps, int64_t n,
-          int64_t groups, int64_t heads, int64_t turned, int64_t dim) {
-#pragma omp parallel for if (n * groups * turned * dim > SMALL)
-    for (int64_t i = 0; i < n * groups; i++)
-        turned_heads(x + i * heads * dim, table + positions[i / groups] * dim, norms, eps, turned, dim);
 }
 
 /* out[G, dim] = softmax(scale * q[G, dim] keys^T) values, of the first `count` keys and values [., dim]; `scores` has

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from heedful.fast.kernels.calls import functions, pointer, pointers
+from heedful.fast.kernels.calls import functions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def attention(
     queries and keys are turned first."""
     n, _, dim = qkv.shape
     out, sums = qkv.new_empty(n, heads, dim), qkv.new_empty(n, heads)
-    functions().attention(*_asked(qkv, turns, at, heads, scale), out.data_ptr(), sums.data_ptr())
+    functions().attention(*_asked(qkv, turns, at, heads, scale), out, sums)
     return out, sums
 
 
@@ -55,10 +55,8 @@ def attention_back(
     assert grad.is_contiguous() and grad.dtype == torch.float32
     gradient = torch.empty_like(qkv)
     shared = qkv.new_empty(at.shared, qkv.shape[1] - heads, dim)
-    functions().attention_back(
-        *_asked(qkv, turns, at, heads, scale), out.data_ptr(), sums.data_ptr(), grad.data_ptr(),
-        gradient.data_ptr(), shared.data_ptr(),
-    )  # fmt: skip
+    asked = _asked(qkv, turns, at, heads, scale)
+    functions().attention_back(*asked, out, sums, grad, gradient, shared)
     return gradient
 
 
@@ -66,7 +64,7 @@ def _asked(qkv: Tensor, turns: Tensor | None, at: Sequences, heads: int, scale: 
     assert qkv.is_contiguous() and qkv.dtype == torch.float32
     assert turns is None or (turns.is_contiguous() and turns.dtype == torch.float32)
     return (
-        qkv.data_ptr(), pointer(turns), at.cells.data_ptr(), at.starts.data_ptr(), at.own.data_ptr(),
+        qkv, turns, at.cells, at.starts, at.own,
         len(at.own), at.longest, heads, (qkv.shape[1] - heads) // 2, qkv.shape[2], scale,
     )  # fmt: skip
 
@@ -74,7 +72,7 @@ def _asked(qkv: Tensor, turns: Tensor | None, at: Sequences, heads: int, scale: 
 def norm(h: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """h / √(mean h² + ε) · w of h `[n, width]`, and the factors 1 / √… `[n]`."""
     h, out, factor = h.contiguous(), h.new_empty(h.shape), h.new_empty(len(h))
-    functions().norm(*pointers(h, weight), eps, *h.shape, *pointers(out, factor))
+    functions().norm(h, weight, eps, *h.shape, out, factor)
     return out, factor
 
 
@@ -85,8 +83,7 @@ def norm_back(
     n, width = h.shape
     grad, more, h = grad.contiguous(), more.contiguous(), h.contiguous()
     for_h, for_weight = h.new_empty(h.shape), h.new_empty(width) if weighs else None
-    given = pointers(grad, more, h, weight, factor)
-    functions().norm_back(*given, n, width, *pointers(for_h, for_weight))
+    functions().norm_back(grad, more, h, weight, factor, n, width, for_h, for_weight)
     return for_h, for_weight
 
 
@@ -94,7 +91,7 @@ def gate(joint: Tensor) -> Tensor:
     """silu(gate) · up of gate and up side by side, `[n, 2 · size]` → `[n, size]`."""
     joint, (n, both) = joint.contiguous(), joint.shape
     out = joint.new_empty(n, both // 2)
-    functions().gate(joint.data_ptr(), *out.shape, out.data_ptr())
+    functions().gate(joint, *out.shape, out)
     return out
 
 
@@ -102,7 +99,7 @@ def gate_back(grad: Tensor, joint: Tensor) -> Tensor:
     """The gradient of both, side by side, from that `[n, size]` of what `gate` gave."""
     grad, joint = grad.contiguous(), joint.contiguous()
     out = joint.new_empty(joint.shape)
-    functions().gate_back(*pointers(grad, joint), *grad.shape, out.data_ptr())
+    functions().gate_back(grad, joint, *grad.shape, out)
     return out
 
 
@@ -110,11 +107,11 @@ def odds(z: Tensor, y: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Write exp(f·z − max f·z) over logits z `[n, V]`; log softmax(f·z)[y] `[n]`, and the sums of what is left."""
     assert z.is_contiguous() and y.is_contiguous()
     logps, totals = z.new_empty(len(z)), z.new_empty(len(z))
-    functions().odds(*pointers(z, y), *z.shape, factor, *pointers(logps, totals))
+    functions().odds(z, y, *z.shape, factor, logps, totals)
     return logps, totals
 
 
 def odds_back(z: Tensor, y: Tensor, grad: Tensor, totals: Tensor) -> None:
     """Write the gradients of f·z over what `odds` left there, from those of the log-probs `[n]`."""
     grad, totals = grad.contiguous(), totals.contiguous()
-    functions().odds_back(*pointers(z, y), *z.shape, *pointers(grad, totals))
+    functions().odds_back(z, y, *z.shape, grad, totals)

@@ -1,0 +1,176 @@
+"""Attention over a packed batch: by heedful's kernel on a CPU that has it, by PyTorch's kernel for sequences of any
+lengths on a GPU that has it, else by PyTorch's attention, block by block of padded sequences."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+
+from heedful.fast import kernels
+from heedful.fast.kernels import train
+from heedful.fast.layout import Layout, lay_out
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # an older PyTorch
+    varlen_attn = None
+
+# The first PyTorch that had the operation could not do this yet.
+_NEEDED = {"scale", "window_size", "enable_gqa"}
+_WHOLE = varlen_attn is not None and set(signature(varlen_attn).parameters) >= _NEEDED
+log = logging.getLogger("heedful")
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, window: int | None = None
+) -> Tensor:
+    """Tokens' heads, q `[N, H, d]`, k and v `[N, K, d]` → `[N, H, d]`, in their type. A token sees those before it in
+    its sequence, or the last `window` of these, itself included. On a CPU sums are in float32 at least."""
+    window = window if window and window < layout.longest else None
+    if kernels.serves(q) and not window and v.shape[2] == k.shape[2]:
+        qkv: Any = torch.cat([q, k, v], 1)
+        return _Attend.apply(qkv, None, layout.sequences, q.shape[1], scale)
+    way = by_sequences if serves(q, k, v) else by_blocks
+    return way(q, k, v, layout, scale, window)
+
+
+def attend_turned(qkv: Tensor, turns: Tensor, layout: Layout, heads: int, scale: float) -> Tensor:
+    """The same of heads that stand side by side `[N, heads + 2 · key heads, d]`, of which queries and keys are turned
+    first; see `turned`."""
+    if kernels.serves(qkv):
+        return _Attend.apply(qkv, turns, layout.sequences, heads, scale)
+    return attend(*turned(qkv, turns, heads), layout, scale)
+
+
+def turned(qkv: Tensor, turns: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys turned, and values. turns `[N, d]`: cosines, then sines of the angles by which number i of a
+    head is turned with number i + d / 2."""
+    kv = (qkv.shape[1] - heads) // 2
+    cos, sin = turns[:, None].to(qkv.dtype).chunk(2, -1)
+    a, b = qkv[:, : heads + kv].chunk(2, -1)
+    both = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
+    q, k = torch.cat(both, -1).split([heads, kv], 1)
+    return q, k, qkv[:, heads + kv :]
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, qkv: Tensor, turns: Tensor | None, at, heads: int, scale: float) -> Tensor:
+        x = qkv.float().contiguous()
+        out, sums = train.attention(x, turns, at, heads, scale)
+        ctx.save_for_backward(x, turns, out, sums)
+        ctx.at, ctx.scale, ctx.dtype = at, scale, qkv.dtype
+        return out.to(qkv.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor):
+        x, turns, out, sums = ctx.saved_tensors
+        grad = grads[0].float().contiguous()
+        found = train.attention_back(x, turns, ctx.at, ctx.scale, out, sums, grad)
+        return found.to(ctx.dtype), None, None, None, None
+
+
+def serves(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether `by_sequences` can take these heads, tried once for their device, type and shape."""
+    return (
+        q.device.type == "cuda"
+        and _WHOLE
+        and q.dtype == k.dtype == v.dtype
+        and q.dtype in (torch.float16, torch.bfloat16)
+        and q.shape[2] == v.shape[2]
+        and agree(q.device, q.dtype, q.shape[1], k.shape[1], q.shape[2])
+    )
+
+
+@functools.cache
+def agree(device: torch.device, dtype: torch.dtype, heads: int, kv: int, dim: int) -> bool:
+    """Whether both of PyTorch's ways give the same here, outputs and gradients, for a few made-up sequences."""
+    bound = 1e-9 if dtype == torch.float64 else 3e-2
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            tokens = torch.arange(390, device=device).view(3, 130)
+            lengths = torch.tensor([[130], [10], [10]], device=device)
+            layout = lay_out(tokens, tokens % 130 < lengths)
+            generator = torch.Generator().manual_seed(0)
+            made = torch.randn(150, heads + 2 * kv, dim, generator=generator)
+            qkv = made.to(device, dtype).requires_grad_()
+            for window in (None, 7):
+                found = []
+                for way in (by_sequences, by_blocks):
+                    q, k, v = qkv.split([heads, kv, kv], 1)
+                    out = way(q, k, v, layout, dim**-0.5, window)
+                    found.append((out, *torch.autograd.grad(out.double().square().sum(), qkv)))
+                if not all(near(a, b, bound) for a, b in zip(*found, strict=True)):
+                    raise RuntimeError("it gives other numbers than PyTorch's attention of blocks")
+    except RuntimeError as error:
+        log.warning("attention goes block by block, more slowly than in one call: %s", error)
+        return False
+    return True
+
+
+def by_sequences(
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, window: int | None
+) -> Tensor:
+    """See `attend`. Whatever the number of sequences it is one operation."""
+    assert varlen_attn is not None
+    at, starts = layout.sequences, layout.sequences.starts.int()
+    q, k, v = (_rows(x, at.cells) for x in (q, k, v))
+    out = varlen_attn(
+        q, k, v, starts, starts, at.longest, at.longest,
+        scale=scale,
+        window_size=(window - 1 if window else -1, 0),  # so many before the token itself, none behind
+        enable_gqa=k.shape[1] != q.shape[1],
+    )  # fmt: skip
+    assert isinstance(out, Tensor)
+    return _rows(out, layout.home)
+
+
+def by_blocks(
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, window: int | None
+) -> Tensor:
+    """See `attend`. On any device, a call for each block, whose shorter sequences go on to its width."""
+    at, dtype = layout.blocks, q.dtype
+    if q.device.type == "cpu" and dtype.itemsize < 4:
+        # The CPU's kernel is no faster in bfloat16, and two to four times slower backward; matrix products gain.
+        q, k, v = q.float(), k.float(), v.float()
+    cells = [_rows(x, at.cells) for x in (q, k, v)]
+    found, start = [], 0
+    for rows, width in at.sizes:
+        here = slice(start, start + rows * width)
+        heads = (x[here].unflatten(0, (rows, width)).transpose(1, 2) for x in cells)
+        band = _band(width, window, q.device) if window and window < width else None
+        out = scaled_dot_product_attention(
+            *heads,
+            band,
+            is_causal=band is None,
+            scale=scale,
+            enable_gqa=k.shape[1] != q.shape[1],
+        )
+        found.append(out.transpose(1, 2).flatten(0, 1))
+        start += rows * width
+    return _rows(torch.cat(found), at.home).to(dtype)
+
+
+def _rows(x: Tensor, which: Tensor) -> Tensor:
+    """Rows of `[·, H, d]`; flattened, since autograd adds up gradients of whole rows only in two dimensions fast."""
+    return x.flatten(1).index_select(0, which).unflatten(1, x.shape[1:])
+
+
+def near(ours: Tensor, theirs: Tensor, bound: float) -> bool:
+    """Whether no number is further from the plain way's than this share of the largest of these; no if one is NaN."""
+    return bool((ours - theirs).abs().max() <= bound * theirs.abs().max())
+
+
+def _band(width: int, window: int, device: torch.device) -> Tensor:
+    """Which of `width` tokens each sees that looks at `window` of them, itself included."""
+    back = torch.arange(width, device=device)
+    back = back[:, None] - back
+    return (back >= 0) & (back < window)

@@ -1,0 +1,86 @@
+"""The two forward passes of sampling for the Llama family: prompts into the slots, then one token a row.
+
+They do without what one token a row has no use for: padding in the linear layers, masks and rotary factors made anew in
+each layer, keys and values repeated for grouped queries, and all positions but the last behind the last attention. They
+call the model's own modules, adapters and all, or on a CPU, when there is much to sample, decode by a copy of the
+weights (`Prepared`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from heedful.fast.attention import attend, turned
+from heedful.fast.head import few_numbers, lm_head
+from heedful.fast.layout import lay_out
+from heedful.fast.llama import walk
+
+
+class Passes(Protocol):
+    """What the engine asks of a model; both give the logits of what comes next, one row a prompt or row."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
+        """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, V]`"""
+        ...
+
+    def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Append tokens `[n]` to the first n slots, which hold `lengths` `[n]` tokens. → `[n, V]`"""
+        ...
+
+    def refresh(self) -> None:
+        """Called before each pass: what was copied from the model is copied again if it has changed."""
+        ...
+
+
+class Direct:
+    """Layers called one by one on tokens that stand in one row; what `decoder` makes takes a step in place of the
+    modules. slots are the engine's, `engine.slots.SlotCache`."""
+
+    def __init__(
+        self, model: PreTrainedModel, slots: Any, decoder: Callable[[Direct], Any] | None = None
+    ):
+        self.model, self.slots, self.make = model, slots, decoder
+        self.head = lm_head(model)
+        self.decoder = None if decoder is None else decoder(self)
+
+    def refresh(self) -> None:
+        if self.make is not None and self.decoder is not None and self.decoder.stale():
+            self.decoder = self.make(self)
+
+    def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
+        lengths, device = torch.tensor([len(prompt) for prompt in prompts]), self.model.device
+        tokens = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
+        last = (torch.arange(tokens.shape[1]) == lengths[:, None] - 1).to(device)
+        layout = lay_out(tokens.to(device), last, spare=few_numbers(self.model))
+        shown = layout.number[
+            layout.order.argsort()
+        ]  # in each place of a prompt; behind its end nobody looks
+        kept = getattr(self.decoder, "kept", self.model.dtype)
+
+        def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:
+            q, k, v = turned(qkv, turns, of.config.num_attention_heads)
+            keys, values = (x.to(kept)[shown].transpose(1, 2) for x in (k, v))
+            self.slots.insert(i, keys, values, source, at)
+            return attend(q, k, v, layout, of.scaling).flatten(1)
+
+        h = walk(self.model, layout.tokens, layout.positions, attending, layout.read)
+        return self.head(h[layout.index[last]])
+
+    def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        return (self.decoder or self.step)(tokens, lengths)
+
+    def step(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """`decode` by the modules."""
+        of_rows = self.slots.attention(lengths, self.model.dtype)
+
+        def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:
+            q, k, v = turned(qkv, turns, of.config.num_attention_heads)
+            return of_rows(i, q.unflatten(1, (k.shape[1], -1)), k, v, of.scaling)
+
+        return self.head(walk(self.model, tokens, lengths, attending))

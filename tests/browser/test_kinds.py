@@ -22,6 +22,41 @@ def installed(monkeypatch, tmp_path_factory):
         monkeypatch.setitem(kinds.KINDS, kind.name, kind)
 
 
+DRAWN = """async ([name, task, example]) => {
+  const module = await import(`/static/rate/kinds/${name}.js`);
+  const widget = module.widget(task, () => {});
+  document.getElementById("answer").replaceChildren(widget.node);
+  const before = widget.value();
+  widget.set(example);
+  return [before, widget.value(), widget.key(new KeyboardEvent("keydown", { key: "F9" }))];
+}"""
+
+
+def test_every_page_says_what_its_kind_reads(site):
+    """Drawn with an answer, each widget gives that answer back, in the words of the server; before, it has none.
+
+    Mutation caught: a field that is read by one name and written by another, a key that one kind takes from all.
+    """
+    project = make_project(site.store)
+    make_task(site.store, project)
+    page = site.rate(project)
+    for name, kind in kinds.KINDS.items():
+        shown = TEXTS[: kind.responses[0]]
+        turn = {"said": "?", "replies": [{"text": "a"}, {"text": "b"}], "chosen": 0}
+        turns = [turn] * kind.example["turns"] if kind.talks else []
+        task = {
+            "kind": name,
+            "options": kinds.check_options(name, kind.example_options),
+            "responses": [{"label": "ABC"[i], "text": t} for i, t in enumerate(shown)],
+            "turns": turns,
+        }
+        before, after, took = page.evaluate(DRAWN, [name, task, kind.example])
+        assert (after, took) == (kind.example, False), name
+        assert before is None or kind.talks or name == "critique", (
+            name
+        )  # a comment may be all of it
+
+
 @pytest.mark.parametrize("way", ["keyboard", "mouse"])
 def test_a_kind_of_another_package(site, way):
     """Mutation caught: a list of kinds kept by hand, in the server or in a page, in which this one is missing."""

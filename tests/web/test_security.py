@@ -55,6 +55,7 @@ DOORS: dict[str, set[str]] = {
     "POST /api/tasks/{task}/review": LEAD, "POST /api/tasks/{task}/unpark": LEAD,
     f"DELETE {R}/personal": OWNER, "GET /api/audit": OWNER_LOOK,
     # Pages are for people at a screen.
+    "GET /static/rate/kinds/{kind}.js": EVERYBODY,
     "GET /": EVERYBODY, "GET /login": EVERYBODY, "GET /join": EVERYBODY, "GET /setup": EVERYBODY,
     "GET /docs": EVERYBODY, "GET /account": PEOPLE, "GET /rate": PEOPLE, "GET /rate/{project_id}": PEOPLE,
     "GET /people": {"lead", "owner"}, "GET /lead": {"lead", "owner"}, "GET /lead/{project}": {"lead", "owner"},
@@ -99,7 +100,7 @@ class World:
         found = self.client("owner").get("/api/runs").json()[0]["id"]
         self.places = {
             "project": project, "project_id": project, "task": task, "rater_id": other, "run": found, "part": "labels",
-            "assignment_id": new_id(), "token_id": new_id(), "invitation_id": new_id(), "key": new_id(),
+            "assignment_id": new_id(), "token_id": new_id(), "invitation_id": new_id(), "key": new_id(), "kind": "pair",
         }  # fmt: skip
 
     def client(self, who: str, **headers: str) -> TestClient:

@@ -164,10 +164,10 @@ def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
     return page(request, "rate.html", project=found, assignment=assignment, comments=comments)
 
 
-@router.get("/static/rate/kinds/{name}.js", include_in_schema=False)
-def widget(name: str) -> FileResponse:
+@router.get("/static/rate/kinds/{kind}.js", include_in_schema=False)
+def widget(kind: str) -> FileResponse:
     """What draws a kind of question: heedful's own, or that of an installed package."""
-    if name not in KINDS:
+    if kind not in KINDS:
         raise HTTPException(404, "there is no such kind of question")
-    path = KINDS[name].page or HERE / "static" / "rate" / "kinds" / f"{name}.js"
+    path = KINDS[kind].page or HERE / "static" / "rate" / "kinds" / f"{kind}.js"
     return FileResponse(path, media_type="text/javascript")

@@ -75,10 +75,11 @@ function load(assignment) {
 }
 
 function show(task, said = task.answer) {
+  const kind = task.kind;
+  if (!KINDS[kind]) return nothing("It cannot be shown", `The questions of the kind ${kind} come from a package that is not here. Reload the page, or ask your lead.`);
   current?.view.close();
   $("desk").hidden = false;
   $("empty").hidden = true;
-  const kind = task.kind;
   current = { task, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
   panels.prompt($("prompt"), task.prompt);
   $("guidelines").innerHTML = task.guidelines?.html ?? "<p class='hint'>No guidelines yet.</p>";

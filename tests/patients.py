@@ -453,6 +453,7 @@ def _():
 
 
 @ill("templates.training_is_generation", "warning")
+@ill("templates.later_turns", "warning")
 def _():
     return templated(TURN, opening=OPEN.replace("<|assistant|>", "<|assistant|><think></think>"))
 
@@ -522,6 +523,11 @@ def _():
 @ill("templates.thoughts", "warning")
 def _():
     return templated("<|{{ m['role'] }}|>{{ m['content'].split('</think>')[-1] }}<|end|>")
+
+
+@ill("templates.later_turns", "warning")
+def _():
+    return templated("{{ m['role'] }}: {{ m['content'] }}\n", opening="assistant: ")
 
 
 # ── weights ──────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from typing import Any
 from transformers.utils import chat_template_utils
 
 from heedful.data.tokens import encode_example, encode_prompt, end_token
+from heedful.data.turns import continuation, controls
 from heedful.doctor.context import Context, render
 from heedful.doctor.finding import (
     Finding,
@@ -230,6 +231,29 @@ def thoughts(context: Context) -> Finding:
             1.0,
         )
     return passed("keeps the thoughts in earlier turns", 0.0)
+
+
+def later_turns(context: Context) -> Finding:
+    """Behind an answer comes what the template writes next, and the answer stays: episodes of several turns need it."""
+    tok = _with_template(context)
+    text = _rendered(context, USER, generate=True) + ANSWER
+    talk = (USER, ASSISTANT, Message("user", AGAIN))
+    _rendered(context, *talk, generate=True)
+    between = continuation(tok, text, talk, 1, last=end_token(tok, (USER,)))
+    if between is None:
+        return warned(
+            "writes an answer anew once it is history: each turn of an episode becomes a sample of its own",
+            "let the template write an answer as it was generated, header and all",
+            0.0,
+        )
+    if not controls(tok).intersection(between.ids):
+        return warned(
+            f"no control token stands between turns, only {quoted(_text(context, between.ids))}: what "
+            "is heard can pretend to be a turn",
+            "let the template open its turns with special tokens",
+            float(len(between.ids)),
+        )
+    return passed("keeps an answer as it was generated, and adds what comes between turns", 1.0)
 
 
 @contextmanager

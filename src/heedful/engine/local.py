@@ -91,6 +91,7 @@ class LocalEngine:
     def __init__(self, model: PreTrainedModel, *, max_rows: int = 256):
         process.tune()
         self.model, self.max_rows, self.version = model, max_rows, 0
+        self.window = exact_window(model)
         self._cache = SlotCache(model.config.get_text_config().num_hidden_layers)
         self._passes = passes(model, self._cache)
         self._kept, self._filled = Kept(KEPT_BYTES), False
@@ -98,11 +99,6 @@ class LocalEngine:
         self._rows: list[_Row] = []
         self._batch: _Batch | None = None
         self._driver: asyncio.Task | None = None
-
-    @property
-    def window(self) -> int:
-        """See `exact_window`."""
-        return exact_window(self.model)
 
     async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Copy weights in (a no-op for tensors that the engine already shares with the learner)."""

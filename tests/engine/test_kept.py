@@ -106,8 +106,6 @@ def test_the_longest_beginning():
     assert kept.longest((1, 2, 3, 4, 5))[0] == 2 and kept.bytes == 3 * 64
     kept.put((5,), cells * 14)
     assert kept.bytes <= 1000 and kept.longest((5, 6))
-    kept.clear()
-    assert len(kept) == kept.bytes == 0 and kept.longest((5, 6)) is None
 
 
 def test_a_completion_has_a_number(monkeypatch):

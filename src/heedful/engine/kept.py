@@ -39,12 +39,6 @@ class Kept:
                 return length, self._cells[key]
         return None
 
-    def clear(self) -> None:
-        """Keep nothing: other weights give other keys."""
-        self._cells.clear()
-        self._lengths.clear()
-        self.bytes = 0
-
     def _drop(self, tokens: tuple[int, ...]) -> None:
         if (cells := self._cells.pop(tokens, None)) is not None:
             self.bytes -= _size(cells)

@@ -27,9 +27,7 @@ from heedful.types import Completion, Sampling
 
 PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
 AHEAD = 16  # steps for which random numbers are made at once
-MOST_FED = (
-    256  # tokens that are fed one by one behind what is kept; with more, all is computed anew
-)
+MOST_FED = 256  # tokens fed one by one behind what is kept; if there are more, all is computed anew
 KEPT_BYTES = 1 << 30  # of keys and values that wait for the next turn of their episodes
 
 
@@ -39,7 +37,7 @@ class _Request:
     prompt: list[int]
     n: int
     first: int
-    keep: bool
+    keep: Kept | None  # where its keys and values go, unless new weights have come meanwhile
     max_tokens: int
     sampling: Sampling
     stop: frozenset[int]
@@ -102,7 +100,7 @@ class LocalEngine:
 
     async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Copy weights in (a no-op for tensors that the engine already shares with the learner)."""
-        self._kept.clear()  # keys and values of another policy
+        self._kept = Kept(self._kept.most_bytes)  # the others are keys and values of another policy
         own = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
@@ -139,8 +137,9 @@ class LocalEngine:
         prompt = list(tokens)
         given = tokens if isinstance(tokens, tuple) else prompt  # a list may change meanwhile
         request = _Request(
-            given, prompt, n, first, keep, max_tokens, sampling, frozenset(stop), seed, done, heard
-        )
+            given, prompt, n, first, self._kept if keep else None,
+            max_tokens, sampling, frozenset(stop), seed, done, heard,
+        )  # fmt: skip
         self._waiting.append(request)
         if self._driver is None or self._driver.done():
             self._driver = asyncio.ensure_future(self._drive())
@@ -314,7 +313,7 @@ class LocalEngine:
         self._batch = None
         for i in finished:
             row = self._rows[i]
-            if row.request.keep:
+            if row.request.keep is self._kept:
                 tokens = (*row.request.prompt, *row.tokens[:-1])
                 cells = self._cache.copied(i, len(tokens))
                 self._kept.put(tokens, cells, row.request.kept[0] if row.request.kept else 0)

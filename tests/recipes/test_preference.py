@@ -11,7 +11,8 @@ import torch
 import tiny
 from heedful.cli import main
 from heedful.data.collate import collate
-from heedful.data.sources import read_verdicts
+from heedful.data.files import write_rows
+from heedful.data.sources import read_comparisons, read_verdicts
 from heedful.data.tokens import encode_group
 from heedful.learner.local import LocalLearner, Optim, predict
 from heedful.losses.preference import dpo
@@ -31,7 +32,7 @@ from heedful.training.judgments import (
     with_reference,
 )
 from heedful.training.objective import find_objective, losses
-from heedful.training.supervised import response_logps
+from heedful.training.supervised import apart, response_logps
 from heedful.types import Comparison, Message, Sample, Verdict
 
 CHAT = (Message("user", "What is 2 + 2?"),)
@@ -461,3 +462,20 @@ def test_a_comparison_keeps_its_prompt_tokens(tok):
     assert pair.labels == (0.9, 0.9)
     assert tok.decode(first.tokens[start:]).startswith(ANSWERS[1])
     assert [f.name for f in fields(Judgment)] == ["samples", "labels"]
+
+
+def test_data_of_their_own_are_what_is_held_out(tok, tmp_path: Path, capsys):
+    """Mutation caught: --eval-data that nothing reads, or a share of the prompts that is held out besides."""
+    items = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(40)]
+    write_rows(tmp_path / "e.jsonl", [{"prompt": "e", "chosen": "a", "rejected": "b"}])
+    usual = preference.Config(model="m", data="d", out=tmp_path / "out", held_out=0.3)
+    train, held = apart(usual, items, read_comparisons, tok, 99)
+    assert 0 < len(held) < len(train) and len(train) + len(held) == len(items)
+    own = replace(usual, eval_data=str(tmp_path / "e.jsonl"))
+    train, held = apart(own, items, read_comparisons, tok, 99)
+    assert train == items and [c.prompt for c in held] == ["e"]
+    flags = ["--model", "m", "--out", str(own.out), "--held-out", "0.3"]
+    for name in ("dpo", "reward"):
+        data = ["--data", own.eval_data or "", "--eval-data", own.eval_data or ""]
+        assert main(["train", name, *flags, *data]) == 2
+        assert "--eval-data is what is held out" in capsys.readouterr().err

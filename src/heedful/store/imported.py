@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from heedful.errors import UserError
 from heedful.store import content, judging, people, work
 from heedful.store.db import Store
-from heedful.store.ingest import Origin, Tick, added, prompt_id
+from heedful.store.ingest import NOWHERE, Origin, Tick, added, prompt_id
 from heedful.store.kinds import KINDS
 from heedful.store.schema import assignment, completion, judgment, ranking_item, score, task
 from heedful.types import Comparison, Prompt
@@ -37,7 +37,7 @@ def comparisons(
     project: str,
     items: Sequence[Comparison],
     *,
-    origin: Origin | None = None,
+    origin: Origin = NOWHERE,
     gold: bool = False,
     tick: Tick | None = None,
 ) -> dict[str, int]:
@@ -45,7 +45,6 @@ def comparisons(
 
     A judge who says the same of the same responses again says it in another round.
     """
-    origin = origin or Origin()
     most = KINDS["rank"].responses[1]
     longest = max((len(c.responses) for c in items), default=0)
     if longest > most:
@@ -101,11 +100,10 @@ def votes(
     project: str,
     items: Sequence[Vote],
     *,
-    origin: Origin | None = None,
+    origin: Origin = NOWHERE,
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Thumbs up and down of single responses, as judgments of judges."""
-    origin = origin or Origin()
     asked = Counter((v.prompt, v.completion) for v in items)
     seen: Counter[Any] = Counter()
 

@@ -58,16 +58,18 @@ class Ask:
         check_options(self.kind, self.options or {})
 
 
+NOWHERE, NOTHING = Origin(), Ask()
+
+
 def prompts(
     store: Store,
     project: str,
     items: Sequence[tuple[Prompt, Origin]],
     *,
-    ask: Ask | None = None,
+    ask: Ask = NOTHING,
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Prompts and where they are from; if asked for, tasks in which people write an answer or talk with models."""
-    ask = ask or Ask()
     if ask.kind and KINDS[ask.kind].responses != (0, 0):
         raise UserError(f"tasks of the kind {ask.kind} show responses, and prompts have none")
 
@@ -84,11 +86,10 @@ def demonstrations(
     project: str,
     items: Sequence[Demonstration],
     *,
-    origin: Origin | None = None,
+    origin: Origin = NOWHERE,
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Responses worth imitating."""
-    origin = origin or Origin()
 
     def each(connection: Connection, item: Demonstration) -> None:
         key = prompt_id(connection, project, item.prompt, origin)
@@ -102,15 +103,14 @@ def samples(
     project: str,
     items: Iterable[tuple[Prompt, str, dict[str, Any]]],
     *,
-    origin: Origin | None = None,
-    ask: Ask | None = None,
+    origin: Origin = NOWHERE,
+    ask: Ask = NOTHING,
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Responses of models: prompt, text, and the fields of `content.add_completion` that are known.
 
     Which tasks they make is said by `Kind.questions` of a prompt's different texts.
     """
-    origin, ask = origin or Origin(), ask or Ask()
     kind = KINDS[ask.kind] if ask.kind else None
     if kind and kind.responses == (0, 0):
         raise UserError(f"tasks of the kind {kind.name} show no responses")

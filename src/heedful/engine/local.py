@@ -27,7 +27,6 @@ from heedful.types import Completion, Sampling
 
 PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
 AHEAD = 16  # steps for which random numbers are made at once
-MOST_FED = 256  # tokens fed one by one behind what is kept; if there are more, all is computed anew
 KEPT_BYTES = 1 << 30  # of keys and values that wait for the next turn of their episodes
 
 
@@ -57,17 +56,6 @@ class _Row:
     seed: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    unread: deque[int] = field(default_factory=deque)  # of the prompt: fed before anything is drawn
-
-    @property
-    def next(self) -> int:
-        """The token to be fed."""
-        return self.unread[0] if self.unread else self.tokens[-1] if self.tokens else 0
-
-    @property
-    def filled(self) -> int:
-        """Tokens whose keys and values are in the slots."""
-        return len(self.request.prompt) + len(self.tokens) - len(self.unread) - (not self.unread)
 
 
 @dataclass
@@ -80,7 +68,6 @@ class _Batch:
         tuple[Sampling, Tensor | None]
     ]  # which rows are drawn with which parameters; None: all of them
     uniforms: Iterator[Tensor]  # for the next steps
-    reading: list[int]  # rows that are fed what stands in their prompts
 
 
 class LocalEngine:
@@ -188,35 +175,46 @@ class LocalEngine:
         return rows, max(request.max_tokens for request in self._waiting)
 
     def _admit(self, rows: list[_Row]) -> None:
-        """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens; what
-        continues an episode gets its keys and values back."""
+        """Read the prompts of `rows` and draw first tokens; of what continues an episode only that which is new."""
         need = max(len(row.request.prompt) + row.request.max_tokens for row in rows)
         self._cache.reserve(len(self._rows) + len(rows), need)
         for request in {id(row.request): row.request for row in rows}.values():
             request.kept = self._remembered(request)
-        new = [row for row in rows if row.request.kept is None]
-        if new:
+        if new := [row for row in rows if row.request.kept is None]:
             self._prefill(new)
-        for row in rows:
-            if row.request.kept is not None:
-                length, cells = row.request.kept
-                self._cache.put_back(len(self._rows), cells)
-                row.unread.extend(row.request.prompt[length:])
-                self._rows.append(row)
-                self._batch = None
+        if old := [(*row.request.kept, row) for row in rows if row.request.kept is not None]:
+            self._extend(old)
 
     def _remembered(self, request: _Request) -> tuple[int, Cells] | None:
-        """What is kept of a prompt, if little of it is missing."""
+        """What is kept of a prompt, in the type that the slots have."""
         # On a CPU the slots of a model in bfloat16 are of one or the other type, as the first prompt of a queue has it.
         settled = self.model.dtype == torch.float32 or self.model.device.type != "cpu"
         if not (settled or self._filled):
             return None
         kept = self._kept.longest(request.prompt)
-        if kept is None or len(request.prompt) - kept[0] > MOST_FED:
-            return None
-        return kept if kept[1][0][0].dtype == self._cache.slot_layers[0].keys.dtype else None
+        fits = kept and kept[1][0][0].dtype == self._cache.slot_layers[0].keys.dtype
+        return kept if fits else None
+
+    def _extend(self, rows: list[tuple[int, Cells, _Row]]) -> None:
+        """Give rows what is kept of them and read the rest of their prompts, those of like lengths together."""
+        rows.sort(key=lambda old: len(old[2].request.prompt) - old[0])
+        most = len(rows[-1][2].request.prompt) - rows[-1][0]
+        self._cache.reserve(len(self._rows) + len(rows), max(old[0] for old in rows) + most)
+        size = max(1, PREFILL // most)
+        for first in range(0, len(rows), size):
+            part, start = rows[first : first + size], len(self._rows)
+            for i, (_, cells, _) in enumerate(part, start):
+                self._cache.put_back(i, cells)
+            lengths = torch.tensor([length for length, *_ in part]).to(self.model.device)
+            news = [row.request.prompt[length:] for length, _, row in part]
+            logits = self._passes.extend(news, lengths, start)
+            mine = [row for *_, row in part]
+            self._rows.extend(mine)
+            self._append(self._draw(logits, self._assembled(mine)), start)
+            self._batch = None
 
     def _prefill(self, rows: list[_Row]) -> None:
+        """Prefill the distinct prompts of `rows`, those of like lengths together, and draw first tokens."""
         rows.sort(
             key=lambda row: len(row.request.prompt)
         )  # stable: those of one request stay together
@@ -242,7 +240,8 @@ class LocalEngine:
         self._append(self._draw(logits, batch), 0)
 
     def _assembled(self, rows: list[_Row]) -> _Batch:
-        newest, lengths = [row.next for row in rows], [row.filled for row in rows]
+        newest = [row.tokens[-1] if row.tokens else 0 for row in rows]
+        lengths = [len(row.request.prompt) + len(row.tokens) - 1 for row in rows]
         kinds: dict[Sampling, list[int]] = {}
         for i, row in enumerate(rows):
             kinds.setdefault(row.request.sampling, []).append(i)
@@ -252,15 +251,11 @@ class LocalEngine:
             (s, None if alike else torch.tensor(at, device=device)) for s, at in kinds.items()
         ]
         at = torch.tensor([newest, lengths]).to(device)
-        reading = [i for i, row in enumerate(rows) if row.unread]
-        return _Batch(at[0], at[1], members, self._random(rows), reading)
+        return _Batch(at[0], at[1], members, self._random(rows))
 
     def _random(self, rows: list[_Row]) -> Iterator[Tensor]:
         """The random numbers `[n]` of the next tokens of these rows."""
-        # Those of a row that still reads are thrown away: its first token is drawn with number 0 at any rate.
-        seeds, at = torch.tensor(
-            [[row.seed, len(row.tokens) - max(0, len(row.unread) - 1)] for row in rows]
-        ).T
+        seeds, at = torch.tensor([[row.seed, len(row.tokens)] for row in rows]).T
         while True:
             several = uniforms(seeds, at + torch.arange(AHEAD)[:, None])
             yield from several.to(self.model.device).unbind()
@@ -285,10 +280,6 @@ class LocalEngine:
         finished = []
         for i, (token, logprob) in enumerate(zip(*drawn, strict=True), start):
             row = self._rows[i]
-            if row.unread:
-                row.unread.popleft()
-                if row.unread:
-                    continue
             row.tokens.append(token)
             row.logprobs.append(logprob)
             if row.request.heard is not None:
@@ -297,16 +288,6 @@ class LocalEngine:
                 finished.append(i)
         if finished:
             self._leave(finished)
-        elif self._batch is not None and self._batch.reading:
-            self._read_on(self._batch)
-
-    def _read_on(self, batch: _Batch) -> None:
-        """Rows that have not read all of their prompts are fed the next token of it, not the one just drawn."""
-        batch.reading = [i for i in batch.reading if self._rows[i].unread]
-        if batch.reading:
-            device = self.model.device
-            tokens = torch.tensor([self._rows[i].next for i in batch.reading], device=device)
-            batch.newest[torch.tensor(batch.reading, device=device)] = tokens
 
     def _leave(self, finished: list[int]) -> None:
         """Deliver these rows; the last ones take their places."""

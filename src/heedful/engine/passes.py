@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
@@ -43,6 +44,20 @@ class Plain:
             assert layer.keys is not None and layer.values is not None
             self.cache.insert(i, layer.keys, layer.values, source, at)
         return self.head(out.last_hidden_state[torch.arange(len(prompts)), lengths - 1])
+
+    def extend(self, tokens: Sequence[Sequence[int]], lengths: Tensor, at: int) -> Tensor:
+        counts = torch.tensor([len(row) for row in tokens])
+        padded = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True)
+        self.cache.aim(lengths, first=at, count=padded.shape[1])
+        out = self.model.base_model(
+            input_ids=padded.to(self.model.device),
+            attention_mask=self.cache.visible(),
+            # Behind a row's end nobody looks, and some models have no such positions.
+            position_ids=self.cache.write_at.clamp(max=int((lengths.cpu() + counts).max()) - 1),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return self.head(out.last_hidden_state[torch.arange(len(tokens)), counts - 1])
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         self.cache.aim(lengths)

@@ -43,12 +43,14 @@ class SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
-        """Write the new token of each active row at that row's own length; return what is filled."""
-        n, at, width = self.slots.active, self.slots.write_at, self.slots.width
-        row = torch.arange(n, device=key_states.device)
-        self.keys[row, :, at] = key_states[:, :, 0]
-        self.values[row, :, at] = value_states[:, :, 0]
-        return self.keys[:n, :, :width], self.values[:n, :, :width]
+        """Write the new tokens of each active row behind what that row has; return what is filled."""
+        slots, dtype = self.slots, key_states.dtype
+        own = slice(slots.first, slots.first + slots.active)
+        row = torch.arange(own.start, own.stop, device=key_states.device)[:, None]
+        self.keys[row, :, slots.write_at] = key_states.transpose(1, 2).to(self.keys.dtype)
+        self.values[row, :, slots.write_at] = value_states.transpose(1, 2).to(self.values.dtype)
+        keys, values = self.keys[own, :, : slots.width], self.values[own, :, : slots.width]
+        return keys.to(dtype), values.to(dtype)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.slots.width, 0
@@ -61,11 +63,11 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """What `transformers` models write to while decoding one token for each of `active` rows."""
+    """What `transformers` models write to while they read tokens of `active` rows, from `first` on."""
 
     def __init__(self, layers: int):
         self.rows, self.capacity = 0, 0
-        self.active, self.width = 0, 1
+        self.first, self.active, self.width = 0, 0, 1
         self.write_at: Tensor = torch.zeros(0, dtype=torch.long)
         self.slot_layers = [SlotLayer(self) for _ in range(layers)]
         super().__init__(layers=list(self.slot_layers))
@@ -79,20 +81,23 @@ class SlotCache(Cache):
         for layer in self.slot_layers:
             layer.grow()
 
-    def aim(self, lengths: Tensor, width: int | None = None) -> None:
-        """Set where each row's next token goes: `lengths` `[n]`; `width` cells of a row are looked at; None: as
-        many as the longest needs, for which the device is asked."""
-        self.active, self.write_at = len(lengths), lengths
-        self.width = int(lengths.max()) + 1 if width is None else width
+    def aim(
+        self, lengths: Tensor, width: int | None = None, *, first: int = 0, count: int = 1
+    ) -> None:
+        """Set where the next `count` tokens of rows go that hold `lengths` `[n]`, from row `first` on; `width` cells of
+        a row are looked at; None: as many as the longest needs, for which the device is asked."""
+        self.first, self.active = first, len(lengths)
+        self.write_at = lengths[:, None] + torch.arange(count, device=lengths.device)
+        self.width = int(lengths.max()) + count if width is None else width
 
     def visible(self) -> Tensor:
-        """The attention mask `[n, 1, 1, width]` of the step that `aim` began."""
-        return ~self._behind()[:, None, None, :]
+        """The attention mask `[n, 1, count, width]` of the step that `aim` began."""
+        return ~self._behind()[:, None]
 
     def _behind(self) -> Tensor:
-        """Which cells `[n, width]` hold nothing of their row yet."""
+        """Which cells `[n, count, width]` hold nothing of their row yet when a token is read."""
         columns = torch.arange(self.width, device=self.write_at.device)
-        return columns > self.write_at[:, None]
+        return columns > self.write_at[..., None]
 
     def attention(
         self, lengths: Tensor, dtype: torch.dtype, width: int | None = None
@@ -107,7 +112,7 @@ class SlotCache(Cache):
             return self._compiled(lengths)
         self.aim(lengths, width)
         n, width, kv = self.active, self.width, self.slot_layers[0].keys.shape[1]
-        behind = self._behind()
+        behind = self._behind()[:, 0]
         shut = torch.zeros(behind.shape, dtype=dtype, device=lengths.device)
         shut.masked_fill_(behind, float("-inf"))
         # Mask and places are the same in every layer.

@@ -1,4 +1,4 @@
-"""The two forward passes of sampling for the Llama family: prompts into the slots, then one token a row.
+"""The forward passes of sampling for the Llama family: prompts into the slots, then one token a row, or what was heard.
 
 They do without what one token a row has no use for: padding in the linear layers, masks and rotary factors made anew in
 each layer, keys and values repeated for grouped queries, and all positions but the last behind the last attention. They
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
@@ -23,10 +24,14 @@ from heedful.fast.llama import walk
 
 
 class Passes(Protocol):
-    """What the engine asks of a model; both give the logits of what comes next, one row a prompt or row."""
+    """What the engine asks of a model; all give the logits of what comes next, one row a prompt or row."""
 
     def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
         """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, V]`"""
+        ...
+
+    def extend(self, tokens: Sequence[Sequence[int]], lengths: Tensor, at: int) -> Tensor:
+        """Append several tokens to each of the slots from `at` on, which hold `lengths` `[rows]`. → `[rows, V]`"""
         ...
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -71,6 +76,29 @@ class Direct:
 
         h = walk(self.model, layout.tokens, layout.positions, attending, layout.read)
         return self.head(h[layout.index[last]])
+
+    def extend(self, tokens: Sequence[Sequence[int]], lengths: Tensor, at: int) -> Tensor:
+        device, counts = self.model.device, torch.tensor([len(row) for row in tokens])
+        row = torch.arange(len(tokens)).repeat_interleave(counts).to(device)
+        place = torch.cat([torch.arange(len(row)) for row in tokens]).to(device)
+        shape, slots = (len(tokens), int(counts.max())), self.slots
+        slots.aim(lengths, first=at, count=shape[1])
+        seen = slots.visible()
+
+        def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:
+            q, k, v = (
+                x.new_zeros(*shape, *x.shape[1:]).index_put((row, place), x).transpose(1, 2)
+                for x in turned(qkv, turns, of.config.num_attention_heads)
+            )
+            keys, values = slots.slot_layers[i].update(k, v)
+            out = scaled_dot_product_attention(
+                q, keys, values, seen, scale=of.scaling, enable_gqa=q.shape[1] != k.shape[1]
+            )
+            return out.transpose(1, 2)[row, place].flatten(1)
+
+        flat = torch.tensor([token for row in tokens for token in row]).to(device)
+        last = (counts.cumsum(0) - 1).to(device)
+        return self.head(walk(self.model, flat, lengths[row] + place, attending, last))
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         return (self.decoder or self.step)(tokens, lengths)

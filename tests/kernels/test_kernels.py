@@ -23,6 +23,7 @@ def close(ours, theirs):
     return torch.allclose(ours, theirs, atol=2e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("dim", [4, 16, 32, 40, 64])
 @pytest.mark.parametrize("group", [1, 2, 3, 4, 7])
 def test_a_token_attends_to_its_row(dim, group):
@@ -135,6 +136,7 @@ class Parts:
 
 
 # One row, fewer and more than stay in registers, more than stay in a cache; sizes of no whole panel or vector.
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("n", [1, 7, 12, 13, 130])
 @pytest.mark.parametrize(
     "sizes", [(24, 2, 3, 6, 20), (33, 1, 1, 16, 64), (48, 2, 5, 40, 100)], ids=str
@@ -162,6 +164,7 @@ def test_a_decoder_is_a_llama(n, sizes, dtype, whole):
         assert all(close(a.double(), b) for a, b in zip(ours, exact, strict=True))
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("size", [1, 63, 64, 300, 4096])
 @pytest.mark.parametrize("how", [Sampling(), Sampling(0.7, 0.9), Sampling(1.5, 1.0, 5)], ids=str)
 def test_a_token_is_drawn_as_pytorch_draws_it(size, how, monkeypatch):
@@ -190,9 +193,12 @@ def test_what_has_no_mass_is_not_drawn():
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="what processors of this family lack")
-@pytest.mark.parametrize("march, wide", [("x86-64-v4", 16), ("x86-64-v3", 8), ("x86-64", 4)])
+@pytest.mark.parametrize("march, wide", [("x86-64-v4", 16), ("x86-64-v3", 8)])
 def test_lesser_processors_compute_the_same(march, wide, compiled, tmp_path, monkeypatch):
-    """Without AVX-512, AVX. Mutation caught: code that reckons with sixteen numbers in a vector."""
+    """Without AVX-512; without AVX: tests/test_arithmetic.py.
+
+    Mutation caught: code that reckons with sixteen numbers in a vector.
+    """
     if march == "x86-64-v4" and calls.functions().lanes() < 16:
         pytest.skip("no AVX-512 here")
     monkeypatch.setenv("HEEDFUL_CACHE", str(tmp_path))

@@ -26,6 +26,7 @@ class Known:
     longest: int
 
 
+@pytest.mark.arithmetic
 @needs_kernels
 @pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def test_token_logps_equal_the_plain_formula(arch):
     assert torch.allclose(token_logps(model, tokens, mask), plain * mask, atol=1e-5)
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("arch", tiny.ARCHITECTURES)
 @pytest.mark.parametrize("pad", [0, 3, 77])
 def test_padding_changes_no_logp_no_score_no_gradient(arch, pad):
@@ -139,6 +140,7 @@ SHAPES = [
 ]  # fmt: skip
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("sampling", SHAPES, ids=str)
 @pytest.mark.parametrize("vocab", [16, 64, 200, 1000])
 def test_choose_is_log_policy_and_draw(sampling, vocab):
@@ -155,7 +157,7 @@ def test_choose_is_log_policy_and_draw(sampling, vocab):
     want = logits.argmax(-1) if sampling.temperature == 0 else draw(logp.double().exp(), u)
     ids, logps = choose(logits, sampling, u)
     assert (ids != want).sum() <= 1  # where u falls on a boundary, to the last bits
-    assert torch.allclose(logps, logp.gather(1, ids[:, None]).squeeze(1), atol=2e-6)
+    assert torch.allclose(logps, logp.gather(1, ids[:, None]).squeeze(1), atol=1e-5)
     assert torch.isfinite(logps).all()
 
 

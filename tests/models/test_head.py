@@ -7,6 +7,7 @@ from heedful.fast import head
 from heedful.fast.head import LinearLogps
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("factor", [1.0, 0.5])
 @pytest.mark.parametrize("with_bias", [False, True])
@@ -31,7 +32,7 @@ def test_values_and_gradients_of_log_softmax(monkeypatch, kept, factor, with_bia
     for _ in range(2):  # the second time nothing is kept any more
         got = torch.autograd.grad((ours * upstream).sum(), inputs, retain_graph=True)
         for a, b in zip(got, want, strict=True):
-            assert (a - b).norm() <= 2e-6 * b.norm()
+            assert (a - b).norm() <= 1e-5 * b.norm()
 
 
 def test_frozen_heads_get_no_gradient():

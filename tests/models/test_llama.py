@@ -73,8 +73,8 @@ def test_it_is_transformers(kind):
             if p.ndim == 1:
                 p.add_(torch.rand(len(p), generator=torch.Generator().manual_seed(len(p))))
     theirs, their_grads, ours, our_grads = both(model)
-    assert torch.allclose(ours, theirs, atol=2e-6)
-    near(our_grads, their_grads, 2e-6)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    near(our_grads, their_grads, 1e-5)
 
 
 def test_bfloat16_is_no_farther_from_float32_than_transformers():
@@ -104,8 +104,8 @@ def test_adapters_are_called(tmp_path, targets):
                 p.normal_(std=0.2, generator=torch.Generator().manual_seed(1))
     theirs, their_grads, ours, our_grads = both(model)
     assert any("lora_A" in name for name in our_grads)
-    assert torch.allclose(ours, theirs, atol=2e-6)
-    near(our_grads, their_grads, 2e-6)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    near(our_grads, their_grads, 1e-5)
 
 
 def test_frozen_layers_get_no_gradient():

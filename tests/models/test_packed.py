@@ -34,6 +34,7 @@ def logps(model: PreTrainedModel, tokens: Tensor, mask: Tensor) -> Tensor:
     return out.gather(2, tokens[:, 1:, None]).squeeze(2) * mask
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize("kind", KINDS)
 def test_packed_is_padded(kind):
     """Mutation caught: no index_add of what is shared (gradients), positions that go on, tokens of the row above."""

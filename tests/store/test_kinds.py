@@ -122,9 +122,9 @@ def test_every_kind_is_two_files():
                 assert len(set(lists.findall(line))) < 3, f"{path}: a list of kinds: {line}"
 
 
-def test_the_documents_know_every_kind():
+def test_the_documents_know_every_kind_of_ours():
     text = (ROOT / "docs" / "people.md").read_text(encoding="utf-8")
-    for kind in KINDS.values():
+    for kind in (kind for kind in KINDS.values() if kind.page is None):
         assert f"| `{kind.name}` | {kind.does} | {kind.keeps} |\n" in text
         assert f"| `{kind.name}` | {kind.form} |\n" in text
 

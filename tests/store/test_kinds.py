@@ -76,7 +76,7 @@ def test_what_a_kind_promises(store: Store, kind: Kind):
     for what in export.TRAINING:
         taken = snapshot.take(store, project, snapshot.Query(what))
         with store.read() as connection:
-            rows = list(snapshot.rows(connection, taken))
+            rows = list(snapshot.rows(connection, taken.query, taken.ids))
         assert bool(rows) == (what in kind.exports), what
         assert all(set(row) <= set(taken.columns) for row in rows)
     with pytest.raises(UserError, match="unexpected field 'nonsense'"):

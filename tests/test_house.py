@@ -53,6 +53,7 @@ PLANNED: set[str] = set()  # on the floor plan, not built yet
 SAME_FLOOR: dict[tuple[str, str], str] = {}  # (importer, imported): why
 TORCHLESS = {"web", "store"}  # answer people while a GPU is busy elsewhere
 MOST_LINES = 400
+MOST_FAST_LINES = 2500  # of all that only makes things faster, C included
 
 
 def parts(file: Path, package: Path) -> tuple[str, ...]:
@@ -161,6 +162,12 @@ def test_files_are_short():
     written = [p for p in PACKAGE.rglob("*") if p.suffix in {".py", ".html", ".css", ".js", ".j2"}]
     lengths = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8").count("\n") for p in written}
     assert {name: n for name, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def test_what_only_makes_things_faster_stays_small():
+    """Whoever adds a fast path takes another out, or shows that both are needed."""
+    written = [p for p in (PACKAGE / "fast").rglob("*") if p.suffix in {".py", ".c", ".h"}]
+    assert sum(p.read_text(encoding="utf-8").count("\n") for p in written) < MOST_FAST_LINES
 
 
 def reaches_torch(package: Path, room: str) -> bool:

@@ -11,7 +11,7 @@ from torch.nn.functional import linear, pad, rms_norm, silu
 import attending
 from heedful.fast import kernels
 from heedful.fast.kernels import build, calls
-from heedful.fast.kernels.sample import Decoder, Layer, Model, attend, lanes, panels
+from heedful.fast.kernels.sample import Decoder, attend, in_turns, lanes, panels
 from heedful.models import sampling
 from heedful.models.sampling import choose
 from heedful.types import Sampling
@@ -86,22 +86,20 @@ class Parts:
                     held[name] = None
 
     def decoder(self) -> Decoder:
-        more = -self.ffn % lanes()
         layers = []
         for at in self.layers:
-            gates = None
-            if self.whole:
-                both = pad(torch.stack([at["gate_bias"], at["up_bias"]]), (0, more))
-                gates = both.unflatten(1, (-1, lanes())).transpose(0, 1).flatten().contiguous()
-            matrices = panels(at["qkv"]), panels(at["out"]), panels(at["gate"], at["up"])
-            down, biases = panels(pad(at["down"], (0, more))), (at["qkv_bias"], at["out_bias"])
-            norms = at["before"], at["between"], at["heads"]
-            layers.append(Layer(*norms, *matrices, down, *biases, gates, at["down_bias"]))
-        made = Model(
-            self.embedding, panels(self.head), self.norm, self.head_bias, layers,
-            self.kv, self.group, self.dim, self.vocabulary, eps=0.1, scale=0.5,
+            made = {name: at[name] for name in ("before", "between", "heads")}
+            made |= {f"{name}_bias": at[f"{name}_bias"] for name in ("qkv", "out", "down")}
+            made |= {name: panels(at[name]) for name in ("qkv", "out")}
+            made["gate_up"] = panels(in_turns(at["gate"], at["up"]))
+            made["gate_up_bias"] = in_turns(at["gate_bias"], at["up_bias"]) if self.whole else None
+            made["down"] = panels(pad(at["down"], (0, -self.ffn % lanes())))
+            layers.append(made)
+        model = {"embedding": self.embedding, "head": panels(self.head)}
+        model |= {"norm": self.norm, "head_bias": self.head_bias}
+        return Decoder(
+            model, layers, kv=self.kv, group=self.group, dim=self.dim, vocabulary=self.vocabulary, eps=0.1, scale=0.5
         )  # fmt: skip
-        return Decoder(made)
 
     def logits(self, tokens, lengths, angles, slots) -> torch.Tensor:
         """By PyTorch, in float64; keys and values are written to the slots."""

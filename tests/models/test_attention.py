@@ -174,7 +174,7 @@ def test_it_is_tried_before_it_is_relied_on(wrong, monkeypatch, caplog):
     assert works == (wrong is None) and ("block by block" in caplog.text) != works
 
 
-@pytest.mark.skipif(not attention._WHOLE, reason="a PyTorch without the operation")
+@pytest.mark.skipif(attention.varlen_attn is None, reason="a PyTorch without the operation")
 def test_pytorchs_operation_takes_what_it_is_given(monkeypatch):
     """On tensors that say they are on a GPU and have no numbers. Mutation caught: an argument that PyTorch's own
     function does not know, a shape or type that it does not return; a type or width that it is not for."""

@@ -184,7 +184,8 @@ def test_what_is_not_called_must_be_as_it_was(place):
     assert not llama.knows(model)
     handle.remove()
     assert llama.knows(model)
-    model.get_submodule(place).forward = model.get_submodule(place).forward
+    part = model.get_submodule(place)
+    part.forward = lambda *given, forward=part.forward, **named: forward(*given, **named)
     assert not llama.knows(model)
     model = model_of("llama")
     kind = type(model.model.layers[0].self_attn)

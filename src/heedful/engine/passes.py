@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +14,26 @@ from transformers.cache_utils import DynamicLayer
 from heedful.engine.slots import SlotCache
 from heedful.fast.backend import backend_of
 from heedful.fast.head import lm_head
-from heedful.fast.passes import Passes
+
+
+class Passes(Protocol):
+    """What the engine asks of a model; all give the logits of what comes next, one row a prompt or row."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
+        """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, V]`"""
+        ...
+
+    def extend(self, tokens: Sequence[Sequence[int]], lengths: Tensor, at: int) -> Tensor:
+        """Append several tokens to each of the slots from `at` on, which hold `lengths` `[rows]`. → `[rows, V]`"""
+        ...
+
+    def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Append tokens `[n]` to the first n slots, which hold `lengths` `[n]` tokens. → `[n, V]`"""
+        ...
+
+    def refresh(self) -> None:
+        """Called before each pass: what was copied from the model is copied again if it has changed."""
+        ...
 
 
 def passes(model: PreTrainedModel, cache: SlotCache, rows: int = 1, tokens: int = 1) -> Passes:

@@ -13,7 +13,7 @@ from heedful.fast import llama
 from heedful.fast.head import LinearLogps, few_numbers, with_spare
 from heedful.fast.layout import lay_out
 from heedful.fast.packed import can_pack, packed_hidden
-from heedful.fast.passes import Direct, Passes
+from heedful.fast.passes import Direct
 from heedful.fast.prepared import Prepared, prepares
 
 FEW, SHORT = 4, 16  # below so many rows or tokens, weights are not copied to be read faster
@@ -34,16 +34,16 @@ class Hidden:
 class Backend(Protocol):
     """All that learner and engine ask of a model. Batches are right-padded; a mask says what is needed of them."""
 
-    def hidden(self, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) -> Hidden:
-        """Hidden states of tokens `[B, T]` where they are needed `[B, T]`; position_ids `[B, T]` that start again mark
-        documents in a row."""
+    def hidden(self, tokens: Tensor, needed: Tensor, positions: Tensor | None = None) -> Hidden:
+        """Hidden states of tokens `[B, T]` where they are needed `[B, T]`; positions `[B, T]` start again at
+        0 in each document of a row that holds several."""
         ...
 
     def logps(self, h: Tensor, head: nn.Linear, y: Tensor, factor: float) -> Tensor:
         """log softmax(factor · head(h))[y]: h `[N, d]`, y `[N]` → `[N]`, in float32."""
         ...
 
-    def passes(self, slots: Any, rows: int = 1, tokens: int = 1) -> Passes | None:
+    def passes(self, slots: Any, rows: int = 1, tokens: int = 1) -> Direct | None:
         """What samples from the model as it is now, fastest for so many rows of so many new tokens; None where calling
         the model is all that there is."""
         ...
@@ -51,9 +51,9 @@ class Backend(Protocol):
 
 def backend_of(model: PreTrainedModel) -> Backend:
     """The fastest that gives the model's own numbers: chosen here and nowhere else."""
-    if llama.family_of(model):
-        return Llama(model)
-    return Packed(model) if can_pack(model) else Plain(model)
+    if not can_pack(model):
+        return Plain(model)
+    return Llama(model) if llama.family_of(model) else Packed(model)
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,10 @@ class Plain:
 
     model: PreTrainedModel
 
-    def hidden(self, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) -> Hidden:
-        states = self.model.base_model(
-            input_ids=tokens, position_ids=position_ids, use_cache=False
-        ).last_hidden_state
+    def hidden(self, tokens: Tensor, needed: Tensor, positions: Tensor | None = None) -> Hidden:
+        out = self.model.base_model(input_ids=tokens, position_ids=positions, use_cache=False)
         index = torch.arange(tokens.numel(), device=tokens.device)
-        return Hidden(states.flatten(0, 1), index.view(tokens.shape))
+        return Hidden(out.last_hidden_state.flatten(0, 1), index.view(tokens.shape))
 
     def logps(self, h: Tensor, head: nn.Linear, y: Tensor, factor: float) -> Tensor:
         rows, targets = with_spare(self.model, h, y)
@@ -75,7 +73,7 @@ class Plain:
         found = LinearLogps.apply(rows, head.weight, head.bias, targets, factor, backward)
         return found[: len(y)]
 
-    def passes(self, slots: Any, rows: int = 1, tokens: int = 1) -> Passes | None:
+    def passes(self, slots: Any, rows: int = 1, tokens: int = 1) -> Direct | None:
         return None
 
 
@@ -83,8 +81,8 @@ class Plain:
 class Packed(Plain):
     """A decoder that passed `can_pack`: each distinct token that something needed depends on is computed once."""
 
-    def hidden(self, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) -> Hidden:
-        layout = lay_out(tokens, needed, position_ids, spare=few_numbers(self.model))
+    def hidden(self, tokens: Tensor, needed: Tensor, positions: Tensor | None = None) -> Hidden:
+        layout = lay_out(tokens, needed, positions, spare=few_numbers(self.model))
         run = llama.hidden if llama.learns(self.model, layout) else packed_hidden
         return Hidden(run(self.model, layout), layout.index)
 
@@ -93,11 +91,7 @@ class Packed(Plain):
 class Llama(Packed):
     """Llama, Mistral, Qwen2 and Qwen3: gone through layer by layer where all but their linear layers is their own."""
 
-    def hidden(self, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None) -> Hidden:
-        way = super().hidden if can_pack(self.model) else Plain(self.model).hidden
-        return way(tokens, needed, position_ids)
-
-    def passes(self, slots: Any, rows: int = 1, tokens: int = 1) -> Passes | None:
+    def passes(self, slots: Any, rows: int = 1, tokens: int = 1) -> Direct | None:
         if not llama.knows(self.model):
             return None
         if rows >= FEW and tokens >= SHORT and prepares(self.model):

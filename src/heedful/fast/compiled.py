@@ -10,6 +10,8 @@ import functools
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from types import MethodType
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from heedful.errors import UserError
 from heedful.fast import packed
-from heedful.fast.layers import layers_of, set_around
+from heedful.fast.layers import around, layers_of
 
 
 def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
@@ -32,21 +34,18 @@ def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
         raise UserError(
             "--compile needs a C++ compiler, and there is neither g++ nor clang++; install one, or leave it out"
         )
-    AttentionInterface.register(packed.NAME, _attention())
+    # Compiled layers call the packed attention as it is.
+    AttentionInterface.register(packed.NAME, torch.compiler.disable(packed.attention))
+    layer: Any
     for layer in layers_of(model):
-        set_around(layer, compiled=_compiled(type(layer), backend))
+        forward = MethodType(_compiled(type(layer), backend), layer)
+        layer.forward = replace(around(layer), forward=forward, compiled=True)
 
 
 def cpp_compiler() -> str | None:
     """What compiles for CPUs, if anything does: $CXX, g++ or clang++."""
-    found = (shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++") if name)
-    return next(filter(None, found), None)
-
-
-@functools.cache
-def _attention():
-    """The packed attention, which compiled layers call as it is."""
-    return torch.compiler.disable(packed.attention)
+    named = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
+    return next(filter(None, map(shutil.which, named)), None)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ PIECE, KEPT = 1 << 21, 1 << 26
 
 def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     """Hidden states → logits, as the whole model does it (some architectures scale or cap behind the head)."""
-    head, factor, cap = model.get_output_embeddings(), _factor(model), _cap(model)
+    head, factor, cap = model.get_output_embeddings(), *_behind(model)
     assert head is not None
 
     def logits(h: Tensor) -> Tensor:
@@ -39,17 +39,15 @@ def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
 def linear_head(model: PreTrainedModel) -> tuple[nn.Linear, float] | None:
     """The output layer, and what its logits are multiplied by, of a model that does nothing else behind it."""
     head: Any = model.get_output_embeddings()
-    linear = type(head) is nn.Linear and unwatched(head) and not _cap(model)
-    return (head, _factor(model)) if linear else None
+    factor, cap = _behind(model)
+    return (head, factor) if type(head) is nn.Linear and unwatched(head) and not cap else None
 
 
-def _cap(model: PreTrainedModel) -> float | None:
-    return getattr(model.config, "final_logit_softcapping", None)
-
-
-def _factor(model: PreTrainedModel) -> float:
-    scale = getattr(model.config, "logit_scale", None) or 1.0
-    return scale / (getattr(model.config, "logits_scaling", None) or 1.0)
+def _behind(model: PreTrainedModel) -> tuple[float, float | None]:
+    """What an architecture multiplies its logits by, and at what it caps them."""
+    names = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+    scale, divisor, cap = (getattr(model.config, name, None) for name in names)
+    return (scale or 1.0) / (divisor or 1.0), cap
 
 
 def few_numbers(model: PreTrainedModel) -> bool:
@@ -71,15 +69,7 @@ class LinearLogps(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx,
-        h: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        y: Tensor,
-        factor: float,
-        backward: bool,
-    ) -> Tensor:
+    def forward(ctx, h: Tensor, weight: Tensor, bias, y: Tensor, factor: float, backward: bool):
         if h.device.type == "cpu" and len(y) and not 0 <= y.min() <= y.max() < len(weight):
             raise IndexError(f"a token to be predicted is not one of the model's {len(weight)}")
         kept = backward and len(h) * len(weight) <= KEPT
@@ -118,14 +108,9 @@ class LinearLogps(torch.autograd.Function):
                 grad_weight.addmm_(z.t(), h[rows])
             elif grad_weight is not None:
                 grad_weight.add_(z.t() @ h[rows])
-        return (
-            grad_h,
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-        )
+        grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        grad_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
+        return grad_h, grad_weight, grad_bias, None, None, None
 
 
 def _pieces(rows: int, vocabulary: int) -> list[slice]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from types import MethodType
 from typing import Any
 
 import torch
@@ -28,26 +28,19 @@ def layers_of(model: PreTrainedModel) -> nn.ModuleList:
 class Around:
     """What stands in place of a layer's `forward`. A deep copy of the layer has one with its own weights."""
 
-    layer: nn.Module
-    compiled: Callable[..., Any] | None = None
+    forward: Callable[..., Any]
+    compiled: bool = False
     recomputes: bool = False
 
     def __call__(self, *args, **kwargs):
-        inside = partial(self.compiled or type(self.layer).forward, self.layer)
         if self.recomputes and torch.is_grad_enabled():
-            return checkpoint(inside, *args, use_reentrant=False, **kwargs)
-        return inside(*args, **kwargs)
+            return checkpoint(self.forward, *args, use_reentrant=False, **kwargs)
+        return self.forward(*args, **kwargs)
 
 
-def around(layer: nn.Module) -> Around | None:
-    """What stands around the layer, if anything does."""
-    forward = vars(layer).get("forward")
-    return forward if isinstance(forward, Around) else None
-
-
-def set_around(layer: Any, **what: Any) -> None:
-    layer.forward = around(layer) or Around(layer)
-    vars(layer.forward).update(what)
+def around(layer: Any) -> Around:
+    """What stands around the layer, or would if anything did."""
+    return layer.forward if isinstance(layer.forward, Around) else Around(layer.forward)
 
 
 def checkpoint_layers(model: PreTrainedModel) -> None:
@@ -56,11 +49,14 @@ def checkpoint_layers(model: PreTrainedModel) -> None:
     transformers' own switch works in training mode alone, where some models drop out inside their layers,
     and it takes the cache away from sampling. Here a layer asks whether a gradient is wanted.
     """
+    layer: Any
     for layer in layers_of(model):
-        set_around(layer, recomputes=True)
+        layer.forward = replace(around(layer), recomputes=True)
 
 
 def unwatched(module: nn.Module) -> bool:
     """Whether calling it is all that happens: nobody listens to the module and nobody else has replaced its forward."""
-    hooks = module._forward_hooks or module._forward_pre_hooks
-    return not hooks and ("forward" not in vars(module) or around(module) is not None)
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    outer = around(module)
+    return outer.compiled or outer.forward == MethodType(type(module).forward, module)

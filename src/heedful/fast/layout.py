@@ -56,10 +56,6 @@ class Layout:
         return self.real.sum(1) * (self.real & ~self.same).any(1)
 
     @cached_property
-    def longest(self) -> int:
-        return int(self.lengths.max())
-
-    @cached_property
     def sequences(self) -> Sequences:
         """Those that have tokens of their own, the longest first."""
         order = _longest_first(self.lengths)

@@ -1,8 +1,5 @@
-"""Liger's Triton kernels for what the layers of the Llama family do between their products on a GPU: norms and gates.
-
-One kernel each, forward and backward, in place of the handful that PyTorch starts (Hsu et al. 2024). Liger's own switch
-replaces classes for every model of the process, and rotations and the loss with them; here one model changes.
-"""
+"""Liger's Triton kernels for what the layers of the Llama family do between their products on a GPU (Hsu et al. 2024):
+norms and gates. Its own switch replaces classes for every model of the process, and more; here one model changes."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ other things in place of linear layers, norms and feed-forward parts, are called
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,8 +28,6 @@ from heedful.fast.layout import Layout
 NAMES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 PARTS = ("Model", "DecoderLayer", "Attention", "MLP", "RMSNorm")
 MANY = 64  # tokens that are worth setting weights side by side for
-# (number of the layer, its attention, heads `[N, heads + 2 · key heads, d]`, turns `[N, d]`) → `[N, heads · d]`
-Attend = Callable[[int, Any, Tensor, Tensor], Tensor]
 
 
 def family_of(model: PreTrainedModel) -> dict[str, type] | None:
@@ -68,9 +65,9 @@ def learns(model: PreTrainedModel, layout: Layout) -> bool:
     window = getattr(model.config.get_text_config(), "sliding_window", None) or 1 << 30
     return (
         layout.tokens.device.type == "cpu"
-        and layout.longest <= window
+        and layout.sequences.longest <= window
         and knows(model)
-        and not any((it := around(layer)) and it.compiled for layer in base.layers)
+        and not any(around(layer).compiled for layer in base.layers)
     )
 
 
@@ -86,19 +83,18 @@ def hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
 
 
 def walk(
-    model: PreTrainedModel,
-    tokens: Tensor,
-    positions: Tensor,
-    attend: Attend,
-    read: Tensor | None = None,
+    model: PreTrainedModel, tokens: Tensor, positions: Tensor, attend: Any, read: Any = None
 ) -> Tensor:
-    """Last hidden states of tokens at positions, both `[N]`: of all `[N, d]`, or of those that are read, `[M, d]`."""
+    """Last hidden states of tokens at positions, both `[N]`: of all `[N, d]`, or of those that are read, `[M, d]`.
+
+    attend: (number of a layer, its attention, heads `[N, heads + 2 · key heads, d]`, turns `[N, d]`) → `[N, heads · d]`
+    """
     base: Any = model.base_model
     h = base.embed_tokens(tokens)
     turns = turns_of(base, positions.to(h.device), h)
     for i, layer in enumerate(base.layers):
         step = partial(_layer, layer, read=read if layer is base.layers[-1] else None)
-        if (it := around(layer)) and it.recomputes and torch.is_grad_enabled():
+        if around(layer).recomputes and torch.is_grad_enabled():
             h = checkpoint(step, h, turns, partial(attend, i), use_reentrant=False)
         else:
             h = step(h, turns, partial(attend, i))

@@ -21,15 +21,7 @@ from heedful.fast.layout import Layout, lay_out
 NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
 
 
-def attention(
-    module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask,
-    scaling: float | None = None,
-    **kwargs,
-) -> tuple[Tensor, None]:
+def attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
     """query `[1, H, N, d]`, key and value `[1, K, N, d]` → `[1, N, H, d]`, as transformers' interface wants it."""
     if not isinstance(attention_mask, Layout):
         return sdpa_attention_forward(
@@ -80,17 +72,14 @@ def can_pack(model: PreTrainedModel) -> bool:
     if found and model.config.get_text_config()._attn_implementation != NAME:
         found = None  # somebody has chosen another attention since
     if found is None:
-        found = _only_attends(model) and _switch(model, NAME) and _agrees(model)
+        # Layers that mix tokens otherwise, however little, might escape a trial.
+        kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+        attends = kinds <= {"full_attention", "sliding_attention"}
+        found = attends and _switch(model, NAME) and _agrees(model)
         if not found:
             _switch(model, "sdpa")  # does nothing to a model that attends in a third way
         _tried[model] = found
     return found
-
-
-def _only_attends(model: PreTrainedModel) -> bool:
-    """Whether the config names no layers that mix tokens otherwise: how little they do so may escape a trial."""
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
-    return set(kinds) <= {"full_attention", "sliding_attention"}
 
 
 def _switch(model: PreTrainedModel, name: str) -> bool:

@@ -9,7 +9,7 @@ weights (`Prepared`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,29 +23,9 @@ from heedful.fast.layout import lay_out
 from heedful.fast.llama import walk
 
 
-class Passes(Protocol):
-    """What the engine asks of a model; all give the logits of what comes next, one row a prompt or row."""
-
-    def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
-        """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, V]`"""
-        ...
-
-    def extend(self, tokens: Sequence[Sequence[int]], lengths: Tensor, at: int) -> Tensor:
-        """Append several tokens to each of the slots from `at` on, which hold `lengths` `[rows]`. → `[rows, V]`"""
-        ...
-
-    def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Append tokens `[n]` to the first n slots, which hold `lengths` `[n]` tokens. → `[n, V]`"""
-        ...
-
-    def refresh(self) -> None:
-        """Called before each pass: what was copied from the model is copied again if it has changed."""
-        ...
-
-
 class Direct:
-    """Layers called one by one on tokens that stand in one row; what `decoder` makes takes a step in place of the
-    modules. slots are the engine's, `engine.slots.SlotCache`."""
+    """`engine.passes.Passes` into its slots (`engine.slots.SlotCache`): layers called one by one on tokens that stand
+    in one row. What `decoder` makes decodes in their place."""
 
     def __init__(
         self, model: PreTrainedModel, slots: Any, decoder: Callable[[Direct], Any] | None = None
@@ -63,9 +43,8 @@ class Direct:
         tokens = pad_sequence([torch.tensor(prompt) for prompt in prompts], batch_first=True)
         last = (torch.arange(tokens.shape[1]) == lengths[:, None] - 1).to(device)
         layout = lay_out(tokens.to(device), last, spare=few_numbers(self.model))
-        shown = layout.number[
-            layout.order.argsort()
-        ]  # in each place of a prompt; behind its end nobody looks
+        # In each place of a prompt; behind its end nobody looks.
+        shown = layout.number[layout.order.argsort()]
         kept = getattr(self.decoder, "kept", self.model.dtype)
 
         def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:
@@ -101,10 +80,8 @@ class Direct:
         return self.head(walk(self.model, flat, lengths[row] + place, attending, last))
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        return (self.decoder or self.step)(tokens, lengths)
-
-    def step(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """`decode` by the modules."""
+        if self.decoder is not None:
+            return self.decoder(tokens, lengths)
         of_rows = self.slots.attention(lengths, self.model.dtype)
 
         def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:

@@ -1,11 +1,7 @@
 """The layers of the Llama family, their weights copied into the form that sampling on a CPU is fastest with.
 
-The matrices that read the same input stand in one (gate and up; queries, keys and values, each head of keys and
-values behind the queries that read it, so that attention takes all of them from where they are), in the order
-that the kernel reads. Of bfloat16 weights only the copies are in bfloat16; states, keys and values, scores and norms
-are float32, which is both faster on a CPU and more exact.
-
-The copies are as large as the model. They are made for one queue of requests and dropped with it.
+Of bfloat16 weights only the copies are in bfloat16; states, keys and values, scores and norms are float32, which is
+faster on a CPU and more exact. Copies are as large as the model, made for one queue of requests, dropped with it.
 """
 
 from __future__ import annotations
@@ -19,13 +15,16 @@ from transformers import PreTrainedModel
 
 from heedful.fast import kernels
 from heedful.fast.head import linear_head
-from heedful.fast.kernels.sample import Decoder, Layer, Model, lanes, panels
+from heedful.fast.kernels.sample import Decoder, in_turns, lanes, panels
 from heedful.fast.layers import unwatched
 from heedful.fast.llama import turns_of
 from heedful.fast.passes import Direct
 
+LINEAR = [
+    *(f"self_attn.{x}_proj" for x in "qkvo"),
+    *(f"mlp.{x}_proj" for x in ("gate", "up", "down")),
+]
 OF_A_BATCH = ("dynamic", "longrope")  # rotary positions that depend on how long the batch is
-DTYPES = (torch.float32, torch.bfloat16)
 
 
 def prepares(model: PreTrainedModel) -> bool:
@@ -33,10 +32,15 @@ def prepares(model: PreTrainedModel) -> bool:
     be the family's own (`llama.knows`); adapters and other things in their linear layers are not."""
     base: Any = model.base_model
     head, factor = linear_head(model) or (None, 1)
-    if model.device.type != "cpu" or model.dtype not in DTYPES or head is None or factor != 1:
+    if (
+        model.device.type != "cpu"
+        or model.dtype not in (torch.float32, torch.bfloat16)
+        or head is None
+        or factor != 1
+    ):
         return False
     modules = [m for layer in base.layers for m in layer.modules()]
-    linears = [m for layer in base.layers for m in (*_attention(layer), *_feed_forward(layer))]
+    linears = [layer.get_submodule(name) for layer in base.layers for name in LINEAR]
     return (
         model.config.hidden_act == "silu"
         and base.rotary_emb.rope_type not in OF_A_BATCH
@@ -51,17 +55,8 @@ def prepares(model: PreTrainedModel) -> bool:
     )
 
 
-def _attention(layer: Any) -> tuple[Any, ...]:
-    at = layer.self_attn
-    return at.q_proj, at.k_proj, at.v_proj, at.o_proj
-
-
-def _feed_forward(layer: Any) -> tuple[Any, ...]:
-    return layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj
-
-
 class Prepared:
-    """What decodes in place of `Direct.step`: copies of the model's weights as they are now."""
+    """What decodes in place of the modules: copies of the model's weights as they are now."""
 
     kept = torch.float32  # the type of keys and values
 
@@ -69,25 +64,23 @@ class Prepared:
         self.base: Any = direct.model.base_model
         self.slots = direct.slots
         at = self.base.layers[0].self_attn
-        self.dim = at.head_dim
-        self.kv = at.k_proj.out_features // self.dim
+        self.dim, self.kv = at.head_dim, at.k_proj.out_features // at.head_dim
         self.group = at.q_proj.out_features // self.dim // self.kv
+        shape = {"kv": self.kv, "group": self.group, "dim": self.dim}
         head, _ = linear_head(direct.model) or (None, 1)
         assert head is not None
+        model = {
+            "embedding": self.base.embed_tokens.weight.detach(),
+            "norm": _floats(self.base.norm.weight),
+            **_matrix("head", head),
+        }
         self.decoder = Decoder(
-            Model(
-                embedding=self.base.embed_tokens.weight.detach(),
-                head=panels(head.weight),
-                norm=_floats(self.base.norm.weight),
-                head_bias=_floats(head.bias),
-                layers=[self._layer(layer) for layer in self.base.layers],
-                kv=self.kv,
-                group=self.group,
-                dim=self.dim,
-                vocabulary=len(head.weight),
-                eps=self.base.norm.variance_epsilon,
-                scale=at.scaling,
-            )
+            model,
+            [self._layer(layer) for layer in self.base.layers],
+            scale=at.scaling,
+            eps=self.base.norm.variance_epsilon,
+            vocabulary=len(head.weight),
+            **shape,
         )
         self.turns = torch.zeros(0, self.dim)
         self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters()]
@@ -103,37 +96,35 @@ class Prepared:
             self.turns = turns_of(self.base, torch.arange(self.slots.capacity), torch.zeros(1))
         return self.decoder(tokens, lengths, self.turns, self.slots.filled())
 
-    def _layer(self, layer: Any) -> Layer:
-        (q, k, v, o), (gate, up, down) = _attention(layer), _feed_forward(layer)
-        at, norms, ffn = layer.self_attn, None, down.in_features
+    def _layer(self, layer: Any) -> dict[str, Tensor | None]:
+        at, mlp, norms = layer.self_attn, layer.mlp, None
         if hasattr(at, "q_norm"):
             norms = _floats(torch.stack([*[at.q_norm.weight] * self.group, at.k_norm.weight]))
-        more = -ffn % lanes()  # columns of gate and up that are there to fill a vector
-        gates = None
-        if gate.bias is not None:
-            both = pad(torch.stack([gate.bias, up.bias]), (0, more))
-            gates = _floats(both.unflatten(1, (-1, lanes())).transpose(0, 1).flatten())
-        return Layer(
-            before=_floats(layer.input_layernorm.weight),
-            between=_floats(layer.post_attention_layernorm.weight),
-            heads=norms,
-            qkv=panels(self._by_head(q.weight, k.weight, v.weight)),
-            out=panels(o.weight),
-            gate_up=panels(gate.weight, up.weight),
-            down=panels(pad(down.weight, (0, more))),
-            # In this family all three have a bias or none.
-            qkv_bias=None if q.bias is None else _floats(self._by_head(q.bias, k.bias, v.bias)),
-            out_bias=_floats(o.bias),
-            gate_up_bias=gates,
-            down_bias=_floats(down.bias),
-        )
+        return {
+            "before": _floats(layer.input_layernorm.weight),
+            "between": _floats(layer.post_attention_layernorm.weight),
+            "heads": norms,
+            **_matrix("qkv", at.q_proj, at.k_proj, at.v_proj, rows=self._by_head),
+            **_matrix("out", at.o_proj),
+            **_matrix("gate_up", mlp.gate_proj, mlp.up_proj, rows=in_turns),
+            **_matrix("down", mlp.down_proj, columns=lanes()),
+        }
 
     def _by_head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Rows of weights or biases: some queries, the keys and the values that they read, the next queries …"""
-        q, k, v = (x.detach().unflatten(0, (self.kv, -1, self.dim)) for x in (q, k, v))
+        q, k, v = (x.unflatten(0, (self.kv, -1, self.dim)) for x in (q, k, v))
         return torch.cat([q, k, v], dim=1).flatten(0, 2)
 
 
-def _floats(x: Any) -> Any:
-    """A copy in float32 of a tensor, if there is one."""
-    return None if x is None else x.detach().float().clone().contiguous()
+def _matrix(name: str, *linears: nn.Linear, rows: Any = None, columns: int = 1) -> dict[str, Any]:
+    """Copies of weights and biases (in this family of all or none), their rows put in order, and with some columns of
+    zeros, so that there is a multiple."""
+    rows, biases = rows or (lambda x: x), [m.bias for m in linears if m.bias is not None]
+    weight = rows(*(m.weight.detach() for m in linears))
+    weight = pad(weight, (0, -weight.shape[1] % columns))
+    return {name: panels(weight), f"{name}_bias": _floats(rows(*biases)) if biases else None}
+
+
+def _floats(x: Tensor) -> Tensor:
+    """A copy in float32."""
+    return x.detach().to(torch.float32, copy=True).contiguous()

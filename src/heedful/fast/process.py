@@ -44,6 +44,4 @@ def keep_freed_memory() -> bool:
     ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return all([mallopt(*TRIM_THRESHOLD), mallopt(*MMAP_THRESHOLD)])
+    return bool(mallopt) and all([mallopt(*TRIM_THRESHOLD), mallopt(*MMAP_THRESHOLD)])

@@ -1,4 +1,4 @@
-/* Causal attention of training, over sequences of a packed batch that begin alike (see models/packed.py): forward, and
+/* Causal attention of training, over sequences of a packed batch that begin alike (see fast/layout.py): forward, and
  * backward by computing probabilities again (Dao et al. 2022). PANEL queries at a time stand in the lanes of vectors, so
  * that what a softmax sums up stands one below another; keys and values are read as they are.
  *

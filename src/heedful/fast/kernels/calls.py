@@ -16,9 +16,7 @@ PTR, INT, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 class _Pointer:
     """A tensor or None where C wants a pointer."""
 
-    @staticmethod
-    def from_param(x: Tensor | None) -> ctypes.c_void_p:
-        return PTR(pointer(x))
+    from_param = staticmethod(lambda x: PTR(pointer(x)))
 
 
 _LETTERS = {"p": _Pointer, "s": PTR, "i": INT, "f": REAL}

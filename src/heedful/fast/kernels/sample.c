@@ -29,12 +29,6 @@ INLINE void finished(float *sums, int64_t r, int64_t count, int64_t first, int64
     }
 }
 
-/* to[k * apart] = x / sqrt(mean x^2 + eps) * norm, or x without a norm. */
-INLINE void normed(const float *x, const float *norm, float eps, int64_t in, float *to, int64_t apart) {
-    float factor = norm ? rms_factor(x, in, eps) : 1.0f;
-    for (int64_t k = 0; k < in; k++) to[k * apart] = norm ? x[k] * factor * norm[k] : x[k];
-}
-
 /* out[n, outs] = y W + bias, or `how` says: is added to out; or is silu of the first LANES columns of each panel times
  * the others, out[n, outs / 2]. y is x[n, in], or with `norm` [in] x / sqrt(mean x^2 + eps) * norm. W stands in panels
  * [in][PANEL], float32 or (narrow) bfloat16, filled up with zeros. A thread's part of it; `kept` has room for x. */
@@ -45,8 +39,11 @@ static void multiply(float *kept, const float *x, const void *w, int64_t narrow,
 #pragma omp for
     for (int64_t i = 0; i < pieces; i++) {
         int64_t begin = n * i / pieces, R = n * (i + 1) / pieces - begin;
-        for (int64_t r = 0; r < R; r++)
-            normed(x + (begin + r) * in, norm, eps, in, kept + begin * in + r, R);
+        for (int64_t r = 0; r < R; r++) {
+            const float *from = x + (begin + r) * in;
+            float factor = norm ? rms_factor(from, in, eps) : 1.0f, *to = kept + begin * in + r;
+            for (int64_t k = 0; k < in; k++) to[k * R] = norm ? from[k] * factor * norm[k] : from[k];
+        }
     }
 #pragma omp for collapse(2)
     for (int64_t c = 0; c < chunks; c++)

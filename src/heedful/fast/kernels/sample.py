@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,84 +18,63 @@ def lanes() -> int:
     return functions().lanes()
 
 
-def panels(weight: Tensor, beside: Tensor | None = None) -> Tensor:
+def panels(weight: Tensor) -> Tensor:
     """A copy of a weight `[out, in]`, float32 or bfloat16, as `decode` reads it: `[panels, in, 2 · lanes]`, filled up
-    with zeros. With another `beside` it half of each panel's columns are of the one, half of the other."""
-    weights = [weight] if beside is None else [weight, beside]
-    wide = 2 * lanes() // len(weights)
-    parts = [
-        pad(w.detach(), (0, 0, 0, -len(w) % wide)).unflatten(0, (-1, wide)).mT for w in weights
-    ]
-    return torch.cat(parts, 2).contiguous()
+    with zeros."""
+    wide = 2 * lanes()
+    rows = pad(weight.detach(), (0, 0, 0, -len(weight) % wide)).unflatten(0, (-1, wide))
+    return rows.mT.clone(memory_format=torch.contiguous_format)
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer of the Llama family: weights of norms and biases in float32, or None; matrices as `panels`.
-
-    A head of keys and values stands behind the queries that read it. heads `[group + 1, dim]`: Qwen3's norm of each.
-    gate_up: gate beside up; down reads as many columns as these make.
-    """
-
-    before: Tensor
-    between: Tensor
-    heads: Tensor | None
-    qkv: Tensor
-    out: Tensor
-    gate_up: Tensor
-    down: Tensor
-    qkv_bias: Tensor | None
-    out_bias: Tensor | None
-    gate_up_bias: Tensor | None
-    down_bias: Tensor | None
+def in_turns(a: Tensor, b: Tensor) -> Tensor:
+    """A vector's rows of a `[out, …]`, as many of b, the next of a …; each filled up with zeros to whole vectors."""
+    more = a.new_zeros(-len(a) % lanes(), *a.shape[1:])
+    both = [torch.cat([x, more]).unflatten(0, (-1, lanes())) for x in (a, b)]
+    return torch.stack(both, 1).flatten(0, 2)
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model of such layers; `kv` heads of keys and values, each read by `group` queries, all of size `dim`."""
-
-    embedding: Tensor
-    head: Tensor
-    norm: Tensor
-    head_bias: Tensor | None
-    layers: Sequence[Layer]
-    kv: int
-    group: int
-    dim: int
-    vocabulary: int
-    eps: float
-    scale: float
+NORMS = ("before", "between", "heads")  # `[in]`, and Qwen3's of each head `[group + 1, dim]`
+MATRICES = ("qkv", "out", "gate_up", "down")  # as `panels`
+LAYER = (*NORMS, *MATRICES, *(f"{name}_bias" for name in MATRICES))
+MODEL = ("embedding", "head", "norm", "head_bias")  # `[V, in]`, as `panels`, `[in]`, `[V]`
+SIZES = ("count", "narrow", "width", "kv", "group", "dim", "ffn", "vocabulary")
+Parts = dict[str, Any]
 
 
 class _Layer(ctypes.Structure):
-    _fields_ = [(name, PTR) for name in (*(f.name for f in fields(Layer)), "keys", "values")]
+    _fields_ = [(name, PTR) for name in (*LAYER, "keys", "values")]
 
 
 class _Model(ctypes.Structure):
     _fields_ = [
-        *((name, PTR) for name in ("layers", "embedding", "head", "norm", "head_bias")),
-        *((name, INT) for name in ("count", "narrow", "width", "kv", "group", "dim", "ffn", "vocabulary")),
+        *((name, PTR) for name in ("layers", *MODEL)),
+        *((name, INT) for name in SIZES),
         *((name, REAL) for name in ("eps", "scale")),
-    ]  # fmt: skip
+    ]
 
 
 class Decoder:
-    """One token a row through a whole model, in one call."""
+    """One token a row through a whole model of the Llama family, in one call.
 
-    def __init__(self, model: Model):
-        self.model = model  # keeps alive what the pointers point to
-        structs = [
-            _Layer(*(pointer(getattr(layer, f.name)) for f in fields(Layer)))
-            for layer in model.layers
-        ]
-        self.layers, first = (_Layer * len(structs))(*structs), model.layers[0]
+    model and layers have the tensors that `MODEL` and `LAYER` name: float32, but for matrices and embedding, or None. A
+    head of keys and values stands behind the queries that read it; gate_up is gate and up `in_turns`, and down reads as
+    many columns as these make. sizes: kv, group, dim, vocabulary, eps, scale.
+    """
+
+    def __init__(self, model: Parts, layers: Sequence[Parts], **sizes: float):
+        self.held = model, layers  # keeps alive what the pointers point to
+        structs = [_Layer(*(pointer(layer[name]) for name in LAYER)) for layer in layers]
+        self.layers = (_Layer * len(structs))(*structs)
+        embedding, down = model["embedding"], layers[0]["down"]
         self.struct = _Model(
             ctypes.addressof(self.layers),
-            *map(pointer, (model.embedding, model.head, model.norm, model.head_bias)),
-            len(structs), model.embedding.dtype != torch.float32, model.embedding.shape[1],
-            model.kv, model.group, model.dim, first.down.shape[1], model.vocabulary,
-            model.eps, model.scale,
-        )  # fmt: skip
+            *(pointer(model[name]) for name in MODEL),
+            count=len(layers),
+            narrow=embedding.dtype != torch.float32,
+            width=embedding.shape[1],
+            ffn=down.shape[1],
+            **sizes,
+        )
 
     def __call__(
         self, tokens: Tensor, lengths: Tensor, table: Tensor, slots: Sequence[tuple[Tensor, Tensor]]
@@ -107,7 +86,7 @@ class Decoder:
         for struct, (k, v) in zip(self.layers, slots, strict=True):
             assert k.shape == v.shape == keys.shape and k.dtype == v.dtype == torch.float32
             struct.keys, struct.values = k.data_ptr(), v.data_ptr()
-        logits = keys.new_empty(n, self.model.vocabulary)
+        logits = keys.new_empty(n, self.struct.vocabulary)
         capacity = keys.shape[2]
         functions().decode(ctypes.byref(self.struct), tokens, lengths, table, n, capacity, logits)
         return logits

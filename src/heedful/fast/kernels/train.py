@@ -41,15 +41,7 @@ def attention(
     return out, sums
 
 
-def attention_back(
-    qkv: Tensor,
-    turns: Tensor | None,
-    at: Sequences,
-    scale: float,
-    out: Tensor,
-    sums: Tensor,
-    grad: Tensor,
-) -> Tensor:
+def attention_back(qkv, turns, at: Sequences, scale: float, out: Tensor, sums, grad) -> Tensor:
     """The gradient of `qkv` from that of `out` `[N, heads, dim]`; out and sums are what `attention` gave."""
     heads, dim = out.shape[1:]
     assert grad.is_contiguous() and grad.dtype == torch.float32

@@ -108,12 +108,6 @@ INLINE vec weights(const void *w, int64_t at, int narrow) {
     return out;
 }
 
-/* Have the next panel fetched while this one is used: nobody else would look beyond the end of a page. */
-INLINE void ahead(const void *w, int64_t at, int narrow) {
-    __builtin_prefetch((const char *)w + at * (narrow ? 2 : 4));
-    if (!narrow && LANES == 16) __builtin_prefetch((const float *)w + at + LANES);
-}
-
 /* sums[R, PANEL] (=, or with `add` +=) x[R, in] w[in, PANEL]. Rows and columns of x are `row` and `column` numbers apart;
  * `fetch` tells whether another panel stands behind this one. */
 INLINE void block(int R, int narrow, int fetch, int add, const float *x, int64_t row, int64_t column, int64_t in,
@@ -125,7 +119,9 @@ INLINE void block(int R, int narrow, int fetch, int add, const float *x, int64_t
         acc[r][1] = add ? *(vec *)(sums + r * PANEL + LANES) : (vec){0};
     }
     for (int64_t k = 0; k < in; k++, at += PANEL) {
-        if (fetch) ahead(w, at + in * PANEL, narrow);
+        /* Have the next panel fetched while this one is used: nobody else would look beyond the end of a page. */
+        if (fetch) __builtin_prefetch((const char *)w + (at + in * PANEL) * (narrow ? 2 : 4));
+        if (fetch && !narrow && LANES == 16) __builtin_prefetch((const float *)w + at + in * PANEL + LANES);
         vec a = weights(w, at, narrow), b = weights(w, at + LANES, narrow);
 #pragma GCC unroll 12
         for (int r = 0; r < R; r++) {

@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NotRequired, TypedDict, Unpack
+from typing import Literal, NotRequired, TypedDict, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
@@ -54,7 +54,8 @@ def tasks(
 
 class How(TypedDict):
     """How to sample, `n` episodes of each task and max_tokens a turn. The seed is that of the batch; a version marks
-    the samples. `limits` go with an `env`; an error in it stops the run, or drops and counts the episode."""
+    the samples. `limits` go with an `env`; an error in it stops the run, or drops and counts the episode. Where a
+    template writes an earlier turn anew, a branch of the episode begins, or all is refused."""
 
     n: int
     max_tokens: int
@@ -64,6 +65,7 @@ class How(TypedDict):
     env: NotRequired[Env]
     limits: NotRequired[Limits]
     on_error: NotRequired[OnError]
+    rewrites: NotRequired[Literal["branch", "refuse"]]
 
 
 async def episodes(
@@ -154,6 +156,7 @@ async def _played(
             seed=f"{how['seed']}/{number}/{i}",
             window=engine.window,
             version=how.get("version", 0),
+            rewrites=how.get("rewrites", "branch"),
         )
         return await play(env, record, how.get("on_error", "stop"))
 

@@ -12,7 +12,7 @@ import tiny
 from games import USER, Script, check, engine_of, play_all, play_one
 from heedful.data.tokens import encode_prompt
 from heedful.data.turns import controls, encode_plain
-from heedful.envs import Limits, load_env
+from heedful.envs import EpisodeOver, Limits, load_env
 from heedful.errors import UserError
 from heedful.rollout import as_samples, rollout, tasks
 from heedful.types import Message, Sampling
@@ -283,10 +283,14 @@ def test_time_runs_out():
 
 
 def test_an_environment_cannot_swallow_the_end():
-    """Mutation caught: EpisodeOver as an Exception, which `except Exception` of an environment goes on after."""
+    """Mutation caught: EpisodeOver as an Exception, which `except Exception` of an environment goes on after; a
+    reward from one that catches it nevertheless."""
+    tried = 0
 
     async def stubborn(task, chat):
+        nonlocal tried
         for _ in range(50):
+            tried += 1
             try:
                 await chat.say()
             except Exception:
@@ -294,7 +298,17 @@ def test_an_environment_cannot_swallow_the_end():
         return 1.0
 
     episode = play_one(Script(TOK, "x"), stubborn, USER, TOK, limits=Limits(turns=2))
-    assert (episode.cause, episode.reward, len(episode.turns)) == ("turns", 0.0, 2)
+    assert (episode.cause, episode.reward, len(episode.turns), tried) == ("turns", 0.0, 2, 3)
+
+    async def greedy(task, chat):
+        try:
+            while True:
+                await chat.say()
+        except EpisodeOver:
+            return 1.0
+
+    episode = play_one(Script(TOK, "x"), greedy, USER, TOK, limits=Limits(turns=2))
+    assert (episode.ended, episode.reward, episode.parts) == ("truncated", 0.0, {})
 
 
 def test_forks_are_branches_of_one_episode():
@@ -351,6 +365,8 @@ def test_a_template_that_rewrites_begins_a_branch(template, said, caplog):
     )
     assert last.mask.count(True) == 2 and (last.reward, last.stop_reason) == (5.0, "stop")
     assert (first.reward, first.stop_reason) == (0.0, "length")
+    with pytest.raises(UserError, match="writes earlier turns anew"):
+        play_one(Script(tok, said, "5"), env, USER, tok, max_tokens=40, rewrites="refuse")
     calm = play_one(Script(tok, "3", "5"), env, USER, tok)
     assert len(as_samples(calm)) == 1  # only where something is rewritten
 

@@ -148,15 +148,25 @@ def test_no_words_open_a_turn(words, where):
     assert not set(encode_plain(TOK, words)) & controls(TOK)
 
 
-def test_an_ordinary_observation_is_encoded_as_the_template_has_it():
-    """Mutation caught: words always encoded apart, so that they are split elsewhere than in what people train on."""
-    episode = play_one(Script(TOK, "3", "5"), games.guess, USER, TOK, {"secret": 5})
+LINES = (  # as ChatML: lines around what is said, one of them behind the end of a turn
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [games.CHAT_WITH_TOOLS, LINES], ids=["tools", "lines"])
+def test_an_ordinary_observation_is_encoded_as_the_template_has_it(template):
+    """Mutation caught: words always encoded apart, so that they are split elsewhere than in what people train on; what
+    stands behind the end of a turn left out."""
+    tok = games.tokenizer(template)
+    episode = play_one(Script(tok, "3", "5"), games.guess, USER, tok, {"secret": 5})
     (sample,) = as_samples(episode)
     talk = (*USER, Message("assistant", "3"), Message("user", "Higher."), Message("assistant", "5"))
-    whole = TOK.apply_chat_template(
+    whole = tok.apply_chat_template(
         [{"role": m.role, "content": m.content} for m in talk], tokenize=True, return_dict=False
     )
-    assert list(sample.tokens) == list(whole)
+    assert list(sample.tokens) == list(whole)[: len(sample.tokens)]
+    assert tok.decode(list(whole)[len(sample.tokens) :]).strip() == ""
 
 
 def test_limits_truncate():

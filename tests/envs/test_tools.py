@@ -10,11 +10,13 @@ import pytest
 
 import games
 from games import USER, Script, add, calculator, check, engine_of, play_one
+from heedful.data.tokens import as_turn, encode_prompt
 from heedful.envs import Limits
 from heedful.envs.chat import Call
 from heedful.envs.tools import Hermes, ToolError, answered, schema, tool_env
 from heedful.errors import UserError
 from heedful.rollout import as_samples
+from heedful.types import Message
 
 TOK = games.tokenizer()
 
@@ -135,6 +137,20 @@ def test_a_model_plays_with_tools():
     episode = play_one(engine, forgiving, USER, TOK, limits=Limits(turns=3), max_tokens=20)
     check(episode, TOK, engine.model)
     assert len(episode.turns) == 3
+
+
+def test_a_prompt_may_hold_calls_and_their_answers():
+    """Mutation caught: calls and names that a template is not shown."""
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
+    talk = (*USER, Message("assistant", "So:", (call,)), Message("tool", "3", name="add"))
+    shown = TOK.decode(encode_prompt(TOK, talk))
+    assert (
+        '<|assistant|>So:<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call><|end|>'
+        in shown
+    )
+    assert shown.endswith("<tool_response>3</tool_response><|end|><|assistant|>")
+    assert as_turn(talk[2]) == {"role": "tool", "content": "3", "name": "add"}
+    assert hash(talk[1]) == hash(Message("assistant", "So:"))
 
 
 def test_what_cannot_be_a_tool_is_refused():

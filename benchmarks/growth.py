@@ -108,13 +108,14 @@ def point(given: dict[str, Any], threads: int, dtype: str) -> dict[str, Any]:
 def learner(model: Any, rows: list[list[int]], group: int) -> Callable[[], Any]:
     from heedful.data.collate import collate
     from heedful.learner.local import LocalLearner, Optim
-    from heedful.training.supervised import cross_entropy, response_logps
+    from heedful.training.forwards import policy_forward
+    from heedful.training.supervised import cross_entropy
     from heedful.types import Sample
 
     half = len(rows[0]) // 2
     mask = (False,) * half + (True,) * (len(rows[0]) - half)
     batch = collate([Sample(tuple(row), mask, (0.0,) * len(row)) for row in rows])
-    owner = LocalLearner(model, response_logps, Optim(1e-5, 100))
+    owner = LocalLearner(model, policy_forward(), Optim(1e-5, 100))
     return lambda: owner.step(cross_entropy, batch)
 
 

@@ -50,6 +50,8 @@ def work(job: Job, measured: Measured) -> None:
 
 def train(job: Job, out: Path) -> None:
     """`heedful train TASK` on the inputs, as the command would run it."""
+    from heedful.configs.policy import METHODS
+    from heedful.parts import compose
     from heedful.recipes import policy, preference, reward_model, sft
 
     folder, size = Path(job.folder), job.sizes
@@ -77,7 +79,7 @@ def train(job: Job, out: Path) -> None:
         )
         if job.task == "ppo":
             common |= dict(inner_epochs=PPO_EPOCHS, critic_warmup=0)
-        policy.run(policy.Config(**{**policy.PRESETS[job.task], **common}))
+        policy.run(compose(policy.Config, {**METHODS[job.task].sets, **common}))
         return
     common |= dict(model=str(folder / "base"), batch_size=size.batch, held_out=HELD_OUT)
     name = "demonstrations.jsonl" if job.task == "sft" else "pairs.jsonl"

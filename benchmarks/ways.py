@@ -108,7 +108,8 @@ def learner(name: str, size: str, task: str) -> Any:
     from heedful.fast import kernels
     from heedful.fast.compiled import compile_layers
     from heedful.learner.local import LocalLearner, Optim
-    from heedful.training.supervised import cross_entropy, response_logps
+    from heedful.training.forwards import policy_forward
+    from heedful.training.supervised import cross_entropy
 
     plain, _, without = name.partition("-")
     dtype, _, compiled = plain.partition("+")
@@ -116,7 +117,7 @@ def learner(name: str, size: str, task: str) -> Any:
     if compiled:
         compile_layers(model)
     optim = Optim(1e-5, 10**6, schedule="constant", warmup=0.0)
-    owner = LocalLearner(model, response_logps, optim, micro_batch_tokens=8192)
+    owner = LocalLearner(model, policy_forward(), optim, micro_batch_tokens=8192)
     off: dict[str, Any] = {
         "": nullcontext,
         "kernels": lambda: mock.patch.object(kernels, "available", lambda: False),
@@ -131,13 +132,13 @@ def learner(name: str, size: str, task: str) -> Any:
     return step
 
 
-def margins(logp: Any, given: Any) -> Any:
+def margins(out: Any, given: Any) -> Any:
     """DPO's loss against a reference that is the model as it is now."""
     from torch.nn.functional import logsigmoid
 
     from heedful.learner.local import Loss
 
-    sums = logp.masked_fill(~given.mask, 0.0).sum(1).view(-1, 2)
+    sums = out.logp.masked_fill(~given.mask, 0.0).sum(1).view(-1, 2)
     gap = sums[:, 0] - sums[:, 1]
     return Loss(-logsigmoid(0.1 * (gap - gap.detach())))
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import small_policy
 import tiny
 from heedful import cli
+from heedful.configs.commands import COMMANDS
 from heedful.data.files import write_rows
 from heedful.models.load import new_reward_model
 
@@ -34,7 +35,7 @@ CONTEXT.set_forkserver_preload(
 # The policy-like loop as one command more; its file has its flags too.
 for name in ("heedful.small_policy", "heedful.configs.small_policy"):
     sys.modules[name] = small_policy
-cli.COMMANDS["train small"] = ("small_policy", "a small policy-gradient loop")
+COMMANDS["train small"] = ("small_policy", "a small policy-gradient loop")
 
 SMALL = ["--hidden-size", "16", "--layers", "1", "--heads", "2", "--vocab-size", "300"]
 

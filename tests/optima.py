@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from heedful.configs.algorithm import PRESETS, Algorithm
+from heedful.configs.algorithm import Algorithm, algorithm
 from heedful.data.collate import collate
 from heedful.engine.local import LocalEngine
 from heedful.learner.local import Optim, predict
@@ -22,8 +22,9 @@ from heedful.models.forward import add_value_head
 from heedful.models.load import copy_model
 from heedful.models.reference import Reference
 from heedful.rollout import Task, rollout
-from heedful.training.actors import Actors, policy_forward, update
+from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, rollout_metrics
+from heedful.training.forwards import policy_forward
 from heedful.training.policy_losses import KLController
 from heedful.types import Batch, Sampling
 from heedful.worlds import enumerable as world
@@ -113,8 +114,13 @@ def grouped(batch: Batch, size: int) -> Batch:
 
 def preset(name: str, **changes) -> Algorithm:
     """A row of the table for a world without end tokens."""
-    fixed = {"truncated": "score", "missing_eos_penalty": 0.0, "overlong": 0.0}
-    return Algorithm(**{**PRESETS[name], **fixed, "dynamic_sampling": 0, **changes})
+    fixed = {
+        "truncated": "score",
+        "missing_eos_penalty": 0.0,
+        "overlong": 0.0,
+        "dynamic_sampling": 0,
+    }
+    return algorithm(name, **{**fixed, **changes})
 
 
 def optimised(
@@ -137,7 +143,7 @@ def optimised(
     critic = None
     if a.value_head:
         add_value_head(policy)
-    elif a.advantage in ("gae", "n_step"):
+    elif a.own_critic:
         critic = value_model(reference)
     updates = steps * a.inner_epochs * a.minibatches
     adam = Optim(rate, updates, adam_eps=1e-5)
@@ -145,18 +151,16 @@ def optimised(
         a, policy, critic, Reference(reference), SAMPLING, adam,
         replace(adam, learning_rate=1.5 * rate), micro_batch_tokens=1 << 16,
     )  # fmt: skip
-    kl = KLController(a.beta, a.kl_target, a.kl_horizon)
+    kl = KLController.of(a.kl)
     engine = LocalEngine(policy, max_rows=a.batch_size)
     forward = policy_forward(SAMPLING)
     for step in range(1, steps + 1):
         batch, _ = rolled_out(engine, a.batch_size, rewards, seed=seed * 100_000 + step)
         batch = grouped(batch, a.group_size)
-        ref = predict(reference, forward, batch, 1 << 16)
-        scored = estimate(a, batch, ref, actors.values(batch), kl.beta, T)
+        ref = predict(reference, forward, batch, 1 << 16).logp
+        scored = estimate(a, batch, ref, actors.values(a, batch), kl.beta, T)
         update(a, actors, scored, kl.beta, step, seed, T)
-        nats = (
-            rollout_metrics(a, scored, kl.beta, batch.mask, T)["kl/seq"] if a.kl != "none" else 0.0
-        )
+        nats = rollout_metrics(a, scored, kl.beta, batch.mask, T)["kl/seq"] if a.kl.charged else 0.0
         kl.update(nats, a.batch_size)
         look(step, nats)
     with torch.no_grad():
@@ -165,9 +169,9 @@ def optimised(
 
 # Presets that charge KL, where each must end, and how long it takes to get within 0.05 of it.
 CASES: dict[str, dict] = {
-    "ppo": {"minibatch_size": 512, "inner_epochs": 2},
+    "ppo": {"minibatch_size": 512, "inner_epochs": 2, "critic_warmup": 3},
     "ppo with a value head": {"minibatch_size": 512, "inner_epochs": 2, "value_head": True},
-    "a2c": {},
+    "a2c": {"critic_warmup": 3},
     "reinforce": {},
     "importance": {"minibatch_size": 512},
     "rloo": {},
@@ -181,13 +185,13 @@ ROUNDS = {"grpo": 800}  # of 1,024 responses; 400 for the others
 
 def case(name: str, seed: int = 0, rate: float = 3e-3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(reached, its fixed point, π*, π_ref), all log-probs, at β = 1."""
-    a = preset(name.split()[0], batch_size=1024, critic_warmup=3, beta=1.0, **CASES[name])
+    a = preset(name.split()[0], batch_size=1024, beta=1.0, **CASES[name])
     rounds = ROUNDS.get(name, 400)
     reached, ref_logp, rewards = optimised(a, steps=rounds, rate=rate, seed=seed)
-    best = world.optimal(ref_logp, rewards, a.beta)
+    best = world.optimal(ref_logp, rewards, 1.0)
     own = {
-        "a2c": lambda: fixed_point(ref_logp, rewards, forward_kl(a.beta)),
-        "grpo": lambda: standardised(ref_logp, rewards, a.beta, reverse_kl),
+        "a2c": lambda: fixed_point(ref_logp, rewards, forward_kl(1.0)),
+        "grpo": lambda: standardised(ref_logp, rewards, 1.0, reverse_kl),
     }.get(name, lambda: best)()
     return reached, own, best, ref_logp
 

@@ -25,7 +25,7 @@ from heedful.models import load
 from heedful.models.forward import token_logps
 from heedful.run import Run
 from heedful.training.judgments import Judgment, as_batch
-from heedful.types import Batch, Sample
+from heedful.types import Batch, Outputs, Sample
 
 
 def start(world: int, work: Callable[..., None], *args: object) -> list:
@@ -138,19 +138,19 @@ def pairs(lengths: Sequence[int]) -> Batch:
     return as_batch("PairLogps", judged, {s: -0.1 * len(s.tokens) for s in rows})
 
 
-def forward(model: Any, batch: Batch) -> Tensor:
+def forward(model: Any, batch: Batch) -> Outputs:
     """Log-probs; `sometimes` has a part in those of cut responses, so not every rank has a gradient of it."""
     logp = token_logps(model, batch.tokens, batch.mask)
     where = batch.cut[:, None] & batch.mask
-    return logp + where * model.sometimes if where.any() else logp
+    return Outputs(logp=logp + where * model.sometimes if where.any() else logp)
 
 
-def of_tokens(logp: Tensor, batch: Batch) -> Loss:
-    return Loss(-logp - 0.01 * logp**2, {"p": logp.exp()})
+def of_tokens(out: Outputs, batch: Batch) -> Loss:
+    return Loss(-out.logp - 0.01 * out.logp**2, {"p": out.logp.exp()})
 
 
-def of_pairs(logp: Tensor, batch: Any) -> Loss:
-    margin = logp.sum(1) - batch.ref_sum
+def of_pairs(out: Outputs, batch: Any) -> Loss:
+    margin = out.logp.sum(1) - batch.ref_sum
     margin = 0.02 * (margin[0::2] - margin[1::2])
     return Loss(-nn.functional.logsigmoid(margin), {"accuracy": (margin > 0).float()})
 
@@ -188,14 +188,13 @@ def measured() -> dict[str, Any]:
         metrics = learner.step(loss_fn, batch, per=per, mixed=mixed)
         found[name] = {"gradient": kept, "metrics": metrics}
     model = tiny.causal_lm("llama")
-    shapes = {
-        "[B]": lambda m, b: token_logps(m, b.tokens, b.mask).sum(1),
-        "[B, T]": lambda m, b: token_logps(m, b.tokens, b.mask),
-        "[B, T, 2]": lambda m, b: torch.stack([token_logps(m, b.tokens, b.mask)] * 2, -1),
-    }
-    for shape, forward_ in shapes.items():
-        for many, batch in {"many": TOKENS, "one group": ONE}.items():
-            found[f"{shape} {many}"] = predict(model, forward_, batch, 60)
+
+    def both(m: Any, b: Batch) -> Outputs:
+        logp = token_logps(m, b.tokens, b.mask)
+        return Outputs(logp=logp, score=logp.sum(1))
+
+    for many, batch in {"many": TOKENS, "one group": ONE}.items():
+        found |= {f"{name} {many}": x for name, x in predict(model, both, batch, 60).items()}
     return found
 
 

@@ -19,13 +19,13 @@ from heedful.data.collate import collate, take
 from heedful.data.sources import read_prompts
 from heedful.engine.local import LocalEngine
 from heedful.learner.local import LocalLearner, Loss
-from heedful.models.forward import token_values
 from heedful.models.load import load_policy, load_tokenizer, new_reward_model
 from heedful.models.sampling import derive_seed
 from heedful.rollout import rollout, tasks
 from heedful.run import Run, check_out
-from heedful.training.supervised import batches, optim, response_logps, saver
-from heedful.types import Batch, Sampling
+from heedful.training.forwards import critic_forward, policy_forward
+from heedful.training.supervised import batches, optim, saver
+from heedful.types import Batch, Outputs, Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +86,16 @@ def run(config: Config) -> Path:
     critic_model = new_reward_model(config.model, seed=config.seed)
     todo = tasks(tokenizer, read_prompts(config.data))
     engine, sampling = LocalEngine(model), Sampling()
-    policy = LocalLearner(model, response_logps, optim(config, 2 * config.steps))
+    policy = LocalLearner(model, policy_forward(), optim(config, 2 * config.steps))
     critic = LocalLearner(
         critic_model,
-        lambda m, batch: token_values(m, batch.tokens, batch.lengths),
+        critic_forward,
         optim(config, 2 * config.steps),
     )
     beta, scale = Beta(0.05), Scale()
     parts = {"policy": policy, "critic": critic, "beta": beta, "scale": scale}
     stream = batches(len(todo), config.batch_size, config.steps, config.seed)
-    save = saver(model, tokenizer, config)
+    save = saver(policy, tokenizer, config)
     with Run(
         config.out, config, total_steps=config.steps, quiet=True, report_to=config.report_to
     ) as run_:
@@ -136,17 +136,17 @@ def sampled(config: Config, engine, tokenizer, asked, sampling, step: int) -> Ba
 def update(policy, critic, batch: Batch, beta: Beta, scale: Scale) -> dict[str, float]:
     reward = scale(batch.reward)
 
-    def policy_loss(logp: Tensor, b: Batch) -> Loss:
-        worth = scale.mean.sqrt()
+    def policy_loss(out: Outputs, b: Batch) -> Loss:
+        logp, worth = out.logp, scale.mean.sqrt()
         return Loss(-logp * (b.reward / worth)[:, None] + beta.value * (logp - b.old_logp).square())
 
-    def critic_loss(values: Tensor, b: Batch) -> Loss:
-        return Loss((values[:, :-1] - b.reward[:, None]).square())
+    def critic_loss(out: Outputs, b: Batch) -> Loss:
+        return Loss((out.value[:, :-1] - b.reward[:, None]).square())
 
     metrics: dict[str, float] = {}
     half = len(batch.tokens) // 2
     for part in (slice(0, half), slice(half, len(batch.tokens))):
         metrics = policy.step(policy_loss, take(batch, part))
         metrics["value/loss"] = critic.step(critic_loss, take(batch, part))["loss"]
-    kl = ((batch.old_logp - policy.logprobs(batch)) * batch.mask).sum(1).mean()
+    kl = ((batch.old_logp - policy.outputs(batch).logp) * batch.mask).sum(1).mean()
     return {**metrics, "reward": float(reward.mean()), "kl": float(kl)}

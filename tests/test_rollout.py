@@ -8,7 +8,6 @@ from dataclasses import replace
 import tiny
 from heedful.data.tokens import encode_response
 from heedful.engine.local import LocalEngine
-from heedful.models.sampling import derive_seed
 from heedful.rewards import Part, Parts
 from heedful.rollout import rollout, score, score_parts, scored_rollout, tasks
 from heedful.types import Message, Sample, Sampling
@@ -105,34 +104,6 @@ def test_rewards_from_elsewhere_judge_while_others_are_written():
     )
     assert samples == later and metrics == same
     assert len({s.reward for s in samples}) == 4
-
-
-def test_one_turn_is_one_request_of_n():
-    """Bit for bit what the engine says to a prompt that is asked for n completions. Mutation caught: other seeds, other
-    batches, a prompt computed once for each of its episodes."""
-    tok, model = tiny.tokenizer(), tiny.causal_lm("llama", vocab=320)
-    todo, how = (
-        tasks(tok, ["One", "Two, three", (Message("user", "Hello?"),)]),
-        dict(max_tokens=9, sampling=Sampling(0.8)),
-    )
-
-    async def plainly(engine):
-        return await asyncio.gather(
-            *(
-                engine.generate(t.tokens, n=3, stop=t.stop, seed=derive_seed(5, i), **how)
-                for i, t in enumerate(todo)
-            )
-        )
-
-    groups = asyncio.run(plainly(LocalEngine(model)))
-    samples = asyncio.run(rollout(LocalEngine(model), todo, tok, n=3, seed=5, version=4, **how))
-    assert [s.group for s in samples] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    for s, c in zip(samples, [c for group in groups for c in group], strict=True):
-        prompt = todo[s.group].tokens
-        assert (s.tokens, s.logprobs) == (prompt + c.tokens, (0.0,) * len(prompt) + c.logprobs)
-        assert s.mask == (False,) * len(prompt) + (True,) * len(c.tokens)
-        assert (s.stop_reason, s.policy_version, s.reward) == (c.stop_reason, 4, 0.0)
-        assert [(p.start, p.stop) for p in s.steps] == [(len(prompt), len(s.tokens))]
 
 
 def test_tasks_without_facts():

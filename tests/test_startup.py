@@ -14,12 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from heedful import cli
-from heedful.configs import algorithm as rows
-from heedful.configs import preference
+from heedful import registry
+from heedful.configs.commands import COMMANDS, methods
 from heedful.recipes import recipe_of
-from heedful.training import estimates
-from heedful.training.objective import find_objective, losses
+from heedful.training.objective import find_objective
 
 HEAVY = (
     "torch", "transformers", "tokenizers", "numpy", "sqlalchemy", "fastapi", "pandas", "pyarrow", "datasets",
@@ -141,7 +139,14 @@ def told(lines: list[list[str]], here: Path) -> list[tuple[list[str], int, str, 
 
 def test_every_help_is_light(tmp_path: Path):
     """Mutation caught: `from heedful.training.estimates import …`, which imports torch, in `configs/policy.py`."""
-    lines = [[*name.split(), "--help"] for name in cli.COMMANDS]
+    lines = [
+        *(
+            [*n.split(), "--help"]
+            for n, (module, _) in COMMANDS.items()
+            if "." in module or n == "report"
+        ),
+        *(["train", name, "--help"] for name in methods()),
+    ]
     found = told(lines, tmp_path)
     assert [args for args, *_ in found] == lines
     for args, code, said, heavy in found:
@@ -184,16 +189,27 @@ def test_a_command_imports_what_it_uses(tmp_path: Path):
 
 
 def test_names_told_without_their_functions_are_those_of_the_functions():
-    """Mutation caught: a new loss without a preset, whose name would be refused; a β in ORPO's preset."""
-    presets = preference.PRESETS.values()
-    assert {row["loss"] for row in presets} == set(losses())
-    assert [find_objective(row["loss"]).reads_beta for row in presets] == [
-        "beta" in row for row in presets
-    ]
-    assert tuple(estimates.ADVANTAGES) == rows.ADVANTAGES
+    """What is read from the source is what importing gives. Mutation caught: a β for ORPO; another function's name."""
+    for kind in registry.KINDS:
+        for name, entry in registry.entries(kind).items():
+            value = entry.load()
+            assert f"{value.__module__}:{value.__qualname__}" == entry.target, name
+            assert entry.help, name
+    for name, entry in registry.entries("loss").items():
+        assert find_objective(name).reads_beta == ("beta" in entry.more), name
 
 
-@pytest.mark.parametrize("name", sorted({module for module, _ in cli.COMMANDS.values()}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {
+            *(m for m, _ in COMMANDS.values()),
+            "recipes.policy",
+            "recipes.online",
+            "recipes.preference",
+        }
+    ),
+)
 def test_a_recipe_and_its_flags_have_the_same_name(name: str):
     """`configs/sft.py` for `recipes/sft.py`, whose `run` takes that very config; `report` has no flags."""
     if name == "report":

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import tiny
-from heedful.configs.algorithm import Algorithm
+from heedful.configs.algorithm import algorithm
 from heedful.data.collate import collate, pack
 from heedful.data.tokens import (
     decode_response,
@@ -68,7 +68,7 @@ def test_1_the_first_ratio_is_one(sampling):
     _, model, _, samples = rolled(sampling)
     batch = collate(samples)
     with torch.no_grad():
-        ratio = torch.exp(policy_forward(sampling)(model, batch) - batch.old_logp)[batch.mask]
+        ratio = torch.exp(policy_forward(sampling)(model, batch).logp - batch.old_logp)[batch.mask]
     assert (ratio - 1).abs().max() < 1e-4
 
 
@@ -159,7 +159,8 @@ def test_3_other_programs_stop_where_sampling_stops(tmp_path):
     tok, model = with_bos(TEMPLATE), tiny.policy(tiny.tokenizer())
     model.generation_config.eos_token_id = [0, 65]
     config = sft.Config(model="m", data="d", out=tmp_path)
-    saver(model, tok, config)(tmp_path)
+    learner = LocalLearner(model, policy_forward(), Optim(0.0, 1))
+    saver(learner, tok, config)(tmp_path)
     assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [1, 2, 0]
     assert set(stop_tokens(tok, CHAT)) <= {1, 2, 0}
 
@@ -196,11 +197,11 @@ def test_3_at_a_cut_the_value_bootstraps():
     batch = two_rows(cut_second=True)
     values = torch.full((2, 4), 0.25)
     scored = estimate(
-        Algorithm(missing_eos_penalty=0.5, lam=1.0), batch, batch.old_logp, values, 0.1, 48
+        algorithm(missing_eos_penalty=0.5, lam=1.0), batch, batch.old_logp, values, 0.1, 48
     )
     assert torch.allclose(scored.returns[0][scored.mask[0]], torch.tensor(1.0))
     assert torch.allclose(scored.returns[1][scored.mask[1]], torch.tensor(0.25 - 0.5))
-    as_task = Algorithm(missing_eos_penalty=0.5, lam=1.0, truncated="score")
+    as_task = algorithm(missing_eos_penalty=0.5, lam=1.0, truncated="score")
     scored = estimate(as_task, batch, batch.old_logp, values, 0.1, 48)
     assert torch.allclose(scored.returns[1][scored.mask[1]], torch.tensor(1.0 - 0.5))
 
@@ -221,8 +222,8 @@ def test_6_the_reported_kl_is_the_charged_one():
     batch = two_rows(cut_second=False, reward=(2.0, -1.0))
     ref = (batch.old_logp - torch.tensor([[0, 0.5, -0.2], [0, 0.1, 0.4]])) * batch.mask
     zero = torch.zeros(2, 4)
-    scored = estimate(Algorithm(lam=1.0), batch, ref, zero, 0.3, 48)
-    metrics = rollout_metrics(Algorithm(), scored, 0.3, batch.mask, 48)
+    scored = estimate(algorithm(lam=1.0), batch, ref, zero, 0.3, 48)
+    metrics = rollout_metrics(algorithm(), scored, 0.3, batch.mask, 48)
     first = scored.returns[
         :, 1
     ]  # V = 0, γ = λ = 1: the return at the first token is the sum of rewards
@@ -253,7 +254,7 @@ def test_11_returns_are_unwhitened_advantages_plus_values():
     """Mutation caught: returns from whitened advantages; moments over padding."""
     batch = two_rows(cut_second=False, reward=(2.0, -1.0))
     values = torch.tensor([[9.0, 0.5, 0.1, 9.0], [9.0, -0.3, 0.2, 9.0]])
-    scored = estimate(Algorithm(lam=1.0), batch, batch.old_logp, values, 0.1, 48)
+    scored = estimate(algorithm(lam=1.0), batch, batch.old_logp, values, 0.1, 48)
     assert torch.allclose(scored.returns[:, 1:], torch.tensor([[2.0, 2.0], [-1.0, -1.0]]))
     inside = scored.adv[scored.mask]
     assert abs(inside.mean()) < 1e-6 and inside.std(correction=0).item() == pytest.approx(
@@ -294,9 +295,9 @@ def test_12_micro_batches_padding_and_order_change_no_gradient():
         )
         advantages = dict(zip(batch.group.tolist(), adv.flatten().tolist(), strict=True))
 
-        def loss(logp, b, advantages=advantages):
+        def loss(out, b, advantages=advantages):
             a = torch.tensor([advantages[g] for g in b.group.tolist()])[:, None]
-            return Loss(ppo_clip(logp, b.old_logp, a.expand_as(logp)))
+            return Loss(ppo_clip(out.logp, b.old_logp, a.expand_as(out.logp)))
 
         learner.step(loss, batch)
         found.append(grads)

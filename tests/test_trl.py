@@ -14,7 +14,8 @@ from heedful.models.load import copy_model, new_reward_model
 from heedful.recipes.preference import pair_logps
 from heedful.recipes.reward_model import as_table
 from heedful.rewards.model import score_forward
-from heedful.training.supervised import cross_entropy, response_logps
+from heedful.training.forwards import policy_forward
+from heedful.training.supervised import cross_entropy
 from heedful.types import Paired, Ranked, Sample
 
 trl = pytest.importorskip("trl")
@@ -122,14 +123,14 @@ def test_dpo(tok, tmp_path, smoothing):
     )
     assert all(s.tokens[-1] == tok.eos_token_id and s.mask[-1] for s in rows)
     base = collate([rows[i + side * half] for i in range(half) for side in (0, 1)])
-    ref = predict(reference, response_logps, base, 4096).sum(1)
+    ref = predict(reference, policy_forward(), base, 4096).logp.sum(1)
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
     batch = Paired(**fields, ref_sum=ref, p=torch.full((2 * half,), 1 - smoothing))
 
-    def loss_fn(logp, b):
-        return Loss(preference.dpo(pair_logps(logp, b), b.p[0::2], 0.3))
+    def loss_fn(out, b):
+        return Loss(preference.dpo(pair_logps(out.logp, b), b.p[0::2], 0.3))
 
-    value, grads = our_gradients(policy, response_logps, loss_fn, batch, "group")
+    value, grads = our_gradients(policy, policy_forward(), loss_fn, batch, "group")
     assert value == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
     same(grads, gradients(theirs))
 
@@ -156,8 +157,8 @@ def test_reward_model(tok, tmp_path):
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
     batch = Ranked(**fields, rank=torch.tensor([1, 2] * half), strength=torch.zeros(2 * half))
 
-    def loss_fn(scores, b):
-        table, rank, strength = as_table(scores, b)
+    def loss_fn(out, b):
+        table, rank, strength = as_table(out.score, b)
         return Loss(reward.bradley_terry(table, rank, strength))
 
     value, grads = our_gradients(ours, score_forward, loss_fn, batch, "group")
@@ -181,6 +182,6 @@ def test_sft(tok, tmp_path):
     loss.backward()
     attended = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     rows = samples(inputs["input_ids"], (attended, inputs["labels"] != -100), lambda i: i)
-    value, grads = our_gradients(ours, response_logps, cross_entropy, collate(rows), "token")
+    value, grads = our_gradients(ours, policy_forward(), cross_entropy, collate(rows), "token")
     assert value == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
     same(grads, gradients(theirs))

@@ -11,9 +11,9 @@ import torch
 import tiny
 from heedful.losses.preference import log1mexp
 from heedful.models.load import copy_model
+from heedful.training.forwards import policy_forward
 from heedful.training.judgments import Judgment, as_batch, loss_of, reference_sums
 from heedful.training.objective import find_objective
-from heedful.training.supervised import response_logps
 from test_trl import ROWS, arguments, different, gradients, our_gradients, same, samples
 
 trl = pytest.importorskip("trl")
@@ -43,12 +43,12 @@ def ours(models, judged, loss, options=(), **whole):
     reference, policy = models
     objective = find_objective(loss, options, BETA)
     rows = [s for j in judged for s in j.samples]
-    sums = reference_sums(reference, response_logps, rows, 4096)
+    sums = reference_sums(reference, policy_forward(), rows, 4096)
     batch = as_batch(objective.reads, judged, sums)
     for name, value in whole.items():
         getattr(batch, name).fill_(value)
     model = copy_model(policy).requires_grad_(True)
-    return our_gradients(model, response_logps, loss_of(objective), batch, "group")
+    return our_gradients(model, policy_forward(), loss_of(objective), batch, "group")
 
 
 def agree(found, loss, model):
@@ -146,7 +146,7 @@ def test_kto(tok, models, tmp_path, loss):
         assert found == pytest.approx(value.item(), rel=1e-5, abs=1e-5)
         return
     kl_rows = rows_of("KL_")
-    sums = [reference_sums(m, response_logps, kl_rows, 4096) for m in reversed(models)]
+    sums = [reference_sums(m, policy_forward(), kl_rows, 4096) for m in reversed(models)]
     kl = sum(sums[0][s] - sums[1][s] for s in kl_rows) / len(kl_rows)
     assert kl > 0.1
     options = ("desirable_weight=1.3", "undesirable_weight=0.7")

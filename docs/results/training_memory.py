@@ -73,7 +73,7 @@ def measure(way: str, folder: str) -> dict[str, float]:
     from heedful.data.collate import collate
     from heedful.learner.local import LocalLearner, Loss, Optim
     from heedful.models.load import load_policy
-    from heedful.training.supervised import response_logps
+    from heedful.training.forwards import policy_forward
     from heedful.training.trainable import parameters, prepare
     from heedful.types import Sample
 
@@ -90,11 +90,11 @@ def measure(way: str, folder: str) -> dict[str, float]:
     ]  # fmt: skip
     batch = collate(rows)
     learner = LocalLearner(
-        model, response_logps, Optim(1e-5, STEPS), micro_batch_tokens=2 * ROWS * LENGTH
+        model, policy_forward(), Optim(1e-5, STEPS), micro_batch_tokens=2 * ROWS * LENGTH
     )
     started = time.monotonic()
     for _ in range(STEPS):
-        learner.step(lambda logp, b: Loss(-logp), batch)
+        learner.step(lambda out, b: Loss(-out.logp), batch)
     seconds, peak = (time.monotonic() - started) / STEPS, _peak() - before
     return {
         "trained": parameters(model)[0],

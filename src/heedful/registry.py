@@ -1,18 +1,130 @@
-"""`package.module:function` on the command line."""
+"""Names → functions: what heedful offers, what installed packages add to it, and what is somebody's own.
+
+    @register("loss", "simpo", help="mean log-probs with a margin, no reference", source="Meng et al. 2024", beta=2.0)
+    def simpo(x, p, beta, *, gamma=1.0): ...
+
+A name is written once, beside its function. Lists and help read these lines from the source, so that they cost no
+import of what stands below them (PyTorch, mostly); a function is imported when it is asked for by its name. An
+installed package adds names by entry points of the group `heedful.losses`, `heedful.rewards`, … (see `KINDS`), a
+notebook by calling `register`. `package.module:function` names a function that nobody has registered.
+"""
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from heedful.errors import UserError, did_you_mean
 
+PACKAGE = Path(__file__).parent
+T = TypeVar("T")
+
+# kind → (where in this package it is registered, the group of entry points that adds to it)
+KINDS: dict[str, tuple[str, str]] = {
+    "loss": ("losses", "heedful.losses"),
+    "advantage": ("configs/parts", "heedful.advantages"),
+    "surrogate": ("configs/parts", "heedful.surrogates"),
+    "average": ("configs/parts", "heedful.averages"),
+    "kl": ("configs/parts", "heedful.kl"),
+    "kl_estimator": ("configs/parts", "heedful.kl_estimators"),
+    "reward": ("rewards", "heedful.rewards"),
+    "judge": ("raters", "heedful.judges"),
+    "engine": ("engine", "heedful.engines"),
+    "learner": ("learner", "heedful.learners"),
+    "environment": ("envs", "heedful.envs"),
+    "world": ("worlds", "heedful.worlds"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name, where its function is, one line of help, its source (paper, equation), and what else was said of it."""
+
+    kind: str
+    name: str
+    target: str  # module:attribute
+    help: str = ""
+    source: str = ""
+    more: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def load(self) -> Any:
+        """The function, or class; imports its module."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class _Given(Entry):
+    """An entry whose function is here already."""
+
+    value: Any = None
+
+    def load(self) -> Any:
+        return self.value
+
+
+_registered: dict[tuple[str, str], Entry] = {}
+
+
+def register(
+    kind: str, name: str, *, help: str = "", source: str = "", **more: Any
+) -> Callable[[T], T]:
+    """Decorator: the function (or class) is what `name` means among the things of this kind from now on.
+
+    `more` are facts about it that can be told without importing it, such as a loss's usual `beta`; all arguments
+    are literals, since they are read from the source.
+    """
+    _known_kind(kind)
+
+    def remember(value: T) -> T:
+        target = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', name)}"
+        _registered[kind, name] = _Given(
+            kind, name, target, help, source, MappingProxyType(more), value
+        )
+        return value
+
+    return remember
+
+
+def entries(kind: str) -> dict[str, Entry]:
+    """Everything of a kind by its name: what is shipped in the order of the source, then what was added."""
+    home, group = _known_kind(kind)
+    found = dict(_in_source(kind, home))
+    for point in entry_points(group=group):
+        found.setdefault(point.name, Entry(kind, point.name, point.value, help=f"of {point.value}"))
+    for (of, name), entry in _registered.items():
+        if of == kind and found.setdefault(name, entry).target != entry.target:
+            raise ValueError(f"two of the kind {kind} are called '{name}': {entry.target} is one")
+    return found
+
+
+def load(kind: str, spec: str, flag: str | None = None) -> Any:
+    """What a name or a `package.module:function` means; UserError for what is neither. `flag` is for its sentence."""
+    if ":" in spec:
+        return load_function(spec)
+    return entry(kind, spec, flag).load()
+
+
+def entry(kind: str, name: str, flag: str | None = None) -> Entry:
+    """The entry of a name; UserError with the nearest one where there is none."""
+    known = entries(kind)
+    if name not in known:
+        what = f"{flag} '{name}' is unknown" if flag else f"there is no {kind} '{name}'"
+        raise UserError(f"{what}{did_you_mean(name, known)}: {', '.join(known)}")
+    return known[name]
+
 
 def load_function(spec: str) -> Callable[..., Any]:
-    """Import a user's function; the current folder is searched too, as `python -m` would."""
+    """Import a user's `package.module:function`; the current folder is searched too, as `python -m` would."""
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
         raise UserError(f"'{spec}' is not of the form package.module:function")
@@ -30,3 +142,41 @@ def load_function(spec: str) -> Callable[..., Any]:
             f"'{spec}': module {module_name} has no function {name}{did_you_mean(name, vars(module))}"
         )
     return function
+
+
+def _known_kind(kind: str) -> tuple[str, str]:
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind '{kind}': {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+@functools.cache
+def _in_source(kind: str, home: str) -> dict[str, Entry]:
+    """What the files of a room register, read without importing them."""
+    place = PACKAGE / home
+    files = [place] if place.suffix else sorted(place.rglob("*.py"))
+    return {e.name: e for file in files for e in _decorated(file) if e.kind == kind}
+
+
+@functools.cache
+def _decorated(file: Path) -> tuple[Entry, ...]:
+    """The entries of one file, in its order."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    if "\n@register(" not in text:
+        return ()
+    names = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = ".".join(names[:-1] if names[-1] == "__init__" else names)
+    return tuple(
+        _entry_of(call, f"{module}:{node.name}")
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        for call in node.decorator_list
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "register"
+    )
+
+
+def _entry_of(call: ast.Call, target: str) -> Entry:
+    kind, name = (ast.literal_eval(argument) for argument in call.args)
+    given = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+    told = {key: given.pop(key, "") for key in ("help", "source")}
+    return Entry(kind, name, target, **told, more=MappingProxyType(given))

@@ -256,11 +256,7 @@ def _judged(task: Task, group: Sequence[Episode], tokenizer: PreTrainedTokenizer
     The prompt has no say in whether a response ended.
     """
     turns = [_last_turn(episode) for episode in group]
-    texts = []
-    for turn, episode in zip(turns, group, strict=True):
-        last = episode.messages[-1]
-        decoded = last.role == "assistant" and not last.tool_calls  # when it was said
-        texts.append(last.content if decoded else decode_response(tokenizer, turn.tokens))
+    texts = [decode_response(tokenizer, turn.tokens) for turn in turns]
     ended = [
         turn.stop_reason == "stop" and e.ended == "terminated"
         for turn, e in zip(turns, group, strict=True)

@@ -13,10 +13,10 @@ from heedful.envs import Limits
 from heedful.learner.local import LocalLearner, Loss, Optim
 from heedful.losses.advantages import by_episode, leave_one_out
 from heedful.losses.policy import policy_gradient
-from heedful.models.forward import token_logps
 from heedful.models.sampling import derive_seed
 from heedful.rewards import Parts
 from heedful.rollout import scored_rollout, tasks
+from heedful.training.forwards import policy_forward
 from heedful.types import Batch, Sampling, Scored
 
 SAMPLING = Sampling()
@@ -41,7 +41,7 @@ def test_rloo_learns_to_guess_the_number():
     engine = LocalEngine(model)
     learner = LocalLearner(
         model,
-        lambda m, b: token_logps(m, b.tokens, b.mask, SAMPLING),
+        policy_forward(SAMPLING),
         Optim(1e-2, 24, schedule="constant"),
     )
     secrets = [{"secret": s, "room": 1} for s in (3, 7) * 4]
@@ -58,6 +58,6 @@ def test_rloo_learns_to_guess_the_number():
         assert len(samples) == 64 and {s.policy_version for s in samples} == {step}
         history.append(metrics.get("reward/env", 0.0))
         learner.step(
-            lambda logp, b: Loss(policy_gradient(logp, b.adv)), with_advantages(collate(samples))
+            lambda out, b: Loss(policy_gradient(out.logp, b.adv)), with_advantages(collate(samples))
         )
     assert sum(history[:3]) / 3 < 0.1 and sum(history[-3:]) / 3 > 0.3, history

@@ -7,7 +7,7 @@ import tiny
 from heedful.data.collate import collate
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner, Loss, Optim, predict
-from heedful.training.supervised import response_logps
+from heedful.training.forwards import policy_forward
 from heedful.types import Sample
 
 
@@ -30,28 +30,29 @@ def test_learning_rates_by_hand():
 
 def test_predictions_keep_the_order_of_rows():
     model, batch = tiny.causal_lm("llama"), collate(rows())
-    whole = predict(model, response_logps, batch, 10**6)
-    assert torch.allclose(predict(model, response_logps, batch, 10), whole, atol=1e-5)
+    whole = predict(model, policy_forward(), batch, 10**6).logp
+    assert torch.allclose(predict(model, policy_forward(), batch, 10).logp, whole, atol=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing():
     model = tiny.policy(tiny.tokenizer())
     before = {n: p.clone() for n, p in model.named_parameters()}
-    learner = LocalLearner(model, response_logps, Optim(0.1, 10))
+    learner = LocalLearner(model, policy_forward(), Optim(0.1, 10))
     with pytest.raises(UserError, match="gradient became"):
-        learner.step(lambda logp, b: Loss(logp * float("inf")), collate(rows()))
+        learner.step(lambda out, b: Loss(out.logp * float("inf")), collate(rows()))
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
 
 
 def test_metrics_are_means_over_what_is_counted():
     """Mutation caught: metrics averaged over padding, or over micro-batches of different size."""
     learner = LocalLearner(
-        tiny.policy(tiny.tokenizer()), response_logps, Optim(0.0, 1), micro_batch_tokens=9
+        tiny.policy(tiny.tokenizer()), policy_forward(), Optim(0.0, 1), micro_batch_tokens=9
     )
     batch = collate(rows())
     metrics = learner.step(
-        lambda logp, b: Loss(
-            -logp, {"ones": torch.ones_like(logp), "length": b.lengths[:, None] + 0 * logp}
+        lambda out, b: Loss(
+            -out.logp,
+            {"ones": torch.ones_like(out.logp), "length": b.lengths[:, None] + 0 * out.logp},
         ),
         batch,
     )
@@ -64,6 +65,6 @@ def test_metrics_are_means_over_what_is_counted():
 
 def test_weights_are_shared_until_the_next_step():
     model = tiny.policy(tiny.tokenizer())
-    learner = LocalLearner(model, response_logps, Optim(0.01, 10))
+    learner = LocalLearner(model, policy_forward(), Optim(0.01, 10))
     name = next(iter(dict(model.named_parameters())))
     assert learner.weights()[name].data_ptr() == dict(model.named_parameters())[name].data_ptr()

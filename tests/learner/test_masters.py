@@ -7,7 +7,7 @@ import tiny
 from heedful.data.collate import collate
 from heedful.learner.local import LocalLearner, Loss, Optim
 from heedful.learner.masters import Masters
-from heedful.training.supervised import response_logps
+from heedful.training.forwards import policy_forward
 from heedful.types import Sample
 
 
@@ -26,9 +26,9 @@ def losses(dtype, *, rate=3e-5, steps=60):
     """Loss before each step of fine-tuning on random tokens."""
     model = tiny.policy(tiny.tokenizer()).to(dtype)
     optim = Optim(rate, steps, schedule="constant", warmup=0)
-    learner = LocalLearner(model, response_logps, optim)
+    learner = LocalLearner(model, policy_forward(), optim)
     said = [
-        learner.step(lambda logp, b: Loss(-logp), collate(rows()))["loss"] for _ in range(steps)
+        learner.step(lambda out, b: Loss(-out.logp), collate(rows()))["loss"] for _ in range(steps)
     ]
     assert all(p.dtype == dtype for p in model.parameters())
     return said

@@ -31,10 +31,9 @@ from heedful.models.load import (
     new_reward_model,
     save_model,
 )
-from heedful.recipes.policy import policy_forward
 from heedful.recipes.preference import pair_logps
 from heedful.rewards.model import SHIFT
-from heedful.training.supervised import response_logps
+from heedful.training.forwards import policy_forward
 from heedful.types import Paired, Sample, Sampling
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")  # PEFT's own call
@@ -75,9 +74,9 @@ def rows(n=8):
 
 def trained(model, steps=3, lr=1e-2):
     """A few steps of fine-tuning on random tokens; returns the learner."""
-    learner = LocalLearner(model, response_logps, Optim(lr, steps, schedule="constant", warmup=0))
+    learner = LocalLearner(model, policy_forward(), Optim(lr, steps, schedule="constant", warmup=0))
     for _ in range(steps):
-        learner.step(lambda logp, b: Loss(-logp), collate(rows()))
+        learner.step(lambda out, b: Loss(-out.logp), collate(rows()))
     return learner
 
 
@@ -210,19 +209,20 @@ def test_first_ratio_kl_and_dpo_loss(sft, bases, start):
     forward, reference = policy_forward(sampling), reference_of(model)
     samples = sampled(model, sampling)
     batch = collate(samples)
-    logp = predict(model, forward, batch, 64)
+    logp = predict(model, forward, batch, 64).logp
     assert ((logp - batch.old_logp).exp()[batch.mask] - 1).abs().max() < 1e-4
     with reference.active() as frozen:
-        assert torch.equal(predict(frozen, forward, batch, 64), logp)
+        assert torch.equal(predict(frozen, forward, batch, 64).logp, logp)
     rows = collate([replace(s, group=i // 2) for i, s in enumerate(samples)])
     with reference.active() as frozen:
-        sums = predict(frozen, response_logps, rows, 64).sum(1)
+        sums = predict(frozen, policy_forward(), rows, 64).logp.sum(1)
     paired = Paired(
         **{f.name: getattr(rows, f.name) for f in fields(rows)},
         ref_sum=sums,
         p=torch.ones(len(samples)),
     )
-    losses = dpo(pair_logps(predict(model, response_logps, paired, 64), paired), paired.p[::2], 0.1)
+    logp = predict(model, policy_forward(), paired, 64).logp
+    losses = dpo(pair_logps(logp, paired), paired.p[::2], 0.1)
     assert (losses - torch.log(torch.tensor(2.0))).abs().max() < 1e-6
 
 
@@ -272,7 +272,7 @@ def test_micro_batches_change_no_gradient(bases):
 def gradients(model, micro_batch_tokens=10**6) -> dict[str, torch.Tensor]:
     learner = LocalLearner(
         model,
-        response_logps,
+        policy_forward(),
         Optim(0.0, 1, max_grad_norm=1e9),
         micro_batch_tokens=micro_batch_tokens,
     )
@@ -280,7 +280,7 @@ def gradients(model, micro_batch_tokens=10**6) -> dict[str, torch.Tensor]:
     learner.optimizer.step = lambda: grads.update(
         {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     )
-    learner.step(lambda logp, b: Loss(-logp), collate(rows()))
+    learner.step(lambda out, b: Loss(-out.logp), collate(rows()))
     assert grads
     return grads
 

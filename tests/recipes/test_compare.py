@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 import tiny
+from heedful import configs
 from heedful.cli import main
-from heedful.configs.algorithm import PRESETS
-from heedful.configs.compare_plan import known_methods
+from heedful.configs.compare_plan import Entry
 from heedful.configs.typed import made
 from heedful.data.sources import write_rows
 from heedful.errors import UserError
-from heedful.recipes import evaluate, policy, preference
+from heedful.recipes import evaluate, policy
 from heedful.recipes.compare import against, kept, read_plan
 from heedful.report.compare_figures import apart
 
@@ -288,18 +288,16 @@ def test_kept_are_evenly_spread_and_end_with_the_finished_model(tmp_path):
 
 def test_optimiser_steps_leave_the_critics_warm_up_out():
     """PPO: 128 responses in minibatches of 64, 4 epochs; in 2 of 5 rounds only the critic learns."""
-    method = known_methods()["ppo"]
-    config = policy.Config(out=Path("o"), model="m", reward="r", data="d")
-    assert method.cost(config, 5).optimiser_steps == 3 * 4 * 2
-    assert method.cost(config, 1).optimiser_steps == 0
-    assert method.cost(config, 5).responses == 5 * 128
+    config = policy.Config(out=Path("o"), model="m", reward=("r",), data="d")
+    entry = Entry(label="ppo", method="ppo", flags=configs.policy, config=config)
+    assert entry.cost(5).optimiser_steps == 3 * 4 * 2
+    assert entry.cost(1).optimiser_steps == 0
+    assert entry.cost(5).responses == 5 * 128
 
 
 @pytest.mark.parametrize("file", ["capitals.yaml", "preferences.yaml"])
 def test_the_ready_files_are_right(tmp_path, monkeypatch, file):
     """Every field exists, and what samples samples equally much. Mutation caught: a preset that is left out."""
-    if file == "preferences.yaml" and not hasattr(preference, "PRESETS"):
-        pytest.skip("this version has DPO alone")
     folder = tmp_path / "runs" / "demo"
     folder.mkdir(parents=True)
     row = {"prompt": "a", "responses": ["b", "c", "d"], "ranking": [1, 2, 3]}
@@ -308,14 +306,14 @@ def test_the_ready_files_are_right(tmp_path, monkeypatch, file):
     plan, entries = read_plan(DOCS / file)
     methods = {e.method for e in entries}
     if file == "capitals.yaml":
-        assert set(PRESETS) <= methods
-        sampled = [e for e in entries if e.method in PRESETS and e.known]
-        costs = [e.known.cost(e.config, e.config.steps).responses for e in sampled if e.known]
+        assert set(configs.policy.METHODS) <= methods
+        sampled = [e for e in entries if e.flags is configs.policy]
+        costs = [e.cost(e.config.steps).responses for e in sampled]
         assert set(costs) == {2688}
         dpo = next(e for e in entries if e.method == "dpo").config
         assert dpo.save_every == 15 and plan.checkpoints == 4  # of about 62 steps
     else:
-        assert set(preference.PRESETS) <= methods  # type: ignore[attr-defined]
+        assert set(configs.preference.METHODS) <= methods
 
 
 def test_the_example_of_the_page_is_right(tmp_path, monkeypatch):
@@ -329,7 +327,7 @@ def test_the_example_of_the_page_is_right(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan, entries = read_plan(Path("plan.yaml"))
     assert [e.method for e in entries] == ["rloo", "dpo", "rloo", "best_of_16"]
-    assert entries[2].config.beta == 0.5 and entries[2].config.learning_rate == 5e-4
+    assert entries[2].config.kl.beta == 0.5 and entries[2].config.learning_rate == 5e-4
     assert entries[1].run_config(plan, 2).out == Path("runs/compare/runs/dpo-seed2")
 
 

@@ -14,13 +14,13 @@ from sqlalchemy import func, select
 from heedful.cli import main
 from heedful.configs.common import Lora
 from heedful.configs.optimise import Optimise
+from heedful.configs.policy import METHODS as ONLINE
+from heedful.configs.preference import METHODS as OFFLINE
 from heedful.data.files import write_rows
 from heedful.data.sources import prompt_from_json, read_comparisons, read_prompts
 from heedful.errors import Stopped, UserError
 from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, reward_model
-from heedful.recipes.policy import PRESETS as ONLINE
-from heedful.recipes.preference import PRESETS as OFFLINE
 from heedful.store import content, projects, schema
 from heedful.store.db import open_store
 from tiny import policy, tokenizer
@@ -178,7 +178,7 @@ def test_any_method_moves_the_policy(config: iterate.Config, method):
     config = changed(config, rounds=1, responses=3, optimise=how)
     last = iterate.run(config)
     kept = yaml.safe_load((last / "config.yaml").read_text())
-    preset = {**ONLINE, **OFFLINE}[method]
+    preset = {**ONLINE, **OFFLINE}[method].sets
     assert all(kept[k] == v for k, v in preset.items() if k not in ("learning_rate", "batch_size"))
 
 

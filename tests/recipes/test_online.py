@@ -10,6 +10,7 @@ import torch
 
 import tiny
 from heedful.cli import main
+from heedful.engine.local import LocalEngine
 from heedful.recipes import online
 from heedful.training.objective import find_objective
 from heedful.types import Sample
@@ -154,13 +155,13 @@ def test_raters_judge_and_a_loss_without_reference(model, data, tmp_path):
 
 def test_the_engine_gets_the_weights_of_each_round(model, data, tmp_path, monkeypatch):
     """The embedded engine shares them anyway, others do not. Mutation caught: no `load`, or of another version."""
-    versions, load = [], online.LocalEngine.load
+    versions, load = [], LocalEngine.load
 
     async def recorded(self, weights, version):
         versions.append(version)
         await load(self, weights, version)
 
-    monkeypatch.setattr(online.LocalEngine, "load", recorded)
+    monkeypatch.setattr(LocalEngine, "load", recorded)
     train(model, data, tmp_path / "out", "--steps", 3, "--reward", "taste:vowels")
     assert versions == [0, 1, 2]
 

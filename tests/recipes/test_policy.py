@@ -3,7 +3,7 @@
 import asyncio
 import json
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,17 +12,20 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
+from heedful import parts
 from heedful.cli import main
-from heedful.configs.algorithm import PRESETS, WITH_CRITIC, Algorithm, unread
+from heedful.configs.algorithm import METHODS, Algorithm, algorithm
 from heedful.configs.common import Lora
 from heedful.data.collate import collate
 from heedful.data.sources import write_rows
 from heedful.data.tokens import encode_example
 from heedful.engine.local import LocalEngine
+from heedful.errors import UserError
 from heedful.models.forward import policy_outputs, token_values
 from heedful.models.load import copy_model, load_tokenizer, new_reward_model, save_model
 from heedful.models.new import new_model
 from heedful.models.reference import Reference
+from heedful.parts import compose, flat
 from heedful.recipes import policy
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.functions import as_reward
@@ -30,8 +33,8 @@ from heedful.rewards.model import SHIFT
 from heedful.rollout import tasks
 from heedful.training.estimates import estimate, final_scores, rollout_metrics
 from heedful.training.mixed import Mix, supervised
-from heedful.training.policy_losses import critic_loss, joint_loss, policy_loss
-from heedful.types import Message, Sample, Sampling
+from heedful.training.policy_losses import KLController, critic_loss, joint_loss, policy_loss
+from heedful.types import Message, Outputs, Sample, Sampling
 
 WORDS = [
     "Who cares?",
@@ -41,6 +44,7 @@ WORDS = [
     "Name a capital.",
     "Go on.",
 ]
+SETS = {name: method.sets for name, method in METHODS.items()}
 PROMPTS = [{"prompt": [{"role": "user", "content": w}]} for w in WORDS]
 
 
@@ -59,9 +63,12 @@ def command(at: Path, name: str, out: Path, *more) -> list[str]:
     words = ["train", name, "--model", at / "lm", "--reward", "tiny:likes_short", "--data", at / "prompts.jsonl",
              "--out", out, "--steps", 3, "--batch-size", 8, "--max-tokens", 8, "--lr", 1e-3,
              "--quiet", "--report-to", "none"]  # fmt: skip
-    if PRESETS.get(name, {}).get("advantage", "gae") in WITH_CRITIC and "--value-head" not in more:
+    if (
+        SETS.get(name, {}).get("advantage", "gae") in ("gae", "n_step")
+        and "--value-head" not in more
+    ):
         words += ["--critic-warmup", 0]
-    if PRESETS.get(name, {}).get("group_size", 1) > 1:
+    if SETS.get(name, {}).get("group_size", 1) > 1:
         words += ["--group-size", 4]
     return [str(w) for w in (*words, *more)]
 
@@ -78,13 +85,13 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_preset_trains_and_says_what_it_sets(at, tmp_path, capsys, name):
     """The saved model differs from the start and loads in plain transformers; the config tells all."""
     assert main(command(at, name, tmp_path / "out")) == 0
     said = capsys.readouterr().err
     overridden = {"group_size": 4, "batch_size": 8}
-    for key, value in PRESETS[name].items():
+    for key, value in SETS[name].items():
         flag = key.replace("_", "-")
         told = (
             {True: f"--{flag}", False: f"--no-{flag}"}[value]
@@ -100,18 +107,18 @@ def test_every_preset_trains_and_says_what_it_sets(at, tmp_path, capsys, name):
     assert any(not torch.equal(saved[k], start[k]) for k in start)
     rows = metrics(tmp_path / "out")
     assert [r["step"] for r in rows] == [1, 2, 3]
-    has_critic = PRESETS[name].get("advantage", "gae") in ("gae", "n_step")
+    has_critic = SETS[name].get("advantage", "gae") in ("gae", "n_step")
     assert ("value/explained_variance" in rows[0]) == has_critic
-    assert ("kl/seq" in rows[0]) == (PRESETS[name].get("kl") != "none")
+    assert ("kl/seq" in rows[0]) == (SETS[name].get("kl") != "none")
 
 
-def test_presets_name_fields_of_the_config():
-    """Mutation caught: a preset whose key is misspelt, which tyro would only report to the user."""
-    known = {f.name for f in fields(policy.Config)}
-    assert all(set(row) <= known for row in PRESETS.values())
-    for name, row in PRESETS.items():
-        config = policy.Config(model="", reward="", data="", out=Path(), **row)
-        policy.refuse_what_cannot_be(config), name
+def test_methods_set_fields_of_the_config():
+    """Mutation caught: a key that is misspelt, or of a part that the method does not have."""
+    for method in METHODS.values():
+        config = compose(
+            policy.Config, dict(model="", reward="", data="", out=Path(), **method.sets)
+        )
+        policy.refuse_what_cannot_be(config)
 
 
 @pytest.mark.parametrize(
@@ -121,24 +128,24 @@ def test_presets_name_fields_of_the_config():
         ("rloo", ["--group-size", "3"], "no multiple of --group-size 3"),
         ("grpo", ["--kl-estimator", "k1"], "no gradient in expectation"),
         ("ppo", ["--kl-estimator", "analytic"], "belongs into the loss"),
-        ("dapo", ["--kl-target", "6"], "needs a KL that is charged"),
-        ("reinforce", ["--value-head"], "asks no critic"),
-        ("rloo", ["--critic", "x"], "asks none"),
-        ("ppo", ["--critic", "x", "--value-head"], "--value-head is one already"),
-        ("rloo", ["--truncated", "bootstrap"], "needs a critic's value"),
+        ("dapo", ["--kl-target", "6"], "because --kl none does not read it"),
+        ("reinforce", ["--value-head"], "because --advantage return_baseline does not read it"),
+        ("rloo", ["--critic", "x"], "because --advantage leave_one_out does not read it"),
+        ("ppo", ["--critic", "x", "--value-head"], "because --value-head is set"),
+        ("rloo", ["--truncated", "bootstrap"], "invalid choice"),
         ("ppo", ["--advantage", "no_such.module:fn"], "no_such"),
         ("ppo", ["--advantage", "gea"], "did you mean 'gae'"),
         ("ppo", ["--overlong", "3"], "a share of --max-tokens"),
         ("ppo", ["--temperature", "0"], "must be above 0"),
         ("rloo", ["--ptx.batch-size", "2"], "do nothing without --ptx.data"),
         ("ppo", ["--ptx.coef", "0", "--ptx.data", "x.jsonl"], "must be above 0"),
-        ("grpo", ["--kl", "reward", "--kl-corrected", "--kl-estimator", "k3"], "for k1 and k3 in the loss"),
+        ("grpo", ["--kl", "reward", "--kl-corrected", "--kl-estimator", "k3"], "does not read it; these do: loss"),
         ("ppo", ["--reference-share", "0", "--reference-every", "1"], "at most 1"),
-        ("dr_grpo", ["--beta", "0.1"], "--beta would change nothing, because --kl none charges no KL; leave it out"),
+        ("dr_grpo", ["--beta", "0.1"], "because --kl none does not read it; these do: reward, loss; leave it out"),
         ("ppo", ["--kl", "none", "--kl-estimator", "k2"], "--kl-estimator would change nothing"),
-        ("rloo", ["--clip", "0.1"], "because --surrogate gradient clips no ratio"),
+        ("rloo", ["--clip", "0.1"], "because --surrogate gradient does not read it"),
         ("ppo", ["--kl-horizon", "100"], "because there is no --kl-target"),
-        ("grpo", ["--critic-learning-rate", "1e-3"], "because no critic is a model of its own"),
+        ("grpo", ["--critic-learning-rate", "1e-3"], "because --advantage group_standardised does not read it"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(at, tmp_path, capsys, name, flags, words):
@@ -170,14 +177,15 @@ OTHER_VALUES = {"beta": 0.7, "clip": 0.01, "clip_high": 0.01, "truncate": 1.1, "
                 "value_clip": 0.01, "value_coef": 3.0}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*PRESETS, "ppo, a value head", "a2c, a value head"])
-def test_what_is_said_to_be_unread_changes_nothing_and_the_rest_something(name):
-    """Rewards, advantages and losses of every preset on made-up numbers, each field set to another value in turn.
+@pytest.mark.parametrize("name", [*METHODS, "ppo, a value head", "a2c, a value head"])
+def test_every_knob_that_a_method_has_changes_something(name):
+    """Rewards, advantages and losses of every method on made-up numbers, each knob set to another value in turn.
 
-    Mutation caught: a field that is refused although it counts, or one that is ignored without a word.
+    Mutation caught: a knob that is ignored without a word; a part's field that another part reads.
     """
-    preset, _, head = name.partition(", ")
-    usual = Algorithm(**PRESETS[preset], value_head=bool(head))
+    method, _, head = name.partition(", ")
+    changes = {"value_head": True} if head else {}
+    usual = algorithm(method, **changes)
     g = torch.Generator().manual_seed(0)
     rows = [
         Sample(tuple(range(7)), (False, *[True] * 6), (0.0, *torch.randn(6, generator=g).tolist()), reward)
@@ -185,23 +193,31 @@ def test_what_is_said_to_be_unread_changes_nothing_and_the_rest_something(name):
     ]  # fmt: skip
     batch = collate([replace(row, group=i // 8) for i, row in enumerate(rows)])
     ref, values = torch.randn(16, 6, generator=g), torch.randn(16, 7, generator=g)
-    out = torch.randn(16, 7, 3, generator=g)
+    logp, kl, value = torch.randn(16, 7, 3, generator=g).unbind(-1)
+    out = Outputs(logp=logp[:, :-1], kl=kl[:, :-1], value=value)
 
     def numbers(a: Algorithm) -> Tensor:
-        scored = estimate(a, batch, ref, values, a.beta, 8)
-        loss = joint_loss(a, a.beta, a.value_coef) if head else policy_loss(a, a.beta)
+        beta = KLController.of(a.kl).beta
+        scored = estimate(a, batch, ref, values, beta, 8)
+        loss = joint_loss(a, beta, a.value_head) if head else policy_loss(a, beta)
         found = [loss(out, scored).value, scored.adv]
-        if a.advantage in WITH_CRITIC:
-            found.append(critic_loss(a)(out[..., 2], scored).value)
+        if a.advantage.needs_critic:
+            found.append(critic_loss(a.advantage)(out, scored).value)
         return torch.stack([x.double() for x in found])
 
-    others = OTHER_VALUES | {"kl_estimator": "k1" if usual.kl_estimator == "k2" else "k2"}
-    same = {
-        n
-        for n, v in others.items()
-        if torch.equal(numbers(usual), numbers(replace(usual, **{n: v})))
-    }
-    assert same == others.keys() & unread(usual).keys()
+    knobs = flat(usual)
+    others = OTHER_VALUES | {"kl_estimator": "k1" if knobs.get("kl_estimator") == "k2" else "k2"}
+    unread = parts.unread(usual)
+    tried = 0
+    for knob, value in others.items():
+        if knob in knobs and knob not in unread:
+            tried += 1
+            changed = algorithm(method, **changes, **{knob: value})
+            assert not torch.equal(numbers(usual), numbers(changed)), knob
+        elif knob not in knobs:
+            with pytest.raises(UserError, match="would change nothing"):
+                algorithm(method, **{knob: value})
+    assert tried or method == "raft"
 
 
 def test_a_value_head_learns_and_stays_out_of_the_saved_model(at, tmp_path):
@@ -308,10 +324,11 @@ def test_groups_without_a_difference_make_way(at):
         return 0.0 if prompt in silent else float(len(response))
 
     def round_of(draws: int):
-        config = policy.Config(
-            model="", reward="", data="", out=Path(), batch_size=12, group_size=4, max_tokens=8,
-            dynamic_sampling=draws, truncated="score", missing_eos_penalty=0.0
-        )  # fmt: skip
+        own = dict(
+            batch_size=12, group_size=4, max_tokens=8, dynamic_sampling=draws, truncated="score"
+        )
+        common = dict(model="", reward="", data="", out=Path(), missing_eos_penalty=0.0)
+        config = compose(policy.Config, {**common, **own})
         engine = LocalEngine(tiny.policy(tok))
         parts = Parts.of(as_reward(reward, "own"))
         samples, _ = asyncio.run(policy.collect(engine, parts, todo, tok, config, step=1))
@@ -332,7 +349,7 @@ def test_overlong_responses_lose_up_to_one(at, tmp_path):
     rows = [
         Sample((1,) * (n + 1), (False, *[True] * n), (0.0,) * (n + 1), 1.0) for n in (3, 4, 6, 8)
     ]
-    a = Algorithm(overlong=0.5, truncated="score")
+    a = algorithm(overlong=0.5, truncated="score")
     assert final_scores(a, collate(rows), 8).tolist() == [1.0, 1.0, 0.5, 0.0]
 
 
@@ -342,7 +359,7 @@ def test_truncated_responses_can_stay_out_of_the_loss():
         for reward, reason in ((1.0, "stop"), (5.0, "length"))
     ]
     batch = collate(rows)
-    a = Algorithm(
+    a = algorithm(
         advantage="group_centred", truncated="mask", whiten_advantages=False, group_size=2
     )
     scored = estimate(a, batch, batch.old_logp, torch.zeros(2, 3), 0.1, 8)
@@ -384,10 +401,9 @@ def test_a_critic_begins_with_the_scores_of_its_reward_model(at, tmp_path, named
     judge = reward.reward_model
     samples = [encode_example(tok, row["prompt"][0]["content"], "Eight.") for row in PROMPTS]
     before = judge.score(samples)
-    config = policy.Config(
-        model=str(at / "lm"), reward=("",), data="", out=tmp_path / "out", lora=Lora(rank=rank),
-        critic=str(tmp_path / "reward") if named else None,
-    )  # fmt: skip
+    start = str(tmp_path / "reward") if named else None
+    given = dict(model=str(at / "lm"), reward=("",), data="", out=tmp_path / "out", critic=start)
+    config = compose(policy.Config, {**given, "lora": Lora(rank=rank)})
     critic = policy._critic(config, tok, reward)
     batch = collate(samples)
     values = token_values(critic, batch.tokens, batch.lengths)
@@ -429,8 +445,6 @@ def test_kl_target_is_reached_on_a_slow_plant():
 
     Mutation caught: the wrong sign of the error, a horizon in steps in place of responses.
     """
-    from heedful.training.policy_losses import KLController
-
     for start in (0.005, 0.8):
         c, nats, seen = KLController(start, target=6.0, horizon=500), 0.0, []
         for _ in range(200):
@@ -474,7 +488,7 @@ def test_responses_left_out_of_the_loss_still_count_in_the_metrics():
         for i, why in enumerate(("stop", "length", "length", "length"))
     ]
     batch = collate(rows)
-    a = Algorithm(
+    a = algorithm(
         advantage="return", truncated="mask", missing_eos_penalty=0.0, whiten_advantages=False
     )
     ref = batch.old_logp - 0.2 * batch.mask
@@ -491,7 +505,7 @@ def test_groups_differ_by_what_they_are_charged_too():
     ]
     batch = collate(rows)
     for penalty, share in ((1.0, 0.0), (0.0, 1.0)):
-        a = Algorithm(
+        a = algorithm(
             advantage="leave_one_out", truncated="score", missing_eos_penalty=penalty, group_size=2
         )
         scored = estimate(a, batch, batch.old_logp, torch.zeros(2, 2), 0.0, 8)
@@ -536,5 +550,5 @@ def test_the_analytic_kl_asks_the_references_own_head(at):
         # Embeddings are tied, so the whole model is switched, as an adapter would switch it.
         out = policy_outputs(moved, tokens, mask, Sampling(), reference=Reference(moved, as_it_was))
         p, q = (m(input_ids=tokens[:, :-1]).logits.log_softmax(-1) for m in (moved, start))
-    assert torch.allclose(out[:, :-1, 1], (p.exp() * (p - q)).sum(-1), atol=1e-4)
-    assert out[:, :-1, 1].min() > 0.1
+    assert torch.allclose(out.kl, (p.exp() * (p - q)).sum(-1), atol=1e-4)
+    assert out.kl.min() > 0.1

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from heedful import registry
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.data.files import write_rows
@@ -19,6 +20,7 @@ from heedful.losses.preference import dpo
 from heedful.models.forward import lm_head
 from heedful.models.load import copy_model
 from heedful.recipes import preference
+from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     VIEWS,
     Judgment,
@@ -31,9 +33,9 @@ from heedful.training.judgments import (
     take_groups,
     with_reference,
 )
-from heedful.training.objective import find_objective, losses
-from heedful.training.supervised import apart, response_logps
-from heedful.types import Comparison, Message, Sample, Verdict
+from heedful.training.objective import find_objective
+from heedful.training.supervised import apart
+from heedful.types import Comparison, Message, Outputs, Sample, Verdict
 
 CHAT = (Message("user", "What is 2 + 2?"),)
 ANSWERS = ["Four, of course!", "Four, of shoes and ships.", "Four, of us", "Five."]
@@ -118,7 +120,7 @@ CANCEL = {
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in losses() if find_objective(n).reads != "LabelledLogps"]
+    "name", [n for n in registry.entries("loss") if find_objective(n).reads != "LabelledLogps"]
 )
 def test_a_shared_beginning_has_no_gradient(tok, name):
     """Responses begin with the same tokens: the logits' gradient there is zero, exactly so for pairs.
@@ -142,7 +144,7 @@ def test_a_shared_beginning_has_no_gradient(tok, name):
     logits.requires_grad_(True)
     logp = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:, None]).squeeze(2) * batch.mask
     batch = replace(batch, ref_sum=logp.detach().sum(1) - 40 * torch.arange(0.0, number))
-    loss_of(objective)(logp, batch).value.sum().backward()
+    loss_of(objective)(Outputs(logp=logp), batch).value.sum().backward()
     assert logits.grad is not None
     together = logits.grad.sum(0)
     before, after = together[first - 1 : shared - 1].abs().max(), together[shared - 1].abs().max()
@@ -160,7 +162,7 @@ def test_plackett_luce_of_two_is_dpo(tok):
     logp = collate(pair).mask * -0.7
     ranked = as_batch("RankedLogps", [Judgment(tuple(pair), (1.0, 2.0))], sums)
     paired = as_batch("PairLogps", [Judgment(tuple(pair), (1.0, 1.0))], sums)
-    ours = loss_of(find_objective("plackett_luce_dpo", (), 0.3))(logp, ranked).value
+    ours = loss_of(find_objective("plackett_luce_dpo", (), 0.3))(Outputs(logp=logp), ranked).value
     theirs = dpo(VIEWS["PairLogps"](logp, paired), torch.ones(1), 0.3)
     assert torch.allclose(ours, theirs)
 
@@ -186,7 +188,7 @@ def moved(model, size=0.03):
 def with_gradients(model, objective, prepared, groups, tokens):
     """The gradient and the metrics of one step."""
     learner = LocalLearner(
-        model, response_logps, Optim(0.0, 1, max_grad_norm=1e9), micro_batch_tokens=tokens
+        model, policy_forward(), Optim(0.0, 1, max_grad_norm=1e9), micro_batch_tokens=tokens
     )
     found = []
     learner.optimizer.step = lambda *a, **k: found.extend(
@@ -209,7 +211,7 @@ def test_micro_batches_change_no_gradient(tok, name):
     rows = [s for j in judged for s in j.samples]
 
     def sums_of(samples):
-        return reference_sums(reference, response_logps, samples, 10**6)
+        return reference_sums(reference, policy_forward(), samples, 10**6)
 
     prepared = with_reference(objective, sums_of, judged, rows, 128, 0)
     results = []
@@ -235,7 +237,9 @@ def test_kl_delta_and_metrics_by_hand(tok):
     judged = labelled(tok)
     rows = [s for j in judged for s in j.samples]
     others = mismatched(rows, rows, 128, 0)
-    sums = [reference_sums(m, response_logps, [*rows, *others], 10**6) for m in (policy, reference)]
+    sums = [
+        reference_sums(m, policy_forward(), [*rows, *others], 10**6) for m in (policy, reference)
+    ]
     ratio = {s: sums[0][s] - sums[1][s] for s in sums[0]}
     prepared = with_reference(objective, lambda _: sums[1], judged, rows, 128, 0)
     _, metrics, batch = with_gradients(policy, objective, prepared, list(range(7)), 50)
@@ -266,7 +270,7 @@ def test_the_reference_is_asked_once_for_each_response(tok):
 
     def forward(model, batch):
         seen.append(len(batch.tokens))
-        return response_logps(model, batch)
+        return policy_forward()(model, batch)
 
     samples = encode_group(tok, CHAT, ANSWERS)
     pairs = judgments("PairLogps", samples, (1, 2, 3, 4), 1.0, "all")
@@ -274,7 +278,7 @@ def test_the_reference_is_asked_once_for_each_response(tok):
     model = tiny.policy(tok)
     sums = reference_sums(model, forward, rows, 10**6)
     assert len(rows) == 12 and sum(seen) == 4
-    plain = predict(model, response_logps, collate(rows), 10**6).sum(1)
+    plain = predict(model, policy_forward(), collate(rows), 10**6).logp.sum(1)
     assert [sums[s] for s in rows] == pytest.approx(plain.tolist(), abs=1e-4)
 
 
@@ -447,7 +451,9 @@ def test_which_losses_have_a_beta():
     """Mutation caught: a hinge that is flat at the numbers it is tried on, or a sum of which only one term has it."""
     without = {"orpo", "preferred_ft", "unlikelihood"}
     for beta in (0.01, 0.1, 1.0, 2.0, 10.0):
-        assert {n for n in losses() if not find_objective(n, beta=beta).reads_beta} == without
+        assert {
+            n for n in registry.entries("loss") if not find_objective(n, beta=beta).reads_beta
+        } == without
     assert find_objective("orpo+0.1*dpo").reads_beta
 
 
@@ -478,4 +484,4 @@ def test_data_of_their_own_are_what_is_held_out(tok, tmp_path: Path, capsys):
     for name in ("dpo", "reward"):
         data = ["--data", own.eval_data or "", "--eval-data", own.eval_data or ""]
         assert main(["train", name, *flags, *data]) == 2
-        assert "--eval-data is what is held out" in capsys.readouterr().err
+        assert "because --eval-data is set" in capsys.readouterr().err

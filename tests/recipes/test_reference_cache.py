@@ -11,8 +11,8 @@ from heedful.data.collate import collate
 from heedful.models import forward
 from heedful.models.adapters import add_lora
 from heedful.models.load import load_policy
+from heedful.training.forwards import policy_forward
 from heedful.training.judgments import reference_sums
-from heedful.training.supervised import response_logps
 from heedful.types import Sample
 
 
@@ -33,7 +33,7 @@ def asked(model, samples, caplog) -> tuple[dict[Sample, float], bool]:
     """The sums, and whether they came from an earlier run."""
     caplog.clear()
     with caplog.at_level(logging.INFO, "heedful"):
-        sums = reference_sums(model, response_logps, samples, 64, keep=True)
+        sums = reference_sums(model, policy_forward(), samples, 64, keep=True)
     return sums, "of an earlier run" in caplog.text
 
 
@@ -111,9 +111,9 @@ def test_the_reference_reads_a_prompt_once(monkeypatch):
         forward, "lay_out", lambda *a, **how: (read.append(a), lay_out(*a, **how))[1]
     )
     model = tiny.causal_lm("llama")
-    sums = reference_sums(model, response_logps, [*samples, other], 60)
+    sums = reference_sums(model, policy_forward(), [*samples, other], 60)
     tokens = [len(lay_out(*a).tokens) for a in read]
     assert sum(tokens) == 20 + 2 + 29 + 3 + 24
     for s in [*samples, other]:
-        alone = response_logps(model, collate([s])).sum().item()
+        alone = policy_forward()(model, collate([s])).logp.sum().item()
         assert sums[s] == pytest.approx(alone, abs=1e-4)

@@ -8,14 +8,16 @@ import time
 
 import pytest
 
+from heedful import registry
 from heedful.errors import UserError
 from heedful.rewards import Group, load_rewards
-from heedful.rewards.specs import BUILT_IN
 from heedful.types import Message
 
 OPTIONS = {"regex": "('^ok')"}
 PROMPTS = ("What is 2 + 2?", (Message("system", "<|eos|>"), Message("user", "2 + 2? #### 4")))
 RESPONSES = ("", "4", "ok, it is 4.", "#### 4", "<think>2 + 2</think>4", "5", "\0" * 9, "a b " * 9)
+
+REWARDS = {name: entry.load() for name, entry in registry.entries("reward").items()}
 
 
 def values(spec: str, responses, *, ended=None, facts=None, prompt=PROMPTS[0]) -> list[float]:
@@ -23,7 +25,7 @@ def values(spec: str, responses, *, ended=None, facts=None, prompt=PROMPTS[0]) -
     return asyncio.run(load_rewards(spec).score([group])).total
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", REWARDS)
 def test_every_built_in_keeps_the_contract(name):
     """One finite number a response, in order, whoever else is in the group; the prompt's text leaks nowhere.
 
@@ -41,7 +43,7 @@ def test_every_built_in_keeps_the_contract(name):
     assert values(spec, RESPONSES[::-1], ended=ended[::-1]) == together[::-1]
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", REWARDS)
 def test_every_built_in_is_quick_on_hostile_text(name):
     """Mutation caught: a pattern that backtracks over 100,000 characters."""
     texts = [

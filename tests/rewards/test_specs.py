@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import tiny
+from heedful import registry
 from heedful.errors import UserError
 from heedful.models.load import new_reward_model
 from heedful.rewards import Group, Parts, load_rewards
 from heedful.rewards.model import ModelReward
-from heedful.rewards.specs import BUILT_IN
 from heedful.types import Message
 
 CHAT = (Message("user", "What is 2 + 2?"),)
@@ -43,6 +43,8 @@ instance = Judge()
 partial = functools.partial(column, factor=5.0)
 word = "no function"
 '''  # fmt: skip
+
+REWARDS = {name: entry.load() for name, entry in registry.entries("reward").items()}
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def test_a_missing_column_is_told_with_those_there_are(mine):
 
 def test_every_built_in_and_its_options_are_documented():
     text = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
-    for name, factory in BUILT_IN.items():
+    for name, factory in REWARDS.items():
         told = [line for line in text.splitlines() if f"`{name}" in line]
         assert told, name
         for option in inspect.signature(factory).parameters:

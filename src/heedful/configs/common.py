@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from heedful import parts
 from heedful.data.files import kind_of
 from heedful.errors import UserError
 from heedful.types import Sampling
@@ -20,6 +21,20 @@ def alias(*names: str):
     return tyro.conf.arg(aliases=names)
 
 
+@dataclass(frozen=True)
+class Method:
+    """One line of help for `heedful train NAME`, and the flat fields that it sets in its recipe's config."""
+
+    help: str
+    sets: Mapping[str, Any]
+
+
+def unread(flags: Any, config: Any) -> dict[str, str]:
+    """Fields that nothing reads beside the others, and why: by their annotations, and what the module of the
+    config, `flags`, knows besides."""
+    return parts.unread(config) | getattr(flags, "unread", lambda config: {})(config)
+
+
 def refuse_unread(
     config: Any, defaults: Mapping[str, Any], unread: Mapping[str, str], where: str = "--"
 ) -> None:
@@ -27,9 +42,10 @@ def refuse_unread(
 
     `defaults` are the values of a method that nobody has changed: its preset's, else the config's own.
     """
-    own = {f.name: f.default for f in fields(config)} | dict(defaults)
+    usual = {f.name: f.default for part in parts.holders(config) for f in fields(part)}
+    values = parts.flat(config)
     for name, why in unread.items():
-        if getattr(config, name) != own[name]:
+        if values[name] != {**usual, **defaults}[name]:
             told = name.replace("_", "-") if where == "--" else name
             raise UserError(f"{where}{told} would change nothing, because {why}; leave it out")
 
@@ -140,18 +156,12 @@ class FromComparisons(ByEpochs):
     """Passes over the comparisons; more than one overfits quickly."""
     max_length: int | None = None
     """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
-    held_out: float = 0.05
+    held_out: Annotated[float, parts.ReadWith("eval_data", unset=True)] = 0.05
     """Share of the prompts kept back for evaluation, chosen by hash."""
     eval_data: str | None = None
     """Held-out data from a file of their own, in place of held_out."""
     skip_bad: bool = False
     """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
-
-
-def held_out_unread(config: Any) -> dict[str, str]:
-    """`held_out` beside `eval_data`, and why nothing reads it."""
-    given = getattr(config, "eval_data", None)
-    return {"held_out": "--eval-data is what is held out"} if given else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +213,9 @@ def refuse_nonsense(config: Training) -> None:
     """What can be said of the flags of any training before anything is loaded."""
     if config.lora.rank < 0 or config.freeze < 0:
         raise UserError("--lora.rank and --freeze count from 0, which switches them off")
+    values = parts.flat(config)
     for name in ("learning_rate", "critic_learning_rate", "weight_decay"):
-        value = getattr(config, name, None)
+        value = values.get(name)
         if value is not None and not 0 <= value < math.inf:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: must be finite, 0 or more")
     if not 0 <= config.warmup <= 1:

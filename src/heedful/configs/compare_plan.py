@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any
 
 import yaml
 
 from heedful.configs import evaluate, online, policy, preference
-from heedful.configs.common import refuse_unread
+from heedful.configs.commands import methods
+from heedful.configs.common import refuse_unread, unread
 from heedful.configs.typed import made
 from heedful.errors import UserError, did_you_mean
+from heedful.parts import all_fields
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
 HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
@@ -28,26 +31,6 @@ class Cost:
     responses: int
     optimiser_steps: int
     at_least: bool = False
-
-
-@dataclass(frozen=True)
-class Method:
-    """What a recipe takes (a module of `configs`), what the method's name sets in it, and what its steps cost."""
-
-    flags: Any
-    preset: Mapping[str, Any]
-    reads: Literal["data", "comparisons"]
-    cost: Callable[[Any, int], Cost]
-
-
-def known_methods() -> dict[str, Method]:
-    """Every method that trains; a new recipe is a line here."""
-    offline = preference.PRESETS
-    return {
-        **{n: Method(policy, p, "data", _rollouts) for n, p in policy.PRESETS.items()},
-        "online_dpo": Method(online, {}, "data", _pairs_of_samples),
-        **{n: Method(preference, p, "comparisons", _no_samples) for n, p in offline.items()},
-    }
 
 
 def _rollouts(config: policy.Config, step: int) -> Cost:
@@ -67,6 +50,14 @@ def _pairs_of_samples(config: online.Config, step: int) -> Cost:
 
 def _no_samples(config: Any, step: int) -> Cost:
     return Cost(responses=0, optimiser_steps=step)
+
+
+# What some steps of a run cost, by the module of its config; a new recipe is a line here.
+COSTS: dict[ModuleType, Callable[[Any, int], Cost]] = {
+    policy: _rollouts,
+    online: _pairs_of_samples,
+    preference: _no_samples,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +92,17 @@ class Entry:
 
     label: str
     method: str
-    known: Method | None = None
+    flags: ModuleType | None = None
+    """The module of its config; None for best of n, which trains nothing."""
     config: Any = None
     best_of: int = 0
     saves: bool = False
     """Whether the file says when to save."""
+
+    def cost(self, step: int) -> Cost:
+        """What the run has spent after so many steps."""
+        assert self.flags is not None
+        return COSTS[self.flags](self.config, step)
 
     def run_config(self, plan: Plan, seed: int) -> Any:
         """The complete config of a run."""
@@ -148,41 +145,41 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
         if int(match[1]) < 2:
             raise UserError(f"{where}: the best of one is the start itself; take 2 or more")
         return Entry(label=label, method=method, best_of=int(match[1]))
-    methods = known_methods()
-    if method not in methods:
-        hint = did_you_mean(method, [*methods, "best_of_16"])
+    known = methods()
+    if method not in known:
+        hint = did_you_mean(method, [*known, "best_of_16"])
         raise UserError(f"{where}: there is no method '{method}'{hint}")
-    known = methods[method]
-    takes = {f.name for f in fields(known.flags.Config)}
-    for key in plan.common:
-        if str(key).replace("-", "_") not in takes:
+    flags, sets = known[method][0], known[method][1].sets
+    common = {str(k).replace("-", "_"): v for k, v in plan.common.items()}
+    wanted = {**sets, **common, **own}
+    takes = all_fields(flags.Config)
+    for key in common:
+        if key not in takes:
             raise UserError(
-                f"{where}: {method} has no field '{key}'{did_you_mean(str(key), takes)}; take it out "
+                f"{where}: {method} has no field '{key}'{did_you_mean(key, takes)}; take it out "
                 "of `common` and put it under the methods that have it"
             )
-    wanted = {str(k).replace("-", "_"): v for k, v in plan.common.items()} | own
     for key in SET_HERE:
-        if key in wanted:
+        if key in {**common, **own}:
             raise UserError(f"{where}: '{key}' is the same for every method; do not set it here")
-    source = plan.data if known.reads == "data" else plan.comparisons
+    source = plan.comparisons if flags is preference else plan.data
     if source is None and "data" not in wanted:
         raise UserError(
             f"{where}: {method} learns from comparisons, and `comparisons` is not given"
         )
     ours = {"data": source, "model": plan.model, "out": plan.out, "quiet": quiet}
     ours |= {"reward": plan.reward} if "reward" in takes else {}
-    config = made(
-        known.flags.Config, {**ours, "report_to": "none", **known.preset, **wanted}, where
-    )
     try:
-        known.flags.refuse_nonsense(config)
+        # What stands in `common` is for those who read it.
+        config = made(flags.Config, {**ours, "report_to": "none", **wanted}, where, ignore=common)
+        flags.refuse_nonsense(config)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    # What stands in `common` is for those who read it.
-    theirs = {k: v for k, v in known.flags.unread(config).items() if k in own}
-    refuse_unread(config, known.preset, theirs, f"{where}: ")
+        told = str(error)
+        raise UserError(told if told.startswith(where) else f"{where}: {told}") from None
+    theirs = {k: v for k, v in unread(flags, config).items() if k in own}
+    refuse_unread(config, sets, theirs, f"{where}: ")
     saves = "save_every" in wanted
-    return Entry(label=label, method=method, known=known, config=config, saves=saves)
+    return Entry(label=label, method=method, flags=flags, config=config, saves=saves)
 
 
 def evaluation(

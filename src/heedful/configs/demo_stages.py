@@ -16,6 +16,7 @@ from heedful.configs import (
     sft,
     world,
 )
+from heedful.parts import compose
 
 DPO_EPOCHS = 1.5
 
@@ -168,19 +169,22 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
             seed=seed,
             quiet=quiet,
         ),
-        ppo=policy.Config(
-            model=str(runs / "sft"),
-            reward=(str(runs / "reward"),),
-            data=str(data / "prompts.jsonl"),
-            out=runs / "ppo",
-            steps=size.ppo_steps,
-            inner_epochs=2,
-            beta=0.1,
-            learning_rate=5e-4,
-            critic_learning_rate=1e-3,
-            save_every=max(1, size.ppo_steps // size.checkpoints),
-            seed=seed,
-            quiet=quiet,
+        ppo=compose(
+            policy.Config,
+            dict(
+                model=str(runs / "sft"),
+                reward=(str(runs / "reward"),),
+                data=str(data / "prompts.jsonl"),
+                out=runs / "ppo",
+                steps=size.ppo_steps,
+                inner_epochs=2,
+                beta=0.1,
+                learning_rate=5e-4,
+                critic_learning_rate=1e-3,
+                save_every=max(1, size.ppo_steps // size.checkpoints),
+                seed=seed,
+                quiet=quiet,
+            ),
         ),
         evaluations={
             "base": evaluation(

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from heedful.configs import preference
-from heedful.configs.common import Sampled, alias
-from heedful.configs.preference import Direct
+from heedful.configs.common import Method, Sampled, alias
+from heedful.configs.preference import Direct, unread
 from heedful.errors import UserError
+from heedful.parts import ReadWith
+
+__all__ = ["METHODS", "Config", "refuse_nonsense", "unread"]
+METHODS = {"online_dpo": Method("judge pairs of its own samples, and learn from them", {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,7 @@ class Config(Direct, Sampled):
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
     ] = ()
     """Judge by a reward, the sum of these parts: see docs/rewards.md."""
-    reward_weights: tuple[float, ...] = ()
+    reward_weights: Annotated[tuple[float, ...], ReadWith("reward")] = ()
     """A weight for each part; default: 1."""
     judge: str | None = None
     """Judge by comparison: a world's simulated raters, package.module:function as their taste, or llm:MODEL."""
@@ -37,7 +41,7 @@ class Config(Direct, Sampled):
     """Responses sampled to each prompt."""
     keep: int = 0
     """Of them, how many to keep by statistical rejection sampling (RSO); 0 keeps all."""
-    accept_beta: float = 0.5
+    accept_beta: Annotated[float, ReadWith("keep")] = 0.5
     """Of rejection sampling, in units of reward: a sample is accepted with chance exp((reward - best) / this)."""
     minibatch_size: int = 64
     """Pairs (single responses, rankings) in an optimiser step."""
@@ -45,18 +49,8 @@ class Config(Direct, Sampled):
     """Passes over a round's judgments."""
     max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens")] = 48
     """Longest response in tokens."""
-    missing_eos_penalty: float = 1.0
+    missing_eos_penalty: Annotated[float, ReadWith("reward")] = 1.0
     """Taken from the reward of a response that was cut at max_tokens; raters see the cut response as it is."""
-
-
-def unread(config: Config) -> dict[str, str]:
-    """Fields that nothing reads beside the others, and why."""
-    found = preference.unread(config)
-    if not config.keep:
-        found["accept_beta"] = "there is no --keep"
-    if not config.reward:
-        found |= dict.fromkeys(("reward_weights", "missing_eos_penalty"), "there is no --reward")
-    return found
 
 
 def refuse_nonsense(config: Config) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from heedful.configs import policy, preference
-from heedful.configs.common import refuse_unread
-from heedful.errors import UserError, did_you_mean
+from heedful.configs.commands import find
+from heedful.configs.common import refuse_unread, unread
+from heedful.parts import compose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +34,13 @@ class Optimise:
 
 def check(how: Optimise) -> None:
     """Before anybody is asked anything: a method that is known, and fields that it reads."""
-    known = [*preference.PRESETS, *policy.PRESETS]
-    if how.method not in known:
-        raise UserError(
-            f"optimise.method '{how.method}' is unknown{did_you_mean(how.method, known)}"
-        )
-    here = {"model": "", "reward": Path(), "comparisons": Path(), "prompts": "", "out": Path()}
-    flags, config = planned(how, **here)
-    _, usual = planned(Optimise(method=how.method), **here)
-    refuse_unread(config, vars(usual), flags.unread(config), "optimise.")
-    flags.refuse_nonsense(config)
+    flags, method = find(how.method, "optimise.method", preference, policy)
     others = ("steps", "critic_learning_rate") if flags is preference else ("epochs",)
     why = f"{how.method} counts {'epochs' if flags is preference else 'steps'}"
     refuse_unread(how, {}, dict.fromkeys(others, why), "optimise.")
+    config = planned(how, model="", reward=Path(), comparisons=Path(), prompts="", out=Path())
+    refuse_unread(config, method.sets, unread(flags, config), "optimise.")
+    flags.refuse_nonsense(config)
 
 
 def planned(
@@ -57,24 +52,19 @@ def planned(
     prompts: str,
     out: Path,
     **other: Any,
-) -> tuple[Any, Any]:
-    """The flags of the method, and its complete config; what a recipe has no field for is left out of `other`."""
-    same = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
-    flags: Any
-    if how.method in preference.PRESETS:
-        flags, preset = preference, preference.PRESETS[how.method]
-        own = {"data": str(comparisons), "epochs": how.epochs}
+) -> Any:
+    """The complete config of the method; what it has no field for is left out of `other`."""
+    flags, method = find(how.method, "optimise.method", preference, policy)
+    told = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
+    if flags is preference:
+        told |= {"data": str(comparisons), "epochs": how.epochs}
     else:
-        flags, preset = policy, policy.PRESETS[how.method]
-        own = {
-            "data": prompts,
-            "reward": (str(reward),),
-            "steps": how.steps,
-            "critic_learning_rate": how.critic_learning_rate,
-        }
-        if how.batch_size is not None and "minibatch_size" not in preset:
-            own["minibatch_size"] = min(64, how.batch_size)
+        told |= {"steps": how.steps, "critic_learning_rate": how.critic_learning_rate}
+        told |= {"data": prompts, "reward": (str(reward),)}
+        if how.batch_size is not None and "minibatch_size" not in method.sets:
+            told["minibatch_size"] = min(64, how.batch_size)
     takes = {f.name for f in fields(flags.Config)}
     rest = {k: v for k, v in other.items() if k in takes}
-    told = {k: v for k, v in {**own, **same}.items() if v is not None}
-    return flags, flags.Config(**{**preset, **told, **rest, "model": model, "out": out})
+    given = {k: v for k, v in told.items() if v is not None}
+    fixed = {"model": model, "out": out}
+    return compose(flags.Config, {**method.sets, **given, **rest, **fixed}, where="optimise.")

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from heedful.configs.common import Training, alias, refuse_nonsense
+from heedful.parts import ReadWith
 
-__all__ = ["Config", "refuse_nonsense", "unread"]
+__all__ = ["Config", "refuse_nonsense"]
+NEW = ReadWith("model", unset=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,17 +20,17 @@ class Config(Training):
     """Texts: a file of {"text": …} rows or plain .txt, or hf:org/name."""
     model: Annotated[str | None, alias("--model-name-or-path")] = None
     """Continue from this model instead of starting from nothing."""
-    arch: Literal["llama", "qwen2"] = "llama"
+    arch: Annotated[Literal["llama", "qwen2"], NEW] = "llama"
     """Architecture of a new model."""
-    hidden_size: int = 128
+    hidden_size: Annotated[int, NEW] = 128
     """Width of a new model."""
-    layers: int = 4
+    layers: Annotated[int, NEW] = 4
     """Depth of a new model."""
-    heads: int = 4
+    heads: Annotated[int, NEW] = 4
     """Attention heads of a new model."""
-    vocab_size: int = 2048
+    vocab_size: Annotated[int, NEW] = 2048
     """Tokens of a new tokenizer."""
-    context: int = 256
+    context: Annotated[int, NEW] = 256
     """Longest sequence of a new model."""
     pack_length: int = 128
     """Tokens in a packed row."""
@@ -43,9 +45,3 @@ class Config(Training):
         "cosine"
     )
     weight_decay: float = 0.01
-
-
-def unread(config: Config) -> dict[str, str]:
-    """Fields that nothing reads beside the others, and why."""
-    new = ("arch", "hidden_size", "layers", "heads", "vocab_size", "context")
-    return dict.fromkeys(new, "--model has its own shape and tokenizer") if config.model else {}

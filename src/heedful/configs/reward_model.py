@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from heedful.configs.common import FromComparisons, alias, refuse_nonsense
-from heedful.configs.common import held_out_unread as unread
 
-__all__ = ["Config", "refuse_nonsense", "unread"]
+__all__ = ["Config", "refuse_nonsense"]
 
 
 @dataclass(frozen=True, kw_only=True)

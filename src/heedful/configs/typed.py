@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from heedful.errors import UserError, did_you_mean
+from heedful.parts import all_fields, compose, slots
 
 T = TypeVar("T")
 
 
-def made(kind: type[T], given: Any, where: str) -> T:
-    """A dataclass from a mapping, its values checked against the types of the fields."""
+def made(kind: type[T], given: Any, where: str, ignore: Iterable[str] = ()) -> T:
+    """A dataclass from a mapping, its values checked against the types of the fields.
+
+    Parts (`heedful.parts`) are flat; what no chosen part reads is refused, unless it is in `ignore`.
+    """
     if not isinstance(given, Mapping):
         raise UserError(f"{where}: expected keys and values")
-    hints = typing.get_type_hints(kind)
+    named = {str(key).replace("-", "_"): (key, value) for key, value in given.items()}
+    known = all_fields(kind)
+    chosen_parts = slots(kind)
     values = {}
-    for key, value in given.items():
-        name = str(key).replace("-", "_")
-        if name not in hints:
-            raise UserError(f"{where}: unknown field '{key}'{did_you_mean(name, hints)}")
-        values[name] = _value(hints[name], value, f"{where}: {key}")
+    for name, (key, value) in named.items():
+        if name not in known:
+            raise UserError(f"{where}: unknown field '{key}'{did_you_mean(name, known)}")
+        hints = typing.get_type_hints(known[name])
+        is_slot = name in chosen_parts or name in slots(known[name])
+        values[name] = value if is_slot else _value(hints[name], value, f"{where}: {key}")
     for f in fields(kind):  # type: ignore[arg-type]
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise UserError(f"{where}: '{f.name}' is missing")
-    return kind(**values)
+    return compose(kind, values, ignore, f"{where}: ")
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

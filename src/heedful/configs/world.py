@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
+from heedful import registry
 from heedful.errors import UserError
 
 
@@ -15,8 +16,8 @@ from heedful.errors import UserError
 class Config:
     """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
 
-    name: Annotated[Literal["capitals", "reviews", "arithmetic"], tyro.conf.Positional]
-    """The world."""
+    name: Annotated[str, tyro.conf.Positional]
+    """The world: capitals, reviews, arithmetic, or one of an installed package."""
     out: Path
     """The folder."""
     seed: int = 0
@@ -33,5 +34,6 @@ class Config:
 
 def refuse_nonsense(config: Config) -> None:
     """A world that is made of texts needs them."""
+    registry.entry("world", config.name)
     if config.name == "reviews" and config.source is None:
         raise UserError("world reviews needs --source, a file of reviews with a column `text`")

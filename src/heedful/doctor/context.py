@@ -16,13 +16,14 @@ from heedful.data.collate import collate
 from heedful.data.tokens import encode_example, encode_group, encode_prompt
 from heedful.doctor.finding import NotApplicable
 from heedful.doctor.material import Example, Material, spread
-from heedful.engine.local import LocalEngine, exact_window
+from heedful.engine import load_engine
+from heedful.engine.local import exact_window
 from heedful.errors import UserError
 from heedful.learner.local import predict
-from heedful.models.forward import token_logps
 from heedful.models.load import context_length
 from heedful.rewards.model import ModelReward
 from heedful.rollout import Task, response_text, rollout, tasks
+from heedful.training.forwards import policy_forward
 from heedful.types import Comparison, Message, Prompt, Sample, Sampling
 
 PROMPTS, SAMPLES = 4, 2  # drawn from in the checks of probabilities; responses to each
@@ -185,7 +186,7 @@ class Context:
         """`n` responses to each of `todo`, by the engine."""
         return asyncio.run(
             rollout(
-                LocalEngine(self.model),
+                load_engine(self.model),
                 self.todo,
                 self.tokenizer,
                 n=n,
@@ -198,12 +199,8 @@ class Context:
     def logps(self, samples: Sequence[Sample], *, pad_id: int = 0, model=None) -> Tensor:
         """The learner's log-probs `[B, T]` under the user's sampling."""
         sampling = self.sampling
-        return predict(
-            model or self.model,
-            lambda m, b: token_logps(m, b.tokens, b.mask, sampling),
-            collate([replace(s, group=None) for s in samples], pad_id),
-            1 << 14,
-        )
+        batch = collate([replace(s, group=None) for s in samples], pad_id)
+        return predict(model or self.model, policy_forward(sampling), batch, 1 << 14).logp
 
     @cached_property
     def rated(self) -> list[tuple[Example, list[Sample], list[float]]]:

@@ -24,7 +24,7 @@ from heedful.doctor.finding import (
     share,
     warned,
 )
-from heedful.engine.local import LocalEngine
+from heedful.engine import load_engine
 from heedful.models.forward import hidden_states, lm_head
 from heedful.models.sampling import log_policy
 from heedful.types import Sampling
@@ -181,11 +181,9 @@ def greedy(context: Context) -> Finding:
     most = min(GREEDY, context.drawn)
 
     async def ours() -> list[list[int]]:
-        engine = LocalEngine(model)
+        engine, how = load_engine(model), Sampling(temperature=0.0)
         asked = (
-            engine.generate(
-                t.tokens, max_tokens=most, sampling=Sampling(temperature=0.0), stop=t.stop
-            )
+            engine.generate(t.tokens, n=1, max_tokens=most, sampling=how, stop=t.stop, seed=0)
             for t in todo
         )
         return [list(c.tokens) for (c,) in await asyncio.gather(*asked)]

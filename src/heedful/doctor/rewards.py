@@ -77,7 +77,7 @@ def padding_changes_no_score(context: Context) -> Finding:
     pad = max(max(s.tokens) for s in samples)
     model = context.reward.model
     batch = collate([replace(s, group=None) for s in samples], pad)
-    other = (predict(model, score_forward, batch, 1 << 14) - context.reward.shift).tolist()
+    other = (predict(model, score_forward, batch, 1 << 14).score - context.reward.shift).tolist()
     gap = max(abs(a - b) for x in (alone, other) for a, b in zip(together, x, strict=True))
     low, high = tolerance(model)
     return graded(

@@ -23,6 +23,7 @@ from heedful.errors import UserError
 from heedful.fast import process
 from heedful.models.load import context_length
 from heedful.models.sampling import choose, derive_seed, uniforms
+from heedful.registry import register
 from heedful.types import Completion, Sampling
 
 PREFILL = 4096  # prompt tokens of one prefill: more at a time leave the processor's caches and gain nothing
@@ -70,6 +71,7 @@ class _Batch:
     uniforms: Iterator[Tensor]  # for the next steps
 
 
+@register("engine", "local", help="continuous batching in this process, any transformers decoder")
 class LocalEngine:
     """`types.Engine` over a model in this process. `max_rows` sequences decode at a time."""
 

@@ -143,6 +143,7 @@ class Chat:
     """See the head of this file. `rng` is this episode's own; `facts` are the task's."""
 
     def __init__(self, record: Record, place: tuple[int, ...] = ()):
+        self.rng = random.Random(f"{record.seed}/{place}")
         self._record, self._place = record, place
         prompt = record.task.prompt
         self._plain = isinstance(prompt, str)
@@ -155,10 +156,6 @@ class Chat:
         self._text: str | None = None  # of the conversation, once it is needed
         self._context = self._turns = self._forks = 0
         record.chats.append(self)
-
-    @functools.cached_property
-    def rng(self) -> random.Random:
-        return random.Random(f"{self._record.seed}/{self._place}")
 
     @property
     def facts(self) -> Facts:
@@ -214,12 +211,11 @@ class Chat:
 
     def reward(self, value: float, part: str = "env") -> None:
         """A reward for the last turn of the policy, under a name."""
-        own = [i for i, s in enumerate(self._segments) if s.author == "policy"]
-        if not own or own[-1] < self._context:
+        if len(self._segments) <= self._context or not self._turns:
             raise UserError("a reward is for something that the policy said: say() comes first")
         value = finite(value, f"the reward '{part}' of an environment")
-        turn = self._segments[own[-1]]
-        self._segments[own[-1]] = replace(turn, reward=turn.reward + value)
+        at = max(i for i, s in enumerate(self._segments) if s.author == "policy")
+        self._segments[at] = replace(self._segments[at], reward=self._segments[at].reward + value)
         self._record.parts[part] = self._record.parts.get(part, 0.0) + value
 
     def fork(self) -> Chat:
@@ -329,17 +325,15 @@ class Chat:
         segment = Segment(tuple(ids), "policy", tuple(logprobs), record.version, reason)
         self._segments.append(segment)
         self._turns += 1
-        text, words, calls = decode_response(record.tokenizer, ids), "", ()
-        if record.format is not None:
-            words, calls = record.format.parse(self._raw(segment))
-        if calls and not any(call.error for call in calls):
-            self._messages.append(Message("assistant", words, tuple(map(as_template, calls))))
-        else:  # also a call that cannot be read: kept as it was written
+        text, raw = decode_response(record.tokenizer, ids), self._raw(segment)
+        words, calls = record.format.parse(raw) if record.format else (text, ())
+        if any(call.error for call in calls):  # kept as it was written
             self._messages.append(Message("assistant", text))
-        if not self._plain and self.left.turns >= 1:  # else nobody will be shown it
-            raw = self._raw(segment)
-            self._shown.append(Message("assistant", raw))
-            self._text = None if self._text is None else self._text + raw
+        else:
+            self._messages.append(Message("assistant", words, tuple(map(as_template, calls))))
+        self._shown.append(Message("assistant", raw))
+        if self._text is not None:
+            self._text += raw
         return Reply(text, calls, reason)
 
     def _raw(self, segment: Segment) -> str:

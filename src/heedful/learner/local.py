@@ -9,21 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful import ranks
 from heedful.data.collate import microbatches, take, to_device
+from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.learner.masters import Masters
-from heedful.types import Batch, Metrics
+from heedful.models.adapter_files import adapter_base
+from heedful.models.adapters import merged_copy
+from heedful.models.load import save_model
+from heedful.registry import register
+from heedful.types import Batch, Metrics, Outputs
 
-# What a model gives for a batch: log-probs [B, T], values [B, T+1], scores [B].
-Forward = Callable[[PreTrainedModel, Batch], Tensor]
+# A model's pass over a batch.
+Forward = Callable[[PreTrainedModel, Batch], Outputs]
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Loss:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-LossFn = Callable[[Tensor, Batch], Loss]
+# A bare tensor is a loss without metrics.
+LossFn = Callable[[Outputs, Batch], Loss | Tensor]
 
 
 @dataclass(frozen=True)
@@ -80,40 +87,33 @@ class Optim:
 
 def predict(
     model: PreTrainedModel, forward: Forward, batch: Batch, micro_batch_tokens: int
-) -> Tensor:
+) -> Outputs:
     """`forward` without gradients over the whole batch, micro-batch by micro-batch, rows in the batch's order."""
-    outputs: Tensor | None = None
-    own = microbatches(batch, micro_batch_tokens, ranks.share())
-    with torch.no_grad():
-        for rows in own:
-            trimmed = to_device(take(batch, rows), model.device)
-            part = forward(model, trimmed).to(batch.tokens.device)
-            if outputs is None:
-                # [b], [b, T'] or [b, T'+1, …] of a trimmed part widens to the whole batch's columns.
-                extra = batch.mask.shape[1] - trimmed.mask.shape[1]
-                width = [part.shape[1] + extra, *part.shape[2:]] if part.ndim > 1 else []
-                outputs = part.new_zeros(len(batch.tokens), *width)
-            if part.ndim > 1:
-                outputs[rows, : part.shape[1]] = part
-            else:
-                outputs[rows] = part
-    if ranks.world() > 1:
-        outputs = _of_all_ranks(len(batch.tokens), own, outputs)
-    if outputs is None:
+    if not len(batch.tokens):
         raise ValueError("an empty batch")
-    return outputs
-
-
-def _of_all_ranks(count: int, own: Sequence[Tensor], outputs: Tensor | None) -> Tensor | None:
-    """The rows that each rank has computed, put together; a rank without any gives None."""
-    mine = None if outputs is None else (rows := torch.cat([*own]), outputs[rows])
-    whole: Tensor | None = None
-    for rows, part in filter(None, ranks.gathered(mine)):
-        whole = part.new_zeros(count, *part.shape[1:]) if whole is None else whole
-        whole[rows] = part
+    mine: list[tuple[str, Tensor, Tensor]] = []
+    with torch.no_grad():
+        for rows in microbatches(batch, micro_batch_tokens, ranks.share()):
+            trimmed = to_device(take(batch, rows), model.device)
+            extra = batch.mask.shape[1] - trimmed.mask.shape[1]
+            for name, x in forward(model, trimmed).items():
+                mine.append((name, rows, _widened(x, extra).to(batch.tokens.device)))
+    whole = Outputs()
+    for name, rows, x in (piece for of_rank in ranks.gathered(mine) for piece in of_rank):
+        if name not in whole:
+            whole[name] = x.new_zeros(len(batch.tokens), *x.shape[1:])
+        whole[name][rows] = x
     return whole
 
 
+def _widened(x: Tensor, columns: int) -> Tensor:
+    """`[b]` as it is; `[b, T']` of a trimmed part with so many columns of zeros behind."""
+    return x if x.ndim == 1 else torch.nn.functional.pad(x, (0, columns))
+
+
+@register(
+    "learner", "local", help="a whole model in this process; with several ranks a copy in each"
+)
 class LocalLearner:
     """`types.Learner` over one model in this process."""
 
@@ -185,7 +185,8 @@ class LocalLearner:
         totals: dict[str, float] = {}
         for rows in microbatches(batch, self.micro_batch_tokens, ranks.share()):
             part = to_device(take(batch, rows), self.model.device)
-            loss = loss_fn(forward(self.model, part), part)
+            given = loss_fn(forward(self.model, part), part)
+            loss = given if isinstance(given, Loss) else Loss(given)
             where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
             total = loss.value.masked_fill(~where, 0.0).sum()
             (weight * (total / count)).backward()
@@ -201,9 +202,20 @@ class LocalLearner:
         names = {name: None for _, sums in of_ranks for name in sums}
         return {n: math.fsum(sums.get(n, 0.0) for _, sums in of_ranks) / count for n in names}
 
-    def logprobs(self, batch: Batch) -> Tensor:
-        """The forward's output without gradients: log-probs `[B, T]` for a policy."""
+    def outputs(self, batch: Batch) -> Outputs:
+        """The forward's outputs without gradients."""
         return predict(self.model, self.forward, batch, self.micro_batch_tokens)
+
+    def save(
+        self, folder: Path, tokenizer: PreTrainedTokenizerBase, *, merge: bool = False
+    ) -> str | None:
+        """Write the model and its tokenizer; of a model with adapters these alone, unless they are to be merged.
+
+        Returns the adapters' base, None where a whole model was written.
+        """
+        model = merged_copy(self.model) if merge else self.model
+        save_model(model, tokenizer, folder, stop=all_stop_tokens(tokenizer))
+        return adapter_base(model)
 
     def weights(self) -> Mapping[str, Tensor]:
         """The model's tensors, shared with the learner: copy before the next step if they must stay."""

@@ -1,7 +1,7 @@
 """Losses on pairs: functions of (PairLogps, p, β) to a loss per pair `[B]`, unreduced.
 
-`--loss NAME` is a function of this file, of `unpaired.py` or of `ranking.py`, or `package.module:function` of
-yours. What a loss takes besides are keyword parameters with a default: `--loss-options gamma=0.5`.
+`--loss NAME` is a function that is registered here, in `unpaired.py` or in `ranking.py`, or `package.module:function`
+of yours. What a loss takes besides are keyword parameters with a default: `--loss-options gamma=0.5`.
 
 p `[B]` is the probability that `chosen` is the better one: 1 for a label that is believed, ½ for a tie. Each
 loss is the expectation over the two orders, p·ℓ(w, l) + (1−p)·ℓ(l, w), unless it says otherwise.
@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedful.errors import UserError
+from heedful.registry import register
 from heedful.types import PairLogps
 
 Loss = TypeVar("Loss", bound=Callable[..., Tensor])
@@ -53,6 +54,13 @@ def log1mexp(x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     return torch.where(x < -math.log(2), torch.log1p(-torch.exp(x)), torch.log(-torch.expm1(x)))
 
 
+@register(
+    "loss",
+    "dpo",
+    help="log-odds of the preferred response over the reference",
+    source="Rafailov et al. 2023, eq. 7",
+    beta=0.1,
+)
 def dpo(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """−p·log σ(βh) − (1−p)·log σ(−βh) (Rafailov et al. 2023, eq. 7).
 
@@ -62,6 +70,13 @@ def dpo(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     return -p * F.logsigmoid(h) - (1 - p) * F.logsigmoid(-h)
 
 
+@register(
+    "loss",
+    "robust",
+    help="DPO made unbiased under label noise",
+    source="Chowdhury et al. 2024",
+    beta=0.1,
+)
 def robust(x: PairLogps, p: Pairs, beta: float, *, epsilon: float = 0.1) -> Pairs:
     """((1−ε)·ℓ(h) − ε·ℓ(−h)) / (1 − 2ε) with DPO's ℓ: unbiased where labels are flipped with chance ε.
 
@@ -73,6 +88,13 @@ def robust(x: PairLogps, p: Pairs, beta: float, *, epsilon: float = 0.1) -> Pair
     return ((1 - epsilon) * right - epsilon * wrong) / (1 - 2 * epsilon)
 
 
+@register(
+    "loss",
+    "ipo",
+    help="squared distance of the margin to a target",
+    source="Azar et al. 2023, eq. 17",
+    beta=0.1,
+)
 @length_normalised
 def ipo(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """(h̄ − 1/(2β))², h̄ the margin of log-ratios *per token* (Azar et al. 2023, eq. 17, whose τ is our β).
@@ -86,6 +108,13 @@ def ipo(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     return p * (h - target).square() + (1 - p) * (h + target).square()
 
 
+@register(
+    "loss",
+    "simpo",
+    help="mean log-probs with a margin, no reference",
+    source="Meng et al. 2024",
+    beta=2.0,
+)
 @reference_free
 @length_normalised
 def simpo(x: PairLogps, p: Pairs, beta: float, *, gamma: float = 1.0) -> Pairs:
@@ -97,6 +126,13 @@ def simpo(x: PairLogps, p: Pairs, beta: float, *, gamma: float = 1.0) -> Pairs:
     return -p * F.logsigmoid(h - gamma) - (1 - p) * F.logsigmoid(-h - gamma)
 
 
+@register(
+    "loss",
+    "orpo",
+    help="likelihood and odds, no reference",
+    source="Hong et al. 2024",
+    learning_rate=8e-06,
+)
 @reference_free
 @length_normalised
 def orpo(x: PairLogps, p: Pairs, beta: float, *, lam: float = 0.1) -> Pairs:
@@ -109,6 +145,13 @@ def orpo(x: PairLogps, p: Pairs, beta: float, *, lam: float = 0.1) -> Pairs:
     return p * (-chosen - lam * F.logsigmoid(h)) + (1 - p) * (-rejected - lam * F.logsigmoid(-h))
 
 
+@register(
+    "loss",
+    "cpo",
+    help="likelihood and a log-ratio, no reference",
+    source="Xu et al. 2024",
+    beta=0.1,
+)
 @reference_free
 def cpo(x: PairLogps, p: Pairs, beta: float, *, alpha: float = 1.0) -> Pairs:
     """−log σ(β·(log π(y_w) − log π(y_l))) − α·log π(y_w)/|y_w| (Xu et al. 2024).
@@ -121,6 +164,9 @@ def cpo(x: PairLogps, p: Pairs, beta: float, *, alpha: float = 1.0) -> Pairs:
     return p * right + (1 - p) * wrong
 
 
+@register(
+    "loss", "slic", help="a hinge on log-probs, no reference", source="Zhao et al. 2023", beta=1.0
+)
 @reference_free
 def slic(x: PairLogps, p: Pairs, beta: float, *, delta: float = 1.0) -> Pairs:
     """max(0, δ − β·(log π(y_w) − log π(y_l))) (SLiC-HF, Zhao et al. 2023, where β = 1; in RSO's eq. 9 δ = 1).
@@ -131,6 +177,9 @@ def slic(x: PairLogps, p: Pairs, beta: float, *, delta: float = 1.0) -> Pairs:
     return p * torch.relu(delta - h) + (1 - p) * torch.relu(delta + h)
 
 
+@register(
+    "loss", "rso", help="a hinge on DPO's margin", source="Liu et al. 2024, eq. 10", beta=0.05
+)
 def rso(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """max(0, 1 − βh): RSO's "hinge-norm" (Liu et al. 2024, eq. 10, whose γ is our β), SLiC against a reference.
 
@@ -140,6 +189,13 @@ def rso(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     return p * torch.relu(1 - h) + (1 - p) * torch.relu(1 + h)
 
 
+@register(
+    "loss",
+    "apo_zero",
+    help="preferred up and rejected down, each by itself",
+    source="D'Oosterlinck et al. 2024",
+    beta=0.1,
+)
 def apo_zero(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """1 − σ(βr_w) + σ(βr_l), r = log π/π_ref (D'Oosterlinck et al. 2024): y_w up, y_l down.
 
@@ -150,6 +206,13 @@ def apo_zero(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     return 1 + (1 - 2 * p) * (chosen - rejected)
 
 
+@register(
+    "loss",
+    "apo_down",
+    help="both down, the rejected further",
+    source="D'Oosterlinck et al. 2024",
+    beta=0.1,
+)
 def apo_down(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """σ(βr_w) + 1 − σ(β(r_w − r_l)) (D'Oosterlinck et al. 2024): both down, y_l more.
 
@@ -161,6 +224,7 @@ def apo_down(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     return p * (chosen + torch.sigmoid(-h)) + (1 - p) * (rejected + torch.sigmoid(h))
 
 
+@register("loss", "exo", help="reverse KL to the preference", source="Ji et al. 2024", beta=0.1)
 def exo(x: PairLogps, p: Pairs, beta: float, *, epsilon: float = 1e-3) -> Pairs:
     """KL(q ‖ t) with q = (σ(βh), σ(−βh)) and the target t = (p', 1−p'), p' = p(1−ε) + (1−p)ε.
 
@@ -173,6 +237,9 @@ def exo(x: PairLogps, p: Pairs, beta: float, *, epsilon: float = 1e-3) -> Pairs:
     return ahead.exp() * (ahead - target.log()) + behind.exp() * (behind - (1 - target).log())
 
 
+@register(
+    "loss", "cpl", help="contrast of advantages, no reference", source="Hejna et al. 2023", beta=0.1
+)
 @reference_free
 def cpl(x: PairLogps, p: Pairs, beta: float, *, bias: float = 0.5) -> Pairs:
     """−log σ(β·(log π(y_w) − λ·log π(y_l))) with λ = `bias` (Hejna et al. 2023), discount 1.
@@ -186,12 +253,19 @@ def cpl(x: PairLogps, p: Pairs, beta: float, *, bias: float = 0.5) -> Pairs:
     return -p * right - (1 - p) * wrong
 
 
+@register("loss", "preferred_ft", help="fine-tuning on what was preferred, a baseline")
 @reference_free
 def preferred_ft(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """−log π(y_w): fine-tuning on what was preferred, the honest baseline. β is not used but in metrics."""
     return -p * x.chosen - (1 - p) * x.rejected
 
 
+@register(
+    "loss",
+    "unlikelihood",
+    help="likewise, and away from the rejected, a baseline",
+    source="Rafailov et al. 2023, §6",
+)
 @reference_free
 def unlikelihood(x: PairLogps, p: Pairs, beta: float, *, alpha: float = 0.5) -> Pairs:
     """−(log π(y_w) − α·log π(y_l)), the unlikelihood baseline of the DPO paper; it has no lower bound.

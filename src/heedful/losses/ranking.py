@@ -6,9 +6,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heedful.losses.reward import plackett_luce
+from heedful.registry import register
 from heedful.types import RankedLogps
 
 
+@register(
+    "loss",
+    "plackett_luce_dpo",
+    help="DPO on whole rankings",
+    source="Rafailov et al. 2023, A.3",
+    beta=0.1,
+)
 def plackett_luce_dpo(x: RankedLogps, beta: float) -> Float[Tensor, " G"]:
     """−log ∏_k e^{r̂_k}/Σ_{j behind or at k} e^{r̂_j} with r̂ = β·log π/π_ref: DPO on whole rankings.
 

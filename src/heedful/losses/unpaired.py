@@ -11,11 +11,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from heedful.registry import register
 from heedful.types import LabelledLogps
 
 Rows = Float[Tensor, " B"]
 
 
+@register(
+    "loss",
+    "kto",
+    help="single responses that were liked or not",
+    source="Ethayarajh et al. 2024, eq. 7",
+    beta=0.1,
+)
 def kto(
     x: LabelledLogps,
     beta: float,
@@ -34,6 +42,7 @@ def kto(
     return torch.where(x.desirable, liked, undesirable_weight * torch.sigmoid(gain))
 
 
+@register("loss", "bco", help="likewise, as a classifier", source="Jung et al. 2024", beta=0.1)
 def bco(x: LabelledLogps, beta: float, *, delta: Rows) -> Rows:
     """−log σ(βr − δ) where liked, −log σ(−(βr − δ)) where not, r = log π/π_ref (Jung et al. 2024).
 
@@ -43,6 +52,13 @@ def bco(x: LabelledLogps, beta: float, *, delta: Rows) -> Rows:
     return torch.where(x.desirable, -F.logsigmoid(logit), -F.logsigmoid(-logit))
 
 
+@register(
+    "loss",
+    "apo_zero_unpaired",
+    help="likewise, anchored at the reference",
+    source="D'Oosterlinck et al. 2024",
+    beta=0.1,
+)
 def apo_zero_unpaired(x: LabelledLogps, beta: float) -> Rows:
     """1 − σ(βr) where liked, σ(βr) where not: the halves of `apo_zero`, which need not come in pairs."""
     gain = beta * (x.logp - x.ref_logp)

@@ -17,7 +17,7 @@ from heedful.fast.head import linear_head, lm_head, with_spare
 from heedful.losses.kl import analytic
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
-from heedful.types import Sampling
+from heedful.types import Outputs, Sampling
 
 # Logits of one chunk are at most this many numbers (256 MiB in float32), never [tokens × vocabulary].
 CHUNK = 1 << 26
@@ -66,12 +66,14 @@ def policy_outputs(
     sampling: Sampling,
     *,
     reference: Reference | None = None,
-) -> Tensor:
-    """Log-probs, KL to the reference's next token and value head's values of one pass: `[B, T+1, 3]`.
+) -> Outputs:
+    """Log-probs and, of the same pass, the KL to a reference's next token and the values of a value head.
 
-    The last column holds only a value, that after the last token. KL is 0 without a reference, values are
-    without a value head. The reference is tempered as the policy is, but not masked: see `losses.kl.analytic`.
+    The reference is tempered as the policy is, but not masked: see `losses.kl.analytic`.
     """
+    value_head = getattr(model, VALUE_HEAD, None)
+    if reference is None and value_head is None:
+        return Outputs(logp=token_logps(model, tokens, mask, sampling))
     before, after = nn.functional.pad(mask, (0, 1)), nn.functional.pad(mask, (1, 0))
     hidden = hidden_states(model, tokens, before | after)
     head = lm_head(model)
@@ -80,21 +82,21 @@ def policy_outputs(
         with torch.no_grad(), reference.active() as frozen:
             inputs.append(hidden_states(frozen, tokens[:, :-1], mask).at(mask))
 
-    def logps(h: Tensor, y: Tensor, ref: Tensor | None = None) -> Tensor:
+    def about_next(h: Tensor, y: Tensor, ref: Tensor | None = None) -> Tensor:
         log_pi = log_policy(head(h), sampling, keep=y)
-        chosen = log_pi.gather(1, y[:, None]).squeeze(1)
+        chosen = log_pi.gather(1, y[:, None])
         if ref is None or reference is None:
-            return torch.stack([chosen, torch.zeros_like(chosen)], -1)
+            return chosen
         with torch.no_grad(), reference.active() as frozen:  # its head, too, may carry an adapter
             log_ref = log_policy(lm_head(frozen)(ref), Sampling(sampling.temperature))
-        return torch.stack([chosen, analytic(log_pi, log_ref)], -1)
+        return torch.cat([chosen, analytic(log_pi, log_ref)[:, None]], -1)
 
-    about_next = nn.functional.pad(_in_chunks(model, logps, mask, *inputs), (0, 0, 0, 1))
-    value_head = getattr(model, VALUE_HEAD, None)
-    if value_head is None:
-        return nn.functional.pad(about_next, (0, 1))
-    values = value_head(hidden.states).float().index_select(0, hidden.index.flatten())
-    return torch.cat([about_next, values.view(*tokens.shape, 1)], -1)
+    columns = _in_chunks(model, about_next, mask, *inputs).unbind(-1)
+    outputs = Outputs(zip(("logp", "kl"), columns, strict=False))
+    if value_head is not None:
+        values = value_head(hidden.states).float().index_select(0, hidden.index.flatten())
+        outputs["value"] = values.view(tokens.shape)
+    return outputs
 
 
 def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from heedful.data.sources import prompt_text
 from heedful.data.tokens import encode_group
 from heedful.models.forward import token_logps
 from heedful.models.load import load_policy, load_tokenizer
-from heedful.types import Comparison, Message, Prompt
+from heedful.registry import register
+from heedful.types import Comparison, Message, Prompt, Rater
 
 TIE = 0.05  # probabilities this near to ½ say nothing
 QUESTION = """Here are a prompt and two responses to it. Which response is better? Answer with one letter, A or B.
@@ -84,3 +85,9 @@ class ModelJudge:
         with torch.no_grad():
             logps = token_logps(self.model, batch.tokens.to(device), batch.mask.to(device)).sum(1)
         return 1 / (1 + math.exp(float(logps[1] - logps[0])))
+
+
+@register("judge", "llm", help="a language model, asked in both orders: llm:MODEL")
+def language_model(folder: str, seed: int) -> list[Rater]:
+    """What `llm:MODEL` means."""
+    return [ModelJudge.load(folder)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from heedful.configs.chat import Config
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
-from heedful.engine.local import LocalEngine
+from heedful.engine import load_engine
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.types import Message, Sampling
 
@@ -16,8 +16,8 @@ from heedful.types import Message, Sampling
 def run(config: Config) -> None:
     """Reads turns from standard input until it ends."""
     tokenizer = load_tokenizer(config.model)
-    engine = LocalEngine(load_policy(config.model, device=config.device))
-    limit = context_length(engine.model)
+    model = load_policy(config.model, device=config.device)
+    engine, limit = load_engine(model), context_length(model)
     opening = [Message("system", config.system)] if config.system else []
     history = list(opening)
     for turn, text in enumerate(_lines()):

@@ -99,7 +99,7 @@ def read_plan(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
     plan, entries = read_file(path, quiet=quiet)
     entries = [_with_data(plan, entry, f"{path}: methods.{entry.label}") for entry in entries]
     for entry in entries:
-        if entry.known:
+        if entry.flags:
             for seed in plan.seeds:
                 refuse_changed(entry.run_config(plan, seed))
     return plan, entries
@@ -107,7 +107,7 @@ def read_plan(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
 
 def _with_data(plan: Plan, entry: Entry, where: str) -> Entry:
     """An entry whose functions are there, with its data as a file and checkpoints in that measure."""
-    if entry.known is None:
+    if entry.flags is None:
         return entry
     recipe, config = recipe_of(entry.config), entry.config
     try:
@@ -115,7 +115,7 @@ def _with_data(plan: Plan, entry: Entry, where: str) -> Entry:
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     what = "prompts"
-    if entry.known.reads == "comparisons":
+    if entry.flags is preference:
         single = recipe.objective_of(config).reads == "LabelledLogps"
         what = "unpaired" if single else "rankings"
     config = replace(config, data=materialise(config.data, what))
@@ -170,7 +170,7 @@ def failures(out: Path) -> int:
 def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
     """Train, unless that is done, and evaluate; best of n trains nothing, its points are n, n/2, n/4, …"""
     name = f"{entry.label}-seed{seed}"
-    if entry.known is None:
+    if entry.flags is None:
         sizes = [entry.best_of >> k for k in range(plan.checkpoints) if entry.best_of >> k > 1]
         points = []
         for n in reversed(sizes):
@@ -187,7 +187,7 @@ def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
     for step, folder in kept(config.out, metrics[-1]["step"], plan.checkpoints):
         values = measured(evaluation(plan, f"{name}-{step}", str(folder), seed=seed))
         seconds = next(row["seconds"] for row in metrics if row["step"] >= step)
-        points.append(Point(step, against(start, values), seconds, entry.known.cost(config, step)))
+        points.append(Point(step, against(start, values), seconds, entry.cost(step)))
     said = config.out / "alarms.jsonl"
     alarms = [{"seed": seed, **row} for _, row in read_rows(said)] if said.exists() else []
     return Trial(entry.label, seed, points, alarms)

@@ -71,7 +71,7 @@ def sequence_kls(config: Config, drawn: list[Drawn], sampling: Sampling) -> list
     reference = load_policy(config.reference, device=config.device)
     samples = [replace(d.samples[0], group=i) for i, d in enumerate(drawn)]
     batch = collate(samples)
-    ref_logp = predict(reference, policy_forward(sampling), batch, 16384)
+    ref_logp = predict(reference, policy_forward(sampling), batch, 16384).logp
     return ((batch.old_logp - ref_logp) * batch.mask).sum(1).tolist()
 
 

@@ -17,15 +17,15 @@ import yaml
 
 from heedful.configs.iterate import PEOPLE, Config, Refit, refuse_nonsense
 from heedful.configs.optimise import planned
-from heedful.configs.policy import PRESETS as ONLINE
+from heedful.configs.policy import METHODS as ONLINE
 from heedful.data.files import write_json
 from heedful.data.samples import Drawn
 from heedful.data.sources import read_prompts
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
+from heedful.raters.panel import judges
 from heedful.recipes import evaluate, recipe_of, reward_model
-from heedful.recipes.judge import judges
 from heedful.recipes.sample import draw
 from heedful.run import fingerprint, finished
 from heedful.store import content, people, projects, reports, rounds
@@ -245,7 +245,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
         # A policy that an earlier release has begun to train goes on with the prompts that it began with.
         if config.optimise.method in ONLINE and ((folder / PROMPTS).exists() or not after.exists()):
             prompts = train_prompts(config.prompts, folder / PROMPTS, held_out)
-        _, how = planned(
+        how = planned(
             config.optimise,
             model=model,
             reward=reward,

@@ -12,9 +12,9 @@ from typing import Any
 from heedful.configs.judge import Config
 from heedful.data.sources import prompt_from_json, prompt_to_json, read_samples, write_rows
 from heedful.errors import UserError
-from heedful.raters.simulated import judge_all, panel
-from heedful.types import Comparison, Prompt, Rater
-from heedful.worlds import scorer
+from heedful.raters.panel import judges
+from heedful.raters.simulated import judge_all
+from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")
 
@@ -88,15 +88,6 @@ def best_and_worst(comparison: Comparison) -> dict[str, Any] | None:
     if not isinstance(comparison.prompt, str):
         pair = {n: [{"role": "assistant", "content": text}] for n, text in pair.items()}
     return {"prompt": prompt_to_json(comparison.prompt), **pair}
-
-
-def judges(spec: str, seed: int) -> list[Rater]:
-    """Eight simulated people with the taste of a world or a function, or the model of `llm:MODEL`."""
-    if spec.startswith("llm:"):
-        from heedful.raters.model import ModelJudge
-
-        return [ModelJudge.load(spec.removeprefix("llm:"))]
-    return list(panel(scorer(spec), seed))
 
 
 def _row(comparison: Comparison) -> dict[str, Any]:

@@ -7,12 +7,13 @@ lacks: its pairs say nothing of where the policy has gone since (Guo et al. 2024
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,20 +22,19 @@ from heedful.configs.online import Config, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
-from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
-from heedful.evals.alarms import Alarms
+from heedful.learner import load_learner
 from heedful.learner.local import LocalLearner
-from heedful.models.adapters import reference_of, whole
+from heedful.models.adapters import reference_of
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
-from heedful.recipes.judge import judges
+from heedful.raters.panel import judges
 from heedful.recipes.preference import objective_of
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, tasks
 from heedful.run import check_out
-from heedful.training.actors import policy_forward
+from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,
     Prepared,
@@ -46,7 +46,8 @@ from heedful.training.judgments import (
     with_reference,
 )
 from heedful.training.objective import Objective
-from heedful.training.supervised import batches, close_step, materialise, opened, optim, saver
+from heedful.training.on_policy import Method, on_policy
+from heedful.training.supervised import materialise, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Engine, Facts, Metrics, Prompt, Rater, Sample
 
@@ -85,56 +86,50 @@ def optimise(
 ) -> Path:
     """The loop itself, on models that are already in memory."""
     todo = tasks(tokenizer, *zip(*prompts, strict=True))
-    engine, limit, ask = LocalEngine(policy), context_length(policy), config.micro_batch_tokens
-    forward = policy_forward(config.sampling)
+    limit, forward = context_length(policy), policy_forward(config.sampling)
     most = config.batch_size * _judgments_a_prompt(config, objective)
     inner = config.inner_epochs * -(-most // config.minibatch_size)
-    learner = LocalLearner(
-        policy, forward, optim(config, config.steps * inner), micro_batch_tokens=ask
+    learner = load_learner(
+        policy,
+        forward,
+        optim(config, config.steps * inner),
+        micro_batch_tokens=config.micro_batch_tokens,
     )
-    delta, save = RunningMean(), saver(policy, tokenizer, config)
-    alarms = Alarms()
-    parts = {"learner": learner, "delta": delta, "alarms": alarms}
-    if config.refresh_reference:
-        parts["reference"] = reference
-    show = ("reward", "kl/seq", "rewards/accuracies", "completions/mean_length")
-    with opened(config, config.steps, show) as run_:
-        start = run_.restore(parts)
-        stream = batches(len(todo), config.batch_size, config.steps, config.seed, start)
-        for step, numbers in enumerate(stream, start + 1):
-            asyncio.run(engine.load(learner.weights(), version=step - 1))
-            if (judged_before := run_.stashed(step)) is None:
-                asked = [todo[i] for i in numbers]
-                samples, worth = asyncio.run(
-                    _sample_and_judge(engine, judge, asked, tokenizer, config, step)
-                )
-                run_.stash(step, [samples, worth])
-            else:
-                samples, worth = judged_before
-            known: Sums = {}
-            if objective.needs_reference:
-                with reference.active() as frozen:
-                    known = reference_sums(frozen, forward, samples, ask)
-            metrics = rollout_metrics(samples, known)
-            if config.reward:
-                metrics["reward"] = math.fsum(s.reward for s in samples) / len(samples)
-            judged = judge_groups(config, objective, samples, worth, step)
-            metrics["judgments"] = float(len(judged))
-            if judged:
+    delta = RunningMean()
 
-                def sums_of(rows: Sequence[Sample], known: Sums = known) -> Sums:
-                    with reference.active() as frozen:
-                        return reference_sums(frozen, forward, rows, ask, known)
+    def sums_of(samples: Sequence[Sample], known: Sums) -> Sums:
+        with reference.active() as frozen:
+            return reference_sums(frozen, forward, samples, config.micro_batch_tokens, known)
 
-                part = with_reference(
-                    objective, sums_of, judged, samples, limit, config.seed + step
-                )
-                metrics |= update(config, objective, learner, part, len(judged), delta, step)
-            if config.refresh_reference and step % config.refresh_reference == 0:
-                reference.refresh(whole(policy))
-            close_step(run_, config, step, metrics, alarms, save, parts)
-        run_.finish(save)
-    return config.out
+    async def collect(engine: Engine, step: int) -> list[Any]:
+        asked = [todo[i] for i in rows_at(len(todo), config.batch_size, step - 1, config.seed)]
+        return [*await _sample_and_judge(engine, judge, asked, tokenizer, config, step)]
+
+    def learn(step: int, collected: list[Any]) -> Metrics:
+        samples, worth = collected
+        known = sums_of(samples, {}) if objective.needs_reference else {}
+        metrics = rollout_metrics(samples, known)
+        if config.reward:
+            metrics["reward"] = math.fsum(s.reward for s in samples) / len(samples)
+        judged = judge_groups(config, objective, samples, worth, step)
+        metrics["judgments"] = float(len(judged))
+        if judged:
+            part = with_reference(
+                objective, partial(sums_of, known=known), judged, samples, limit, config.seed + step
+            )
+            metrics |= update(config, objective, learner, part, len(judged), delta, step)
+        return metrics
+
+    method = Method(
+        policy=learner,
+        collect=collect,
+        learn=learn,
+        parts={"learner": learner, "delta": delta},
+        reference=reference,
+        show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),
+        reference_every=config.refresh_reference,
+    )
+    return on_policy(config, config.steps, tokenizer, method)
 
 
 async def _sample_and_judge(

@@ -6,24 +6,23 @@ its critic, where the algorithm has one) for some epochs, update β.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.configs.policy import PRESETS, Config, refuse_nonsense
+from heedful.configs.parts.kl import Charged
+from heedful.configs.policy import Config, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.sources import read_questions
 from heedful.doctor import preflight
-from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
-from heedful.evals.alarms import Alarms
 from heedful.learner.local import predict
-from heedful.models.adapters import merge, reference_of, whole
+from heedful.models.adapters import merge, reference_of
 from heedful.models.forward import add_value_head
 from heedful.models.load import (
     copy_model,
@@ -37,21 +36,19 @@ from heedful.models.sampling import derive_seed
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, scored_rollout, tasks
-from heedful.run import Run, check_out
-from heedful.training.actors import Actors, policy_forward, update
-from heedful.training.estimates import (
-    estimate,
-    final_scores,
-    rollout_metrics,
-)
+from heedful.run import check_out
+from heedful.training.actors import Actors, update
+from heedful.training.estimates import estimate, final_scores, rollout_metrics
+from heedful.training.forwards import policy_forward
 from heedful.training.mixed import supervised
+from heedful.training.on_policy import Method, on_policy
 from heedful.training.policy_losses import KLController
-from heedful.training.supervised import close_step, materialise, opened, optim, rows_at, saver
+from heedful.training.supervised import materialise, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
-from heedful.types import Batch, Metrics, Sample
+from heedful.types import Batch, Engine, Metrics, Sample
 
 log = logging.getLogger("heedful")
-__all__ = ["PRESETS", "Config", "run"]
+__all__ = ["Config", "run"]
 
 
 def run(config: Config) -> Path:
@@ -86,15 +83,53 @@ def optimise(
     """The loop itself, on models that are already in memory."""
     todo = tasks(tokenizer, *zip(*prompts, strict=True))
     mixed = supervised(config.ptx, tokenizer, policy, config.seed)
+    actors = _actors(config, policy, critic, reference)
+    kl = KLController.of(config.kl)
+
+    async def gather(engine: Engine, step: int) -> dict[str, Any]:
+        samples, metrics = await collect(engine, reward, todo, tokenizer, config, step)
+        return {"samples": samples, "metrics": metrics, "reward": reward.state_dict()}
+
+    def learn(step: int, collected: dict[str, Any]) -> Metrics:
+        batch = collate(collected["samples"])
+        ref_logp = reference_logps(config, reference, batch)
+        values = actors.values(config, batch)
+        scored = estimate(config, batch, ref_logp, values, kl.beta, config.max_tokens)
+        metrics = rollout_metrics(config, scored, kl.beta, batch.mask, config.max_tokens)
+        metrics |= collected["metrics"]
+        metrics |= update(
+            config, actors, scored, kl.beta, step, config.seed, config.max_tokens, mixed
+        )
+        kl.update(metrics.get("kl/seq", 0.0), len(batch.tokens))
+        return metrics
+
+    method = Method(
+        policy=actors.policy,
+        collect=gather,
+        learn=learn,
+        parts={**actors.parts(), "kl": kl, "reward": reward},
+        reference=reference,
+        show=("reward", "kl/seq", "kl/coef", "completions/mean_length"),
+        reference_every=config.reference_every,
+        reference_share=config.kl.reference_share if isinstance(config.kl, Charged) else 1.0,
+        recall=lambda collected: reward.load_state_dict(collected["reward"]),
+    )
+    return on_policy(config, config.steps, tokenizer, method)
+
+
+def _actors(
+    config: Config, policy: PreTrainedModel, critic: PreTrainedModel | None, reference: Reference
+) -> Actors:
     if config.value_head:
         add_value_head(policy)
     adam = optim(config, max(1, config.policy_steps(config.steps)), adam_eps=1e-5)
+    of_critic = config.own_critic
     critic_adam = replace(
         adam,
-        learning_rate=config.critic_learning_rate,
+        learning_rate=of_critic.critic_learning_rate if of_critic else 0.0,
         total_steps=config.steps * config.inner_epochs * config.minibatches,
     )
-    actors = Actors.of(
+    return Actors.of(
         config,
         policy,
         critic,
@@ -104,58 +139,10 @@ def optimise(
         critic_adam,
         micro_batch_tokens=config.micro_batch_tokens,
     )
-    engine = LocalEngine(policy)
-    kl = KLController(config.beta, config.kl_target, config.kl_horizon)
-    alarms = Alarms()
-    parts = {**actors.parts(), "kl": kl, "reward": reward, "alarms": alarms}
-    if config.reference_every:
-        parts["reference"] = reference
-    save = saver(policy, tokenizer, config)
-    show = ("reward", "kl/seq", "kl/coef", "completions/mean_length")
-    with opened(config, config.steps, show) as run_:
-        start = run_.restore(parts)
-        for step in range(start + 1, config.steps + 1):
-            asyncio.run(engine.load(actors.policy.weights(), version=step - 1))
-            samples, of_parts = scored_round(run_, engine, reward, todo, tokenizer, config, step)
-            batch = collate(samples)
-            ref_logp = reference_logps(config, reference, batch)
-            scored = estimate(
-                config, batch, ref_logp, actors.values(batch), kl.beta, config.max_tokens
-            )
-            metrics = rollout_metrics(config, scored, kl.beta, batch.mask, config.max_tokens)
-            metrics |= of_parts
-            metrics |= update(
-                config, actors, scored, kl.beta, step, config.seed, config.max_tokens, mixed
-            )
-            kl.update(metrics.get("kl/seq", 0.0), len(samples))
-            if config.reference_every and step % config.reference_every == 0:
-                reference.refresh(whole(policy), config.reference_share)
-            close_step(run_, config, step, metrics, alarms, save, parts)
-        run_.finish(save)
-    return config.out
-
-
-def scored_round(
-    run_: Run,
-    engine: LocalEngine,
-    reward: Parts,
-    todo: Sequence[Task],
-    tokenizer: PreTrainedTokenizerBase,
-    config: Config,
-    step: int,
-) -> tuple[list[Sample], Metrics]:
-    """`collect`, or what it gave before the run was interrupted: nobody is asked to judge the same thing twice."""
-    found = run_.stashed(step)
-    if found is None:
-        samples, metrics = asyncio.run(collect(engine, reward, todo, tokenizer, config, step))
-        run_.stash(step, {"samples": samples, "metrics": metrics, "reward": reward.state_dict()})
-        return samples, metrics
-    reward.load_state_dict(found["reward"])
-    return found["samples"], found["metrics"]
 
 
 async def collect(
-    engine: LocalEngine,
+    engine: Engine,
     reward: Parts,
     todo: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
@@ -203,40 +190,43 @@ def _differ(group: Sequence[Sample], config: Config) -> bool:
 
 def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tensor:
     """The reference's log-probs `[B, T]`; the policy's own, which make the KL 0, where nobody charges it."""
-    if config.kl == "none":
+    if not config.kl.charged:
         return batch.old_logp
     with reference.active() as model:
-        return predict(model, policy_forward(config.sampling), batch, config.micro_batch_tokens)
+        forward = policy_forward(config.sampling)
+        return predict(model, forward, batch, config.micro_batch_tokens).logp
 
 
 def refuse_what_cannot_be(config: Config) -> None:
     """Numbers and combinations that no run can have."""
     refuse_nonsense(config)
-    if config.own_critic and config.steps <= config.critic_warmup:
+    if (critic := config.own_critic) and config.steps <= critic.critic_warmup:
         log.warning(
             "--steps %d: the critic alone learns in the first %d rounds (--critic-warmup); the policy stays as it is",
             config.steps,
-            config.critic_warmup,
+            critic.critic_warmup,
         )
 
 
 def _reference(config: Config, policy: PreTrainedModel) -> Reference:
-    if config.kl == "none":  # nobody asks it, so nobody keeps a copy
+    if not isinstance(config.kl, Charged):  # nobody asks it, so nobody keeps a copy
         return Reference(policy)
-    if config.reference is None:
+    if config.kl.reference is None:
         return reference_of(policy)
-    return named_reference(config.reference, config)
+    return named_reference(config.kl.reference, config)
 
 
 def _critic(
     config: Config, tokenizer: PreTrainedTokenizerBase, reward: Parts
 ) -> PreTrainedModel | None:
-    if not config.own_critic:
+    of_critic = config.own_critic
+    if of_critic is None:
         return None
-    if config.critic is not None:
-        if load_tokenizer(config.critic).get_vocab() != tokenizer.get_vocab():
-            raise UserError(f"--critic {config.critic} has another tokenizer than the policy")
-        return prepare(fold_shift(load_reward_model(config.critic, device=config.device)), config)
+    if of_critic.critic is not None:
+        if load_tokenizer(of_critic.critic).get_vocab() != tokenizer.get_vocab():
+            raise UserError(f"--critic {of_critic.critic} has another tokenizer than the policy")
+        model = load_reward_model(of_critic.critic, device=config.device)
+        return prepare(fold_shift(model), config)
     judge = reward.reward_model
     if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():
         return prepare(fold_shift(merge(copy_model(judge.model).requires_grad_(True))), config)

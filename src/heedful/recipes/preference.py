@@ -15,14 +15,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import refuse_unread
-from heedful.configs.preference import PRESETS, Config, Direct, refuse_nonsense
+from heedful.configs.preference import Config, Direct, refuse_nonsense
 from heedful.data.sources import read_comparisons, read_verdicts
 from heedful.data.tokens import encode_example, encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
-from heedful.learner.local import LocalLearner
+from heedful.learner import load_learner
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.run import check_out
+from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,
     RunningMean,
@@ -40,13 +41,12 @@ from heedful.training.supervised import (
     fitting,
     materialise,
     optim,
-    response_logps,
     step_count,
 )
 from heedful.training.trainable import prepare
 from heedful.types import Batch, Comparison, Metrics, Verdict
 
-__all__ = ["PRESETS", "Config", "encode", "objective_of", "pair_logps", "run"]
+__all__ = ["Config", "encode", "objective_of", "pair_logps", "run"]
 
 
 def refuse_what_cannot_be(config: Config) -> None:
@@ -85,7 +85,7 @@ def run(config: Config) -> Path:
     sums_of = partial(
         reference_sums,
         reference,
-        response_logps,
+        policy_forward(),
         max_tokens=config.micro_batch_tokens,
         keep=True,
     )
@@ -95,14 +95,14 @@ def run(config: Config) -> Path:
     )
     del reference, sums_of
     steps = step_count(config, len(train))
-    learner = LocalLearner(
-        model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
+    learner = load_learner(
+        model, policy_forward(), optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )
     delta, loss_fn = RunningMean(), loss_of(objective)
 
     def evaluate() -> Metrics:
         batch = evaluation.take(range(len(held)), objective, learner, RunningMean())
-        loss = loss_fn(learner.logprobs(batch), batch)
+        loss = loss_fn(learner.outputs(batch), batch)
         found = {"loss": loss.value, **loss.metrics}
         return {f"eval/{name}": float(value.mean()) for name, value in found.items()}
 

@@ -11,21 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from heedful.configs.pretrain import Config
 from heedful.data.collate import pack, shuffled, take
 from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
-from heedful.learner.local import LocalLearner
+from heedful.learner import load_learner
 from heedful.models.forward import token_logps
 from heedful.models.load import DTYPES, context_length, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.run import check_out
 from heedful.training.supervised import cross_entropy, fit, optim
 from heedful.training.trainable import prepare
-from heedful.types import Batch, Metrics, Packed
+from heedful.types import Batch, Metrics, Outputs, Packed
 
 
 def run(config: Config) -> Path:
@@ -55,7 +54,7 @@ def run(config: Config) -> Path:
     eos = eos_id(tokenizer)
     evaluation = _rows([documents[i] for i in order[:kept]], length, eos) if kept else None
     training = [documents[i] for i in order[kept:]] or documents
-    learner = LocalLearner(
+    learner = load_learner(
         model,
         packed_logps,
         optim(config, config.steps, beta2=0.95),
@@ -65,7 +64,7 @@ def run(config: Config) -> Path:
     def evaluate() -> Metrics:
         if evaluation is None:
             return {}
-        logp = learner.logprobs(evaluation)
+        logp = learner.outputs(evaluation).logp
         return {"eval/loss": float(-logp.sum() / evaluation.mask.sum())}
 
     return fit(
@@ -79,10 +78,11 @@ def run(config: Config) -> Path:
     )
 
 
-def packed_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
+def packed_logps(model: PreTrainedModel, batch: Batch) -> Outputs:
     """`learner.Forward` of packed rows: documents in a row do not see each other."""
     assert isinstance(batch, Packed)
-    return token_logps(model, batch.tokens, batch.mask, position_ids=batch.position_ids)
+    logp = token_logps(model, batch.tokens, batch.mask, position_ids=batch.position_ids)
+    return Outputs(logp=logp)
 
 
 def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:

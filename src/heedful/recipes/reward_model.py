@@ -24,6 +24,7 @@ from heedful.data.tokens import encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci
+from heedful.learner import load_learner
 from heedful.learner.local import LocalLearner, Loss
 from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
@@ -40,7 +41,7 @@ from heedful.training.supervised import (
     step_count,
 )
 from heedful.training.trainable import prepare
-from heedful.types import Batch, Comparison, Metrics, Ranked, Sample
+from heedful.types import Batch, Comparison, Metrics, Outputs, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
 
@@ -66,14 +67,14 @@ def run(config: Config) -> Path:
     training, evaluation = ([_encode(tokenizer, c, limit) for c in part] for part in (train, held))
     strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))
     steps = step_count(config, len(training))
-    learner = LocalLearner(
+    learner = load_learner(
         model, score_forward, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )
     loss_of = getattr(losses, config.loss)
 
-    def loss_fn(scores: Tensor, batch: Batch) -> Loss:
+    def loss_fn(out: Outputs, batch: Batch) -> Loss:
         assert isinstance(batch, Ranked)
-        table, rank, strength = as_table(scores, batch)
+        table, rank, strength = as_table(out.score, batch)
         right, pairs = losses.accuracy(table, rank)
         return Loss(
             loss_of(table, rank, config.margin * strength),
@@ -82,7 +83,7 @@ def run(config: Config) -> Path:
 
     def evaluate() -> Metrics:
         batch = rank_batch(evaluation, eval_strengths)
-        table, rank, strength = as_table(learner.logprobs(batch), batch)
+        table, rank, strength = as_table(learner.outputs(batch).score, batch)
         right, pairs = losses.accuracy(table, rank)
         return {
             "eval/accuracy": float(right.sum() / pairs.sum().clamp(min=1)),
@@ -91,9 +92,9 @@ def run(config: Config) -> Path:
 
     def finish() -> None:
         batch = rank_batch(evaluation, eval_strengths)
-        write_accuracy(config.out, learner.logprobs(batch), batch)
+        write_accuracy(config.out, learner.outputs(batch).score, batch)
         batch = rank_batch(training[:MEASURED], strengths[:MEASURED])
-        standardise(learner, learner.logprobs(batch))
+        standardise(learner, learner.outputs(batch).score)
 
     def stream(start: int) -> Iterator[Batch]:
         for rows in batches(len(training), config.batch_size, steps, config.seed, start):

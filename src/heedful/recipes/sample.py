@@ -13,7 +13,7 @@ from heedful.configs.common import Drawing
 from heedful.configs.sample import Config, refuse_nonsense
 from heedful.data.samples import Drawn, best, rewards_of, sample_row
 from heedful.data.sources import read_questions, write_rows
-from heedful.engine.local import LocalEngine
+from heedful.engine import load_engine
 from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.models.load import load_policy, load_tokenizer
@@ -86,7 +86,7 @@ def draw(
     """`n` responses to each prompt, with rewards if a reward is given."""
     if n < 1 or max_tokens < 1:
         raise UserError("the number of responses and --max-tokens must be at least 1")
-    engine, drawn = LocalEngine(model), []
+    engine, drawn = load_engine(model), []
     todo = tasks(tokenizer, prompts, facts)
 
     async def chunk(part: Sequence[Task], seed: int) -> tuple[list[Sample], list[dict[str, float]]]:

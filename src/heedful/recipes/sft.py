@@ -15,16 +15,16 @@ from heedful.data.collate import collate
 from heedful.data.sources import read_demonstrations, split_by_prompt
 from heedful.data.tokens import encode_example
 from heedful.doctor import preflight
-from heedful.learner.local import LocalLearner
+from heedful.learner import load_learner
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.run import check_out
+from heedful.training.forwards import policy_forward
 from heedful.training.supervised import (
     batches,
     cross_entropy,
     fit,
     materialise,
     optim,
-    response_logps,
     step_count,
 )
 from heedful.training.trainable import prepare
@@ -50,13 +50,13 @@ def run(config: Config) -> Path:
     ]
     training, evaluation = encode
     steps = step_count(config, len(training))
-    learner = LocalLearner(
-        model, response_logps, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
+    learner = load_learner(
+        model, policy_forward(), optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
     )
 
     def evaluate() -> Metrics:
         batch = collate(evaluation)
-        return {"eval/loss": float(-learner.logprobs(batch).sum() / batch.mask.sum())}
+        return {"eval/loss": float(-learner.outputs(batch).logp.sum() / batch.mask.sum())}
 
     def stream(start: int) -> Iterator[Batch]:
         numbers = batches(len(training), config.batch_size, steps, config.seed, start)

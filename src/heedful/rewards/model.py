@@ -13,15 +13,15 @@ from heedful.data.tokens import encode_group
 from heedful.learner.local import predict
 from heedful.models.forward import scalar_head, sequence_scores
 from heedful.models.load import context_length, load_reward_model, load_tokenizer
-from heedful.types import Batch, Facts, Prompt, Sample
+from heedful.types import Batch, Facts, Outputs, Prompt, Sample
 
 # In config.json: the mean score of the reference's responses, which is subtracted from every score.
 SHIFT = "heedful_reward_shift"
 
 
-def score_forward(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+def score_forward(model: PreTrainedModel, batch: Batch) -> Outputs:
     """`learner.Forward` of a reward model: scores `[B]`."""
-    return sequence_scores(model, batch.tokens, batch.lengths)
+    return Outputs(score=sequence_scores(model, batch.tokens, batch.lengths))
 
 
 def fold_shift(model: PreTrainedModel) -> PreTrainedModel:
@@ -66,7 +66,7 @@ class ModelReward:
     def score(self, samples: Sequence[Sample]) -> list[float]:
         """Scores of sequences in this model's own tokens."""
         batch = collate(samples)
-        scores = predict(self.model, score_forward, batch, self.micro_batch_tokens)
+        scores = predict(self.model, score_forward, batch, self.micro_batch_tokens).score
         return (scores - self.shift).tolist()
 
     async def __call__(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from heedful.registry import register
 from heedful.types import Prompt
 
 THOUGHT = re.compile(r"\s*<think>((?:(?!</?think>).)*)</think>(?:(?!</?think>).)*", re.DOTALL)
 
 
+@register("reward", "length", help="a price for each word")
 def length(
     *, price: float = 0.01, free: int = 0, unit: str = "words"
 ) -> Callable[[Prompt, str], float]:
@@ -24,6 +26,7 @@ def length(
     return score
 
 
+@register("reward", "no_eos", help="a penalty for responses that were truncated")
 def no_eos(*, penalty: float = 1.0) -> Callable[..., float]:
     """−penalty for a response that was cut by the length limit, 0 for one that ended by itself.
 
@@ -36,6 +39,7 @@ def no_eos(*, penalty: float = 1.0) -> Callable[..., float]:
     return score
 
 
+@register("reward", "regex", help="1 where a pattern is found")
 def regex(*, pattern: str) -> Callable[[Prompt, str], float]:
     """1 where the pattern is found in the response, else 0. Anchor it with ^ and $; a dot matches line breaks too."""
     try:
@@ -49,6 +53,7 @@ def regex(*, pattern: str) -> Callable[[Prompt, str], float]:
     return score
 
 
+@register("reward", "think_format", help="1 for <think>…</think> and then the answer")
 def think_format() -> Callable[[Prompt, str], float]:
     """1 where the response is one `<think>…</think>` and then the answer, as DeepSeek-R1 (2025) was asked to."""
 
@@ -56,6 +61,3 @@ def think_format() -> Callable[[Prompt, str], float]:
         return float(THOUGHT.fullmatch(response) is not None)
 
     return score
-
-
-BUILT_IN = (length, no_eos, regex, think_format)

@@ -18,18 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from heedful import registry
 from heedful.errors import UserError, did_you_mean
 from heedful.registry import load_function
-from heedful.rewards import rules, verifiers
 from heedful.rewards.functions import GIVEN, as_reward, parameters
 from heedful.rewards.parts import Part, Parts
 from heedful.types import Reward
 
-# Name → a function of options that returns a scorer: what a module offers is what stands in its BUILT_IN.
-BUILT_IN: dict[str, Callable[..., Callable[..., Any]]] = {
-    f.__name__: f for f in (*rules.BUILT_IN, *verifiers.BUILT_IN)
-}
-KNOWN = (*BUILT_IN, "ensemble")
 RESERVED = ("std", "penalised", "own")  # what `reward/…` means already
 LABEL = re.compile(r"([A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
 CALL = re.compile(r"([^()\s]+)\((.*)\)", re.DOTALL)
@@ -87,10 +82,11 @@ class _Loader:
 
     def reward(self, spec: str, name: str) -> Reward:
         target, arguments = _call(spec)
-        if target in BUILT_IN:
-            options = _typed(spec, target, BUILT_IN[target], arguments)
+        if target in (known := registry.entries("reward")):
+            made = known[target].load()
+            options = _typed(spec, target, made, arguments)
             try:
-                return as_reward(BUILT_IN[target](**options), name)
+                return as_reward(made(**options), name)
             except (TypeError, ValueError) as error:  # a rule says so of its options
                 raise UserError(f"--reward {spec}: {error}") from error
         if target == "ensemble":
@@ -99,17 +95,23 @@ class _Loader:
             function = load_function(target)
             return as_reward(function, name, **_typed(spec, target, function, arguments))
         if target != spec:
-            raise UserError(f"--reward {spec}: only {', '.join(KNOWN)} and functions take options")
+            raise UserError(
+                f"--reward {spec}: only {', '.join(_known())} and functions take options"
+            )
         if not Path(spec).exists() and not re.search(r"[/\\]", spec):
             raise UserError(
-                f"there is no reward '{spec}'{did_you_mean(spec, KNOWN)}: expected a reward model's folder "
-                f"or hub name, package.module:function, or one of {', '.join(KNOWN)}"
+                f"there is no reward '{spec}'{did_you_mean(spec, _known())}: expected a reward model's folder "
+                f"or hub name, package.module:function, or one of {', '.join(_known())}"
             )
         from heedful.rewards.model import ModelReward
 
         return ModelReward.load(
             spec, device=self.device, micro_batch_tokens=self.micro_batch_tokens
         )
+
+
+def _known() -> list[str]:
+    return [*registry.entries("reward"), "ensemble"]
 
 
 def _label(spec: str) -> tuple[str | None, str]:
@@ -194,7 +196,7 @@ def _typed(
             raise UserError(f"--reward {spec}: the option '{key}' is given twice")
         options[key] = _as(spec, offered[key], value)
     missing = [n for n, p in offered.items() if p.default is p.empty and n not in options]
-    if missing and name in BUILT_IN:
+    if missing and name in registry.entries("reward"):
         raise UserError(f"--reward {spec}: {name} needs the option '{missing[0]}'")
     return options
 

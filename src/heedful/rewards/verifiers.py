@@ -12,12 +12,14 @@ from typing import Any
 
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
+from heedful.registry import register
 from heedful.rewards.answers import Number, final_answer, final_number
 from heedful.types import Facts, Prompt
 
 COLUMNS = ("answer", "solution", "target")
 
 
+@register("reward", "exact_match", help="1 where the final answer is the right text")
 def exact_match(*, column: str = "", ignore_case: bool = True) -> Callable[..., float]:
     """1 where the final answer, or a whole response that marks none, is the right text; a list holds several.
 
@@ -38,6 +40,7 @@ def exact_match(*, column: str = "", ignore_case: bool = True) -> Callable[..., 
     return score
 
 
+@register("reward", "numeric", help="1 where the final number is the right one")
 def numeric(*, column: str = "", tolerance: float = 0.0) -> Callable[..., float]:
     """1 where the final number is the right one: exactly, as fractions, or within `tolerance`."""
     if tolerance < 0:
@@ -71,6 +74,3 @@ def right_number(prompt: Prompt, truth: Any) -> Number:
             f"the right answer {str(truth)[:60]!r} to {prompt_text(prompt)[:60]!r} has no number"
         )
     return found
-
-
-BUILT_IN = (exact_match, numeric)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError
+from heedful.parts import flat
 
 PARTIAL = ".partial"  # ends the name of what is being written or thrown away; never looked at
 READ_WHOLE = 1 << 30  # bytes; of a larger file `digest(quick=True)` reads samples
@@ -125,7 +126,7 @@ def fingerprint(folder: str | Path, *, quick: bool = False) -> str:
 def plain(config: Any) -> Any:
     """Dataclasses, paths and tuples as what YAML and JSON know."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {name: plain(value) for name, value in flat(config).items()}
     if isinstance(config, Mapping):
         return {str(k): plain(v) for k, v in config.items()}
     if isinstance(config, list | tuple):

@@ -84,14 +84,14 @@ def identity(config: Any) -> dict[str, Any]:
 def refuse_changed(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """An unfinished run goes on with what it was begun with, or not at all."""
     told: list[str] = []
-    if before["recipe"] != now["recipe"]:
+    if _job(before["recipe"]) != _job(now["recipe"]):
         told.append(f"it is one of {_job(before['recipe'])}, not of {_job(now['recipe'])}")
     else:
         old, new = flat(before["settings"]), flat(now["settings"])
         told += [
             f"{name} was {old.get(name)}, is {new.get(name)}"
-            for name in {**old, **new}
-            if old.get(name) != new.get(name)
+            for name in new  # an older version wrote down also what nobody reads
+            if old.get(name) != new[name]
         ]
         told += [
             f"{path} was changed since"

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from heedful.data.collate import AnyBatch, collate, shuffled, take
 from heedful.errors import UserError
-from heedful.learner.local import Forward, LocalLearner, Loss, LossFn, predict
+from heedful.learner.local import Forward, LocalLearner, Loss, predict
 from heedful.losses.reward import accuracy
 from heedful.training.objective import Objective
 from heedful.training.reference_cache import kept
@@ -25,6 +25,7 @@ from heedful.types import (
     Batch,
     Labelled,
     LabelledLogps,
+    Outputs,
     Paired,
     PairLogps,
     RankedLogps,
@@ -105,7 +106,9 @@ def reference_sums(
         return known
 
     def compute() -> list[float]:
-        return predict(reference, forward, collate(_by_prompt(new)), max_tokens).sum(1).tolist()
+        return (
+            predict(reference, forward, collate(_by_prompt(new)), max_tokens).logp.sum(1).tolist()
+        )
 
     sums = kept(reference, new, compute, max_tokens) if keep else compute()
     return {**known, **dict(zip(new, sums, strict=True))}
@@ -342,20 +345,20 @@ def with_whole_batch(
     count = torch.where(liked, liked.sum(), (~liked).sum())
     changes = {"share": count / len(liked)}
     if "kl" in objective.whole_batch:
-        kl = (learner.logprobs(others).sum(1) - others.ref_sum).mean().clamp(min=0)
+        kl = (learner.outputs(others).logp.sum(1) - others.ref_sum).mean().clamp(min=0)
         changes["kl"] = kl.expand(len(liked))
     if "delta" in objective.whole_batch:
-        rewards = objective.beta * (learner.logprobs(batch).sum(1) - batch.ref_sum)
+        rewards = objective.beta * (learner.outputs(batch).logp.sum(1) - batch.ref_sum)
         middles = [float(rewards[part].mean()) for part in (liked, ~liked) if part.any()]
         changes["delta"] = torch.full((len(liked),), running.add(sum(middles) / len(middles)))
     return replace(batch, **changes)
 
 
-def loss_of(objective: Objective) -> LossFn:
+def loss_of(objective: Objective) -> Callable[[Outputs, Batch], Loss]:
     """`learner.LossFn` of an objective on its kind of batch, with metrics."""
 
-    def loss_fn(logp: Tensor, batch: Batch) -> Loss:
-        x = VIEWS[objective.reads](logp, batch)
+    def loss_fn(out: Outputs, batch: Batch) -> Loss:
+        x = VIEWS[objective.reads](out.logp, batch)
         return Loss(objective(x, batch), metrics_of(x, batch, objective))
 
     return loss_fn

@@ -14,7 +14,8 @@ from heedful.data.tokens import encode_example, eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed
 from heedful.models.load import context_length
-from heedful.training.supervised import cross_entropy, response_logps, rows_at
+from heedful.training.forwards import policy_forward
+from heedful.training.supervised import cross_entropy, rows_at
 from heedful.types import Sample
 
 
@@ -36,7 +37,7 @@ def supervised(
     def at(step: int) -> Mixed:
         chosen = rows_at(len(rows), mix.batch_size, step, seed)
         batch = collate([rows[i] for i in chosen])
-        return Mixed("ptx", batch, response_logps, cross_entropy, mix.coef)
+        return Mixed("ptx", batch, policy_forward(), cross_entropy, mix.coef)
 
     return [at]
 

@@ -1,7 +1,7 @@
 """`--loss dpo+0.2*preferred_ft --loss-options …` → one function of log-probs, checked before anything is loaded.
 
-Modules are the registry: a loss is any public function of the modules in `MODULES` that takes β, or the
-user's `package.module:function`. The type of its first parameter says what it reads.
+A loss is what is registered as one, or the user's `package.module:function`. The type of its first parameter says
+what it reads.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heedful import registry
 from heedful.configs.preference import loss_names, refuse_beta
 from heedful.errors import UserError, did_you_mean
-from heedful.losses import preference, ranking, unpaired
-from heedful.registry import load_function
 from heedful.types import Batch, LabelledLogps, PairLogps, RankedLogps
 
-MODULES = (preference, unpaired, ranking)
 # What a loss reads → the parameters that it takes by position.
 READS = {
     "PairLogps": ("x", "p", "beta"),
@@ -82,19 +80,6 @@ class Objective:
         return torch.stack(values).sum(0)
 
 
-def losses() -> dict[str, Callable[..., Tensor]]:
-    """Every shipped loss by its name."""
-    return {
-        name: function
-        for module in MODULES
-        for name, function in vars(module).items()
-        if inspect.isfunction(function)
-        and function.__module__ == module.__name__
-        and not name.startswith("_")
-        and "beta" in inspect.signature(function).parameters
-    }
-
-
 def find_objective(spec: str, options: Sequence[str] = (), beta: float = 0.1) -> Objective:
     """The sum that `spec` names, its options filled in and tried on made-up numbers."""
     loss_names(spec)  # refuses what is unknown
@@ -126,7 +111,7 @@ def _term(part: str, values: dict[str, float]) -> Term:
         raise UserError(f"--loss {part}: '{factor}' is no number; write 0.2*{name}") from None
     if not math.isfinite(weight):
         raise UserError(f"--loss {part}: the weight must be finite")
-    function = load_function(name) if ":" in name else losses()[name]
+    function = registry.load("loss", name, "--loss")
     given = READS[_reads(function)]
     extra = inspect.signature(function).parameters.values()
     whole = tuple(q.name for q in extra if q.kind == q.KEYWORD_ONLY and q.default is q.empty)

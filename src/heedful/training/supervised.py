@@ -10,23 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from heedful import __version__, ranks
 from heedful.configs.common import ByEpochs, FromComparisons, Training, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.sources import split_by_prompt
-from heedful.data.tokens import all_stop_tokens, encode_prompt
+from heedful.data.tokens import encode_prompt
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
-from heedful.models.adapter_files import adapter_base
-from heedful.models.adapters import merged_copy
-from heedful.models.forward import token_logps
-from heedful.models.load import save_model
 from heedful.run import Run, settings
 from heedful.transfer import sources
-from heedful.types import Batch, Comparison, Metrics, Stateful, Verdict
+from heedful.types import Batch, Comparison, Metrics, Outputs, Stateful, Verdict
 
 log = logging.getLogger("heedful")
 T = TypeVar("T", Comparison, Verdict)
@@ -55,7 +50,7 @@ def fit(
     """
     alarms = Alarms()
     parts = {"learner": learner, "alarms": alarms, **(parts or {})}
-    save = saver(learner.model, tokenizer, config)
+    save = saver(learner, tokenizer, config)
     with opened(config, steps, show) as run:
         start = run.restore(parts)
         last = time.monotonic()
@@ -73,14 +68,9 @@ def fit(
     return config.out
 
 
-def response_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """`learner.Forward` of a policy at temperature 1."""
-    return token_logps(model, batch.tokens, batch.mask)
-
-
-def cross_entropy(logp: Tensor, batch: Batch) -> Loss:
+def cross_entropy(out: Outputs, batch: Batch) -> Loss:
     """−log π of every token that the mask names."""
-    return Loss(-logp)
+    return Loss(-out.logp)
 
 
 def opened(config: Training, steps: int, show: tuple[str, ...]) -> Run:
@@ -184,7 +174,7 @@ def optim(config: Training, total_steps: int, **other: float) -> Optim:
 
 
 def saver(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Training
+    learner: LocalLearner, tokenizer: PreTrainedTokenizerBase, config: Training
 ) -> Callable[[Path], None]:
     """A function that writes the model as it is then, with a model card, into a folder.
 
@@ -192,9 +182,8 @@ def saver(
     """
 
     def save(folder: Path) -> None:
-        whole = merged_copy(model) if config.lora.merge else model
-        save_model(whole, tokenizer, folder, stop=all_stop_tokens(tokenizer))
-        (folder / "README.md").write_text(_card(config, adapter_base(whole)), encoding="utf-8")
+        base = learner.save(folder, tokenizer, merge=config.lora.merge)
+        (folder / "README.md").write_text(_card(config, base), encoding="utf-8")
 
     return save
 

@@ -6,20 +6,14 @@ import importlib
 from collections.abc import Callable
 from types import ModuleType
 
-from heedful.errors import UserError, did_you_mean
+from heedful import registry
 from heedful.registry import load_function
 from heedful.types import Prompt, Scorer
 
-NAMES = ("capitals", "reviews", "arithmetic")
-
 
 def get(name: str) -> ModuleType:
-    """A world's module, with `write`, `gold`, `voice` and `VOICES`."""
-    if name not in NAMES:
-        raise UserError(
-            f"there is no world '{name}'{did_you_mean(name, NAMES)}: {', '.join(NAMES)}"
-        )
-    return importlib.import_module(f"heedful.worlds.{name}")
+    """A world's module, with `write`, `gold`, `voice` and `VOICES`; its `write` is what is registered."""
+    return importlib.import_module(registry.entry("world", name).target.partition(":")[0])
 
 
 def scorer(spec: str) -> Scorer:

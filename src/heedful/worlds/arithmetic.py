@@ -20,6 +20,7 @@ from typing import Any, Literal
 from heedful.data.files import write_rows
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
+from heedful.registry import register
 from heedful.types import Prompt
 
 Split = Literal["train", "held_out"]
@@ -112,6 +113,7 @@ def problem_of(prompt: Prompt) -> Problem:
     return problem
 
 
+@register("world", "arithmetic", help="sums and products with worked solutions, in six levels")
 def write(
     out: Path, *, seed: int, documents: int, demonstrations: int, levels: int = LEVELS
 ) -> dict[str, Path]:

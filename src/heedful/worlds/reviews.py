@@ -10,6 +10,7 @@ from pathlib import Path
 from heedful.data.files import write_rows
 from heedful.data.sources import prompt_text, read_texts
 from heedful.errors import UserError
+from heedful.registry import register
 from heedful.types import Prompt
 
 VOICES = ("positive", "neutral", "negative")
@@ -28,6 +29,7 @@ def voice(prompt: Prompt, response: str) -> str:
     return "positive" if score >= 0.05 else "negative" if score <= -0.05 else "neutral"
 
 
+@register("world", "reviews", help="movie reviews with a gold sentiment")
 def write(out: Path, *, source: Path, seed: int) -> dict[str, Path]:
     """Split by a hash of the text; a prompt is the first 3–5 words, its completion the rest of the sentence."""
     train: list[str] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from heedful.data.files import write_rows
 from heedful.data.sources import prompt_to_json
+from heedful.registry import register
 from heedful.types import Demonstration, Prompt
 from heedful.worlds.capitals.gold import answer, gold, voice
 from heedful.worlds.capitals.questions import Question, Split, as_chat, questions
@@ -60,6 +61,7 @@ def prompts(split: Split, seed: int = 0) -> list[Prompt]:
     return [as_chat(q) for q in _in_order(split, seed)]
 
 
+@register("world", "capitals", help="questions about countries, sums and opposites, in five voices")
 def write(out: Path, *, seed: int, documents: int, demonstrations: int) -> dict[str, Path]:
     """text, demonstrations, prompts (train), held_out and, for base models, held_out_plain as .jsonl files."""
     made = globals()["demonstrations"](seed, demonstrations)

@@ -12,8 +12,63 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from heedful.types.tensors import (
+    Batch,
+    Labelled,
+    LabelledLogps,
+    Outputs,
+    Packed,
+    Paired,
+    PairLogps,
+    Ranked,
+    RankedLogps,
+    RankedWithReference,
+    Rewarded,
+    Scored,
+    ScoredWithValues,
+)
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+__all__ = [
+    "NO_FACTS",
+    "Batch",
+    "Branch",
+    "Comparison",
+    "Completion",
+    "Demonstration",
+    "Engine",
+    "Episode",
+    "Facts",
+    "Labelled",
+    "LabelledLogps",
+    "Learner",
+    "Message",
+    "Metrics",
+    "Outputs",
+    "Packed",
+    "PairLogps",
+    "Paired",
+    "Prompt",
+    "Ranked",
+    "RankedLogps",
+    "RankedWithReference",
+    "Rater",
+    "Reward",
+    "Rewarded",
+    "Sample",
+    "Sampling",
+    "Scored",
+    "ScoredWithValues",
+    "Scorer",
+    "Segment",
+    "Stateful",
+    "Step",
+    "StopReason",
+    "Task",
+    "Verdict",
+]
 
 StopReason = Literal["stop", "length"]  # "stop": the model ended by itself; "length": it was cut
 Metrics = dict[str, float]
@@ -205,124 +260,6 @@ class Sample:
     episode: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PairLogps:
-    """Response log-probs of B pairs under the policy and the reference: sums over tokens, all `[B]`."""
-
-    chosen: Tensor
-    rejected: Tensor
-    ref_chosen: Tensor
-    ref_rejected: Tensor
-    chosen_lengths: Tensor
-    rejected_lengths: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledLogps:
-    """Log-probs of B single responses, sums over tokens, all `[B]`; desirable is True where a response was liked."""
-
-    logp: Tensor
-    ref_logp: Tensor
-    lengths: Tensor
-    desirable: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class RankedLogps:
-    """Log-probs of K responses to each of G prompts, sums over tokens; rank 1 = best, 0 = not there. All `[G, K]`."""
-
-    logp: Tensor
-    ref_logp: Tensor
-    lengths: Tensor
-    rank: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Right-padded sequences: tokens `[B, T+1]`, mask and old_logp `[B, T]`, group, reward, cut and lengths `[B]`.
-
-    Rows of one group (the pair of a comparison, the samples of a prompt) are neighbours. `lengths`
-    counts real tokens; `cut` is True where a limit stopped a response or an episode. `reward` is given at the end,
-    `step_rewards` `[B, T]` at the last tokens of single turns; rows with the same `episode` `[B]` are its branches.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    lengths: Tensor
-    old_logp: Tensor
-    group: Tensor
-    reward: Tensor
-    cut: Tensor
-    step_rewards: Tensor
-    episode: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Packed(Batch):
-    """Rows that hold several documents: position_ids `[B, T+1]` start again at 0 in each of them."""
-
-    position_ids: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Paired(Batch):
-    """Pairs as rows 2i (chosen) and 2i+1 (rejected): adds the reference's sum of log-probs and `p`, both `[B]`."""
-
-    ref_sum: Tensor
-    p: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked(Batch):
-    """The responses of a comparison as one group of rows: adds rank (1 = best) and strength (0 to 1), both `[B]`."""
-
-    rank: Tensor
-    strength: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class RankedWithReference(Ranked):
-    """Adds the reference's sum of log-probs `[B]`."""
-
-    ref_sum: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled(Batch):
-    """Single responses with a label; every row is a group of its own. All `[B]`.
-
-    ref_sum: the reference's sum of log-probs; desirable: liked or not. What follows is said of the whole
-    batch and stays true in its parts: kl and delta (what KTO and BCO compare with, the same in every row, 0
-    until known) and share, the part of the batch that has the row's label.
-    """
-
-    ref_sum: Tensor
-    desirable: Tensor
-    kl: Tensor
-    delta: Tensor
-    share: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Scored(Batch):
-    """A batch that a policy-gradient loss can read: adds ref_logp and adv `[B, T]`.
-
-    weight `[B, T]` says how much each token counts in the minibatch's mean: 1 everywhere is the mean over tokens.
-    """
-
-    ref_logp: Tensor
-    adv: Tensor
-    weight: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredWithValues(Scored):
-    """Adds what a critic is trained on: values and returns `[B, T]`."""
-
-    values: Tensor
-    returns: Tensor
-
-
 class Engine(Protocol):
     """Prompts to completions. Requests in flight at the same time are batched together."""
 
@@ -372,7 +309,7 @@ class Learner(Stateful, Protocol):
 
     def step(self, loss_fn: Callable, batch: Batch) -> Metrics: ...
 
-    def logprobs(self, batch: Batch) -> Tensor: ...
+    def outputs(self, batch: Batch) -> Outputs: ...
 
     def weights(self) -> Mapping[str, Tensor]: ...
 

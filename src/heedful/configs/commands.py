@@ -1,0 +1,99 @@
+"""Every command of heedful, and what its words set in the config of its recipe."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from heedful import ranks
+from heedful.configs import online, policy, preference
+from heedful.configs.common import Method, refuse_missing, refuse_unread, unread
+from heedful.errors import UserError, did_you_mean
+
+# command → (module under heedful, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("recipes.init", "make a workspace, where people's answers are kept"),
+    "serve": ("web.serve", "the raters' and the lead's pages in the browser"),
+    "iterate": (
+        "recipes.iterate",
+        "sample, ask people, refit, optimise, and go round: CONFIG.yaml",
+    ),
+    "import": ("recipes.ingest", "files of ours and of other tools → a workspace"),
+    "export": ("recipes.export", "a workspace → files that trainers read, with a manifest"),
+    "check": ("recipes.check", "is everything in a workspace accounted for and unchanged?"),
+    "demo": ("recipes.demo", "the whole loop on the embedded world, ending in report.html"),
+    "world": ("recipes.world", "write a world's texts, demonstrations and prompts"),
+    "train pretrain": ("recipes.pretrain", "raw text → a language model"),
+    "train sft": ("recipes.sft", "demonstrations → a model that responds"),
+    "train reward": ("recipes.reward_model", "comparisons → a reward model"),
+    "merge": ("recipes.merge", "an adapter and its base → one whole model"),
+    "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
+    "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
+    "score": ("recipes.score", "add rewards to responses"),
+    "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
+    "compare": ("recipes.compare", "several methods over seeds at equal cost: CONFIG.yaml"),
+    "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
+    "doctor": (
+        "recipes.doctor",
+        "what is wrong with a model, its template and data: MODEL [DATA]",
+    ),
+    "chat": ("recipes.chat", "talk to a model"),
+    "report": ("report", "a demo's folder → report.html"),
+}
+
+# The methods of `heedful train`, by what they learn from → the modules of `configs` whose `METHODS` do.
+GROUPS: dict[str, tuple[ModuleType, ...]] = {
+    "prompts and a reward → a better policy, kept near by KL": (policy, online),
+    "comparisons → a better policy, directly": (preference,),
+}
+
+
+def methods(*of: ModuleType) -> dict[str, tuple[ModuleType, Method]]:
+    """Name → the module of its config, and what it sets; of these modules, or of all."""
+    modules = of or [module for group in GROUPS.values() for module in group]
+    return {name: (module, m) for module in modules for name, m in module.METHODS.items()}
+
+
+def find(name: str, where: str, *of: ModuleType) -> tuple[ModuleType, Method]:
+    """The method of a name; UserError with the nearest one. `where` begins the sentence."""
+    known = methods(*of)
+    if name not in known:
+        raise UserError(f"{where} '{name}' is unknown{did_you_mean(name, known)}")
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: where it is, the module of its config, and the flat fields that its name sets there."""
+
+    name: str
+    module: str
+    flags: ModuleType | None
+    sets: Mapping[str, Any]
+
+
+def command(name: str) -> Command:
+    """The command of this name, such as `train dpo`; UserError with the nearest one where there is none."""
+    if name in COMMANDS:
+        module = COMMANDS[name][0]
+        flags = f"heedful.configs.{module.rpartition('.')[2]}"
+        return Command(
+            name, module, None if name == "report" else importlib.import_module(flags), {}
+        )
+    known = methods()
+    if (method := name.removeprefix("train ")) in known and method != name:
+        flags, sets = known[method][0], known[method][1].sets
+        return Command(name, f"recipes.{flags.__name__.rpartition('.')[2]}", flags, sets)
+    names = [*COMMANDS, *(f"train {method}" for method in known)]
+    raise UserError(f"there is no command '{name}'{did_you_mean(name, names)}; see heedful --help")
+
+
+def refuse(command: Command, config: Any) -> None:
+    """All that can be said against a config before anything heavy is imported."""
+    refuse_unread(config, command.sets, unread(command.flags, config))
+    getattr(command.flags, "refuse_nonsense", lambda config: None)(config)
+    refuse_missing(config)
+    ranks.check_device(getattr(config, "device", "cpu"))

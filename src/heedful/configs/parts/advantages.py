@@ -1,0 +1,179 @@
+"""How rewards become advantages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from tyro.conf import arg
+
+from heedful.parts import ReadWith
+from heedful.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from heedful.types import Rewarded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advantage:
+    """How the rewards of a round become the advantages of its tokens: of `Rewarded`, `[B, T]`."""
+
+    needs_critic: ClassVar[bool] = False
+    needs_group: ClassVar[bool] = False  # several responses to each prompt
+    truncated: Literal["score", "mask"] = "score"
+    """A response that was truncated at max_tokens gets its score, or no part in the loss."""
+
+    def __call__(self, x: Rewarded) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithCritic(Advantage):
+    """Advantages that ask a critic for the value of every token."""
+
+    needs_critic: ClassVar[bool] = True
+    truncated: Literal["bootstrap", "score", "mask"] = "bootstrap"  # type: ignore[assignment]
+    """A response that was truncated at max_tokens gets the critic's value in place of a score, its score, or no part
+    in the loss."""
+    value_clip: Annotated[float, arg(aliases=("--cliprange-value",))] = 0.2
+    """The critic's prediction may move this far in a round."""
+    value_head: bool = False
+    """The critic is a head on the policy in place of a model of its own."""
+    value_coef: Annotated[float, arg(aliases=("--vf-coef",)), ReadWith("value_head")] = 0.1
+    """Weight of the critic's loss where it is a head on the policy."""
+    critic: Annotated[str | None, ReadWith("value_head", unset=True)] = None
+    """What the critic starts from; default: the reward model if it shares the tokenizer, else the policy."""
+    critic_learning_rate: Annotated[float, ReadWith("value_head", unset=True)] = 1e-5
+    """Peak learning rate of the critic."""
+    critic_warmup: Annotated[int, ReadWith("value_head", unset=True)] = 2
+    """Rounds at the start in which only the critic learns, where it is a model of its own."""
+
+
+@register(
+    "advantage", "gae", help="TD errors, weighted by λ", source="Schulman et al. 2016, eq. 16"
+)
+@dataclass(frozen=True, kw_only=True)
+class Gae(WithCritic):
+    """Generalised advantage estimation."""
+
+    gamma: float = 1.0
+    """Discount."""
+    lam: float = 0.95
+    """GAE's λ."""
+
+    def __call__(self, x: Rewarded) -> Tensor:
+        from heedful.losses.advantages import gae
+
+        return gae(x.rewards, x.values, x.mask, x.bootstrap, self.gamma, self.lam)
+
+
+@register("advantage", "n_step", help="n rewards, then the critic", source="Mnih et al. 2016")
+@dataclass(frozen=True, kw_only=True)
+class NStep(WithCritic):
+    """n-step returns less the critic's value."""
+
+    n_step: int = 1000
+    """Tokens after which the critic is asked instead of waiting for the score."""
+    gamma: float = 1.0
+    """Discount."""
+
+    def __call__(self, x: Rewarded) -> Tensor:
+        from heedful.losses.advantages import n_step
+
+        return n_step(x.rewards, x.values, x.mask, x.bootstrap, self.n_step, self.gamma)
+
+
+@register("advantage", "return", help="the rewards still to come")
+@dataclass(frozen=True, kw_only=True)
+class Return(Advantage):
+    """Rewards to go."""
+
+    gamma: float = 1.0
+    """Discount."""
+
+    def __call__(self, x: Rewarded) -> Tensor:
+        from heedful.losses.advantages import rewards_to_go
+
+        return rewards_to_go(x.rewards, x.mask, self.gamma)
+
+
+@register(
+    "advantage", "return_baseline", help="less the mean return of the round's other responses"
+)
+@dataclass(frozen=True, kw_only=True)
+class ReturnBaseline(Advantage):
+    """Rewards to go less the mean return of the *other* responses of the round, whatever their prompt."""
+
+    gamma: float = 1.0
+    """Discount."""
+
+    def __call__(self, x: Rewarded) -> Tensor:
+        from heedful.losses.advantages import leave_one_out, rewards_to_go
+
+        total = (x.rewards * x.mask).sum(1)
+        baseline = total - leave_one_out(total, x.group.new_zeros(len(x.group)))
+        return (rewards_to_go(x.rewards, x.mask, self.gamma) - baseline[:, None]) * x.mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfGroup(Advantage):
+    """An advantage of the whole response, from the returns of its group, given to each of its tokens."""
+
+    needs_group: ClassVar[bool] = True
+    function: ClassVar[str]
+
+    def __call__(self, x: Rewarded) -> Tensor:
+        from heedful.losses import advantages
+
+        total = (x.rewards * x.mask).sum(1)
+        function = getattr(advantages, self.function)
+        return advantages.by_episode(function, total, x.group, x.episode)[:, None] * x.mask
+
+
+@register(
+    "advantage",
+    "leave_one_out",
+    help="less the mean of the group's others",
+    source="Ahmadian et al. 2024",
+)
+@dataclass(frozen=True, kw_only=True)
+class LeaveOneOut(OfGroup):
+    """RLOO."""
+
+    function: ClassVar[str] = "leave_one_out"
+
+
+@register("advantage", "group_centred", help="less the group's mean", source="Liu et al. 2025")
+@dataclass(frozen=True, kw_only=True)
+class GroupCentred(OfGroup):
+    """Dr. GRPO."""
+
+    function: ClassVar[str] = "group_centred"
+
+
+@register(
+    "advantage",
+    "group_standardised",
+    help="by the group's spread, too",
+    source="Shao et al. 2024, §4.1.2",
+)
+@dataclass(frozen=True, kw_only=True)
+class GroupStandardised(OfGroup):
+    """GRPO."""
+
+    function: ClassVar[str] = "group_standardised"
+
+
+@register(
+    "advantage",
+    "best_of_group",
+    help="1 for the group's best, 0 for the others",
+    source="Dong et al. 2023",
+)
+@dataclass(frozen=True, kw_only=True)
+class BestOfGroup(OfGroup):
+    """RAFT."""
+
+    function: ClassVar[str] = "best_of_group"

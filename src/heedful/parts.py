@@ -1,0 +1,170 @@
+"""Tagged parts of a config: a field whose value is one of several small frozen dataclasses, each with its own knobs.
+
+A field marked `SLOT` holds a part of the kind (see `registry`) that has the field's name. On the command line, in YAML
+files and in a saved config parts are flat: the field holds the part's name, and the knobs of the part that was chosen
+stand beside it, `--advantage gae --lam 0.9`. A knob of a part that was not chosen has no place to go, and is refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from typing import Any, get_type_hints
+
+from heedful import registry
+from heedful.errors import UserError
+
+SLOT = object()  # in a field's annotation: it holds a part
+
+
+@dataclass(frozen=True)
+class ReadWith:
+    """In a field's annotation: it is read only beside another one that is set, or with `unset` one that is not."""
+
+    other: str
+    unset: bool = False
+
+    def why_unread(self, holder: Any) -> str | None:
+        """A reason, or None where the field is read."""
+        if bool(getattr(holder, self.other)) != self.unset:
+            return None
+        return (
+            f"{as_flag(self.other)} is set" if self.unset else f"there is no {as_flag(self.other)}"
+        )
+
+
+def as_flag(name: str) -> str:
+    """A field's name as one types it."""
+    return "--" + name.replace("_", "-")
+
+
+def slots(config_type: type) -> list[str]:
+    """The fields that hold parts."""
+    hints = get_type_hints(config_type, include_extras=True)
+    return [
+        f.name for f in fields(config_type) if SLOT in getattr(hints[f.name], "__metadata__", ())
+    ]
+
+
+def part_type(kind: str, spec: str) -> type:
+    """The dataclass of a name, or of a user's `package.module:function`, whose keyword parameters are its knobs."""
+    value = registry.load(kind, spec, as_flag(kind))
+    return value if isinstance(value, type) else _part_of(value, spec)
+
+
+def _part_of(function: Any, spec: str) -> type:
+    """A dataclass that calls a function with its fields."""
+    knobs = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for knob in knobs:
+        if knob.default is knob.empty:
+            raise UserError(f"'{spec}': give its parameter {knob.name} a default")
+
+    def call(self: Any, *given: Any) -> Any:
+        return function(*given, **{knob.name: getattr(self, knob.name) for knob in knobs})
+
+    made = [(k.name, type(k.default), field(default=k.default)) for k in knobs]
+    space = {"__call__": call, "spec": spec, "__doc__": function.__doc__ or spec}
+    return make_dataclass("Own", made, frozen=True, kw_only=True, namespace=space)
+
+
+def name_of(kind: str, part: Any) -> str:
+    """The name by which a part is chosen."""
+    if spec := getattr(part, "spec", None):
+        return spec
+    target = f"{type(part).__module__}:{type(part).__qualname__}"
+    return next((name for name, e in registry.entries(kind).items() if e.target == target), target)
+
+
+def holders(config: Any) -> Iterator[Any]:
+    """A config, its parts, and theirs."""
+    yield config
+    for slot in slots(type(config)):
+        yield from holders(getattr(config, slot))
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """The fields of a config, parts by their names and their knobs beside them: what `compose` reads."""
+    told: dict[str, Any] = {}
+    for holder in holders(config):
+        named = slots(type(holder))
+        told |= {f.name: getattr(holder, f.name) for f in fields(holder)}
+        told |= {slot: name_of(slot, getattr(holder, slot)) for slot in named}
+    return told
+
+
+def chosen(config_type: type, given: Mapping[str, Any]) -> dict[str, type]:
+    """Slot → type of the part that `given`, or else the default, chooses; the slots of parts behind their part's."""
+    found: dict[str, type] = {}
+    defaults = {f.name: f.default for f in fields(config_type)}
+    for slot in slots(config_type):
+        spec = given.get(slot)
+        found[slot] = type(defaults[slot]) if spec is None else part_type(slot, str(spec))
+        found |= chosen(found[slot], given)
+    return found
+
+
+def all_fields(config_type: type) -> dict[str, type]:
+    """Name → its class, of the fields of a config and of all registered parts that may fill its slots."""
+    known = {f.name: config_type for f in fields(config_type)}
+    for slot in slots(config_type):
+        for entry in registry.entries(slot).values():
+            part = entry.load()
+            known = (all_fields(part) if isinstance(part, type) else {}) | known
+    return known
+
+
+def compose(
+    config_type: type, given: Mapping[str, Any], ignore: Iterable[str] = (), where: str = "--"
+) -> Any:
+    """A config from flat fields. UserError for one that no chosen part has, but those of other parts in `ignore`.
+
+    `where` stands before the field's name in its sentence: a flag's dashes, or the place in a file.
+    """
+    left = dict(given)
+    config = _built(config_type, left, given)
+    for name in left:
+        why = why_unread(config_type, name, given)
+        if why is None:
+            raise TypeError(f"{config_type.__name__} has no field '{name}'")
+        if name not in ignore:
+            told = as_flag(name) if where == "--" else where + name
+            raise UserError(f"{told} would change nothing, because {why}; leave it out")
+    return config
+
+
+def _built(kind: type, left: dict[str, Any], given: Mapping[str, Any]) -> Any:
+    """Takes what belongs to a dataclass and its parts out of `left`."""
+    types, named = chosen(kind, given), slots(kind)
+    values = {}
+    for f in fields(kind):
+        if f.name in named:
+            left.pop(f.name, None)
+            values[f.name] = _built(types[f.name], left, given)
+        elif f.name in left:
+            values[f.name] = left.pop(f.name)
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise TypeError(f"{kind.__name__} needs '{f.name}'")
+    return kind(**values)
+
+
+def why_unread(config_type: type, knob: str, given: Mapping[str, Any]) -> str | None:
+    """Why a knob of some part is not read beside the parts that `given` chooses; None where no part has it."""
+    for slot, part in chosen(config_type, given).items():
+        others = {name: entry.load() for name, entry in registry.entries(slot).items()}
+        readers = [n for n, other in others.items() if knob in {f.name for f in fields(other)}]
+        if readers:
+            name = next((n for n, other in others.items() if other is part), given.get(slot))
+            return f"{as_flag(slot)} {name} does not read it; these do: {', '.join(readers)}"
+    return None
+
+
+def unread(config: Any) -> dict[str, str]:
+    """Fields, of a config and its parts, that nothing reads beside the others (`ReadWith`), and why."""
+    found = {}
+    for holder in holders(config):
+        for name, hint in get_type_hints(type(holder), include_extras=True).items():
+            for mark in getattr(hint, "__metadata__", ()):
+                if isinstance(mark, ReadWith) and (why := mark.why_unread(holder)):
+                    found[name] = why
+    return found

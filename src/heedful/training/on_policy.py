@@ -1,0 +1,70 @@
+"""The loop of every method that learns from what its policy samples: collect, judge, estimate, update, and go round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.configs.common import Training
+from heedful.engine import load_engine
+from heedful.evals.alarms import Alarms
+from heedful.learner.local import LocalLearner
+from heedful.models.adapters import whole
+from heedful.models.reference import Reference
+from heedful.training.supervised import close_step, opened, saver
+from heedful.types import Engine, Metrics, Stateful
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What sets one on-policy method apart.
+
+    `collect(engine, step)` samples and judges; what it returns is kept, so that nobody is asked to judge the same
+    thing twice after an interruption, and `recall` is told when that happened. `learn(step, collected)` estimates and
+    updates. `parts` are all that changes from round to round. The reference moves after every `reference_every` rounds.
+    """
+
+    policy: LocalLearner
+    collect: Callable[[Engine, int], Coroutine[Any, Any, Any]]
+    learn: Callable[[int, Any], Metrics]
+    parts: Mapping[str, Stateful]
+    reference: Reference
+    show: tuple[str, ...]
+    reference_every: int = 0
+    reference_share: float = 1.0
+    recall: Callable[[Any], None] = field(default=lambda collected: None)
+
+
+def on_policy(
+    config: Training, steps: int, tokenizer: PreTrainedTokenizerBase, method: Method
+) -> Path:
+    """Returns the run's folder, which then holds the policy."""
+    policy, alarms = method.policy, Alarms()
+    engine, save = load_engine(policy.model), saver(policy, tokenizer, config)
+    parts = {**method.parts, "alarms": alarms}
+    if method.reference_every:
+        parts["reference"] = method.reference
+    with opened(config, steps, method.show) as run, asyncio.Runner() as loop:
+        start = run.restore(parts)
+        for step in range(start + 1, steps + 1):
+            loop.run(_loaded(engine, policy, step - 1))
+            if (collected := run.stashed(step)) is None:
+                collected = loop.run(method.collect(engine, step))
+                run.stash(step, collected)
+            else:
+                method.recall(collected)
+            metrics = method.learn(step, collected)
+            if method.reference_every and step % method.reference_every == 0:
+                method.reference.refresh(whole(policy.model), method.reference_share)
+            close_step(run, config, step, metrics, alarms, save, parts)
+        run.finish(save)
+    return config.out
+
+
+async def _loaded(engine: Engine, policy: LocalLearner, version: int) -> None:
+    await engine.load(policy.weights(), version=version)

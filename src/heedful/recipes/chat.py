@@ -20,25 +20,26 @@ def run(config: Config) -> None:
     engine, limit = load_engine(model), context_length(model)
     opening = [Message("system", config.system)] if config.system else []
     history = list(opening)
-    for turn, text in enumerate(_lines()):
-        history = [*(history if config.remember else opening), Message("user", text)]
-        tokens = encode_prompt(tokenizer, tuple(history))
-        while len(tokens) + config.max_tokens > limit and len(history) > len(opening) + 1:
-            del history[len(opening)]  # forget the oldest turn
+    with asyncio.Runner() as loop:
+        for turn, text in enumerate(_lines()):
+            history = [*(history if config.remember else opening), Message("user", text)]
             tokens = encode_prompt(tokenizer, tuple(history))
-        (completion,) = asyncio.run(
-            engine.generate(
-                tokens,
-                n=1,
-                max_tokens=config.max_tokens,
-                sampling=Sampling(config.temperature, config.top_p),
-                stop=stop_tokens(tokenizer, tuple(history)),
-                seed=config.seed + turn,
+            while len(tokens) + config.max_tokens > limit and len(history) > len(opening) + 1:
+                del history[len(opening)]  # forget the oldest turn
+                tokens = encode_prompt(tokenizer, tuple(history))
+            (completion,) = loop.run(
+                engine.generate(
+                    tokens,
+                    n=1,
+                    max_tokens=config.max_tokens,
+                    sampling=Sampling(config.temperature, config.top_p),
+                    stop=stop_tokens(tokenizer, tuple(history)),
+                    seed=config.seed + turn,
+                )
             )
-        )
-        answer = decode_response(tokenizer, list(completion.tokens))
-        history.append(Message("assistant", answer))
-        print(answer, flush=True)
+            answer = decode_response(tokenizer, list(completion.tokens))
+            history.append(Message("assistant", answer))
+            print(answer, flush=True)
 
 
 def _lines() -> Iterator[str]:

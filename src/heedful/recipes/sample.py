@@ -101,10 +101,10 @@ def draw(
         parts = [dict(zip(scores.parts, column, strict=True)) for column in columns]
         return [replace(sample, reward=value) for sample, value in paired], parts
 
-    with Progress("sample", len(todo), quiet=quiet) as bar:
+    with Progress("sample", len(todo), quiet=quiet) as bar, asyncio.Runner() as loop:
         for start in range(0, len(todo), CHUNK):
             chosen = todo[start : start + CHUNK]
-            samples, parts = asyncio.run(chunk(chosen, seed + start))
+            samples, parts = loop.run(chunk(chosen, seed + start))
             for i, task in enumerate(chosen):
                 own = slice(i * n, (i + 1) * n)
                 texts = [response_text(tokenizer, s) for s in samples[own]]

@@ -1,6 +1,8 @@
 """heedful teaches language models to heed people: the whole loop of RLHF in one program."""
 
 import os
+import sys
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -9,6 +11,18 @@ __version__ = "0.1.0"
 # Read once, when PyTorch is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+class _Package(ModuleType):
+    """`heedful.run` and `heedful.rollout` are functions of the library and rooms of the house. Whoever imports such a
+    room has it (`from heedful.run import Run`), but its name here goes on to mean the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in ("run", "rollout"):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:
@@ -20,10 +34,8 @@ def __getattr__(name: str) -> object:
     api = importlib.import_module(f"{__name__}.api")
     if name == "__all__":
         return ["__version__", *api.NAMES]
-    if name not in api.NAMES:
-        raise AttributeError(f"module 'heedful' has no attribute '{name}'")
     return api.get(name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__getattr__("__all__")]  # type: ignore[misc]
+    return __getattr__("__all__")  # type: ignore[return-value]

@@ -1,54 +1,51 @@
-"""What `import heedful` offers, each imported when it is asked for: docs/library.md."""
+"""What `import heedful` offers, each imported when it is asked for: docs/library.md.
+
+The names are those of `__init__.pyi`, which type checkers read. Here are the functions that join pieces of several
+rooms, so that a training loop of one's own reads as one thinks it.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-# name → where it is; those of this file are plain functions below
-NAMES: dict[str, str] = {
-    # whole commands
-    "run": "heedful.api:run",
-    # models, engines, learners
-    "load_policy": "heedful.models.load:load_policy",
-    "load_tokenizer": "heedful.models.load:load_tokenizer",
-    "load_engine": "heedful.engine:load_engine",
-    "load_learner": "heedful.api:load_learner",
-    "reference_of": "heedful.models.adapters:reference_of",
-    "logprobs": "heedful.api:logprobs",
-    # sampling and judging
-    "Sampling": "heedful.types:Sampling",
-    "tasks": "heedful.rollout:tasks",
-    "rollout": "heedful.rollout:rollout",
-    "score": "heedful.rollout:score",
-    "load_reward": "heedful.rewards.specs:load_rewards",
-    "load_env": "heedful.envs:load_env",
-    "judges": "heedful.raters.panel:judges",
-    "read_prompts": "heedful.data.sources:read_prompts",
-    "read_comparisons": "heedful.data.sources:read_comparisons",
-    # one's own loop
-    "collate": "heedful.data.collate:collate",
-    "scored": "heedful.api:scored",
-    "Loss": "heedful.learner.local:Loss",
-    "leave_one_out": "heedful.losses.advantages:leave_one_out",
-    "gae": "heedful.losses.advantages:gae",
-    "ppo_clip": "heedful.losses.policy:ppo_clip",
-    "k3": "heedful.losses.kl:k3",
-    "dpo": "heedful.losses.preference:dpo",
-    # what people said, and what packages add
-    "open_store": "heedful.store.db:open_store",
-    "register": "heedful.registry:register",
-    "UserError": "heedful.errors:UserError",
-}
+from heedful.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from heedful.envs import Env, Limits
+    from heedful.learner.local import LocalLearner
+    from heedful.models.reference import Reference
+    from heedful.rewards import Parts
+    from heedful.types import Batch, Engine, Episode, Facts, Prompt, Sample, Sampling, Scored, Task
+
+
+def _names() -> dict[str, str]:
+    """Name → where it is, as `module:attribute`."""
+    stub = ast.parse(Path(__file__).with_name("__init__.pyi").read_text(encoding="utf-8"))
+    lines = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {a.asname or a.name: f"{node.module}:{a.name}" for node in lines for a in node.names}
+
+
+NAMES = _names()
 
 
 def get(name: str) -> Any:
-    """What a name of `NAMES` means; imports what it needs."""
+    """What one of `NAMES` means; imports what it needs. AttributeError with the nearest name where there is none."""
+    if name not in NAMES:
+        raise AttributeError(
+            f"module 'heedful' has no attribute '{name}'{did_you_mean(name, NAMES)}"
+        )
     module, _, attribute = NAMES[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
-def run(name: str, **fields: Any) -> Any:
+def run(name: str, /, **fields: Any) -> Any:
     """A whole command from Python: `run("train dpo", model="runs/sft", data="pairs.jsonl", out="runs/dpo", beta=0.2)`.
 
     Fields are the command's flags with underscores; what it returns is the recipe's, a folder mostly. UserError for
@@ -65,42 +62,170 @@ def run(name: str, **fields: Any) -> Any:
     return importlib.import_module(f"heedful.{found.module}").run(config)
 
 
-def load_learner(model: Any, *, lr: float, steps: int = 1000, **options: Any) -> Any:
-    """A learner of a policy: AdamW at `lr`, which falls linearly to 0 over so many `steps`. Its loss functions read
-    `out.logp` `[B, T]`, the log-probs at temperature 1.
+def load_learner(
+    model: PreTrainedModel,
+    *,
+    lr: float,
+    steps: int | None = None,
+    sampling: Sampling | None = None,
+    micro_batch_tokens: int = 8192,
+    **options: Any,
+) -> LocalLearner:
+    """A learner of a policy by AdamW, at the rate `lr`, or with `steps` warmed up to it and falling linearly to 0.
 
-    Other options: `schedule`, `warmup`, `max_grad_norm` of `learner.local.Optim`, and `micro_batch_tokens`.
+    Loss functions read `out.logp` `[B, T]`, the log-probs under `sampling`, by default at temperature 1. Options are
+    those of `learner.local.Optim`: `schedule`, `warmup`, `weight_decay`, `max_grad_norm`, …
     """
     from heedful.learner import load_learner as load
     from heedful.learner.local import Optim
     from heedful.training.forwards import policy_forward
 
-    tokens = options.pop("micro_batch_tokens", 8192)
-    optim = Optim(lr, steps, **options)
-    return load(model, policy_forward(), optim, micro_batch_tokens=tokens)
+    usual = {"schedule": "constant", "warmup": 0.0} if steps is None else {}
+    optim = Optim(lr, steps or 1, **usual | options)
+    return load(model, policy_forward(sampling), optim, micro_batch_tokens=micro_batch_tokens)
 
 
-def logprobs(model: Any, batch: Any, *, micro_batch_tokens: int = 8192) -> Any:
-    """Log-probs `[B, T]` of a batch's tokens under a model, or under a `Reference`; without gradients."""
+def logprobs(
+    model: PreTrainedModel | Reference,
+    batch: Batch,
+    *,
+    sampling: Sampling | None = None,
+    micro_batch_tokens: int = 8192,
+) -> Tensor:
+    """Log-probs `[B, T]` of a batch's tokens under a model or a reference, without gradients."""
     from heedful.learner.local import predict
     from heedful.models.reference import Reference
     from heedful.training.forwards import policy_forward
 
     if isinstance(model, Reference):
         with model.active() as frozen:
-            return predict(frozen, policy_forward(), batch, micro_batch_tokens).logp
-    return predict(model, policy_forward(), batch, micro_batch_tokens).logp
+            return predict(frozen, policy_forward(sampling), batch, micro_batch_tokens).logp
+    return predict(model, policy_forward(sampling), batch, micro_batch_tokens).logp
 
 
-def scored(batch: Any, *, adv: Any, ref_logp: Any = None) -> Any:
+def tasks(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: str | Path | Sequence[Prompt],
+    facts: Sequence[Facts] | None = None,
+) -> list[Task]:
+    """What episodes begin with: prompts, encoded once, with the other columns of their rows. A string or a path is
+    where to read both from."""
+    from heedful.data.sources import read_questions
+    from heedful.rollout import tasks as encoded
+
+    if isinstance(prompts, str | Path):
+        rows = read_questions(prompts)
+        prompts, facts = [prompt for prompt, _ in rows], [other for _, other in rows]
+    return encoded(tokenizer, prompts, facts)
+
+
+async def rollout(
+    engine: Engine,
+    tasks: Sequence[Task],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    n: int = 1,
+    max_tokens: int = 48,
+    sampling: Sampling | None = None,
+    env: Env | str = "ask",
+    limits: Limits | None = None,
+    on_error: Literal["stop", "drop"] = "stop",
+) -> list[list[Episode]]:
+    """`n` episodes of each task, with at most `max_tokens` a turn. The same seed samples the same tokens again.
+
+    `env` is a coroutine of (task, chat) or a registered name; by default the policy answers once.
+    """
+    from heedful.envs import Limits, load_env
+    from heedful.rollout import episodes
+    from heedful.types import Sampling
+
+    return await episodes(
+        engine,
+        tasks,
+        tokenizer,
+        n=n,
+        max_tokens=max_tokens,
+        sampling=sampling or Sampling(),
+        seed=seed,
+        version=getattr(engine, "version", 0),
+        env=load_env(env) if isinstance(env, str) else env,
+        limits=limits or Limits(),
+        on_error=on_error,
+    )
+
+
+def load_reward(
+    specs: str | Sequence[str],
+    *,
+    weights: Sequence[float] = (),
+    normalise: bool = False,
+    device: str = "cpu",
+) -> Parts:
+    """A reward as `--reward`, `--reward-weights` and `--normalise-rewards` have it: a model's folder, `numeric`,
+    `package.module:function`, or the weighted sum of several."""
+    from heedful.rewards import load_rewards
+
+    return load_rewards(specs, weights=weights, normalise=normalise, device=device)
+
+
+async def score(
+    reward: Parts | Callable[..., Any],
+    episodes: Sequence[Sequence[Episode]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[list[Episode]]:
+    """The episodes with what a reward says of their last turns on top of what they have; its parts are in `parts`.
+
+    The reward is what `load_reward` gives, or a function such as `polite(prompt, response)`: docs/rewards.md.
+    """
+    from heedful.rewards import Part, Parts
+    from heedful.rewards.functions import as_reward
+    from heedful.rollout import score_episodes
+
+    if not isinstance(reward, Parts):
+        name = getattr(reward, "__name__", type(reward).__name__)
+        reward = Parts([Part(name=name, members=(as_reward(reward, name),))])
+    return await score_episodes(reward, episodes, tokenizer)
+
+
+def collate(rows: Sequence[Sequence[Episode]] | Sequence[Sample]) -> Batch:
+    """A right-padded batch of groups of episodes, as `rollout` gives them, or of samples."""
+    from heedful.data.collate import collate as padded
+    from heedful.rollout import as_samples
+    from heedful.types import Sample
+
+    samples: list[Sample] = []
+    number = 0
+    for group, row in enumerate(rows):
+        if isinstance(row, Sample):
+            samples.append(row)
+            continue
+        for episode in row:
+            samples += as_samples(episode, group=group, number=number)
+            number += 1
+    return padded(samples)
+
+
+def leave_one_out(batch: Batch) -> Tensor:
+    """Advantages `[B]`: the rewards of each episode minus the mean of the others in its group (RLOO)."""
+    from heedful.losses.advantages import by_episode
+    from heedful.losses.advantages import leave_one_out as of_scores
+
+    total = batch.reward + batch.step_rewards.sum(1)
+    return by_episode(of_scores, total, batch.group, batch.episode)
+
+
+def scored(batch: Batch, *, adv: Tensor, ref_logp: Tensor | None = None) -> Scored:
     """The batch with advantages, `[B]` of whole responses or `[B, T]`, and the reference's log-probs, by default the
     policy's own: what losses of policy gradients read."""
     from dataclasses import fields
 
     from heedful.types import Batch, Scored
 
-    mask = batch.mask
-    adv = (adv[:, None] if adv.ndim == 1 else adv) * mask
-    own = {f.name: getattr(batch, f.name) for f in fields(Batch)}
-    ref = batch.old_logp if ref_logp is None else ref_logp
-    return Scored(**own, ref_logp=ref, adv=adv, weight=mask.float())
+    own: Mapping[str, Any] = {f.name: getattr(batch, f.name) for f in fields(Batch)}
+    return Scored(
+        **own,
+        ref_logp=batch.old_logp if ref_logp is None else ref_logp,
+        adv=(adv[:, None] if adv.ndim == 1 else adv) * batch.mask,
+        weight=batch.mask.float(),
+    )

@@ -250,7 +250,26 @@ def _last_turn(episode: Episode) -> Segment:
     raise ValueError("an episode in which the policy said nothing")
 
 
-def _judged(task: Task, group: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> Group:
+async def score_episodes(
+    reward: Parts | Reward,
+    groups: Sequence[Sequence[Episode]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[list[Episode]]:
+    """The episodes with a reward's number for the last turn added to the reward at the end, and its parts to theirs."""
+    judged = [_judged(group[0], group, tokenizer) for group in groups if group]
+    scores = await Parts.of(reward).score(judged)
+    rows = iter(range(len(scores.total)))
+
+    def with_reward(e: Episode, i: int) -> Episode:
+        own = {name: e.parts.get(name, 0.0) + values[i] for name, values in scores.parts.items()}
+        return replace(e, reward=e.reward + scores.total[i], parts={**e.parts, **own})
+
+    return [[with_reward(e, next(rows)) for e in group] for group in groups]
+
+
+def _judged(
+    task: Task | Episode, group: Sequence[Episode], tokenizer: PreTrainedTokenizerBase
+) -> Group:
     """A task's episodes as a reward sees them: the texts of the last turns, and whether these ended by themselves.
 
     The prompt has no say in whether a response ended.

@@ -207,14 +207,14 @@ class LocalLearner:
         return predict(self.model, self.forward, batch, self.micro_batch_tokens)
 
     def save(
-        self, folder: Path, tokenizer: PreTrainedTokenizerBase, *, merge: bool = False
+        self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, *, merge: bool = False
     ) -> str | None:
         """Write the model and its tokenizer; of a model with adapters these alone, unless they are to be merged.
 
         Returns the adapters' base, None where a whole model was written.
         """
         model = merged_copy(self.model) if merge else self.model
-        save_model(model, tokenizer, folder, stop=all_stop_tokens(tokenizer))
+        save_model(model, tokenizer, Path(folder), stop=all_stop_tokens(tokenizer))
         return adapter_base(model)
 
     def weights(self) -> Mapping[str, Tensor]:

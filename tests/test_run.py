@@ -10,6 +10,7 @@ import pytest
 
 from heedful.errors import UserError
 from heedful.run import Run, plain, write_folder
+from heedful.run.settings import refuse_changed
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 def test_plain():
     assert plain(Config(Path("a"))) == {"out": "a", "rate": 0.1}
     assert plain({"x": (1, Path("b"))}) == {"x": [1, "b"]}
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path):
+    """It wrote down every knob, read or not, and its recipe had its config elsewhere; what is read must be the same.
+
+    Mutation caught: a state that is refused because a config has moved, or because of a knob that nobody reads.
+    """
+    now = {
+        "recipe": "heedful.configs.policy",
+        "settings": {"advantage": "gae", "lam": 0.95},
+        "inputs": {},
+    }
+    old = {"advantage": "gae", "lam": 0.95, "n_step": 1000, "truncate": 2.0}
+    before = {"recipe": "heedful.recipes.configs.policy", "settings": old, "inputs": {}}
+    refuse_changed(tmp_path, before, now)
+    with pytest.raises(UserError, match=r"lam was 0\.9, is 0\.95"):
+        refuse_changed(tmp_path, {**before, "settings": {**old, "lam": 0.9}}, now)
+    with pytest.raises(UserError, match="one of online, not of policy"):
+        refuse_changed(tmp_path, {**before, "recipe": "heedful.recipes.configs.online"}, now)

@@ -143,7 +143,6 @@ class Chat:
     """See the head of this file. `rng` is this episode's own; `facts` are the task's."""
 
     def __init__(self, record: Record, place: tuple[int, ...] = ()):
-        self.rng = random.Random(f"{record.seed}/{place}")
         self._record, self._place = record, place
         prompt = record.task.prompt
         self._plain = isinstance(prompt, str)
@@ -156,6 +155,14 @@ class Chat:
         self._text: str | None = None  # of the conversation, once it is needed
         self._context = self._turns = self._forks = 0
         record.chats.append(self)
+
+    @functools.cached_property
+    def rng(
+        self,
+    ) -> (
+        random.Random
+    ):  # seeded when asked for: that takes longer than a short turn of a small model
+        return random.Random(f"{self._record.seed}/{self._place}")
 
     @property
     def facts(self) -> Facts:

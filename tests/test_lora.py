@@ -224,8 +224,8 @@ def test_pretraining_from_nothing_in_bfloat16(loop, tmp_path):
     [
         (["--lora.rank", "-1"], "--lora.rank and --freeze count from 0"),
         (["--lora-r", "4", "--lora-alpha", "0"], "--lora.alpha 0.0 must be above 0"),
-        (["--lora.alpha", "16"], "options of --lora do nothing without --lora.rank"),
-        (["--lora.merge"], "options of --lora do nothing without --lora.rank"),
+        (["--lora.alpha", "16"], "options of --lora have no effect without --lora.rank"),
+        (["--lora.merge"], "options of --lora have no effect without --lora.rank"),
         ([*LORA, "--lora-dropout", "0.05"], "--lora.dropout 0.05: dropout is always off"),
         ([*LORA, "--lora.targets", "q_prj"], "(did you mean 'q_proj'?)"),
         ([*LORA, "--lora.rnak", "3"], "has no option --lora.rnak (did you mean '--lora.rank'?)"),

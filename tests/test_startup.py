@@ -65,16 +65,20 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ("compare", ["nowhere.yaml"], "nowhere.yaml: No such file"),
     ("compare", ["plan.yaml"], "methods.dpo: --label-smoothing must be"),
     # what nothing reads
-    ("train grpo", [*ONLINE, "--lam", "0.9"], "--lam would change nothing"),
-    ("train rloo", [*ONLINE, "--critic-learning-rate", "1"], "--critic-learning-rate would change"),
-    ("train orpo", [*TRAIN, "--beta", "0.5"], "--beta would change nothing"),
-    ("train dpo", [*TRAIN, "--loss", "orpo+0.1*preferred_ft", "--beta", "3"], "change nothing"),
-    ("train online_dpo", [*ONLINE, "--accept-beta", "1"], "--accept-beta would change nothing"),
-    ("train reward", [*TRAIN, "--eval-data", "e", "--held-out", "0.2"], "would change nothing"),
+    ("train grpo", [*ONLINE, "--lam", "0.9"], "--lam would have no effect"),
+    (
+        "train rloo",
+        [*ONLINE, "--critic-learning-rate", "1"],
+        "--critic-learning-rate would have no effect",
+    ),
+    ("train orpo", [*TRAIN, "--beta", "0.5"], "--beta would have no effect"),
+    ("train dpo", [*TRAIN, "--loss", "orpo+0.1*preferred_ft", "--beta", "3"], "no effect"),
+    ("train online_dpo", [*ONLINE, "--accept-beta", "1"], "--accept-beta would have no effect"),
+    ("train reward", [*TRAIN, "--eval-data", "e", "--held-out", "0.2"], "would have no effect"),
     (
         "train pretrain",
         ["--data", "d", "--out", "o", "--model", "m", "--heads", "2"],
-        "would change",
+        "would have no effect",
     ),
     # what nobody can mean
     ("train sft", [*TRAIN, "--lora.dropout", "0.1"], "dropout is always off"),

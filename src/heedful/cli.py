@@ -93,7 +93,7 @@ def _run(command: Command, args: list[str]) -> int:
     """The exit code: what a recipe returns as a number, else 0."""
     name = command.name
     if ranks.world() > 1 and not name.startswith("train "):
-        raise UserError(f"{name} is no work for several processes; start it without torchrun")
+        raise UserError(f"{name} does not run on several processes; start it without torchrun")
     if name == "report":
         _report(args)
         return 0

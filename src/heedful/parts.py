@@ -47,25 +47,37 @@ def slots(config_type: type) -> list[str]:
     ]
 
 
-def part_type(kind: str, spec: str) -> type:
+def part_type(kind: str, spec: str, base: type) -> type:
     """The dataclass of a name, or of a user's `package.module:function`, whose keyword parameters are its knobs."""
     value = registry.load(kind, spec, as_flag(kind))
-    return value if isinstance(value, type) else _part_of(value, spec)
+    if isinstance(value, type):
+        return value
+    if not takes_functions(base):
+        names = ", ".join(registry.entries(kind))
+        raise UserError(f"{as_flag(kind)} takes no function; it is one of {names}")
+    return _part_of(value, spec, base)
 
 
-def _part_of(function: Any, spec: str) -> type:
-    """A dataclass that calls a function with its fields."""
+def takes_functions(base: type) -> bool:
+    """Whether parts of this kind are called, so that a plain function may be one."""
+    return "__call__" in vars(base)
+
+
+def _part_of(function: Any, spec: str, base: type) -> type:
+    """A dataclass that calls a function with its fields; what else a part of its kind has, it has from `base`."""
     knobs = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for knob in knobs:
         if knob.default is knob.empty:
             raise UserError(f"'{spec}': give its parameter {knob.name} a default")
 
-    def call(self: Any, *given: Any) -> Any:
-        return function(*given, **{knob.name: getattr(self, knob.name) for knob in knobs})
+    def call(self: Any, *inputs: Any) -> Any:
+        return function(*inputs, **{knob.name: getattr(self, knob.name) for knob in knobs})
 
-    made = [(k.name, type(k.default), field(default=k.default)) for k in knobs]
+    knob_fields = [(k.name, type(k.default), field(default=k.default)) for k in knobs]
     space = {"__call__": call, "spec": spec, "__doc__": function.__doc__ or spec}
-    return make_dataclass("Own", made, frozen=True, kw_only=True, namespace=space)
+    return make_dataclass(
+        "UserPart", knob_fields, bases=(base,), frozen=True, kw_only=True, namespace=space
+    )
 
 
 def name_of(kind: str, part: Any) -> str:
@@ -85,23 +97,24 @@ def holders(config: Any) -> Iterator[Any]:
 
 def flat(config: Any) -> dict[str, Any]:
     """The fields of a config, parts by their names and their knobs beside them: what `compose` reads."""
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for holder in holders(config):
         named = slots(type(holder))
-        told |= {f.name: getattr(holder, f.name) for f in fields(holder)}
-        told |= {slot: name_of(slot, getattr(holder, slot)) for slot in named}
-    return told
+        values |= {f.name: getattr(holder, f.name) for f in fields(holder)}
+        values |= {slot: name_of(slot, getattr(holder, slot)) for slot in named}
+    return values
 
 
 def chosen(config_type: type, given: Mapping[str, Any]) -> dict[str, type]:
     """Slot → type of the part that `given`, or else the default, chooses; the slots of parts behind their part's."""
-    found: dict[str, type] = {}
+    types: dict[str, type] = {}
     defaults = {f.name: f.default for f in fields(config_type)}
+    bases = get_type_hints(config_type)
     for slot in slots(config_type):
-        spec = given.get(slot)
-        found[slot] = type(defaults[slot]) if spec is None else part_type(slot, str(spec))
-        found |= chosen(found[slot], given)
-    return found
+        default, spec = type(defaults[slot]), given.get(slot)
+        types[slot] = default if spec is None else part_type(slot, str(spec), bases[slot])
+        types |= chosen(types[slot], given)
+    return types
 
 
 def all_fields(config_type: type) -> dict[str, type]:
@@ -128,8 +141,8 @@ def compose(
         if why is None:
             raise TypeError(f"{config_type.__name__} has no field '{name}'")
         if name not in ignore:
-            told = as_flag(name) if where == "--" else where + name
-            raise UserError(f"{told} would change nothing, because {why}; leave it out")
+            shown = as_flag(name) if where == "--" else where + name
+            raise UserError(f"{shown} would have no effect, because {why}; leave it out")
     return config
 
 
@@ -161,10 +174,10 @@ def why_unread(config_type: type, knob: str, given: Mapping[str, Any]) -> str | 
 
 def unread(config: Any) -> dict[str, str]:
     """Fields, of a config and its parts, that nothing reads beside the others (`ReadWith`), and why."""
-    found = {}
+    reasons = {}
     for holder in holders(config):
         for name, hint in get_type_hints(type(holder), include_extras=True).items():
             for mark in getattr(hint, "__metadata__", ()):
                 if isinstance(mark, ReadWith) and (why := mark.why_unread(holder)):
-                    found[name] = why
-    return found
+                    reasons[name] = why
+    return reasons

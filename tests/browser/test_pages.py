@@ -349,8 +349,8 @@ def test_settings_and_guidelines(site):
     project = make_project(site.store)
     page = site.signed_in("lead", f"/lead/{project}/settings")
     ready(page)
-    page.get_by_label("Answers a day at most").fill("1")
-    page.get_by_label("Order of asking").select_option("priority")
+    page.get_by_label("Daily limit of answers per rater").fill("1")
+    page.get_by_label("Order of questions").select_option("priority")
     page.get_by_label("Models to talk to").fill("one\n\n two \n")
     page.get_by_role("button", name="Save").click()
     said(page, "Saved.")
@@ -384,13 +384,13 @@ def test_saving_settings_keeps_what_is_being_typed(site):
     page.get_by_role("button", name="Save").click()
     site.until(page, lambda: held)
     page.get_by_label("What raters read").fill("half a thought")
-    page.get_by_label("Answers a day at most").fill("5")
+    page.get_by_label("Daily limit of answers per rater").fill("5")
     release(page, held[0])
     said(page, "Saved.")
     page.wait_for_load_state("networkidle")
     ready(page)
     expect(page.get_by_label("What raters read")).to_have_value("half a thought")
-    expect(page.get_by_label("Answers a day at most")).to_have_value("5")
+    expect(page.get_by_label("Daily limit of answers per rater")).to_have_value("5")
 
 
 def test_files_out_and_in(site, tmp_path):

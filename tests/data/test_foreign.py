@@ -216,7 +216,7 @@ def test_bad_rows_can_be_left_out(caplog):
     good, bad = studio(pairwise("left")), studio(pairwise("up"))
     with caplog.at_level("WARNING", "heedful"):
         assert len(comparisons(at(bad, good, bad), skip_bad=True)) == 1
-    assert "left out 2 unusable rows" in caplog.text
+    assert "skipped 2 invalid rows" in caplog.text
     with pytest.raises(UserError, match="none of 1"):
         comparisons(at(bad), skip_bad=True)
 

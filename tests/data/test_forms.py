@@ -173,7 +173,7 @@ def test_real_transcripts(shared_data, caplog):
         found = read_comparisons(source, skip_bad=True)
     assert len(found) == 1796
     (record,) = caplog.records
-    assert "left out 4 " in record.getMessage() and ":273" in record.getMessage()
+    assert "skipped 4 " in record.getMessage() and ":273" in record.getMessage()
     empty = {273, 658, 1018, 1478}
     rows = [row for where, row in read_rows(source) if int(where.split(":")[1]) not in empty]
     for comparison, row in zip(found, rows, strict=True):
@@ -193,7 +193,7 @@ def test_skipping(read, caplog):
         read("comparisons", *rows)
     with caplog.at_level(logging.WARNING, "heedful"):
         assert len(read("comparisons", *rows, skip_bad=True)) == 1
-    assert "left out 2" in caplog.text and "rows.jsonl:2" in caplog.text
+    assert "skipped 2" in caplog.text and "rows.jsonl:2" in caplog.text
     with pytest.raises(UserError, match=r"all 2 rows are unusable; the first: .*:1"):
         read("comparisons", *rows[1:], skip_bad=True)
 

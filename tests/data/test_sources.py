@@ -148,7 +148,7 @@ def test_bad_comparisons_can_be_left_out_and_are_counted(tmp_path, caplog):
     with pytest.raises(UserError, match=r"a.jsonl:2: `chosen` and `rejected` are the same"):
         read_comparisons(path)
     assert len(read_comparisons(path, skip_bad=True)) == 1
-    assert "left out 2 unusable rows" in caplog.text
+    assert "skipped 2 invalid rows" in caplog.text
 
 
 def test_real_human_comparisons_load(shared_data):

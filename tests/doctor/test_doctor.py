@@ -366,7 +366,7 @@ def test_training_asks_the_doctor_first(job, folders, tmp_path, capsys):
     data = folders / ("sft.jsonl" if job == "sft" else "pairs.jsonl")
     args = ["--model", tmp_path / "m", "--data", data, "--out", tmp_path / "out"]
     assert main(["train", job, *map(str, args), "--report-to", "none"]) == 2
-    assert "would be ruined" in capsys.readouterr().err
+    assert "a check of this run failed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

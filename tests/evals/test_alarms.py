@@ -18,7 +18,7 @@ TRIGGERS = {
     "entropy_exploded": ({"policy/entropy": 0.5}, {"policy/entropy": 2.0}, "noise"),
     "far_from_reference": ({}, {"kl/seq": 20.0, "kl/target": 6.0}, "three times its target of 6"),
     "critic_blind": ({}, {"value/explained_variance": -2.0}, "less than a constant"),
-    "cut_off": ({}, {"eos_rate": 0.2}, "80 % of responses were cut"),
+    "cut_off": ({}, {"eos_rate": 0.2}, "80 % of responses were truncated"),
     "longer": ({"completions/mean_length": 10.0}, {"completions/mean_length": 30.0}, "from 10 to 30"),
     "nothing_to_compare": ({}, {"groups/equal": 0.9}, "90 % of groups"),
     "both_fall": ({"logps/chosen": -30.0}, {"logps/chosen": -90.0}, "from -30 to -90"),
@@ -72,7 +72,7 @@ def test_twenty_times_the_learning_rate_is_noticed(at, tmp_path, capsys, name):
             [json.loads(x)["alarm"] for x in log.read_text().splitlines()] if log.exists() else []
         )
         # Random weights never end a response; that alarm is right in both runs.
-        found[rate] = [r for r in rows if "were cut at max_tokens" not in r]
+        found[rate] = [r for r in rows if "were truncated at max_tokens" not in r]
         said = capsys.readouterr().err
         assert all(r in said for r in rows)
     assert found[2.5e-3] == [] and found[5e-2] != []

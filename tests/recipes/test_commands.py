@@ -267,4 +267,4 @@ def test_prompts_that_are_too_long_can_be_left_out(loop, tmp_path, caplog):
     for job in ("reward", "dpo"):
         run("train", job, "--model", loop / "sft", "--data", tmp_path / "pairs.jsonl", "--skip-bad",
             "--max-length", 100, "--out", tmp_path / job, *QUIET)  # fmt: skip
-    assert caplog.text.count("left out 1 comparisons with prompts of 100 tokens or more") == 2
+    assert caplog.text.count("skipped 1 comparisons with prompts of 100 tokens or more") == 2

@@ -207,7 +207,7 @@ WRONG = {
     "evaluate": ({"evaluate": {"data": "x", "scorers": "y"}}, "(did you mean 'scorer'?)"),
     "reference": ({"evaluate": {"data": "x", "reference": "y"}}, "set by compare itself"),
     "comparisons": ({"comparisons": None}, "`comparisons` is not given"),
-    "seeds": ({"seeds": [1, 1]}, "a seed is there twice"),
+    "seeds": ({"seeds": [1, 1]}, "duplicate seed"),
     "group": (
         {"methods": {"rloo": {"batch_size": 6}}},
         "methods.rloo: --batch-size 6 is no multiple of",
@@ -217,8 +217,8 @@ WRONG = {
         "methods.simpo: --loss simpo reads no reference",
     ),
     "pairs of one": ({"methods": {"online_dpo": {"n": 1}}}, "needs at least 2 responses"),
-    "lora": ({"methods": {"dpo": {"lora": {"alpha": 4}}}}, "do nothing without --lora.rank"),
-    "unread": ({"methods": {"raft": {"beta": 1}}}, "methods.raft: beta would change nothing"),
+    "lora": ({"methods": {"dpo": {"lora": {"alpha": 4}}}}, "have no effect without --lora.rank"),
+    "unread": ({"methods": {"raft": {"beta": 1}}}, "methods.raft: beta would have no effect"),
     "none": ({"methods": {}}, "at least one method"),
 }
 

@@ -200,7 +200,7 @@ def test_an_unknown_method_is_refused_before_anybody_is_asked(config: iterate.Co
 )
 def test_fields_that_the_method_does_not_read_are_refused(config: iterate.Config, how, field):
     """Mutation caught: a price of KL that nobody charges, without a word."""
-    with pytest.raises(UserError, match=f"{field} would change nothing"):
+    with pytest.raises(UserError, match=f"{field} would have no effect"):
         iterate.run(changed(config, optimise=Optimise(**how)))
     assert not config.out.exists()
 

@@ -186,7 +186,7 @@ def test_the_same_seed_gives_the_same_rounds(model, data, tmp_path):
         (("--reward", "r", "--loss", "simpo", "--refresh-reference", "1"), "reads no reference"),
         (("--reward", "r", "--steps", "0"), "must be above 0"),
         (("--reward", "r", "--loss", "kot"), "did you mean 'kto'?"),
-        (("--reward", "r", "--accept-beta", "1"), "--accept-beta would change nothing"),
+        (("--reward", "r", "--accept-beta", "1"), "--accept-beta would have no effect"),
         (("--judge", "j", "--missing-eos-penalty", "2"), "because there is no --reward"),
     ],
 )

@@ -112,6 +112,27 @@ def test_every_preset_trains_and_says_what_it_sets(at, tmp_path, capsys, name):
     assert ("kl/seq" in rows[0]) == (SETS[name].get("kl") != "none")
 
 
+PARTS = """
+def advantage(x, *, reward_scale: float = 1.0): return reward_scale * x.rewards
+def surrogate(logp, b): return -logp * b.adv
+def average(mask, max_tokens): return mask.float()
+def kl_estimator(logp, ref_logp): return (logp - ref_logp) ** 2 / 2
+"""
+
+
+def test_parts_of_an_algorithm_may_be_functions_of_yours(at, tmp_path, monkeypatch):
+    """Mutation caught: a user's part without what the loop asks of its kind (`needs_critic`, `clipped`)."""
+    (tmp_path / "my_parts.py").write_text(PARTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    slots = ("advantage", "surrogate", "average", "kl_estimator")
+    flags = [w for s in slots for w in (f"--{s.replace('_', '-')}", f"my_parts:{s}")]
+    flags += ["--kl", "loss", "--reward-scale", "0.5"]
+    assert main(command(at, "rloo", tmp_path / "out", *flags)) == 0
+    assert "advantage: my_parts:advantage" in (tmp_path / "out" / "config.yaml").read_text()
+    with pytest.raises(UserError, match="--kl takes no function"):
+        algorithm("rloo", kl="my_parts:average")
+
+
 def test_methods_set_fields_of_the_config():
     """Mutation caught: a key that is misspelt, or of a part that the method does not have."""
     for method in METHODS.values():
@@ -127,7 +148,7 @@ def test_methods_set_fields_of_the_config():
         ("rloo", ["--group-size", "1"], "compares responses to one prompt"),
         ("rloo", ["--group-size", "3"], "no multiple of --group-size 3"),
         ("grpo", ["--kl-estimator", "k1"], "no gradient in expectation"),
-        ("ppo", ["--kl-estimator", "analytic"], "belongs into the loss"),
+        ("ppo", ["--kl-estimator", "analytic"], "is for the loss only"),
         ("dapo", ["--kl-target", "6"], "because --kl none does not read it"),
         ("reinforce", ["--value-head"], "because --advantage return_baseline does not read it"),
         ("rloo", ["--critic", "x"], "because --advantage leave_one_out does not read it"),
@@ -137,12 +158,12 @@ def test_methods_set_fields_of_the_config():
         ("ppo", ["--advantage", "gea"], "did you mean 'gae'"),
         ("ppo", ["--overlong", "3"], "a share of --max-tokens"),
         ("ppo", ["--temperature", "0"], "must be above 0"),
-        ("rloo", ["--ptx.batch-size", "2"], "do nothing without --ptx.data"),
+        ("rloo", ["--ptx.batch-size", "2"], "have no effect without --ptx.data"),
         ("ppo", ["--ptx.coef", "0", "--ptx.data", "x.jsonl"], "must be above 0"),
         ("grpo", ["--kl", "reward", "--kl-corrected", "--kl-estimator", "k3"], "does not read it; these do: loss"),
         ("ppo", ["--reference-share", "0", "--reference-every", "1"], "at most 1"),
         ("dr_grpo", ["--beta", "0.1"], "because --kl none does not read it; these do: reward, loss; leave it out"),
-        ("ppo", ["--kl", "none", "--kl-estimator", "k2"], "--kl-estimator would change nothing"),
+        ("ppo", ["--kl", "none", "--kl-estimator", "k2"], "--kl-estimator would have no effect"),
         ("rloo", ["--clip", "0.1"], "because --surrogate gradient does not read it"),
         ("ppo", ["--kl-horizon", "100"], "because there is no --kl-target"),
         ("grpo", ["--critic-learning-rate", "1e-3"], "because --advantage group_standardised does not read it"),
@@ -215,7 +236,7 @@ def test_every_knob_that_a_method_has_changes_something(name):
             changed = algorithm(method, **changes, **{knob: value})
             assert not torch.equal(numbers(usual), numbers(changed)), knob
         elif knob not in knobs:
-            with pytest.raises(UserError, match="would change nothing"):
+            with pytest.raises(UserError, match="would have no effect"):
                 algorithm(method, **{knob: value})
     assert tried or method == "raft"
 

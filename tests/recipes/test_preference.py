@@ -434,7 +434,7 @@ def test_no_reference_where_none_is_read(model, tmp_path, monkeypatch):
         (["--loss", "simp"], PAIRED, "did you mean 'simpo'?"),
         (["--steps", "0"], PAIRED, "--steps 0: at least 1"),
         (["--beta", "0"], PAIRED, "--beta must be above 0"),
-        (["--loss", "orpo", "--beta", "0.3"], PAIRED, "--beta would change nothing, because --loss orpo has no β"),
+        (["--loss", "orpo", "--beta", "0.3"], PAIRED, "--beta would have no effect, because --loss orpo has no β"),
     ],
 )  # fmt: skip
 def test_bad_input(args, rows, words, model, tmp_path, capsys):

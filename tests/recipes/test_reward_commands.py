@@ -165,7 +165,7 @@ def test_rankings_and_pairs_by_reward(tmp_path, caplog):
         (("best", "also best", "middle", "worst"), (1, 1, 2, 3)),
         ((" so", " not"), (2, 1)),
     ]
-    assert "left out 1 responses that were cut" in caplog.text
+    assert "skipped 1 truncated responses" in caplog.text
     run(
         "judge",
         "--data",

@@ -26,19 +26,19 @@ class Algorithm:
     advantage: Annotated[Advantage, SLOT] = field(default=Gae())
     """How rewards become advantages."""
     surrogate: Annotated[Surrogate, SLOT] = field(default=Clip())
-    """What is differentiated."""
+    """The surrogate loss that is differentiated."""
     average: Annotated[Average, SLOT] = field(default=TokenMean())
-    """How losses of tokens become one number."""
+    """How token losses are aggregated into one number."""
     kl: Annotated[Kl, SLOT] = field(default=InReward())
-    """Where KL to the reference is charged."""
+    """Where the KL penalty to the reference goes."""
     whiten_rewards: bool = False
     """Scale the per-token rewards to unit variance, without moving their mean."""
     whiten_advantages: bool = True
-    """Give the advantages of a round's tokens mean 0 and variance 1."""
+    """Whiten advantages over a round's tokens: mean 0, variance 1."""
     missing_eos_penalty: float = 1.0
-    """Taken from the reward of a response that was truncated at max_tokens."""
+    """Subtracted from the reward of a response that was truncated at max_tokens."""
     overlong: float = 0.0
-    """Over this last share of max_tokens the reward of a response falls linearly by 1."""
+    """Soft overlong punishment: over this last share of max_tokens the reward falls linearly by 1."""
     batch_size: Annotated[
         int, arg(aliases=("--rollout-batch-size", "--per-device-train-batch-size"))
     ] = 128
@@ -48,9 +48,9 @@ class Algorithm:
     minibatch_size: int = 64
     """Responses in an optimiser step; 0: all of the round."""
     inner_epochs: Annotated[int, arg(aliases=("--num-ppo-epochs", "--num-iterations"))] = 4
-    """Passes over the sampled responses."""
+    """PPO epochs over a round's responses."""
     dynamic_sampling: int = 0
-    """Draw up to so many times more prompts in place of those whose responses all get the same reward (DAPO)."""
+    """DAPO's dynamic sampling: up to N more draws of prompts, to replace groups whose rewards are all equal."""
 
     @property
     def minibatches(self) -> int:

@@ -15,6 +15,6 @@ class Config:
     data: Annotated[str, alias("--dataset-name")]
     """Comparisons: chosen and rejected, or responses and ranking."""
     held_out: float = 0.05
-    """Share of the prompts kept back, chosen by hash, as in train reward."""
+    """Share of the prompts held out, chosen by hash, as in train reward."""
     skip_bad: bool = False
-    """Leave out unusable rows (equal or empty responses), and say how many."""
+    """Skip invalid rows (equal or empty responses) with a warning that counts them."""

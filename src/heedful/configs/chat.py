@@ -21,9 +21,9 @@ class Config:
     max_tokens: int = 128
     """Longest response in tokens."""
     temperature: float = 1.0
-    """0 takes the likeliest token."""
+    """0 is greedy decoding: the likeliest token."""
     top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
+    """Nucleus sampling: from the smallest set of tokens with this probability mass."""
     seed: int = 0
     """Seed of the sampling."""
     device: str = "cpu"

@@ -11,7 +11,7 @@ import tyro
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Check a workspace's books: every row stored is exported or left out for a reason, and nothing was changed."""
+    """Audit a workspace: every row stored is exported or excluded for a reason, and nothing was changed."""
 
     workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
     """The workspace."""

@@ -13,7 +13,16 @@ from typing import Annotated, Any, get_type_hints
 
 from heedful import registry
 from heedful.errors import UserError, did_you_mean
-from heedful.parts import as_flag, chosen, compose, flat, name_of, slots, why_unread
+from heedful.parts import (
+    as_flag,
+    chosen,
+    compose,
+    flat,
+    name_of,
+    slots,
+    takes_functions,
+    why_unread,
+)
 
 # Flags of other trainers that have no counterpart here, and what to say instead.
 ELSEWHERE = {
@@ -110,7 +119,8 @@ def _name_field(slot: str, part: type, holder: type) -> tuple[str, Any, Any]:
     about = _docstring_of(holder, slot)
     entries = registry.entries(slot).values()
     lines = [f"{e.name} ({e.help})" if e.help else e.name for e in entries]
-    text = f"{about} One of: {'; '.join(lines)}; or yours as package.module:function."
+    own = "; or package.module:function" * takes_functions(get_type_hints(holder)[slot])
+    text = f"{about} One of: {'; '.join(lines)}{own}."
     name = getattr(part, "spec", None) or name_of_type(slot, part)
     return slot, Annotated[str, tyro.conf.arg(help=text)], field(default=name)
 
@@ -168,7 +178,7 @@ def _refuse_unknown(
         if flag in ELSEWHERE:
             raise UserError(f"{prog} has no option {flag}: {ELSEWHERE[flag]}")
         if why := why_unread(config_type, _knob_of(config_type, flag), choice):
-            raise UserError(f"{flag} would change nothing, because {why}; leave it out")
+            raise UserError(f"{flag} would have no effect, because {why}; leave it out")
         raise UserError(f"{prog} has no option {flag}{did_you_mean(flag, known)}")
     needed = [
         f.name

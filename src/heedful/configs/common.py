@@ -47,7 +47,7 @@ def refuse_unread(
     for name, why in unread.items():
         if values[name] != {**usual, **defaults}[name]:
             told = name.replace("_", "-") if where == "--" else name
-            raise UserError(f"{where}{told} would change nothing, because {why}; leave it out")
+            raise UserError(f"{where}{told} would have no effect, because {why}; leave it out")
 
 
 def refuse_missing(config: Any) -> None:
@@ -60,18 +60,18 @@ def refuse_missing(config: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """LoRA: train small matrices beside frozen weights, and save them alone, in PEFT's format."""
+    """LoRA: train low-rank matrices beside frozen weights; saved as an adapter in PEFT's format."""
 
     rank: Annotated[int, alias("--lora-r")] = 0
-    """Rank of the trained matrices; 0 trains the weights themselves."""
+    """LoRA's rank r; 0 trains all weights."""
     alpha: Annotated[float | None, alias("--lora-alpha")] = None
-    """The matrices' product counts alpha/rank times. Default: twice the rank."""
+    """LoRA's alpha: the update is scaled by alpha/rank. Default: twice the rank."""
     targets: Annotated[tuple[str, ...], alias("--lora-target-modules")] = ("all-linear",)
-    """Which linear layers get them, such as q_proj v_proj; all-linear for all but the output layer."""
+    """Target modules, such as q_proj v_proj; all-linear for all linear layers but the output layer."""
     dropout: Annotated[float, alias("--lora-dropout")] = 0.0
     """0 only: sampling, reference and update must see one and the same policy."""
     merge: bool = False
-    """Save whole models, with the matrices added to the weights, in place of adapters."""
+    """Save merged models in place of adapters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,24 +87,25 @@ class Training:
     schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
         "linear"
     )
-    """How the learning rate falls after the warm-up."""
+    """Learning-rate schedule after the warm-up."""
     warmup: Annotated[float, alias("--warmup-ratio")] = 0.05
-    """Share of the steps during which the learning rate rises."""
+    """Share of the steps that are warm-up, in which the learning rate rises."""
     weight_decay: float = 0.0
-    """AdamW's weight decay of matrices."""
+    """AdamW's weight decay, on matrices only."""
     max_grad_norm: float = 1.0
-    """Gradients longer than this are shortened to it."""
+    """Clip gradients to this norm."""
     micro_batch_tokens: int = 8192
     """Most tokens in one forward pass; changes memory and speed, never the gradient."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights and matrix products; what is trained in bfloat16 has float32 masters in the optimiser.
+    """Dtype of the weights and matrix products; what is trained in bfloat16 has float32 master weights in the
+    optimiser.
     bfloat16 was 1.2 times as fast at a width of 128, 1.7 at 384, on a CPU with AMX; else measure first."""
     lora: Lora = field(default_factory=Lora)
-    """Adapters in place of all weights."""
+    """LoRA adapters in place of full fine-tuning."""
     freeze: int = 0
-    """So many of the bottom layers stay as they are, and the embeddings with them; 0 freezes nothing."""
+    """Freeze the bottom k layers, and the embeddings with them; 0 freezes nothing."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass rather than keep them: less memory, a third more time."""
+    """Gradient checkpointing: recompute activations in the backward pass; less memory, a third more time."""
     compile: bool = False
     """Let torch.compile fuse what layers do around attention; on a CPU it needs a C++ compiler and 10 to 40 s, and
     saves the Llama family 4 % of a step of 11M parameters in bfloat16 (back after 510 steps), nothing in float32."""
@@ -113,7 +114,7 @@ class Training:
     device: str = "cpu"
     """Torch device, such as cpu or cuda."""
     quiet: bool = False
-    """Plain lines in place of a progress bar."""
+    """Log lines in place of a progress bar."""
     report_to: Literal["tensorboard", "wandb", "none"] = "tensorboard"
     """Where metrics go besides metrics.jsonl."""
     save_every: Annotated[int, alias("--save-steps")] = 0
@@ -121,15 +122,16 @@ class Training:
     log_every: Annotated[int, alias("--logging-steps")] = 1
     """Steps between logged metrics."""
     state_every: int = 0
-    """Steps between saved states, from which an interrupted run goes on; 0: as often as costs under 5 % of the time."""
+    """Steps between saved training states, from which --resume continues; 0: as often as costs under 5 % of the
+    time."""
     keep_last: Annotated[int, alias("--save-total-limit")] = 0
-    """Keep only so many of the newest checkpoints; 0 keeps all."""
+    """Keep only the newest N checkpoints; 0 keeps all."""
     keep_best: str | None = None
     """Keep the best checkpoint too: min:METRIC or max:METRIC, such as min:eval/loss."""
     resume: bool = False
-    """Insist on going on with the unfinished run in --out, as the same command does by itself."""
+    """Resume the unfinished run in --out, and fail if there is none; the same command resumes by itself."""
     restart: bool = False
-    """Begin anew and throw away the unfinished run in --out."""
+    """Start over and discard the unfinished run in --out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +141,9 @@ class ByEpochs(Training):
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Rows in an optimiser step."""
     epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
-    """Passes over the data."""
+    """Epochs over the data."""
     steps: Annotated[int | None, alias("--max-steps")] = None
-    """Optimiser steps at most, over which the schedule then spans; default: as many as the epochs hold."""
+    """Optimiser steps at most, which the schedule then spans; default: as many as the epochs hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,15 +155,15 @@ class FromComparisons(ByEpochs):
     data: Annotated[str, alias("--dataset-name")]
     """Comparisons: chosen and rejected, or responses and ranking."""
     epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
-    """Passes over the comparisons; more than one overfits quickly."""
+    """Epochs over the comparisons; more than one overfits quickly."""
     max_length: int | None = None
-    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
+    """Longest sequence in tokens; longer responses are truncated. Default: the model's context."""
     held_out: Annotated[float, parts.ReadWith("eval_data", unset=True)] = 0.05
-    """Share of the prompts kept back for evaluation, chosen by hash."""
+    """Share of the prompts held out for evaluation, chosen by hash."""
     eval_data: str | None = None
-    """Held-out data from a file of their own, in place of held_out."""
+    """Evaluation data from a file of its own, in place of held_out."""
     skip_bad: bool = False
-    """Leave out unusable rows (equal or empty responses, prompts that are too long), and say how many."""
+    """Skip invalid rows (equal or empty responses, prompts that are too long) with a warning that counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +171,11 @@ class Sampled:
     """How tokens are drawn, by those who train on them too: it is the policy that is optimised."""
 
     temperature: float = 1.0
-    """Of sampling, and so of the policy that is optimised."""
+    """Sampling temperature, and so that of the policy that is optimised."""
     top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
+    """Nucleus sampling: from the smallest set of tokens with this probability mass."""
     top_k: int = 0
-    """Sample from this many likeliest tokens; 0 for all."""
+    """Sample from the k likeliest tokens; 0 for all."""
 
     @property
     def sampling(self) -> Sampling:
@@ -190,23 +192,24 @@ class Drawing(Sampled):
     data: Annotated[str, alias("--dataset-name")]
     """Prompts."""
     reward: Annotated[tuple[str, ...], alias("--reward-model-path", "--reward-funcs")] = ()
-    """Add the reward of each response, the sum of these: reward models, rules, verifiers, package.module:function."""
+    """Score each response by the sum of these reward terms: reward models, rules, verifiers,
+    package.module:function."""
     reward_weights: tuple[float, ...] = ()
-    """A weight for each reward; default: 1."""
+    """Weight of each reward term; default: 1."""
     best_of: int = 0
-    """Take only the best of so many responses, by --reward."""
+    """Best of n: sample n responses and keep the best by --reward."""
     limit: int | None = None
-    """Use the first so many prompts only."""
+    """Use the first N prompts only."""
     max_tokens: Annotated[int, alias("--max-completion-length")] = 48
     """Longest response in tokens."""
     temperature: float = 1.0
-    """0 takes the likeliest token."""
+    """0 is greedy decoding: the likeliest token."""
     seed: int = 0
     """Seed of the sampling."""
     device: str = "cpu"
     """Torch device."""
     quiet: bool = False
-    """Plain lines in place of a progress bar."""
+    """Log lines in place of a progress bar."""
 
 
 def refuse_nonsense(config: Training) -> None:
@@ -234,7 +237,9 @@ def refuse_nonsense(config: Training) -> None:
             "reference and update see one and the same policy; leave it at 0"
         )
     if not config.lora.rank and config.lora != Lora():
-        raise UserError("options of --lora do nothing without --lora.rank, which is 0; 16 is usual")
+        raise UserError(
+            "options of --lora have no effect without --lora.rank, which is 0; 16 is usual"
+        )
     if not isinstance(config, ByEpochs):
         return
     if not 0 < config.epochs < math.inf or config.batch_size <= 0:

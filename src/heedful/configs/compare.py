@@ -18,7 +18,7 @@ class Config:
     config: Annotated[Path, tyro.conf.Positional]
     """The YAML file that says what to compare; see docs/compare.md."""
     quiet: bool = False
-    """Plain lines in place of progress bars."""
+    """Log lines in place of progress bars."""
 
 
 def refuse_nonsense(config: Config) -> None:

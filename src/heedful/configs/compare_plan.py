@@ -121,7 +121,7 @@ def read_file(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
     if plan.checkpoints < 1 or not plan.seeds or not plan.methods:
         raise UserError(f"{path}: needs at least one method, one seed and one checkpoint")
     if len(set(plan.seeds)) < len(plan.seeds):
-        raise UserError(f"{path}: a seed is there twice, which would count its run twice")
+        raise UserError(f"{path}: duplicate seed")
     entries = [
         _entry(plan, f"{path}: methods.{label}", str(label), given or {}, quiet)
         for label, given in plan.methods.items()
@@ -143,7 +143,7 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
                 f"{where}: {method} samples from the start; it takes no {next(iter(own))}"
             )
         if int(match[1]) < 2:
-            raise UserError(f"{where}: the best of one is the start itself; take 2 or more")
+            raise UserError(f"{where}: best of 1 is the initial model; take 2 or more")
         return Entry(label=label, method=method, best_of=int(match[1]))
     known = methods()
     if method not in known:

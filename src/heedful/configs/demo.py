@@ -15,6 +15,6 @@ class Config:
     seed: int = 0
     """The same seed gives the same numbers on the same machine."""
     quick: bool = False
-    """A tiny version that only shows that everything works, in half a minute."""
+    """A smoke test of everything at tiny size, in half a minute."""
     quiet: bool = False
-    """Plain lines in place of progress bars."""
+    """Log lines in place of progress bars."""

@@ -14,7 +14,7 @@ from heedful.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Check a model, its tokenizer and template, a reward model and data for what is most often wrong."""
+    """Check a model, its tokenizer and chat template, a reward model and data for common mistakes."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The language model to train."""
@@ -27,11 +27,11 @@ class Config:
     eval_data: str | None = None
     """Held-out data whose prompts must not be among those of DATA."""
     temperature: float = 1.0
-    """Of the sampling that you will train with."""
+    """Sampling temperature that you will train with."""
     top_p: float = 1.0
-    """Sample from the smallest set of tokens with this mass."""
+    """Nucleus sampling: from the smallest set of tokens with this probability mass."""
     top_k: int = 0
-    """Sample from this many likeliest tokens; 0 for all."""
+    """Sample from the k likeliest tokens; 0 for all."""
     max_tokens: Annotated[int, alias("--max-completion-length")] = 48
     """Longest response in tokens."""
     max_length: int | None = None
@@ -39,11 +39,11 @@ class Config:
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
     """The learning rate that you will train with: is it lost to rounding?"""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the weights."""
+    """Dtype of the weights."""
     device: str = "cpu"
     """Torch device."""
     limit: int = 20_000
-    """Look at the first so many rows of the data."""
+    """Check the first N rows of the data."""
     seed: int = 0
     """Seed of the sampling."""
     out: Path | None = None

@@ -17,7 +17,7 @@ class Config(Drawing):
     out: Path
     """Folder for samples.jsonl and evaluation.json."""
     scorer: str | None = None
-    """What counts as good: a world (capitals, reviews) or package.module:function of (prompt, response)."""
+    """Gold scorer: a world (capitals, reviews) or package.module:function of (prompt, response)."""
     reference: str | None = None
     """Report the KL to this model, in nats per response."""
     baseline: str | None = None

@@ -24,11 +24,11 @@ What = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Write what people have said to a file, and FILE.manifest.json beside it."""
+    """Export raters' judgments to a file, with FILE.manifest.json beside it."""
 
     what: Annotated[What, tyro.conf.Positional]
     """comparisons: prompt, chosen, rejected, as TRL has them; rankings: heedful's, with ties; unpaired: prompt,
-    completion, label; judgments: everything that is known about each answer."""
+    completion, label; judgments: all columns of each judgment."""
     file: Annotated[Path, tyro.conf.Positional]
     """The file: .jsonl, .csv (each also with .gz) or .parquet."""
     workspace: Path = Path(".")
@@ -36,14 +36,14 @@ class Config:
     project: str | None = None
     """The project; needed where there are several."""
     split: Literal["all", "train", "held_out"] = "all"
-    """Only prompts of this side; a prompt stays on its side for ever."""
+    """Only prompts of this split; a prompt never changes its split."""
     surplus: bool = False
-    """Also answers beyond the overlap that was asked for."""
+    """Also judgments beyond the requested overlap."""
     gold: bool = False
-    """Also answers to gold questions."""
+    """Also judgments of gold questions."""
     swaps: bool = False
-    """Also pairs that were asked again the other way round."""
+    """Also pairs that were asked again in swapped order."""
     margin: bool = False
-    """Comparisons with TRL's column `margin`: the strength, 0 where nobody was asked."""
+    """Comparisons with TRL's column `margin`: the strength, 0 where none was asked for."""
     snapshot: str | None = None
-    """Write an earlier export again, byte for byte, by the snapshot's id in its manifest."""
+    """Reproduce an earlier export byte for byte, by the snapshot's id in its manifest."""

@@ -38,7 +38,7 @@ OPTIONS_HELP = "The options of the questions as JSON: " + ", ".join(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Put a file's rows into a workspace; importing the same again adds nothing."""
+    """Import a file's rows into a workspace; importing duplicates adds nothing."""
 
     what: Annotated[What, tyro.conf.Positional]
     """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt."""
@@ -63,9 +63,9 @@ class Config:
     language: str | None = None
     """The language of the prompts, such as en."""
     skip_bad: bool = False
-    """Leave out comparisons that do not fit, and say how many."""
+    """Skip invalid comparisons with a warning that counts them."""
     quiet: bool = False
-    """Plain lines in place of a progress bar."""
+    """Log lines in place of a progress bar."""
 
 
 def refuse_nonsense(config: Config) -> None:

@@ -15,12 +15,12 @@ PEOPLE = "people"
 
 @dataclass(frozen=True, kw_only=True)
 class Refit:
-    """How the reward model is fitted, in each round anew, to all answers so far."""
+    """How the reward model is refitted in each round, to all comparisons so far."""
 
     loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
     """The likelihood of a ranking."""
     epochs: float = 1.0
-    """Passes over the comparisons."""
+    """Epochs over the comparisons."""
     learning_rate: float = 1e-5
     """Peak learning rate."""
     batch_size: int = 16
@@ -29,7 +29,8 @@ class Refit:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Let a model go to people and come back better, round after round."""
+    """Iterate: sample, collect comparisons from raters, refit the reward model and optimise the policy, round after
+    round."""
 
     model: str
     """The policy of the first round, mostly an SFT model."""
@@ -42,13 +43,13 @@ class Config:
     project: str = "default"
     """The project in it; made if it is not there."""
     rounds: int = 2
-    """How often to go round."""
+    """Number of rounds."""
     prompts_per_round: int = 100
-    """Questions in a round."""
+    """Prompts in a round."""
     responses: int = 2
-    """Responses to each: two make a pair, more a ranking."""
+    """Responses to each prompt: two make a pair, more a ranking."""
     overlap: int = 1
-    """Answers wanted to each question."""
+    """Raters per question."""
     answers: int = 0
     """Go on after so many answers of a round; 0 waits for all."""
     raters: tuple[str, ...] = (PEOPLE,)
@@ -56,9 +57,9 @@ class Config:
     keep: tuple[str, ...] = ()
     """Earlier comparisons to learn from as well: files, or db:WORKSPACE#PROJECT. A judgment counts once."""
     held_out: str | None = None
-    """Prompts for the evaluation after each round, which nothing is trained on."""
+    """Held-out prompts for the evaluation after each round."""
     scorer: str | None = None
-    """What counts as good there, where that is known: a world or package.module:function."""
+    """Gold scorer of that evaluation: a world or package.module:function."""
     reward: Refit = field(default_factory=Refit)
     """The reward model."""
     optimise: Optimise = field(default_factory=Optimise)
@@ -72,13 +73,14 @@ class Config:
     wait: bool = True
     """Wait for people; --no-wait ends at once where answers are missing, and says how many."""
     lora: Lora = field(default_factory=Lora)
-    """Adapters in place of all weights, of the reward model and of the policy, which go on from round to round."""
+    """LoRA adapters in place of full fine-tuning, for the reward model and the policy; both continue from round to
+    round."""
     seed: int = 0
     """Seed of everything random."""
     device: str = "cpu"
     """Torch device."""
     quiet: bool = False
-    """Plain lines in place of progress bars."""
+    """Log lines in place of progress bars."""
 
 
 def refuse_nonsense(config: Config) -> None:

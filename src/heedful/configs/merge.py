@@ -13,11 +13,11 @@ from heedful.configs.common import alias
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Add an adapter to the weights of its base and save the whole model."""
+    """Merge an adapter into the weights of its base model and save the merged model."""
 
     adapter: tyro.conf.Positional[str]
     """The adapter: a run with --lora.rank, or anybody's in PEFT's format."""
     out: Annotated[Path, alias("--output-dir")]
-    """Folder of the whole model."""
+    """Folder of the merged model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the saved weights."""
+    """Dtype of the saved weights."""

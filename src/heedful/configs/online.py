@@ -22,17 +22,18 @@ class Config(Direct, Sampled):
     model: Annotated[str, alias("--model-name-or-path")]
     """The policy to start from; it is the reference too, unless one is named."""
     data: Annotated[str, alias("--dataset-name")]
-    """Prompts to respond to."""
+    """Prompts to sample responses to."""
     reward: Annotated[
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
     ] = ()
-    """Judge by a reward, the sum of these parts: see docs/rewards.md."""
+    """Rank responses by a reward, the sum of these terms: see docs/rewards.md."""
     reward_weights: Annotated[tuple[float, ...], ReadWith("reward")] = ()
-    """A weight for each part; default: 1."""
+    """Weight of each reward term; default: 1."""
     judge: str | None = None
-    """Judge by comparison: a world's simulated raters, package.module:function as their taste, or llm:MODEL."""
+    """Rank responses by a judge: a world's simulated raters, simulated raters with package.module:function as their
+    score, or llm:MODEL."""
     refresh_reference: int = 0
-    """Rounds after which the policy becomes the reference (iterated DPO); 0 keeps the first one."""
+    """Rounds between updates of the reference to the policy (iterated DPO); 0 keeps the initial one."""
     steps: Annotated[int, alias("--max-steps")] = 100
     """Rounds of sampling and updating."""
     batch_size: Annotated[int, alias("--rollout-batch-size")] = 64
@@ -40,17 +41,18 @@ class Config(Direct, Sampled):
     n: Annotated[int, alias("--num-generations")] = 2
     """Responses sampled to each prompt."""
     keep: int = 0
-    """Of them, how many to keep by statistical rejection sampling (RSO); 0 keeps all."""
+    """Responses to keep of these by statistical rejection sampling (RSO); 0 keeps all."""
     accept_beta: Annotated[float, ReadWith("keep")] = 0.5
-    """Of rejection sampling, in units of reward: a sample is accepted with chance exp((reward - best) / this)."""
+    """β of rejection sampling, in units of reward: a sample is accepted with probability exp((reward - best)/β)."""
     minibatch_size: int = 64
-    """Pairs (single responses, rankings) in an optimiser step."""
+    """Pairs (or unpaired responses, or rankings) in an optimiser step."""
     inner_epochs: int = 1
-    """Passes over a round's judgments."""
+    """Epochs over a round's pairs."""
     max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens")] = 48
     """Longest response in tokens."""
     missing_eos_penalty: Annotated[float, ReadWith("reward")] = 1.0
-    """Taken from the reward of a response that was cut at max_tokens; raters see the cut response as it is."""
+    """Subtracted from the reward of a response that was truncated at max_tokens; raters see the truncated response as
+    it is."""
 
 
 def refuse_nonsense(config: Config) -> None:

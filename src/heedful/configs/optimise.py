@@ -14,20 +14,20 @@ from heedful.parts import compose
 
 @dataclass(frozen=True, kw_only=True)
 class Optimise:
-    """How the policy is moved."""
+    """How the policy is optimised."""
 
     method: str = "dpo"
     """On the answers themselves: dpo, ipo, simpo, …; against the refitted reward model: ppo, rloo, grpo, …"""
     beta: float | None = None
-    """Strength of the pull towards the policy that the round began with; default, here and below: the method's own."""
+    """β, the strength of the KL constraint to the round's initial policy; default, here and below: the method's own."""
     learning_rate: float | None = None
     """Peak learning rate."""
     batch_size: int | None = None
-    """Pairs (dpo and its kin) or responses (ppo and its kin) in a step."""
+    """Pairs (preference methods) or responses (policy gradients) in a step."""
     epochs: float | None = None
-    """Passes over the comparisons (dpo and its kin)."""
+    """Epochs over the comparisons (preference methods)."""
     steps: int | None = None
-    """Rounds of sampling and updating (ppo and its kin)."""
+    """Rounds of sampling and updating (policy gradients)."""
     critic_learning_rate: float | None = None
     """Peak learning rate of the critic (ppo, a2c)."""
 

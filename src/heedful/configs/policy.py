@@ -1,4 +1,4 @@
-"""What `heedful train ppo` takes, and its kin."""
+"""What `heedful train ppo` and the other policy-gradient methods take."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["METHODS", "Config", "Mix", "refuse_nonsense"]
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Text or demonstrations whose likelihood is kept up while the policy is optimised."""
+    """PPO-ptx: the pretraining loss on text or demonstrations, mixed into the policy's updates."""
 
     data: str | None = None
-    """Texts (rows with `text`: every token counts) or demonstrations (the responses count)."""
+    """Texts (rows with `text`: loss on every token) or demonstrations (loss on the completions)."""
     coef: float = 1.0
-    """Weight of its mean loss per token."""
+    """Coefficient γ of its mean loss per token."""
     batch_size: int = 16
     """Its rows in an optimiser step."""
     max_length: int = 256
-    """Longest row in tokens; texts are cut there."""
+    """Longest row in tokens; texts are truncated to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +38,17 @@ class Config(Training, Algorithm, Sampled):
     reward: Annotated[
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
     ]
-    """Parts of the reward: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
+    """Reward terms, which are summed: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
     reward_weights: tuple[float, ...] = ()
-    """A weight for each part; default: 1."""
+    """Weight of each reward term; default: 1."""
     normalise_rewards: bool = False
-    """Divide each part by its running standard deviation before they are weighed."""
+    """Divide each reward term by its running standard deviation before weighting."""
     data: Annotated[str, alias("--dataset-name")]
-    """Prompts to respond to."""
+    """Prompts to sample responses to."""
     steps: Annotated[int, alias("--max-steps", "--num-ppo-steps")] = 100
     """Rounds of sampling and updating."""
     ptx: Mix = field(default_factory=Mix)
-    """A supervised loss beside the reward (PPO-ptx)."""
+    """PPO-ptx: a supervised loss beside the reward."""
     max_tokens: Annotated[int, alias("--max-completion-length", "--response-length")] = 48
     """Longest response in tokens."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6

@@ -1,4 +1,4 @@
-"""What `heedful train dpo` takes, and its kin, and what each of them sets."""
+"""What `heedful train dpo` and the other preference methods take, and what each of them sets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Direct(Training):
-    """The loss of direct optimisation and what belongs to it."""
+    """The loss on preferences and its parameters."""
 
     reference: Annotated[str | None, alias("--ref-model")] = None
     """The frozen reference; default: the policy as it starts."""
@@ -35,24 +35,24 @@ class Direct(Training):
     """A name (heedful train --help has them), a sum such as dpo+0.2*preferred_ft, or your own as
     package.module:function of (PairLogps, p, beta)."""
     loss_options: tuple[str, ...] = ()
-    """Other parameters of the loss, as gamma=0.5."""
+    """Parameters of the loss, such as gamma=0.5."""
     beta: float = 0.1
-    """Strength of the pull towards the reference; the scale of the log-probs where there is none."""
+    """β, the strength of the KL constraint to the reference; the scale of log-probs in reference-free losses."""
     pairs: Literal["all", "best_worst"] = "all"
-    """Which pairs a ranking of more than two responses gives."""
+    """Pairs to form from a ranking of more than two responses."""
     label_smoothing: float = 0.0
-    """Probability that the label of a pair is wrong (cDPO): p = 1 - this."""
+    """Label smoothing ε (cDPO): the probability that a pair's label is flipped."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FromComparisons, Direct):
-    """Optimise a language model on comparisons directly."""
+    """Optimise a language model on preference pairs directly, without a reward model."""
 
     data: Annotated[str, alias("--dataset-name")]
     """Comparisons (chosen and rejected, or responses and ranking), or rows with prompt, completion and label."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
-    """Pairs (single responses, rankings) in an optimiser step."""
+    """Pairs (or unpaired responses, or rankings) in an optimiser step."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-6
 
 

@@ -19,27 +19,27 @@ class Config(Training):
     data: Annotated[str, alias("--dataset-name")]
     """Texts: a file of {"text": …} rows or plain .txt, or hf:org/name."""
     model: Annotated[str | None, alias("--model-name-or-path")] = None
-    """Continue from this model instead of starting from nothing."""
+    """Continue pre-training from this model instead of initialising a new one."""
     arch: Annotated[Literal["llama", "qwen2"], NEW] = "llama"
     """Architecture of a new model."""
     hidden_size: Annotated[int, NEW] = 128
-    """Width of a new model."""
+    """Hidden size of a new model."""
     layers: Annotated[int, NEW] = 4
-    """Depth of a new model."""
+    """Layers of a new model."""
     heads: Annotated[int, NEW] = 4
     """Attention heads of a new model."""
     vocab_size: Annotated[int, NEW] = 2048
-    """Tokens of a new tokenizer."""
+    """Vocabulary size of a new tokenizer."""
     context: Annotated[int, NEW] = 256
-    """Longest sequence of a new model."""
+    """Context length of a new model, in tokens."""
     pack_length: int = 128
-    """Tokens in a packed row."""
+    """Tokens in a packed sequence."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 8
-    """Packed rows in an optimiser step."""
+    """Packed sequences in an optimiser step."""
     steps: Annotated[int, alias("--max-steps")] = 1200
-    """Optimiser steps; the text is shuffled anew whenever it runs out."""
+    """Optimiser steps; the text is reshuffled each epoch."""
     held_out: float = 0.01
-    """Share of the documents kept back for eval/loss."""
+    """Share of the documents held out for eval/loss."""
     learning_rate: Annotated[float, alias("--lr")] = 5e-3
     schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
         "cosine"

@@ -15,9 +15,9 @@ class Config(FromComparisons):
     """Fit a reward model to comparisons."""
 
     loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
-    """All pairs of a prompt, or the whole ranking at once."""
+    """Bradley–Terry on all pairs of a ranking, or Plackett–Luce on the whole ranking."""
     margin: float = 0.0
-    """Times a comparison's strength (0 to 1), the least difference of scores; 0 ignores strengths."""
+    """Margin in the loss: this times a comparison's strength (0 to 1); 0 ignores strengths."""
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Prompts in an optimiser step, each with all its responses."""
     learning_rate: Annotated[float, alias("--lr")] = 1e-5

@@ -19,7 +19,7 @@ class Config(Drawing):
     n: Annotated[int, alias("--num-generations")] = 1
     """Responses to each prompt."""
     at_least: float | None = None
-    """Leave out responses with a lower --reward: with a verifier, 1 keeps the right ones."""
+    """Filter out responses whose reward is below this: with a verifier, 1 keeps the correct ones."""
 
 
 def refuse_nonsense(config: Config) -> None:

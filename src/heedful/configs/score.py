@@ -17,11 +17,11 @@ class Config:
         tuple[str, ...],
         alias("--model", "--reward-model", "--reward-model-path", "--reward-funcs"),
     ]
-    """What to sum: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
+    """Reward terms, which are summed: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
     reward_weights: tuple[float, ...] = ()
-    """A weight for each reward; default: 1."""
+    """Weight of each reward term; default: 1."""
     normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
-    """Divide each reward by its standard deviation over the file first."""
+    """Divide each reward term by its standard deviation over the file before weighting."""
     data: Annotated[str, alias("--dataset-name")]
     """Samples: rows with prompt and completion; other columns are facts about the prompt."""
     out: Path

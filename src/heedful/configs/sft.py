@@ -21,7 +21,7 @@ class Config(ByEpochs):
     batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
     """Demonstrations in an optimiser step."""
     max_length: Annotated[int | None, alias("--max-seq-length")] = None
-    """Longest sequence in tokens; longer responses are cut. Default: the model's context."""
+    """Longest sequence in tokens; longer responses are truncated. Default: the model's context."""
     held_out: float = 0.02
-    """Share of the prompts kept back for eval/loss, chosen by hash."""
+    """Share of the prompts held out for eval/loss, chosen by hash."""
     learning_rate: Annotated[float, alias("--lr")] = 2e-5

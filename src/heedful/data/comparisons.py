@@ -210,7 +210,7 @@ def _kept(source: str | Path, parse: Callable[[str, dict[str, Any]], T], skip_ba
                 raise UserError(f"{error} (skip_bad leaves such rows out)") from error
             skipped, reason = skipped + 1, reason or str(error)
     if skipped:
-        log.warning("%s: left out %d unusable rows, the first: %s", source, skipped, reason)
+        log.warning("%s: skipped %d invalid rows, the first: %s", source, skipped, reason)
     if not items:
         raise UserError(f"{source}: all {skipped} rows are unusable; the first: {reason}")
     return items

@@ -49,7 +49,7 @@ def comparisons(
                 raise
             bad, reason = bad + 1, reason or str(error)
     if bad:
-        log.warning("left out %d unusable rows, the first: %s", bad, reason)
+        log.warning("skipped %d invalid rows, the first: %s", bad, reason)
     if not found:
         raise UserError(f"{first}: none of {count} rows holds an answer {reason}".rstrip())
     return found

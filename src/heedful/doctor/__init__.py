@@ -119,4 +119,4 @@ def preflight(
     ruinous = [f for f in found if f.kind == "fail"]
     if ruinous:
         said = "; ".join(f"{f.says} ({f.group}.{f.check}): {f.remedy}" for f in ruinous[:3])
-        raise UserError(f"this run would be ruined: {said}; `heedful doctor` says more")
+        raise UserError(f"a check of this run failed: {said}; `heedful doctor` says more")

@@ -105,7 +105,7 @@ def nothing_compared(context: Context) -> Finding:
         cut += len(set(tokens)) < len(tokens) and any(len(t) == context.limit for t in tokens)
     total = len(context.comparisons)
     return graded(
-        f"{share(same, total)} comparisons are between equals, {cut} more once cut to "
+        f"{share(same, total)} comparisons are between duplicates, {cut} more once truncated to "
         f"{context.limit:,} tokens",
         (same + cut) / total,
         warn=0.0,
@@ -180,7 +180,7 @@ def cut(context: Context) -> Finding:
     long = sum(len(e.sample.tokens) > context.limit for e in context.encoded)
     total = len(context.encoded)
     return graded(
-        f"{share(long, total)} responses are cut at {context.limit:,} tokens and lose their end",
+        f"{share(long, total)} responses are truncated at {context.limit:,} tokens",
         long / total,
         warn=0.01,
         fail=0.5,

@@ -204,7 +204,7 @@ def room(context: Context) -> Finding:
         long / max(1, len(lengths)),
         warn=0.0,
         fail=0.5,
-        remedy="it would score cut responses: shorten prompts, or train one with a longer context",
+        remedy="it would score truncated responses: shorten prompts, or train one with a longer context",
     )
 
 

@@ -83,7 +83,7 @@ def cut_off(now: Metrics, first: Metrics) -> str | None:
     ended = now.get("eos_rate", 1.0)
     if ended < 0.5:
         return (
-            f"{_percent(1 - ended)} of responses were cut at max_tokens: raise --max-tokens, or check that "
+            f"{_percent(1 - ended)} of responses were truncated at max_tokens: raise --max-tokens, or check that "
             "demonstrations end with the end token (heedful doctor)"
         )
 

@@ -28,7 +28,7 @@ def compile_layers(model: PreTrainedModel, backend: str = "inductor") -> None:
     """Compile each layer for packed batches of any size, when the first one comes: seconds, once a process."""
     if not packed.can_pack(model):
         raise UserError(
-            f"--compile would change nothing: {type(model).__name__} cannot be run on packed batches; leave it out"
+            f"--compile would have no effect: {type(model).__name__} cannot be run on packed batches; leave it out"
         )
     if model.device.type == "cpu" and backend == "inductor" and not cpp_compiler():
         raise UserError(

@@ -32,7 +32,7 @@ def run(config: Config) -> dict[str, Any]:
         if wrong:
             raise UserError(f"{config.workspace}: {'; '.join(wrong)}")
         said = (
-            "all that is stored is exported or left out for a reason; audit log and file are sound"
+            "every row is exported or excluded for a reason; audit log and database file are intact"
         )
         return {"verdict": said, "projects": books, "audit_events": audit.count(connection)}
 

@@ -66,7 +66,7 @@ def by_reward(source: str, rows: Sequence[dict[str, Any]]) -> Iterable[Compariso
             )
     whole = [row for row in rows if row.get("stop_reason", "stop") == "stop"]
     if left_out := len(rows) - len(whole):
-        log.warning("%s: left out %d responses that were cut", source, left_out)
+        log.warning("%s: skipped %d truncated responses", source, left_out)
     for prompt, group in grouped(source, whole):
         rewards = [row["reward"] for row in group.values()]
         levels = sorted(set(rewards), reverse=True)

@@ -11,7 +11,7 @@ from heedful.types import Prompt
 THOUGHT = re.compile(r"\s*<think>((?:(?!</?think>).)*)</think>(?:(?!</?think>).)*", re.DOTALL)
 
 
-@register("reward", "length", help="a price for each word")
+@register("reward", "length", help="a penalty for each word")
 def length(
     *, price: float = 0.01, free: int = 0, unit: str = "words"
 ) -> Callable[[Prompt, str], float]:

@@ -25,7 +25,7 @@ def supervised(
     """What to mix into optimiser step 0, 1, …; nothing where no data is named."""
     if mix.data is None:
         if mix != Mix():
-            raise UserError("options of --ptx do nothing without --ptx.data")
+            raise UserError("options of --ptx have no effect without --ptx.data")
         return []
     if mix.coef <= 0 or mix.batch_size < 1:
         raise UserError("--ptx.coef must be above 0 and --ptx.batch-size at least 1")

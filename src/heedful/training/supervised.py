@@ -128,7 +128,7 @@ def fitting(tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[T], limit:
     """The comparisons whose prompt leaves room for a response within `limit` tokens; the others are counted."""
     kept = [c for c in comparisons if len(encode_prompt(tokenizer, c.prompt)) < limit]
     if left_out := len(comparisons) - len(kept):
-        log.warning("left out %d comparisons with prompts of %d tokens or more", left_out, limit)
+        log.warning("skipped %d comparisons with prompts of %d tokens or more", left_out, limit)
     return kept
 
 

@@ -38,17 +38,18 @@ class WithCritic(Advantage):
     """A response that was truncated at max_tokens gets the critic's value in place of a score, its score, or no part
     in the loss."""
     value_clip: Annotated[float, arg(aliases=("--cliprange-value",))] = 0.2
-    """The critic's prediction may move this far in a round."""
+    """Clip range of the critic's predictions in a round."""
     value_head: bool = False
-    """The critic is a head on the policy in place of a model of its own."""
+    """A value head on the policy in place of a separate critic."""
     value_coef: Annotated[float, arg(aliases=("--vf-coef",)), ReadWith("value_head")] = 0.1
-    """Weight of the critic's loss where it is a head on the policy."""
+    """Coefficient of the value loss where there is a value head."""
     critic: Annotated[str | None, ReadWith("value_head", unset=True)] = None
-    """What the critic starts from; default: the reward model if it shares the tokenizer, else the policy."""
+    """Model from which the critic is initialised; default: the reward model if it shares the tokenizer, else the
+    policy."""
     critic_learning_rate: Annotated[float, ReadWith("value_head", unset=True)] = 1e-5
     """Peak learning rate of the critic."""
     critic_warmup: Annotated[int, ReadWith("value_head", unset=True)] = 2
-    """Rounds at the start in which only the critic learns, where it is a model of its own."""
+    """Warm-up rounds in which only the critic is trained."""
 
 
 @register(
@@ -75,7 +76,7 @@ class NStep(WithCritic):
     """n-step returns less the critic's value."""
 
     n_step: int = 1000
-    """Tokens after which the critic is asked instead of waiting for the score."""
+    """Rewards to sum before bootstrapping from the critic."""
     gamma: float = 1.0
     """Discount."""
 

@@ -1,4 +1,4 @@
-"""How losses of tokens become one number."""
+"""How token losses are aggregated into one number."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Analytic(Estimator):
 
 @dataclass(frozen=True, kw_only=True)
 class Kl:
-    """Where KL to the reference is charged, and at what price."""
+    """Where the KL penalty to the reference goes, and its coefficient."""
 
     charged: ClassVar[bool] = True
     in_loss: ClassVar[bool] = False
@@ -86,7 +86,7 @@ class Charged(Kl):
     """What both ways of charging have."""
 
     beta: Annotated[float, arg(aliases=("--kl-coef", "--init-kl-coef"))] = 0.05
-    """Price of a nat of KL, in units of reward; the start value where kl_target is given."""
+    """KL coefficient β, in units of reward per nat; the initial value where kl_target is given."""
     kl_target: float | None = None
     """Nats per response to which β adapts; default: β stays fixed."""
     kl_horizon: Annotated[int, ReadWith("kl_target")] = 2000
@@ -94,11 +94,11 @@ class Charged(Kl):
     reference: Annotated[str | None, arg(aliases=("--ref-model",))] = None
     """The frozen reference; default: the policy as it starts."""
     reference_every: Annotated[int, arg(aliases=("--ref-model-sync-steps",))] = 0
-    """Rounds after which the reference moves to the policy; 0: never."""
+    """Rounds between updates of the reference to the policy; 0: never."""
     reference_share: Annotated[
         float, arg(aliases=("--ref-model-mixup-alpha",)), ReadWith("reference_every")
     ] = 1.0
-    """How far it then moves: 1 copies the policy, less keeps an average of past policies."""
+    """Mixing share α of such an update: 1 copies the policy, less keeps a moving average of policies."""
 
     def __post_init__(self) -> None:
         for wrong, sentence in (
@@ -127,7 +127,7 @@ class InReward(Charged):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.kl_estimator, Analytic):
-            raise UserError("--kl-estimator analytic belongs into the loss: --kl loss")
+            raise UserError("--kl-estimator analytic is for the loss only: use --kl loss")
 
 
 @register("kl", "loss", help="a term of the loss")

@@ -1,4 +1,4 @@
-"""What is differentiated."""
+"""The surrogate loss that is differentiated."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Importance(Surrogate):
 
     sequence: ClassVar[bool] = False
     truncate: float = 2.0
-    """Importance weights are cut here."""
+    """Importance weights are truncated at this."""
 
     def __call__(self, logp: Tensor, b: Scored) -> Tensor:
         from heedful.losses.policy import importance_weighted

@@ -1,4 +1,4 @@
-// How answers fall, whether length wins, and which model does.
+// Distribution of labels, whether length wins, and which model does.
 import { el } from "../api.js";
 import { intervals, lines, number, svg } from "../charts.js";
 import { $, ask, attempt, fill, label } from "./common.js";
@@ -21,7 +21,7 @@ function draw({ kinds, length, used, most }) {
     if (k.strengths) {
       const { first, second, unsaid } = k.strengths;
       const steps = [...first.map((n, i) => [`shown first: ${STRENGTHS[i]}`, n]).reverse(), ...second.map((n, i) => [`shown second: ${STRENGTHS[i]}`, n])];
-      if (unsaid[0] + unsaid[1]) steps.push(["shown first, not said how much", unsaid[0]], ["shown second, not said how much", unsaid[1]]);
+      if (unsaid[0] + unsaid[1]) steps.push(["shown first, no strength given", unsaid[0]], ["shown second, no strength given", unsaid[1]]);
       steps.push(["tie", k.outcomes.tie ?? 0], ["both are bad", k.outcomes.both_bad ?? 0]);
       found.push(counted(title, steps));
     } else if (k.outcomes) found.push(counted(title, Object.entries(OUTCOMES).map(([o, name]) => [name, k.outcomes[o] ?? 0])));
@@ -51,7 +51,7 @@ load();
 attempt(() => ask("raters")).then((found) => found && $("rater").append(...found.raters.map((r) => el("option", { value: r.rater }, r.pseudonym))));
 
 fill($("models"), () => ask("win-rates"), (found) => {
-  intervals($("models"), "How often each model's response was preferred", found.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}` })), { at: 0.5 });
+  intervals($("models"), "Win rate of each model", found.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}` })), { at: 0.5 });
   const rounds = new Set(found.rounds.map((r) => r.round));
   const byRound = rounds.size > 1;
   const rows = byRound ? found.rounds : found.weeks;

@@ -3,14 +3,14 @@ import { api, day, el } from "../api.js";
 import { $, attempt, fill, project, rendered } from "./common.js";
 
 const FIELDS = [
-  ["gold_rate", "Chance of a gold question", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["swap_rate", "Chance of asking a pair again, swapped", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["lease_minutes", "Minutes a question stays with a rater", { type: "number", min: 0.1, step: "any" }],
-  ["daily_limit", "Answers a day at most, 0: no limit", { type: "number", min: 0, step: 1 }],
-  ["total_limit", "Answers a rater in all, 0: no limit", { type: "number", min: 0, step: 1 }],
+  ["gold_rate", "Gold rate: probability of a gold question", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["swap_rate", "Swap rate: probability that a pair is asked again in swapped order", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["lease_minutes", "Lease of a question, in minutes", { type: "number", min: 0.1, step: "any" }],
+  ["daily_limit", "Daily limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
+  ["total_limit", "Total limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
   ["skips_until_parked", "Skips until a question is set aside", { type: "number", min: 1, step: 1 }],
-  ["cost_per_hour", "What an hour costs", { type: "number", min: 0, step: "any" }],
-  ["talk_tokens", "Tokens of a reply in conversations, at most", { type: "number", min: 1, step: 1 }],
+  ["cost_per_hour", "Cost per hour", { type: "number", min: 0, step: "any" }],
+  ["talk_tokens", "Max tokens of a reply in conversations", { type: "number", min: 1, step: 1 }],
   ["talk_temperature", "Temperature of replies in conversations", { type: "number", min: 0, step: "any" }],
 ];
 
@@ -19,7 +19,7 @@ function drawSettings(found) {
   const order = el("select", { name: "order" }, [["random", "by chance"], ["priority", "the highest score first"]].map(([v, name]) => el("option", { value: v, selected: settings.order === v }, name)));
   $("settings").replaceChildren(
     ...FIELDS.map(([name, label, attributes]) => el("label", {}, label, el("input", { name, value: settings[name], required: true, ...attributes }))),
-    el("label", {}, "Order of asking", order),
+    el("label", {}, "Order of questions", order),
     el("label", {}, "Models to talk to in conversations, one a line", el("textarea", { name: "models", rows: 2 }, settings.models.join("\n"))),
     el("button", { type: "submit" }, "Save"));
 }

@@ -46,7 +46,7 @@ from heedful.training.judgments import (
     with_reference,
 )
 from heedful.training.objective import Objective
-from heedful.training.on_policy import Method, on_policy
+from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.supervised import materialise, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Engine, Facts, Metrics, Prompt, Rater, Sample
@@ -120,7 +120,7 @@ def optimise(
             metrics |= update(config, objective, learner, part, len(judged), delta, step)
         return metrics
 
-    method = Method(
+    method = OnPolicy(
         policy=learner,
         collect=collect,
         learn=learn,

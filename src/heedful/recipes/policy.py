@@ -41,7 +41,7 @@ from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, final_scores, rollout_metrics
 from heedful.training.forwards import policy_forward
 from heedful.training.mixed import supervised
-from heedful.training.on_policy import Method, on_policy
+from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.policy_losses import KLController
 from heedful.training.supervised import materialise, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
@@ -103,7 +103,7 @@ def optimise(
         kl.update(metrics.get("kl/seq", 0.0), len(batch.tokens))
         return metrics
 
-    method = Method(
+    method = OnPolicy(
         policy=actors.policy,
         collect=gather,
         learn=learn,

@@ -21,7 +21,7 @@ from heedful.types import Engine, Metrics, Stateful
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class OnPolicy:
     """What sets one on-policy method apart.
 
     `collect(engine, step)` samples and judges; what it returns is kept, so that nobody is asked to judge the same
@@ -41,7 +41,7 @@ class Method:
 
 
 def on_policy(
-    config: Training, steps: int, tokenizer: PreTrainedTokenizerBase, method: Method
+    config: Training, steps: int, tokenizer: PreTrainedTokenizerBase, method: OnPolicy
 ) -> Path:
     """Returns the run's folder, which then holds the policy."""
     policy, alarms = method.policy, Alarms()

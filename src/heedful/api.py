@@ -7,8 +7,10 @@ rooms, so that a training loop of one's own reads as one thinks it.
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,7 +61,30 @@ def run(name: str, /, **fields: Any) -> Any:
         raise ValueError(f"{name} draws files; heedful.report.build does it from Python")
     config = made(found.flags.Config, {**found.sets, **fields}, name)
     refuse(found, config)
-    return importlib.import_module(f"heedful.{found.module}").run(config)
+    recipe = importlib.import_module(f"heedful.{found.module}")
+    with _outside_of_the_loop():
+        return recipe.run(config)
+
+
+@contextmanager
+def _outside_of_the_loop() -> Iterator[None]:
+    """A notebook's cells run inside an event loop, and a command has one of its own. Not in another thread, where an
+    interrupt would not reach it: what runs here is set aside until the block ends."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        yield
+        return
+    task = asyncio.current_task(loop)
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(loop)  # a command's loop has taken its place
+        asyncio._set_running_loop(loop)
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)
 
 
 def load_learner(

@@ -1,0 +1,147 @@
+"""What the documents show runs, and what they type is understood.
+
+Python blocks of a page run one after the other, as the cells of a notebook do, in a folder with a tiny model and a
+little data under the names that the pages use. A block that cannot run has `<!-- not run: why -->` above it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import heedful as hd
+import tiny
+from cells import code_cells, execute
+from heedful import ranks, registry
+from heedful.configs import command_line, commands
+from heedful.configs.compare_plan import read_file
+from heedful.models.load import new_reward_model, save_model
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (.+?) -->\n+)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The blocks of a language that are to be run."""
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [text for why, of, text in found if of == language and not why]
+
+
+def pages(language: str) -> list[Any]:
+    return [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if blocks(p, language)]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace's worth of small things, under the names that the pages use."""
+    folder = tmp_path_factory.mktemp("docs")
+    hd.run("world", name="capitals", out=folder / "data", documents=30, demonstrations=12)
+    rows = [json.loads(line) for line in (folder / "data" / "prompts.jsonl").open()][:8]
+    tok = tiny.tokenizer()
+    hd.load_learner(tiny.policy(tok), lr=0.1).save(folder / "runs" / "sft", tok)
+    reward = new_reward_model(str(folder / "runs" / "sft"), seed=0)
+    save_model(reward, tok, folder / "runs" / "reward")
+    pairs = [{"prompt": r["prompt"], "chosen": "Paris.", "rejected": "No idea."} for r in rows]
+    samples = [{"prompt": r["prompt"], "completion": c} for r in rows for c in ("Lima.", "Well.")]
+    for name, of in (("prompts", rows), ("held_out", rows), ("pairs", pairs), ("samples", samples)):
+        lines = (json.dumps({**row, "answer": "7"} if "chosen" not in row else row) for row in of)
+        (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+@pytest.mark.parametrize("page", pages("python"))
+def test_python_blocks_run(page: Path, material: Path, tmp_path: Path, monkeypatch):
+    folder = shutil.copytree(material, tmp_path / "here")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    execute(blocks(page, "python"), page.name)
+
+
+@pytest.mark.parametrize("page", pages("yaml"))
+def test_yaml_blocks_are_configs(page: Path, tmp_path: Path):
+    """With all their fields. So far all are plans of `heedful compare`."""
+    for text in blocks(page, "yaml"):
+        (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+        read_file(tmp_path / "config.yaml")
+
+
+def commands_of(page: Path) -> Iterator[str]:
+    """What a page types after `heedful`, its comments and optional words taken off."""
+    for text in blocks(page, ""):
+        for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+            if found := re.match(r"(?:\$ |torchrun .*-m )?heedful (?!train …)(.+)", line):
+                yield re.sub(r"\s#\s.*| \[\w+\]", "", found[1])
+
+
+def test_lines_are_found():
+    """The pattern sees lines with a prompt, with torchrun, and over several lines."""
+    resume, several = ROOT / "docs" / "resume.md", ROOT / "docs" / "ranks.md"
+    assert any(line.startswith("train sft") for line in commands_of(resume))
+    assert any("--device cuda" in line for line in commands_of(several))
+    assert sum(len([*commands_of(page)]) for page in PAGES) > 90
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in PAGES if any(commands_of(p))])
+def test_command_lines_are_understood(page: Path, monkeypatch):
+    """Each command exists, each flag too, and none of them would change nothing. Data need not be there."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(commands, "refuse_missing", lambda config: None)
+    monkeypatch.setattr(ranks, "check_device", lambda device: None)
+    for line in commands_of(page):
+        words = shlex.split(line)
+        if words[-1] == "--help":
+            continue
+        count = 2 if words[0] == "train" else 1
+        command = commands.command(" ".join(words[:count]))
+        if command.flags is None or words[-1].endswith(("iterate.yaml", "CONFIG.yaml")):
+            continue
+        config = command_line.parse(
+            command.flags.Config, words[count:], prog=command.name, preset=command.sets
+        )
+        commands.refuse(command, config)
+
+
+def test_a_wrong_flag_is_seen(tmp_path: Path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("```\nheedful train dpo --model M --data D --out O --bettta 1\n```\n")
+    with pytest.raises(hd.UserError, match="bettta"):
+        test_command_lines_are_understood(page, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, claim",
+    [
+        ("loop_on_capitals", "results['rloo']['win_rate_ci'][0] > 0.5"),
+        (
+            "own_reward_and_loss",
+            "max(lengths[n] for n in ('rloo', 'mine', 'hinge')) < 0.7 * lengths['sft']",
+        ),
+    ],
+)
+def test_notebooks_run(name: str, claim: str, tmp_path: Path):
+    """From the first cell to the last in a fresh process, without Jupyter; and what they say of their results holds."""
+    notebook = ROOT / "examples" / f"{name}.ipynb"
+    program = [sys.executable, Path(__file__).with_name("cells.py"), notebook, claim]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+
+
+def test_notebooks_are_kept_without_outputs():
+    """Outputs are of one machine, and make every change unreadable."""
+    for notebook in (ROOT / "examples").glob("*.ipynb"):
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+        assert code_cells(notebook)

@@ -141,7 +141,7 @@ def pairs(lengths: Sequence[int]) -> Batch:
 def forward(model: Any, batch: Batch) -> Outputs:
     """Log-probs; `sometimes` has a part in those of cut responses, so not every rank has a gradient of it."""
     logp = token_logps(model, batch.tokens, batch.mask)
-    where = batch.cut[:, None] & batch.mask
+    where = batch.truncated[:, None] & batch.mask
     return Outputs(logp=logp + where * model.sometimes if where.any() else logp)
 
 
@@ -160,7 +160,12 @@ ONE = replace(collate(samples([12, 7], seed=2)), group=torch.zeros(2, dtype=torc
 FOUR = pairs([12, 9, 30, 22, 5, 8, 14, 14])
 CASES: dict[str, tuple] = {
     "tokens": (of_tokens, TOKENS, "token", ()),
-    "tokens in one micro-batch": (of_tokens, replace(TOKENS, cut=~TOKENS.cut), "token", ()),
+    "tokens in one micro-batch": (
+        of_tokens,
+        replace(TOKENS, truncated=~TOKENS.truncated),
+        "token",
+        (),
+    ),
     "pairs": (of_pairs, FOUR, "group", ()),
     "one pair": (of_pairs, pairs([12, 9]), "group", ()),
     "mixed": (of_pairs, FOUR, "group", (Mixed("ptx", TOKENS, forward, of_tokens, 0.7),)),

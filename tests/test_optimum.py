@@ -54,7 +54,7 @@ def test_dpo_reaches_the_exact_optimum():
             old_logp=torch.zeros(2 * pairs, world.T),
             group=torch.arange(pairs).repeat_interleave(2),
             reward=torch.zeros(2 * pairs),
-            cut=torch.zeros(2 * pairs, dtype=torch.bool),
+            truncated=torch.zeros(2 * pairs, dtype=torch.bool),
             step_rewards=torch.zeros(2 * pairs, world.T),
             episode=torch.arange(2 * pairs),
             ref_sum=ref_logp[rows].float(),

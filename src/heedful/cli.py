@@ -107,8 +107,8 @@ def _run(command: Command, args: list[str]) -> int:
         command.flags.Config, args, prog=f"heedful {name}", preset=command.sets
     )
     commands.refuse(command, config)
-    if told := command_line.told(config, command.sets):
-        print(f"{name} sets {' '.join(told)}", file=sys.stderr)
+    if flags := command_line.preset_flags(config, command.sets):
+        print(f"{name} sets {' '.join(flags)}", file=sys.stderr)
     recipe = importlib.import_module(f"heedful.{command.module}")
     result = recipe.run(config)
     if name == "demo":

@@ -129,18 +129,18 @@ def by_first(function: Function) -> Function:
             return function(*args, **kwargs)
         import torch.distributed as dist
 
-        told: list[Any] = [None]
+        result_box: list[Any] = [None]
         if rank() == 0:
             try:
                 with alone():
-                    told = [function(*args, **kwargs)]
+                    result_box = [function(*args, **kwargs)]
             except UserError as error:
-                told = [error]
+                result_box = [error]
         with _together():
-            dist.broadcast_object_list(told, src=0)
-        if isinstance(told[0], UserError):
-            raise told[0]
-        return told[0]
+            dist.broadcast_object_list(result_box, src=0)
+        if isinstance(result_box[0], UserError):
+            raise result_box[0]
+        return result_box[0]
 
     return call  # type: ignore[return-value]
 

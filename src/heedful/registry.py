@@ -98,13 +98,13 @@ def register(
 def entries(kind: str) -> dict[str, Entry]:
     """Everything of a kind by its name: what is shipped in the order of the source, then what was added."""
     home, group = _known_kind(kind)
-    found = dict(_in_source(kind, home))
+    known = dict(_in_source(kind, home))
     for point in entry_points(group=group):
-        found.setdefault(point.name, Entry(kind, point.name, point.value, help=f"of {point.value}"))
+        known.setdefault(point.name, Entry(kind, point.name, point.value, help=f"of {point.value}"))
     for (of, name), entry in _registered.items():
-        if of == kind and found.setdefault(name, entry).target != entry.target:
+        if of == kind and known.setdefault(name, entry).target != entry.target:
             raise ValueError(f"two of the kind {kind} are called '{name}': {entry.target} is one")
-    return found
+    return known
 
 
 def load(kind: str, spec: str, flag: str | None = None) -> Any:
@@ -177,6 +177,6 @@ def _decorated(file: Path) -> tuple[Entry, ...]:
 
 def _entry_of(call: ast.Call, target: str) -> Entry:
     kind, name = (ast.literal_eval(argument) for argument in call.args)
-    given = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
-    told = {key: given.pop(key, "") for key in ("help", "source")}
-    return Entry(kind, name, target, **told, more=MappingProxyType(given))
+    facts = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+    about = {key: facts.pop(key, "") for key in ("help", "source")}
+    return Entry(kind, name, target, **about, more=MappingProxyType(facts))

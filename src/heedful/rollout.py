@@ -90,8 +90,13 @@ async def rollout(
 ) -> list[Sample]:
     """The samples of `n` episodes of each task, those of one task next to each other in one group. Their rewards are
     the environment's, 0 without one."""
-    found = await episodes(engine, batch, tokenizer, **how)
-    return [s for g, group in enumerate(found) for own in _samples(group, g, how["n"]) for s in own]
+    grouped = await episodes(engine, batch, tokenizer, **how)
+    return [
+        s
+        for g, group in enumerate(grouped)
+        for samples in _samples(group, g, how["n"])
+        for s in samples
+    ]
 
 
 async def scored_rollout(
@@ -201,17 +206,17 @@ def as_samples(
     conversation itself in front, which has the reward at the end. What branches share is trained on once."""
     samples = []
     for branch in episode.branches:
-        own = [s for s in branch.segments[branch.context :] if s.author == "policy"]
-        if not own:
+        turns = [s for s in branch.segments[branch.context :] if s.author == "policy"]
+        if not turns:
             continue
-        cut = branch.continued or episode.ended == "truncated"
+        truncated = branch.continued or episode.ended == "truncated"
         samples.append(
             Sample(
                 *_row(branch),
                 reward=0.0 if samples else episode.reward,
                 group=group,
-                policy_version=min(s.policy_version for s in own),
-                stop_reason="length" if cut else "stop",
+                policy_version=min(s.policy_version for s in turns),
+                stop_reason="length" if truncated else "stop",
                 steps=_steps(branch),
                 episode=number,
             )
@@ -225,10 +230,10 @@ def _row(branch: Branch) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[float
     mask: list[bool] = []
     logprobs: list[float] = []
     for i, s in enumerate(branch.segments):
-        own = s.author == "policy" and i >= branch.context
+        from_policy = s.author == "policy" and i >= branch.context
         tokens += s.tokens
-        mask += [own] * len(s.tokens)
-        logprobs += s.logprobs if own else (0.0,) * len(s.tokens)
+        mask += [from_policy] * len(s.tokens)
+        logprobs += s.logprobs if from_policy else (0.0,) * len(s.tokens)
     return tuple(tokens), tuple(mask), tuple(logprobs)
 
 
@@ -245,8 +250,8 @@ def _steps(branch: Branch) -> tuple[Step, ...]:
 def _last_turn(episode: Episode) -> Segment:
     """The policy's last turn in the conversation."""
     for branch in episode.branches:
-        if own := [s for s in branch.segments[branch.context :] if s.author == "policy"]:
-            return own[-1]
+        if turns := [s for s in branch.segments[branch.context :] if s.author == "policy"]:
+            return turns[-1]
     raise ValueError("an episode in which the policy said nothing")
 
 
@@ -261,8 +266,10 @@ async def score_episodes(
     rows = iter(range(len(scores.total)))
 
     def with_reward(e: Episode, i: int) -> Episode:
-        own = {name: e.parts.get(name, 0.0) + values[i] for name, values in scores.parts.items()}
-        return replace(e, reward=e.reward + scores.total[i], parts={**e.parts, **own})
+        reward_parts = {
+            name: e.parts.get(name, 0.0) + values[i] for name, values in scores.parts.items()
+        }
+        return replace(e, reward=e.reward + scores.total[i], parts={**e.parts, **reward_parts})
 
     return [[with_reward(e, next(rows)) for e in group] for group in groups]
 

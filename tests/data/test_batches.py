@@ -48,7 +48,7 @@ def test_the_shift_by_hand():
     assert batch.tokens.tolist() == [[5, 6, 7, 8], [9, 3, 1, 1]]
     assert batch.mask.tolist() == [[False, True, True], [True, False, False]]
     assert batch.old_logp.tolist() == [[0, -0.5, -1.0], [-0.25, 0, 0]]
-    assert batch.lengths.tolist() == [4, 2] and batch.cut.tolist() == [True, False]
+    assert batch.lengths.tolist() == [4, 2] and batch.truncated.tolist() == [True, False]
     assert batch.group.tolist() == [4, 7] and batch.reward.tolist() == [2.0, -1.0]
     assert batch.mask.dtype == torch.bool and batch.old_logp.dtype == torch.float32
 

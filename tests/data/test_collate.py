@@ -24,7 +24,11 @@ def test_column_t_is_about_token_t_plus_one():
     assert b.tokens.tolist() == [[9, 3, 5, 77, 77], [5, 6, 7, 8, 9]]
     assert b.mask.tolist() == [[False, True, False, False], [True] * 4]
     assert b.old_logp[0].tolist() == [0.0, torch.tensor(-0.7).item(), 0.0, 0.0]
-    assert (b.lengths.tolist(), b.group.tolist(), b.cut.tolist()) == ([3, 5], [4, 0], [True, False])
+    assert (b.lengths.tolist(), b.group.tolist(), b.truncated.tolist()) == (
+        [3, 5],
+        [4, 0],
+        [True, False],
+    )
 
 
 def test_take_trims_padding_and_keeps_every_field_aligned():

@@ -16,7 +16,7 @@ from heedful.configs.typed import made
 from heedful.data.sources import write_rows
 from heedful.errors import UserError
 from heedful.recipes import evaluate, policy
-from heedful.recipes.compare import against, kept, read_plan
+from heedful.recipes.compare import against, evaluated_checkpoints, read_plan
 from heedful.report.compare_figures import apart
 
 DOCS = Path(__file__).parents[2] / "docs" / "results" / "compare"
@@ -276,14 +276,14 @@ def test_values_become_the_types_of_the_fields():
         made(policy.Config, given, "here")
 
 
-def test_kept_are_evenly_spread_and_end_with_the_finished_model(tmp_path):
+def test_evaluated_checkpoints_are_evenly_spread_and_end_with_the_finished_model(tmp_path):
     """Mutation caught: the first checkpoints in place of spread ones; the last step twice."""
     for step in (5, 10, 15, 20):
         (tmp_path / "checkpoints" / f"{step:06d}").mkdir(parents=True)
-    assert [s for s, _ in kept(tmp_path, 21, 4)] == [5, 10, 15, 21]
-    assert [s for s, _ in kept(tmp_path, 20, 2)] == [10, 20]
-    assert kept(tmp_path, 20, 1) == [(20, tmp_path)]
-    assert [s for s, _ in kept(tmp_path, 20, 9)] == [5, 10, 15, 20]
+    assert [s for s, _ in evaluated_checkpoints(tmp_path, 21, 4)] == [5, 10, 15, 21]
+    assert [s for s, _ in evaluated_checkpoints(tmp_path, 20, 2)] == [10, 20]
+    assert evaluated_checkpoints(tmp_path, 20, 1) == [(20, tmp_path)]
+    assert [s for s, _ in evaluated_checkpoints(tmp_path, 20, 9)] == [5, 10, 15, 20]
 
 
 def test_optimiser_steps_leave_the_critics_warm_up_out():

@@ -13,7 +13,7 @@ from heedful import registry
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.data.files import write_rows
-from heedful.data.sources import read_comparisons, read_verdicts
+from heedful.data.sources import read_comparisons, read_unpaired
 from heedful.data.tokens import encode_group
 from heedful.learner.local import LocalLearner, Optim, predict
 from heedful.losses.preference import dpo
@@ -35,7 +35,7 @@ from heedful.training.judgments import (
 )
 from heedful.training.objective import find_objective
 from heedful.training.supervised import apart
-from heedful.types import Comparison, Message, Outputs, Sample, Verdict
+from heedful.types import Comparison, LabelledResponse, Message, Outputs, Sample
 
 CHAT = (Message("user", "What is 2 + 2?"),)
 ANSWERS = ["Four, of course!", "Four, of shoes and ships.", "Four, of us", "Five."]
@@ -290,7 +290,7 @@ def write(path: Path, *rows) -> str:
     return str(path)
 
 
-def test_verdicts_from_single_responses_and_from_comparisons(tmp_path):
+def test_unpaired_from_single_responses_and_from_comparisons(tmp_path):
     chat = [{"role": "user", "content": "Hm?"}]
     said = [{"role": "assistant", "content": "Aha."}]
     data = write(
@@ -301,10 +301,10 @@ def test_verdicts_from_single_responses_and_from_comparisons(tmp_path):
         {"prompt": "Hm?", "responses": ["a", "b", "c", "d"], "ranking": [2, 1, 3, 3]},
         {"prompt": "Hm?", "responses": ["a", "b"], "ranking": [1, 1]},
     )
-    assert read_verdicts(data) == [
-        Verdict("Hm?", " Aha.", True), Verdict((Message("user", "Hm?"),), "Aha.", False),
-        Verdict("Hm?", "yes", True), Verdict("Hm?", "no", False),
-        Verdict("Hm?", "b", True), Verdict("Hm?", "c", False), Verdict("Hm?", "d", False),
+    assert read_unpaired(data) == [
+        LabelledResponse("Hm?", " Aha.", True), LabelledResponse((Message("user", "Hm?"),), "Aha.", False),
+        LabelledResponse("Hm?", "yes", True), LabelledResponse("Hm?", "no", False),
+        LabelledResponse("Hm?", "b", True), LabelledResponse("Hm?", "c", False), LabelledResponse("Hm?", "d", False),
     ]  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def parse(
     return compose(config_type, values)
 
 
-def told(config: Any, preset: Mapping[str, Any]) -> list[str]:
+def preset_flags(config: Any, preset: Mapping[str, Any]) -> list[str]:
     """What a preset has set in a config, as one types it."""
     values = flat(config)
     return [_typed(k, v) for k, v in preset.items() if values.get(k) == v]
@@ -75,18 +75,18 @@ def _chosen_by(config_type: type, args: Sequence[str]) -> dict[str, str]:
     """Slot → the part that the command line names, of the config and of its parts."""
     words = [w for arg in args for w in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     pairs = itertools.pairwise(words)
-    told = {flag[2:].replace("-", "_"): word for flag, word in pairs if flag.startswith("--")}
-    return {slot: told[slot] for slot in _all_slots(config_type) if slot in told}
+    flags = {flag[2:].replace("-", "_"): word for flag, word in pairs if flag.startswith("--")}
+    return {slot: flags[slot] for slot in _all_slots(config_type) if slot in flags}
 
 
 def _all_slots(config_type: type) -> set[str]:
     """The slots of a config, and of all parts that may fill them."""
-    found = set(slots(config_type))
-    for slot in list(found):
+    names = set(slots(config_type))
+    for slot in list(names):
         for entry in registry.entries(slot).values():
             if isinstance(part := entry.load(), type) and is_dataclass(part):
-                found |= _all_slots(part)
-    return found
+                names |= _all_slots(part)
+    return names
 
 
 def _form(config_type: type, choice: Mapping[str, Any], preset: Mapping[str, Any]) -> type:
@@ -95,18 +95,18 @@ def _form(config_type: type, choice: Mapping[str, Any], preset: Mapping[str, Any
         return _with_defaults(config_type, preset)
     import tyro
 
-    made: list[Any] = []
+    form_fields: list[Any] = []
     parts = chosen(config_type, choice)
     holders = {slot: kind for kind in (config_type, *parts.values()) for slot in slots(kind)}
     for slot, part in parts.items():
         knobs = _with_defaults(_without_slots(part), preset)
         plain = tyro.conf.arg(name="", prefix_name=False)
-        made += [
+        form_fields += [
             _name_field(slot, part, holders[slot]),
             (slot + KNOBS, Annotated[knobs, plain], field(default_factory=knobs)),
         ]
     form = make_dataclass(
-        config_type.__name__, made, bases=(config_type,), frozen=True, kw_only=True
+        config_type.__name__, form_fields, bases=(config_type,), frozen=True, kw_only=True
     )
     form.__doc__ = config_type.__doc__
     return _with_defaults(form, {k: v for k, v in preset.items() if k not in holders})
@@ -119,8 +119,8 @@ def _name_field(slot: str, part: type, holder: type) -> tuple[str, Any, Any]:
     about = _docstring_of(holder, slot)
     entries = registry.entries(slot).values()
     lines = [f"{e.name} ({e.help})" if e.help else e.name for e in entries]
-    own = "; or package.module:function" * takes_functions(get_type_hints(holder)[slot])
-    text = f"{about} One of: {'; '.join(lines)}{own}."
+    user_function = "; or package.module:function" * takes_functions(get_type_hints(holder)[slot])
+    text = f"{about} One of: {'; '.join(lines)}{user_function}."
     name = getattr(part, "spec", None) or name_of_type(slot, part)
     return slot, Annotated[str, tyro.conf.arg(help=text)], field(default=name)
 
@@ -137,8 +137,10 @@ def _docstring_of(holder: type, name: str) -> str:
     for cls in holder.__mro__:
         if name in getattr(cls, "__annotations__", {}):
             source = inspect.getsource(cls)
-            found = re.search(rf'^\s+{name}: .*?\n\s+"""(.*?)"""', source, re.DOTALL | re.MULTILINE)
-            return " ".join(found[1].split()) if found else ""
+            docstring = re.search(
+                rf'^\s+{name}: .*?\n\s+"""(.*?)"""', source, re.DOTALL | re.MULTILINE
+            )
+            return " ".join(docstring[1].split()) if docstring else ""
     return ""
 
 
@@ -156,11 +158,13 @@ def _without_slots(part: type) -> type:
 def _with_defaults(kind: type, preset: Mapping[str, Any]) -> type:
     """The class with some other defaults, where it has these fields."""
     hints = get_type_hints(kind, include_extras=True)
-    own = {f.name for f in fields(kind)}
-    made: list[Any] = [(k, hints[k], field(default=v)) for k, v in preset.items() if k in own]
-    if not made:
+    names = {f.name for f in fields(kind)}
+    new_defaults: list[Any] = [
+        (k, hints[k], field(default=v)) for k, v in preset.items() if k in names
+    ]
+    if not new_defaults:
         return kind
-    changed = make_dataclass(kind.__name__, made, bases=(kind,), frozen=True, kw_only=True)
+    changed = make_dataclass(kind.__name__, new_defaults, bases=(kind,), frozen=True, kw_only=True)
     changed.__doc__ = kind.__doc__
     return changed
 
@@ -204,15 +208,15 @@ def _knob_of(config_type: type, flag: str) -> str:
 def _by_tyro(form: type, args: Sequence[str], prog: str) -> Any:
     import tyro
 
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             return tyro.cli(form, prog=prog, args=args)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         # tyro draws a box of several lines; a sentence serves scripts and people better.
-        text = " ".join(line.strip(" ─│╭╮╰╯") for line in said.getvalue().splitlines())
+        text = " ".join(line.strip(" ─│╭╮╰╯") for line in stderr.getvalue().splitlines())
         words = re.split("Argument helptext|For full helptext", text)[0].split()
         reason = [word for word in words if word.strip("-")]  # a box without its drawing characters
         places = [f.name.upper() for f in fields(form) if f.name not in _spellings(form)]

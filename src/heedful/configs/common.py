@@ -46,8 +46,8 @@ def refuse_unread(
     values = parts.flat(config)
     for name, why in unread.items():
         if values[name] != {**usual, **defaults}[name]:
-            told = name.replace("_", "-") if where == "--" else name
-            raise UserError(f"{where}{told} would have no effect, because {why}; leave it out")
+            shown = name.replace("_", "-") if where == "--" else name
+            raise UserError(f"{where}{shown} would have no effect, because {why}; leave it out")
 
 
 def refuse_missing(config: Any) -> None:

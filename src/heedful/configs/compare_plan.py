@@ -174,8 +174,8 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
         config = made(flags.Config, {**ours, "report_to": "none", **wanted}, where, ignore=common)
         flags.refuse_nonsense(config)
     except UserError as error:
-        told = str(error)
-        raise UserError(told if told.startswith(where) else f"{where}: {told}") from None
+        message = str(error)
+        raise UserError(message if message.startswith(where) else f"{where}: {message}") from None
     theirs = {k: v for k, v in unread(flags, config).items() if k in own}
     refuse_unread(config, sets, theirs, f"{where}: ")
     saves = "save_every" in wanted

@@ -55,16 +55,20 @@ def planned(
 ) -> Any:
     """The complete config of the method; what it has no field for is left out of `other`."""
     flags, method = find(how.method, "optimise.method", preference, policy)
-    told = {"beta": how.beta, "learning_rate": how.learning_rate, "batch_size": how.batch_size}
+    fields_set = {
+        "beta": how.beta,
+        "learning_rate": how.learning_rate,
+        "batch_size": how.batch_size,
+    }
     if flags is preference:
-        told |= {"data": str(comparisons), "epochs": how.epochs}
+        fields_set |= {"data": str(comparisons), "epochs": how.epochs}
     else:
-        told |= {"steps": how.steps, "critic_learning_rate": how.critic_learning_rate}
-        told |= {"data": prompts, "reward": (str(reward),)}
+        fields_set |= {"steps": how.steps, "critic_learning_rate": how.critic_learning_rate}
+        fields_set |= {"data": prompts, "reward": (str(reward),)}
         if how.batch_size is not None and "minibatch_size" not in method.sets:
-            told["minibatch_size"] = min(64, how.batch_size)
+            fields_set["minibatch_size"] = min(64, how.batch_size)
     takes = {f.name for f in fields(flags.Config)}
     rest = {k: v for k, v in other.items() if k in takes}
-    given = {k: v for k, v in told.items() if v is not None}
+    given = {k: v for k, v in fields_set.items() if v is not None}
     fixed = {"model": model, "out": out}
     return compose(flags.Config, {**method.sets, **given, **rest, **fixed}, where="optimise.")

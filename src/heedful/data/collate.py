@@ -34,7 +34,7 @@ def collate(samples: Sequence[Sample], pad_id: int = 0) -> Batch:
         # Without a group a sample stands alone, so that micro-batches may part it from its neighbours.
         group=torch.tensor([-1 - i if s.group is None else s.group for i, s in enumerate(samples)]),
         reward=torch.tensor([s.reward for s in samples], dtype=torch.float32),
-        cut=torch.tensor([s.stop_reason == "length" for s in samples]),
+        truncated=torch.tensor([s.stop_reason == "length" for s in samples]),
         step_rewards=_step_rewards(samples, width - 1),
         episode=torch.tensor(
             [-1 - i if s.episode is None else s.episode for i, s in enumerate(samples)]
@@ -98,13 +98,13 @@ def microbatches(batch: Batch, max_tokens: int, share: tuple[int, int] = (0, 1))
 
 def dealt(sizes: Sequence[int], part: int, parts: int) -> set[int]:
     """Which items belong to a part: the largest first, each to the part that has least (Graham 1969)."""
-    heaps, own = [(0, p) for p in range(parts)], set[int]()
+    heaps, mine = [(0, p) for p in range(parts)], set[int]()
     for i in sorted(range(len(sizes)), key=lambda i: sizes[i], reverse=True):
         load, p = heappop(heaps)
         heappush(heaps, (load + sizes[i], p))
         if p == part:
-            own.add(i)
-    return own
+            mine.add(i)
+    return mine
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rows → comparisons and verdicts: heedful's rankings, TRL's preference and unpaired forms, HH-RLHF's transcripts
+"""Rows → comparisons and labelled responses: rankings, TRL's preference and unpaired forms, HH-RLHF's transcripts
 with an implicit prompt."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from heedful.data.columns import (
 )
 from heedful.data.tables import read_table
 from heedful.errors import UserError
-from heedful.types import Comparison, Message, Prompt, Verdict
+from heedful.types import Comparison, LabelledResponse, Message, Prompt
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
 log = logging.getLogger("heedful")
@@ -34,9 +34,9 @@ def read_comparisons(source: str | Path, *, skip_bad: bool = False) -> list[Comp
     return _kept(source, comparison_of, skip_bad)
 
 
-def read_verdicts(source: str | Path, *, skip_bad: bool = False) -> list[Verdict]:
+def read_unpaired(source: str | Path, *, skip_bad: bool = False) -> list[LabelledResponse]:
     """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
-    rows = [v for found in _kept(source, verdicts_of, skip_bad) for v in found]
+    rows = [v for of_row in _kept(source, unpaired_of, skip_bad) for v in of_row]
     if not rows:
         raise UserError(
             f"{source}: every comparison is a tie, so no response was liked or disliked"
@@ -44,7 +44,7 @@ def read_verdicts(source: str | Path, *, skip_bad: bool = False) -> list[Verdict
     return rows
 
 
-def verdicts_of(where: str, row: dict[str, Any]) -> list[Verdict]:
+def unpaired_of(where: str, row: dict[str, Any]) -> list[LabelledResponse]:
     """One from prompt, completion and label. Of a comparison the best are liked, the worst not, the others left out."""
     if "label" in row or "completion" in row:
         label = column(where, row, "label")
@@ -52,11 +52,11 @@ def verdicts_of(where: str, row: dict[str, Any]) -> list[Verdict]:
             raise UserError(f"{where}: `label` must be true (liked) or false, not {label!r}")
         completion = column(where, row, "completion")
         prompt = as_chat(prompt_from(where, "prompt", column(where, row, "prompt")), completion)
-        return [Verdict(prompt, response(where, "completion", completion), bool(label))]
+        return [LabelledResponse(prompt, response(where, "completion", completion), bool(label))]
     c = comparison_of(where, row)
     best, worst = min(c.ranking), max(c.ranking)
     return [
-        Verdict(c.prompt, text, rank == best)
+        LabelledResponse(c.prompt, text, rank == best)
         for text, rank in zip(c.responses, c.ranking, strict=True)
         if best < worst and rank in (best, worst)
     ]

@@ -128,8 +128,8 @@ def _json_lines(name: str, lines: Iterable[str]) -> Iterator[Row]:
 
 def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
     """One array, one object over several lines, or JSON lines under another name."""
-    kept = list(lines)
-    text = "".join(kept)
+    read_lines = list(lines)
+    text = "".join(read_lines)
     if text.lstrip().startswith("["):
         for number, row in enumerate(_parsed(name, text, whole=True), start=1):
             where = f"{name} item {number}"
@@ -138,7 +138,7 @@ def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):
-        yield from _json_lines(name, kept)
+        yield from _json_lines(name, read_lines)
         return
     yield f"{name}:1", _object(f"{name}:1", row, text)
 

@@ -37,22 +37,22 @@ def comparisons(
     """
     if form not in FORMS:
         raise UserError(f"unknown form '{form}', expected {', '.join(FORMS)}")
-    found: list[Comparison] = []
+    results: list[Comparison] = []
     count, bad, first, reason = 0, 0, "", ""
     for where, row in _records(rows):
         count, first = count + 1, first or where
         kind = form_of(row) if form == "auto" else form
         try:
-            found += READERS[kind](where, row)
+            results += READERS[kind](where, row)
         except UserError as error:
             if not skip_bad:
                 raise
             bad, reason = bad + 1, reason or str(error)
     if bad:
         log.warning("skipped %d invalid rows, the first: %s", bad, reason)
-    if not found:
+    if not results:
         raise UserError(f"{first}: none of {count} rows holds an answer {reason}".rstrip())
-    return found
+    return results
 
 
 def is_vote(row: Mapping[str, Any]) -> bool:
@@ -62,7 +62,7 @@ def is_vote(row: Mapping[str, Any]) -> bool:
 
 def votes(rows: Iterable[Row]) -> list[tuple[Prompt, str, bool, str | None]]:
     """TRL's unpaired form: prompt, completion, and a label that says whether it is good; then the rater, if any."""
-    found = []
+    labelled = []
     for where, row in rows:
         if "completions" in row and "labels" in row:
             raise UserError(f"{where}: {STEPWISE}")
@@ -72,9 +72,9 @@ def votes(rows: Iterable[Row]) -> list[tuple[Prompt, str, bool, str | None]]:
         if type(label) is not bool:
             raise UserError(f"{where}: `label` must be true or false, not {label!r}")
         prompt = prompt_from(where, "prompt", column(where, row, "prompt"))
-        said = response(where, "completion", column(where, row, "completion"))
-        found.append((prompt, said, label, _name(row.get("rater"))))
-    return found
+        completion = response(where, "completion", column(where, row, "completion"))
+        labelled.append((prompt, completion, label, _name(row.get("rater"))))
+    return labelled
 
 
 def form_of(row: Mapping[str, Any]) -> str:
@@ -128,16 +128,18 @@ def _argilla(where: str, row: dict[str, Any]) -> Iterator[Comparison]:
     for question, given in answers.items():
         for person, value in given:
             by_person[person][question] = value
-    for person, said in by_person.items():
+    for person, answers_given in by_person.items():
         ranks, problem = None, ""
-        for question in sorted(said, key=lambda q: (q not in ("preference", "ranking"), q)):
+        for question in sorted(
+            answers_given, key=lambda q: (q not in ("preference", "ranking"), q)
+        ):
             try:
-                ranks = _ranks(where, question, said[question], texts)
+                ranks = _ranks(where, question, answers_given[question], texts)
             except UserError as error:
                 problem = problem or str(error)
             if ranks:
                 break
-        ranks = ranks or _ratings(said, texts)
+        ranks = ranks or _ratings(answers_given, texts)
         if ranks:
             yield _compared(where, prompt, texts, ranks, rater=person)
         elif problem:
@@ -146,27 +148,27 @@ def _argilla(where: str, row: dict[str, Any]) -> Iterator[Comparison]:
 
 def _answers(row: dict[str, Any], nested: bool) -> dict[str, list[tuple[str | None, Any]]]:
     """Who answered what, by question; drafts and discarded answers are none."""
-    found: dict[str, list[tuple[str | None, Any]]] = {}
+    answers: dict[str, list[tuple[str | None, Any]]] = {}
     if nested:
         for question, given in (row.get("responses") or {}).items():
-            found[question] = [
+            answers[question] = [
                 (_name(r.get("user_id")), r.get("value"))
                 for r in given or []
                 if r.get("status") in (None, "submitted")
             ]
-        return found
+        return answers
     for name, value in row.items():
         if name.endswith(".responses") and isinstance(value, list):
             users = row.get(f"{name}.users") or [None] * len(value)
             states = row.get(f"{name}.status") or ["submitted"] * len(value)
-            found[name.removesuffix(".responses")] = [
-                (_name(user), said)
-                for said, user, state in zip(value, users, states, strict=False)
+            answers[name.removesuffix(".responses")] = [
+                (_name(user), answer)
+                for answer, user, state in zip(value, users, states, strict=False)
                 if state in (None, "submitted")
             ]
         elif (given := _submissions(value)) is not None:
-            found[name] = given
-    return found
+            answers[name] = given
+    return answers
 
 
 def _submissions(value: Any) -> list[tuple[str | None, Any]] | None:
@@ -186,16 +188,18 @@ def _submissions(value: Any) -> list[tuple[str | None, Any]] | None:
     ]
 
 
-def _ranks(where: str, question: str, said: Any, texts: dict[str, str]) -> dict[str, int] | None:
+def _ranks(where: str, question: str, answer: Any, texts: dict[str, str]) -> dict[str, int] | None:
     """Ranks by field, from a ranking or the name of the better field; None if it is about something else."""
     asked = question in ("preference", "ranking")
-    if isinstance(said, dict) and isinstance(said.get("rank"), list):
-        said = [{"rank": r, "value": v} for r, v in zip(said["rank"], said["value"], strict=False)]
-    if isinstance(said, list):
-        if len(said) < 2:
+    if isinstance(answer, dict) and isinstance(answer.get("rank"), list):
+        answer = [
+            {"rank": r, "value": v} for r, v in zip(answer["rank"], answer["value"], strict=False)
+        ]
+    if isinstance(answer, list):
+        if len(answer) < 2:
             return None
         ranks = {}
-        for place, item in enumerate(said, start=1):
+        for place, item in enumerate(answer, start=1):
             name = item.get("value") if isinstance(item, dict) else item
             rank = item.get("rank") if isinstance(item, dict) else None
             field = _field(name, texts)
@@ -203,13 +207,13 @@ def _ranks(where: str, question: str, said: Any, texts: dict[str, str]) -> dict[
                 return _unknown(where, question, name, texts) if ranks or asked else None
             ranks[field] = place if rank is None else rank
         return ranks
-    if isinstance(said, str):
+    if isinstance(answer, str):
         candidates = [k for k in texts if re.search(r"\d$|[_\-. ][a-bA-B]$|chosen|rejected", k)]
-        if _plainly(said) in TIES and len(candidates) == 2:
+        if _plainly(answer) in TIES and len(candidates) == 2:
             return dict.fromkeys(candidates, 1)
-        field = _field(said, texts)
+        field = _field(answer, texts)
         if field is None:
-            return _unknown(where, question, said, texts) if asked else None
+            return _unknown(where, question, answer, texts) if asked else None
         if len(candidates) != 2 or field not in candidates:
             raise UserError(
                 f"{where}: `{question}` chooses `{field}`, but which field is the other response?"
@@ -218,12 +222,12 @@ def _ranks(where: str, question: str, said: Any, texts: dict[str, str]) -> dict[
     return None
 
 
-def _ratings(said: dict[str, Any], texts: dict[str, str]) -> dict[str, int] | None:
+def _ratings(answers: dict[str, Any], texts: dict[str, str]) -> dict[str, int] | None:
     """Ranks from questions such as `generations-0-rating`, one for each field."""
     rated = {
-        field: said[f"{field}-rating"]
+        field: answers[f"{field}-rating"]
         for field in texts
-        if type(said.get(f"{field}-rating")) in (int, float)
+        if type(answers.get(f"{field}-rating")) in (int, float)
     }
     best = sorted(set(rated.values()), reverse=True)
     return {f: best.index(v) + 1 for f, v in rated.items()} if len(rated) > 1 else None
@@ -234,8 +238,8 @@ def _field(name: Any, texts: dict[str, str]) -> str | None:
     wanted = _plainly(str(name))
     exact = [k for k in texts if _plainly(k) == wanted]
     endings = [k for k in texts if len(wanted) == 1 and _plainly(k).endswith(wanted)]
-    found = exact or endings
-    return found[0] if len(found) == 1 else None
+    matches = exact or endings
+    return matches[0] if len(matches) == 1 else None
 
 
 def _unknown(where: str, question: str, name: Any, texts: dict[str, str]) -> None:

@@ -21,7 +21,7 @@ from heedful.data.columns import (
     string,
     turns,
 )
-from heedful.data.comparisons import read_comparisons, read_verdicts
+from heedful.data.comparisons import read_comparisons, read_unpaired
 from heedful.data.files import read_rows, write_rows
 from heedful.data.tables import read_table
 from heedful.errors import UserError
@@ -40,7 +40,7 @@ __all__ = [
     "read_rows",
     "read_samples",
     "read_texts",
-    "read_verdicts",
+    "read_unpaired",
     "sample_of",
     "split_by_prompt",
     "write_rows",
@@ -79,7 +79,7 @@ def read_demonstrations(source: str | Path) -> list[Demonstration]:
     """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
 
     A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
-    `length` was cut, and gets no end token.
+    `length` was truncated, and gets no end token.
     """
     return [d for where, row in read_table(source) for d in demonstrations_of(where, row)]
 

@@ -178,7 +178,7 @@ def _parquet(raw: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping
     ) as writer:
         while group := list(islice(rest, ROW_GROUP)):
             count += len(group)
-            made = [
+            records = [
                 {
                     name: json.dumps(row[name], ensure_ascii=False)
                     if kind == "json" and row.get(name) is not None
@@ -187,5 +187,7 @@ def _parquet(raw: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping
                 }
                 for row in group
             ]
-            writer.write_table(pa.Table.from_pylist(made, schema=schema), row_group_size=ROW_GROUP)
+            writer.write_table(
+                pa.Table.from_pylist(records, schema=schema), row_group_size=ROW_GROUP
+            )
     return count

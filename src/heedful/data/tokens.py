@@ -58,11 +58,11 @@ def end_token(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
     eos = eos_id(tokenizer)
     if isinstance(prompt, str):
         return eos
-    template, found = _chat_ends.get(tokenizer, (None, eos))
+    template, token = _chat_ends.get(tokenizer, (None, eos))
     if template is None or template != tokenizer.chat_template:
-        found = _chat_end(tokenizer, eos)
-        _chat_ends[tokenizer] = (tokenizer.chat_template, found)
-    return found
+        token = _chat_end(tokenizer, eos)
+        _chat_ends[tokenizer] = (tokenizer.chat_template, token)
+    return token
 
 
 def _chat_end(tokenizer: PreTrainedTokenizerBase, eos: int) -> int:
@@ -105,7 +105,7 @@ def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def encode_response(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, *, ended: bool = True
 ) -> list[int]:
-    """Ids of a response; `ended` adds the end token, which a cut response must not get."""
+    """Ids of a response; `ended` adds the end token, which a truncated response must not get."""
     if isinstance(prompt, str) and text.startswith(" ") and _prepends_space(tokenizer):
         text = text[1:]
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])

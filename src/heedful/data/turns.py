@@ -158,14 +158,14 @@ def _control(tokenizer: PreTrainedTokenizerBase) -> tuple[re.Pattern[str], set[i
     if known is None or known[0] != template:
         added: Any = tokenizer.added_tokens_decoder
         special = set(tokenizer.all_special_ids)
-        found = {
+        controls = {
             i: token.content
             for i, token in added.items()
             if i in special
             or token.special
             or (len(token.content.strip()) > 1 and token.content in str(template or ""))
         }
-        words = sorted(found.values(), key=len, reverse=True)
+        words = sorted(controls.values(), key=len, reverse=True)
         pattern = re.compile("|".join(map(re.escape, words)) if words else r"(?!)")
-        known = _controls[tokenizer] = (template, pattern, set(found))
+        known = _controls[tokenizer] = (template, pattern, set(controls))
     return known[1], known[2]

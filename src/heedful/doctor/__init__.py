@@ -84,10 +84,10 @@ def diagnose(check: Check, context: Context) -> Finding:
     except UserError as error:
         return Finding("fail", str(error), "see the sentence; the other checks may say more")
     except Exception as error:  # the models and templates are the user's: anything may be raised
-        said = " ".join(str(error).split())[:200]
+        sentence = " ".join(str(error).split())[:200]
         return Finding(
             "fail",
-            f"the check broke: {type(error).__name__}: {said}",
+            f"the check broke: {type(error).__name__}: {sentence}",
             "mend what the other checks name first; if it stays, please report it",
         )
 
@@ -118,5 +118,5 @@ def preflight(
             log.warning("%s.%s: %s; %s", f.group, f.check, f.says, f.remedy)
     ruinous = [f for f in found if f.kind == "fail"]
     if ruinous:
-        said = "; ".join(f"{f.says} ({f.group}.{f.check}): {f.remedy}" for f in ruinous[:3])
-        raise UserError(f"a check of this run failed: {said}; `heedful doctor` says more")
+        sentence = "; ".join(f"{f.says} ({f.group}.{f.check}): {f.remedy}" for f in ruinous[:3])
+        raise UserError(f"a check of this run failed: {sentence}; `heedful doctor` says more")

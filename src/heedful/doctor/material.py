@@ -13,10 +13,10 @@ from heedful.data.files import Row
 from heedful.data.sources import demonstrations_of
 from heedful.data.tables import read_table
 from heedful.errors import UserError, did_you_mean
-from heedful.types import Comparison, Demonstration, Message, Prompt, Verdict
+from heedful.types import Comparison, Demonstration, LabelledResponse, Message, Prompt
 
 Form = Literal["comparisons", "labelled responses", "demonstrations", "prompts", "texts", ""]
-Item = Comparison | Demonstration | Verdict | tuple[Message, ...] | str
+Item = Comparison | Demonstration | LabelledResponse | tuple[Message, ...] | str
 COLUMNS = ("prompt", "completion", "messages", "chosen", "rejected", "responses", "label", "text")
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def example_of(item: Item) -> Example:
         return Example(item.prompt, item.responses)
     if isinstance(item, Demonstration):
         return Example(item.prompt, (item.completion,))
-    if isinstance(item, Verdict):
+    if isinstance(item, LabelledResponse):
         return Example(item.prompt, (item.response,))
     return Example(item)
 

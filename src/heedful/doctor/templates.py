@@ -122,18 +122,20 @@ def training_is_generation(context: Context) -> Finding:
         del whole[0]
     if whole[: len(ours)] == ours:
         return passed(f"prompt, response and end are the template's own {len(ours)} tokens", 0.0)
-    at = next(i for i, (a, b) in enumerate(zip([*ours, -1], [*whole, -2], strict=False)) if a != b)
-    says, others = quoted(_text(context, ours[at:])), quoted(_text(context, whole[at:]))
+    position = next(
+        i for i, (a, b) in enumerate(zip([*ours, -1], [*whole, -2], strict=False)) if a != b
+    )
+    says, others = quoted(_text(context, ours[position:])), quoted(_text(context, whole[position:]))
     if opened == closed:
         return failed(
             f"ignores add_generation_prompt: {others} is missing before the response",
             "end the template with {% if add_generation_prompt %}… the assistant's header",
-            float(at),
+            float(position),
         )
     return warned(
-        f"differs from token {at + 1} on: trained on {says}, the template has {others}",
+        f"differs from token {position + 1} on: trained on {says}, the template has {others}",
         "a turn looks different once it is history; make the template write both alike",
-        float(at),
+        float(position),
     )
 
 
@@ -209,9 +211,9 @@ def speakers(context: Context) -> Finding:
 
 def spaces(context: Context) -> Finding:
     """Indentation and empty lines of a turn stay."""
-    said = "  first\n\n    second \n"
-    text = _rendered(context, Message("user", said), generate=True)
-    if said not in text:
+    content = "  first\n\n    second \n"
+    text = _rendered(context, Message("user", content), generate=True)
+    if content not in text:
         return warned(
             "strips the spaces or lines around a turn",
             "take the trim out of the template if indentation matters to your task",
@@ -300,10 +302,10 @@ def _severity(uses: int, nothing: Callable[..., Finding] = warned) -> Callable[.
 
 def _difference(a: str, b: str) -> str:
     """What stands where two texts differ, widened to whole words."""
-    at = next(
+    position = next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
-    start = max((a.rfind(s, 0, at) for s in (" ", "\n", ">")), default=-1) + 1
+    start = max((a.rfind(s, 0, position) for s in (" ", "\n", ">")), default=-1) + 1
     return f"{quoted(re.split(r'[<]|$', a[start : start + 24])[0])}"
 
 

@@ -90,11 +90,11 @@ class LocalEngine:
     async def load(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Copy weights in (a no-op for tensors that the engine already shares with the learner)."""
         self._kept = Kept(self._kept.most_bytes)  # the others are keys and values of another policy
-        own = self.model.state_dict()
+        parameters = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in weights.items():
-                if own[name].data_ptr() != tensor.data_ptr():
-                    own[name].copy_(tensor)
+                if parameters[name].data_ptr() != tensor.data_ptr():
+                    parameters[name].copy_(tensor)
         self.version = version
 
     async def generate(
@@ -193,9 +193,9 @@ class LocalEngine:
         settled = self.model.dtype == torch.float32 or self.model.device.type != "cpu"
         if not (settled or self._filled):
             return None
-        kept = self._kept.longest(request.prompt)
-        fits = kept and kept[1][0][0].dtype == self._cache.slot_layers[0].keys.dtype
-        return kept if fits else None
+        prefix = self._kept.longest(request.prompt)
+        fits = prefix and prefix[1][0][0].dtype == self._cache.slot_layers[0].keys.dtype
+        return prefix if fits else None
 
     def _extend(self, rows: list[tuple[int, Cells, _Row]]) -> None:
         """Give rows what is kept of them and read the rest of their prompts, those of like lengths together."""

@@ -231,12 +231,12 @@ class LocalLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` told. UserError if that was another model."""
-        own = self._trained()
+        parameters = self._trained()
         shapes = {name: tensor.shape for name, tensor in state["weights"].items()}
-        if shapes != {name: p.shape for name, p in own.items()}:
+        if shapes != {name: p.shape for name, p in parameters.items()}:
             raise UserError("the saved state belongs to a model with other weights than this one")
         with torch.no_grad():
-            for name, p in own.items():
+            for name, p in parameters.items():
                 p.copy_(state["weights"][name])
         self.masters.publish()
         self.optimizer.load_state_dict(state["optimizer"])

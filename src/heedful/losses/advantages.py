@@ -38,7 +38,7 @@ def gae(
 
     Positions that the policy did not write (prompt, tool output, padding) are skipped: the successor of
     a token is the *next masked* one. `bootstrap` is V after the last token: 0 where the response ended,
-    the critic's value where it was cut.
+    the critic's value where it was truncated.
     """
     advantages = torch.zeros_like(rewards)
     next_value, next_advantage = bootstrap, torch.zeros_like(bootstrap)
@@ -86,8 +86,8 @@ def n_step(
     whole = gae(rewards, values, mask, bootstrap, gamma, lam=1.0)
     # Σ_{k<n} γ^k δ_{t+k} is the whole sum less γ^n times the one that starts n own tokens later.
     place = (mask.cumsum(1) - 1).clamp(min=0)
-    own = torch.zeros_like(whole).scatter_add(1, place, whole * mask)
-    later = torch.nn.functional.pad(own[:, n:], (0, min(n, own.shape[1])))
+    policy_only = torch.zeros_like(whole).scatter_add(1, place, whole * mask)
+    later = torch.nn.functional.pad(policy_only[:, n:], (0, min(n, policy_only.shape[1])))
     return (whole - gamma**n * later.gather(1, place)) * mask
 
 

@@ -119,8 +119,8 @@ def effective_sample_size(
     """(Σw)²/(N·Σw²) of the token weights w = π/π_old: 1 when on-policy or empty, 1/N when one token carries all."""
     if not mask.any():
         return log_weights.new_ones(())
-    found = log_weights[mask]
-    w = torch.exp(found - found.max())  # a common factor changes nothing, and might be infinite
+    masked = log_weights[mask]
+    w = torch.exp(masked - masked.max())  # a common factor changes nothing, and might be infinite
     return w.sum().square() / (len(w) * w.square().sum())
 
 

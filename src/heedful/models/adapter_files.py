@@ -58,11 +58,11 @@ def base_of(name: str) -> str | None:
     """The base model that the adapter in folder (or hub repository) `name` belongs to; None if it is a whole model."""
     if (Path(name) / "config.json").exists():
         return None
-    found = find_adapter_config_file(name)
-    if found is None:
+    config_file = find_adapter_config_file(name)
+    if config_file is None:
         return None
     need_peft()
-    base = json.loads(Path(found).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = json.loads(Path(config_file).read_text(encoding="utf-8")).get("base_model_name_or_path")
     mend = f"write its place into base_model_name_or_path of {name}/{CONFIG}"
     if not base:
         raise UserError(f"the adapter {name} does not say which base model it belongs to; {mend}")
@@ -103,12 +103,12 @@ def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
         k.removeprefix(_PREFIX): v for k, v in peft.load_peft_weights(name, device="cpu").items()
     }
     head = scalar_head_name(model)
-    own = {k for k in weights if head and k.startswith(f"{head}.")}
+    head_keys = {k for k in weights if head and k.startswith(f"{head}.")}
     # PEFT would wrap the head and keep the old one beside the new; one head is enough.
     aside = [m for m in config.modules_to_save or () if m not in ("score", "classifier")]
     config.modules_to_save = aside or None
     inject(model, config, START)
-    model.load_state_dict({k: weights.pop(k) for k in own}, strict=False)
+    model.load_state_dict({k: weights.pop(k) for k in head_keys}, strict=False)
     result = peft.set_peft_model_state_dict(model, weights, adapter_name=START)
     if missing := [k for k in result.missing_keys if f".{START}." in k]:
         raise UserError(f"the adapter {name} holds no weights for {', '.join(missing[:3])}")
@@ -117,7 +117,7 @@ def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
         for key, value in json.loads(notes.read_text(encoding="utf-8")).items():
             setattr(model.config, key, value)
     model.requires_grad_(False)
-    return own, set(result.unexpected_keys)
+    return head_keys, set(result.unexpected_keys)
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:

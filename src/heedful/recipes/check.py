@@ -31,20 +31,22 @@ def run(config: Config) -> dict[str, Any]:
             ]
         if wrong:
             raise UserError(f"{config.workspace}: {'; '.join(wrong)}")
-        said = (
+        verdict = (
             "every row is exported or excluded for a reason; audit log and database file are intact"
         )
-        return {"verdict": said, "projects": books, "audit_events": audit.count(connection)}
+        return {"verdict": verdict, "projects": books, "audit_events": audit.count(connection)}
 
 
 def _damage(store: Store, connection: Connection) -> list[str]:
     wrong = []
-    if (at := audit.broken_at(connection)) is not None:
-        wrong.append(f"the audit log was changed: event {at} does not follow from the one before")
+    if (event := audit.broken_at(connection)) is not None:
+        wrong.append(
+            f"the audit log was changed: event {event} does not follow from the one before"
+        )
     if store.dialect == "sqlite":
-        said = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
-        if said != "ok":
-            wrong.append(f"the database file is damaged: {said}")
+        integrity = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
+        if integrity != "ok":
+            wrong.append(f"the database file is damaged: {integrity}")
         if rows := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
             wrong.append(f"{len(rows)} rows point to nothing")
     return wrong

@@ -162,8 +162,8 @@ def failures(out: Path) -> int:
     methods = json.loads((out / "results.json").read_text(encoding="utf-8"))["methods"]
     failed = [m for m in methods if m["failed"]]
     if failed:
-        told = "; ".join(f"{m['label']}: {m['failed'][0]['why']}" for m in failed)
-        _say(f"{len(failed)} of {_count(methods, 'method')} failed: {told}")
+        reasons = "; ".join(f"{m['label']}: {m['failed'][0]['why']}" for m in failed)
+        _say(f"{len(failed)} of {_count(methods, 'method')} failed: {reasons}")
     return int(bool(failed))
 
 
@@ -184,20 +184,22 @@ def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
         recipe_of(config).run(config)
     metrics = [row for _, row in read_rows(config.out / "metrics.jsonl")]
     points = []
-    for step, folder in kept(config.out, metrics[-1]["step"], plan.checkpoints):
+    for step, folder in evaluated_checkpoints(config.out, metrics[-1]["step"], plan.checkpoints):
         values = measured(evaluation(plan, f"{name}-{step}", str(folder), seed=seed))
         seconds = next(row["seconds"] for row in metrics if row["step"] >= step)
         points.append(Point(step, against(start, values), seconds, entry.cost(step)))
-    said = config.out / "alarms.jsonl"
-    alarms = [{"seed": seed, **row} for _, row in read_rows(said)] if said.exists() else []
+    alarm_file = config.out / "alarms.jsonl"
+    alarms = (
+        [{"seed": seed, **row} for _, row in read_rows(alarm_file)] if alarm_file.exists() else []
+    )
     return Trial(entry.label, seed, points, alarms)
 
 
-def kept(out: Path, last: int, count: int) -> list[tuple[int, Path]]:
+def evaluated_checkpoints(out: Path, last: int, count: int) -> list[tuple[int, Path]]:
     """`count` of a run's checkpoints, as evenly spread over its steps as they are; the last is the finished model."""
     saved = {int(f.name): f for f in (out / "checkpoints").glob("[0-9]*")} | {last: out}
     wanted = (last * (k + 1) / count for k in range(count))
-    nearest = {min(saved, key=lambda step: (abs(step - at), step)) for at in wanted}
+    nearest = {min(saved, key=lambda step: (abs(step - target), step)) for target in wanted}
     return [(step, saved[step]) for step in sorted(nearest)]
 
 
@@ -212,12 +214,12 @@ def measured(config: evaluate.Config) -> Values:
         with whole(noted) as file:  # last: an evaluation without it is made again
             file.write(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
     rows = read_samples(config.out / "samples.jsonl")
-    found = {n: [float(row[n]) for row in rows] for n in ("gold", "reward", "kl") if n in rows[0]}
-    found["length"] = [float(len(row["tokens"])) for row in rows]
+    values = {n: [float(row[n]) for row in rows] for n in ("gold", "reward", "kl") if n in rows[0]}
+    values["length"] = [float(len(row["tokens"])) for row in rows]
     overall = json.loads((config.out / "evaluation.json").read_text(encoding="utf-8"))
-    if "kl" not in found and "kl" in overall:  # one estimate from all prompts together
-        found["kl"] = [overall["kl"]]
-    return found
+    if "kl" not in values and "kl" in overall:  # one estimate from all prompts together
+        values["kl"] = [overall["kl"]]
+    return values
 
 
 def against(start: Values, values: Values) -> Values:
@@ -230,11 +232,11 @@ def against(start: Values, values: Values) -> Values:
 def summary(trials_: Any) -> dict[str, Any]:
     """A label's points as means over seeds with intervals, its alarms and its failures."""
     trials: list[Trial] = list(trials_)
-    at: dict[int, list[Point]] = {}
+    by_step: dict[int, list[Point]] = {}
     for point in (p for t in trials for p in t.points):
-        at.setdefault(point.step, []).append(point)
+        by_step.setdefault(point.step, []).append(point)
     return {
-        "points": [_summary(at[step]) for step in sorted(at)],
+        "points": [_summary(by_step[step]) for step in sorted(by_step)],
         "runs": sum(t.failed is None for t in trials),
         "alarms": [alarm for t in trials for alarm in t.alarms],
         "failed": [{"seed": t.seed, "why": t.failed} for t in trials if t.failed is not None],
@@ -242,9 +244,9 @@ def summary(trials_: Any) -> dict[str, Any]:
 
 
 def _summary(points: Sequence[Point]) -> dict[str, Any]:
-    found = {name: _measure([p.values[name] for p in points]) for name in points[0].values}
-    found["seconds"] = _measure([[p.seconds] for p in points])
-    return {"step": points[0].step, **asdict(points[0].cost), **found}
+    measures = {name: _measure([p.values[name] for p in points]) for name in points[0].values}
+    measures["seconds"] = _measure([[p.seconds] for p in points])
+    return {"step": points[0].step, **asdict(points[0].cost), **measures}
 
 
 def _measure(values: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -87,29 +87,33 @@ def answers_of_people(out: Path) -> int:
 
 def _judged(store: Store, project: str, path: Path, most: int) -> None:
     """What the simulated raters have said already."""
-    found = read_comparisons(path)[:most]
-    for start in range(0, len(found), BATCH):
+    comparisons = read_comparisons(path)[:most]
+    for start in range(0, len(comparisons), BATCH):
         with store.write() as connection:
-            for i, said in enumerate(found[start : start + BATCH], start=start):
-                prompt = content.add_prompt(connection, project, said.prompt, source=path.name)
+            for i, comparison in enumerate(comparisons[start : start + BATCH], start=start):
+                prompt = content.add_prompt(
+                    connection, project, comparison.prompt, source=path.name
+                )
                 ids = [
                     content.add_completion(connection, prompt, r, model="sft")
-                    for r in said.responses
+                    for r in comparison.responses
                 ]
                 kind = "pair" if len(ids) == 2 else "rank"
                 task = content.add_task(
                     connection, project, kind, prompt, ids, strategy="import", propensity=1.0
                 )
-                judge = people.ensure_judge(connection, said.rater or "somebody")
-                rounds.judge(connection, task, judge, said.ranking, key=f"demo-{i}")
+                judge = people.ensure_judge(connection, comparison.rater or "somebody")
+                rounds.judge(connection, task, judge, comparison.ranking, key=f"demo-{i}")
 
 
-def _asked(store: Store, project: str, found: list[tuple[Prompt, list[str]]], model: str) -> None:
+def _asked(
+    store: Store, project: str, questions: list[tuple[Prompt, list[str]]], model: str
+) -> None:
     """Pairs for people, some of them with a known answer."""
     gold = scorer(PROJECT)
     known = 0
     with store.write() as connection:
-        for prompt, texts in found:
+        for prompt, texts in questions:
             key = content.add_prompt(connection, project, prompt, source="samples.jsonl")
             values = [gold(prompt, t) for t in texts]
             clear = sorted(range(len(texts)), key=lambda k: values[k])

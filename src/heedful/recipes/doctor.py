@@ -42,15 +42,15 @@ def run(config: Config) -> int:
     page = Page(console, quiet=config.json)
     if not config.json:
         page.title(_title(config, context))
-    found = doctor.examine(context, heard=page.add)
-    counts = Counter(f.kind for f in found)
+    findings = doctor.examine(context, heard=page.add)
+    counts = Counter(f.kind for f in findings)
     seconds = time.monotonic() - started
     result = {
         "model": config.model,
         "data": config.data,
         "seconds": round(seconds, 2),
         "counts": {kind: counts[kind] for kind in COLOURS},
-        "findings": [asdict(f) for f in found],
+        "findings": [asdict(f) for f in findings],
     }
     if config.json:
         sys.stdout.write(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

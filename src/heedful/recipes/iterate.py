@@ -127,15 +127,15 @@ def _question(
     connection, config: Config, project: str, r: int, item: Drawn, checkpoint: str
 ) -> str | None:
     """A task of the different responses to a prompt; None where they are all the same."""
-    found: dict[str, int] = {}
+    first_index: dict[str, int] = {}
     for k, text in enumerate(item.texts):
         if text.strip():
-            found.setdefault(text, k)
-    if len(found) < 2:
+            first_index.setdefault(text, k)
+    if len(first_index) < 2:
         return None
     prompt = content.add_prompt(connection, project, item.prompt, source=config.prompts)
     ids = []
-    for text, k in found.items():
+    for text, k in first_index.items():
         sample = item.samples[k]
         written = [i for i, m in enumerate(sample.mask) if m]
         ids.append(
@@ -204,9 +204,11 @@ def _judged(config: Config, store: Store, share: list[str], panel: Sequence[Rate
         for k in range(config.overlap):
             i = (n + k) % len(panel)
             prompt = content.prompt_from_content(asked["prompt"])
-            said = panel[i].judge(prompt, asked["responses"])
+            judged = panel[i].judge(prompt, asked["responses"])
             with store.write() as connection:
-                rounds.judge(connection, task, ids[i], said.ranking, key=f"iterate-{task}-{k}"[:64])
+                rounds.judge(
+                    connection, task, ids[i], judged.ranking, key=f"iterate-{task}-{k}"[:64]
+                )
 
 
 def _name(judge: Rater) -> str:

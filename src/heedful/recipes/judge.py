@@ -57,7 +57,7 @@ def grouped(
 def by_reward(source: str, rows: Sequence[dict[str, Any]]) -> Iterable[Comparison]:
     """Each prompt's responses ranked by `reward`, equal ones as ties; what says nothing at all is left out.
 
-    Cut responses are left out, too: training would add an end token that nobody wrote.
+    Truncated responses are skipped, too: training would add an end token that nobody wrote.
     """
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get("reward"), int | float) or not math.isfinite(row["reward"]):

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import refuse_unread
 from heedful.configs.preference import Config, Direct, refuse_nonsense
-from heedful.data.sources import read_comparisons, read_verdicts
+from heedful.data.sources import read_comparisons, read_unpaired
 from heedful.data.tokens import encode_example, encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
@@ -44,7 +44,7 @@ from heedful.training.supervised import (
     step_count,
 )
 from heedful.training.trainable import prepare
-from heedful.types import Batch, Comparison, Metrics, Verdict
+from heedful.types import Batch, Comparison, LabelledResponse, Metrics
 
 __all__ = ["Config", "encode", "objective_of", "pair_logps", "run"]
 
@@ -62,7 +62,7 @@ def run(config: Config) -> Path:
     single = objective.reads == "LabelledLogps"
     config = replace(config, data=materialise(config.data, "unpaired" if single else "rankings"))
     check_out(config)
-    read: Any = read_verdicts if single else read_comparisons
+    read: Any = read_unpaired if single else read_comparisons
     items = read(config.data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
@@ -103,8 +103,8 @@ def run(config: Config) -> Path:
     def evaluate() -> Metrics:
         batch = evaluation.take(range(len(held)), objective, learner, RunningMean())
         loss = loss_fn(learner.outputs(batch), batch)
-        found = {"loss": loss.value, **loss.metrics}
-        return {f"eval/{name}": float(value.mean()) for name, value in found.items()}
+        values = {"loss": loss.value, **loss.metrics}
+        return {f"eval/{name}": float(value.mean()) for name, value in values.items()}
 
     # Lazily: what a loss reads of a whole batch is computed with the weights of that step.
     def stream(start: int) -> Iterator[Batch]:
@@ -139,13 +139,13 @@ def objective_of(config: Direct) -> Objective:
 
 def encode(
     tokenizer: PreTrainedTokenizerBase,
-    item: Comparison | Verdict,
+    item: Comparison | LabelledResponse,
     objective: Objective,
     config: Config,
     limit: int,
 ) -> list[Judgment]:
     """A row of the data as what the losses read."""
-    if isinstance(item, Verdict):
+    if isinstance(item, LabelledResponse):
         sample = encode_example(tokenizer, item.prompt, item.response, max_length=limit)
         return [Judgment((sample,), (float(item.desirable),))]
     samples = encode_group(tokenizer, item.prompt, item.responses, max_length=limit)

@@ -95,7 +95,7 @@ def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:
         old_logp=torch.zeros(rows, columns - 1),
         group=torch.arange(rows),
         reward=torch.zeros(rows),
-        cut=torch.zeros(rows, dtype=torch.bool),
+        truncated=torch.zeros(rows, dtype=torch.bool),
         step_rewards=torch.zeros(rows, columns - 1),
         episode=torch.arange(rows),
         position_ids=packed.position_ids,

@@ -23,12 +23,12 @@ def run(config: Config) -> Path:
         device=config.device,
     )
     columns = asyncio.run(score_rows(rewards, rows))
-    write_rows(config.out, (row | own for row, own in zip(rows, columns, strict=True)))
-    mean = sum(own["reward"] for own in columns) / len(rows)
+    write_rows(config.out, (row | column for row, column in zip(rows, columns, strict=True)))
+    mean = sum(column["reward"] for column in columns) / len(rows)
     print(f"{len(rows)} responses, mean reward {mean:.4f}")
     if len(rewards.names) > 1:
         for name in rewards.names:
-            part = sum(own["reward_parts"][name] for own in columns) / len(rows)
+            part = sum(column["reward_parts"][name] for column in columns) / len(rows)
             print(f"  {name}: {part:.4f}")
     return config.out
 
@@ -42,16 +42,16 @@ async def score_rows(rewards: Parts, rows: Sequence[dict[str, Any]]) -> list[dic
     scores = await rewards.score(
         [
             Group(
-                prompt_from_json(rows[own[0]]["prompt"]),
-                [rows[i]["completion"] for i in own],
-                [rows[i].get("stop_reason", "stop") == "stop" for i in own],
-                facts_of_sample(rows[own[0]]),
+                prompt_from_json(rows[members[0]]["prompt"]),
+                [rows[i]["completion"] for i in members],
+                [rows[i].get("stop_reason", "stop") == "stop" for i in members],
+                facts_of_sample(rows[members[0]]),
             )
-            for own in groups.values()
+            for members in groups.values()
         ]
     )
     columns: list[dict[str, Any]] = [{}] * len(rows)
-    for k, i in enumerate(i for own in groups.values() for i in own):
+    for k, i in enumerate(i for members in groups.values() for i in members):
         parts = {name: values[k] for name, values in scores.parts.items()}
         columns[i] = reward_columns(scores.total[k], parts)
     return columns

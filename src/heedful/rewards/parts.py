@@ -26,7 +26,7 @@ LEAST_STD = 1e-8  # a part that is constant has no scale to be divided by
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All responses to one prompt; `ended[k]` is False where response k was cut."""
+    """All responses to one prompt; `ended[k]` is False where response k was truncated."""
 
     prompt: Prompt
     responses: Sequence[str]
@@ -113,8 +113,8 @@ class Parts:
         from heedful.rewards.model import ModelReward
 
         members = [member for part in self.parts for member in part.members]
-        found = [member for member in members if isinstance(member, ModelReward)]
-        return found[0] if len(found) == 1 else None
+        models = [member for member in members if isinstance(member, ModelReward)]
+        return models[0] if len(models) == 1 else None
 
     async def early(self, group: Group) -> Early:
         """What those say of a group who need not wait for the rest of the batch; a reward model scores it as one."""
@@ -208,18 +208,18 @@ def numbers(
         raise UserError(
             f"the reward '{name}' returned {len(values)} numbers for {len(responses)} responses"
         )
-    found = []
+    scores = []
     for value, response in zip(values, responses, strict=True):
         try:
-            found.append(math.nan if isinstance(value, str) else float(value))
+            scores.append(math.nan if isinstance(value, str) else float(value))
         except (TypeError, ValueError):
-            found.append(math.nan)
-        if not math.isfinite(found[-1]):
+            scores.append(math.nan)
+        if not math.isfinite(scores[-1]):
             raise UserError(
                 f"the reward '{name}' of {response[:80]!r} (prompt {_start(prompt)!r}) is {value!r}; "
                 "rewards must be finite numbers"
             )
-    return found
+    return scores
 
 
 def _start(prompt: Prompt) -> str:

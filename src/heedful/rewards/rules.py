@@ -28,7 +28,7 @@ def length(
 
 @register("reward", "no_eos", help="a penalty for responses that were truncated")
 def no_eos(*, penalty: float = 1.0) -> Callable[..., float]:
-    """−penalty for a response that was cut by the length limit, 0 for one that ended by itself.
+    """−penalty for a response that was truncated by the length limit, 0 for one that ended by itself.
 
     Read from how sampling stopped. An end token in the ids proves nothing: the prompt has some, too.
     """

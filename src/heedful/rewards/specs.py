@@ -115,8 +115,8 @@ def _known() -> list[str]:
 
 
 def _label(spec: str) -> tuple[str | None, str]:
-    found = None if Path(spec).exists() else LABEL.fullmatch(spec)
-    return (found[1], found[2]) if found else (None, spec)
+    match = None if Path(spec).exists() else LABEL.fullmatch(spec)
+    return (match[1], match[2]) if match else (None, spec)
 
 
 def _name(target: str) -> str:
@@ -134,8 +134,8 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _call(spec: str) -> tuple[str, list[str]]:
     """`length(price=1, free=5)` → length, [price=1, free=5]; what is no call has no arguments."""
-    found = None if Path(spec).exists() else CALL.fullmatch(spec)
-    return (found[1], list(_split(spec, found[2]))) if found else (spec, [])
+    match = None if Path(spec).exists() else CALL.fullmatch(spec)
+    return (match[1], list(_split(spec, match[2]))) if match else (spec, [])
 
 
 def _split(spec: str, text: str) -> Iterator[str]:
@@ -160,9 +160,9 @@ def _split(spec: str, text: str) -> Iterator[str]:
 
 
 def _option(argument: str) -> tuple[str, str]:
-    found = OPTION.fullmatch(argument)
-    assert found is not None
-    return found[1], _unquoted(found[2].strip())
+    match = OPTION.fullmatch(argument)
+    assert match is not None
+    return match[1], _unquoted(match[2].strip())
 
 
 def _unquoted(text: str) -> str:

@@ -63,9 +63,9 @@ def settings(config: Any) -> dict[str, Any]:
 
 def identity(config: Any) -> dict[str, Any]:
     """All that decides the weights: the recipe, its settings, what is in the files that these name, the libraries."""
-    kept = {k: v for k, v in settings(config).items() if k not in FREE}
+    fixed = {k: v for k, v in settings(config).items() if k not in FREE}
     inputs = {}
-    told_of = flat(kept)
+    told_of = flat(fixed)
     for name in INPUTS:
         value = told_of.get(name)
         for told in [value] if isinstance(value, str) else value or []:
@@ -75,7 +75,7 @@ def identity(config: Any) -> dict[str, Any]:
                     inputs[path] = _content(Path(path))
     return {
         "recipe": type(config).__module__,
-        "settings": kept,
+        "settings": fixed,
         "inputs": inputs,
         "versions": {name: version(name) for name in ("torch", "transformers")},
     }

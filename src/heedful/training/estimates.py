@@ -22,8 +22,8 @@ def final_scores(a: Algorithm, batch: Batch, max_tokens: int) -> Tensor:
     """
     score = batch.reward
     if a.advantage.truncated == "bootstrap":
-        score = torch.where(batch.cut, 0.0, score)
-    score = score - a.missing_eos_penalty * batch.cut
+        score = torch.where(batch.truncated, 0.0, score)
+    score = score - a.missing_eos_penalty * batch.truncated
     if a.overlong:
         room = a.overlong * max_tokens
         over = batch.mask.sum(1) - (max_tokens - room)
@@ -42,12 +42,12 @@ def estimate(
     """Rewards → advantages → returns → whitened advantages. values `[B, T+1]`: the critic after every token.
 
     Returns are *unwhitened* advantages plus values. After a response that ended V is 0; after one that
-    was cut it is the critic's value there, and a score of the stump would count the future twice.
+    was truncated it is the critic's value there, and a score of the truncated response would count the future twice.
     """
     rows = torch.arange(len(batch.tokens))
     bootstrap = torch.zeros_like(batch.reward)
     if a.advantage.truncated == "bootstrap":
-        bootstrap = torch.where(batch.cut, values[rows, batch.lengths - 1], bootstrap)
+        bootstrap = torch.where(batch.truncated, values[rows, batch.lengths - 1], bootstrap)
     score = final_scores(a, batch, max_tokens)
     cost, price = torch.zeros_like(batch.old_logp), 0.0
     if isinstance(a.kl, InReward):
@@ -59,7 +59,7 @@ def estimate(
     advantages = a.advantage(
         Rewarded(rewards, values, batch.mask, bootstrap, batch.group, batch.episode)
     )
-    mask = batch.mask & ~batch.cut[:, None] if a.advantage.truncated == "mask" else batch.mask
+    mask = batch.mask & ~batch.truncated[:, None] if a.advantage.truncated == "mask" else batch.mask
     return ScoredWithValues(
         **{f.name: getattr(batch, f.name) for f in fields(Batch)} | {"mask": mask},
         ref_logp=ref_logp,
@@ -85,7 +85,7 @@ def rollout_metrics(
         "reward/std": float(total.std(correction=0)),
         "policy/entropy": float(-(b.old_logp * written).sum() / tokens),
         "completions/mean_length": float(written.sum(1).float().mean()),
-        "eos_rate": float((~b.cut).float().mean()),
+        "eos_rate": float((~b.truncated).float().mean()),
     }
     if a.kl.charged:
         metrics |= {

@@ -20,7 +20,7 @@ from heedful.errors import UserError
 from heedful.learner.local import Forward, LocalLearner, Loss, predict
 from heedful.losses.reward import accuracy
 from heedful.training.objective import Objective
-from heedful.training.reference_cache import kept
+from heedful.training.reference_cache import cached
 from heedful.types import (
     Batch,
     Labelled,
@@ -110,7 +110,7 @@ def reference_sums(
             predict(reference, forward, collate(_by_prompt(new)), max_tokens).logp.sum(1).tolist()
         )
 
-    sums = kept(reference, new, compute, max_tokens) if keep else compute()
+    sums = cached(reference, new, compute, max_tokens) if keep else compute()
     return {**known, **dict(zip(new, sums, strict=True))}
 
 
@@ -238,26 +238,26 @@ def mismatched(
     Chosen once, so that the reference need not stay in memory; over the rows of a random batch they are random.
     """
     prompts = {_parts(s)[0] for s in pool}
-    order, found = shuffled(len(pool), seed, 0), []
+    order, pairs_of_others = shuffled(len(pool), seed, 0), []
     for i, row in enumerate(rows):
         prompt, _ = _parts(row)
         if prompts == {prompt}:
             raise UserError(
                 "KTO estimates its KL on responses to other prompts, and there is one prompt only"
             )
-        at = i
-        while _parts(pool[order[at % len(pool)]])[0] == prompt:
-            at += 1
-        tokens = (*prompt, *_parts(pool[order[at % len(pool)]])[1])[:limit]
+        place = i
+        while _parts(pool[order[place % len(pool)]])[0] == prompt:
+            place += 1
+        tokens = (*prompt, *_parts(pool[order[place % len(pool)]])[1])[:limit]
         written = len(tokens) - len(prompt)
-        found.append(
+        pairs_of_others.append(
             Sample(
                 tokens=tokens,
                 mask=(False,) * len(prompt) + (True,) * written,
                 logprobs=(0.0,) * len(tokens),
             )
         )
-    return found
+    return pairs_of_others
 
 
 def _parts(sample: Sample) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -34,12 +34,12 @@ def supervised(
     if not rows:
         raise UserError(f"--ptx.data {mix.data}: no text is longer than a token")
 
-    def at(step: int) -> Mixed:
+    def mixed_of_step(step: int) -> Mixed:
         chosen = rows_at(len(rows), mix.batch_size, step, seed)
         batch = collate([rows[i] for i in chosen])
         return Mixed("ptx", batch, policy_forward(), cross_entropy, mix.coef)
 
-    return [at]
+    return [mixed_of_step]
 
 
 def _encoded(source: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Sample]:

@@ -56,8 +56,10 @@ class Objective:
     @property
     def reads_beta(self) -> bool:
         """Whether β changes the sum; tried on made-up numbers, as a loss may take it and not use it."""
-        x, made = _made_up(self.reads)
-        return not torch.equal(self(x, made), replace(self, beta=0.7 * self.beta)(x, made))
+        x, made_up_batch = _made_up(self.reads)
+        return not torch.equal(
+            self(x, made_up_batch), replace(self, beta=0.7 * self.beta)(x, made_up_batch)
+        )
 
     @property
     def length_normalised(self) -> bool:
@@ -157,12 +159,12 @@ def _values(options: Sequence[str]) -> dict[str, float]:
 
 def _try(objective: Objective, spec: str) -> None:
     """One call on two rows, so that a wrong option or a wrong shape is told before a model is loaded."""
-    rows, made = _made_up(objective.reads)
-    found = objective(rows, made)
-    if found.shape != (2,):
+    rows, made_up_batch = _made_up(objective.reads)
+    losses = objective(rows, made_up_batch)
+    if losses.shape != (2,):
         raise UserError(
             f"--loss {spec} must give one number a pair (or row, or prompt), unreduced: "
-            f"expected the shape [2], got {list(found.shape)}"
+            f"expected the shape [2], got {list(losses.shape)}"
         )
 
 

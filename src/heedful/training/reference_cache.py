@@ -25,7 +25,7 @@ from heedful.types import Sample
 log = logging.getLogger("heedful")
 
 
-def kept(
+def cached(
     model: PreTrainedModel,
     samples: Sequence[Sample],
     compute: Callable[[], list[float]],

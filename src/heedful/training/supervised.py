@@ -21,10 +21,10 @@ from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.run import Run, settings
 from heedful.transfer import sources
-from heedful.types import Batch, Comparison, Metrics, Outputs, Stateful, Verdict
+from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Outputs, Stateful
 
 log = logging.getLogger("heedful")
-T = TypeVar("T", Comparison, Verdict)
+T = TypeVar("T", Comparison, LabelledResponse)
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
 materialise = ranks.by_first(sources.materialise)  # of `db:` all ranks read the same export
 
@@ -126,10 +126,10 @@ def _pass(items: int, seed: int, epoch: int) -> list[int]:
 
 def fitting(tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[T], limit: int) -> list[T]:
     """The comparisons whose prompt leaves room for a response within `limit` tokens; the others are counted."""
-    kept = [c for c in comparisons if len(encode_prompt(tokenizer, c.prompt)) < limit]
-    if left_out := len(comparisons) - len(kept):
+    usable = [c for c in comparisons if len(encode_prompt(tokenizer, c.prompt)) < limit]
+    if left_out := len(comparisons) - len(usable):
         log.warning("skipped %d comparisons with prompts of %d tokens or more", left_out, limit)
-    return kept
+    return usable
 
 
 def apart(

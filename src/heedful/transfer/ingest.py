@@ -45,13 +45,13 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         samples = [_sample(where, row, config.model) for where, row in rows]
         groups = len({prompt for prompt, _, _ in samples})
         return _with_bar(config, groups, ingest.samples, samples, origin=origin, ask=ask)
-    kept = list(rows)
-    if foreign.is_vote(kept[0][1]) and config.form in ("auto", "plain"):
+    row_list = list(rows)
+    if foreign.is_vote(row_list[0][1]) and config.form in ("auto", "plain"):
         if config.gold:
             raise UserError("gold questions are comparisons, and these rows have one response each")
-        votes = [imported.Vote(*vote) for vote in foreign.votes(kept)]
+        votes = [imported.Vote(*vote) for vote in foreign.votes(row_list)]
         return _with_bar(config, len(votes), imported.votes, votes, origin=origin)
-    compared = foreign.comparisons(kept, config.form, skip_bad=config.skip_bad)
+    compared = foreign.comparisons(row_list, config.form, skip_bad=config.skip_bad)
     return _with_bar(
         config, len(compared), imported.comparisons, compared, origin=origin, gold=config.gold
     )
@@ -67,8 +67,8 @@ def _rows(source: str) -> Iterator[Row]:
 def _origin(row: dict[str, Any], otherwise: ingest.Origin) -> ingest.Origin:
     """Where a prompt is from: what its row says, or what holds for the file."""
     names = ("source", "licence", "language")
-    said = {n: row[n] for n in names if isinstance(row.get(n), str) and row[n].strip()}
-    return replace(otherwise, **said)
+    given = {n: row[n] for n in names if isinstance(row.get(n), str) and row[n].strip()}
+    return replace(otherwise, **given)
 
 
 def _sample(

@@ -39,8 +39,8 @@ def project_of(connection: Connection, name: str | None) -> str:
     if name is not None:
         raise UserError(f"there is no project '{name}'{did_you_mean(name, names)}")
     if len(names) != 1:
-        said = f"it has {', '.join(names)}" if names else "it has none yet"
-        raise UserError(f"say which project of the workspace is meant; {said}")
+        projects_there = f"it has {', '.join(names)}" if names else "it has none yet"
+        raise UserError(f"say which project of the workspace is meant; {projects_there}")
     return project_of(connection, names[0])
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "Facts",
     "Labelled",
     "LabelledLogps",
+    "LabelledResponse",
     "Learner",
     "Message",
     "Metrics",
@@ -67,10 +68,11 @@ __all__ = [
     "Step",
     "StopReason",
     "Task",
-    "Verdict",
 ]
 
-StopReason = Literal["stop", "length"]  # "stop": the model ended by itself; "length": it was cut
+StopReason = Literal[
+    "stop", "length"
+]  # "stop": the model ended by itself; "length": it was truncated
 Metrics = dict[str, float]
 
 
@@ -109,7 +111,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A response worth imitating; one that was cut (`ended` False) does not teach where to stop."""
+    """A response worth imitating; one that was truncated (`ended` False) does not teach where to stop."""
 
     prompt: Prompt
     completion: str
@@ -137,7 +139,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LabelledResponse:
     """One response, and whether it was liked: a thumb, or a rule that was kept or not."""
 
     prompt: Prompt
@@ -245,7 +247,7 @@ class Sample:
 
     tokens `[T]` ids; mask `[T]` True where the policy wrote the token; logprobs `[T]` from the engine
     at the sampling temperature, 0 where mask is False. `reward` is given at the end, `steps` have those of single
-    turns. stop_reason "length": it was cut, the last response or the episode. The branches of an
+    turns. stop_reason "length": it was truncated, the last response or the episode. The branches of an
     episode are several samples with its number.
     """
 
@@ -317,7 +319,7 @@ class Learner(Stateful, Protocol):
 class Reward(Protocol):
     """Scores all responses to one prompt at once, so that comparisons and judges fit; see `rewards.functions`.
 
-    `ended[k]` is False where response k was cut by the length limit: it must not be scored as if it
+    `ended[k]` is False where response k was truncated by the length limit: it must not be scored as if it
     had ended there. `facts` are the other columns of the prompt's row, not to be changed.
     """
 

@@ -59,10 +59,11 @@ class RankedLogps:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Right-padded sequences: tokens `[B, T+1]`, mask and old_logp `[B, T]`, group, reward, cut and lengths `[B]`.
+    """Right-padded sequences: tokens `[B, T+1]`, mask and old_logp `[B, T]`, group, reward, truncated and lengths
+    `[B]`.
 
     Rows of one group (the pair of a comparison, the samples of a prompt) are neighbours. `lengths`
-    counts real tokens; `cut` is True where a limit stopped a response or an episode. `reward` is given at the end,
+    counts real tokens; `truncated`: a limit stopped the response or the episode. `reward` is given at the end,
     `step_rewards` `[B, T]` at the last tokens of single turns; rows with the same `episode` `[B]` are its branches.
     """
 
@@ -72,7 +73,7 @@ class Batch:
     old_logp: Tensor
     group: Tensor
     reward: Tensor
-    cut: Tensor
+    truncated: Tensor
     step_rewards: Tensor
     episode: Tensor
 

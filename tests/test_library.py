@@ -137,7 +137,8 @@ def test_log_probs_are_of_the_distribution_that_was_asked_for():
 def test_a_folder_is_what_other_programs_load(tmp_path: Path):
     learner = hd.load_learner(tiny.policy(TOK), lr=0.1)
     learner.save(str(tmp_path / "mine"), TOK)
-    again = hd.load_policy(str(tmp_path / "mine"))
+    again = hd.load_policy(tmp_path / "mine")
+    assert hd.load_tokenizer(tmp_path / "mine").get_vocab() == TOK.get_vocab()
     assert all(torch.equal(again.state_dict()[k], v) for k, v in learner.weights().items())
 
 
@@ -146,3 +147,21 @@ def test_commands_refuse_what_the_command_line_refuses(tmp_path: Path):
         hd.run("world", name="capitals", outt=tmp_path)
     folder = hd.run("world", name="capitals", out=tmp_path / "w", documents=20, demonstrations=5)
     assert len(hd.read_prompts(folder / "prompts.jsonl")) > 100
+
+
+def test_commands_run_inside_of_a_notebooks_loop(tmp_path: Path):
+    """A command has an event loop of its own, which asyncio refuses where one runs; the notebook's goes on after it."""
+    rows = tmp_path / "samples.jsonl"
+    rows.write_text('{"prompt": "One", "completion": "two"}\n', encoding="utf-8")
+
+    async def cell() -> None:
+        me = asyncio.current_task()
+        out = tmp_path / "scored.jsonl"
+        hd.run("score", data=rows, reward="length(price=1)", out=out)
+        assert json.loads(out.read_text())["reward"] == -1.0
+        with pytest.raises(hd.UserError):
+            hd.run("score", data=rows, reward="numeric", out=tmp_path / "none.jsonl")
+        assert await asyncio.wait_for(asyncio.sleep(0, "on"), 5) == "on"
+        assert asyncio.current_task() is me
+
+    asyncio.run(cell())

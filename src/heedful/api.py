@@ -181,7 +181,7 @@ async def rollout(
 
 
 def load_reward(
-    specs: str | Sequence[str],
+    specs: str | Path | Sequence[str],
     *,
     weights: Sequence[float] = (),
     normalise: bool = False,
@@ -191,7 +191,8 @@ def load_reward(
     `package.module:function`, or the weighted sum of several."""
     from heedful.rewards import load_rewards
 
-    return load_rewards(specs, weights=weights, normalise=normalise, device=device)
+    given = str(specs) if isinstance(specs, Path) else specs
+    return load_rewards(given, weights=weights, normalise=normalise, device=device)
 
 
 async def score(

@@ -35,8 +35,9 @@ from heedful.models.forward import VALUE_HEAD, lm_head, scalar_head
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name; an adapter without one speaks its base's."""
+    name = str(name)
     with _errors_about(name, "tokenizer"):
         base = None if (Path(name) / "tokenizer_config.json").exists() else base_of(name)
         # For some architectures (Qwen2) AutoTokenizer believes the family's own class rather than the folder,
@@ -60,8 +61,11 @@ def _is_generic(folder: Path) -> bool:
     return said.get("tokenizer_class") == "TokenizersBackend"
 
 
-def load_policy(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+def load_policy(
+    name: str | Path, *, dtype: str = "float32", device: str = "cpu"
+) -> PreTrainedModel:
     """A causal language model in evaluation mode: dropout stays off, in sampling and in updates alike."""
+    name = str(name)
     model, missing = _load(AutoModelForCausalLM, "causal language model", name, dtype)
     if missing:
         raise UserError(

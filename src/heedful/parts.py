@@ -65,15 +65,26 @@ def takes_functions(base: type) -> bool:
 
 def _part_of(function: Any, spec: str, base: type) -> type:
     """A dataclass that calls a function with its fields; what else a part of its kind has, it has from `base`."""
-    knobs = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    signature = inspect.signature(function)
+    knobs = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
     for knob in knobs:
-        if knob.default is knob.empty:
-            raise UserError(f"'{spec}': give its parameter {knob.name} a default")
+        if knob.default is knob.empty or isinstance(knob.default, list | dict | set):
+            raise UserError(f"'{spec}': give its parameter {knob.name} a default that is no list")
+    inputs = list(inspect.signature(vars(base)["__call__"]).parameters)[1:]
+    try:
+        signature.bind(*inputs)
+    except TypeError as error:
+        raise UserError(
+            f"'{spec}' is called with ({', '.join(inputs)}), and its knobs stand behind a bare *: {error}"
+        ) from None
 
     def call(self: Any, *inputs: Any) -> Any:
         return function(*inputs, **{knob.name: getattr(self, knob.name) for knob in knobs})
 
-    knob_fields = [(k.name, type(k.default), field(default=k.default)) for k in knobs]
+    hints = get_type_hints(function)
+    knob_fields = [
+        (k.name, hints.get(k.name, type(k.default)), field(default=k.default)) for k in knobs
+    ]
     space = {"__call__": call, "spec": spec, "__doc__": function.__doc__ or spec}
     return make_dataclass(
         "UserPart", knob_fields, bases=(base,), frozen=True, kw_only=True, namespace=space

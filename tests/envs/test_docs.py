@@ -1,24 +1,21 @@
-"""docs/envs.md is true: its code runs."""
+"""docs/envs.md is true: its environments do what the page says. (That all its code runs is tests/test_docs.py's.)"""
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
 import games
-import tiny
 from games import USER, Script, play_one
 
 TEXT = (Path(__file__).parents[2] / "docs" / "envs.md").read_text(encoding="utf-8")
 
 
-def test_the_code_of_the_page_runs(tmp_path):
+def test_the_environments_of_the_page():
     """Mutation caught: an interface that has changed and a page that has not."""
     names: dict = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 3
-    for block in blocks:
+    for block in blocks[:2]:
         exec(block, names)
     tok = games.tokenizer()
     won = play_one(Script(tok, "one", "9", "7"), names["guess"], USER, tok, {"secret": 7})
@@ -28,7 +25,3 @@ def test_the_code_of_the_page_runs(tmp_path):
         Script(tok, call, "42"), names["calculator"], USER, tok, {"answer": 42}, max_tokens=200
     )
     assert sums.score == 1.0 and sums.messages[2].content == "Error: b must not be 0"
-    tiny.policy(tok).save_pretrained(tmp_path)
-    tok.save_pretrained(tmp_path)
-    samples, metrics = asyncio.run(names["play"](str(tmp_path)))
-    assert len(samples) == 4 and 1 <= metrics["episodes/turns"] <= 3

@@ -116,5 +116,5 @@ def test_what_cannot_be_compiled_is_said(monkeypatch):
     with pytest.raises(UserError, match="C\\+\\+ compiler"):
         compile_layers(model)
     monkeypatch.setattr(compiled.packed, "can_pack", lambda model: False)
-    with pytest.raises(UserError, match="change nothing: LlamaForCausalLM"):
+    with pytest.raises(UserError, match="no effect: LlamaForCausalLM"):
         compile_layers(model, HERE)

@@ -188,7 +188,11 @@ def refuse_nonsense(a: Algorithm) -> None:
         (a.group_size < 1, "--group-size must be at least 1"),
         (a.minibatch_size < 0, "--minibatch-size must be 0 (all) or more"),
         (
-            a.batch_size < 1 or a.batch_size % max(1, a.group_size) != 0,
+            a.batch_size < 1,
+            f"--batch-size must be at least 1, not {a.batch_size}",
+        ),
+        (
+            a.batch_size % max(1, a.group_size) != 0,
             f"--batch-size {a.batch_size} is no multiple of --group-size {a.group_size}",
         ),
         (
@@ -197,6 +201,19 @@ def refuse_nonsense(a: Algorithm) -> None:
             "be at least 2",
         ),
         (getattr(a.advantage, "n_step", 1) < 1, "--n-step must be at least 1"),
+        *(
+            (not 0 <= getattr(a.advantage, knob, 1.0) <= 1, f"--{knob} must be between 0 and 1")
+            for knob in ("gamma", "lam")
+        ),
+        *(
+            (bound is not None and not bound > 0, f"--{flag} must be above 0")
+            for flag, bound in (
+                ("clip", getattr(a.surrogate, "clip", None)),
+                ("clip-high", getattr(a.surrogate, "clip_high", None)),
+                ("truncate", getattr(a.surrogate, "truncate", None)),
+                ("value-clip", getattr(a.advantage, "value_clip", None)),
+            )
+        ),
     ):
         if wrong:
             raise UserError(sentence)

@@ -223,19 +223,19 @@ def _by_tyro(form: type, args: Sequence[str], prog: str) -> Any:
         if reason[:2] == ["Required", "options"] and places:
             raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None
         # The box's heading and the sentence in it may begin alike.
-        once = re.sub(r"^(.+) \1:", r"\1:", " ".join(reason).strip(" -"))
+        once = re.sub(r"^(.+) \1\b:?", r"\1:", " ".join(reason).strip(" -"), flags=re.IGNORECASE)
+        once = re.sub(r"^Value error ", "", once).rstrip(".")
         raise UserError(f"{once}; see {prog} --help") from None
 
 
 def _spellings(config_type: type, prefix: str = "") -> dict[str, list[str]]:
     """Field → its flags, the own name first; positional fields have none, nested ones have dots, knobs stand alone."""
     spellings: dict[str, list[str]] = {}
-    hidden = slots(config_type)
-    for name, hint in get_type_hints(config_type, include_extras=True).items():
+    hints = get_type_hints(config_type, include_extras=True)
+    for name in (f.name for f in fields(config_type) if f.name not in slots(config_type)):
+        hint = hints[name]
         metadata = getattr(hint, "__metadata__", ())
-        if name in hidden or any(
-            "Suppress" in repr(mark) or "ositional" in repr(mark).lower() for mark in metadata
-        ):
+        if any("Suppress" in repr(mark) or "ositional" in repr(mark).lower() for mark in metadata):
             continue
         inner = getattr(hint, "__origin__", hint)
         if is_dataclass(inner) and isinstance(inner, type):
@@ -291,9 +291,15 @@ def _flags(
 ) -> list[str]:
     """The keys and values of a file as flags; what the command line says itself is left out."""
     hints = _fields_of_form(form)
+    aliases = {
+        flag[2:].replace("-", "_"): name
+        for name, (_, *flags) in _spellings(form).items()
+        for flag in flags
+    }
     flags: list[str] = []
     for key, value in loaded.items():
         name = str(key).replace("-", "_")
+        name = name if name in hints else aliases.get(name, name)
         if name not in hints:
             if not prefix and why_unread(config_type, name, choice):
                 if not _is_usual(config_type, name, value):
@@ -324,7 +330,10 @@ def _flags(
 def _fields_of_form(form: type) -> dict[str, Any]:
     """Key of a file → type of its value."""
     hints: dict[str, Any] = {}
+    own = {f.name for f in fields(form)} - set(slots(form))
     for name, hint in get_type_hints(form).items():
+        if name not in own:
+            continue
         hints |= _fields_of_form(hint) if name.endswith(KNOBS) else {name: hint}
     return hints
 

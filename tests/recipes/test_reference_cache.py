@@ -8,7 +8,7 @@ import torch
 import tiny
 from heedful.caches import cache_folder
 from heedful.data.collate import collate
-from heedful.models import forward
+from heedful.fast import backend
 from heedful.models.adapters import add_lora
 from heedful.models.load import load_policy
 from heedful.training.forwards import policy_forward
@@ -106,9 +106,9 @@ def test_the_reference_reads_a_prompt_once(monkeypatch):
     ]
     other = Sample((9,) * 25, mask + (True,) * 5, (0.0,) * 25)
     read = []
-    lay_out = forward.lay_out
+    lay_out = backend.lay_out
     monkeypatch.setattr(
-        forward, "lay_out", lambda *a, **how: (read.append(a), lay_out(*a, **how))[1]
+        backend, "lay_out", lambda *a, **how: (read.append(a), lay_out(*a, **how))[1]
     )
     model = tiny.causal_lm("llama")
     sums = reference_sums(model, policy_forward(), [*samples, other], 60)

@@ -17,7 +17,7 @@ def parse(question: Question, answer: dict[str, Any]) -> Parsed:
 KIND = Kind(
     name="edit",
     label="edit",
-    does="mend the answer",
+    does="edit the answer",
     keeps="a demonstration that beats its original",
     form='`{"response": 0, "text": "…"}`',
     responses=(1, 4),

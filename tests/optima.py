@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 import tiny
-from heedful.configs.algorithm import Algorithm, algorithm
+from heedful.configs.algorithm import METHODS, Algorithm
 from heedful.data.collate import collate
 from heedful.engine.local import LocalEngine
 from heedful.learner.local import Optim, predict
 from heedful.models.forward import add_value_head
 from heedful.models.load import copy_model
 from heedful.models.reference import Reference
+from heedful.parts import compose
 from heedful.rollout import Task, rollout
 from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, rollout_metrics
@@ -120,7 +121,9 @@ def preset(name: str, **changes) -> Algorithm:
         "overlong": 0.0,
         "dynamic_sampling": 0,
     }
-    return algorithm(name, **{**fixed, **changes})
+    sets = METHODS[name].sets
+    # Every case names a β and a λ, whether its method reads them or not.
+    return compose(Algorithm, {**sets, **fixed, **changes}, ignore=[*sets, "beta", "lam"])
 
 
 def optimised(

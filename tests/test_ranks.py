@@ -314,8 +314,8 @@ def test_what_is_refused_is_said_once(world, whole, tmp_path):
     refused(words("sft", world, out, "--device", "cuda:1"), "must be cpu or cuda")
     refused(words("sft", world, out, "--lrr", "1"), "has no option --lrr")
     iterate = ["iterate", "plan.yaml"]
-    refused(iterate, "iterate is no work for several processes")
-    refused(iterate, "iterate is no work for several processes", {1: ("late", 2.0)})
+    refused(iterate, "iterate does not run on several processes")
+    refused(iterate, "iterate does not run on several processes", {1: ("late", 2.0)})
     assert not out.exists()
 
 

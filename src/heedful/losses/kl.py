@@ -34,9 +34,6 @@ def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
     return torch.expm1(bounded(-d)) + d
 
 
-ESTIMATORS: dict[str, Estimator] = {"k1": k1, "k2": k2, "k3": k3}
-
-
 def corrected(
     estimator: Estimator,
     logp: Float[Tensor, "*s"],

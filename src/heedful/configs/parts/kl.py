@@ -70,7 +70,6 @@ class Kl:
     """Where the KL penalty to the reference goes, and its coefficient."""
 
     charged: ClassVar[bool] = True
-    in_loss: ClassVar[bool] = False
 
 
 @register("kl", "none", help="not at all")
@@ -135,7 +134,6 @@ class InReward(Charged):
 class InLoss(Charged):
     """β·k beside the surrogate, with its own gradient."""
 
-    in_loss: ClassVar[bool] = True
     kl_estimator: Annotated[Estimator, SLOT] = field(default=K2())
     """How KL is estimated from sampled tokens."""
     kl_corrected: bool = False

@@ -9,7 +9,11 @@ from fractions import Fraction
 
 import pytest
 
-from heedful.rewards.answers import Number, final_answer, final_number
+from heedful.rewards.answers import Number, final_answer, read_answer
+
+
+def final_number(text: str) -> Number | None:
+    return read_answer(text).number
 
 
 @pytest.mark.parametrize(
@@ -19,7 +23,6 @@ from heedful.rewards.answers import Number, final_answer, final_number
         ("#### 70,000", "70000"),
         ("#### $1,234.50 dollars", "1234.5"),
         ("#### 5\nwait, no\n#### 6", "6"),
-        ("#### 18 or 19", "18"),
         ("#### -3", "-3"),
         ("#### −3.", "-3"),
         ("#### -$3", "-3"),
@@ -35,22 +38,23 @@ from heedful.rewards.answers import Number, final_answer, final_number
         (r"#### 3 no, \boxed{4}", "4"),
         (r"\boxed{4} no, #### 3", "3"),
         ("The answer is 72.", "72"),
+        ("So the answer is **72**", "72"),
+        ("He earns at most 72 a day!", "72"),
+        ("it goes from 10-20", "20"),
+        ("x = 72", "72"),
+        ("9*8 = 72", "72"),
+        ("#### 72 km/h", "72"),
+        (r"\boxed{72\text{ cm}^2}", "72"),
+        (r"\fbox{72^\circ}", "72"),
         ("It is 1 of 3, so 1/3", "1/3"),
         ("2 1/2", "5/2"),
         ("2½", "5/2"),
         ("about .5", "1/2"),
         ("2e3", "2000"),
         ("1.5E-2", "3/200"),
-        ("from 10-20", "20"),
         ("5 - 8 = -3", "-3"),
-        ("x−5", "5"),
-        ("coordinates 1,2,3", "3"),
         ("12\u202f345 people", "12345"),
         ("\uff14\uff12", "42"),
-        ("1,2345", "2345"),
-        ("#### 1,2,3", "1"),
-        ("#### -1,2,3", "-1"),
-        ("the list -1,2,3", "3"),
         ("50%", "50"),
         ("3 percent", "3"),
     ],
@@ -68,6 +72,19 @@ def test_the_final_number(text, value):
 def test_no_final_number(text):
     """A marked answer that is empty is no answer: the numbers before it do not count."""
     assert final_number(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"2\sqrt{3}", r"so \boxed{2\sqrt{3}}", "2√3", "#### 18 or 19", "1,2,3", "#### -1,2", "(1,2)", r"\boxed{3\pi}",
+     "x-5", "2x", "9*8", r"\boxed{2^{10}}", "x = 2, y = 3", "#### 5 - 3", "y = 2x + 1", "so it must be 9 * 8",
+     r"then the whole area is 3\pi", "and this power is 2^72", "it can only be the list 1,2,3", r"\boxed{\{1, 2\}}",
+     r"hence the root is \frac{\sqrt{3}}{2}"],
+)  # fmt: skip
+def test_a_piece_of_a_formula_is_no_number(text):
+    """Mutation caught: 3 for 2√3, which pays a wrong answer and refuses the right one."""
+    answer = read_answer(text)
+    assert answer.number is None and answer.formula
 
 
 def test_final_answers_as_text():

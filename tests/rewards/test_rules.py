@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import math
 import time
 
@@ -88,6 +89,8 @@ def test_exact_match():
     strict = "exact_match(ignore_case=false)"
     assert values(strict, ["Lima", "lima"], facts=facts) == [1.0, 0.0]
     assert values("exact_match", ["b", "c"], facts={"target": ["a", "b"]}) == [1.0, 0.0]
+    assert values("exact_match", [r"\boxed{\text{Lima}}", r"\boxed{}"], facts=facts) == [1.0, 0.0]
+    assert values("exact_match", ["72", "72.0"], facts={"answer": 72.0}) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("column", ["answer", "solution", "target"])
@@ -103,6 +106,37 @@ def test_numeric_takes_numbers_and_tolerance():
     assert values("numeric", ["12"], facts={"answer": 12}) == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("gold", "paid", "unpaid"),
+    [
+        (r"2\sqrt{3}", [r"so \boxed{2\sqrt{3}}", r"\boxed{\sqrt{12}}", "2√3", "2 sqrt(3)", r"so it is $2\sqrt{3}$"],
+         [r"\boxed{3}", r"\boxed{2}", "It must be 3"]),
+        ("2", ["2"], ["and so it is 2√3", r"the whole area is 2\pi"]),
+        ("72", [r"\boxed{8\cdot 9}", "#### 72 clips"], ["#### 72 or 73", r"\boxed{72\sqrt{2}}", "72x", "2^72"]),
+        (r"\{1, 2\}", [r"\boxed{\{2,1\}}"], [r"\boxed{\{1,3\}}", "2"]),
+        ("(1,2)", [r"\boxed{(1, 2)}"], [r"\boxed{(2,1)}"]),
+        (r"\boxed{x^2+1}", [r"\boxed{1+x^2}"], [r"\boxed{x^2}", "1"]),
+        ("5 km/h", [r"\boxed{5}", r"\boxed{5 \text{ km/h}}"], [r"\boxed{50}"]),
+        (["3", r"\sqrt{2}"], ["3", r"\boxed{\sqrt2}"], ["2"]),
+        (72.0, ["72"], ["7.2"]),
+    ],
+)  # fmt: skip
+def test_right_answers_and_responses_are_read_by_the_same_reader(gold, paid, unpaid):
+    """Mutation caught: the last number of the one against the first of the other, which pays 3 for 2√3."""
+    facts = {"answer": gold}
+    assert values("numeric", [*paid, *unpaid], facts=facts) == [1.0] * len(paid) + [0.0] * len(
+        unpaid
+    )
+
+
+def test_a_formula_that_never_ends_costs_its_answer_and_no_more():
+    """In any thread. Mutation caught: math-verify's own time-out, a signal that big powers ignore."""
+    asked = [r"\boxed{9^{9^{9^9}}}", r"\boxed{\frac{\sqrt{8}}{2}}"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        task = pool.submit(values, "numeric", asked, facts={"answer": r"\sqrt{2}"})
+        assert task.result() == [0.0, 1.0]
+
+
 def test_a_row_without_a_right_answer_is_an_error():
     """Mutation caught: 0.0 for whatever cannot be checked."""
     with pytest.raises(
@@ -111,5 +145,9 @@ def test_a_row_without_a_right_answer_is_an_error():
         values("numeric", ["4"], facts={"level": 1})
     with pytest.raises(UserError, match=r"'many' to .* has no number"):
         values("numeric", ["4"], facts={"answer": "many"})
+    with pytest.raises(UserError, match="is empty"):
+        values("exact_match", ["4"], facts={"answer": " "})
+    with pytest.raises(UserError, match="needs the right answer"):
+        values("numeric", ["4"], facts={"answer": math.nan})
     with pytest.raises(UserError, match="column `gold`"):
         values("exact_match(column=gold)", ["4"])

@@ -150,7 +150,7 @@ def test_a_ranking(site, way):
         elif way == "mouse":
             row.get_by_role("combobox").select_option(str(rank + 1))
         elif way == "drag":
-            drag(page, row, page.locator(".rankrow").nth(rank))
+            drag(page, row, page.locator(".ranks > li").nth(rank))  # the line, below those before
     send(page, way if way == "mouse" else "keyboard")
     assert only(site, page)["ranks"] == {text: i + 1 for i, text in enumerate(best)}
 
@@ -164,20 +164,34 @@ def drag(page: Any, row: Any, onto: Any) -> None:
     page.mouse.up()
 
 
-def test_a_ranking_by_arrows_with_a_tie(site):
-    """A row that moves keeps the focus; the last word is a digit that makes a tie."""
+def ranks_on_screen(page: Any) -> dict[str, str]:
+    rows = page.locator(".rankrow").all()
+    return {r.locator("strong").inner_text(): r.locator("select").input_value() for r in rows}
+
+
+def test_a_ranking_says_nothing_of_others(site):
+    """Mutation caught: a click, a drag or an arrow that ranks all; a tie that ends at the next arrow."""
     project = make_project(site.store)
-    make_task(site.store, project, "rank", [GOOD, BAD, ODD])
+    make_task(site.store, project, "rank", [GOOD, BAD, ODD, "Quito."])
     page = site.rate(project)
-    texts = {site.letter(page, t): t for t in (GOOD, BAD, ODD)}
-    tab_to(page, "listitem", "Response C, not ranked")
+    texts = {site.letter(page, t): t for t in (GOOD, BAD, ODD, "Quito.")}
+    page.locator(".rankrow .snippet").nth(2).click()
+    assert set(ranks_on_screen(page).values()) == {""}
+    expect(page.locator("#submit")).to_be_disabled()
+    drag(page, page.locator(".rankrow:has(strong:text-is('C'))"), page.locator(".ranks > li").first)
+    assert ranks_on_screen(page) == {"C": "1", "A": "", "B": "", "D": ""}
+    tab_to(page, "listitem", "Response A, not ranked")
     page.keyboard.press("ArrowUp")
-    page.keyboard.press("ArrowUp")
-    expect(page.locator(":focus")).to_have_attribute("aria-label", "Response C, rank 1")
-    tab_to(page, "listitem", "Response B, rank 3")
+    expect(page.locator(":focus")).to_have_attribute("aria-label", "Response A, rank 2")
+    tab_to(page, "listitem", "Response B, not ranked")
     page.keyboard.press("2")
+    tab_to(page, "listitem", "Response C, rank 1")
+    page.keyboard.press("ArrowDown")
+    assert ranks_on_screen(page) == {"A": "1", "B": "1", "C": "2", "D": ""}
+    page.keyboard.press("ArrowDown")  # over the line, and back
+    page.keyboard.press("ArrowUp")
     send(page, "keyboard")
-    assert only(site, page)["ranks"] == {texts["C"]: 1, texts["A"]: 2, texts["B"]: 2}
+    assert only(site, page)["ranks"] == {texts["A"]: 1, texts["B"]: 1, texts["C"]: 2}
 
 
 @pytest.mark.parametrize("way", WAYS)

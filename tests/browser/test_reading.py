@@ -107,10 +107,19 @@ def test_a_response_is_read_to_its_end_first(site):
     page.get_by_text("Read every response to its end first.").wait_for()
     page.keyboard.press("Enter")
     expect(page.locator("#submit")).to_be_disabled()
-    page.get_by_role("region", name="Response A").focus()
-    page.keyboard.press("End")
-    expect(page.locator("#submit")).to_be_enabled()  # both scroll together
+    a = page.get_by_role("region", name="Response A")
+    a.focus()
+    a.evaluate("node => (node.scrollTop = node.scrollHeight)")
+    page.wait_for_function("() => document.querySelectorAll('.more:not([hidden])').length === 1")
+    expect(page.locator("#submit")).to_be_disabled()  # B has not been read by a leap in A
+    page.keyboard.press("Home")
     b = page.get_by_role("region", name="Response B").element_handle()
+    for _ in range(20):  # screen by screen both scroll together
+        page.keyboard.press("PageDown")
+        page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+    expect(page.locator("#submit")).to_be_enabled()
     page.wait_for_function("n => n.scrollTop + n.clientHeight >= n.scrollHeight - 4", arg=b)
     assert site.rows(schema.judgment) == []
     site.enter(page)

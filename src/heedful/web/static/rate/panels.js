@@ -26,10 +26,14 @@ export function responses(place, list, changed) {
   place.replaceChildren(...panels.map((p) => p.node));
   place.dataset.count = String(list.length);
 
-  const atEnd = (body) => body.scrollTop + body.clientHeight >= body.scrollHeight - 4;
+  // Its last line is in front of somebody: scrolled to the end inside its panel, and that on the screen.
+  function endSeen(body) {
+    const bottom = body.getBoundingClientRect().bottom;
+    return body.scrollTop + body.clientHeight >= body.scrollHeight - 4 && bottom > 0 && bottom <= innerHeight + 4;
+  }
   function look() {
     panels.forEach(({ body, hint }, i) => {
-      if (atEnd(body)) seen.add(i);
+      if (endSeen(body)) seen.add(i);
       hint.hidden = seen.has(i);
     });
     changed();
@@ -44,7 +48,9 @@ export function responses(place, list, changed) {
     const share = from.scrollTop / Math.max(1, from.scrollHeight - from.clientHeight);
     panels.forEach(({ body }, k) => {
       if (k === i) return;
-      body.scrollTop = share * (body.scrollHeight - body.clientHeight);
+      // By no more than what is in front of somebody: a leap in one panel must not count as having read another.
+      const step = share * (body.scrollHeight - body.clientHeight) - body.scrollTop;
+      body.scrollTop += Math.sign(step) * Math.min(Math.abs(step), body.clientHeight);
       put[k] = body.scrollTop;
     });
   }
@@ -62,6 +68,7 @@ export function responses(place, list, changed) {
   }
   const resized = new ResizeObserver(look);
   panels.forEach(({ body }) => resized.observe(body));
+  addEventListener("scroll", look, { passive: true });
   show();
   return {
     read: () => seen.size === panels.length,
@@ -70,6 +77,9 @@ export function responses(place, list, changed) {
       show();
     },
     together: (on) => (together = on),
-    close: () => resized.disconnect(),
+    close: () => {
+      resized.disconnect();
+      removeEventListener("scroll", look);
+    },
   };
 }

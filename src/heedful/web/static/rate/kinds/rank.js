@@ -1,16 +1,21 @@
-// A ranking by drag, by arrows, by digits or by the lists: all of them set the same ranks.
+// A ranking by drag, by arrows, by digits or by the lists: each says where one response belongs, and nothing of another.
 import { el } from "../../api.js";
 
 export const keys = [
   ["1 … 9", "the rank of the chosen response"],
   ["b", "all are bad"],
-  ["↑ ↓", "move the chosen response up or down"],
+  ["↑ ↓", "move the chosen response up or down, and over the line"],
 ];
+
+const SLACK = 5; // pixels: less is a click
+const LINE = -1; // stands for the line between what is ranked and what is not
 
 export function widget(task, changed) {
   const n = task.responses.length;
   let ranks = Array(n).fill(null);
   let allBad = false;
+  let pool = task.responses.map((_, i) => i); // the order of those between which the ranks say nothing
+  let pressed = null; // where the pointer went down: {place, y}
   let dragged = null;
 
   const rows = task.responses.map((r, place) => {
@@ -30,58 +35,84 @@ export function widget(task, changed) {
     });
     row.addEventListener("pointerdown", (event) => {
       if (event.target === select || event.button) return;
-      dragged = place;
+      pressed = { place, y: event.clientY };
       row.setPointerCapture(event.pointerId);
-      row.classList.add("dragged");
     });
     row.addEventListener("pointermove", (event) => {
-      if (dragged !== place) return;
-      const order = inOrder();
-      const at = order.indexOf(place);
-      const before = at > 0 && rows[order[at - 1]].row.getBoundingClientRect();
-      const after = at < n - 1 && rows[order[at + 1]].row.getBoundingClientRect();
-      if (before && event.clientY < before.top + before.height / 2) move(place, -1);
-      else if (after && event.clientY > after.top + after.height / 2) move(place, 1);
+      if (pressed?.place !== place) return;
+      if (dragged === null && Math.abs(event.clientY - pressed.y) < SLACK) return; // a click ranks nothing
+      dragged = place;
+      row.classList.add("dragged");
+      const others = inOrder().filter((item) => item !== place);
+      const above = others.filter((item) => {
+        const box = nodeOf(item).getBoundingClientRect();
+        return box.top + box.height / 2 < event.clientY;
+      });
+      put(place, others, above.length);
     });
     const drop = () => {
+      pressed = null;
       if (dragged !== place) return;
       dragged = null;
       row.classList.remove("dragged");
-      fromOrder(inOrder());
+      show();
     };
     row.addEventListener("pointerup", drop);
     row.addEventListener("pointercancel", drop);
     return { row, select };
   });
-  const list = el("ol", { class: "ranks", "aria-label": "Responses, best first" }, rows.map((r) => r.row));
+  const line = el("li", { class: "rankline", "aria-hidden": "true" });
+  const list = el("ol", { class: "ranks", "aria-label": "Responses, best first" }, line, rows.map((r) => r.row));
   const bad = el("button", { type: "button", class: "choice", "aria-pressed": "false", onclick: () => {
     allBad = !allBad;
     show();
     changed();
   } }, el("kbd", {}, "b"), " All are bad");
-  const node = el("div", {}, el("p", { class: "hint" }, "Drag the best to the top, or choose one with Tab and use the arrows or digits. Equal numbers are ties."), list, bad);
+  const node = el("div", {}, el("p", { class: "hint" }, "Drag a response above the line, best first, or choose it with Tab and use the arrows or digits. Equal numbers are ties; what stays below the line is not ranked."), list, bad);
 
-  const key3 = (place) => [ranks[place] ?? n + 1, position[place]];
-  let position = task.responses.map((_, i) => i); // where a response stands while its rank says nothing
+  const nodeOf = (item) => (item === LINE ? line : rows[item].row);
+  // What the list shows from top to bottom: ranked responses, the line, and those without a rank.
   function inOrder() {
-    return task.responses.map((_, i) => i).sort((a, b) => key3(a)[0] - key3(b)[0] || key3(a)[1] - key3(b)[1]);
+    const ranked = pool.filter((place) => ranks[place] !== null).sort((a, b) => ranks[a] - ranks[b]);
+    return [...ranked, LINE, ...pool.filter((place) => ranks[place] === null)];
   }
-  function fromOrder(order) {
-    order.forEach((place, i) => {
-      ranks[place] = i + 1;
-      position[place] = i;
-    });
+  // Responses with the same rank together, best first.
+  function tiers() {
+    const groups = new Map();
+    for (const place of inOrder().filter((item) => item !== LINE && ranks[item] !== null)) groups.set(ranks[place], [...(groups.get(ranks[place]) ?? []), place]);
+    return [...groups.values()];
+  }
+  function fromTiers(groups) {
+    ranks = Array(n).fill(null);
+    groups.forEach((group, i) => group.forEach((place) => (ranks[place] = i + 1)));
     allBad = false;
     show();
     changed();
   }
+  // Before `others[index]`: between two that are tied it joins the tie, below the line it has no rank.
+  function put(place, others, index) {
+    const [above, below] = [others[index - 1], others[index]];
+    const order = [...others.slice(0, index), place, ...others.slice(index)];
+    pool = order.filter((item) => item !== LINE);
+    if (index > others.indexOf(LINE)) ranks[place] = null;
+    else if (above !== undefined && below !== LINE && ranks[above] === ranks[below]) ranks[place] = ranks[above];
+    else ranks[place] = above === undefined ? 0 : ranks[above] + 0.5;
+    fromTiers(tiers());
+  }
+  // One step: out of a tie, past the next tier, and over the line. Nobody else's rank comes or goes.
   function move(place, step) {
-    const order = inOrder();
-    const at = order.indexOf(place);
-    const to = Math.min(n - 1, Math.max(0, at + step));
-    order.splice(at, 1);
-    order.splice(to, 0, place);
-    fromOrder(order);
+    const groups = tiers();
+    const from = groups.findIndex((group) => group.includes(place));
+    if (from < 0) {
+      if (step < 0) groups.push([place]);
+    } else if (groups[from].length > 1) {
+      groups[from] = groups[from].filter((other) => other !== place);
+      groups.splice(step < 0 ? from : from + 1, 0, [place]);
+    } else if (step > 0 || from > 0) {
+      groups.splice(from, 1);
+      if (step < 0 || from < groups.length) groups.splice(from + step, 0, [place]);
+    }
+    fromTiers(groups);
   }
   function setRank(place, rank) {
     ranks[place] = rank;
@@ -91,13 +122,15 @@ export function widget(task, changed) {
   }
   function show() {
     const order = inOrder();
+    line.textContent = order[0] === LINE ? "Best first: nothing is ranked yet" : "Not ranked";
+    line.hidden = order.at(-1) === LINE && dragged === null;
     // A node that is moved in the page loses the pointer: while one is dragged, only the picture changes.
     if (dragged === null) {
       const focused = document.activeElement;
-      list.append(...order.map((place) => rows[place].row));
+      list.append(...order.map(nodeOf));
       if (list.contains(focused)) focused.focus();
     }
-    order.forEach((place, i) => (rows[place].row.style.order = dragged === null ? "" : String(i)));
+    order.forEach((item, i) => (nodeOf(item).style.order = dragged === null ? "" : String(i)));
     rows.forEach(({ row, select }, place) => {
       select.value = ranks[place] === null ? "" : String(ranks[place]);
       row.setAttribute("aria-label", `Response ${task.responses[place].label}, ${ranks[place] === null ? "not ranked" : `rank ${ranks[place]}`}`);
@@ -125,7 +158,7 @@ export function widget(task, changed) {
         return true;
       }
       if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-        rows[inOrder()[0]].row.focus();
+        nodeOf(inOrder().find((item) => item !== LINE)).focus();
         return true;
       }
       return false;

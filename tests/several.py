@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 import interruptions as jobs
 import tiny
-from heedful import cli, ranks
+from heedful import cli
 from heedful.data.collate import collate
 from heedful.learner.local import LocalLearner, Loss, Mixed, Optim, predict
 from heedful.models import load
 from heedful.models.forward import token_logps
+from heedful.ranks import ALONE, Ranks, joined
 from heedful.run import Run
 from heedful.training.judgments import Judgment, as_batch
 from heedful.types import Batch, Outputs, Sample
@@ -173,7 +174,7 @@ CASES: dict[str, tuple] = {
 }
 
 
-def measured() -> dict[str, Any]:
+def measured(ranks: Ranks = ALONE) -> dict[str, Any]:
     """Each case's gradient and metrics, and predictions of each shape."""
     found: dict[str, Any] = {}
     for name, (loss_fn, batch, per, mixed) in CASES.items():
@@ -181,9 +182,8 @@ def measured() -> dict[str, Any]:
         model.sometimes = nn.Parameter(torch.ones(()))
         model.never = nn.Parameter(torch.ones(()))
         tokens = 10_000 if "one micro-batch" in name else 60
-        learner = LocalLearner(
-            model, forward, Optim(1e-3, 10, max_grad_norm=1e9), micro_batch_tokens=tokens
-        )
+        optim = Optim(1e-3, 10, max_grad_norm=1e9)
+        learner = LocalLearner(model, forward, optim, micro_batch_tokens=tokens, ranks=ranks)
         kept: list[Tensor | None] = []
 
         def keep(kept=kept, model=model) -> None:
@@ -199,12 +199,12 @@ def measured() -> dict[str, Any]:
         return Outputs(logp=logp, score=logp.sum(1))
 
     for many, batch in {"many": TOKENS, "one group": ONE}.items():
-        found |= {f"{name} {many}": x for name, x in predict(model, both, batch, 60).items()}
+        found |= {f"{name} {many}": x for name, x in predict(model, both, batch, 60, ranks).items()}
     return found
 
 
 def measure(folder: Path) -> None:
     """`measured` on every rank, a file for each."""
-    with ranks.launched():
-        assert ranks.world() > 1
-        torch.save(measured(), folder / f"{ranks.rank()}.pt")
+    with joined() as ranks:
+        assert ranks.world > 1
+        torch.save(measured(ranks), folder / f"{ranks.rank}.pt")

@@ -21,6 +21,7 @@ from heedful.engine.local import LocalEngine
 from heedful.learner.local import LocalLearner, Loss
 from heedful.models.load import load_policy, load_tokenizer, new_reward_model
 from heedful.models.sampling import derive_seed
+from heedful.ranks import ALONE, Ranks
 from heedful.rollout import rollout, tasks
 from heedful.run import Run, check_out
 from heedful.training.forwards import critic_forward, policy_forward
@@ -78,7 +79,7 @@ class Scale:
         self.mean, self.count = state["mean"], state["count"]
 
 
-def run(config: Config) -> Path:
+def run(config: Config, ranks: Ranks = ALONE) -> Path:
     check_out(config)
     random.seed(config.seed)  # the judge is noisy, and draws from Python's global generator
     tokenizer = load_tokenizer(config.model)

@@ -21,7 +21,7 @@ import pytest
 import heedful as hd
 import tiny
 from cells import code_cells, execute
-from heedful import ranks, registry
+from heedful import registry
 from heedful.configs import command_line, commands
 from heedful.configs.compare_plan import read_file
 from heedful.models.load import new_reward_model, save_model
@@ -98,7 +98,6 @@ def test_command_lines_are_understood(page: Path, monkeypatch):
     """Each command exists, each flag too, and none of them would change nothing. Data need not be there."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(commands, "refuse_missing", lambda config: None)
-    monkeypatch.setattr(ranks, "check_device", lambda device: None)
     for line in commands_of(page):
         words = shlex.split(line)
         if words[-1] == "--help":

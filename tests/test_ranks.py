@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 import interruptions as jobs
 import several
-from heedful import ranks
 from heedful.data.collate import collate, dealt, microbatches
 from heedful.errors import UserError
 from heedful.fast.compiled import cpp_compiler
+from heedful.ranks import joined
 from heedful.run import state
 
 
@@ -96,32 +96,31 @@ def test_groups_are_dealt_evenly():
 
 def together(folder: Path) -> None:
     """Assertions on all ranks; a wrong one ends with a traceback and another exit code."""
-    with ranks.launched():
-        rank, count = ranks.share()
+    with joined() as ranks:
+        rank, count = ranks.rank, ranks.world
         asked: list[int] = []
 
         async def square(x: int) -> int:
             asked.append(x)
-            assert ranks.world() == 1 and ranks.gathered(x) == [x]  # on its own in there
             if x == 7:
                 raise UserError("7 is taken")
             return x * x
 
         for n in (0, 1, 5):
             asked.clear()
-            assert asyncio.run(ranks.shared(range(n), square)) == [x * x for x in range(n)]
+            assert asyncio.run(ranks.share_out(range(n), square)) == [x * x for x in range(n)]
             assert asked == list(range(n))[rank::count]
         with pytest.raises(UserError, match="7 is taken"):
-            asyncio.run(ranks.shared(range(9), square))
-        assert ranks.gathered((rank, None)) == [(r, None) for r in range(count)]
-        assert ranks.by_first(lambda: (rank, ranks.world()))() == (0, 1)
+            asyncio.run(ranks.share_out(range(9), square))
+        assert ranks.gather((rank, None)) == [(r, None) for r in range(count)]
+        assert ranks.on_first(lambda x: (rank, x), rank) == (0, 0)
 
         def refuse() -> None:
             raise UserError(f"rank {rank} refuses")
 
         with pytest.raises(UserError, match="rank 0 refuses"):
-            ranks.by_first(refuse)()
-        first = ranks.gathered((ranks.says_first("a"), ranks.says_first("b")))
+            ranks.on_first(refuse)
+        first = ranks.gather((ranks.says_first("a"), ranks.says_first("b")))
         assert [sum(said) for said in zip(*first, strict=True)] == [1, 1]
         with pytest.raises(UserError, match="cuda:1: with 3 processes"):
             ranks.check_device("cuda:1")
@@ -130,7 +129,7 @@ def together(folder: Path) -> None:
 
 
 def test_sharing_out_and_putting_together(tmp_path):
-    """Mutation caught: answers in the order of ranks; an error on one rank only; work inside a share shared again."""
+    """Mutation caught: answers in the order of ranks; an error on one rank only."""
     assert several.call(3, together, tmp_path) == [0, 0, 0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "1", "2"]
 
@@ -141,8 +140,8 @@ def test_one_process_meets_nobody(monkeypatch):
         monkeypatch.delattr(torch.distributed, name)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
-    with ranks.launched():
-        assert ranks.share() == (0, 1) and ranks.gathered(5) == [5]
+    with joined() as ranks:
+        assert (ranks.rank, ranks.world) == (0, 1) and ranks.gather(5) == [5]
         several.measured()
 
 

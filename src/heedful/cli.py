@@ -13,8 +13,9 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heedful import __version__, ranks
+from heedful import __version__
 from heedful.errors import Stopped, UserError
+from heedful.ranks import ALONE, Lost, Ranks, joined
 
 if TYPE_CHECKING:
     from heedful.configs.commands import Command
@@ -24,17 +25,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 when the user has something to mend, 128 + n after signal n, 1 as
     `doctor` says."""
     args = sys.argv[1:] if argv is None else argv
+    ranks = ALONE
     try:
-        with ranks.launched():
-            return _dispatch(args)
+        with joined() as ranks:
+            return _dispatch(args, ranks)
     except UserError as error:
-        _say(error)
+        _say(error, ranks)
         return 2
     except Stopped as stop:
-        _say(stop)
+        _say(stop, ranks)
         return 128 + stop.signal
-    except ranks.Lost as error:
-        _say(error)
+    except Lost as error:
+        _say(error, ranks)
         return 1
     except KeyboardInterrupt:
         print("heedful: interrupted", file=sys.stderr)
@@ -44,12 +46,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _say(error: Exception) -> None:
+def _say(error: Exception, ranks: Ranks) -> None:
     if ranks.says_first(str(error)):
         print(f"heedful: {error}", file=sys.stderr)
 
 
-def _dispatch(args: list[str]) -> int:
+def _dispatch(args: list[str], ranks: Ranks) -> int:
     if args and args[0] in ("--version", "-V"):
         print(f"heedful {__version__}")
         return 0
@@ -62,7 +64,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     from heedful.configs.commands import command
 
-    return _run(command(" ".join(args[:words])), args[words:])
+    return _run(command(" ".join(args[:words])), args[words:], ranks)
 
 
 def _help(prefix: str) -> str:
@@ -89,10 +91,11 @@ def _help(prefix: str) -> str:
     return "\n".join(lines)
 
 
-def _run(command: Command, args: list[str]) -> int:
+def _run(command: Command, args: list[str], ranks: Ranks) -> int:
     """The exit code: what a recipe returns as a number, else 0."""
     name = command.name
-    if ranks.world() > 1 and not name.startswith("train "):
+    trains = name.startswith("train ")
+    if ranks.world > 1 and not trains:
         raise UserError(f"{name} does not run on several processes; start it without torchrun")
     if name == "report":
         _report(args)
@@ -107,10 +110,11 @@ def _run(command: Command, args: list[str]) -> int:
         command.flags.Config, args, prog=f"heedful {name}", preset=command.sets
     )
     commands.refuse(command, config)
+    ranks.check_device(getattr(config, "device", "cpu"))
     if flags := command_line.preset_flags(config, command.sets):
         print(f"{name} sets {' '.join(flags)}", file=sys.stderr)
     recipe = importlib.import_module(f"heedful.{command.module}")
-    result = recipe.run(config)
+    result = recipe.run(config, ranks) if trains else recipe.run(config)
     if name == "demo":
         from heedful.report import build
 

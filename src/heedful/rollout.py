@@ -14,12 +14,12 @@ from typing import Literal, NotRequired, TypedDict, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful import ranks
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.envs.ask import ask
 from heedful.envs.chat import Env, Limits, Record
 from heedful.envs.play import OnError, play
 from heedful.models.sampling import derive_seed
+from heedful.ranks import ALONE, Ranks
 from heedful.rewards.parts import Early, Group, Parts, Scores
 from heedful.types import (
     NO_FACTS,
@@ -72,6 +72,8 @@ async def episodes(
     engine: Engine,
     batch: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    ranks: Ranks = ALONE,
     **how: Unpack[How],
 ) -> list[list[Episode]]:
     """The episodes of each task. An environment's error, unless dropped, is raised."""
@@ -79,18 +81,20 @@ async def episodes(
     async def played(numbered: tuple[int, Task]) -> list[Episode]:
         return await _played(engine, *numbered, tokenizer, **how)
 
-    return await ranks.shared(list(enumerate(batch)), played)
+    return await ranks.share_out(list(enumerate(batch)), played)
 
 
 async def rollout(
     engine: Engine,
     batch: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    ranks: Ranks = ALONE,
     **how: Unpack[How],
 ) -> list[Sample]:
     """The samples of `n` episodes of each task, those of one task next to each other in one group. Their rewards are
     the environment's, 0 without one."""
-    grouped = await episodes(engine, batch, tokenizer, **how)
+    grouped = await episodes(engine, batch, tokenizer, ranks=ranks, **how)
     return [
         s
         for g, group in enumerate(grouped)
@@ -104,6 +108,8 @@ async def scored_rollout(
     reward: Parts | Reward,
     batch: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    ranks: Ranks = ALONE,
     **how: Unpack[How],
 ) -> tuple[list[Sample], Metrics]:
     """`rollout` and `score`. A reward that is no model here, such as one asked over the network, judges a group as
@@ -115,9 +121,9 @@ async def scored_rollout(
         group = await _played(engine, *numbered, tokenizer, **how)
         return group, await parts.early(_judged(numbered[1], group, tokenizer))
 
-    done = await ranks.shared(list(enumerate(batch)), played)
+    done = await ranks.share_out(list(enumerate(batch)), played)
     groups = [_judged(task, group, tokenizer) for task, (group, _) in zip(batch, done, strict=True)]
-    scores = await parts.score(groups, [early for _, early in done])
+    scores = await parts.score(groups, [early for _, early in done], ranks)
     samples, worth = [], iter(scores.total)
     for number, (group, _) in enumerate(done):
         for main, *others in _samples(group, number, how["n"]):
@@ -302,9 +308,10 @@ async def score(
     batch: Sequence[Task],
     samples: Sequence[Sample],
     tokenizer: PreTrainedTokenizerBase,
+    ranks: Ranks = ALONE,
 ) -> tuple[list[Sample], Metrics]:
     """The samples with their rewards, and mean and spread of each part over the batch; see `score_parts`."""
-    scores = await score_parts(reward, batch, samples, tokenizer)
+    scores = await score_parts(reward, batch, samples, tokenizer, ranks)
     paired = zip(samples, scores.total, strict=True)
     return [replace(sample, reward=value) for sample, value in paired], scores.metrics
 
@@ -314,6 +321,7 @@ async def score_parts(
     batch: Sequence[Task],
     samples: Sequence[Sample],
     tokenizer: PreTrainedTokenizerBase,
+    ranks: Ranks = ALONE,
 ) -> Scores:
     """What the samples are worth, part by part, in their own order; each group is scored in one call."""
     members: dict[int, list[int]] = {}
@@ -326,7 +334,8 @@ async def score_parts(
         ended = [samples[i].stop_reason == "stop" for i in rows]
         return Group(batch[group].prompt, texts, ended, batch[group].facts)
 
-    scores = await Parts.of(reward).score([judged(g, rows) for g, rows in members.items()])
+    groups = [judged(g, rows) for g, rows in members.items()]
+    scores = await Parts.of(reward).score(groups, ranks=ranks)
     order = [i for rows in members.values() for i in rows]
 
     def in_order(values: Sequence[float]) -> list[float]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from heedful import ranks
 from heedful.configs import online, policy, preference
 from heedful.configs.common import Method, refuse_missing, refuse_unread, unread
 from heedful.errors import UserError, did_you_mean
@@ -96,4 +95,3 @@ def refuse(command: Command, config: Any) -> None:
     refuse_unread(config, command.sets, unread(command.flags, config))
     getattr(command.flags, "refuse_nonsense", lambda config: None)(config)
     refuse_missing(config)
-    ranks.check_device(getattr(config, "device", "cpu"))

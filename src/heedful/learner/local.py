@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful import ranks
 from heedful.data.collate import microbatches, take, to_device
 from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
@@ -25,6 +24,7 @@ from heedful.learner.masters import Masters
 from heedful.models.adapter_files import adapter_base
 from heedful.models.adapters import merged_copy
 from heedful.models.load import save_model
+from heedful.ranks import ALONE, Ranks
 from heedful.registry import register
 from heedful.types import Batch, Metrics, Outputs
 
@@ -86,20 +86,24 @@ class Optim:
 
 
 def predict(
-    model: PreTrainedModel, forward: Forward, batch: Batch, micro_batch_tokens: int
+    model: PreTrainedModel,
+    forward: Forward,
+    batch: Batch,
+    micro_batch_tokens: int,
+    ranks: Ranks = ALONE,
 ) -> Outputs:
     """`forward` without gradients over the whole batch, micro-batch by micro-batch, rows in the batch's order."""
     if not len(batch.tokens):
         raise ValueError("an empty batch")
     mine: list[tuple[str, Tensor, Tensor]] = []
     with torch.no_grad():
-        for rows in microbatches(batch, micro_batch_tokens, ranks.share()):
+        for rows in microbatches(batch, micro_batch_tokens, (ranks.rank, ranks.world)):
             trimmed = to_device(take(batch, rows), model.device)
             extra = batch.mask.shape[1] - trimmed.mask.shape[1]
             for name, x in forward(model, trimmed).items():
                 mine.append((name, rows, _widened(x, extra).to(batch.tokens.device)))
     whole = Outputs()
-    for name, rows, x in (piece for of_rank in ranks.gathered(mine) for piece in of_rank):
+    for name, rows, x in (piece for of_rank in ranks.gather(mine) for piece in of_rank):
         if name not in whole:
             whole[name] = x.new_zeros(len(batch.tokens), *x.shape[1:])
         whole[name][rows] = x
@@ -124,8 +128,10 @@ class LocalLearner:
         optim: Optim,
         *,
         micro_batch_tokens: int = 16384,
+        ranks: Ranks = ALONE,
     ):
         process.tune()
+        self.ranks = ranks
         self.model, self.forward, self.optim = model, forward, optim
         self.micro_batch_tokens = micro_batch_tokens
         self.steps = 0
@@ -159,7 +165,7 @@ class LocalLearner:
         for m in mixed:
             means = self._accumulate(m.loss_fn, m.batch, m.forward, "token", m.weight)
             metrics[f"{m.name}/loss"] = means["loss"]
-        ranks.add_up(self.masters.params)
+        self.ranks.all_reduce_gradients(self.masters.params)
         params = [p for p in self.masters.params if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(params, self.optim.max_grad_norm)
         if not torch.isfinite(norm):
@@ -183,7 +189,9 @@ class LocalLearner:
         """Add weight × this rank's share of the gradient of the mean loss; returns the means of the whole batch."""
         count = self._count(batch, per)
         totals: dict[str, float] = {}
-        for rows in microbatches(batch, self.micro_batch_tokens, ranks.share()):
+        for rows in microbatches(
+            batch, self.micro_batch_tokens, (self.ranks.rank, self.ranks.world)
+        ):
             part = to_device(take(batch, rows), self.model.device)
             given = loss_fn(forward(self.model, part), part)
             loss = given if isinstance(given, Loss) else Loss(given)
@@ -194,7 +202,7 @@ class LocalLearner:
             for name, value in {"loss": loss.value, **loss.metrics}.items():
                 summed = value.detach().masked_fill(~where, 0.0).sum().item()
                 totals[name] = totals.get(name, 0.0) + summed
-        of_ranks = ranks.gathered((count, totals))
+        of_ranks = self.ranks.gather((count, totals))
         if any(other != count for other, _ in of_ranks):
             raise UserError(
                 "the processes were given different batches; do all of them read the same files?"
@@ -204,7 +212,7 @@ class LocalLearner:
 
     def outputs(self, batch: Batch) -> Outputs:
         """The forward's outputs without gradients."""
-        return predict(self.model, self.forward, batch, self.micro_batch_tokens)
+        return predict(self.model, self.forward, batch, self.micro_batch_tokens, self.ranks)
 
     def save(
         self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, *, merge: bool = False

@@ -10,14 +10,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful import ranks
 from heedful.configs.online import Config, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.sources import read_questions
@@ -29,11 +27,11 @@ from heedful.models.adapters import reference_of
 from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
+from heedful.ranks import ALONE, Ranks
 from heedful.raters.panel import judges
 from heedful.recipes.preference import objective_of
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, tasks
-from heedful.run import check_out
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,
@@ -47,17 +45,16 @@ from heedful.training.judgments import (
 )
 from heedful.training.objective import Objective
 from heedful.training.on_policy import OnPolicy, on_policy
-from heedful.training.supervised import materialise, optim, rows_at
+from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Engine, Facts, Metrics, Prompt, Rater, Sample
 
 
-def run(config: Config) -> Path:
+def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the policy."""
     refuse_what_cannot_be(config)
     objective = objective_of(config)
-    config = replace(config, data=materialise(config.data, "prompts"))
-    check_out(config)
+    config = begun(config, "prompts", ranks)
     prompts = read_questions(config.data)
     tokenizer = load_tokenizer(config.model)
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
@@ -72,7 +69,7 @@ def run(config: Config) -> Path:
         if config.reward
         else judges(str(config.judge), config.seed)
     )
-    return optimise(config, objective, tokenizer, policy, reference, judge, prompts)
+    return optimise(config, objective, tokenizer, policy, reference, judge, prompts, ranks)
 
 
 def optimise(
@@ -83,6 +80,7 @@ def optimise(
     reference: Reference,
     judge: Parts | list[Rater],
     prompts: Sequence[tuple[Prompt, Facts]],
+    ranks: Ranks = ALONE,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
     todo = tasks(tokenizer, *zip(*prompts, strict=True))
@@ -94,16 +92,19 @@ def optimise(
         forward,
         optim(config, config.steps * inner),
         micro_batch_tokens=config.micro_batch_tokens,
+        ranks=ranks,
     )
     delta = RunningMean()
 
     def sums_of(samples: Sequence[Sample], known: Sums) -> Sums:
         with reference.active() as frozen:
-            return reference_sums(frozen, forward, samples, config.micro_batch_tokens, known)
+            return reference_sums(
+                frozen, forward, samples, config.micro_batch_tokens, known, ranks=ranks
+            )
 
     async def collect(engine: Engine, step: int) -> list[Any]:
         asked = [todo[i] for i in rows_at(len(todo), config.batch_size, step - 1, config.seed)]
-        return [*await _sample_and_judge(engine, judge, asked, tokenizer, config, step)]
+        return [*await _sample_and_judge(engine, judge, asked, tokenizer, config, step, ranks)]
 
     def learn(step: int, collected: list[Any]) -> Metrics:
         samples, worth = collected
@@ -139,14 +140,15 @@ async def _sample_and_judge(
     tokenizer: PreTrainedTokenizerBase,
     config: Config,
     step: int,
+    ranks: Ranks,
 ) -> tuple[list[Sample], list[float]]:
     """Samples, and what each is worth within its group: its reward, or minus its rank."""
     samples = await rollout(
         engine, batch, tokenizer, n=config.n, max_tokens=config.max_tokens, sampling=config.sampling,
-        seed=derive_seed(config.seed, step), version=step - 1,
+        seed=derive_seed(config.seed, step), version=step - 1, ranks=ranks,
     )  # fmt: skip
     if not isinstance(judge, list):
-        samples, _ = await score(judge, batch, samples, tokenizer)
+        samples, _ = await score(judge, batch, samples, tokenizer, ranks)
         cut = config.missing_eos_penalty
         return samples, [s.reward - cut * (s.stop_reason == "length") for s in samples]
     raters = judge
@@ -155,7 +157,7 @@ async def _sample_and_judge(
         texts = [response_text(tokenizer, s) for s in samples if s.group == i]
         return raters[i % len(raters)].judge(batch[i].prompt, texts).ranking
 
-    rankings = await ranks.shared(range(len(batch)), ranking)
+    rankings = await ranks.share_out(range(len(batch)), ranking)
     return samples, [-float(rank) for of_prompt in rankings for rank in of_prompt]
 
 

@@ -33,17 +33,17 @@ from heedful.models.load import (
 )
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
+from heedful.ranks import ALONE, Ranks
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, scored_rollout, tasks
-from heedful.run import check_out
 from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, final_scores, rollout_metrics
 from heedful.training.forwards import policy_forward
 from heedful.training.mixed import supervised
 from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.policy_losses import KLController
-from heedful.training.supervised import materialise, optim, rows_at
+from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Batch, Engine, Metrics, Sample
 
@@ -51,11 +51,10 @@ log = logging.getLogger("heedful")
 __all__ = ["Config", "run"]
 
 
-def run(config: Config) -> Path:
+def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the policy."""
     refuse_what_cannot_be(config)
-    config = replace(config, data=materialise(config.data, "prompts"))
-    check_out(config)
+    config = begun(config, "prompts", ranks)
     prompts = read_questions(config.data)
     tokenizer = load_tokenizer(config.model)
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
@@ -68,7 +67,7 @@ def run(config: Config) -> Path:
         device=config.device,
     )
     critic = _critic(config, tokenizer, reward)
-    return optimise(config, tokenizer, policy, reference, critic, reward, prompts)
+    return optimise(config, tokenizer, policy, reference, critic, reward, prompts, ranks)
 
 
 def optimise(
@@ -79,20 +78,21 @@ def optimise(
     critic: PreTrainedModel | None,
     reward: Parts,
     prompts: list,
+    ranks: Ranks = ALONE,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
     todo = tasks(tokenizer, *zip(*prompts, strict=True))
     mixed = supervised(config.ptx, tokenizer, policy, config.seed)
-    actors = _actors(config, policy, critic, reference)
+    actors = _actors(config, policy, critic, reference, ranks)
     kl = KLController.of(config.kl)
 
     async def gather(engine: Engine, step: int) -> dict[str, Any]:
-        samples, metrics = await collect(engine, reward, todo, tokenizer, config, step)
+        samples, metrics = await collect(engine, reward, todo, tokenizer, config, step, ranks)
         return {"samples": samples, "metrics": metrics, "reward": reward.state_dict()}
 
     def learn(step: int, collected: dict[str, Any]) -> Metrics:
         batch = collate(collected["samples"])
-        ref_logp = reference_logps(config, reference, batch)
+        ref_logp = reference_logps(config, reference, batch, ranks)
         values = actors.values(config, batch)
         scored = estimate(config, batch, ref_logp, values, kl.beta, config.max_tokens)
         metrics = rollout_metrics(config, scored, kl.beta, batch.mask, config.max_tokens)
@@ -118,7 +118,11 @@ def optimise(
 
 
 def _actors(
-    config: Config, policy: PreTrainedModel, critic: PreTrainedModel | None, reference: Reference
+    config: Config,
+    policy: PreTrainedModel,
+    critic: PreTrainedModel | None,
+    reference: Reference,
+    ranks: Ranks,
 ) -> Actors:
     if config.value_head:
         add_value_head(policy)
@@ -138,6 +142,7 @@ def _actors(
         adam,
         critic_adam,
         micro_batch_tokens=config.micro_batch_tokens,
+        ranks=ranks,
     )
 
 
@@ -148,6 +153,7 @@ async def collect(
     tokenizer: PreTrainedTokenizerBase,
     config: Config,
     step: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[list[Sample], Metrics]:
     """A round's scored samples; groups with equal rewards make way for others where there are some.
 
@@ -171,6 +177,7 @@ async def collect(
             sampling=config.sampling,
             seed=seed,
             version=step - 1,
+            ranks=ranks,
         )
         for at in range(0, len(samples), config.group_size):
             group = samples[at : at + config.group_size]
@@ -188,13 +195,13 @@ def _differ(group: Sequence[Sample], config: Config) -> bool:
     return bool((worth != worth[0]).any())
 
 
-def reference_logps(config: Config, reference: Reference, batch: Batch) -> Tensor:
+def reference_logps(config: Config, reference: Reference, batch: Batch, ranks: Ranks) -> Tensor:
     """The reference's log-probs `[B, T]`; the policy's own, which make the KL 0, where nobody charges it."""
     if not config.kl.charged:
         return batch.old_logp
     with reference.active() as model:
         forward = policy_forward(config.sampling)
-        return predict(model, forward, batch, config.micro_batch_tokens).logp
+        return predict(model, forward, batch, config.micro_batch_tokens, ranks).logp
 
 
 def refuse_what_cannot_be(config: Config) -> None:

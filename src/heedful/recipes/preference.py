@@ -7,7 +7,6 @@ model is in memory. Losses without a reference never load one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner import load_learner
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.run import check_out
+from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,
@@ -37,9 +36,9 @@ from heedful.training.objective import Objective, find_objective
 from heedful.training.supervised import (
     apart,
     batches,
+    begun,
     fit,
     fitting,
-    materialise,
     optim,
     step_count,
 )
@@ -55,13 +54,12 @@ def refuse_what_cannot_be(config: Config) -> None:
     objective_of(config)
 
 
-def run(config: Config) -> Path:
+def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     refuse_what_cannot_be(config)
     objective = objective_of(config)
     single = objective.reads == "LabelledLogps"
-    config = replace(config, data=materialise(config.data, "unpaired" if single else "rankings"))
-    check_out(config)
+    config = begun(config, "unpaired" if single else "rankings", ranks)
     read: Any = read_unpaired if single else read_comparisons
     items = read(config.data, skip_bad=config.skip_bad)
     tokenizer = load_tokenizer(config.model)
@@ -88,6 +86,7 @@ def run(config: Config) -> Path:
         policy_forward(),
         max_tokens=config.micro_batch_tokens,
         keep=True,
+        ranks=ranks,
     )
     pool = [s for j in train for s in j.samples]
     training, evaluation = (
@@ -96,7 +95,11 @@ def run(config: Config) -> Path:
     del reference, sums_of
     steps = step_count(config, len(train))
     learner = load_learner(
-        model, policy_forward(), optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
+        model,
+        policy_forward(),
+        optim(config, steps),
+        micro_batch_tokens=config.micro_batch_tokens,
+        ranks=ranks,
     )
     delta, loss_fn = RunningMean(), loss_of(objective)
 

@@ -21,15 +21,16 @@ from heedful.learner import load_learner
 from heedful.models.forward import token_logps
 from heedful.models.load import DTYPES, context_length, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
+from heedful.ranks import ALONE, Ranks
 from heedful.run import check_out
 from heedful.training.supervised import cross_entropy, fit, optim
 from heedful.training.trainable import prepare
 from heedful.types import Batch, Metrics, Outputs, Packed
 
 
-def run(config: Config) -> Path:
+def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
-    check_out(config)
+    ranks.on_first(check_out, config)
     texts = read_texts(config.data)
     if config.model is None:
         tokenizer = train_tokenizer(texts, config.vocab_size)
@@ -59,6 +60,7 @@ def run(config: Config) -> Path:
         packed_logps,
         optim(config, config.steps, beta2=0.95),
         micro_batch_tokens=config.micro_batch_tokens,
+        ranks=ranks,
     )
 
     def evaluate() -> Metrics:

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from heedful import ranks
 from heedful.configs.reward_model import Config
 from heedful.data.collate import collate
 from heedful.data.files import write_json
@@ -29,14 +28,14 @@ from heedful.learner.local import LocalLearner, Loss
 from heedful.losses import reward as losses
 from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
+from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import SHIFT, score_forward
-from heedful.run import check_out
 from heedful.training.supervised import (
     apart,
     batches,
+    begun,
     fit,
     fitting,
-    materialise,
     optim,
     step_count,
 )
@@ -46,10 +45,9 @@ from heedful.types import Batch, Comparison, Metrics, Outputs, Ranked, Sample
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
 
 
-def run(config: Config) -> Path:
+def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
-    config = replace(config, data=materialise(config.data, "rankings"))
-    check_out(config)
+    config = begun(config, "rankings", ranks)
     comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
     if config.margin and all(c.strength is None for c in comparisons):
         raise UserError(f"--margin needs comparisons with a strength; {config.data} has none")
@@ -68,7 +66,11 @@ def run(config: Config) -> Path:
     strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))
     steps = step_count(config, len(training))
     learner = load_learner(
-        model, score_forward, optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
+        model,
+        score_forward,
+        optim(config, steps),
+        micro_batch_tokens=config.micro_batch_tokens,
+        ranks=ranks,
     )
     loss_of = getattr(losses, config.loss)
 
@@ -92,7 +94,7 @@ def run(config: Config) -> Path:
 
     def finish() -> None:
         batch = rank_batch(evaluation, eval_strengths)
-        write_accuracy(config.out, learner.outputs(batch).score, batch)
+        ranks.on_first(write_accuracy, config.out, learner.outputs(batch).score, batch)
         batch = rank_batch(training[:MEASURED], strengths[:MEASURED])
         standardise(learner, learner.outputs(batch).score)
 
@@ -153,7 +155,6 @@ def _spread(table: Tensor, rank: Tensor) -> Tensor:
     return (table.gather(1, first) - table.gather(1, last)).squeeze(1)
 
 
-@ranks.by_first
 def write_accuracy(out: Path, scores: Tensor, batch: Ranked) -> None:
     """evaluation.json: the share of held-out pairs that are ordered right, with an interval over prompts."""
     right, pairs = losses.accuracy(*as_table(scores, batch)[:2])

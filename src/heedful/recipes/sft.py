@@ -7,7 +7,6 @@ into micro-batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from heedful.configs.sft import Config
@@ -17,13 +16,13 @@ from heedful.data.tokens import encode_example
 from heedful.doctor import preflight
 from heedful.learner import load_learner
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.run import check_out
+from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.supervised import (
     batches,
+    begun,
     cross_entropy,
     fit,
-    materialise,
     optim,
     step_count,
 )
@@ -31,10 +30,9 @@ from heedful.training.trainable import prepare
 from heedful.types import Batch, Metrics
 
 
-def run(config: Config) -> Path:
+def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
-    config = replace(config, data=materialise(config.data, "demonstrations"))
-    check_out(config)
+    config = begun(config, "demonstrations", ranks)
     demonstrations = read_demonstrations(config.data)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
@@ -51,7 +49,11 @@ def run(config: Config) -> Path:
     training, evaluation = encode
     steps = step_count(config, len(training))
     learner = load_learner(
-        model, policy_forward(), optim(config, steps), micro_batch_tokens=config.micro_batch_tokens
+        model,
+        policy_forward(),
+        optim(config, steps),
+        micro_batch_tokens=config.micro_batch_tokens,
+        ranks=ranks,
     )
 
     def evaluate() -> Metrics:

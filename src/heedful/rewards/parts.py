@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from heedful import ranks
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
+from heedful.ranks import ALONE, Ranks
 from heedful.types import Facts, Metrics, Prompt, Reward
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ class Parts:
         }
         return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
 
-    async def score(self, groups: Sequence[Group], early: Sequence[Early] = ()) -> Scores:
+    async def score(
+        self, groups: Sequence[Group], early: Sequence[Early] = (), ranks: Ranks = ALONE
+    ) -> Scores:
         """The worth of all responses of a batch; moves the running scales, once.
 
         `early` is what `early` gave for each group: who has answered is not asked again.
@@ -140,7 +142,7 @@ class Parts:
         ]
         missing = [(p, i, g) for p, i, g in every if (p.name, i) not in known[g]]
         late = iter(
-            await ranks.shared(missing, lambda m: _ask(m[0], m[0].members[m[1]], groups[m[2]]))
+            await ranks.share_out(missing, lambda m: _ask(m[0], m[0].members[m[1]], groups[m[2]]))
         )
         answers = (
             known[g][p.name, i] if (p.name, i) in known[g] else next(late) for p, i, g in every

@@ -12,6 +12,7 @@ out/config.json …     the final model (an adapter: adapter_config.json …); a
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -22,13 +23,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from heedful import ranks
 from heedful.errors import Stopped, UserError
 from heedful.progress import Progress
+from heedful.ranks import ALONE, Ranks
 from heedful.run import checkpoints
 from heedful.run.files import (
     discard,
@@ -72,6 +73,17 @@ SHARE = 0.05  # of the time may go into saving states, unless --state-every says
 AT_LEAST = 10.0  # seconds between two of them; a shorter run is quickly begun anew
 RANDOM = "random_generators"  # the part that every state has
 log = logging.getLogger("heedful")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _on_first(method: Method) -> Method:
+    """A method of `Run` that rank 0 alone performs; what comes of it is everybody's."""
+
+    @functools.wraps(method)
+    def call(self: Run, *args: Any, **kwargs: Any) -> Any:
+        return self.ranks.on_first(method, self, *args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 class Run:
@@ -90,14 +102,16 @@ class Run:
         quiet: bool = False,
         report_to: str = "tensorboard",
         show: tuple[str, ...] = ("loss",),
+        ranks: Ranks = ALONE,
     ):
+        self.ranks = ranks
         self.out, self.show, self.total_steps = Path(out), show, total_steps
         self._config, self._quiet, self._report_to = config, quiet, report_to
         self._habits = Habits.of(config)
         self._best = self._habits.best
         self._states, self._stashes = _states(self.out), _stashes(self.out)
         find_writer(report_to)
-        ranks.by_first(refuse_finished)(self.out)
+        ranks.on_first(refuse_finished, self.out)
         self._saved = False
         self._found: Saved | None = None
         self._restored = False
@@ -109,11 +123,11 @@ class Run:
         if not self.out.is_dir():
             raise UserError(f"--out {self.out} must be on a file system that all processes share")
         self._stack.push(self._stop_after_all)
-        self._signals = StopSignals()
+        self._signals = StopSignals(tells=self.ranks.rank == 0)
         self._kept_at = time.monotonic()
         return self
 
-    @ranks.by_first
+    @_on_first
     def _open(self) -> Saved | None:
         """Take the folder; returns the state to go on from."""
         created = not self.out.exists()
@@ -146,7 +160,7 @@ class Run:
         self._stack.enter_context(self._signals)  # from here on somebody heeds them, in `keep`
         if self._found is None:
             return 0
-        self._found.load({**parts, RANDOM: GlobalRandom()})
+        self._found.load({**parts, RANDOM: GlobalRandom(self.ranks)})
         step = self._found.step
         print(f"continuing {self.out} after step {step} of {self.total_steps}", file=sys.stderr)
         return step
@@ -155,10 +169,10 @@ class Run:
         """After each step: save the state where that is due. Raises `Stopped` if a signal has come, the state saved."""
         if not self._restored:
             raise RuntimeError("restore(parts) comes before the first keep(step, parts)")
-        told = ranks.gathered((self._signals.received, self._due(step)))
+        told = self.ranks.gather((self._signals.received, self._due(step)))
         asked = _any(signal for signal, _ in told)
         if asked or told[0][1]:  # of clocks the first's counts
-            self._write_state({**parts, RANDOM: GlobalRandom.now()}, step)
+            self._write_state({**parts, RANDOM: GlobalRandom.now(self.ranks)}, step)
         if asked:
             raise Stopped(
                 f"stopped after step {step} of {self.total_steps}; the same command goes on", asked
@@ -169,17 +183,17 @@ class Run:
 
         `value` may be made of tensors, numbers, strings, None, `types`, and dicts, lists and tuples of them.
         """
-        self._write_stash({"stash": Holder(value), RANDOM: GlobalRandom.now()}, step)
+        self._write_stash({"stash": Holder(value), RANDOM: GlobalRandom.now(self.ranks)}, step)
 
     def stashed(self, step: int) -> Any | None:
         """What `stash` kept for this step when the run was interrupted, or None."""
         if (found := self._read_stash(step)) is None:
             return None
         value, generators = found
-        GlobalRandom().load_state_dict(generators)
+        GlobalRandom(self.ranks).load_state_dict(generators)
         return value
 
-    @ranks.by_first
+    @_on_first
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write one line of metrics; `step` counts finished optimiser (or policy) steps."""
         if (loss := metrics.get("loss")) is not None and not math.isfinite(loss):
@@ -189,7 +203,7 @@ class Run:
         self._metrics.write(step, metrics)
         self._progress.update(step, {k: metrics[k] for k in self.show if k in metrics})
 
-    @ranks.by_first
+    @_on_first
     def advise(self, step: int, sentences: Sequence[str]) -> None:
         """Tell the person who watches, and keep it in `alarms.jsonl` for who looks later."""
         for sentence in sentences:
@@ -197,7 +211,7 @@ class Run:
             with disk_errors(self.out), open(self.out / ALARMS, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "alarm": sentence}, ensure_ascii=False) + "\n")
 
-    @ranks.by_first
+    @_on_first
     def checkpoint(
         self, step: int, write: Callable[[Path], None], metrics: Mapping[str, float] | None = None
     ) -> Path:
@@ -220,7 +234,7 @@ class Run:
         checkpoints.prune(root, self._habits.keep_last, self._best)
         return target
 
-    @ranks.by_first
+    @_on_first
     def finish(self, write: Callable[[Path], None]) -> None:
         """Save the final model into the run's folder itself; nothing is left to go on from."""
         whole = self.out / ".final"
@@ -235,7 +249,7 @@ class Run:
             folder, value = found
             print(f"best {self._best.metric}: {value:.6g} at {folder}", file=sys.stderr)
 
-    @ranks.by_first
+    @_on_first
     def _write_state(self, parts: Mapping[str, Stateful], step: int) -> None:
         began = time.monotonic()
         self._metrics.sync()
@@ -248,17 +262,17 @@ class Run:
         self._kept_at = time.monotonic()
         self._cost = self._kept_at - began
 
-    @ranks.by_first
+    @_on_first
     def _write_stash(self, held: Mapping[str, Stateful], step: int) -> None:
         self._stashes.write(held, self._about(step))
         self._saved = True
 
-    @ranks.by_first
+    @_on_first
     def _read_stash(self, step: int) -> tuple[Any, dict[str, Any]] | None:
         """The value, and the random generators of all ranks when it was kept."""
         if step not in self._stashes.steps():
             return None
-        holder, random = Holder(), GlobalRandom()
+        holder, random = Holder(), GlobalRandom(self.ranks)
         try:
             self._stashes.read(step).load({"stash": holder, RANDOM: random})
         except Damaged as damage:
@@ -307,7 +321,7 @@ class Run:
 
     def _stop_after_all(self, kind, error, tb) -> None:
         """A signal that came too late for a step still stops what the command would do next."""
-        if error is None and (received := _any(ranks.gathered(self._signals.received))):
+        if error is None and (received := _any(self.ranks.gather(self._signals.received))):
             raise Stopped(f"stopped; {self.out} is finished", received)
 
 
@@ -316,7 +330,6 @@ def _any(signals: Iterable[int | None]) -> int | None:
     return next(filter(None, signals), None)
 
 
-@ranks.by_first
 def check_out(config: Any) -> None:
     """Refuse what `Run` would refuse (finished, another's, in use, begun otherwise) before anything is loaded."""
     out = config.out

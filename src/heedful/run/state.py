@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from heedful import ranks, types
+from heedful import types
 from heedful.errors import UserError
+from heedful.ranks import ALONE, Ranks
 from heedful.run.files import digest, discard, sweep, write_folder
 from heedful.types import Stateful
 
@@ -219,14 +220,14 @@ class Holder:
         self.value = state["value"]
 
 
-def generators() -> dict[str, Any]:
+def generators(ranks: Ranks = ALONE) -> dict[str, Any]:
     """Where Python's, numpy's and torch's global generators are."""
     state: Any = numpy.random.get_state()
     kind, keys, *rest = state
     cuda: list[torch.Tensor] = []
     if torch.cuda.is_initialized():  # a rank leaves the other ranks' GPUs alone
-        alone = ranks.world() == 1
-        cuda = torch.cuda.get_rng_state_all() if alone else [torch.cuda.get_rng_state()]
+        several = ranks.world > 1
+        cuda = [torch.cuda.get_rng_state()] if several else torch.cuda.get_rng_state_all()
     return {
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *rest),
@@ -238,24 +239,24 @@ def generators() -> dict[str, Any]:
 class GlobalRandom:
     """The global generators of all ranks. heedful draws from none; a user's reward or loss may."""
 
-    def __init__(self, state: dict[str, Any] | None = None):
-        self.state = state or {}
+    def __init__(self, ranks: Ranks = ALONE, state: dict[str, Any] | None = None):
+        self.ranks, self.state = ranks, state or {}
 
     @classmethod
-    def now(cls) -> GlobalRandom:
+    def now(cls, ranks: Ranks = ALONE) -> GlobalRandom:
         """As they are; all ranks must ask."""
-        own, *others = ranks.gathered(generators())
-        return cls({**own, "others": others})
+        first, *others = ranks.gather(generators(ranks))
+        return cls(ranks, {**first, "others": others})
 
     def state_dict(self) -> dict[str, Any]:
         """What `now` found, else where this process's own are."""
-        return self.state or generators()
+        return self.state or generators(self.ranks)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Each rank takes its own; with more ranks than there were, the first ones' again."""
         self.state = state
         of_ranks = [state, *state.get("others", [])]
-        state = of_ranks[ranks.rank() % len(of_ranks)]
+        state = of_ranks[self.ranks.rank % len(of_ranks)]
         random.setstate(state["python"])
         numpy.random.set_state(state["numpy"])
         torch.set_rng_state(state["torch"])

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from heedful import ranks
 from heedful.errors import UserError
 from heedful.run.files import disk_errors
 
@@ -22,9 +21,13 @@ TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
 class StopSignals:
-    """While open, the first SIGINT or SIGTERM is only noted in `received`; the next one stops at once, as ever."""
+    """While open, the first SIGINT or SIGTERM is only noted in `received`; the next one stops at once, as ever.
 
-    def __init__(self) -> None:
+    Of several ranks one `tells` it for all.
+    """
+
+    def __init__(self, *, tells: bool = True) -> None:
+        self._tells = tells
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -42,8 +45,8 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self.__exit__()
-        # Not print: the signal may have come in the middle of one. Rank 0 says it for all.
-        if ranks.rank() == 0:
+        # Not print: the signal may have come in the middle of one.
+        if self._tells:
             os.write(2, b"\nstopping after this step; once more stops at once\n")
 
 

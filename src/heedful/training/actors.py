@@ -12,10 +12,12 @@ from transformers import PreTrainedModel
 
 from heedful.configs.algorithm import Algorithm
 from heedful.data.collate import shuffled, take
+from heedful.learner import load_learner
 from heedful.learner.local import LocalLearner, Mixed, Optim
 from heedful.losses.policy import effective_sample_size
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
+from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import critic_forward, policy_forward
 from heedful.training.policy_losses import critic_loss, joint_loss, policy_loss
 from heedful.types import Batch, Metrics, Sampling, ScoredWithValues
@@ -42,16 +44,15 @@ class Actors:
         critic_adam: Optim,
         *,
         micro_batch_tokens: int,
+        ranks: Ranks = ALONE,
     ) -> Actors:
         """Learners with the forwards that the algorithm needs; critic None: none, or a head on the policy."""
         forward = policy_forward(sampling, reference if a.analytic else None)
-        learner = LocalLearner(policy, forward, adam, micro_batch_tokens=micro_batch_tokens)
+        how = {"micro_batch_tokens": micro_batch_tokens, "ranks": ranks}
+        learner = load_learner(policy, forward, adam, **how)
         if critic is None:
             return cls(learner, None)
-        values = LocalLearner(
-            critic, critic_forward, critic_adam, micro_batch_tokens=micro_batch_tokens
-        )
-        return cls(learner, values)
+        return cls(learner, load_learner(critic, critic_forward, critic_adam, **how))
 
     def parts(self) -> dict[str, LocalLearner]:
         """What a run must keep of them to go on."""

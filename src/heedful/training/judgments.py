@@ -19,6 +19,7 @@ from heedful.data.collate import AnyBatch, collate, shuffled, take
 from heedful.errors import UserError
 from heedful.learner.local import Forward, LocalLearner, Loss, predict
 from heedful.losses.reward import accuracy
+from heedful.ranks import ALONE, Ranks
 from heedful.training.objective import Objective
 from heedful.training.reference_cache import cached
 from heedful.types import (
@@ -95,6 +96,7 @@ def reference_sums(
     known: Sums | None = None,
     *,
     keep: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Sums:
     """The reference's log-prob of each response, once for each, however many pairs it is part of.
 
@@ -106,11 +108,10 @@ def reference_sums(
         return known
 
     def compute() -> list[float]:
-        return (
-            predict(reference, forward, collate(_by_prompt(new)), max_tokens).logp.sum(1).tolist()
-        )
+        batch = collate(_by_prompt(new))
+        return predict(reference, forward, batch, max_tokens, ranks).logp.sum(1).tolist()
 
-    sums = cached(reference, new, compute, max_tokens) if keep else compute()
+    sums = cached(reference, new, compute, max_tokens, ranks) if keep else compute()
     return {**known, **dict(zip(new, sums, strict=True))}
 
 

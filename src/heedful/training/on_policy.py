@@ -49,7 +49,7 @@ def on_policy(
     parts = {**method.parts, "alarms": alarms}
     if method.reference_every:
         parts["reference"] = method.reference
-    with opened(config, steps, method.show) as run, asyncio.Runner() as loop:
+    with opened(config, steps, method.show, policy.ranks) as run, asyncio.Runner() as loop:
         start = run.restore(parts)
         for step in range(start + 1, steps + 1):
             loop.run(_loaded(engine, policy, step - 1))

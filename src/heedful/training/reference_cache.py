@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from heedful import __version__, ranks
+from heedful import __version__
 from heedful.caches import cache_folder
 from heedful.fast.kernels import build
+from heedful.ranks import ALONE, Ranks
 from heedful.types import Sample
 
 log = logging.getLogger("heedful")
@@ -30,6 +31,7 @@ def cached(
     samples: Sequence[Sample],
     compute: Callable[[], list[float]],
     how: object = None,
+    ranks: Ranks = ALONE,
 ) -> list[float]:
     """`compute()`, one number a sample, or what it gave for the same weights and samples in an earlier run.
 
@@ -37,19 +39,19 @@ def cached(
     """
     if cache_folder() is None:
         return compute()
-    path, numbers = ranks.by_first(_looked_up)(model, samples, how)
+    path, numbers = ranks.on_first(_looked_up, model, samples, how, ranks.world)
     if numbers is None:
         numbers = compute()
-        ranks.by_first(_write)(path, numbers)
+        ranks.on_first(_write, path, numbers)
     return numbers
 
 
 def _looked_up(
-    model: PreTrainedModel, samples: Sequence[Sample], how: object
+    model: PreTrainedModel, samples: Sequence[Sample], how: object, world: int
 ) -> tuple[Path, list[float] | None]:
     folder = cache_folder()
     assert folder is not None
-    path = folder / "reference" / f"{_digest(model, samples, how)}.npy"
+    path = folder / "reference" / f"{_digest(model, samples, how, world)}.npy"
     try:
         numbers = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -71,11 +73,11 @@ def _write(path: Path, numbers: list[float]) -> None:
         log.info("the reference's log-probs are not kept: %s", error)
 
 
-def _digest(model: PreTrainedModel, samples: Sequence[Sample], how: object) -> str:
+def _digest(model: PreTrainedModel, samples: Sequence[Sample], how: object, world: int) -> str:
     """Of the weights, the tokens, and whatever moves the last bits of a sum."""
     state = hashlib.blake2b(digest_size=20)
     machine = (
-        torch.__version__, torch.get_num_threads(), model.device.type, ranks.world(), build.kind(), build.processor(),
+        torch.__version__, torch.get_num_threads(), model.device.type, world, build.kind(), build.processor(),
     )  # fmt: skip
     state.update(f"{__version__} {machine} {how} {model.config.to_json_string()}".encode())
     for name, adapter in getattr(model, "peft_config", {}).items():  # its scale is no weight

@@ -8,25 +8,37 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful import __version__, ranks
+from heedful import __version__
 from heedful.configs.common import ByEpochs, FromComparisons, Training, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.sources import split_by_prompt
 from heedful.data.tokens import encode_prompt
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
-from heedful.run import Run, settings
-from heedful.transfer import sources
+from heedful.ranks import Ranks
+from heedful.run import Run, check_out, settings
+from heedful.transfer.sources import materialise
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Outputs, Stateful
 
 log = logging.getLogger("heedful")
 T = TypeVar("T", Comparison, LabelledResponse)
+Begun = TypeVar("Begun", bound=Any)
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
-materialise = ranks.by_first(sources.materialise)  # of `db:` all ranks read the same export
+
+
+def begun(config: Begun, what: str, ranks: Ranks) -> Begun:
+    """The config of a run that may take its --out; of `db:` all ranks read the same export of `what`."""
+
+    def first() -> Begun:
+        read = replace(config, data=materialise(config.data, what))
+        check_out(read)
+        return read
+
+    return ranks.on_first(first)
 
 
 def fit(
@@ -51,7 +63,7 @@ def fit(
     alarms = Alarms()
     parts = {"learner": learner, "alarms": alarms, **(parts or {})}
     save = saver(learner, tokenizer, config)
-    with opened(config, steps, show) as run:
+    with opened(config, steps, show, learner.ranks) as run:
         start = run.restore(parts)
         last = time.monotonic()
         for step, batch in enumerate(stream(start), start + 1):
@@ -73,7 +85,7 @@ def cross_entropy(out: Outputs, batch: Batch) -> Loss:
     return Loss(-out.logp)
 
 
-def opened(config: Training, steps: int, show: tuple[str, ...]) -> Run:
+def opened(config: Training, steps: int, show: tuple[str, ...], ranks: Ranks) -> Run:
     """The run of a config; `show` are the metrics beside its progress bar."""
     return Run(
         config.out,
@@ -82,6 +94,7 @@ def opened(config: Training, steps: int, show: tuple[str, ...]) -> Run:
         quiet=config.quiet,
         report_to=config.report_to,
         show=show,
+        ranks=ranks,
     )
 
 

@@ -52,6 +52,46 @@ def test_skip_flag_and_correct(site):
     page.get_by_text("All done").wait_for()
 
 
+def test_undo_reaches_back_over_answers_and_skips(site):
+    """Mutation caught: a letter typed beside a field that skips for good; a question lost on the way back and forth."""
+    project = make_project(site.store)
+    for i in range(4):
+        make_task(site.store, project, responses=(GOOD, BAD), question=f"Q{i}?")
+    page = site.rate(project)
+    site.ahead(page)
+    question, asked = page.locator("#prompt .body"), []
+    for key in ("s", "8", "s"):
+        asked.append(question.inner_text())
+        page.keyboard.press(key)
+        if key != "s":
+            site.enter(page)
+        site.gone(page, asked[-1])
+    asked.append(question.inner_text())
+    for text in reversed(asked[:3]):
+        page.keyboard.press("u")
+        expect(question).to_have_text(text)
+    expect(page.locator("#undo")).to_be_disabled()
+    page.keyboard.press("1")  # the first was a skip, and has an answer now
+    site.enter(page)
+    expect(question).to_have_text(asked[1])
+    expect(page.get_by_role("radio", checked=True)).to_have_attribute("data-value", "8")
+    page.keyboard.press("s")  # its answer stays
+    expect(question).to_have_text(asked[2])
+    page.keyboard.press("s")
+    expect(question).to_have_text(asked[3])
+    outcomes = [s["outcome"] for s in site.judged(page, 5)]
+    assert outcomes == ["skip", "answer", "skip", "answer", "skip"]
+    page.keyboard.press("?")
+    page.get_by_label("Single keys act").uncheck()
+    site.escape(page)
+    page.keyboard.type("this is better")
+    expect(question).to_have_text(asked[3])
+    expect(page.locator("#submit")).to_be_disabled()
+    page.reload()
+    expect(page.locator("#single")).not_to_be_checked()
+    assert len(site.judged(page, 5)) == 5
+
+
 def test_a_key_held_down_answers_one_question(site):
     """Mutation caught: keys that repeat and go through one question after the other."""
     project = make_project(site.store)

@@ -178,14 +178,40 @@ def test_a_correction_supersedes_and_keeps_what_was(store: Store):
     assert (slot.state, slot.judgment) == ("done", first.judgment)
 
 
-def test_a_skip_is_final(store: Store):
-    project, rater = make_project(store), make_rater(store)
+def test_a_skip_is_undone_by_an_answer_and_nothing_else(store: Store):
+    """Mutation caught: a skip by a slip of the hand that is for good; a slot filled twice; a flag taken back."""
+    project, rater, other = make_project(store), make_rater(store), make_rater(store)
+    for i in range(2):
+        make_task(store, project, question=f"Q{i}?")
+    mine = []
+    for _ in range(2):
+        mine.append(given := claim(store, project, rater))
+        assert given and answer(store, given, rater, {"skip": None}).disposition == "counted"
+    back = answer(store, mine[0], rater, {"value": 1})
+    assert (back.revision, back.disposition) == (2, "counted")
+    with store.read() as connection:
+        states = dict(
+            connection.execute(select(schema.task_slot.c.judgment, schema.task_slot.c.state)).all()
+        )
+    assert states == {back.judgment: "done", None: "open"}
+    with pytest.raises(UserError, match="answered be skipped"):
+        answer(store, mine[0], rater, {"skip": None})
+    theirs = claim(store, project, other)
+    assert theirs and answer(store, theirs, other, {"flag": "odd"})
+    assert (
+        answer(store, mine[1], rater, {"value": 1}).disposition == "counted"
+    )  # its slot is still free
+    with pytest.raises(UserError, match="flagged cannot be answered"):
+        answer(store, theirs, other, {"value": 1})
+
+
+def test_a_skipped_slot_that_somebody_else_has_is_theirs(store: Store):
+    project, rater, other = make_project(store), make_rater(store), make_rater(store)
     make_task(store, project)
-    given = claim(store, project, rater)
-    assert given
-    answer(store, given, rater, {"skip": None})
-    with pytest.raises(UserError, match="skipped or flagged"):
-        answer(store, given, rater, {"value": 1})
+    mine = claim(store, project, rater)
+    assert mine and answer(store, mine, rater, {"skip": None})
+    assert claim(store, project, other)
+    assert answer(store, mine, rater, {"value": 1}).disposition == "surplus"
 
 
 def test_nobody_answers_for_somebody_else(store: Store):

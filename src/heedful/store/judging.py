@@ -61,8 +61,9 @@ def submit(
     """Keep an answer, with its parts, its slot and its audit event, in the caller's write transaction.
 
     The same key and body again returns the first receipt; another body raises `Conflict`. A second answer to the
-    same assignment is a correction, which supersedes the first. An answer after the lease is `late` if the slot
-    is still free and fills it; if somebody else has it, the answer is `surplus`. Neither is ever dropped.
+    same assignment is a correction, which supersedes the first; so is an answer to a task that was skipped. An answer
+    after the lease is `late` if the slot is still free and fills it; if somebody else has it, the answer is `surplus`.
+    Neither is ever dropped.
     """
     if not key or len(key) > 64:
         raise UserError("an idempotency key of 1 to 64 characters is needed")
@@ -84,11 +85,13 @@ def submit(
     at = now(connection)
     last = latest(connection, assignment_id)
     put_aside = parsed.outcome in ("skip", "flag")
-    if last and put_aside != (last.outcome in ("skip", "flag")):
+    skip_undone = last is not None and last.outcome == "skip" and not put_aside
+    if last and not skip_undone and put_aside != (last.outcome in ("skip", "flag")):
         raise UserError(
-            "a task that was skipped or flagged cannot be answered any more, nor the other way round"
+            "a task that was flagged cannot be answered any more, nor one that was answered be skipped or flagged"
         )
-    disposition = last.disposition if last else _disposition(connection, given, at)
+    first = last is None or skip_undone
+    disposition = _disposition(connection, given, at) if first else last.disposition
     row = {
         "id": new_id(),
         "assignment": assignment_id,
@@ -113,7 +116,7 @@ def submit(
     }
     connection.execute(judgment.insert().values(**row))
     _parts(connection, row["id"], asked, parsed, rater_id)
-    if not last and disposition != "surplus":
+    if first and disposition != "surplus":
         if put_aside:
             _put_aside(connection, given, asked, parsed.outcome)
         else:
@@ -164,8 +167,9 @@ def _disposition(connection: Connection, given: Row, at: float) -> str:
     ).scalar()
     if given.state == "active":  # over, but nobody has looked since
         return "late"
-    free = given.state == "expired" and slot in ("open", "parked", "closed")
-    return "late" if free else "surplus"
+    if given.state not in ("expired", "skipped") or slot not in ("open", "parked", "closed"):
+        return "surplus"
+    return "counted" if at <= given.leased_until else "late"
 
 
 def _fill(connection: Connection, given: Row, judgment_id: str) -> None:

@@ -5,6 +5,7 @@ import * as panels from "./panels.js";
 import { typeset } from "../typeset.js";
 
 const UI = "rate-1";
+const UNDOS = 20;
 const IDLE = 30_000; // after so long without a key or a pointer nobody is at work
 const $ = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
@@ -18,9 +19,9 @@ const COMMENT = JSON.parse(meta("kinds"));
 const KINDS = Object.fromEntries(await Promise.all(Object.keys(COMMENT).map(async (name) => [name, await import(`./kinds/${name}.js`)])));
 
 let current = null; // {task, widget, view, key, shown, active}
-let ahead = null;
+let ahead = []; // the questions that come next: {task, answer}, undone ones before the fetched one
 let loading = null; // a request for `ahead`
-let last = null; // the answer before: {task, answer}
+let given = []; // what can be undone, the newest last: {task, answer}
 let touched = Date.now();
 let retry = null;
 let sending = Promise.resolve();
@@ -57,22 +58,24 @@ function changed() {
   if (current.settled && !current.sent) save();
 }
 
-function save() {
-  const value = { answer: current.widget.value(), comment: $("comment").value };
+function remember(name, value) {
   try {
-    localStorage.setItem(draft(current.task.assignment), JSON.stringify(value));
+    localStorage.setItem(name, JSON.stringify(value));
   } catch {
     // A full or forbidden storage loses drafts, not answers.
   }
 }
 
-function load(assignment) {
+function remembered(name) {
   try {
-    return JSON.parse(localStorage.getItem(draft(assignment)));
+    return JSON.parse(localStorage.getItem(name));
   } catch {
     return null;
   }
 }
+
+const save = () => remember(draft(current.task.assignment), { answer: current.widget.value(), comment: $("comment").value });
+const load = (assignment) => remembered(draft(assignment));
 
 function show(task, said = task.answer) {
   const kind = task.kind;
@@ -80,7 +83,7 @@ function show(task, said = task.answer) {
   current?.view.close();
   $("desk").hidden = false;
   $("empty").hidden = true;
-  current = { task, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
+  current = { task, before: said, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
   panels.prompt($("prompt"), task.prompt);
   $("guidelines").innerHTML = task.guidelines?.html ?? "<p class='hint'>No guidelines yet.</p>";
   typeset($("guidelines"));
@@ -93,7 +96,7 @@ function show(task, said = task.answer) {
   current.view.together($("sync").getAttribute("aria-pressed") === "true");
   current.widget = KINDS[kind].widget(task, changed);
   $("answer").replaceChildren(current.widget.node);
-  const kept = said ? { answer: said, comment: said[COMMENT[kind]] ?? "" } : load(task.assignment);
+  const kept = said && !("skip" in said) ? { answer: said, comment: said[COMMENT[kind]] ?? "" } : load(task.assignment);
   $("comment").value = kept?.comment ?? "";
   if (kept?.answer) current.widget.set(kept.answer);
   current.settled = true;
@@ -128,7 +131,7 @@ function progress(p) {
 async function ask() {
   // What was just answered arrives first, so that the server counts it; a slow line holds nobody up.
   await Promise.race([sending, new Promise((done) => setTimeout(done, 1500))]);
-  const held = [current?.task.assignment, ahead?.assignment, ...(await outbox.all(rater)).map((e) => e.assignment)].filter(Boolean);
+  const held = [current?.task.assignment, ...ahead.map((e) => e.task.assignment), ...(await outbox.all(rater)).map((e) => e.assignment)].filter(Boolean);
   const post = () => api("POST", `/api/projects/${project}/next`, { holding: [...new Set(held)].slice(0, 10) });
   const found = await post().catch(async (problem) => {
     if (problem.status !== 403) throw problem;
@@ -142,7 +145,7 @@ async function ask() {
 // The next question into `ahead`, or why there is none. One request at a time: two would bring the same question twice.
 function prefetch() {
   loading ??= ask().then((found) => {
-    ahead ??= found.task; // undo may have put one there
+    if (found.task && !ahead.some((e) => e.task.assignment === found.task.assignment)) ahead.push({ task: found.task });
     return found.why;
   }).finally(() => (loading = null));
   return loading;
@@ -151,14 +154,13 @@ function prefetch() {
 async function next() {
   const mine = ++turn;
   try {
-    if (!ahead && loading) await loading;
-    const why = ahead ? null : await prefetch();
+    if (!ahead.length && loading) await loading;
+    const why = ahead.length ? null : await prefetch();
     if (mine !== turn) return;
-    if (ahead) {
-      const task = ahead;
-      ahead = null;
-      show(task);
-      prefetch().catch(() => {}); // asked for again when it is needed
+    if (ahead.length) {
+      const { task, answer: said } = ahead.shift();
+      show(task, said);
+      if (!ahead.length) prefetch().catch(() => {}); // asked for again when it is needed
     } else nothing(...(REASONS[why] ?? ["A moment", "Your answers have to reach the server first."]));
   } catch (problem) {
     if (!current || current.sent) nothing(problem.status === 401 ? "You are signed out" : "No connection", problem.status === 401 ? "Sign in again in another tab, then look again. Your answers are kept." : "The next question cannot be fetched now. Your answers are kept.");
@@ -184,9 +186,8 @@ async function keep(said) {
   } catch {
     // nothing was kept there
   }
-  const aside = "skip" in said || "flag" in said;
-  last = aside ? null : { task, answer: said };
-  $("undo").disabled = !last;
+  given = "flag" in said ? [] : [...given, { task, answer: said }].slice(-UNDOS);
+  $("undo").disabled = !given.length;
   sending = deliver();
   await next();
 }
@@ -229,14 +230,22 @@ $("flagging").addEventListener("close", () => {
 });
 
 function undo() {
-  if (!last) return;
+  if (!given.length) return;
   turn += 1;
-  if (current && !current.sent) ahead = current.task; // it waits, and its draft is kept
-  const { task, answer: said } = last;
-  last = null;
-  $("undo").disabled = true;
+  if (current && !current.sent) ahead.unshift({ task: current.task, answer: current.before }); // it waits, and its draft is kept
+  const { task, answer: said } = given.pop();
+  $("undo").disabled = !given.length;
   show(task, said);
-  say("Change your last answer and submit it again.");
+  say("skip" in said ? "You skipped this one: answer it, or skip it again." : "Change your answer and submit it again, or skip to leave it as it was.");
+}
+
+function skip() {
+  if (current?.before && !("skip" in current.before)) {
+    // It has an answer, which stays as it was.
+    given = [...given, { task: current.task, answer: current.before }].slice(-UNDOS);
+    $("undo").disabled = false;
+    next();
+  } else keep({ skip: null });
 }
 
 // ── controls ─────────────────────────────────────────────────────────────────────────────────────
@@ -260,13 +269,16 @@ function guide() {
 }
 
 $("submit").addEventListener("click", submit);
-$("skip").addEventListener("click", () => keep({ skip: null }));
+$("skip").addEventListener("click", skip);
 $("flag").addEventListener("click", flag);
 $("undo").addEventListener("click", undo);
 $("raw").addEventListener("click", () => toggle("raw"));
 $("diff").addEventListener("click", () => toggle("diff"));
 $("guide").addEventListener("click", guide);
 $("help-open").addEventListener("click", help);
+// WCAG 2.1.4: who dictates, or types beside the fields, can switch single keys off.
+$("single").checked = remembered("heedful:single-keys") !== false;
+$("single").addEventListener("change", () => remember("heedful:single-keys", $("single").checked));
 $("again").addEventListener("click", () => deliver().then(next));
 $("comment").addEventListener("input", changed);
 $("sync").addEventListener("click", () => {
@@ -278,7 +290,7 @@ $("sync").addEventListener("click", () => {
 const typing = (node) => node.matches?.("textarea, select, input:not([type=checkbox]):not([type=radio]):not([type=range])");
 
 addEventListener("keydown", (event) => {
-  if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     submit();
@@ -289,6 +301,7 @@ addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
+  if (event.key.length === 1 && !$("single").checked) return;
   if (event.key === "?") help();
   else if (event.repeat && ["Enter", "s", "f", "u"].includes(event.key)) return; // a key held down answers one question
   else if (event.key === "u") undo();
@@ -297,7 +310,7 @@ addEventListener("keydown", (event) => {
     // On a button Enter presses it; the choices are radios, on which Enter submits.
     if (event.target.matches("button:not(.choice), a, summary")) return;
     submit();
-  } else if (event.key === "s") keep({ skip: null });
+  } else if (event.key === "s") skip();
   else if (event.key === "f") flag();
   else if (event.key === "g") guide();
   else if (event.key === "r" && !$("views").hidden) toggle("raw");

@@ -90,8 +90,8 @@ def submit(
         raise UserError(
             "a task that was flagged cannot be answered any more, nor one that was answered be skipped or flagged"
         )
-    first = last is None or skip_undone
-    disposition = _disposition(connection, given, at) if first else last.disposition
+    corrected = None if skip_undone else last
+    disposition = corrected.disposition if corrected else _disposition(connection, given, at)
     row = {
         "id": new_id(),
         "assignment": assignment_id,
@@ -116,7 +116,7 @@ def submit(
     }
     connection.execute(judgment.insert().values(**row))
     _parts(connection, row["id"], asked, parsed, rater_id)
-    if first and disposition != "surplus":
+    if not corrected and disposition != "surplus":
         if put_aside:
             _put_aside(connection, given, asked, parsed.outcome)
         else:

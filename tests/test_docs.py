@@ -119,7 +119,7 @@ def test_a_wrong_flag_is_seen(tmp_path: Path, monkeypatch):
         test_command_lines_are_understood(page, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # half a minute each; .ci/run asks for them
 @pytest.mark.parametrize(
     "name, claim",
     [

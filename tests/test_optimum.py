@@ -75,6 +75,7 @@ def distance(logp, target) -> float:
     return world.total_variation(logp, target).item()
 
 
+@pytest.mark.exhaustive  # .ci/run asks for it
 def test_ppo_reaches_the_exact_optimum():
     """Rollouts, KL in the reward, GAE, clipped updates and critic, all the recipe's own pieces.
 

@@ -24,6 +24,5 @@ def test_what_pytorchs_threads_are_told():
     if "GOMP_SPINCOUNT" not in said:
         pytest.skip("PyTorch brings another OpenMP")
     assert "GOMP_SPINCOUNT = '10000'" in said
-    for chosen in ({"GOMP_SPINCOUNT": "77"}, {"OMP_WAIT_POLICY": "passive"}):
-        said = run(program, OMP_DISPLAY_ENV="verbose", **chosen).stderr
-        assert f"GOMP_SPINCOUNT = '{chosen.get('GOMP_SPINCOUNT', 0)}'" in said
+    said = run(program, OMP_DISPLAY_ENV="verbose", GOMP_SPINCOUNT="77").stderr
+    assert "GOMP_SPINCOUNT = '77'" in said

@@ -106,10 +106,11 @@ def test_command_lines_are_understood(page: Path, monkeypatch):
         command = commands.command(" ".join(words[:count]))
         if command.flags is None or words[-1].endswith(("iterate.yaml", "CONFIG.yaml")):
             continue
-        config = command_line.parse(
-            command.flags.Config, words[count:], prog=command.name, preset=command.sets
+        prog = f"heedful {command.name}"
+        parsed = command_line.parse(
+            command.flags.Config, words[count:], prog=prog, preset=command.sets
         )
-        commands.refuse(command, config)
+        commands.refuse(command, parsed.config)
 
 
 def test_a_wrong_flag_is_seen(tmp_path: Path, monkeypatch):

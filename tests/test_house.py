@@ -23,6 +23,7 @@ FLOORS = {
     "errors": 0,
     "caches": 0,
     "registry": 1,
+    "fields": 1,
     "progress": 1,
     "ranks": 1,
     "client": 1,

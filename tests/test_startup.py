@@ -53,7 +53,8 @@ methods: {dpo: {label_smoothing: 0.7}}
 MISTAKES: list[tuple[str, list[str], str]] = [
     # the command line by itself
     ("train sft", ["--epoks", "2"], "no option --epoks (did you mean '--epochs'?)"),
-    ("train sft", ["--use-peft"], "--lora.rank 16 switches LoRA on"),
+    ("train sft", ["--use-dora"], "no option --use-dora: LoRA alone is there"),
+    ("train sft", [*TRAIN, "--lora-alpha", "8"], "have no effect without --lora.rank"),
     ("train sft", [], "needs --out, --model, --data"),
     ("train ppo", [*ONLINE, "--steps", "many"], "many"),
     ("train ppo", [*ONLINE, "--kl", "sometimes"], "sometimes"),
@@ -63,7 +64,7 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ("train dpo", ["--config", "wrong.yaml"], "unknown key 'betta' (did you mean 'beta'?)"),
     ("iterate", ["iterate.yaml"], "optimise.method 'dop' is unknown (did you mean 'dpo'?)"),
     ("compare", ["nowhere.yaml"], "nowhere.yaml: No such file"),
-    ("compare", ["plan.yaml"], "methods.dpo: --label-smoothing must be"),
+    ("compare", ["plan.yaml"], "methods.dpo: label_smoothing 0.7: must be"),
     # what nothing reads
     ("train grpo", [*ONLINE, "--lam", "0.9"], "--lam would have no effect"),
     (
@@ -83,14 +84,14 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     # what nobody can mean
     ("train sft", [*TRAIN, "--lora.dropout", "0.1"], "dropout is always off"),
     ("train sft", [*TRAIN, "--epochs", "0"], "must be above 0"),
-    ("train sft", [*TRAIN, "--epochs", "nan"], "must be above 0"),
-    ("train dpo", [*TRAIN, "--lr", "nan"], "--learning-rate nan: must be finite"),
-    ("train grpo", [*ONLINE, "--lr", "inf"], "--learning-rate inf: must be finite"),
+    ("train sft", [*TRAIN, "--epochs", "nan"], "must be a finite number, above 0"),
+    ("train dpo", [*TRAIN, "--lr", "nan"], "--lr nan: must be a finite number"),
+    ("train grpo", [*ONLINE, "--lr", "inf"], "--lr inf: must be a finite number, at least 0"),
     ("train ppo", [*ONLINE, "--critic-learning-rate=-1"], "--critic-learning-rate -1: must be"),
-    ("train sft", [*TRAIN, "--weight-decay=-1"], "--weight-decay -1: must be finite"),
-    ("train reward", [*TRAIN, "--warmup", "2"], "from 0 to 1"),
-    ("train sft", [*TRAIN, "--max-grad-norm", "nan"], "must be above 0"),
-    ("train sft", [*TRAIN, "--micro-batch-tokens", "0"], "must be above 0"),
+    ("train sft", [*TRAIN, "--weight-decay=-1"], "--weight-decay -1: must be at least 0"),
+    ("train reward", [*TRAIN, "--warmup-ratio", "2"], "--warmup-ratio 2: must be from 0 to 1"),
+    ("train sft", [*TRAIN, "--max-grad-norm", "nan"], "above 0"),
+    ("train sft", [*TRAIN, "--micro-batch-tokens", "0"], "must be at least 1"),
     ("train reward", [*TRAIN, "--steps", "0"], "at least 1"),
     (
         "train ppo",
@@ -100,15 +101,27 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ("train ppo", [*ONLINE, "--temperature", "0"], "greedy responses"),
     ("train rloo", [*ONLINE, "--group-size", "3"], "no multiple of --group-size 3"),
     ("train dpo", [*TRAIN, "--loss", "dop"], "--loss 'dop' is unknown (did you mean 'dpo'?)"),
-    ("train ipo", [*TRAIN, "--beta", "0"], "--beta must be above 0"),
+    ("train ipo", [*TRAIN, "--beta", "0"], "--beta 0: must be above 0"),
     ("train online_dpo", TRAIN, "either --reward or --judge"),
+    *(
+        ("sample", [*TRAIN, *flags], " ".join(flags))
+        for flags in (
+            ("--temperature", "-1"),
+            ("--temperature", "nan"),
+            ("--top-p", "0"),
+            ("--top-p", "1.5"),
+            ("--top-k", "-1"),
+            ("--limit", "0"),
+        )
+    ),
+    ("train ppo", [*ONLINE, "--vf-coef", "0.5"], "--vf-coef would have no effect"),
     ("sample", [*TRAIN, "--best-of", "4"], "--best-of needs --reward"),
     ("sample", [*TRAIN, "--at-least", "1"], "--at-least needs --reward"),
     ("evaluate", [*TRAIN, "--baseline", "b"], "--baseline needs --scorer"),
-    ("doctor", ["m", "--limit", "0"], "--limit and --max-tokens"),
+    ("doctor", ["m", "--limit", "0"], "--limit 0: must be at least 1"),
     ("serve", ["--host", "0.0.0.0"], "lets other machines in"),
     ("import", ["demonstrations", "d.jsonl", "--gold"], "--gold means nothing"),
-    ("iterate", ["--model", "m", "--prompts", "p", "--out", "o", "--rounds", "0"], "at least 2"),
+    ("iterate", ["--model", "m", "--prompts", "p", "--out", "o", "--rounds", "0"], "at least 1"),
     ("world", ["reviews", "--out", "o"], "needs --source"),
     # data that is not there
     *(

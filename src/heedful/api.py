@@ -53,13 +53,13 @@ def run(name: str, /, **fields: Any) -> Any:
     Fields are the command's flags with underscores; what it returns is the recipe's, a folder mostly. UserError for
     what the command line would refuse.
     """
-    from heedful.configs.commands import command, refuse
+    from heedful.configs.commands import command, named, refuse
     from heedful.configs.typed import made
 
     found = command(name)
     if found.flags is None:
         raise ValueError(f"{name} draws files; heedful.report.build does it from Python")
-    config = made(found.flags.Config, {**found.sets, **fields}, name)
+    config = named(found, made(found.flags.Config, {**found.sets, **fields}, name))
     refuse(found, config)
     recipe = importlib.import_module(f"heedful.{found.module}")
     with _outside_of_the_loop():

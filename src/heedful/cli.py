@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from heedful import __version__
 from heedful.errors import Stopped, UserError
+from heedful.progress import announce
 from heedful.ranks import ALONE, Lost, Ranks, joined
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ def _dispatch(args: list[str], ranks: Ranks) -> int:
         print(f"heedful {__version__}")
         return 0
     words = 2 if args[:1] == ["train"] else 1
+    if words == 2 and args[1:2] and args[1].startswith("--config"):
+        from heedful.configs.command_line import command_in
+
+        if (name := command_in(args[1:])) is None:
+            raise UserError(
+                "the file does not say which command it is of: heedful train METHOD --config FILE"
+            )
+        args = [*name.split(), *args[1:]]
     wants_help = (
         not args or args in (["train"], ["-h"], ["--help"]) or args[1:] in (["-h"], ["--help"])
     )
@@ -106,15 +115,27 @@ def _run(command: Command, args: list[str], ranks: Ranks) -> int:
     from heedful.configs import command_line, commands
 
     assert command.flags is not None
-    config = command_line.parse(
-        command.flags.Config, args, prog=f"heedful {name}", preset=command.sets
+    parsed = command_line.parse(
+        command.flags.Config,
+        args,
+        prog=f"heedful {name}",
+        preset=command.sets,
+        world=ranks.world,
+        about=_about(command),
+        unread=command.idle if set(args) & command_line.HELP else (),
     )
-    commands.refuse(command, config)
-    ranks.check_device(getattr(config, "device", "cpu"))
-    if flags := command_line.preset_flags(config, command.sets):
-        print(f"{name} sets {' '.join(flags)}", file=sys.stderr)
-    recipe = importlib.import_module(f"heedful.{command.module}")
-    result = recipe.run(config, ranks) if trains else recipe.run(config)
+    config = commands.named(command, parsed.config)
+    try:
+        commands.refuse(command, config)
+        ranks.check_device(getattr(config, "device", "cpu"))
+        if flags := command_line.preset_flags(config, command.sets):
+            announce(f"{name} sets {' '.join(flags)}")
+        for note in parsed.notes:
+            announce(note)
+        recipe = importlib.import_module(f"heedful.{command.module}")
+        result = recipe.run(config, ranks) if trains else recipe.run(config)
+    except UserError as error:
+        raise UserError(parsed.as_typed(str(error))) from error
     if name == "demo":
         from heedful.report import build
 
@@ -138,6 +159,17 @@ def _run(command: Command, args: list[str], ranks: Ranks) -> int:
 
         print(json.dumps(result, indent=1, ensure_ascii=False))
     return 0
+
+
+def _about(command: Command) -> str:
+    """How the command's help begins."""
+    from heedful.configs.command_line import preset_flags_of
+
+    assert command.flags is not None
+    text = command.flags.Config.__doc__ or ""
+    if not command.sets:
+        return text
+    return f"{command.help}. {text} It sets {' '.join(preset_flags_of(command.sets))}."
 
 
 def _report(args: list[str]) -> None:

@@ -14,8 +14,7 @@ from typing import Any, get_type_hints
 
 from heedful import registry
 from heedful.errors import UserError
-
-SLOT = object()  # in a field's annotation: it holds a part
+from heedful.fields import SLOT, refuse_out_of_range
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,13 @@ def all_fields(config_type: type) -> dict[str, type]:
 def compose(
     config_type: type, given: Mapping[str, Any], ignore: Iterable[str] = (), where: str = "--"
 ) -> Any:
-    """A config from flat fields. UserError for one that no chosen part has, but those of other parts in `ignore`.
+    """A config from flat fields. UserError for one that no chosen part has, but those of other parts in `ignore`, and
+    for a number that nobody can mean.
 
     `where` stands before the field's name in its sentence: a flag's dashes, or the place in a file.
     """
     left = dict(given)
-    config = _built(config_type, left, given)
+    config = _built(config_type, left, given, where)
     for name in left:
         why = why_unread(config_type, name, given)
         if why is None:
@@ -157,19 +157,27 @@ def compose(
     return config
 
 
-def _built(kind: type, left: dict[str, Any], given: Mapping[str, Any]) -> Any:
+def _built(kind: type, left: dict[str, Any], given: Mapping[str, Any], where: str) -> Any:
     """Takes what belongs to a dataclass and its parts out of `left`."""
     types, named = chosen(kind, given), slots(kind)
     values = {}
     for f in fields(kind):
         if f.name in named:
             left.pop(f.name, None)
-            values[f.name] = _built(types[f.name], left, given)
+            values[f.name] = _built(types[f.name], left, given, where)
         elif f.name in left:
             values[f.name] = left.pop(f.name)
         elif f.default is MISSING and f.default_factory is MISSING:
             raise TypeError(f"{kind.__name__} needs '{f.name}'")
-    return kind(**values)
+    built = kind(**values)
+    refuse_out_of_range(built, where)
+    return built
+
+
+def refuse_numbers(config: Any) -> None:
+    """UserError for a number that nobody can mean, in a config or its parts: what `compose` makes is checked."""
+    for holder in holders(config):
+        refuse_out_of_range(holder)
 
 
 def why_unread(config_type: type, knob: str, given: Mapping[str, Any]) -> str | None:

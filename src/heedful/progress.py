@@ -10,6 +10,14 @@ from types import TracebackType
 PLAIN_EVERY = 5.0  # seconds between plain lines
 
 
+_announced: list[str] = []
+
+
+def announce(line: str) -> None:
+    """Said when the work begins; a command that is refused before says only why."""
+    _announced.append(line)
+
+
 def format_metrics(metrics: Mapping[str, float]) -> str:
     """`loss 1.234  reward 0.56`, short enough for a line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
@@ -26,6 +34,8 @@ class Progress:
         self._bar = None
 
     def __enter__(self) -> Progress:
+        while _announced:
+            print(_announced.pop(0), file=sys.stderr)
         if self.fancy:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn

@@ -214,7 +214,7 @@ WRONG = {
     ),
     "losses": (
         {"methods": {"simpo": {"reference": "m"}}},
-        "methods.simpo: --loss simpo reads no reference",
+        "methods.simpo: reference would have no effect, because --loss simpo reads no reference",
     ),
     "pairs of one": ({"methods": {"online_dpo": {"n": 1}}}, "needs at least 2 responses"),
     "lora": ({"methods": {"dpo": {"lora": {"alpha": 4}}}}, "have no effect without --lora.rank"),

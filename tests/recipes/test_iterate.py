@@ -326,7 +326,7 @@ def test_completions_keep_where_they_come_from(config: iterate.Config):
     "values, sentence",
     [
         ({"rounds": 3}, "fewer than 3 rounds of 4"),
-        ({"responses": 1}, "at least 2 responses"),
+        ({"responses": 1}, "--responses 1: must be at least 2"),
         ({"raters": ()}, "raters is empty"),
         ({"raters": ("capitols",)}, "no world 'capitols'"),
     ],

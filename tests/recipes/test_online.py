@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_rounds(model, data, tmp_path):
         (("--reward", "r", "--keep", "3"), "from 2 to --n"),
         (("--judge", "j", "--keep", "2"), "--keep needs --reward"),
         (("--reward", "r", "--loss", "simpo", "--refresh-reference", "1"), "reads no reference"),
-        (("--reward", "r", "--steps", "0"), "must be above 0"),
+        (("--reward", "r", "--steps", "0"), "must be at least 1"),
         (("--reward", "r", "--loss", "kot"), "did you mean 'kto'?"),
         (("--reward", "r", "--accept-beta", "1"), "--accept-beta would have no effect"),
         (("--judge", "j", "--missing-eos-penalty", "2"), "because there is no --reward"),

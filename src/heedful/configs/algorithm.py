@@ -8,14 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from tyro.conf import arg
-
 from heedful.configs.common import Method
 from heedful.configs.parts.advantages import Advantage, Gae, WithCritic
 from heedful.configs.parts.averages import Average, TokenMean
 from heedful.configs.parts.kl import Analytic, Charged, InLoss, InReward, Kl
 from heedful.configs.parts.surrogates import Clip, Surrogate
 from heedful.errors import UserError
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, FINITE, Range, alias
 from heedful.parts import SLOT, compose, name_of
 
 
@@ -35,21 +34,19 @@ class Algorithm:
     """Scale the per-token rewards to unit variance, without moving their mean."""
     whiten_advantages: bool = True
     """Whiten advantages over a round's tokens: mean 0, variance 1."""
-    missing_eos_penalty: float = 1.0
+    missing_eos_penalty: Annotated[float, FINITE] = 1.0
     """Subtracted from the reward of a response that was truncated at max_tokens."""
-    overlong: float = 0.0
+    overlong: Annotated[float, Range(0, 1, below=True)] = 0.0
     """Soft overlong punishment: over this last share of max_tokens the reward falls linearly by 1."""
-    batch_size: Annotated[
-        int, arg(aliases=("--rollout-batch-size", "--per-device-train-batch-size"))
-    ] = 128
+    batch_size: Annotated[int, AT_LEAST_1] = 128
     """Responses sampled in a round."""
-    group_size: Annotated[int, arg(aliases=("--num-generations", "--rloo-k"))] = 1
+    group_size: Annotated[int, alias("--num-generations", "--rloo-k"), AT_LEAST_1] = 1
     """Responses to each prompt."""
-    minibatch_size: int = 64
+    minibatch_size: Annotated[int, AT_LEAST_0] = 64
     """Responses in an optimiser step; 0: all of the round."""
-    inner_epochs: Annotated[int, arg(aliases=("--num-ppo-epochs", "--num-iterations"))] = 4
+    inner_epochs: Annotated[int, alias("--num-ppo-epochs", "--num-iterations"), AT_LEAST_1] = 4
     """PPO epochs over a round's responses."""
-    dynamic_sampling: int = 0
+    dynamic_sampling: Annotated[int, AT_LEAST_0] = 0
     """DAPO's dynamic sampling: up to N more draws of prompts, to replace groups whose rewards are all equal."""
 
     @property
@@ -181,39 +178,13 @@ def algorithm(method: str = "ppo", **fields: Any) -> Algorithm:
 
 
 def refuse_nonsense(a: Algorithm) -> None:
-    """Numbers that no run can have."""
-    for wrong, sentence in (
-        (not 0 <= a.overlong < 1, "--overlong is a share of --max-tokens, below 1"),
-        (a.inner_epochs < 1, "--inner-epochs must be at least 1"),
-        (a.group_size < 1, "--group-size must be at least 1"),
-        (a.minibatch_size < 0, "--minibatch-size must be 0 (all) or more"),
-        (
-            a.batch_size < 1,
-            f"--batch-size must be at least 1, not {a.batch_size}",
-        ),
-        (
-            a.batch_size % max(1, a.group_size) != 0,
-            f"--batch-size {a.batch_size} is no multiple of --group-size {a.group_size}",
-        ),
-        (
-            a.advantage.needs_group and a.group_size < 2,
+    """Combinations that no run can have."""
+    if a.batch_size % a.group_size:
+        raise UserError(
+            f"--batch-size {a.batch_size} is no multiple of --group-size {a.group_size}"
+        )
+    if a.advantage.needs_group and a.group_size < 2:
+        raise UserError(
             f"--advantage {name_of('advantage', a.advantage)} compares responses to one prompt; --group-size must "
-            "be at least 2",
-        ),
-        (getattr(a.advantage, "n_step", 1) < 1, "--n-step must be at least 1"),
-        *(
-            (not 0 <= getattr(a.advantage, knob, 1.0) <= 1, f"--{knob} must be between 0 and 1")
-            for knob in ("gamma", "lam")
-        ),
-        *(
-            (bound is not None and not bound > 0, f"--{flag} must be above 0")
-            for flag, bound in (
-                ("clip", getattr(a.surrogate, "clip", None)),
-                ("clip-high", getattr(a.surrogate, "clip_high", None)),
-                ("truncate", getattr(a.surrogate, "truncate", None)),
-                ("value-clip", getattr(a.advantage, "value_clip", None)),
-            )
-        ),
-    ):
-        if wrong:
-            raise UserError(sentence)
+            "be at least 2"
+        )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from heedful.configs.common import alias
+from heedful.configs.common import SPLIT
+from heedful.fields import alias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,7 @@ class Config:
 
     data: Annotated[str, alias("--dataset-name")]
     """Comparisons: chosen and rejected, or responses and ranking."""
-    held_out: float = 0.05
+    held_out: Annotated[float, SPLIT] = 0.05
     """Share of the prompts held out, chosen by hash, as in train reward."""
     skip_bad: bool = False
     """Skip invalid rows (equal or empty responses) with a warning that counts them."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from heedful.fields import POSITIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Audit a workspace: every row stored is exported or excluded for a reason, and nothing was changed."""
 
-    workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
+    workspace: Annotated[Path, POSITIONAL] = Path(".")
     """The workspace."""

@@ -1,18 +1,38 @@
-"""Words of a command line, and of the file that `--config` names, as a config."""
+"""Words of a command line, and of the file that `--config` names, as a config.
+
+The words are put into ours first (`configs/words.py`); tyro then parses a form, a flat dataclass that is made anew for
+each command line: a config's fields, in place of each slot its part's name, and beside it the part's knobs.
+"""
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
+import inspect
 import io
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from heedful import registry
+from heedful.configs.common import Training
+from heedful.configs.elsewhere import rows
+from heedful.configs.words import (
+    Word,
+    as_typed,
+    from_file,
+    in_our_words,
+    names_of,
+    spellings,
+    split,
+)
 from heedful.errors import UserError, did_you_mean
+from heedful.fields import flag_of
 from heedful.parts import (
     as_flag,
     chosen,
@@ -24,59 +44,88 @@ from heedful.parts import (
     why_unread,
 )
 
-# Flags of other trainers that have no counterpart here, and what to say instead.
-ELSEWHERE = {
-    "--gradient-accumulation-steps": "--batch-size is the whole batch of an optimiser step, and "
-    "--micro-batch-tokens how much of it is in memory at once, which changes no gradient",
-    "--use-peft": "--lora.rank 16 switches LoRA on",
-}
-KNOBS = "_knobs"  # behind a slot's name: the field of a form that holds the knobs of its part
 HELP = {"-h", "--help"}
 
 
+@dataclass(frozen=True)
+class Parsed:
+    """A config, what was said in other words than ours, and how its flags were typed."""
+
+    config: Any
+    notes: list[str]
+    words: list[Word]
+
+    def as_typed(self, sentence: str) -> str:
+        """A sentence with the names that were typed."""
+        return as_typed(sentence, self.words, type(self.config))
+
+
 def parse(
-    config_type: type, args: Sequence[str], *, prog: str, preset: Mapping[str, Any] | None = None
-) -> Any:
-    """Flags, after those of `--config FILE.yaml` that no flag repeats, as a config; a preset changes defaults."""
+    config_type: type,
+    args: Sequence[str],
+    *,
+    prog: str,
+    preset: Mapping[str, Any] | None = None,
+    world: int = 1,
+    about: str = "",
+    unread: Iterable[str] = (),
+) -> Parsed:
+    """Flags, after those of `--config FILE.yaml` that no flag repeats, as a config; a preset changes defaults.
+
+    `world` is how many processes train together. Help begins with `about`, and leaves out the fields `unread`, which
+    nothing reads beside the preset.
+    """
     preset, args = dict(preset or {}), list(args)
     path, args = _config_file(args)
-    loaded = {} if path is None else _loaded(path)
-    named = {str(key).replace("-", "_"): value for key, value in loaded.items()}
-    choice = {**preset, **named, **_chosen_by(config_type, args)}
-    form = _form(config_type, choice, preset)
-    if path is not None:
-        given = {a.partition("=")[0].replace("_", "-") for a in args}
-        args = _flags(path, config_type, form, loaded, given, choice) + args
-    _refuse_unknown(config_type, form, args, prog, choice)
-    parsed, parts = _by_tyro(form, args, prog), chosen(config_type, choice)
-    values: dict[str, Any] = {}
-    for f in fields(form):
-        value = getattr(parsed, f.name)
-        if f.name.endswith(KNOBS):
-            values |= {k.name: getattr(value, k.name) for k in fields(value) if k.name not in parts}
-        else:
-            values[f.name] = value
+    loaded = {} if path is None else loaded_from(path, prog)
+    words = [*from_file(path or "", loaded), *split(args)]
+    try:
+        words, notes = in_our_words(words, config_type, prog, preset, world)
+        return Parsed(_config(config_type, words, prog, preset, about, unread), notes, words)
+    except UserError as error:
+        raise UserError(as_typed(str(error), words, config_type)) from None
+
+
+def _config(
+    config_type: type,
+    words: list[Word],
+    prog: str,
+    preset: Mapping[str, Any],
+    about: str,
+    unread: Iterable[str],
+) -> Any:
+    names = names_of(config_type)
+    said = {names.get(w.flag, w.flag): w.values[0] for w in words if w.values}
+    choice = {**preset, **{slot: said[slot] for slot in _all_slots(config_type) if slot in said}}
+    wants_help = any(w.flag in HELP for w in words)
+    hidden = set(unread) if wants_help else set()
+    form = _form(config_type, choice, preset, hidden, helped=wants_help)
+    form.__doc__ = about or config_type.__doc__
+    words = _read(words, config_type, form, prog, choice)
+    args = [arg for word in words for arg in word.words()]
+    parsed = _by_tyro(form, args, prog)
+    values = {f.name: getattr(parsed, f.name) for f in fields(form)}
+    for name, kind in _nested(config_type).items():
+        inner = values[name]
+        values[name] = kind(**{f.name: getattr(inner, f.name) for f in fields(kind)})
     return compose(config_type, values)
 
 
 def preset_flags(config: Any, preset: Mapping[str, Any]) -> list[str]:
     """What a preset has set in a config, as one types it."""
     values = flat(config)
-    return [_typed(k, v) for k, v in preset.items() if values.get(k) == v]
+    return preset_flags_of({k: v for k, v in preset.items() if values.get(k) == v})
+
+
+def preset_flags_of(preset: Mapping[str, Any]) -> list[str]:
+    """What a preset sets, as one types it."""
+    return [_typed(k, v) for k, v in preset.items()]
 
 
 def _typed(name: str, value: Any) -> str:
     if isinstance(value, bool):
-        return as_flag(name) if value else "--" + _negated(name.replace("_", "-"))
+        return as_flag(name) if value else "--no-" + name.replace("_", "-")
     return f"{as_flag(name)} {value}"
-
-
-def _chosen_by(config_type: type, args: Sequence[str]) -> dict[str, str]:
-    """Slot → the part that the command line names, of the config and of its parts."""
-    words = [w for arg in args for w in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    pairs = itertools.pairwise(words)
-    flags = {flag[2:].replace("-", "_"): word for flag, word in pairs if flag.startswith("--")}
-    return {slot: flags[slot] for slot in _all_slots(config_type) if slot in flags}
 
 
 def _all_slots(config_type: type) -> set[str]:
@@ -89,123 +138,198 @@ def _all_slots(config_type: type) -> set[str]:
     return names
 
 
-def _form(config_type: type, choice: Mapping[str, Any], preset: Mapping[str, Any]) -> type:
-    """A dataclass as tyro can fill it in: in place of each slot its part's name, and the part's knobs beside it."""
-    if not slots(config_type):
-        return _with_defaults(config_type, preset)
+# ── the form ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _nested(kind: Any) -> dict[str, Any]:
+    """The fields that are dataclasses of their own and no parts."""
+    hints, named = get_type_hints(kind), slots(kind)
+    return {
+        f.name: hints[f.name]
+        for f in fields(kind)
+        if is_dataclass(hints[f.name]) and f.name not in named
+    }
+
+
+def _form(
+    config_type: type,
+    choice: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    hidden: set[str] = frozenset(),  # type: ignore[assignment]
+    *,
+    helped: bool,
+) -> type:
+    """What tyro fills in: what is needed first, then a command's own fields, then those it shares with others."""
+    parts = chosen(config_type, choice)
+    found: list[tuple[int, str, Any, Any]] = []
+
+    def add(kind: Any, rank: int | None) -> None:
+        hints, named, inner = get_type_hints(kind), slots(kind), _nested(kind)
+        for f in fields(kind):
+            place = _place(kind, f) if rank is None else rank
+            if f.name in named:
+                part = parts[f.name]
+                found.append(
+                    (place, f.name, _slot_hint(kind, f.name, helped), _default_of(f, part))
+                )
+                add(part, place)
+            elif f.name in inner:
+                form = _form(inner[f.name], {}, {}, helped=helped)
+                found.append((place, f.name, form, field(default_factory=form)))
+            elif f.name not in hidden and not flag_of(kind, f.name).hidden:
+                hint = _hint(kind, f.name, hints[f.name], helped)
+                default = field(default=preset[f.name]) if f.name in preset else _plain(f)
+                found.append((place, f.name, hint, default))
+
+    add(config_type, None)
+    found.sort(key=lambda row: row[0])
+    return make_dataclass(
+        config_type.__name__, [row[1:] for row in found], frozen=True, kw_only=True
+    )
+
+
+def _place(kind: type, f: Field) -> int:
+    """Needed fields come before all others, those of base classes behind."""
+    if f.default is MISSING and f.default_factory is MISSING:
+        return -1
+    owners = [i for i, c in enumerate(kind.__mro__) if f.name in inspect.get_annotations(c)]
+    return owners[-1] + 100 * (kind.__mro__[owners[-1]] is Training)
+
+
+def _plain(f: Field) -> Any:
+    if f.default_factory is not MISSING:
+        return field(default_factory=f.default_factory)
+    return field() if f.default is MISSING else field(default=f.default)
+
+
+def _default_of(f: Field, part: type) -> Any:
+    return field(default=getattr(part, "spec", None) or name_of(f.name, object.__new__(part)))
+
+
+def _hint(kind: type, name: str, hint: Any, helped: bool) -> Any:
+    """A field's type with what tyro is to know of it."""
     import tyro
 
-    form_fields: list[Any] = []
-    parts = chosen(config_type, choice)
-    holders = {slot: kind for kind in (config_type, *parts.values()) for slot in slots(kind)}
-    for slot, part in parts.items():
-        knobs = _with_defaults(_without_slots(part), preset)
-        plain = tyro.conf.arg(name="", prefix_name=False)
-        form_fields += [
-            _name_field(slot, part, holders[slot]),
-            (slot + KNOBS, Annotated[knobs, plain], field(default_factory=knobs)),
-        ]
-    form = make_dataclass(
-        config_type.__name__, form_fields, bases=(config_type,), frozen=True, kw_only=True
-    )
-    form.__doc__ = config_type.__doc__
-    return _with_defaults(form, {k: v for k, v in preset.items() if k not in holders})
+    flag = flag_of(kind, name)
+    text = (flag.help or _docstring(kind, name)) if helped else ""
+    extras: list[Any] = [tyro.conf.Positional] if flag.positional else []
+    about = tyro.conf.arg(aliases=flag.aliases or None, metavar=flag.metavar, help=text)
+    return Annotated[(hint, about, *extras)]  # type: ignore[return-value]
 
 
-def _name_field(slot: str, part: type, holder: type) -> tuple[str, Any, Any]:
+def _slot_hint(holder: type, slot: str, helped: bool) -> Any:
     """The field of a form that says which part is chosen; its help lists them."""
     import tyro
 
-    about = _docstring_of(holder, slot)
+    if not helped:
+        return str
     entries = registry.entries(slot).values()
     lines = [f"{e.name} ({e.help})" if e.help else e.name for e in entries]
     user_function = "; or package.module:function" * takes_functions(get_type_hints(holder)[slot])
-    text = f"{about} One of: {'; '.join(lines)}{user_function}."
-    name = getattr(part, "spec", None) or name_of_type(slot, part)
-    return slot, Annotated[str, tyro.conf.arg(help=text)], field(default=name)
+    text = f"{_docstring(holder, slot)} One of: {'; '.join(lines)}{user_function}."
+    return Annotated[str, tyro.conf.arg(help=text)]
 
 
-def name_of_type(slot: str, part: type) -> str:
-    """The name of a part's type."""
-    return name_of(slot, object.__new__(part))
+def _docstring(holder: type, name: str) -> str:
+    """What stands below a field in its class, or in the nearest base class that says something."""
+    return next((text for cls in holder.__mro__ if (text := _docstrings(cls).get(name))), "")
 
 
-def _docstring_of(holder: type, name: str) -> str:
-    """What stands below a field in its class."""
-    import inspect
-
-    for cls in holder.__mro__:
-        if name in getattr(cls, "__annotations__", {}):
-            source = inspect.getsource(cls)
-            docstring = re.search(
-                rf'^\s+{name}: .*?\n\s+"""(.*?)"""', source, re.DOTALL | re.MULTILINE
-            )
-            return " ".join(docstring[1].split()) if docstring else ""
-    return ""
-
-
-def _without_slots(part: type) -> type:
-    """A part's knobs alone, and nothing that checks them before its own parts are known."""
-    import tyro
-
-    hidden = [(s, Annotated[Any, tyro.conf.Suppress], field(default=None)) for s in slots(part)]
-    space = {"__post_init__": lambda self: None}
-    return make_dataclass(
-        part.__name__, hidden, bases=(part,), frozen=True, kw_only=True, namespace=space
-    )
+@functools.cache
+def _docstrings(cls: type) -> dict[str, str]:
+    if cls.__module__ == "builtins" or not inspect.get_annotations(cls):
+        return {}
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    except (OSError, TypeError):  # made of a user's function
+        return {}
+    found = {}
+    for line, below in itertools.pairwise(body):
+        text = getattr(getattr(below, "value", None), "value", None)
+        if (
+            isinstance(line, ast.AnnAssign)
+            and isinstance(below, ast.Expr)
+            and isinstance(text, str)
+        ):
+            found[ast.unparse(line.target)] = " ".join(text.split())
+    return found
 
 
-def _with_defaults(kind: type, preset: Mapping[str, Any]) -> type:
-    """The class with some other defaults, where it has these fields."""
-    hints = get_type_hints(kind, include_extras=True)
-    names = {f.name for f in fields(kind)}
-    new_defaults: list[Any] = [
-        (k, hints[k], field(default=v)) for k, v in preset.items() if k in names
-    ]
-    if not new_defaults:
-        return kind
-    changed = make_dataclass(kind.__name__, new_defaults, bases=(kind,), frozen=True, kw_only=True)
-    changed.__doc__ = kind.__doc__
-    return changed
+# ── what is read of it ───────────────────────────────────────────────────────────────────────────
 
 
-def _refuse_unknown(
-    config_type: type, form: type, args: Sequence[str], prog: str, choice: Mapping[str, Any]
-) -> None:
-    """Flags that nobody knows, that nobody reads beside the others, and needed ones that are missing."""
-    spellings = _spellings(form)
-    known = [flag for flags in spellings.values() for flag in flags]
-    given = [arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")]
-    for flag in given:
-        if flag in known or flag in HELP:
+def _flags_of(form: Any, prefix: str = "") -> dict[str, list[str]]:
+    """Field → its flags, the own name first; positional fields have none."""
+    found: dict[str, list[str]] = {}
+    hints = get_type_hints(form, include_extras=True)
+    for f in fields(form):
+        hint = hints[f.name]
+        marks = getattr(hint, "__metadata__", ())
+        if is_dataclass(hint):
+            found |= _flags_of(hint, f"{f.name}.")
+        elif not any("ositional" in repr(mark).lower() for mark in marks):
+            aliases = [a for mark in marks for a in getattr(mark, "aliases", None) or ()]
+            inner = getattr(hint, "__origin__", hint)
+            found[prefix + f.name] = spellings(prefix + f.name, inner, aliases)
+    return found
+
+
+def _read(
+    words: list[Word], config_type: type, form: Any, prog: str, choice: Mapping[str, Any]
+) -> list[Word]:
+    """The words without what says nothing. UserError for flags that nobody knows or reads, and for missing ones."""
+    flags = _flags_of(form)
+    known = {flag for of_field in flags.values() for flag in of_field}
+    given = {w.flag for w in words}
+    wanted = []
+    for word in words:
+        if word.flag in known or not word.flag or word.flag in HELP:
+            wanted.append(word)
             continue
-        if flag in ELSEWHERE:
-            raise UserError(f"{prog} has no option {flag}: {ELSEWHERE[flag]}")
-        if why := why_unread(config_type, _knob_of(config_type, flag), choice):
-            raise UserError(f"{flag} would have no effect, because {why}; leave it out")
-        raise UserError(f"{prog} has no option {flag}{did_you_mean(flag, known)}")
+        name = names_of(config_type).get(word.flag, word.flag[2:].replace("-", "_"))
+        why = why_unread(config_type, name, choice)
+        if why and word.file and _is_usual(config_type, name, word.values):
+            continue  # older versions wrote them all down
+        if why:
+            raise UserError(f"{word.flag} would have no effect, because {why}; leave it out")
+        if word.file:
+            raise UserError(_unknown_key(word, form, flags))
+        raise UserError(f"{prog} has no option {word.flag}{_nearest(word.flag, known)}")
     needed = [
         f.name
         for f in fields(form)
-        if f.default is MISSING and f.default_factory is MISSING and f.name in spellings
+        if f.default is MISSING and f.default_factory is MISSING and f.name in flags
     ]
-    missing = [spellings[n][0] for n in needed if not set(spellings[n]) & set(given)]
-    if missing and not HELP & set(args):
+    missing = [flags[n][0] for n in needed if not set(flags[n]) & given]
+    if missing and not HELP & given:
         raise UserError(f"{prog} needs {', '.join(missing)}; see {prog} --help")
+    return wanted
 
 
-def _knob_of(config_type: type, flag: str) -> str:
-    """The field that a flag sets in some part that was not chosen."""
-    for slot in _all_slots(config_type):
-        for entry in registry.entries(slot).values():
-            if isinstance(part := entry.load(), type):
-                for name, flags in _spellings(part).items():
-                    if flag in flags:
-                        return name
-    return flag[2:].replace("-", "_")
+def _nearest(flag: str, known: Iterable[str]) -> str:
+    """A flag that was probably meant, ours or one that is translated."""
+    flags = (*known, *(row for row in rows() if " " not in row))
+    near = [f[2:] for f in flags if f[2:3] == flag[2:3]]  # slips of the hand come later in a word
+    hint = did_you_mean(flag[2:], near, cutoff=0.7)
+    return hint.replace("'", "'--", 1) if hint else ""
 
 
-def _by_tyro(form: type, args: Sequence[str], prog: str) -> Any:
+def _unknown_key(word: Word, form: Any, flags: Mapping[str, list[str]]) -> str:
+    where = f"--config {word.file}"
+    if word.typed in {name.partition(".")[0] for name in flags if "." in name}:
+        return f"{where}: '{word.typed}' must hold keys and values"
+    known = {name for f in flags.values() for name in (f[0][2:].replace("-", "_"),)}
+    return f"{where}: unknown key '{word.typed}'{did_you_mean(word.typed, known, cutoff=0.7)}"
+
+
+def _is_usual(config_type: type, knob: str, values: Sequence[str]) -> bool:
+    """Whether a knob that is not read has a default there."""
+    parts = (e.load() for slot in _all_slots(config_type) for e in registry.entries(slot).values())
+    usual = {str(f.default).lower() for part in parts for f in fields(part) if f.name == knob}
+    return " ".join(values).lower() in usual
+
+
+def _by_tyro(form: Any, args: Sequence[str], prog: str) -> Any:
     import tyro
 
     stderr = io.StringIO()
@@ -219,7 +343,8 @@ def _by_tyro(form: type, args: Sequence[str], prog: str) -> Any:
         text = " ".join(line.strip(" ─│╭╮╰╯") for line in stderr.getvalue().splitlines())
         words = re.split("Argument helptext|For full helptext", text)[0].split()
         reason = [word for word in words if word.strip("-")]  # a box without its drawing characters
-        places = [f.name.upper() for f in fields(form) if f.name not in _spellings(form)]
+        flags = _flags_of(form)
+        places = [f.name.upper() for f in fields(form) if f.name not in flags]
         if reason[:2] == ["Required", "options"] and places:
             raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None
         # The box's heading and the sentence in it may begin alike.
@@ -228,32 +353,7 @@ def _by_tyro(form: type, args: Sequence[str], prog: str) -> Any:
         raise UserError(f"{once}; see {prog} --help") from None
 
 
-def _spellings(config_type: type, prefix: str = "") -> dict[str, list[str]]:
-    """Field → its flags, the own name first; positional fields have none, nested ones have dots, knobs stand alone."""
-    spellings: dict[str, list[str]] = {}
-    hints = get_type_hints(config_type, include_extras=True)
-    for name in (f.name for f in fields(config_type) if f.name not in slots(config_type)):
-        hint = hints[name]
-        metadata = getattr(hint, "__metadata__", ())
-        if any("Suppress" in repr(mark) or "ositional" in repr(mark).lower() for mark in metadata):
-            continue
-        inner = getattr(hint, "__origin__", hint)
-        if is_dataclass(inner) and isinstance(inner, type):
-            spellings |= _spellings(inner, prefix if name.endswith(KNOBS) else f"{prefix}{name}.")
-            continue
-        flag = (prefix + name).replace("_", "-")
-        spellings[prefix + name] = [f"--{flag}"]
-        if inner is bool:
-            spellings[prefix + name].append("--" + _negated(flag))
-        for mark in metadata:
-            spellings[prefix + name] += getattr(mark, "aliases", None) or ()
-    return spellings
-
-
-def _negated(flag: str) -> str:
-    """wait → no-wait, reward.wait → reward.no-wait, as tyro has it."""
-    head, dot, tail = flag.rpartition(".")
-    return f"{head}{dot}no-{tail}"
+# ── files ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _config_file(args: list[str]) -> tuple[str | None, list[str]]:
@@ -266,79 +366,32 @@ def _config_file(args: list[str]) -> tuple[str | None, list[str]]:
     return None, args
 
 
-def _loaded(path: str) -> dict[str, Any]:
+def command_in(args: Sequence[str]) -> str | None:
+    """The command that a run's saved config is of, where `--config` names one."""
+    path, _ = _config_file(list(args))
+    return None if path is None else _yaml(path).get("command")
+
+
+def loaded_from(path: str, prog: str) -> dict[str, Any]:
+    """What a file holds. UserError for the config of another command."""
+    loaded = _yaml(path)
+    command = loaded.pop("command", None)
+    if command and f"heedful {command}" != prog:
+        raise UserError(
+            f"--config {path} is of heedful {command}, not of {prog}: type heedful {command} --config {path}"
+        )
+    return loaded
+
+
+def _yaml(path: str) -> dict[str, Any]:
     import yaml
 
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--config {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: {getattr(error, 'strerror', error)}") from error
     except yaml.YAMLError as error:
         raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UserError(f"--config {path}: expected keys and values at the top level")
     return loaded
-
-
-def _flags(
-    path: str,
-    config_type: type,
-    form: type,
-    loaded: Mapping[str, Any],
-    given: set[str],
-    choice: Mapping[str, Any],
-    prefix: str = "",
-) -> list[str]:
-    """The keys and values of a file as flags; what the command line says itself is left out."""
-    hints = _fields_of_form(form)
-    aliases = {
-        flag[2:].replace("-", "_"): name
-        for name, (_, *flags) in _spellings(form).items()
-        for flag in flags
-    }
-    flags: list[str] = []
-    for key, value in loaded.items():
-        name = str(key).replace("-", "_")
-        name = name if name in hints else aliases.get(name, name)
-        if name not in hints:
-            if not prefix and why_unread(config_type, name, choice):
-                if not _is_usual(config_type, name, value):
-                    flags.append(as_flag(name))  # which will be refused, with the reason
-                continue
-            raise UserError(
-                f"--config {path}: unknown key '{prefix}{key}'{did_you_mean(name, hints)}"
-            )
-        if is_dataclass(hints[name]) and isinstance(hints[name], type):
-            if not isinstance(value, dict):
-                raise UserError(f"--config {path}: '{prefix}{key}' must hold keys and values")
-            flags += _flags(
-                path, config_type, hints[name], value, given, choice, f"{prefix}{name}."
-            )
-            continue
-        flag = (prefix + name).replace("_", "-")
-        if {f"--{flag}", "--" + _negated(flag)} & given or value is None:
-            continue
-        if isinstance(value, bool):
-            flags.append("--" + (flag if value else _negated(flag)))
-        elif isinstance(value, list):
-            flags += [f"--{flag}", *map(str, value)]
-        else:
-            flags += [f"--{flag}", str(value)]
-    return flags
-
-
-def _fields_of_form(form: type) -> dict[str, Any]:
-    """Key of a file → type of its value."""
-    hints: dict[str, Any] = {}
-    own = {f.name for f in fields(form)} - set(slots(form))
-    for name, hint in get_type_hints(form).items():
-        if name not in own:
-            continue
-        hints |= _fields_of_form(hint) if name.endswith(KNOBS) else {name: hint}
-    return hints
-
-
-def _is_usual(config_type: type, knob: str, value: Any) -> bool:
-    """Whether a knob that is not read has a default there: older versions wrote them all down."""
-    parts = (e.load() for slot in _all_slots(config_type) for e in registry.entries(slot).values())
-    return any(f.name == knob and f.default == value for part in parts for f in fields(part))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, replace
 from types import ModuleType
 from typing import Any
 
 from heedful.configs import online, policy, preference
 from heedful.configs.common import Method, refuse_missing, refuse_unread, unread
 from heedful.errors import UserError, did_you_mean
+from heedful.parts import compose
 
 # command → (module under heedful, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -66,12 +67,24 @@ def find(name: str, where: str, *of: ModuleType) -> tuple[ModuleType, Method]:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: where it is, the module of its config, and the flat fields that its name sets there."""
+    """A command: where it is, the module of its config, what its help says, and the flat fields that its name sets."""
 
     name: str
     module: str
     flags: ModuleType | None
     sets: Mapping[str, Any]
+    help: str
+
+    @property
+    def idle(self) -> set[str]:
+        """Fields that nothing reads beside what the name sets, which its help therefore leaves out."""
+        reasons = getattr(self.flags, "unread", None)
+        if not self.sets or reasons is None:
+            return set()
+        assert self.flags is not None
+        kind = self.flags.Config
+        needed = {f.name: "" for f in fields(kind) if f.default is f.default_factory is MISSING}
+        return set(reasons(compose(kind, {**needed, **self.sets})))
 
 
 def command(name: str) -> Command:
@@ -79,15 +92,21 @@ def command(name: str) -> Command:
     if name in COMMANDS:
         module = COMMANDS[name][0]
         flags = f"heedful.configs.{module.rpartition('.')[2]}"
-        return Command(
-            name, module, None if name == "report" else importlib.import_module(flags), {}
-        )
+        of = None if name == "report" else importlib.import_module(flags)
+        return Command(name, module, of, {}, COMMANDS[name][1])
     known = methods()
     if (method := name.removeprefix("train ")) in known and method != name:
         flags, sets = known[method][0], known[method][1].sets
-        return Command(name, f"recipes.{flags.__name__.rpartition('.')[2]}", flags, sets)
+        module = f"recipes.{flags.__name__.rpartition('.')[2]}"
+        return Command(name, module, flags, sets, known[method][1].help)
     names = [*COMMANDS, *(f"train {method}" for method in known)]
     raise UserError(f"there is no command '{name}'{did_you_mean(name, names)}; see heedful --help")
+
+
+def named(command: Command, config: Any) -> Any:
+    """The config with the command's name in it, where it is one that is saved."""
+    has = any(f.name == "command" for f in fields(config))
+    return replace(config, command=command.name) if has else config
 
 
 def refuse(command: Command, config: Any) -> None:

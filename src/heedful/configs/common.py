@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heedful import parts
-from heedful.data.files import kind_of
 from heedful.errors import UserError
-from heedful.types import Sampling
+from heedful.fields import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    FINITE,
+    HIDDEN,
+    SEED,
+    SHARE,
+    Range,
+    alias,
+)
 
+if TYPE_CHECKING:
+    from heedful.types import Sampling
 
-def alias(*names: str):
-    """Other spellings of a flag, e.g. those that users of TRL know."""
-    return tyro.conf.arg(aliases=names)
+TOP_P = Range(0, 1, above=True)
+SPLIT = Range(0, 1, below=True)  # what is held out; something is left to train on
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ def refuse_unread(
 
 def refuse_missing(config: Any) -> None:
     """Data that is to be read first and is not there: no need to import anything before that is told."""
+    from heedful.data.files import kind_of
+
     for name in ("data", "prompts"):
         source = getattr(config, name, None)
         if source is not None and not source.startswith(("db:", "hf:")):
@@ -62,13 +71,13 @@ def refuse_missing(config: Any) -> None:
 class Lora:
     """LoRA: train low-rank matrices beside frozen weights; saved as an adapter in PEFT's format."""
 
-    rank: Annotated[int, alias("--lora-r")] = 0
+    rank: Annotated[int, alias("--lora-r"), AT_LEAST_0] = 0
     """LoRA's rank r; 0 trains all weights."""
-    alpha: Annotated[float | None, alias("--lora-alpha")] = None
+    alpha: Annotated[float | None, alias("--lora-alpha"), ABOVE_0] = None
     """LoRA's alpha: the update is scaled by alpha/rank. Default: twice the rank."""
     targets: Annotated[tuple[str, ...], alias("--lora-target-modules")] = ("all-linear",)
     """Target modules, such as q_proj v_proj; all-linear for all linear layers but the output layer."""
-    dropout: Annotated[float, alias("--lora-dropout")] = 0.0
+    dropout: Annotated[float, alias("--lora-dropout"), SHARE] = 0.0
     """0 only: sampling, reference and update must see one and the same policy."""
     merge: bool = False
     """Save merged models in place of adapters."""
@@ -78,23 +87,25 @@ class Lora:
 class Training:
     """What every training command takes."""
 
+    command: Annotated[str, HIDDEN] = ""
+    """What was typed after `heedful`: the saved config says what it is a config of."""
     out: Annotated[Path, alias("--output-dir")]
     """Folder of the run: config, metrics, checkpoints and, at the end, the model."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of everything random; the same seed on the same machine gives the same weights."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-4
+    learning_rate: Annotated[float, alias("--lr"), AT_LEAST_0] = 1e-4
     """Peak learning rate of AdamW."""
     schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
         "linear"
     )
     """Learning-rate schedule after the warm-up."""
-    warmup: Annotated[float, alias("--warmup-ratio")] = 0.05
+    warmup: Annotated[float, alias("--warmup-ratio"), SHARE] = 0.05
     """Share of the steps that are warm-up, in which the learning rate rises."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
     """AdamW's weight decay, on matrices only."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: Annotated[float, ABOVE_0] = 1.0
     """Clip gradients to this norm."""
-    micro_batch_tokens: int = 8192
+    micro_batch_tokens: Annotated[int, AT_LEAST_1] = 8192
     """Most tokens in one forward pass; changes memory and speed, never the gradient."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the weights and matrix products; what is trained in bfloat16 has float32 master weights in the
@@ -102,7 +113,7 @@ class Training:
     bfloat16 was 1.2 times as fast at a width of 128, 1.7 at 384, on a CPU with AMX; else measure first."""
     lora: Lora = field(default_factory=Lora)
     """LoRA adapters in place of full fine-tuning."""
-    freeze: int = 0
+    freeze: Annotated[int, AT_LEAST_0] = 0
     """Freeze the bottom k layers, and the embeddings with them; 0 freezes nothing."""
     gradient_checkpointing: bool = False
     """Gradient checkpointing: recompute activations in the backward pass; less memory, a third more time."""
@@ -117,14 +128,14 @@ class Training:
     """Log lines in place of a progress bar."""
     report_to: Literal["tensorboard", "wandb", "none"] = "tensorboard"
     """Where metrics go besides metrics.jsonl."""
-    save_every: Annotated[int, alias("--save-steps")] = 0
+    save_every: Annotated[int, alias("--save-steps"), AT_LEAST_0] = 0
     """Steps between checkpoints; 0 saves the final model only."""
-    log_every: Annotated[int, alias("--logging-steps")] = 1
+    log_every: Annotated[int, alias("--logging-steps"), AT_LEAST_1] = 1
     """Steps between logged metrics."""
-    state_every: int = 0
+    state_every: Annotated[int, AT_LEAST_0] = 0
     """Steps between saved training states, from which --resume continues; 0: as often as costs under 5 % of the
     time."""
-    keep_last: Annotated[int, alias("--save-total-limit")] = 0
+    keep_last: Annotated[int, alias("--save-total-limit"), AT_LEAST_0] = 0
     """Keep only the newest N checkpoints; 0 keeps all."""
     keep_best: str | None = None
     """Keep the best checkpoint too: min:METRIC or max:METRIC, such as min:eval/loss."""
@@ -138,11 +149,11 @@ class Training:
 class ByEpochs(Training):
     """What training that passes over a data set takes besides."""
 
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
+    batch_size: Annotated[int, AT_LEAST_1] = 16
     """Rows in an optimiser step."""
-    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
+    epochs: Annotated[float, alias("--num-train-epochs"), ABOVE_0] = 1.0
     """Epochs over the data."""
-    steps: Annotated[int | None, alias("--max-steps")] = None
+    steps: Annotated[int | None, alias("--max-steps"), AT_LEAST_1] = None
     """Optimiser steps at most, which the schedule then spans; default: as many as the epochs hold."""
 
 
@@ -154,11 +165,11 @@ class FromComparisons(ByEpochs):
     """The model to start from, mostly the SFT model."""
     data: Annotated[str, alias("--dataset-name")]
     """Comparisons: chosen and rejected, or responses and ranking."""
-    epochs: Annotated[float, alias("--num-train-epochs")] = 1.0
+    epochs: float = 1.0
     """Epochs over the comparisons; more than one overfits quickly."""
-    max_length: int | None = None
+    max_length: Annotated[int | None, Range(2)] = None
     """Longest sequence in tokens; longer responses are truncated. Default: the model's context."""
-    held_out: Annotated[float, parts.ReadWith("eval_data", unset=True)] = 0.05
+    held_out: Annotated[float, SPLIT, parts.ReadWith("eval_data", unset=True)] = 0.05
     """Share of the prompts held out for evaluation, chosen by hash."""
     eval_data: str | None = None
     """Evaluation data from a file of its own, in place of held_out."""
@@ -170,16 +181,18 @@ class FromComparisons(ByEpochs):
 class Sampled:
     """How tokens are drawn, by those who train on them too: it is the policy that is optimised."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, AT_LEAST_0] = 1.0
     """Sampling temperature, and so that of the policy that is optimised."""
-    top_p: float = 1.0
+    top_p: Annotated[float, TOP_P] = 1.0
     """Nucleus sampling: from the smallest set of tokens with this probability mass."""
-    top_k: int = 0
+    top_k: Annotated[int, AT_LEAST_0] = 0
     """Sample from the k likeliest tokens; 0 for all."""
 
     @property
     def sampling(self) -> Sampling:
         """Temperature and masks as one value."""
+        from heedful.types import Sampling
+
         return Sampling(self.temperature, self.top_p, self.top_k)
 
 
@@ -194,17 +207,19 @@ class Drawing(Sampled):
     reward: Annotated[tuple[str, ...], alias("--reward-model-path", "--reward-funcs")] = ()
     """Score each response by the sum of these reward terms: reward models, rules, verifiers,
     package.module:function."""
-    reward_weights: tuple[float, ...] = ()
+    reward_weights: Annotated[tuple[float, ...], FINITE] = ()
     """Weight of each reward term; default: 1."""
-    best_of: int = 0
+    best_of: Annotated[int, AT_LEAST_0] = 0
     """Best of n: sample n responses and keep the best by --reward."""
-    limit: int | None = None
+    limit: Annotated[int | None, AT_LEAST_1] = None
     """Use the first N prompts only."""
-    max_tokens: Annotated[int, alias("--max-completion-length")] = 48
+    max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens"), AT_LEAST_1] = (
+        48
+    )
     """Longest response in tokens."""
     temperature: float = 1.0
     """0 is greedy decoding: the likeliest token."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the sampling."""
     device: str = "cpu"
     """Torch device."""
@@ -214,17 +229,7 @@ class Drawing(Sampled):
 
 def refuse_nonsense(config: Training) -> None:
     """What can be said of the flags of any training before anything is loaded."""
-    if config.lora.rank < 0 or config.freeze < 0:
-        raise UserError("--lora.rank and --freeze count from 0, which switches them off")
-    values = parts.flat(config)
-    for name in ("learning_rate", "critic_learning_rate", "weight_decay"):
-        value = values.get(name)
-        if value is not None and not 0 <= value < math.inf:
-            raise UserError(f"--{name.replace('_', '-')} {value:g}: must be finite, 0 or more")
-    if not 0 <= config.warmup <= 1:
-        raise UserError(f"--warmup {config.warmup:g}: a share of the steps, from 0 to 1")
-    if not config.max_grad_norm > 0 or config.micro_batch_tokens < 1:
-        raise UserError("--max-grad-norm and --micro-batch-tokens must be above 0")
+    parts.refuse_numbers(config)
     if config.liger and not config.device.startswith("cuda"):
         raise UserError(
             f"--liger needs a GPU, not --device {config.device}; add --device cuda, or leave it out"
@@ -240,9 +245,3 @@ def refuse_nonsense(config: Training) -> None:
         raise UserError(
             "options of --lora have no effect without --lora.rank, which is 0; 16 is usual"
         )
-    if not isinstance(config, ByEpochs):
-        return
-    if not 0 < config.epochs < math.inf or config.batch_size <= 0:
-        raise UserError("--epochs and --batch-size must be above 0")
-    if config.steps is not None and config.steps < 1:
-        raise UserError(f"--steps {config.steps}: at least 1, or leave it out")

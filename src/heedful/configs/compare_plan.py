@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
@@ -17,6 +17,7 @@ from heedful.configs.commands import methods
 from heedful.configs.common import refuse_unread, unread
 from heedful.configs.typed import made
 from heedful.errors import UserError, did_you_mean
+from heedful.fields import AT_LEAST_1, SEED
 from heedful.parts import all_fields
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
@@ -78,11 +79,11 @@ class Plan:
     """Fields of `heedful evaluate`: data (held-out prompts), and scorer, limit, max_tokens and the like."""
     comparisons: str | None = None
     """What preference methods learn from."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], SEED] = (0, 1, 2)
     """Each method is run with each of them."""
     common: dict[str, Any] = field(default_factory=dict)
     """Fields for every method that trains."""
-    checkpoints: int = 4
+    checkpoints: Annotated[int, AT_LEAST_1] = 4
     """Points of a run, the finished model among them."""
 
 
@@ -168,6 +169,7 @@ def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry
             f"{where}: {method} learns from comparisons, and `comparisons` is not given"
         )
     ours = {"data": source, "model": plan.model, "out": plan.out, "quiet": quiet}
+    ours["command"] = f"train {method}"
     ours |= {"reward": plan.reward} if "reward" in takes else {}
     try:
         # What stands in `common` is for those who read it.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from heedful.fields import SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +15,7 @@ class Config:
 
     out: Path = Path("runs/demo")
     """Folder of the demo; an earlier demo in it is replaced."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """The same seed gives the same numbers on the same machine."""
     quick: bool = False
     """A smoke test of everything at tiny size, in half a minute."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
+from heedful.fields import POSITIONAL
 
 What = Literal[
     "comparisons",
@@ -26,10 +26,10 @@ What = Literal[
 class Config:
     """Export raters' judgments to a file, with FILE.manifest.json beside it."""
 
-    what: Annotated[What, tyro.conf.Positional]
+    what: Annotated[What, POSITIONAL]
     """comparisons: prompt, chosen, rejected, as TRL has them; rankings: heedful's, with ties; unpaired: prompt,
     completion, label; judgments: all columns of each judgment."""
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, POSITIONAL]
     """The file: .jsonl, .csv (each also with .gz) or .parquet."""
     workspace: Path = Path(".")
     """The workspace's folder."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
 from heedful.errors import UserError
+from heedful.fields import AT_LEAST_1, POSITIONAL, Flag
 from heedful.store.kinds import KINDS, check_options
 
 What = Literal["prompts", "demonstrations", "comparisons", "samples"]
@@ -40,9 +39,9 @@ OPTIONS_HELP = "The options of the questions as JSON: " + ", ".join(
 class Config:
     """Import a file's rows into a workspace; importing duplicates adds nothing."""
 
-    what: Annotated[What, tyro.conf.Positional]
+    what: Annotated[What, POSITIONAL]
     """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt."""
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, POSITIONAL]
     """JSONL, JSON, CSV, Parquet, hf:NAME[:SPLIT]; exports of Argilla and Label Studio too, for comparisons."""
     workspace: Path = Path(".")
     """The workspace's folder."""
@@ -50,10 +49,10 @@ class Config:
     """The project, made if there is none of this name. Default: the only one there is, or a new one named main."""
     form: Form = "auto"
     """Which tool wrote the comparisons; plain are the columns of heedful, TRL and HH-RLHF."""
-    ask: Annotated[Asked | None, tyro.conf.arg(help=ASK_HELP)] = None
-    overlap: int = 1
+    ask: Annotated[Asked | None, Flag(help=ASK_HELP)] = None
+    overlap: Annotated[int, AT_LEAST_1] = 1
     """How many raters answer each question."""
-    options: Annotated[str | None, tyro.conf.arg(help=OPTIONS_HELP)] = None
+    options: Annotated[str | None, Flag(help=OPTIONS_HELP)] = None
     gold: bool = False
     """The comparisons are gold questions: raters are asked them, and the answer is known."""
     model: str | None = None

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from heedful.fields import POSITIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Make a workspace."""
 
-    folder: Annotated[Path, tyro.conf.Positional] = Path(".")
+    folder: Annotated[Path, POSITIONAL] = Path(".")
     """Its folder; made if it is not there."""

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from heedful.configs.common import Lora, alias
+from heedful.configs.common import Lora
 from heedful.configs.optimise import Optimise, check
 from heedful.errors import UserError
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, alias
+from heedful.parts import refuse_numbers
 
 PEOPLE = "people"
 
@@ -19,11 +21,11 @@ class Refit:
 
     loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
     """The likelihood of a ranking."""
-    epochs: float = 1.0
+    epochs: Annotated[float, ABOVE_0] = 1.0
     """Epochs over the comparisons."""
-    learning_rate: float = 1e-5
+    learning_rate: Annotated[float, AT_LEAST_0] = 1e-5
     """Peak learning rate."""
-    batch_size: int = 16
+    batch_size: Annotated[int, AT_LEAST_1] = 16
     """Comparisons in an optimiser step."""
 
 
@@ -42,15 +44,15 @@ class Config:
     """The workspace whose raters answer."""
     project: str = "default"
     """The project in it; made if it is not there."""
-    rounds: int = 2
+    rounds: Annotated[int, AT_LEAST_1] = 2
     """Number of rounds."""
-    prompts_per_round: int = 100
+    prompts_per_round: Annotated[int, AT_LEAST_1] = 100
     """Prompts in a round."""
-    responses: int = 2
+    responses: Annotated[int, Range(2)] = 2
     """Responses to each prompt: two make a pair, more a ranking."""
-    overlap: int = 1
+    overlap: Annotated[int, AT_LEAST_1] = 1
     """Raters per question."""
-    answers: int = 0
+    answers: Annotated[int, AT_LEAST_0] = 0
     """Go on after so many answers of a round; 0 waits for all."""
     raters: tuple[str, ...] = (PEOPLE,)
     """Who answers, taking turns over the questions: people, a world's simulated raters (capitals), llm:MODEL."""
@@ -64,18 +66,18 @@ class Config:
     """The reward model."""
     optimise: Optimise = field(default_factory=Optimise)
     """The policy."""
-    max_tokens: Annotated[int, alias("--max-completion-length")] = 48
+    max_tokens: Annotated[int, alias("--max-completion-length"), AT_LEAST_1] = 48
     """Longest response in tokens."""
-    temperature: float = 1.0
+    temperature: Annotated[float, ABOVE_0] = 1.0
     """Of sampling."""
-    poll_seconds: float = 2.0
+    poll_seconds: Annotated[float, ABOVE_0] = 2.0
     """How often to look for new answers."""
     wait: bool = True
     """Wait for people; --no-wait ends at once where answers are missing, and says how many."""
     lora: Lora = field(default_factory=Lora)
     """LoRA adapters in place of full fine-tuning, for the reward model and the policy; both continue from round to
     round."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of everything random."""
     device: str = "cpu"
     """Torch device."""
@@ -85,8 +87,7 @@ class Config:
 
 def refuse_nonsense(config: Config) -> None:
     """What makes no sense, before anything is read or anybody is asked."""
-    if config.responses < 2 or config.rounds < 1 or config.prompts_per_round < 1:
-        raise UserError("iterate needs at least 2 responses, 1 round and 1 prompt a round")
+    refuse_numbers(config)
     check(config.optimise)
     if not config.raters:
         raise UserError("raters is empty; name people, capitals or llm:MODEL")

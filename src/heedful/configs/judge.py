@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from heedful.configs.common import alias
+from heedful.fields import SEED, alias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,5 +23,5 @@ class Config:
     pairs: Literal["rankings", "best_worst"] = "rankings"
     """Write full rankings, or only the best and the worst response of each as `chosen` and `rejected`, as TRL reads
     them."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the simulated raters' noise."""

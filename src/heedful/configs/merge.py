@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from heedful.configs.common import alias
+from heedful.fields import POSITIONAL, alias
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Merge an adapter into the weights of its base model and save the merged model."""
 
-    adapter: tyro.conf.Positional[str]
+    adapter: Annotated[str, POSITIONAL]
     """The adapter: a run with --lora.rank, or anybody's in PEFT's format."""
     out: Annotated[Path, alias("--output-dir")]
     """Folder of the merged model."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from heedful.configs import preference
-from heedful.configs.common import Method, Sampled, alias
+from heedful.configs.common import Method, Sampled
 from heedful.configs.preference import Direct, unread
 from heedful.errors import UserError
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FINITE, HIDDEN, alias
 from heedful.parts import ReadWith
 
 __all__ = ["METHODS", "Config", "refuse_nonsense", "unread"]
@@ -27,32 +28,35 @@ class Config(Direct, Sampled):
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
     ] = ()
     """Rank responses by a reward, the sum of these terms: see docs/rewards.md."""
-    reward_weights: Annotated[tuple[float, ...], ReadWith("reward")] = ()
+    reward_weights: Annotated[tuple[float, ...], FINITE, ReadWith("reward")] = ()
     """Weight of each reward term; default: 1."""
     judge: str | None = None
     """Rank responses by a judge: a world's simulated raters, simulated raters with package.module:function as their
     score, or llm:MODEL."""
-    refresh_reference: int = 0
+    refresh_reference: Annotated[int, AT_LEAST_0] = 0
     """Rounds between updates of the reference to the policy (iterated DPO); 0 keeps the initial one."""
-    steps: Annotated[int, alias("--max-steps")] = 100
+    steps: Annotated[int, alias("--max-steps"), AT_LEAST_1] = 100
     """Rounds of sampling and updating."""
-    batch_size: Annotated[int, alias("--rollout-batch-size")] = 64
+    batch_size: Annotated[int, AT_LEAST_1] = 64
     """Prompts in a round."""
-    n: Annotated[int, alias("--num-generations")] = 2
+    n: Annotated[int, alias("--num-generations"), AT_LEAST_1] = 2
     """Responses sampled to each prompt."""
-    keep: int = 0
+    keep: Annotated[int, AT_LEAST_0] = 0
     """Responses to keep of these by statistical rejection sampling (RSO); 0 keeps all."""
-    accept_beta: Annotated[float, ReadWith("keep")] = 0.5
+    accept_beta: Annotated[float, ABOVE_0, ReadWith("keep")] = 0.5
     """β of rejection sampling, in units of reward: a sample is accepted with probability exp((reward - best)/β)."""
-    minibatch_size: int = 64
+    minibatch_size: Annotated[int, AT_LEAST_1] = 64
     """Pairs (or unpaired responses, or rankings) in an optimiser step."""
-    inner_epochs: int = 1
+    inner_epochs: Annotated[int, AT_LEAST_1] = 1
     """Epochs over a round's pairs."""
-    max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens")] = 48
+    max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens"), AT_LEAST_1] = (
+        48
+    )
     """Longest response in tokens."""
-    missing_eos_penalty: Annotated[float, ReadWith("reward")] = 1.0
+    missing_eos_penalty: Annotated[float, FINITE, ReadWith("reward")] = 1.0
     """Subtracted from the reward of a response that was truncated at max_tokens; raters see the truncated response as
     it is."""
+    command: Annotated[str, HIDDEN] = "train online_dpo"
 
 
 def refuse_nonsense(config: Config) -> None:
@@ -70,14 +74,8 @@ def refuse_nonsense(config: Config) -> None:
         raise UserError(
             "--keep needs --reward: rejection sampling needs a number for each response"
         )
-    if config.keep and not config.accept_beta > 0:
-        raise UserError(f"--accept-beta must be above 0, not {config.accept_beta}")
     if config.refresh_reference and config.lora.rank and config.reference is None:
         raise UserError(
             "--refresh-reference renews a reference of its own; with --lora.rank it is the adapter switched off: "
             "name one with --reference"
-        )
-    if min(config.steps, config.batch_size, config.minibatch_size, config.inner_epochs) < 1:
-        raise UserError(
-            "--steps, --batch-size, --minibatch-size and --inner-epochs must be above 0"
         )

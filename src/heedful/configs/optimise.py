@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from heedful.configs import policy, preference
 from heedful.configs.commands import find
 from heedful.configs.common import refuse_unread, unread
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1
 from heedful.parts import compose
 
 
@@ -18,17 +19,17 @@ class Optimise:
 
     method: str = "dpo"
     """On the answers themselves: dpo, ipo, simpo, …; against the refitted reward model: ppo, rloo, grpo, …"""
-    beta: float | None = None
+    beta: Annotated[float | None, AT_LEAST_0] = None
     """β, the strength of the KL constraint to the round's initial policy; default, here and below: the method's own."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, AT_LEAST_0] = None
     """Peak learning rate."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, AT_LEAST_1] = None
     """Pairs (preference methods) or responses (policy gradients) in a step."""
-    epochs: float | None = None
+    epochs: Annotated[float | None, ABOVE_0] = None
     """Epochs over the comparisons (preference methods)."""
-    steps: int | None = None
+    steps: Annotated[int | None, AT_LEAST_1] = None
     """Rounds of sampling and updating (policy gradients)."""
-    critic_learning_rate: float | None = None
+    critic_learning_rate: Annotated[float | None, AT_LEAST_0] = None
     """Peak learning rate of the critic (ppo, a2c)."""
 
 
@@ -70,5 +71,5 @@ def planned(
     takes = {f.name for f in fields(flags.Config)}
     rest = {k: v for k, v in other.items() if k in takes}
     given = {k: v for k, v in fields_set.items() if v is not None}
-    fixed = {"model": model, "out": out}
+    fixed = {"model": model, "out": out, "command": f"train {how.method}"}
     return compose(flags.Config, {**method.sets, **given, **rest, **fixed}, where="optimise.")

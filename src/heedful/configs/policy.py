@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from heedful.configs import algorithm
 from heedful.configs import common as shared
 from heedful.configs.algorithm import METHODS, Algorithm
-from heedful.configs.common import Sampled, Training, alias
+from heedful.configs.common import Sampled, Training
 from heedful.configs.parts.kl import Charged
 from heedful.errors import UserError
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, FINITE, HIDDEN, Range, alias
 
 __all__ = ["METHODS", "Config", "Mix", "refuse_nonsense"]
 
@@ -21,11 +22,11 @@ class Mix:
 
     data: str | None = None
     """Texts (rows with `text`: loss on every token) or demonstrations (loss on the completions)."""
-    coef: float = 1.0
+    coef: Annotated[float, AT_LEAST_0] = 1.0
     """Coefficient γ of its mean loss per token."""
-    batch_size: int = 16
+    batch_size: Annotated[int, AT_LEAST_1] = 16
     """Its rows in an optimiser step."""
-    max_length: int = 256
+    max_length: Annotated[int, Range(2)] = 256
     """Longest row in tokens; texts are truncated to it."""
 
 
@@ -39,22 +40,22 @@ class Config(Training, Algorithm, Sampled):
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
     ]
     """Reward terms, which are summed: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
-    reward_weights: tuple[float, ...] = ()
+    reward_weights: Annotated[tuple[float, ...], FINITE] = ()
     """Weight of each reward term; default: 1."""
-    normalise_rewards: bool = False
+    normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
     """Divide each reward term by its running standard deviation before weighting."""
     data: Annotated[str, alias("--dataset-name")]
     """Prompts to sample responses to."""
-    steps: Annotated[int, alias("--max-steps", "--num-ppo-steps")] = 100
+    steps: Annotated[int, alias("--max-steps", "--num-ppo-steps"), AT_LEAST_1] = 100
     """Rounds of sampling and updating."""
     ptx: Mix = field(default_factory=Mix)
     """PPO-ptx: a supervised loss beside the reward."""
-    max_tokens: Annotated[int, alias("--max-completion-length", "--response-length")] = 48
+    max_tokens: Annotated[
+        int, alias("--max-completion-length", "--response-length", "--max-new-tokens"), AT_LEAST_1
+    ] = 48
     """Longest response in tokens."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-6
-    schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
-        "linear"
-    )
+    learning_rate: float = 1e-6
+    command: Annotated[str, HIDDEN] = "train ppo"
 
 
 def refuse_nonsense(config: Config) -> None:
@@ -63,8 +64,6 @@ def refuse_nonsense(config: Config) -> None:
     algorithm.refuse_nonsense(config)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
-    if config.steps < 1 or config.max_tokens < 1:
-        raise UserError("--steps and --max-tokens must be at least 1")
     if config.dynamic_sampling and config.normalise_rewards:
         raise UserError(
             "--normalise-rewards would give each draw of --dynamic-sampling another scale; use one of them"

@@ -8,14 +8,18 @@ from typing import Annotated, Literal
 
 from heedful import registry
 from heedful.configs import common as shared
-from heedful.configs.common import FromComparisons, Method, Training, alias
+from heedful.configs.common import FromComparisons, Method, Training
 from heedful.errors import UserError
+from heedful.fields import ABOVE_0, HIDDEN, Range, alias
 
 # `heedful train NAME` → the fields that it sets: a loss, and what its paper or code starts from. Where nothing is said,
 # the defaults of `Config` and of the loss hold.
+FACTS = ("reads", "reference")  # what is said of a loss that is no field
 METHODS: dict[str, Method] = {
     **{
-        e.name: Method(e.help, {"loss": e.name, **e.more})
+        e.name: Method(
+            e.help, {"loss": e.name, **{k: v for k, v in e.more.items() if k not in FACTS}}
+        )
         for e in registry.entries("loss").values()
     },
     "cdpo": Method(
@@ -36,13 +40,13 @@ class Direct(Training):
     package.module:function of (PairLogps, p, beta)."""
     loss_options: tuple[str, ...] = ()
     """Parameters of the loss, such as gamma=0.5."""
-    beta: float = 0.1
+    beta: Annotated[float, ABOVE_0] = 0.1
     """β, the strength of the KL constraint to the reference; the scale of log-probs in reference-free losses."""
     pairs: Literal["all", "best_worst"] = "all"
     """Pairs to form from a ranking of more than two responses."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, Range(0, 0.5, below=True)] = 0.0
     """Label smoothing ε (cDPO): the probability that a pair's label is flipped."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-6
+    learning_rate: float = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +55,10 @@ class Config(FromComparisons, Direct):
 
     data: Annotated[str, alias("--dataset-name")]
     """Comparisons (chosen and rejected, or responses and ranking), or rows with prompt, completion and label."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 64
+    batch_size: int = 64
     """Pairs (or unpaired responses, or rankings) in an optimiser step."""
-    learning_rate: Annotated[float, alias("--lr")] = 1e-6
+    learning_rate: float = 1e-6
+    command: Annotated[str, HIDDEN] = "train dpo"
 
 
 def unread(config: Direct) -> dict[str, str]:
@@ -61,9 +66,17 @@ def unread(config: Direct) -> dict[str, str]:
     names = loss_names(config.loss)
     if any(":" in name for name in names):
         return {}
-    if any("beta" in registry.entry("loss", name).more for name in names):
-        return {}
-    return {"beta": f"--loss {config.loss} has no β"}
+    told = [registry.entry("loss", name).more for name in names]
+    reasons = {}
+    if not any("beta" in more for more in told):
+        lam = "; what TRL calls so is --loss-options lam=0.1" * (names == ["orpo"])
+        reasons["beta"] = f"--loss {config.loss} has no β{lam}"
+    if all(more.get("reference") is False for more in told):
+        reasons["reference"] = f"--loss {config.loss} reads no reference"
+    if any("reads" in more for more in told):
+        about = f"--loss {config.loss} reads no pairs"
+        reasons |= {"pairs": about, "label_smoothing": about}
+    return reasons
 
 
 def loss_names(spec: str) -> list[str]:
@@ -85,8 +98,3 @@ def refuse_nonsense(config: Direct) -> None:
     """Numbers that no run can have, whatever the loss reads."""
     shared.refuse_nonsense(config)
     loss_names(config.loss)
-    refuse_beta(config.beta)
-    if not 0 <= config.label_smoothing < 0.5:
-        raise UserError(
-            f"--label-smoothing must be 0 or more, below 0.5, not {config.label_smoothing}"
-        )

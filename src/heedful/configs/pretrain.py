@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from heedful.configs.common import Training, alias, refuse_nonsense
+from heedful.configs.common import SPLIT, Training, refuse_nonsense
+from heedful.fields import AT_LEAST_1, HIDDEN, Range, alias
 from heedful.parts import ReadWith
 
 __all__ = ["Config", "refuse_nonsense"]
@@ -22,26 +23,25 @@ class Config(Training):
     """Continue pre-training from this model instead of initialising a new one."""
     arch: Annotated[Literal["llama", "qwen2"], NEW] = "llama"
     """Architecture of a new model."""
-    hidden_size: Annotated[int, NEW] = 128
+    hidden_size: Annotated[int, AT_LEAST_1, NEW] = 128
     """Hidden size of a new model."""
-    layers: Annotated[int, NEW] = 4
+    layers: Annotated[int, AT_LEAST_1, NEW] = 4
     """Layers of a new model."""
-    heads: Annotated[int, NEW] = 4
+    heads: Annotated[int, AT_LEAST_1, NEW] = 4
     """Attention heads of a new model."""
-    vocab_size: Annotated[int, NEW] = 2048
+    vocab_size: Annotated[int, AT_LEAST_1, NEW] = 2048
     """Vocabulary size of a new tokenizer."""
-    context: Annotated[int, NEW] = 256
+    context: Annotated[int, Range(2), NEW] = 256
     """Context length of a new model, in tokens."""
-    pack_length: int = 128
+    pack_length: Annotated[int, Range(2)] = 128
     """Tokens in a packed sequence."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 8
+    batch_size: Annotated[int, AT_LEAST_1] = 8
     """Packed sequences in an optimiser step."""
-    steps: Annotated[int, alias("--max-steps")] = 1200
+    steps: Annotated[int, alias("--max-steps"), AT_LEAST_1] = 1200
     """Optimiser steps; the text is reshuffled each epoch."""
-    held_out: float = 0.01
+    held_out: Annotated[float, SPLIT] = 0.01
     """Share of the documents held out for eval/loss."""
-    learning_rate: Annotated[float, alias("--lr")] = 5e-3
-    schedule: Annotated[Literal["constant", "linear", "cosine"], alias("--lr-scheduler-type")] = (
-        "cosine"
-    )
+    learning_rate: float = 5e-3
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
     weight_decay: float = 0.01
+    command: Annotated[str, HIDDEN] = "train pretrain"

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from heedful.configs.common import Drawing, alias
+from heedful.configs.common import Drawing
 from heedful.errors import UserError
+from heedful.fields import AT_LEAST_1, FINITE, alias
+from heedful.parts import refuse_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +18,9 @@ class Config(Drawing):
 
     out: Path
     """The file of samples, .jsonl or .jsonl.gz."""
-    n: Annotated[int, alias("--num-generations")] = 1
+    n: Annotated[int, alias("--num-generations"), AT_LEAST_1] = 1
     """Responses to each prompt."""
-    at_least: float | None = None
+    at_least: Annotated[float | None, FINITE] = None
     """Filter out responses whose reward is below this: with a verifier, 1 keeps the correct ones."""
 
 
@@ -32,7 +34,8 @@ def refuse_nonsense(config: Config) -> None:
 
 
 def refuse_unrewarded(config: Drawing) -> None:
-    """Options about rewards where there is no reward."""
+    """Numbers that nobody can mean, and options about rewards where there is no reward."""
+    refuse_numbers(config)
     if config.best_of and not config.reward:
         raise UserError("--best-of needs --reward to say which response is the best")
     if config.reward_weights and not config.reward:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from heedful.configs.common import alias
+from heedful.fields import FINITE, alias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Config:
         alias("--model", "--reward-model", "--reward-model-path", "--reward-funcs"),
     ]
     """Reward terms, which are summed: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
-    reward_weights: tuple[float, ...] = ()
+    reward_weights: Annotated[tuple[float, ...], FINITE] = ()
     """Weight of each reward term; default: 1."""
     normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
     """Divide each reward term by its standard deviation over the file before weighting."""

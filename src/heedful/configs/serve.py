@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from heedful.errors import UserError
+from heedful.fields import POSITIONAL, Range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Serve a workspace to people: compare, rank, rate, edit, write and talk in the browser."""
 
-    workspace: Annotated[Path, tyro.conf.Positional] = Path(".")
+    workspace: Annotated[Path, POSITIONAL] = Path(".")
     """The workspace; without one here, the demo's in runs/demo."""
     host: str = "127.0.0.1"
     """Where to listen. Other addresses than this machine's own need --allow-remote."""
-    port: int = 8765
+    port: Annotated[int, Range(0, 65535)] = 8765
     """The port; 0 takes a free one."""
     allow_remote: bool = False
     """Listen to other machines too. Put a proxy with HTTPS before it: passwords travel."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from heedful.configs.common import ByEpochs, alias, refuse_nonsense
+from heedful.configs.common import SPLIT, ByEpochs, refuse_nonsense
+from heedful.fields import HIDDEN, Range, alias
 
 __all__ = ["Config", "refuse_nonsense"]
 
@@ -18,10 +19,11 @@ class Config(ByEpochs):
     """The language model to start from."""
     data: Annotated[str, alias("--dataset-name")]
     """Demonstrations: rows with prompt and completion, or messages."""
-    batch_size: Annotated[int, alias("--per-device-train-batch-size")] = 16
+    batch_size: int = 16
     """Demonstrations in an optimiser step."""
-    max_length: Annotated[int | None, alias("--max-seq-length")] = None
+    max_length: Annotated[int | None, alias("--max-seq-length"), Range(2)] = None
     """Longest sequence in tokens; longer responses are truncated. Default: the model's context."""
-    held_out: float = 0.02
+    held_out: Annotated[float, SPLIT] = 0.02
     """Share of the prompts held out for eval/loss, chosen by hash."""
-    learning_rate: Annotated[float, alias("--lr")] = 2e-5
+    learning_rate: float = 2e-5
+    command: Annotated[str, HIDDEN] = "train sft"

@@ -6,27 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from heedful import registry
 from heedful.errors import UserError
+from heedful.fields import AT_LEAST_1, POSITIONAL, SEED, Range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, POSITIONAL]
     """The world: capitals, reviews, arithmetic, or one of an installed package."""
     out: Path
     """The folder."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of what is random in it; the split into train and held-out never is."""
-    documents: int = 40000
+    documents: Annotated[int, AT_LEAST_1] = 40000
     """Raw documents (capitals, arithmetic)."""
-    demonstrations: int = 3000
+    demonstrations: Annotated[int, AT_LEAST_1] = 3000
     """Demonstrations (capitals, arithmetic)."""
-    levels: int = 6
+    levels: Annotated[int, Range(1, 6)] = 6
     """The hardest level, 1 to 6 (arithmetic)."""
     source: Path | None = None
     """A file of reviews with `text` (reviews)."""

@@ -114,6 +114,7 @@ def ipo(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     help="mean log-probs with a margin, no reference",
     source="Meng et al. 2024",
     beta=2.0,
+    reference=False,
 )
 @reference_free
 @length_normalised
@@ -132,6 +133,7 @@ def simpo(x: PairLogps, p: Pairs, beta: float, *, gamma: float = 1.0) -> Pairs:
     help="likelihood and odds, no reference",
     source="Hong et al. 2024",
     learning_rate=8e-06,
+    reference=False,
 )
 @reference_free
 @length_normalised
@@ -151,6 +153,7 @@ def orpo(x: PairLogps, p: Pairs, beta: float, *, lam: float = 0.1) -> Pairs:
     help="likelihood and a log-ratio, no reference",
     source="Xu et al. 2024",
     beta=0.1,
+    reference=False,
 )
 @reference_free
 def cpo(x: PairLogps, p: Pairs, beta: float, *, alpha: float = 1.0) -> Pairs:
@@ -165,7 +168,12 @@ def cpo(x: PairLogps, p: Pairs, beta: float, *, alpha: float = 1.0) -> Pairs:
 
 
 @register(
-    "loss", "slic", help="a hinge on log-probs, no reference", source="Zhao et al. 2023", beta=1.0
+    "loss",
+    "slic",
+    help="a hinge on log-probs, no reference",
+    source="Zhao et al. 2023",
+    beta=1.0,
+    reference=False,
 )
 @reference_free
 def slic(x: PairLogps, p: Pairs, beta: float, *, delta: float = 1.0) -> Pairs:
@@ -238,7 +246,12 @@ def exo(x: PairLogps, p: Pairs, beta: float, *, epsilon: float = 1e-3) -> Pairs:
 
 
 @register(
-    "loss", "cpl", help="contrast of advantages, no reference", source="Hejna et al. 2023", beta=0.1
+    "loss",
+    "cpl",
+    help="contrast of advantages, no reference",
+    source="Hejna et al. 2023",
+    beta=0.1,
+    reference=False,
 )
 @reference_free
 def cpl(x: PairLogps, p: Pairs, beta: float, *, bias: float = 0.5) -> Pairs:
@@ -253,7 +266,9 @@ def cpl(x: PairLogps, p: Pairs, beta: float, *, bias: float = 0.5) -> Pairs:
     return -p * right - (1 - p) * wrong
 
 
-@register("loss", "preferred_ft", help="fine-tuning on what was preferred, a baseline")
+@register(
+    "loss", "preferred_ft", help="fine-tuning on what was preferred, a baseline", reference=False
+)
 @reference_free
 def preferred_ft(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """−log π(y_w): fine-tuning on what was preferred, the honest baseline. β is not used but in metrics."""
@@ -265,6 +280,7 @@ def preferred_ft(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     "unlikelihood",
     help="likewise, and away from the rejected, a baseline",
     source="Rafailov et al. 2023, §6",
+    reference=False,
 )
 @reference_free
 def unlikelihood(x: PairLogps, p: Pairs, beta: float, *, alpha: float = 0.5) -> Pairs:

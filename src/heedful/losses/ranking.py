@@ -16,6 +16,7 @@ from heedful.types import RankedLogps
     help="DPO on whole rankings",
     source="Rafailov et al. 2023, A.3",
     beta=0.1,
+    reads="rankings",
 )
 def plackett_luce_dpo(x: RankedLogps, beta: float) -> Float[Tensor, " G"]:
     """−log ∏_k e^{r̂_k}/Σ_{j behind or at k} e^{r̂_j} with r̂ = β·log π/π_ref: DPO on whole rankings.

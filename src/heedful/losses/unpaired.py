@@ -23,6 +23,7 @@ Rows = Float[Tensor, " B"]
     help="single responses that were liked or not",
     source="Ethayarajh et al. 2024, eq. 7",
     beta=0.1,
+    reads="unpaired",
 )
 def kto(
     x: LabelledLogps,
@@ -42,7 +43,14 @@ def kto(
     return torch.where(x.desirable, liked, undesirable_weight * torch.sigmoid(gain))
 
 
-@register("loss", "bco", help="likewise, as a classifier", source="Jung et al. 2024", beta=0.1)
+@register(
+    "loss",
+    "bco",
+    help="likewise, as a classifier",
+    source="Jung et al. 2024",
+    beta=0.1,
+    reads="unpaired",
+)
 def bco(x: LabelledLogps, beta: float, *, delta: Rows) -> Rows:
     """−log σ(βr − δ) where liked, −log σ(−(βr − δ)) where not, r = log π/π_ref (Jung et al. 2024).
 
@@ -58,6 +66,7 @@ def bco(x: LabelledLogps, beta: float, *, delta: Rows) -> Rows:
     help="likewise, anchored at the reference",
     source="D'Oosterlinck et al. 2024",
     beta=0.1,
+    reads="unpaired",
 )
 def apo_zero_unpaired(x: LabelledLogps, beta: float) -> Rows:
     """1 − σ(βr) where liked, σ(βr) where not: the halves of `apo_zero`, which need not come in pairs."""

@@ -16,7 +16,7 @@ from rich.text import Text
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from heedful import doctor
-from heedful.configs.doctor import Config, refuse_nonsense
+from heedful.configs.doctor import Config
 from heedful.data.files import write_json
 from heedful.doctor.context import Context
 from heedful.doctor.finding import Finding
@@ -24,6 +24,7 @@ from heedful.doctor.material import Material, read_material
 from heedful.errors import UserError
 from heedful.models.adapters import merge
 from heedful.models.load import load_policy, load_tokenizer
+from heedful.parts import refuse_numbers
 from heedful.rewards.model import ModelReward
 from heedful.transfer.sources import materialise
 from heedful.types import Sampling
@@ -35,7 +36,7 @@ WIDTH, INDENT = 80, 8
 
 def run(config: Config) -> int:
     """Prints the findings; 1 if a check failed, else 0. What cannot be read at all is a `UserError`."""
-    refuse_nonsense(config)
+    refuse_numbers(config)
     started = time.monotonic()
     context = patient(config)
     console = Console(highlight=False, width=_width())

@@ -20,7 +20,10 @@ from heedful.run.stop import LOCK, locked
 FINISHED = ("config.json", "adapter_config.json")
 ONCE = ("resume", "restart")  # said of one start, not of the run
 # Fields that change nothing about the weights, and so may differ when a run goes on.
-FREE = ("out", "quiet", "report_to", "log_every", "save_every", "state_every", "keep_last", "keep_best")  # fmt: skip
+FREE = (
+    "command", "out", "quiet", "report_to", "project", "run_name",
+    "log_every", "save_every", "state_every", "keep_last", "keep_best",
+)  # fmt: skip
 # May name files; a reward's spec may name several: label=runs/a, ensemble(runs/a, runs/b).
 INPUTS = ("data", "eval_data", "ptx.data", "model", "reference", "reward", "critic", "judge")
 
@@ -57,8 +60,10 @@ class Habits:
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """A config as it is written down."""
-    return {k: v for k, v in plain(config).items() if k not in ONCE}
+    """A config as it is written down: the command that it is of, if it is of one, and its fields."""
+    values = {k: v for k, v in plain(config).items() if k not in ONCE}
+    command = values.pop("command", None)
+    return {"command": command, **values} if command else values
 
 
 def identity(config: Any) -> dict[str, Any]:

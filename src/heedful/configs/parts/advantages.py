@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from tyro.conf import arg
-
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, alias
 from heedful.parts import ReadWith
 from heedful.registry import register
 
@@ -37,18 +36,18 @@ class WithCritic(Advantage):
     truncated: Literal["bootstrap", "score", "mask"] = "bootstrap"  # type: ignore[assignment]
     """A response that was truncated at max_tokens gets the critic's value in place of a score, its score, or no part
     in the loss."""
-    value_clip: Annotated[float, arg(aliases=("--cliprange-value",))] = 0.2
+    value_clip: Annotated[float, alias("--cliprange-value"), ABOVE_0] = 0.2
     """Clip range of the critic's predictions in a round."""
     value_head: bool = False
     """A value head on the policy in place of a separate critic."""
-    value_coef: Annotated[float, arg(aliases=("--vf-coef",)), ReadWith("value_head")] = 0.1
+    value_coef: Annotated[float, alias("--vf-coef"), AT_LEAST_0, ReadWith("value_head")] = 0.1
     """Coefficient of the value loss where there is a value head."""
     critic: Annotated[str | None, ReadWith("value_head", unset=True)] = None
     """Model from which the critic is initialised; default: the reward model if it shares the tokenizer, else the
     policy."""
-    critic_learning_rate: Annotated[float, ReadWith("value_head", unset=True)] = 1e-5
+    critic_learning_rate: Annotated[float, AT_LEAST_0, ReadWith("value_head", unset=True)] = 1e-5
     """Peak learning rate of the critic."""
-    critic_warmup: Annotated[int, ReadWith("value_head", unset=True)] = 2
+    critic_warmup: Annotated[int, AT_LEAST_0, ReadWith("value_head", unset=True)] = 2
     """Warm-up rounds in which only the critic is trained."""
 
 
@@ -59,9 +58,9 @@ class WithCritic(Advantage):
 class Gae(WithCritic):
     """Generalised advantage estimation."""
 
-    gamma: float = 1.0
+    gamma: Annotated[float, SHARE] = 1.0
     """Discount."""
-    lam: float = 0.95
+    lam: Annotated[float, SHARE] = 0.95
     """GAE's λ."""
 
     def __call__(self, x: Rewarded) -> Tensor:
@@ -75,9 +74,9 @@ class Gae(WithCritic):
 class NStep(WithCritic):
     """n-step returns less the critic's value."""
 
-    n_step: int = 1000
+    n_step: Annotated[int, AT_LEAST_1] = 1000
     """Rewards to sum before bootstrapping from the critic."""
-    gamma: float = 1.0
+    gamma: Annotated[float, SHARE] = 1.0
     """Discount."""
 
     def __call__(self, x: Rewarded) -> Tensor:
@@ -91,7 +90,7 @@ class NStep(WithCritic):
 class Return(Advantage):
     """Rewards to go."""
 
-    gamma: float = 1.0
+    gamma: Annotated[float, SHARE] = 1.0
     """Discount."""
 
     def __call__(self, x: Rewarded) -> Tensor:
@@ -107,7 +106,7 @@ class Return(Advantage):
 class ReturnBaseline(Advantage):
     """Rewards to go less the mean return of the *other* responses of the round, whatever their prompt."""
 
-    gamma: float = 1.0
+    gamma: Annotated[float, SHARE] = 1.0
     """Discount."""
 
     def __call__(self, x: Rewarded) -> Tensor:

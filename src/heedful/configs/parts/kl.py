@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from tyro.conf import arg
-
 from heedful.errors import UserError
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, alias
 from heedful.parts import SLOT, ReadWith
 from heedful.registry import register
 
@@ -84,33 +83,23 @@ class NoKl(Kl):
 class Charged(Kl):
     """What both ways of charging have."""
 
-    beta: Annotated[float, arg(aliases=("--kl-coef", "--init-kl-coef"))] = 0.05
+    beta: Annotated[float, alias("--kl-coef", "--init-kl-coef"), AT_LEAST_0] = 0.05
     """KL coefficient β, in units of reward per nat; the initial value where kl_target is given."""
-    kl_target: float | None = None
+    kl_target: Annotated[float | None, ABOVE_0] = None
     """Nats per response to which β adapts; default: β stays fixed."""
-    kl_horizon: Annotated[int, ReadWith("kl_target")] = 2000
+    kl_horizon: Annotated[int, AT_LEAST_1, ReadWith("kl_target")] = 2000
     """Responses over which the adaptive β reacts; a shorter one overshoots, since the policy follows late."""
-    reference: Annotated[str | None, arg(aliases=("--ref-model",))] = None
+    reference: Annotated[str | None, alias("--ref-model")] = None
     """The frozen reference; default: the policy as it starts."""
-    reference_every: Annotated[int, arg(aliases=("--ref-model-sync-steps",))] = 0
+    reference_every: Annotated[int, alias("--ref-model-sync-steps"), AT_LEAST_0] = 0
     """Rounds between updates of the reference to the policy; 0: never."""
     reference_share: Annotated[
-        float, arg(aliases=("--ref-model-mixup-alpha",)), ReadWith("reference_every")
+        float,
+        alias("--ref-model-mixup-alpha"),
+        Range(0, 1, above=True),
+        ReadWith("reference_every"),
     ] = 1.0
     """Mixing share α of such an update: 1 copies the policy, less keeps a moving average of policies."""
-
-    def __post_init__(self) -> None:
-        for wrong, sentence in (
-            (self.beta < 0, "--beta must be 0 or more"),
-            (self.kl_horizon < 1, "--kl-horizon must be at least 1 response"),
-            (
-                self.kl_target is not None and self.kl_target <= 0,
-                "--kl-target must be above 0 nats per response",
-            ),
-            (not 0 < self.reference_share <= 1, "--reference-share must be above 0 and at most 1"),
-        ):
-            if wrong:
-                raise UserError(sentence)
 
 
 @register(
@@ -124,7 +113,6 @@ class InReward(Charged):
     """How KL is estimated from sampled tokens."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if isinstance(self.kl_estimator, Analytic):
             raise UserError("--kl-estimator analytic is for the loss only: use --kl loss")
 
@@ -140,7 +128,6 @@ class InLoss(Charged):
     """Weigh the estimate by π/π_old: its gradient is then that of each token's KL (k1 and k3)."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.kl_corrected and not isinstance(self.kl_estimator, K1 | K3):
             raise UserError("--kl-corrected is for k1 and k3")
         if isinstance(self.kl_estimator, K1) and not self.kl_corrected:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from tyro.conf import arg
-
+from heedful.fields import ABOVE_0, alias
 from heedful.registry import register
 
 if TYPE_CHECKING:
@@ -34,9 +33,9 @@ class Surrogate:
 class Clip(Surrogate):
     """PPO's clipped surrogate."""
 
-    clip: Annotated[float, arg(aliases=("--cliprange", "--epsilon"))] = 0.2
+    clip: Annotated[float, alias("--cliprange", "--epsilon"), ABOVE_0] = 0.2
     """Ratios further below 1 than this get no gradient."""
-    clip_high: Annotated[float | None, arg(aliases=("--epsilon-high",))] = None
+    clip_high: Annotated[float | None, alias("--epsilon-high"), ABOVE_0] = None
     """Ratios further above 1 than this get no gradient; default: the same as clip."""
 
     def __call__(self, logp: Tensor, b: Scored) -> Tensor:
@@ -94,7 +93,7 @@ class Importance(Surrogate):
     """Truncated importance weights of tokens."""
 
     sequence: ClassVar[bool] = False
-    truncate: float = 2.0
+    truncate: Annotated[float, ABOVE_0] = 2.0
     """Importance weights are truncated at this."""
 
     def __call__(self, logp: Tensor, b: Scored) -> Tensor:

@@ -1,0 +1,260 @@
+"""What somebody typed, or wrote into a file: flags with their values, and those of other trainers in our words."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, get_type_hints
+
+from heedful import registry
+from heedful.configs.elsewhere import Row, rows
+from heedful.errors import UserError
+from heedful.fields import flag_of
+from heedful.parts import slots
+
+BATCH = (
+    "--per-device-train-batch-size",
+    "--gradient-accumulation-steps",
+    "--steps-per-generation",
+    "--num-mini-batches",
+)
+# Beside what a method's own name sets, another trainer's usual value is no other loss.
+OWN_LOSS = {"cpo": ("sigmoid",), "kto": ("kto",), "bco": ("bco",)}
+TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off", "none", "null")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A flag with its values; before the first flag, a flag of no letters. `typed` is how it was written."""
+
+    flag: str
+    values: tuple[str, ...]
+    typed: str
+    file: str | None = None
+    joined: bool = False
+    usual: bool = False  # gives way to what was said of the same field expressly
+
+    def words(self) -> list[str]:
+        """As it is typed."""
+        if len(self.values) == 1 and (self.joined or self.values[0].startswith("-")) and self.flag:
+            return [f"{self.flag}={self.values[0]}"]
+        return [*([self.flag] if self.flag else ()), *self.values]
+
+
+def split(args: Sequence[str]) -> list[Word]:
+    """The words of a command line."""
+    words: list[Word] = []
+    for arg in args:
+        if (arg.startswith("--") and len(arg) > 2) or arg == "-h":
+            head, equals, value = arg.partition("=")
+            values = (value,) if equals else ()
+            words.append(Word(head.replace("_", "-"), values, head, joined=bool(equals)))
+        elif words and not words[-1].joined:
+            words[-1] = replace(words[-1], values=(*words[-1].values, arg))
+        else:
+            words.append(Word("", (arg,), arg))
+    return words
+
+
+def from_file(path: str, loaded: Mapping[str, Any], prefix: str = "") -> list[Word]:
+    """The keys and values of a file; what says nothing is left out."""
+    words: list[Word] = []
+    for key, value in loaded.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            words += from_file(path, value, f"{name}.")
+        elif value is not None:
+            items = value if isinstance(value, list) else [value]
+            values = tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in items)
+            words.append(Word("--" + name.replace("_", "-"), values, name, path))
+    return words
+
+
+@functools.cache
+def names_of(config_type: type) -> dict[str, str]:
+    """Flag → field, dotted, of a config and of all parts that may fill its slots."""
+    names = dict(_names(config_type, ""))
+    for slot in slots(config_type):
+        for entry in registry.entries(slot).values():
+            if isinstance(part := entry.load(), type) and is_dataclass(part):
+                names = names_of(part) | names
+    return names
+
+
+def _names(kind: Any, prefix: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    hints = get_type_hints(kind)
+    for f in fields(kind):
+        name, flag = prefix + f.name, flag_of(kind, f.name)
+        if is_dataclass(hint := hints[f.name]) and f.name not in slots(kind):
+            names |= _names(hint, f"{name}.")
+            continue
+        if flag.positional or flag.hidden:
+            continue
+        for spelling in spellings(name, hint, flag.aliases):
+            names[spelling] = name
+    return names
+
+
+def spellings(name: str, hint: Any, aliases: Sequence[str]) -> list[str]:
+    """The flags of a field, its own name first; nested ones have dots."""
+    flags = [f"--{name.replace('_', '-')}", *aliases]
+    return [*flags, *(f"--{negated(flag[2:])}" for flag in flags if hint is bool)]
+
+
+def negated(flag: str) -> str:
+    """wait → no-wait, reward.wait → reward.no-wait, as tyro has it."""
+    head, dot, tail = flag.rpartition(".")
+    return f"{head}{dot}no-{tail}"
+
+
+def in_our_words(
+    words: Sequence[Word],
+    config_type: type,
+    prog: str,
+    preset: Mapping[str, Any],
+    world: int = 1,
+) -> tuple[list[Word], list[str]]:
+    """The flags and values of other trainers as ours, with a line for each that is worth telling.
+
+    UserError, in one sentence, for what has no counterpart. What the command line says wins over a file.
+    """
+    names = names_of(config_type)
+    words, notes = _batch(list(words), names, prog, world)
+    ours: list[Word] = []
+    for word in words:
+        name = names.get(word.flag)
+        if name is not None:
+            ours.append(_valued(word, name, preset))
+        elif word.flag in rows():
+            ours += _translated(word, rows()[word.flag], names, prog, notes)
+        else:
+            ours.append(word)
+    ours = [_as_switch(word, names) for word in ours]
+    typed = {names.get(w.flag, w.flag) for w in ours if w.file is None and not w.usual}
+    expressly = {names.get(w.flag, w.flag) for w in ours if not w.usual}
+    kept = [
+        w
+        for w in ours
+        if not (w.file and names.get(w.flag, w.flag) in typed)
+        and not (w.usual and names.get(w.flag, w.flag) in expressly)
+    ]
+    return _summed(kept), notes
+
+
+def _translated(
+    word: Word, row: Row, names: Mapping[str, str], prog: str, notes: list[str]
+) -> list[Word]:
+    value, by_value = " ".join(word.values), row.by_value or {}
+    becomes = by_value.get(value.lower() or "true")
+    if becomes is None and value.lower() in FALSE:
+        return []  # what is switched off is not asked for
+    if row.ignored:
+        notes.append(f"{word.typed} is {row.says}")
+        return []
+    if becomes is None:
+        becomes = next((w for w in row.becomes if w.split()[0] in names), None)
+    if becomes == "":
+        return []
+    if becomes is None or becomes.split()[0] not in names:
+        words = filter(None, (*row.becomes, *by_value.values()))
+        flags = " or ".join(dict.fromkeys(w.split()[0] for w in words))
+        reason = row.says or f"it is {flags} elsewhere, which {prog} does not have"
+        raise UserError(f"{prog} has no option {word.typed}: {reason}")
+    flag, *rest = becomes.split()
+    values = [
+        v for piece in rest for v in (word.values if piece == "X" else [_filled(piece, value)])
+    ]
+    notes.append(f"{' '.join([word.typed, *word.values])}: {' '.join([flag, *values])}")
+    usual = not row.by_value and "X" not in becomes
+    return [Word(flag, tuple(values), word.typed, word.file, usual=usual)]
+
+
+def _filled(piece: str, value: str) -> str:
+    return re.sub(r"\bX\b", lambda _: value, piece)
+
+
+def _valued(word: Word, name: str, preset: Mapping[str, Any]) -> Word:
+    """Values that others call otherwise."""
+    values = []
+    for value in word.values:
+        own = str(preset.get("loss", ""))
+        row = rows().get(f"--{name.replace('_', '-')} {value}")
+        if name == "loss" and value in OWN_LOSS.get(own, ()):
+            value, row = own, None
+        elif row is not None and not row.becomes:
+            raise UserError(f"{word.typed} {value}: {row.says}")
+        values += row.becomes if row else (value,)
+    if name == "loss" and len(values) > 1:
+        raise UserError(f"{word.typed} {' '.join(values)}: write a sum, such as dpo+0.2*ipo")
+    return replace(word, values=tuple(values))
+
+
+def _as_switch(word: Word, names: Mapping[str, str]) -> Word:
+    """`--quiet true` as `--quiet`, `--quiet false` as `--no-quiet`."""
+    no = "--" + negated(word.flag[2:])
+    if no not in names or len(word.values) != 1 or word.values[0].lower() not in TRUE + FALSE:
+        return word
+    flag = word.flag if word.values[0].lower() in TRUE else no
+    return replace(word, flag=flag, values=(), joined=False)
+
+
+def _summed(words: list[Word]) -> list[Word]:
+    """Several `--loss-options` are one."""
+    first = next((w for w in words if w.flag == "--loss-options"), None)
+    if first is None:
+        return words
+    values = tuple(v for w in words if w.flag == "--loss-options" for v in w.values)
+    rest = [w for w in words if w.flag != "--loss-options" or w is first]
+    return [replace(w, values=values, joined=False) if w is first else w for w in rest]
+
+
+def _batch(
+    words: list[Word], names: Mapping[str, str], prog: str, world: int
+) -> tuple[list[Word], list[str]]:
+    """A batch for each process and pass as the whole one: × accumulation × processes."""
+    given = {w.flag: w for w in words if w.flag in BATCH}
+    if BATCH[0] not in given or "--batch-size" not in names:
+        idle = BATCH[1:] if "--batch-size" in names else ()
+        ones = [w for f in idle if (w := given.get(f)) is not None and w.values == ("1",)]
+        if rest := [given[f] for f in idle if f in given and given[f] not in ones]:
+            raise UserError(f"{prog} has no option {rest[0].typed}: {rows()[BATCH[1]].says}")
+        return [w for w in words if w not in ones], []
+    numbers = {flag: _whole(word) for flag, word in given.items()}
+    passes = numbers.get(BATCH[1], 1)
+    step = numbers[BATCH[0]] * passes * world
+    first = given[BATCH[0]]
+    shown = " × ".join(f"{given[f].typed} {numbers[f]}" for f in BATCH[:2] if f in given)
+    shown += f" × {world} processes" * (world > 1)
+    new = [Word("--batch-size", (str(step),), first.typed, first.file)]
+    if "--minibatch-size" in names:
+        rounds = step * numbers.get(BATCH[3], 1)
+        if BATCH[2] in numbers:
+            rounds = numbers[BATCH[0]] * numbers[BATCH[2]] * world
+        new[0] = replace(new[0], values=(str(rounds),))
+        new.append(Word("--minibatch-size", (str(step),), first.typed, first.file, usual=True))
+    note = f"{shown}: {' '.join(piece for w in new for piece in w.words())}"
+    return [w for w in words if w.flag not in BATCH] + new, [note]
+
+
+def _whole(word: Word) -> int:
+    try:
+        number = int(" ".join(word.values))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"{word.typed} {' '.join(word.values)}: must be a whole number, at least 1")
+    return number
+
+
+def as_typed(sentence: str, words: Sequence[Word], config_type: type) -> str:
+    """A sentence about our flags with the names that were typed."""
+    names = names_of(config_type)
+    for word in words:
+        name, typed = names.get(word.flag), word.typed.replace("_", "-")
+        own = "--" + (name or "").replace("_", "-")
+        if name is not None and not word.file and typed != own:
+            sentence = re.sub(rf"(?<![\w.-]){re.escape(own)}(?![\w.-])", typed, sentence)
+    return sentence

@@ -1,0 +1,187 @@
+"""What people type: numbers that somebody can mean, the words of other trainers, a run's config as a command again."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+
+from heedful import registry
+from heedful.configs import command_line, commands, elsewhere
+from heedful.configs.words import in_our_words, names_of, split
+from heedful.errors import UserError
+from heedful.fields import Range, marks, refuse_out_of_range
+from heedful.run.settings import settings
+
+PAGE = Path(__file__).parents[1] / "docs" / "coming-from-trl.md"
+TRAIN = ["--model", "m", "--data", "d.jsonl", "--out", "o"]
+ONLINE = [*TRAIN, "--reward", "r"]
+WHOLE = {"train pretrain": TRAIN[2:], "train online_dpo": ONLINE}
+
+
+def parsed(name: str, *args: str, world: int = 1) -> Any:
+    command = commands.command(name)
+    assert command.flags is not None
+    found = command_line.parse(
+        command.flags.Config, args, prog=f"heedful {name}", preset=command.sets, world=world
+    )
+    return commands.named(command, found.config)
+
+
+def config_types() -> Iterator[type]:
+    """All that commands take, with what is nested in it, and all parts."""
+    names = {module.rpartition(".")[2] for module, _ in commands.COMMANDS.values()} - {"report"}
+    todo = [
+        importlib.import_module(f"heedful.configs.{n}").Config
+        for n in (*names, "policy", "online", "preference")
+    ]
+    todo += [importlib.import_module("heedful.configs.compare_plan").Plan]
+    slots = ("advantage", "surrogate", "average", "kl", "kl_estimator")
+    todo += [entry.load() for slot in slots for entry in registry.entries(slot).values()]
+    while todo:
+        kind = todo.pop()
+        yield kind
+        hints = get_type_hints(kind)
+        todo += [hints[f.name] for f in fields(kind) if is_dataclass(hints[f.name])]
+
+
+def test_every_number_says_what_it_can_be():
+    """Mutation caught: a new field `penalty: float = 1.0` without a range; a range that its default breaks."""
+    for kind in config_types():
+        hints = get_type_hints(kind)
+        for f in fields(kind):
+            hint = repr(hints[f.name])
+            if hints[f.name] in (int, float) or any(
+                n in hint for n in ("int |", "float |", "[int,", "[float,")
+            ):
+                found = [m for m in marks(kind)[f.name] if isinstance(m, Range)]
+                assert len(found) == 1, f"{kind.__module__}.{kind.__name__}.{f.name}"
+                default = f.default if isinstance(f.default, int | float) else None
+                assert default is None or found[0].holds(default), f.name
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -1.5])
+def test_a_number_that_nobody_means_is_refused_wherever_it_is(number: float):
+    """Mutation caught: a comparison that nan passes; a nested field (`lora.alpha`) or a tuple that is not looked at."""
+    for name, flag in (("sft", "lora.alpha"), ("sft", "learning_rate"), ("ppo", "lam")):
+        flag = flag.replace("_", "-")
+        with pytest.raises(UserError, match=rf"^--{flag} {number:g}: must be"):
+            parsed(f"train {name}", *(ONLINE if name == "ppo" else TRAIN), f"--{flag}={number}")
+    if not math.isfinite(number):
+        with pytest.raises(UserError, match="--reward-weights"):
+            parsed("train ppo", *ONLINE, f"--reward-weights={number}")
+    config = parsed("train sft", *TRAIN)
+    object.__setattr__(config.lora, "rank", -1)
+    with pytest.raises(UserError, match=r"here: lora\.rank -1: must be at least 0"):
+        refuse_out_of_range(config, "here: ")
+
+
+SAME = [  # command, what a user of another trainer types, what that is here
+    ("train dpo", "--bf16", "--dtype bfloat16"),
+    ("train dpo", "--bf16 true --fp16 false --push-to-hub false --deepspeed null", "--dtype bfloat16"),
+    ("train dpo", "--loss-type sigmoid", "--loss dpo"),
+    ("train dpo", "--loss_type hinge", "--loss rso"),
+    ("train cpo", "--loss-type sigmoid", ""),
+    ("train simpo", "--simpo-gamma 0.5", "--loss-options gamma=0.5"),
+    ("train dpo", "--per-device-train-batch-size 4 --gradient-accumulation-steps 8", "--batch-size 32"),
+    ("train grpo", "--per-device-train-batch-size 8 --gradient-accumulation-steps 4 --steps-per-generation 8",
+     "--batch-size 64 --minibatch-size 32"),
+    ("train ppo", "--per-device-train-batch-size 8", "--batch-size 8 --minibatch-size 8"),
+    ("train sft", "--use-peft", "--lora.rank 16"),
+    ("train sft", "--use-peft --lora-r 4", "--lora.rank 4"),
+    ("train sft", "--finetuning-type lora --lora-target all", "--lora.rank 16"),
+    ("train sft", "--cutoff-len 128 --optim adamw_torch --save-strategy no", "--max-length 128"),
+    ("train sft", "--lr-scheduler-type constant_with_warmup --gradient-checkpointing true",
+     "--schedule constant --gradient-checkpointing"),
+    ("train grpo", "--loss-type dr_grpo --scale-rewards none", "--average constant --advantage group_centred"),
+    ("train ppo", "--advantage-estimator gae --lambd 0.9 --eps-clip 0.1", "--lam 0.9 --clip 0.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, theirs, ours", SAME, ids=lambda text: text[:30])
+def test_words_of_other_trainers_do_what_they_mean(
+    name: str, theirs: str, ours: str, tmp_path: Path
+):
+    """On the command line, and as keys of a file. Mutation caught: a batch for each device taken for the whole one."""
+    needed = WHOLE.get(name, ONLINE if name in ("train grpo", "train ppo") else TRAIN)
+    expected = parsed(name, *needed, *ours.split())
+    assert parsed(name, *needed, *theirs.split()) == expected
+    words = [group.split(" ") for group in f" {theirs}".split(" --")[1:]]
+    keys = {k.replace("-", "_"): yaml.safe_load(v[0]) if v else True for k, *v in words}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(keys))
+    assert parsed(name, *needed, "--config", str(tmp_path / "c.yaml")) == expected
+
+
+def test_a_batch_is_of_all_processes():
+    assert (
+        parsed("train sft", *TRAIN, "--per-device-train-batch-size", "2", world=3).batch_size == 6
+    )
+
+
+@pytest.mark.parametrize(
+    "name, args, words",
+    [
+        ("train dpo", "--gradient-accumulation-steps 4", "--batch-size is the whole batch"),
+        ("train dpo", "--rpo-alpha 1.0", r"dpo\+0.01\*preferred_ft"),
+        ("train dpo", "--loss-type kto_pair", "heedful train kto"),
+        ("train dpo", "--loss-type bnpo", "heedful train grpo"),
+        ("train dpo", "--deepspeed ds.json", "torchrun"),
+        ("train dpo", "--max-prompt-length 512", "never cut"),
+        ("train grpo", "--num-train-epochs 3", "--steps counts rounds"),
+        ("train sft", "--rollout-bach-size 3", "did you mean '--rollout-batch-size'"),
+        ("train sft", "--quantise 3", "no option --quantise$"),  # no misleading nearest word
+        ("train sft", "--kl-target 3", "no option --kl-target$"),
+    ],
+)  # fmt: skip
+def test_what_has_no_counterpart_is_told(name: str, args: str, words: str, tmp_path: Path):
+    needed = ONLINE if "grpo" in name else TRAIN
+    with pytest.raises(UserError, match=words):
+        parsed(name, *needed, *args.split())
+
+
+def test_every_row_of_the_table_is_heard():
+    """By each command: it does something, changes nothing, or is answered; nobody gets a traceback or a wrong hint."""
+    flags = [row.flag for row in elsewhere.rows().values() if " " not in row.flag]
+    assert len(flags) == len(set(flags)) > 120
+    for name in ("train dpo", "train grpo", "train sft", "sample"):
+        command = commands.command(name)
+        assert command.flags is not None
+        kind = command.flags.Config
+        known = names_of(kind)
+        for flag in flags:
+            for value in ([], ["1"], ["false"]):
+                try:
+                    ours, _ = in_our_words(split([flag, *value]), kind, name, command.sets)
+                    assert all(w.flag in known for w in ours), flag
+                except UserError as error:
+                    assert str(error).startswith((f"{name} has no option {flag}: ", flag)), error
+
+
+def test_the_page_shows_the_table():
+    """`python -m heedful.configs.elsewhere` writes it."""
+    assert elsewhere.markdown() in PAGE.read_text(encoding="utf-8")
+
+
+TRAINED = [n for n in commands.COMMANDS if n.startswith("train ")]
+TRAINED += [f"train {method}" for method in commands.methods()]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_saved_config_is_the_command_again(name: str, tmp_path: Path, monkeypatch):
+    """Mutation caught: a config without the name of its method, which another method then becomes."""
+    rewards = commands.command(name).flags.__name__.endswith(("policy", "online"))  # type: ignore[union-attr]
+    needed = WHOLE.get(name, ONLINE if rewards else TRAIN)
+    config = parsed(name, *needed, "--lora.rank", "2", "--seed", "5")
+    saved = tmp_path / "config.yaml"
+    saved.write_text(yaml.safe_dump(settings(config), sort_keys=False))
+    assert parsed(name, "--config", str(saved)) == config
+    assert command_line.command_in(["--config", str(saved)]) == name
+    other = "train ppo" if name != "train ppo" else "train grpo"
+    with pytest.raises(UserError, match=f"is of heedful {name}, not of heedful {other}"):
+        parsed(other, "--config", str(saved))

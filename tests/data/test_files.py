@@ -178,21 +178,39 @@ def test_missing_packages_are_named(module, source, extra, tmp_path, monkeypatch
 
 
 def test_hub_rows(monkeypatch):
-    """Mutation caught: the split is cut off the name wrongly; "train" is not the default."""
+    """Mutation caught: the split is cut off the name wrongly; "train" is not the default; a configuration is taken for
+    a split, or a slice for one; all of a large split is loaded for its first rows."""
     asked = []
 
     class Datasets:
         @staticmethod
-        def load_dataset(name, split):
-            asked.append((name, split))
+        def load_dataset(name, config, split, streaming=False):
+            asked.append((name, config, split, streaming))
             if name == "org/none":
                 raise FileNotFoundError("no\nsuch set")
-            return [{"text": "a"}]
+            if config is None and name == "org/two":
+                raise ValueError("Config name is missing.")
+            return iter([{"text": "a"}] * 3)
+
+        @staticmethod
+        def get_dataset_config_names(name):
+            return ["easy", "hard"] if name == "org/two" else ["default"]
 
     monkeypatch.setitem(sys.modules, "datasets", Datasets())
-    assert list(read_rows("hf:org/name:test")) == [("hf:org/name:test row 1", {"text": "a"})]
+    first, *_ = read_rows("hf:org/name:test")
+    assert first == ("hf:org/name:test row 1", {"text": "a"})
     list(read_rows("hf:org/name"))
-    assert asked == [("org/name", "test"), ("org/name", "train")]
+    assert asked == [("org/name", None, "test", False), ("org/name", None, "train", False)]
+    for source, wanted in {
+        "hf:org/two:hard": ("org/two", "hard", "train", False),
+        "hf:org/two:easy:test": ("org/two", "easy", "test", False),
+        "hf:org/two:easy:train[:10%]": ("org/two", "easy", "train[:10%]", False),
+        "hf:org/name:train[:2]": ("org/name", None, "train", True),
+    }.items():
+        assert len(list(read_rows(source))) == (2 if wanted[-1] else 3)
+        assert asked[-1] == wanted
+    with pytest.raises(UserError, match=r"one of its configurations, easy, hard.*hf:org/two:easy:"):
+        list(read_rows("hf:org/two"))
     with pytest.raises(UserError, match="hf:org/none cannot be loaded: no such set"):
         list(read_rows("hf:org/none"))
 

@@ -217,7 +217,7 @@ def test_bad_rows_can_be_left_out(caplog):
     with caplog.at_level("WARNING", "heedful"):
         assert len(comparisons(at(bad, good, bad), skip_bad=True)) == 1
     assert "skipped 2 invalid rows" in caplog.text
-    with pytest.raises(UserError, match="none of 1"):
+    with pytest.raises(UserError, match="all 1 rows are unusable"):
         comparisons(at(bad), skip_bad=True)
 
 
@@ -243,9 +243,12 @@ def test_unpaired_labels():
         {"prompt": "p", "completion": "a", "label": True},
         {"prompt": "p", "completion": "b", "label": "False", "rater": "ada"},
     )
-    assert votes(rows) == [("p", "a", True, None), ("p", "b", False, "ada")]
+    rows += at({"prompt": "p", "completion": "c", "label": 1})  # as pandas writes it
+    assert votes(rows) == [
+        ("p", "a", True, None), ("p", "b", False, "ada"), ("p", "c", True, None),
+    ]  # fmt: skip
     for row, words in [
-        ({"prompt": "p", "completion": "a", "label": 1}, "`label` must be true or false"),
+        ({"prompt": "p", "completion": "a", "label": 2}, "`label` must be true"),
         ({"prompt": "p", "completion": "a"}, "`label`"),
         ({"prompt": "p", "completion": " ", "label": True}, "empty response"),
     ]:

@@ -91,7 +91,7 @@ def test_unpaired_rows_come_in_as_thumbs(workspace, tmp_path):
     write_rows(tmp_path / "u.jsonl", [{"prompt": "Once", "completion": " upon", "label": True}])
     assert bring(workspace, "comparisons", tmp_path / "u.jsonl")["judgments"] == 1
     take(workspace, "unpaired", tmp_path / "out.csv")
-    (row,) = [row for _, row in tables.read_table(tmp_path / "out.csv")]
+    (row,) = [row for _, row in tables.read_export(tmp_path / "out.csv")]
     assert (row["prompt"], row["completion"], row["label"]) == ("Once", " upon", True)
 
 
@@ -106,7 +106,7 @@ def test_a_spreadsheet_runs_nothing(workspace, tmp_path):
     assert "formula_cells" in manifest
     cells = [v for _, row in read_rows(tmp_path / "d.csv") for v in row.values()]
     assert cells and not any(c.startswith(tuple("=+-@\t\r")) for c in cells)
-    back = [(r["prompt"], r["completion"]) for _, r in tables.read_table(tmp_path / "d.csv")]
+    back = [(r["prompt"], r["completion"]) for _, r in tables.read_export(tmp_path / "d.csv")]
     assert sorted(back) == sorted((r["prompt"], r["completion"]) for r in rows)
 
 

@@ -203,7 +203,7 @@ def test_export_db_sources_and_rounds_agree_row_by_row(store, busy, url, tmp_pat
             if split in ("all", content.split_of(columns.prompt_from_json(r["prompt"])))
         ]
         for file in (tmp_path / "out.jsonl", source):
-            assert [snapshot.unescaped(row) for _, row in tables.read_table(file)] == wanted
+            assert [snapshot.unescaped(row) for _, row in tables.read_export(file)] == wanted
     assert 0 < len(few) < len(ours) and [r for r in ours if r in few] == few
     assert ours[-1]["responses"] == ["a\0", "\x1ab"]
 
@@ -265,7 +265,7 @@ def test_the_readers_of_trainers_read_every_form(store, busy, tmp_path):
         for ending in ("jsonl", "jsonl.gz", "parquet"):
             path = tmp_path / f"{what}.{ending}"
             manifest = export_file(store, project, Query(what), path)
-            # Parquet cannot hold prompts of both forms in one column; `tables.read_table` can read it.
+            # Parquet cannot hold prompts of both forms in one column; `tables.read_export` can read it.
             if ending != "parquet" or manifest["columns"]["prompt"] == "messages":
                 assert len(read(path)) == manifest["rows"] > 0
 
@@ -369,7 +369,7 @@ def test_the_manifest_says_what_is_in_the_file(store, busy, tmp_path):
     assert manifest["query"] == asdict(Query("comparisons", split="train", margin=True))
     assert manifest["stored"] == manifest["exported"] + sum(manifest["excluded"].values())
     assert "margin" in manifest["columns"] and "formula_cells" in manifest
-    assert manifest["rows"] == len(list(tables.read_table(path)))
+    assert manifest["rows"] == len(list(tables.read_export(path)))
 
 
 def test_splits_never_meet(store):

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from heedful.data.files import write_rows
-from heedful.data.tables import read_table
+from heedful.data.tables import read_export
 from heedful.errors import UserError
 from heedful.store import export, kinds, quality, schema, show, snapshot
 from heedful.store.db import Store
@@ -156,7 +156,7 @@ def test_a_kind_of_another_package(tmp_path: Path):
     assert done.returncode == 0, done.stderr.decode()
     out = tmp_path / "scores.jsonl"
     heedful("export", "scores", str(out), "--workspace", str(ws))
-    found = [row for _, row in read_table(str(out))]
+    found = [row for _, row in read_export(str(out))]
     assert [row["value"] for row in found].count(1.0) == 4 and len(found) == 12
     assert {row["axis"] for row in found} == {"odd"}
     heedful("check", str(ws))

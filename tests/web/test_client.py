@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from heedful.client import Client, ClientError
 from heedful.data.files import write_rows
-from heedful.data.tables import manifest_path, read_table
+from heedful.data.tables import manifest_path, read_export
 from heedful.store import people, schema
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
@@ -207,8 +207,8 @@ def test_files_there_and_back(store, url, tmp_path, ending):
         client.export(other, "comparisons", tmp_path / "back.jsonl")
         with pytest.raises(ClientError, match="format"):
             client.export(project, "comparisons", tmp_path / "x.xlsx")
-    ((_, first),) = read_table(path)
-    ((_, last),) = read_table(tmp_path / "back.jsonl")
+    ((_, first),) = read_export(path)
+    ((_, last),) = read_export(tmp_path / "back.jsonl")
     assert first["chosen"] == last["chosen"]
 
 

@@ -42,11 +42,14 @@ class Config:
     what: Annotated[What, POSITIONAL]
     """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt."""
     source: Annotated[str, POSITIONAL]
-    """JSONL, JSON, CSV, Parquet, hf:NAME[:SPLIT]; exports of Argilla and Label Studio too, for comparisons."""
+    """JSONL, JSON, CSV, Parquet, hf:NAME[:CONFIGURATION][:SPLIT]; for comparisons exports of Argilla and Label Studio
+    too."""
     workspace: Path = Path(".")
     """The workspace's folder."""
     project: str | None = None
     """The project, made if there is none of this name. Default: the only one there is, or a new one named main."""
+    columns: tuple[str, ...] = ()
+    """Other names of columns: prompt=question completion=answer; question=… is a user's turn."""
     form: Form = "auto"
     """Which tool wrote the comparisons; plain are the columns of heedful, TRL and HH-RLHF."""
     ask: Annotated[Asked | None, Flag(help=ASK_HELP)] = None

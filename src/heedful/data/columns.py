@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from heedful.data.transcripts import conversation
 from heedful.errors import UserError, did_you_mean
 from heedful.types import Demonstration, Message, Prompt
+from heedful.types.messages import turn_to_json
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+# The names that ShareGPT's files, older interfaces and some models have for them.
+ROLE_NAMES = {
+    "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
+    "function_call": "assistant", "function": "tool", "observation": "tool", "ipython": "tool",
+}  # fmt: skip
+TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def prompt_text(prompt: Prompt) -> str:
     """A prompt for humans and hashes."""
-    return (
-        prompt if isinstance(prompt, str) else "\n".join(f"{m.role}: {m.content}" for m in prompt)
-    )
+    return prompt if isinstance(prompt, str) else "\n".join(map(_shown, prompt))
 
 
-def prompt_to_json(prompt: Prompt) -> str | list[dict[str, str]]:
-    """The form that files hold."""
+def _shown(message: Message) -> str:
+    calls = "".join(f" {json.dumps(dict(c), ensure_ascii=False)}" for c in message.tool_calls)
+    return f"{message.role}: {message.content}{calls}"
+
+
+def prompt_to_json(prompt: Prompt) -> str | list[dict[str, Any]]:
+    """The form that the column `prompt` of files holds; `prompt_columns` are it and those beside it."""
+    return prompt if isinstance(prompt, str) else [turn_to_json(m) for m in prompt]
+
+
+def prompt_columns(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as a row has it: `prompt`, and `tools` and `chat_template_kwargs` where it has them."""
     if isinstance(prompt, str):
-        return prompt
-    return [{"role": m.role, "content": m.content} for m in prompt]
+        return {"prompt": prompt}
+    tools = [dict(tool) for m in prompt for tool in m.tools]
+    variables = {name: value for m in prompt for name, value in m.template_kwargs.items()}
+    found = {"tools": tools, "chat_template_kwargs": variables}
+    return {"prompt": prompt_to_json(prompt)} | {n: value for n, value in found.items() if value}
 
 
 def prompt_from_json(value: Any) -> Prompt:
@@ -30,18 +51,18 @@ def prompt_from_json(value: Any) -> Prompt:
     return prompt_from("prompt", "prompt", value)
 
 
-def column(where: str, row: dict[str, Any], name: str, *others: str) -> Any:
+def column(where: str, row: Mapping[str, Any], name: str, *others: str) -> Any:
     """The value of a column; `others` are what the message names besides."""
     if name in row:
         return row[name]
     wanted = " or ".join(f"`{n}`" for n in (name, *others))
     raise UserError(
         f"{where}: expected a column {wanted}{did_you_mean(name, row)}, found "
-        f"{', '.join(row) or 'none'}"
+        f"{', '.join(row) or 'none'}; --columns {name}=… says which column it is"
     )
 
 
-def string(where: str, row: dict[str, Any], name: str) -> str:
+def string(where: str, row: Mapping[str, Any], name: str) -> str:
     """The text in a column."""
     value = column(where, row, name)
     if not isinstance(value, str):
@@ -50,35 +71,122 @@ def string(where: str, row: dict[str, Any], name: str) -> str:
 
 
 def messages_of(where: str, field: str, value: Any) -> tuple[Message, ...]:
-    """A list of {role, content}."""
+    """A list of {role, content}, or of ShareGPT's {from, value}; contents may be parts, of text alone."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         text = "" if field == "messages" else "text or "
         raise UserError(f"{where}: `{field}` must be {text}a list of messages")
-    messages = []
-    for m in value:
-        if not isinstance(m, dict) or not isinstance(m.get("content"), str) or "role" not in m:
+    return tuple(_message(where, field, m) for m in value)
+
+
+def _message(where: str, field: str, value: Any) -> Message:
+    problem = UserError(
+        f"{where}: each message of `{field}` needs a `role` and a text `content`, or tool calls"
+    )
+    if not isinstance(value, Mapping):
+        raise problem
+    said = {"role": value.get("from"), "content": value.get("value"), **value}
+    role, calls = said["role"], _calls(where, field, said)
+    if not isinstance(role, str):
+        raise problem
+    role = ROLE_NAMES.get(role, role)
+    if role not in ROLES:
+        raise UserError(
+            f"{where}: `{field}` has the unknown role '{role}'{did_you_mean(role, ROLES)}, expected "
+            f"{', '.join(ROLES)}"
+        )
+    content = "" if calls and said["content"] is None else said["content"]
+    if said["role"] == "function_call":  # ShareGPT's call is the text itself
+        content = ""
+    if isinstance(content, list):
+        content = _joined_parts(where, field, content)
+    if not isinstance(content, str):
+        raise problem
+    return Message(role, content, calls, said.get("name"), said.get("tool_call_id"))
+
+
+def _joined_parts(where: str, field: str, parts: list[Any]) -> str | None:
+    """The text of a content in parts; None where one is no part at all."""
+    texts: list[str] = []
+    for part in parts:
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        if kind not in TEXT_PARTS:
             raise UserError(
-                f"{where}: each message of `{field}` needs a `role` and a text `content`"
+                f"{where}: `{field}` has a content with a part of the type {kind!r}; heedful reads text only"
             )
-        if m["role"] not in ROLES:
-            raise UserError(
-                f"{where}: `{field}` has the unknown role '{m['role']}'"
-                f"{did_you_mean(str(m['role']), ROLES)}, expected {', '.join(ROLES)}"
-            )
-        messages.append(Message(m["role"], m["content"]))
-    return tuple(messages)
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts)
+
+
+def _calls(where: str, field: str, said: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The tool calls of a message, their arguments as objects: templates would quote a JSON text once more."""
+    found = said.get("tool_calls") or []
+    if isinstance(said.get("function_call"), Mapping):  # OpenAI's older form
+        found = [said["function_call"]]
+    elif said["role"] == "function_call":
+        found = _json_of(where, field, said["content"])
+    calls = []
+    for call in found if isinstance(found, list) else [found]:
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise UserError(f"{where}: each tool call in `{field}` needs the `name` of a function")
+        arguments = _json_of(where, field, function.get("arguments") or {})
+        made = {"name": function["name"], "arguments": arguments}
+        about = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+        calls.append({"type": "function", **about, "function": made})
+    return tuple(calls)
+
+
+def _json_of(where: str, field: str, value: Any) -> Any:
+    """An object or list that may be written as a JSON text, as OpenAI and Parquet files have it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{where}: `{field}` holds {value[:40]!r}, which ought to be JSON"
+        ) from None
 
 
 def prompt_from(where: str, field: str, value: Any) -> Prompt:
-    """Text, or messages that end with the user's turn."""
-    if isinstance(value, str):
+    """Text, or messages that end with the user's turn or a tool's answer. An HH-RLHF transcript is a conversation."""
+    messages = conversation(value) if isinstance(value, str) else messages_of(where, field, value)
+    if not messages:
         return value
-    messages = messages_of(where, field, value)
-    if messages[-1].role != "user":
-        raise UserError(
-            f"{where}: `{field}` must end with the user's turn, not the {messages[-1].role}'s"
-        )
-    return messages
+    return ends_with_question(where, field, messages)
+
+
+def ends_with_question(where: str, field: str, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages, once it is known that an answer may follow: the user's turn is the last, or a tool's."""
+    last = messages[-1].role
+    if last not in ("user", "tool"):
+        raise UserError(f"{where}: `{field}` must end with the user's turn, not the {last}'s")
+    return tuple(messages)
+
+
+def with_template(where: str, row: Mapping[str, Any], prompt: Prompt) -> Prompt:
+    """The prompt with what its row tells the chat template: `tools`, `chat_template_kwargs`."""
+    tools = _json_of(where, "tools", row.get("tools") or row.get("functions") or [])
+    variables = _json_of(where, "chat_template_kwargs", row.get("chat_template_kwargs") or {})
+    if not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
+        raise UserError(f"{where}: `tools` must be a list of JSON schemas")
+    if not isinstance(variables, Mapping):
+        raise UserError(f"{where}: `chat_template_kwargs` must hold names and values")
+    if not tools and not variables:
+        return prompt
+    if isinstance(prompt, str):
+        name = "tools" if tools else "chat_template_kwargs"
+        raise UserError(f"{where}: `{name}` is for a chat template, and the prompt is plain text")
+    whole = tuple(t if "function" in t or "type" in t else _as_tool(t) for t in tools)
+    first = replace(prompt[0], tools=whole, template_kwargs=dict(variables))
+    return (first, *prompt[1:])
+
+
+def _as_tool(function: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": dict(function)}
 
 
 def as_chat(prompt: Prompt, response: Any) -> Prompt:
@@ -90,32 +198,44 @@ def as_chat(prompt: Prompt, response: Any) -> Prompt:
     )
 
 
-def prompt_of(where: str, row: dict[str, Any]) -> Prompt:
-    """The prompt of a row, in whichever column it stands; a `question` is a user's turn."""
-    if "prompt" not in row and "question" in row:
-        return (Message("user", string(where, row, "question")),)
-    name = "messages" if "prompt" not in row and "messages" in row else "prompt"
-    return prompt_from(where, name, column(where, row, name, "messages", "question"))
-
-
 def response(where: str, field: str, value: Any) -> str:
     """A response: text, or a list whose only message is the assistant's."""
+    text, calls = answer(where, field, value)
+    if calls:
+        raise UserError(
+            f"{where}: `{field}` calls a tool; so far only demonstrations may, for `train sft`"
+        )
+    return text
+
+
+def answer(where: str, field: str, value: Any) -> tuple[str, tuple[Mapping[str, Any], ...]]:
+    """The text of a response and its tool calls."""
+    calls: tuple[Mapping[str, Any], ...] = ()
+    if isinstance(value, Mapping):
+        value = [value]
     if not isinstance(value, str):
         messages = messages_of(where, field, value)
         if len(messages) != 1 or messages[0].role != "assistant":
             raise UserError(f"{where}: `{field}` must be text or one assistant message")
-        value = messages[0].content
-    if not value.strip():
+        value, calls = messages[0].content, messages[0].tool_calls
+    if not value.strip() and not calls:
         raise UserError(f"{where}: `{field}` is an empty response")
-    return value
+    return value, calls
 
 
-def turns(where: str, messages: tuple[Message, ...]) -> Iterator[Demonstration]:
-    """Each assistant turn as a demonstration, given the turns before it."""
+def turns(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:
+    """Each assistant turn of `messages` as a demonstration, given the turns before it.
+
+    One that OpenAI's `weight` 0 marks is context only.
+    """
+    messages = messages_of(where, "messages", row["messages"])
     answers = [i for i, m in enumerate(messages) if m.role == "assistant" and i > 0]
     if not answers:
         raise UserError(f"{where}: `messages` has no assistant turn that answers anything")
     for i in answers:
         if messages[i - 1].role == "assistant":
             raise UserError(f"{where}: `messages` has two assistant turns in succession")
-        yield Demonstration(messages[:i], response(where, "messages", messages[i].content))
+        if row["messages"][i].get("weight") == 0:
+            continue
+        text, calls = answer(where, "messages", [row["messages"][i]])
+        yield Demonstration(with_template(where, row, messages[:i]), text, tool_calls=calls)

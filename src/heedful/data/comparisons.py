@@ -1,12 +1,11 @@
 """Rows → comparisons and labelled responses: rankings, TRL's preference and unpaired forms, HH-RLHF's transcripts
-with an implicit prompt."""
+with an implicit prompt, battles of Chatbot Arena."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from heedful.data.columns import (
@@ -16,43 +15,31 @@ from heedful.data.columns import (
     prompt_from,
     prompt_to_json,
     response,
+    with_template,
 )
-from heedful.data.tables import read_table
+from heedful.data.forms import standard
+from heedful.data.reading import Source, sources_of
+from heedful.data.transcripts import joined, merged, split, transcript
 from heedful.errors import UserError
-from heedful.types import Comparison, LabelledResponse, Message, Prompt
+from heedful.types import Comparison, Demonstration, LabelledResponse, Prompt
 
-TURN = re.compile(r"\n\n(Human|Assistant):")
+Answered = TypeVar("Answered", Comparison, LabelledResponse, Demonstration)
 log = logging.getLogger("heedful")
-T = TypeVar("T")
+WINNERS = {"model_a": (1, 2), "model_b": (2, 1)}  # of the arena; all else is a tie
 
 
-def read_comparisons(source: str | Path, *, skip_bad: bool = False) -> list[Comparison]:
-    """Comparisons in heedful's ranking form or TRL's preference form, the prompt explicit or implicit (HH-RLHF).
-
-    Unusable rows (equal or empty responses) are errors, or left out and counted with `skip_bad`.
-    """
-    return _kept(source, comparison_of, skip_bad)
-
-
-def read_unpaired(source: str | Path, *, skip_bad: bool = False) -> list[LabelledResponse]:
-    """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
-    rows = [v for of_row in _kept(source, unpaired_of, skip_bad) for v in of_row]
-    if not rows:
-        raise UserError(
-            f"{source}: every comparison is a tie, so no response was liked or disliked"
-        )
-    return rows
-
-
-def unpaired_of(where: str, row: dict[str, Any]) -> list[LabelledResponse]:
+def unpaired_of(where: str, row: Mapping[str, Any]) -> list[LabelledResponse]:
     """One from prompt, completion and label. Of a comparison the best are liked, the worst not, the others left out."""
-    if "label" in row or "completion" in row:
-        label = column(where, row, "label")
-        if type(label) is not bool and label not in (0, 1):
-            raise UserError(f"{where}: `label` must be true (liked) or false, not {label!r}")
+    row = standard(row)
+    if "messages" in row and "prompt" not in row and "label" in row:  # as LLaMA-Factory has it
+        messages = row["messages"] if isinstance(row["messages"], list) else []
+        row = {**row, "prompt": messages[:-1], "completion": messages[-1:]}
+    if "chosen" not in row and ("label" in row or "completion" in row):
+        label = label_of(where, row)
         completion = column(where, row, "completion")
         prompt = as_chat(prompt_from(where, "prompt", column(where, row, "prompt")), completion)
-        return [LabelledResponse(prompt, response(where, "completion", completion), bool(label))]
+        text = response(where, "completion", completion)
+        return [LabelledResponse(with_template(where, row, prompt), text, label)]
     c = comparison_of(where, row)
     best, worst = min(c.ranking), max(c.ranking)
     return [
@@ -62,16 +49,39 @@ def unpaired_of(where: str, row: dict[str, Any]) -> list[LabelledResponse]:
     ]
 
 
-def comparison_of(where: str, row: dict[str, Any]) -> Comparison:
-    """A row with responses and ranking, or with chosen and rejected."""
-    if "responses" in row:
-        return _ranking(where, row)
-    if {"completion", "label"} <= row.keys() and "chosen" not in row:
+def label_of(where: str, row: Mapping[str, Any]) -> bool:
+    """Whether a response was liked: true or false, 1 or 0, in CSV as words."""
+    label = column(where, row, "label")
+    word = label.strip().lower() if isinstance(label, str) else label
+    for value, words in ((True, ("true", "1")), (False, ("false", "0"))):
+        if word in words or (type(word) in (bool, int) and word == value):
+            return value
+    raise UserError(f"{where}: `label` must be true (liked) or false, not {label!r}")
+
+
+def comparison_of(where: str, row: Mapping[str, Any]) -> Comparison:
+    """A row with chosen and rejected, or with responses and ranking, in whichever tool's columns."""
+    if {"conversation_a", "conversation_b"} <= row.keys():
+        return _battle(where, row)
+    row = standard(row)
+    pair = {"chosen", "rejected"} <= row.keys()
+    if "responses" in row and not pair:
+        found = _ranking(where, row)
+    elif {"completion", "label"} <= row.keys() and not pair:
         raise UserError(
             f"{where}: a single `completion` with a `label` compares nothing; train on it with kto or bco"
         )
-    chosen, rejected = column(where, row, "chosen", "responses"), column(where, row, "rejected")
-    if "prompt" in row:
+    else:
+        found = _pair(where, row)
+    return replace(found, prompt=with_template(where, row, found.prompt))
+
+
+def _pair(where: str, row: Mapping[str, Any]) -> Comparison:
+    chosen: Any = column(where, row, "chosen", "responses")
+    rejected: Any = column(where, row, "rejected")
+    chosen, rejected = ([c] if isinstance(c, Mapping) else c for c in (chosen, rejected))
+    texts = isinstance(chosen, str) and isinstance(rejected, str)
+    if "prompt" in row and not (texts and _holds_transcripts(row["prompt"], chosen, rejected)):
         prompt = prompt_from(where, "prompt", row["prompt"])
         if all(isinstance(c, list) and len(c) > 1 for c in (chosen, rejected)):
             # Whole conversations that repeat the prompt; a text prompt is a copy of one of their turns.
@@ -81,7 +91,7 @@ def comparison_of(where: str, row: dict[str, Any]) -> Comparison:
             prompt = shared
         elif not isinstance(rejected, str):
             prompt = as_chat(prompt, chosen)
-    elif isinstance(chosen, str) and isinstance(rejected, str):
+    elif texts:
         prompt, chosen, rejected = _split_text(where, chosen, rejected)
     else:
         prompt, chosen, rejected = _split_messages(where, chosen, rejected)
@@ -91,7 +101,78 @@ def comparison_of(where: str, row: dict[str, Any]) -> Comparison:
     return Comparison(prompt, responses, (1, 2), **extras(where, row, 2))
 
 
-def _ranking(where: str, row: dict[str, Any]) -> Comparison:
+def _holds_transcripts(prompt: Any, chosen: str, rejected: str) -> bool:
+    """Whether both sides are whole transcripts that begin with the prompt."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        return False
+    return all(c.strip().startswith(prompt.strip()) and transcript(c) for c in (chosen, rejected))
+
+
+def _battle(where: str, row: Mapping[str, Any]) -> Comparison:
+    """Two conversations side by side; the prompt is what they share."""
+    ours, theirs = (
+        messages_of(where, name, row[name]) for name in ("conversation_a", "conversation_b")
+    )
+    shared = split(ours, theirs)
+    if not shared:
+        raise UserError(f"{where}: the two conversations share no opening turn of the user")
+    if {m.role for m in (*ours, *theirs)} - {"system", "user", "assistant"}:
+        raise UserError(f"{where}: battles with tools cannot be read")
+    texts = tuple(response(where, "conversation_a", joined(c[shared:])) for c in (ours, theirs))
+    if texts[0] == texts[1]:
+        raise UserError(f"{where}: both conversations are the same, so nothing was compared")
+    judge = row.get("judge")
+    return Comparison(
+        ours[:shared],
+        texts,
+        WINNERS.get(str(column(where, row, "winner")), (1, 1)),
+        rater=judge if isinstance(judge, str) else None,
+        order_shown=(0, 1),
+    )
+
+
+def prompts_once(source: Source, items: Sequence[Answered]) -> list[Answered]:
+    """The items of a source, each prompt once: where every response of a file of texts begins with its prompt, that is
+    cut off, and told.
+
+    A row alone may begin so by chance; a whole file does not.
+    """
+    repeated = bool(items) and all(
+        isinstance(i.prompt, str) and i.prompt.strip() and _repeats(i.prompt, text)
+        for i in items
+        for text in _texts(i)
+    )
+    if not repeated:
+        return list(items)
+    names = " ".join(sources_of(source))
+    log.warning("%s: every response repeats its prompt, which is cut off there", names)
+    return [_cut(item, len(str(item.prompt))) for item in items]
+
+
+def _texts(item: Comparison | LabelledResponse | Demonstration) -> tuple[str, ...]:
+    if isinstance(item, Comparison):
+        return item.responses
+    return (item.response if isinstance(item, LabelledResponse) else item.completion,)
+
+
+def _repeats(prompt: str, text: str) -> bool:
+    rest = text[len(prompt) :]
+    return (
+        text.startswith(prompt)
+        and bool(rest.strip())
+        and (rest[0].isspace() or prompt[-1].isspace())
+    )
+
+
+def _cut(item: Any, length: int) -> Any:
+    if isinstance(item, Comparison):
+        return replace(item, responses=tuple(r[length:] for r in item.responses))
+    if isinstance(item, LabelledResponse):
+        return replace(item, response=item.response[length:])
+    return replace(item, completion=item.completion[length:])
+
+
+def _ranking(where: str, row: Mapping[str, Any]) -> Comparison:
     prompt = prompt_from(where, "prompt", column(where, row, "prompt"))
     responses, ranking = row["responses"], column(where, row, "ranking")
     if not isinstance(responses, Sequence) or isinstance(responses, str) or len(responses) < 2:
@@ -108,7 +189,7 @@ def _ranking(where: str, row: dict[str, Any]) -> Comparison:
     return Comparison(prompt, texts, tuple(ranking), **extras(where, row, len(texts)))
 
 
-def extras(where: str, row: dict[str, Any], count: int) -> dict[str, Any]:
+def extras(where: str, row: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Who compared, how strongly and when, where the row says so."""
     names = ("strength", "rater", "order_shown", "seconds", "policy_version", "created_at")
     extras = {n: row[n] for n in names if row.get(n) is not None}
@@ -127,20 +208,15 @@ def extras(where: str, row: dict[str, Any], count: int) -> dict[str, Any]:
 
 def _split_text(where: str, chosen: str, rejected: str) -> tuple[Prompt, str, str]:
     """Implicit prompts: the turns that two transcripts share, or the common beginning of plain texts."""
-    ours, theirs = _transcript(chosen), _transcript(rejected)
+    ours, theirs = transcript(chosen), transcript(rejected)
     if ours and theirs:
-        shared = 0
-        while shared < min(len(ours), len(theirs)) and ours[shared] == theirs[shared]:
-            shared += 1
-        # Up to the last common user's turn; what follows, several turns if need be, is the response.
-        while shared and ours[shared - 1].role != "user":
-            shared -= 1
+        shared = split(ours, theirs)
         if shared == 0:
             raise UserError(f"{where}: `chosen` and `rejected` share no opening turn of the human")
         for rest in (ours[shared:], theirs[shared:]):
             if rest and rest[0].role != "assistant":
                 raise UserError(f"{where}: `chosen` and `rejected` differ in a turn of the human")
-        return _merged(ours[:shared]), _joined(ours[shared:]), _joined(theirs[shared:])
+        return merged(ours[:shared]), joined(ours[shared:]), joined(theirs[shared:])
     end = 0
     while end < min(len(chosen), len(rejected)) and chosen[end] == rejected[end]:
         end += 1
@@ -156,34 +232,6 @@ def _split_text(where: str, chosen: str, rejected: str) -> tuple[Prompt, str, st
     return chosen[:end], chosen[end:], rejected[end:]
 
 
-def _transcript(text: str) -> tuple[Message, ...]:
-    """The turns of an HH-RLHF transcript, whatever space is around it; none if the text is no transcript."""
-    text = "\n\n" + text.strip()
-    if not TURN.match(text):
-        return ()
-    parts = TURN.split(text)
-    roles = {"Human": "user", "Assistant": "assistant"}
-    pairs = zip(parts[1::2], parts[2::2], strict=True)
-    return tuple(Message(roles[who], said.strip()) for who, said in pairs)
-
-
-def _merged(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """Turns in succession by one speaker (HH-RLHF has some) as one: many chat templates refuse them otherwise."""
-    merged: list[Message] = []
-    for turn in turns:
-        if merged and merged[-1].role == turn.role:
-            turn = Message(turn.role, f"{merged.pop().content}\n\n{turn.content}".strip())
-        merged.append(turn)
-    return tuple(merged)
-
-
-def _joined(turns: Sequence[Message]) -> str:
-    """A response is mostly one assistant turn; a longer remainder keeps its speakers, as HH-RLHF writes them."""
-    names = {"user": "Human", "assistant": "Assistant"}
-    first, *rest = _merged(turns) or (Message("assistant", ""),)
-    return first.content + "".join(f"\n\n{names[m.role]}: {m.content}" for m in rest)
-
-
 def _split_messages(where: str, chosen: Any, rejected: Any) -> tuple[Prompt, Any, Any]:
     ours = messages_of(where, "chosen", chosen)
     theirs = messages_of(where, "rejected", rejected)
@@ -193,24 +241,12 @@ def _split_messages(where: str, chosen: Any, rejected: Any) -> tuple[Prompt, Any
             f"{where}: without a column `prompt`, `chosen` and `rejected` must be the same "
             "conversation up to a last assistant message"
         )
+    if ours[-1].tool_calls or theirs[-1].tool_calls:
+        raise UserError(
+            f"{where}: `chosen` or `rejected` ends with a call of a tool, not with text"
+        )
     return (
         prompt_from(where, "chosen", prompt_to_json(ours[:-1])),
         ours[-1].content,
         theirs[-1].content,
     )
-
-
-def _kept(source: str | Path, parse: Callable[[str, dict[str, Any]], T], skip_bad: bool) -> list[T]:
-    items, skipped, reason = [], 0, ""
-    for where, row in read_table(source):
-        try:
-            items.append(parse(where, row))
-        except UserError as error:
-            if not skip_bad:
-                raise UserError(f"{error} (skip_bad leaves such rows out)") from error
-            skipped, reason = skipped + 1, reason or str(error)
-    if skipped:
-        log.warning("%s: skipped %d invalid rows, the first: %s", source, skipped, reason)
-    if not items:
-        raise UserError(f"{source}: all {skipped} rows are unusable; the first: {reason}")
-    return items

@@ -1,4 +1,4 @@
-"""Rows from and to files: JSONL, JSON, CSV, Parquet, text, gzip of them, and Hugging Face datasets."""
+"""Rows from and to files: JSONL, JSON, CSV, TSV, Parquet, text, gzip of them, and Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import csv
 import errno
 import gzip
+import itertools
 import json
 import os
 import re
@@ -14,17 +15,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from heedful.data.hub import hub_rows
 from heedful.errors import UserError
 
 Row = tuple[str, dict[str, Any]]  # where it stands, for error messages, and what it says
-KINDS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it; fine in pairs, no text alone
 
 
-def read_rows(source: str | Path) -> Iterator[Row]:
-    """Rows with their places, such as `pairs.jsonl:12`. A source without any row is an error."""
+def read_rows(source: str | Path, *, lines: bool = False) -> Iterator[Row]:
+    """Rows with their places, such as `pairs.jsonl:12`. A source without any row is an error.
+
+    Of a text file a row is a paragraph, `{"text": …}`, or with `lines` a line, `{"prompt": …}`.
+    """
     count = 0
-    for count, row in enumerate(_rows(str(source)), start=1):  # noqa: B007
+    for count, row in enumerate(_rows(str(source), lines), start=1):  # noqa: B007
         yield row
     if count == 0:
         raise UserError(f"{source} is empty: it has no rows")
@@ -89,9 +94,9 @@ def kind_of(source: str) -> str:
     return kind
 
 
-def _rows(source: str) -> Iterator[Row]:
+def _rows(source: str, by_line: bool) -> Iterator[Row]:
     if source.startswith("hf:"):
-        yield from _hub(source)
+        yield from hub_rows(source)
         return
     path, kind = Path(source), kind_of(source)
     if kind == ".parquet":
@@ -101,7 +106,8 @@ def _rows(source: str) -> Iterator[Row]:
         with path.open("rb") as raw:
             file: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
             lines = _lines(path.name, file)
-            parse = {".txt": _paragraphs, ".csv": _csv, ".json": _json, ".jsonl": _json_lines}
+            parse = {".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": _json_lines}
+            parse[".txt"] = _prompts if by_line else _paragraphs
             yield from parse[kind](path.name, lines)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{source} is not whole gzip data: {error}") from error
@@ -115,15 +121,38 @@ def _lines(name: str, file: Iterable[bytes]) -> Iterator[str]:
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{name}:{number} is not UTF-8 text: {error.reason} at byte {error.start} of the line"
+                f"{name}:{number} is not UTF-8 text: {error.reason} at byte {error.start} of the line; "
+                f"save it as UTF-8, such as by iconv -f {_guessed(raw)} -t utf-8"
             ) from error
 
 
+def _guessed(raw: bytes) -> str:
+    """The encoding that such a line is mostly in: spreadsheets write UTF-16 or Windows-1252."""
+    return "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw else "cp1252"
+
+
 def _json_lines(name: str, lines: Iterable[str]) -> Iterator[Row]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            where = f"{name}:{number}"
-            yield where, _object(where, _parsed(where, line), line)
+    """An object a line; an array under this name is read as one."""
+    stream = iter(lines)
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        if number == 1 and line.lstrip().startswith("["):
+            whole_text = line + "".join(stream)
+            if _is_table(whole_text):
+                yield from _json(name, [whole_text])
+                return
+        where = f"{name}:{number}"
+        yield where, _object(where, _parsed(where, line), line)
+
+
+def _is_table(text: str) -> bool:
+    """Whether a text is a JSON array of objects."""
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
 
 
 def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
@@ -136,7 +165,7 @@ def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
             yield where, _object(where, row, text)
         return
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         yield from _json_lines(name, read_lines)
         return
@@ -145,12 +174,31 @@ def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
 
 def _parsed(where: str, text: str, *, whole: bool = False) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except _Twice as error:
+        raise UserError(f"{where}: {twice(str(error))}") from None
     except json.JSONDecodeError as error:
         line = f":{error.lineno}" if whole else ""  # a line's own number is in `where`
         raise UserError(f"{where}{line} is not JSON: {error.msg} (column {error.colno})") from error
     except (ValueError, RecursionError) as error:  # endless digits, endless nesting
         raise UserError(f"{where} is not JSON that can be read: {error}") from error
+
+
+class _Twice(Exception):
+    """A key that an object has twice: Python's own reader would let the last one win."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return row
+
+
+def twice(name: str) -> str:
+    """What is said of a name that stands twice in a header or an object."""
+    return f"`{name}` is there twice; rename or remove one of them"
 
 
 def _object(where: str, row: Any, text: str) -> dict[str, Any]:
@@ -176,8 +224,16 @@ def _whole_text(where: str, row: dict[str, Any]) -> None:
 
 def _csv(name: str, lines: Iterable[str]) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)  # by default a text of more than 131,072 characters is an error
-    reader = csv.DictReader(lines)
+    stream = iter(lines)
+    first = next(stream, "")
+    # Spreadsheets of half of Europe write semicolons; a tie is a file of one column.
+    separator = max((",", ";", "\t"), key=first.count)
+    reader = csv.DictReader(itertools.chain([first], stream), delimiter=separator)
     try:
+        names = [n.strip() for n in reader.fieldnames or ()]
+        if again := [n for n in names if n and names.count(n) > 1]:
+            raise UserError(f"{name}: the column {twice(again[0])}")
+        reader.fieldnames = names
         for row in reader:
             where = f"{name}:{reader.line_num}"
             if None in row:
@@ -196,16 +252,22 @@ def _article(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _paragraphs(name: str, text: Iterable[str]) -> Iterator[Row]:
-    lines: list[str] = []
+def _paragraphs(name: str, lines: Iterable[str]) -> Iterator[Row]:
+    paragraph: list[str] = []
     start = 1
-    for number, line in enumerate([*text, ""], start=1):
+    for number, line in enumerate(itertools.chain(lines, [""]), start=1):
         if line.strip():
-            start = start if lines else number
-            lines.append(line.rstrip("\r\n"))
-        elif lines:
-            yield f"{name}:{start}", {"text": "\n".join(lines)}
-            lines = []
+            start = start if paragraph else number
+            paragraph.append(line.rstrip("\r\n"))
+        elif paragraph:
+            yield f"{name}:{start}", {"text": "\n".join(paragraph)}
+            paragraph = []
+
+
+def _prompts(name: str, lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{name}:{number}", {"prompt": line.rstrip("\r\n")}
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -214,25 +276,16 @@ def _parquet(path: Path) -> Iterator[Row]:
         import pyarrow.parquet
     except ImportError:
         raise UserError(f"{path} needs pyarrow: pip install 'heedful[parquet]'") from None
+    number = 0
     try:
         with path.open("rb") as file:  # the library's messages would name the whole path
-            rows = pyarrow.parquet.read_table(file).to_pylist()
+            table = pyarrow.parquet.ParquetFile(file)
+            names = table.schema_arrow.names
+            if again := [n for n in names if names.count(n) > 1]:
+                raise UserError(f"{path}: the column {twice(again[0])}")
+            for batch in table.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path.name} row {number}", row
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is not Parquet: {' '.join(str(error).split())[:120]}") from error
-    for number, row in enumerate(rows, start=1):
-        yield f"{path.name} row {number}", row
-
-
-def _hub(source: str) -> Iterator[Row]:
-    name, _, split = source.removeprefix("hf:").partition(":")
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise UserError(f"{source} needs datasets: pip install 'heedful[hub]'") from None
-    try:
-        rows: Any = load_dataset(name, split=split or "train")
-    except Exception as error:  # offline, unknown name or split: the library has many types for it
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{source} cannot be loaded: {reason}") from error
-    for number, row in enumerate(rows, start=1):
-        yield f"{source} row {number}", dict(row)

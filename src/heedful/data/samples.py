@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heedful.data.sources import facts_of, prompt_to_json
+from heedful.data.sources import facts_of, prompt_columns
 from heedful.types import Facts, Prompt, Sample
 
 OWN = (  # columns of a samples file that say something about the response, not about the prompt
@@ -43,7 +43,7 @@ def sample_row(drawn: Drawn, k: int, model: str, seed: int) -> dict[str, Any]:
     sample = drawn.samples[k]
     written = [t for t, m in zip(sample.tokens, sample.mask, strict=True) if m]
     row = {
-        "prompt": prompt_to_json(drawn.prompt),
+        **prompt_columns(drawn.prompt),
         "completion": drawn.texts[k],
         "index": k,
         "logprob": round(sum(sample.logprobs), 6),

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from heedful.data import foreign
 from heedful.data.columns import (
+    answer,
     as_chat,
     column,
+    ends_with_question,
     messages_of,
+    prompt_columns,
     prompt_from,
     prompt_from_json,
-    prompt_of,
     prompt_text,
     prompt_to_json,
-    response,
     string,
     turns,
+    with_template,
 )
-from heedful.data.comparisons import read_comparisons, read_unpaired
-from heedful.data.files import read_rows, write_rows
-from heedful.data.tables import read_table
+from heedful.data.comparisons import comparison_of, prompts_once, unpaired_of
+from heedful.data.files import Row, read_rows, write_rows
+from heedful.data.forms import asked, standard
+from heedful.data.reading import Source, read_items, read_table, reader_of
 from heedful.errors import UserError
-from heedful.types import Demonstration, Facts, Prompt
+from heedful.types import Comparison, Demonstration, Facts, LabelledResponse, Prompt
 
 __all__ = [
+    "demonstrations",
     "demonstrations_of",
     "facts_of",
+    "prompt_columns",
     "prompt_from_json",
+    "prompt_of",
     "prompt_text",
     "prompt_to_json",
     "read_comparisons",
@@ -41,73 +47,137 @@ __all__ = [
     "read_samples",
     "read_texts",
     "read_unpaired",
-    "sample_of",
+    "samples_of",
     "split_by_prompt",
     "write_rows",
 ]
 
 Item = TypeVar("Item")
-PROMPTS = ("prompt", "question", "messages")  # the first of these columns that a row has
+PROMPTS = ("prompt", "messages")  # the first of these columns that a row has
+JUDGED = ("chosen", "rejected", "responses", "ranking")
 
 
-def read_texts(source: str | Path) -> list[str]:
+def read_texts(source: Source, columns: Sequence[str] = ()) -> list[str]:
     """Raw documents from the column `text`; empty ones are left out."""
-    texts = [string(where, row, "text") for where, row in read_table(source)]
+    texts = [string(where, row, "text") for where, row in read_table(source, columns)]
     texts = [t for t in texts if t.strip()]
     if not texts:
         raise UserError(f"{source}: every `text` is empty")
     return texts
 
 
-def read_prompts(source: str | Path) -> list[Prompt]:
-    """Prompts from `prompt`, from `messages` that end with the user's turn, or from `question` (as a user's turn)."""
-    return [prompt for prompt, _ in read_questions(source)]
+def read_prompts(source: Source, columns: Sequence[str] = ()) -> list[Prompt]:
+    """Prompts as `read_questions` has them."""
+    return [prompt for prompt, _ in read_questions(source, columns)]
 
 
-def read_questions(source: str | Path) -> list[tuple[Prompt, Facts]]:
-    """Prompts as `read_prompts` has them, each with the other columns of its row, which a reward may look at."""
-    return [(prompt_of(where, row), facts_of(row)) for where, row in read_table(source)]
+def read_questions(source: Source, columns: Sequence[str] = ()) -> list[tuple[Prompt, Facts]]:
+    """Prompts, each with the other columns of its row, which a reward may look at. See `prompt_of`."""
+    rows = read_table(source, columns, lines=True)
+    return [(prompt_of(where, row), facts_of(row)) for where, row in rows]
+
+
+def prompt_of(where: str, row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a row, in whichever columns it stands: of a conversation what comes before its last answer, of a
+    comparison what both sides share."""
+    row = asked(row)
+    if not row.keys() & set(PROMPTS) and (
+        {"chosen", "rejected"} <= row.keys() or "conversation_a" in row
+    ):
+        return comparison_of(where, row).prompt
+    if "prompt" in row or "messages" not in row:
+        value = column(where, row, "prompt", "messages", "question")
+        return with_template(where, row, prompt_from(where, "prompt", value))
+    messages = messages_of(where, "messages", row["messages"])
+    if len(messages) > 1 and messages[-1].role == "assistant":
+        messages = messages[:-1]
+    return with_template(where, row, ends_with_question(where, "messages", messages))
 
 
 def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
-    """The columns of a row but that of its prompt and `others`, read-only."""
-    asked = next((name for name in PROMPTS if name in row), None)
-    return MappingProxyType({k: v for k, v in row.items() if k != asked and k not in others})
+    """The columns of a row but those of its prompt, what was judged of it, and `others`, read-only."""
+    left = asked(row)
+    prompt = next((name for name in PROMPTS if name in left), None)
+    judged = {"chosen", "rejected"} <= row.keys() or {"responses", "ranking"} <= row.keys()
+    out = {prompt, *others, *(JUDGED if judged else ())}
+    return MappingProxyType({k: v for k, v in left.items() if k not in out})
 
 
-def read_demonstrations(source: str | Path) -> list[Demonstration]:
+def read_comparisons(
+    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+) -> list[Comparison]:
+    """Comparisons in every form that `data.foreign` knows: heedful's rankings, TRL's pairs, other tools' exports.
+
+    Unusable rows (equal or empty responses) are errors, or left out and counted with `skip_bad`.
+    """
+    return foreign.comparisons(read_table(source, columns), source=source, skip_bad=skip_bad)
+
+
+def read_unpaired(
+    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+) -> list[LabelledResponse]:
+    """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
+    wanted = reader_of("prompt", "completion", "messages", "label", *JUDGED)
+    rows = read_table(source, columns)
+    items = read_items(source, rows, unpaired_of, reads=wanted, skip_bad=skip_bad)
+    if not items:
+        raise UserError(
+            f"{source}: every comparison is a tie, so no response was liked or disliked"
+        )
+    return prompts_once(source, items)
+
+
+def read_demonstrations(source: Source, columns: Sequence[str] = ()) -> list[Demonstration]:
     """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
 
     A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
     `length` was truncated, and gets no end token.
     """
-    return [d for where, row in read_table(source) for d in demonstrations_of(where, row)]
+    return demonstrations(read_table(source, columns), source)
 
 
-def read_samples(source: str | Path) -> list[dict[str, Any]]:
+def demonstrations(rows: Iterable[Row], source: Source) -> list[Demonstration]:
+    """The demonstrations in rows of a source."""
+    wanted = reader_of("prompt", "completion", "messages")
+    return prompts_once(source, read_items(source, rows, demonstrations_of, reads=wanted))
+
+
+def read_samples(source: Source, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows with a prompt and a completion, such as `heedful sample` writes; other columns are kept."""
-    return [sample_of(where, row) for where, row in read_table(source)]
+    return read_items(source, read_table(source, columns), samples_of)
 
 
-def demonstrations_of(where: str, row: dict[str, Any]) -> Iterator[Demonstration]:
-    """The demonstrations in a row: one, or as many as its messages have assistant turns."""
-    if "messages" in row and "completion" not in row:
-        yield from turns(where, messages_of(where, "messages", row["messages"]))
+def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:
+    """The demonstrations in a row: one, or as many as its messages have assistant turns, or it has completions."""
+    row = standard(row)
+    if "messages" in row and not {"prompt", "completion"} <= row.keys():
+        yield from turns(where, row)
         return
     prompt = prompt_from(where, "prompt", column(where, row, "prompt", "messages"))
     completion = column(where, row, "completion")
-    text, ended = response(where, "completion", completion), row.get("stop_reason") != "length"
-    yield Demonstration(as_chat(prompt, completion), text, ended)
+    several = isinstance(completion, list) and all(isinstance(c, str) for c in completion)
+    for said in completion if several else [completion]:
+        text, calls = answer(where, "completion", said)
+        asked_of = with_template(where, row, as_chat(prompt, said))
+        yield Demonstration(asked_of, text, row.get("stop_reason") != "length", calls)
 
 
-def sample_of(where: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The row, once it is known to be a sample."""
+def samples_of(where: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The samples in a row, in heedful's columns: one, or a row each for `responses` without a ranking."""
+    row = standard(row)
     prompt_from(where, "prompt", column(where, row, "prompt"))
-    if not isinstance(column(where, row, "completion"), str):
-        raise UserError(f"{where}: `completion` must be a string")
-    if "index" in row and type(row["index"]) is not int:
-        raise UserError(f"{where}: `index` must be a whole number, which sample of the prompt")
-    return row
+    several = row.get("responses")
+    if isinstance(several, list) and "completion" not in row:
+        rest = {k: v for k, v in row.items() if k not in ("responses", "ranking")}
+        rows = [{**rest, "completion": text} for text in several]
+    else:
+        rows = [row]
+    for one in rows:
+        if not isinstance(column(where, one, "completion"), str):
+            raise UserError(f"{where}: `completion` must be a string")
+        if "index" in one and type(one["index"]) is not int:
+            raise UserError(f"{where}: `index` must be a whole number, which sample of the prompt")
+        yield one
 
 
 def split_by_prompt(

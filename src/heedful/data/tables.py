@@ -23,6 +23,17 @@ from heedful.errors import UserError
 FORMATS = ("jsonl", "csv", "parquet")
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 ROW_GROUP = 1000
+MESSAGES = re.compile(r'\[\s*\{\s*"(role|content|from|value)"')  # a conversation in a cell
+OURS = (  # names that together are in no other program's file
+    {"rater", "judgment", "created_at"},
+    {"licence", "language", "split"},
+    {"checkpoint", "stop_reason", "engine"},
+)
+TEXTS = ("prompt", "completion", "chosen", "rejected", "text", "question", "response")
+VALUES = (
+    "strength", "margin", "seconds", "responses", "ranking", "order_shown", "messages", "conversations", "tools",
+    "chat_template_kwargs", "index", "seed", "reward", "tokens", "logprobs", "sampling", "label",
+)  # fmt: skip
 TYPES = ("text", "texts", "number", "whole", "wholes", "truth", "messages", "json")
 
 
@@ -88,13 +99,45 @@ def read_manifest(source: str | Path) -> dict[str, Any] | None:
     return manifest
 
 
-def read_table(source: str | Path) -> Iterator[Row]:
-    """Rows of any source; those of an export in CSV or Parquet have the types they were written with."""
+def read_export(source: str | Path, *, lines: bool = False) -> Iterator[Row]:
+    """Rows of any source; those of an export in CSV or Parquet have the types they were written with.
+
+    Without a manifest, as a browser downloads it, the columns of a CSV file say by their names what they hold.
+    """
     bare = str(source).lower().removesuffix(".gz")
+    csv_cells = bare.endswith((".csv", ".tsv"))
     if bare.endswith((".csv", ".parquet")) and (manifest := read_manifest(source)):
-        csv_cells = bare.endswith(".csv")
         return typed(read_rows(source), manifest["columns"], csv_cells=csv_cells)
-    return read_rows(source)
+    rows = read_rows(source, lines=lines)
+    return map(_guessed, rows) if csv_cells else rows
+
+
+def is_export(row: Mapping[str, Any]) -> bool:
+    """Whether a row has the columns that only an export of heedful has."""
+    return any(names <= row.keys() for names in OURS)
+
+
+def _guessed(placed: Row) -> Row:
+    """Cells of a CSV file without a manifest: empty ones are left out, numbers and lists are such again."""
+    where, row = placed
+    ours, cells = is_export(row), {}
+    for name, value in row.items():
+        if value == "" and name not in TEXTS:
+            continue
+        if name in VALUES or (name in TEXTS and MESSAGES.match(value)):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                cells[name] = value  # no JSON: whoever reads it will say what is wrong
+                continue
+        elif ours:
+            value = _without_mark(value)
+        cells[name] = value
+    return where, cells
+
+
+def _without_mark(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def typed(rows: Iterable[Row], columns: Mapping[str, str], *, csv_cells: bool) -> Iterator[Row]:
@@ -106,7 +149,7 @@ def typed(rows: Iterable[Row], columns: Mapping[str, str], *, csv_cells: bool) -
             if value is None or (value == "" and kind != "text"):
                 continue
             if csv_cells and kind == "text":
-                value = value[1:] if value.startswith("'") and FORMULA.match(value) else value
+                value = _without_mark(value)
             elif csv_cells or kind == "json":
                 try:
                     value = json.loads(value)

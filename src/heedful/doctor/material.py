@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from heedful.data.columns import as_chat, column, prompt_from, prompt_of, response, string
-from heedful.data.comparisons import comparison_of
+from heedful.data.columns import string
+from heedful.data.comparisons import label_of, unpaired_of
 from heedful.data.files import Row
-from heedful.data.sources import demonstrations_of
-from heedful.data.tables import read_table
+from heedful.data.foreign import form_of as tool_of
+from heedful.data.foreign import judged
+from heedful.data.forms import standard
+from heedful.data.reading import Source, read_table
+from heedful.data.sources import demonstrations_of, prompt_of
 from heedful.errors import UserError, did_you_mean
 from heedful.types import Comparison, Demonstration, LabelledResponse, Message, Prompt
 
@@ -61,9 +64,9 @@ def example_of(item: Item) -> Example:
     return Example(item)
 
 
-def read_material(source: str, limit: int) -> Material:
+def read_material(source: Source, limit: int, columns: Sequence[str] = ()) -> Material:
     """The first `limit` rows. A file that cannot be read is a `UserError`; a row that does not fit is counted."""
-    stream = iter(read_table(source))
+    stream = iter(read_table(source, columns))
     rows = tuple(islice(stream, limit))
     form = form_of(rows[0][1])
     items: list[Item] = []
@@ -73,7 +76,7 @@ def read_material(source: str, limit: int) -> Material:
         try:
             made = _items(form, where, row)
             if form == "labelled responses":
-                labels.append(_label(where, row))
+                labels.append(label_of(where, standard(row)))
             items.extend(made)
         except UserError as error:
             refused.append(str(error))
@@ -89,6 +92,9 @@ def of_items(items: Sequence[Item]) -> Material:
 
 def form_of(row: dict[str, Any]) -> Form:
     """What a row is, by the columns it has."""
+    if tool_of(row) != "plain" or "conversation_a" in row:
+        return "comparisons"
+    row = standard(row)
     names = set(row)
     if names & {"chosen", "rejected"} or {"responses", "ranking"} & names:
         return "comparisons"
@@ -123,23 +129,14 @@ def texts_of(examples: Iterable[Example]) -> Iterator[str]:
 
 def _items(form: Form, where: str, row: dict[str, Any]) -> list[Item]:
     if form == "comparisons":
-        return [comparison_of(where, row)]
+        return [c for c in judged(where, row) if isinstance(c, Comparison)]
     if form == "demonstrations":
         return list(demonstrations_of(where, row))
     if form == "labelled responses":
-        said = column(where, row, "completion")
-        prompt = as_chat(prompt_from(where, "prompt", column(where, row, "prompt")), said)
-        return [Demonstration(prompt, response(where, "completion", said))]
+        return [Demonstration(one.prompt, one.response) for one in unpaired_of(where, row)]
     if form == "prompts":
         return [prompt_of(where, row)]
     if form == "texts":
         return [string(where, row, "text")]
     hints = (f"`{name}`{did_you_mean(name, COLUMNS)}" for name in row)
     raise UserError(f"{where}: no column says what this is, found {', '.join(hints) or 'none'}")
-
-
-def _label(where: str, row: dict[str, Any]) -> bool:
-    label = column(where, row, "label")
-    if isinstance(label, int) and label in (0, 1):  # True and False are 1 and 0
-        return bool(label)
-    raise UserError(f"{where}: `label` must be true or false, not {label!r}")

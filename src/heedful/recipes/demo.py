@@ -25,7 +25,7 @@ from heedful import __version__, worlds
 from heedful.configs import demo_stages
 from heedful.configs.demo import Config
 from heedful.data.files import write_json
-from heedful.data.sources import prompt_from_json, read_rows
+from heedful.data.sources import prompt_of, read_rows
 from heedful.errors import Stopped, UserError
 from heedful.evals.statistics import win_rate
 from heedful.recipes import (
@@ -225,7 +225,7 @@ def _side_by_side(rows: dict[str, list[dict]], most: int = 24) -> list[dict[str,
     answer = worlds.get("capitals").answer
     table = []
     for i, row in enumerate(rows["sft"][:most]):
-        prompt = prompt_from_json(row["prompt"])
+        prompt = prompt_of("samples", row)
         responses = {
             name: {
                 "text": rs[i]["completion"],

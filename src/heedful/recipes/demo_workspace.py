@@ -8,8 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from heedful.data.comparisons import read_comparisons
-from heedful.data.sources import prompt_from_json, read_samples
+from heedful.data.sources import prompt_of, read_comparisons, read_samples
 from heedful.recipes import init
 from heedful.store import content, people, projects, rounds
 from heedful.store.db import Store, open_store
@@ -130,7 +129,7 @@ def _several(path: Path) -> Iterator[tuple[Prompt, list[str]]]:
     """Prompts that got at least two different answers, with those."""
     groups: dict[str, tuple[Prompt, dict[str, None]]] = {}
     for row in read_samples(path):
-        prompt = prompt_from_json(row["prompt"])
+        prompt = prompt_of("samples", row)
         texts = groups.setdefault(repr(row["prompt"]), (prompt, {}))[1]
         if row["completion"].strip():
             texts[row["completion"]] = None

@@ -12,7 +12,7 @@ from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.samples import Drawn, best, rewards_of, sample_row
 from heedful.data.sources import (
-    prompt_from_json,
+    prompt_of,
     read_questions,
     read_samples,
     write_rows,
@@ -101,7 +101,7 @@ def _score(config: Config, rows: list[dict]) -> dict[str, Any]:
     assert config.scorer is not None
     gold, voice_of = scorer(config.scorer), voices(config.scorer)
     for row in rows:
-        prompt = prompt_from_json(row["prompt"])
+        prompt = prompt_of("samples", row)
         response = row["completion"]
         (row["gold"],) = numbers([gold(prompt, response)], config.scorer, prompt, [response])
         if voice_of is not None:
@@ -112,13 +112,14 @@ def _score(config: Config, rows: list[dict]) -> dict[str, Any]:
         counts = Counter(row["voice"] for row in rows)
         result["voices"] = {name: counts[name] / len(rows) for name in sorted(counts)}
     if config.baseline is not None:
-        theirs = {repr(r["prompt"]): r for r in read_samples(config.baseline)}
-        missing = [r for r in rows if "gold" not in theirs.get(repr(r["prompt"]), {})]
+        theirs = {prompt_of(str(config.baseline), r): r for r in read_samples(config.baseline)}
+        prompts = [prompt_of("samples", row) for row in rows]
+        missing = [p for p in prompts if "gold" not in theirs.get(p, {})]
         if missing:
             raise UserError(
                 f"--baseline {config.baseline} has no scored response to {len(missing)} of "
                 f"{len(rows)} prompts; evaluate it on the same --data with the same --scorer"
             )
-        rate, interval = win_rate(scores, [theirs[repr(r["prompt"])]["gold"] for r in rows])
+        rate, interval = win_rate(scores, [theirs[p]["gold"] for p in prompts])
         result |= {"win_rate": rate, "win_rate_ci": interval}
     return result

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.configs.judge import Config
-from heedful.data.sources import prompt_from_json, prompt_to_json, read_samples, write_rows
+from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
 from heedful.errors import UserError
 from heedful.raters.panel import judges
 from heedful.raters.simulated import judge_all
@@ -42,13 +42,12 @@ def grouped(
     source: str, rows: Iterable[dict[str, Any]]
 ) -> list[tuple[Prompt, dict[str, dict[str, Any]]]]:
     """(prompt, the rows of its responses by their text) for each prompt with two different ones."""
-    groups: dict[str, tuple[Prompt, dict[str, dict[str, Any]]]] = {}
+    groups: dict[Prompt, dict[str, dict[str, Any]]] = {}
     for row in rows:
-        prompt = prompt_from_json(row["prompt"])
         if row["completion"].strip():
-            _, group = groups.setdefault(repr(row["prompt"]), (prompt, {}))
+            group = groups.setdefault(prompt_of(source, row), {})
             group.setdefault(row["completion"], row)
-    items = [(prompt, group) for prompt, group in groups.values() if len(group) > 1]
+    items = [(prompt, group) for prompt, group in groups.items() if len(group) > 1]
     if not items:
         raise UserError(f"{source}: no prompt has two different responses to compare")
     return items
@@ -87,9 +86,9 @@ def best_and_worst(comparison: Comparison) -> dict[str, Any] | None:
     pair = {name: responses[k] for name, k in sides.items()}
     if not isinstance(comparison.prompt, str):
         pair = {n: [{"role": "assistant", "content": text}] for n, text in pair.items()}
-    return {"prompt": prompt_to_json(comparison.prompt), **pair}
+    return prompt_columns(comparison.prompt) | pair
 
 
 def _row(comparison: Comparison) -> dict[str, Any]:
     row = {k: v for k, v in asdict(comparison).items() if v is not None}
-    return row | {"prompt": prompt_to_json(comparison.prompt)}
+    return row | prompt_columns(comparison.prompt)

@@ -9,7 +9,7 @@ from typing import Any
 
 from heedful.configs.score import Config
 from heedful.data.samples import facts_of_sample, reward_columns
-from heedful.data.sources import prompt_from_json, read_samples, write_rows
+from heedful.data.sources import prompt_of, read_samples, write_rows
 from heedful.rewards import Group, Parts, load_rewards
 
 
@@ -42,7 +42,7 @@ async def score_rows(rewards: Parts, rows: Sequence[dict[str, Any]]) -> list[dic
     scores = await rewards.score(
         [
             Group(
-                prompt_from_json(rows[members[0]]["prompt"]),
+                prompt_of("a sample", rows[members[0]]),
                 [rows[i]["completion"] for i in members],
                 [rows[i].get("stop_reason", "stop") == "stop" for i in members],
                 facts_of_sample(rows[members[0]]),

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.policy import Mix
 from heedful.data.collate import collate
+from heedful.data.reading import read_table
 from heedful.data.sources import read_demonstrations, read_texts
-from heedful.data.tables import read_table
 from heedful.data.tokens import encode_example, eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed

@@ -9,10 +9,10 @@ from typing import Any
 
 from heedful.configs.ingest import Config, options_of, refuse_nonsense
 from heedful.data import foreign
-from heedful.data.columns import prompt_from_json, prompt_of
 from heedful.data.files import Row
-from heedful.data.sources import demonstrations_of, sample_of
-from heedful.data.tables import read_manifest, read_table
+from heedful.data.reading import read_items, read_table
+from heedful.data.sources import demonstrations, prompt_of, samples_of
+from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
 from heedful.store import imported, ingest
@@ -27,7 +27,7 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
     `name` is what prompts remember as their source, by default the file's name.
     """
     refuse_nonsense(config)
-    rows = _rows(config.source)
+    rows = _rows(config)
     origin = ingest.Origin(
         source=name
         or (config.source if config.source.startswith("hf:") else Path(config.source).name),
@@ -39,10 +39,10 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         prompts = [(prompt_of(where, row), _origin(row, origin)) for where, row in rows]
         return _with_bar(config, len(prompts), ingest.prompts, prompts, ask=ask)
     if config.what == "demonstrations":
-        shown = [d for where, row in rows for d in demonstrations_of(where, row)]
+        shown = demonstrations(rows, config.source)
         return _with_bar(config, len(shown), ingest.demonstrations, shown, origin=origin)
     if config.what == "samples":
-        samples = [_sample(where, row, config.model) for where, row in rows]
+        samples = read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))
         groups = len({prompt for prompt, _, _ in samples})
         return _with_bar(config, groups, ingest.samples, samples, origin=origin, ask=ask)
     row_list = list(rows)
@@ -51,17 +51,36 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
             raise UserError("gold questions are comparisons, and these rows have one response each")
         votes = [imported.Vote(*vote) for vote in foreign.votes(row_list)]
         return _with_bar(config, len(votes), imported.votes, votes, origin=origin)
-    compared = foreign.comparisons(row_list, config.form, skip_bad=config.skip_bad)
-    return _with_bar(
-        config, len(compared), imported.comparisons, compared, origin=origin, gold=config.gold
+    waiting = foreign.unanswered(row_list, config.form)
+    compared = foreign.comparisons(
+        row_list,
+        config.form,
+        skip_bad=config.skip_bad,
+        source=config.source,
+        need_one=not waiting,
     )
+    once = list(dict.fromkeys(compared))  # a row that stands there again says nothing new
+    judged = _with_bar(
+        config, len(once), imported.comparisons, once, origin=origin, gold=config.gold
+    )
+    asked = [(w.prompt, text, {}) for w in waiting for text in w.responses]
+
+    def work(store: Store, project: str) -> dict[str, int]:
+        added = judged(store, project)
+        if asked:
+            kind = "pair" if all(len(w.responses) == 2 for w in waiting) else "rank"
+            more = ingest.samples(store, project, asked, origin=origin, ask=ingest.Ask(kind))
+            added = {name: number + more[name] for name, number in added.items()}
+        return added | ({"duplicates": n} if (n := len(compared) - len(once)) else {})
+
+    return work
 
 
-def _rows(source: str) -> Iterator[Row]:
+def _rows(config: Config) -> Iterator[Row]:
     """Rows as they were; those of our own exports without what files cannot hold as it is."""
-    exported = read_manifest(source) is not None
-    for where, row in read_table(source):
-        yield where, unescaped(row) if exported else row
+    exported = read_manifest(config.source) is not None
+    for where, row in read_table(config.source, config.columns, lines=config.what == "prompts"):
+        yield where, unescaped(row) if exported or is_export(row) else row
 
 
 def _origin(row: dict[str, Any], otherwise: ingest.Origin) -> ingest.Origin:
@@ -71,11 +90,15 @@ def _origin(row: dict[str, Any], otherwise: ingest.Origin) -> ingest.Origin:
     return replace(otherwise, **given)
 
 
-def _sample(
+def _samples(
     where: str, row: dict[str, Any], model: str | None
-) -> tuple[Prompt, str, dict[str, Any]]:
-    """A sample, and of its origin what is known in a form that can be kept."""
-    sample_of(where, row)
+) -> Iterator[tuple[Prompt, str, dict[str, Any]]]:
+    """The samples of a row, and of their origin what is known in a form that can be kept."""
+    for one in samples_of(where, row):
+        yield prompt_of(where, one), one["completion"], _origin_of(where, one, model)
+
+
+def _origin_of(where: str, row: dict[str, Any], model: str | None) -> dict[str, Any]:
     wanted = {
         "model": ("model", str),
         "seed": ("seed", int),
@@ -95,7 +118,7 @@ def _sample(
         if type(value) is not kind:
             raise UserError(f"{where}: `{name}` must be of the type {kind.__name__}")
         fields[field] = value
-    return prompt_from_json(row["prompt"]), row["completion"], fields
+    return fields
 
 
 def _with_bar(

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heedful.data.columns import prompt_of
 from heedful.data.comparisons import comparison_of
 from heedful.data.files import write_rows
-from heedful.data.tables import read_table
+from heedful.data.reading import read_table
+from heedful.data.sources import prompt_of
 from heedful.errors import UserError
 from heedful.store import imported, rounds
 from heedful.store.content import HELD_OUT, prompt_from_content, split_of

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from heedful.types.messages import Message, Prompt
 from heedful.types.tensors import (
     Batch,
     Labelled,
@@ -76,24 +77,6 @@ StopReason = Literal[
 Metrics = dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation; `role` is `system`, `user`, `assistant` or `tool`.
-
-    `tool_calls` are what an assistant asks for, in the form that chat templates take: `{"type": "function",
-    "function": {"name": …, "arguments": {…}}}`. A tool's answer has the function's `name`, and the call's id if any.
-    """
-
-    role: str
-    content: str
-    tool_calls: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    name: str | None = None
-    tool_call_id: str | None = None
-
-
-# A conversation that a response answers, or plain text that a response continues.
-Prompt = str | tuple[Message, ...]
-
 # What else the row of a prompt says, such as the right `answer`: for rewards, never for the policy.
 Facts = Mapping[str, Any]
 NO_FACTS: Facts = MappingProxyType({})
@@ -111,11 +94,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A response worth imitating; one that was truncated (`ended` False) does not teach where to stop."""
+    """A response worth imitating; one that was truncated (`ended` False) does not teach where to stop.
+
+    `tool_calls` are what it asks for besides, as in a `Message`; the chat template writes them.
+    """
 
     prompt: Prompt
     completion: str
     ended: bool = True
+    tool_calls: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,136 @@
+"""The columns that other tools' files have → those that heedful reads: Alpaca, ShareGPT, OpenAI, doccano and their kin.
+
+| form | columns | becomes |
+|---|---|---|
+| Alpaca | instruction, input, output; system, history | a user's turn and completion |
+| questions | question or query, with response, output or answer | a user's turn and completion |
+| ShareGPT | conversations of {from, value}; system, tools; chosen, rejected | messages |
+| OpenAI's preferences | input, preferred_output, non_preferred_output | prompt, chosen, rejected |
+| doccano | text, label (a list of texts) | prompt, completion |
+| side by side | response_a, response_b or answer1, answer2, …; winner | responses, ranking |
+
+A column of heedful's own name is taken as it is, whatever stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Columns = dict[str, Any]
+ASKED = ("instruction", "question", "query")  # somebody is asked: a user's turn
+ANSWERS = ("response", "output", "answer")
+SYSTEM = ("system", "system_prompt")
+WIDE = re.compile(r"(response|answer|completion|output|generation)s?[ _.-]?([a-h]|\d{1,2})")
+WINNERS = ("winner", "preference", "preferred")
+TIES = {"tie", "equal", "same", "both", "draw", "neither", "none", "bothgood", "bothbad", "tiebothbad"}  # fmt: skip
+KNOWN = {
+    "prompt", "completion", "messages", "chosen", "rejected", "responses", "ranking", "label", "text", "question",
+    "instruction", "input", "output", "response", "answer", "conversations", "tools", "chat_template_kwargs",
+    "system", "history", "strength", "rater", "seconds",
+}  # fmt: skip
+
+
+def standard(row: Mapping[str, Any]) -> Columns:
+    """The row in heedful's columns, `prompt` or `messages` and what answers them."""
+    return _answered(asked(row), by_question=not row.keys() & {"prompt", "messages"})
+
+
+def asked(row: Mapping[str, Any]) -> Columns:
+    """The row with its prompt as `prompt` or `messages`, and all that answers it as it was."""
+    row = _spelt(row)
+    if row.keys() & {"prompt", "messages"}:
+        return row
+    if isinstance(row.get("input"), Mapping):
+        return _without(row, "input") | {
+            name: row["input"][key]
+            for key, name in (("messages", "prompt"), ("tools", "tools"))
+            if row["input"].get(key)
+        }
+    turns = next((n for n in ("conversations", "conversation") if isinstance(row.get(n), list)), "")
+    if turns:
+        name = "prompt" if row.keys() & {"chosen", "rejected"} else "messages"
+        return _without(row, turns, *SYSTEM) | {name: [*_system(row), *row[turns]]}
+    name = next((n for n in ASKED if n in row), "")
+    if not name and "input" in row and row.keys() & {*ANSWERS, "chosen"}:
+        name = "input"
+    if name:
+        return _question(row, name)
+    if "text" in row and _texts(row.get("label")):
+        return _without(row, "text") | {"prompt": row["text"]}
+    return row
+
+
+def _question(row: Columns, name: str) -> Columns:
+    """A question with what belongs to it, as LLaMA-Factory joins them: the input in a line of its own."""
+    words, used = row[name], [name, *SYSTEM, "history"]
+    if not isinstance(words, str):
+        return _without(row, name) | {"prompt": words}
+    if name == "instruction" and isinstance(row.get("input"), str):
+        used.append("input")
+        words = f"{words}\n{row['input']}" if row["input"].strip() else words
+    before = [
+        {"role": role, "content": said}
+        for pair in row.get("history") or ()
+        for role, said in zip(("user", "assistant"), pair, strict=False)
+    ]
+    return _without(row, *used) | {
+        "prompt": [*_system(row), *before, {"role": "user", "content": words}]
+    }
+
+
+def _system(row: Mapping[str, Any]) -> list[Columns]:
+    texts = [row[n] for n in SYSTEM if isinstance(row.get(n), str) and row[n].strip()]
+    return [{"role": "system", "content": text} for text in texts[:1]]
+
+
+def _answered(row: Columns, *, by_question: bool) -> Columns:
+    if "preferred_output" in row:
+        names = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
+        return {names.get(name, name): value for name, value in row.items()}
+    if row.keys() & {"completion", "chosen", "rejected", "responses"}:
+        return row
+    wide = [n for n, v in row.items() if WIDE.fullmatch(n) and isinstance(v, str)]
+    if len(wide) > 1:
+        return _without(row, *wide) | {"responses": [row[n] for n in wide]} | _winner(row, wide)
+    # Beside a `prompt`, an `answer` is what a verifier compares with; behind a question it is said.
+    name = next((n for n in ANSWERS if n in row and (by_question or n != "answer")), "")
+    if name:
+        value = row[name]
+        if _texts(value) and len(value) == 2:  # LLaMA-Factory's older pairs, the better one first
+            return _without(row, name) | {"chosen": value[0], "rejected": value[1]}
+        return _without(row, name) | {"completion": value}
+    if by_question and "prompt" in row and _texts(row.get("label")):
+        return _without(row, "label") | {"completion": row["label"]}
+    return row
+
+
+def _winner(row: Mapping[str, Any], names: list[str]) -> Columns:
+    """The ranking of two or more responses side by side, where a column names the best."""
+    told = next((row[n] for n in WINNERS if isinstance(row.get(n), str)), "")
+    word = re.sub(r"[\W_]+", "", told).lower()
+    if word in TIES:
+        return {"ranking": [1] * len(names)}
+    ends = [re.sub(r"[\W_]+", "", n).lower() for n in names]
+    best = [end for end in ends if word and (end == word or end[-1] == word[-1])]
+    return {"ranking": [1 if end in best else 2 for end in ends]} if len(best) == 1 else {}
+
+
+def _spelt(row: Mapping[str, Any]) -> Columns:
+    """Names as they are known, where only capitals or spaces differ: ` Prompt`."""
+    if row.keys() & {"prompt", "messages", "text"}:
+        return dict(row)
+    plain = {name: name.strip().lower() for name in row}
+    return {
+        plain[name] if plain[name] in KNOWN and plain[name] not in row else name: value
+        for name, value in row.items()
+    }
+
+
+def _without(row: Mapping[str, Any], *names: str) -> Columns:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)

@@ -1,0 +1,165 @@
+"""Sources → rows → items: one file or several, columns by other names, and aloud what was not read.
+
+    --data a.jsonl b.jsonl@0.5 hf:org/name:config:split     b with half of its rows
+    --columns prompt=frage completion=antwort
+
+A share above 1 repeats rows: `@2` is every row twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heedful.data.files import Row
+from heedful.data.forms import ASKED, standard
+from heedful.data.tables import read_export
+from heedful.errors import UserError
+
+Source = str | Path | Sequence[str | Path]
+SHARE = re.compile(r"(.+)@(\d+(?:\.\d+)?|\.\d+)")
+# Columns that heedful itself writes beside the wanted ones, and those that say who a row is.
+BESIDE = {
+    "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward", "reward_parts", "gold", "voice", "rater",
+    "judgment", "created_at", "strength", "order_shown", "seconds", "policy_version", "margin", "outcome", "source",
+    "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id",
+}  # fmt: skip
+TEMPLATE = ("tools", "functions", "chat_template_kwargs")
+log = logging.getLogger("heedful")
+T = TypeVar("T")
+
+
+def sources_of(source: Source) -> list[str]:
+    """The files of a source, as they were typed."""
+    return [str(source)] if isinstance(source, str | Path) else [str(s) for s in source]
+
+
+def share_of(source: str) -> tuple[str, float]:
+    """A file and the share of its rows that is wanted: 1, unless `@0.5` stands behind its name."""
+    match = SHARE.fullmatch(source)
+    if match is None or Path(source).exists():
+        return source, 1.0
+    if not float(match[2]) > 0:
+        raise UserError(f"{source}: a share of the rows must be above 0")
+    return match[1], float(match[2])
+
+
+def renamed_by(columns: Sequence[str]) -> dict[str, str]:
+    """A row's own name of a column → heedful's, of `prompt=question,completion=answer`."""
+    names: dict[str, str] = {}
+    for pair in (p.strip() for word in columns for p in word.split(",") if p.strip()):
+        wanted, equals, found = pair.partition("=")
+        if not equals or not wanted.strip() or not found.strip():
+            raise UserError(f"--columns {pair}: expected pairs such as prompt=question")
+        if found.strip() in names:
+            raise UserError(f"--columns names `{found.strip()}` twice")
+        names[found.strip()] = wanted.strip()
+    return names
+
+
+def read_table(
+    source: Source, columns: Sequence[str] = (), *, lines: bool = False
+) -> Iterator[Row]:
+    """Rows of one or several files, under the names that `columns` gives them; with `lines` as `read_rows` has it."""
+    names = renamed_by(columns)
+    for file in sources_of(source):
+        name, share = share_of(file)
+        for number, (where, row) in enumerate(read_export(name, lines=lines)):
+            # Spread evenly over the file, so that the share holds however far one reads.
+            for _ in range(int((number + 1) * share) - int(number * share)):
+                yield where, _renamed(where, row, names) if names else row
+
+
+def _renamed(where: str, row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    if missing := [n for n in names if n not in row]:
+        raise UserError(
+            f"{where}: --columns names `{missing[0]}`, found {', '.join(row) or 'none'}"
+        )
+    # What is asked of somebody stays a user's turn, whichever column it is called for.
+    wanted = {n: "question" if w == "prompt" and n in ASKED else w for n, w in names.items()}
+    rest = {k: v for k, v in row.items() if k not in names and k not in wanted.values()}
+    return {wanted[n]: row[n] for n in names} | rest
+
+
+class Aside(str):
+    """What a parser says of something in a row that is no item: it is counted, and told with the rest."""
+
+
+@dataclass
+class Tally:
+    """What is told of a source once it is read, in one line."""
+
+    source: Source
+    rows: int = 0
+    skipped: int = 0
+    reason: str = ""
+    again: int = 0
+    asides: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, None] = field(default_factory=dict)
+
+    def tell(self) -> None:
+        """Say it, if there is anything to say."""
+        told = []
+        if self.skipped:
+            told.append(f"skipped {self.skipped} invalid rows, the first: {self.reason}")
+        if self.again:
+            told.append(f"{self.again} of {self.rows} rows repeat an earlier one")
+        told += [f"{what} ({number})" for what, number in self.asides.items()]
+        if self.unread:
+            told.append(f"nobody reads the columns {', '.join(self.unread)}")
+        if told:
+            log.warning("%s: %s", " ".join(sources_of(self.source)), "; ".join(told))
+
+
+def read_items(
+    source: Source,
+    rows: Iterable[Row],
+    parse: Callable[[str, dict[str, Any]], Iterable[T | Aside]],
+    *,
+    reads: Callable[[dict[str, Any]], Iterable[str]] | None = None,
+    skip_bad: bool | None = None,
+) -> list[T]:
+    """What `parse` makes of the rows of a source; `reads` names the columns that it looked at in one, by default all.
+
+    A row that does not fit is an error, or left out and counted with `skip_bad`; None where there is no such choice.
+    """
+    tally, items, seen, place = Tally(source), list[T](), set[int](), ""
+    looked_at = set[tuple[str, ...]]()
+    for where, row in rows:
+        tally.rows += 1
+        try:
+            made = list(parse(where, row))
+        except UserError as error:
+            if not skip_bad:
+                hint = " (skip_bad leaves such rows out)" if skip_bad is False else ""
+                raise UserError(f"{error}{hint}") from error
+            tally.skipped, tally.reason = tally.skipped + 1, tally.reason or str(error)
+            continue
+        tally.asides.update(m for m in made if isinstance(m, Aside))
+        items += (m for m in made if not isinstance(m, Aside))
+        known = hash(repr(made))
+        if where != place:  # and no repetition that was asked for
+            tally.again += bool(made) and known in seen
+        seen.add(known)
+        place = where
+        names = tuple(name for name, value in row.items() if value is not None)
+        if reads is not None and names not in looked_at:
+            looked_at.add(names)
+            read = {*reads(row), *BESIDE}
+            tally.unread |= {name: None for name in names if name not in read}
+    if not items and tally.skipped:
+        raise UserError(
+            f"{source}: all {tally.skipped} rows are unusable; the first: {tally.reason}"
+        )
+    tally.tell()
+    return items
+
+
+def reader_of(*wanted: str) -> Callable[[dict[str, Any]], set[str]]:
+    """For `read_items`: a parser reads these of heedful's columns, whatever the file calls them."""
+    return lambda row: {*wanted, *TEMPLATE, *(row.keys() - standard(row).keys())}

@@ -1,0 +1,265 @@
+"""Files as other tools write them, and as people spoil them: read as what they say, or told in a sentence."""
+
+import json
+import logging
+
+import pytest
+
+from heedful.data.files import read_rows
+from heedful.data.sources import (
+    read_comparisons,
+    read_demonstrations,
+    read_prompts,
+    read_questions,
+    read_samples,
+    read_unpaired,
+)
+from heedful.errors import UserError
+from heedful.types import Message
+
+ASK = (Message("user", "Which bird is red?"),)
+USER, SAID = (
+    {"role": "user", "content": "Which bird is red?"},
+    {"role": "assistant", "content": "A robin."},
+)
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture
+def put(tmp_path):
+    def put(*rows, name="rows.jsonl", text=None):
+        path = tmp_path / name
+        body = "".join(json.dumps(row) + "\n" for row in rows) if text is None else text
+        path.write_bytes(body if isinstance(body, bytes) else body.encode())
+        return path
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Which bird is red?", "input": "", "output": "A robin."},
+        {"question": "Which bird is red?", "answer": "A robin."},
+        {"query": "Which bird is red?", "response": "A robin."},
+        {"conversations": [{"from": "human", "value": "Which bird is red?"}, {"from": "gpt", "value": "A robin."}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Which bird "},
+                                                   {"type": "text", "text": "is red?"}]}, SAID]},
+        {"Prompt ": [USER], " Completion": "A robin."},
+        {"prompt": "\n\nHuman: Which bird is red?\n\nAssistant:", "completion": "A robin."},
+    ],
+    ids=["alpaca", "question", "query", "sharegpt", "parts", "capitals", "hh"],
+)  # fmt: skip
+def test_demonstrations_of_other_tools(row, put):
+    """Mutation caught: a question as plain text, which trains without the chat template."""
+    (found,) = read_demonstrations(put(row))
+    assert (found.prompt, found.completion) == (ASK, "A robin.")
+    if "completion" not in row:
+        assert read_prompts(put(row)) == [ASK]  # and the same file is one of prompts
+
+
+def test_alpaca_with_all_its_columns(put):
+    row = {"instruction": "Sort.", "input": "b a", "output": "a b", "system": "Be terse.",
+           "history": [["Hi", "Hello"]], "topic": "order"}  # fmt: skip
+    (found,) = read_demonstrations(put(row))
+    roles = [(m.role, m.content) for m in found.prompt]
+    assert roles == [
+        ("system", "Be terse."),
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+        ("user", "Sort.\nb a"),
+    ]
+    ((prompt, facts),) = read_questions(put(row))
+    assert prompt == found.prompt and dict(facts) == {"output": "a b", "topic": "order"}
+
+
+@pytest.mark.parametrize(
+    ("row", "ranking"),
+    [
+        ({"input": {"messages": [USER]}, "preferred_output": [SAID],
+          "non_preferred_output": [{"role": "assistant", "content": "A crow."}]}, (1, 2)),
+        ({"conversations": [{"from": "human", "value": "Which bird is red?"}],
+          "chosen": {"from": "gpt", "value": "A robin."}, "rejected": {"from": "gpt", "value": "A crow."}}, (1, 2)),
+        ({"conversation_a": [USER, SAID], "conversation_b": [USER, {"role": "assistant", "content": "A crow."}],
+          "winner": "model_b", "judge": "j"}, (2, 1)),
+        ({"conversation_a": [USER, SAID], "conversation_b": [USER, {"role": "assistant", "content": "A crow."}],
+          "winner": "tie"}, (1, 1)),
+        ({"question": "Which bird is red?", "response_a": "A robin.", "response_b": "A crow.", "winner": "B"}, (2, 1)),
+        ({"prompt": [USER], "chosen": "A robin.", "rejected": "A crow.", "responses": ["x"], "label": 0}, (1, 2)),
+    ],
+    ids=["openai", "sharegpt", "arena", "arena tie", "side by side", "more columns"],
+)  # fmt: skip
+def test_comparisons_of_other_tools(row, ranking, put):
+    """Mutation caught: who is better turned round."""
+    (found,) = read_comparisons(put(row))
+    assert (found.prompt, found.responses) == (ASK, ("A robin.", "A crow."))
+    assert found.ranking == ranking
+    assert read_prompts(put(row)) == [ASK]
+
+
+def test_a_prompt_that_every_response_repeats_is_there_once(put, caplog):
+    """OpenRLHF's and HH's habit. Mutation caught: the same done to one row that begins so by chance."""
+    rows = [{"prompt": p, "chosen": f"{p} {a}", "rejected": f"{p} {b}"}
+            for p, a, b in (("2+2?", "4", "5"), ("3+3?", "6", "7"))]  # fmt: skip
+    found = read_comparisons(put(*rows))
+    assert [c.responses for c in found] == [(" 4", " 5"), (" 6", " 7")]
+    assert "repeats its prompt" in caplog.text
+    found = read_comparisons(put(*rows, {"prompt": "9?", "chosen": "a", "rejected": "b"}))
+    assert found[0].responses == ("2+2? 4", "2+2? 5")
+    hh = "Human: Which bird is red?"
+    row = {
+        "prompt": hh,
+        "chosen": f"{hh}\n\nAssistant: A robin.",
+        "rejected": f"{hh}\n\nAssistant: A crow.",
+    }
+    (one,) = read_comparisons(put(row))
+    assert (one.prompt, one.responses) == (ASK, ("A robin.", "A crow."))
+
+
+def test_tools_and_their_calls(put):
+    """Every role and key of tool use; arguments that are a JSON text become an object, as templates want them."""
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "look_up", "arguments": '{"bird": "red"}'},
+    }
+    row = {
+        "messages": [
+            {"role": "system", "content": "You know birds."}, USER,
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "name": "look_up", "content": "robin"}, SAID,
+        ],
+        "tools": [TOOL],
+        "chat_template_kwargs": {"enable_thinking": False},
+    }  # fmt: skip
+    asks, answers = read_demonstrations(put(row))
+    assert asks.completion == "" and asks.tool_calls[0]["function"]["arguments"] == {"bird": "red"}
+    assert [m.role for m in answers.prompt] == ["system", "user", "assistant", "tool"]
+    assert answers.prompt[-1] == Message("tool", "robin", (), "look_up", "c1")
+    for found in (asks, answers):
+        assert found.prompt[0].tools == (TOOL,)
+        assert found.prompt[0].template_kwargs == {"enable_thinking": False}
+    as_text = {
+        **row,
+        "tools": json.dumps([TOOL["function"]]),
+    }  # how Parquet files keep them, and older ones
+    assert read_demonstrations(put(as_text))[0].prompt[0].tools == (TOOL,)
+    called = {"name": "look_up", "arguments": {"bird": "red"}}
+    sharegpt = {"conversations": [{"from": "human", "value": "Which bird is red?"},
+                                  {"from": "function_call", "value": json.dumps(called)},
+                                  {"from": "observation", "value": "robin"}, {"from": "gpt", "value": "A robin."}],
+                "tools": json.dumps([TOOL])}  # fmt: skip
+    found = read_demonstrations(put(sharegpt))
+    assert [(d.completion, len(d.tool_calls)) for d in found] == [("", 1), ("A robin.", 0)]
+    for bad, words in [
+        ({"prompt": "x", "completion": "y", "tools": [TOOL]}, "plain text"),
+        ({"messages": [USER, SAID], "tools": "look_up"}, "`tools` holds 'look_up'"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, SAID]}, "'image_url'"),
+        ({"messages": [USER, {"role": "assistant", "content": None}]}, "or tool calls"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            read_demonstrations(put(bad))
+
+
+def test_a_turn_of_weight_0_is_context(put):
+    turns = [USER, SAID | {"weight": 0}, USER, SAID]
+    (found,) = read_demonstrations(put({"messages": turns}))
+    assert len(found.prompt) == 3
+
+
+def test_columns_by_other_names_and_several_files(put):
+    """Mutation caught: a share that takes the first rows; a question that is mapped loses its user's turn."""
+    ours = put({"prompt": "a", "completion": " b"}, name="ours.jsonl")
+    theirs = put(
+        *({"frage": f"{i}?", "antwort": str(i), "prompt": "no"} for i in range(4)), name="de.jsonl"
+    )
+    found = read_demonstrations(
+        [f"{theirs}@0.5", f"{theirs}@1.5"], ["prompt=frage, completion=antwort"]
+    )
+    assert [d.completion for d in found] == ["1", "3", "0", "1", "1", "2", "3", "3"]
+    assert found[0].prompt == "1?"
+    (found,) = read_demonstrations(
+        put({"question": ASK[0].content, "a": "b"}), ["prompt=question", "completion=a"]
+    )
+    assert found.prompt == ASK
+    assert len(read_demonstrations([ours, f"{ours}@3"])) == 4
+    for columns, words in [
+        (["prompt=x"], "names `x`, found prompt, completion"),
+        (["prompt"], "expected pairs"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            read_demonstrations(ours, columns)
+
+
+def test_what_is_not_read_is_said_in_one_line(put, caplog):
+    row = {"prompt": "a", "completion": " b", "topic": "x", "id": 3, "seed": 1}
+    with caplog.at_level(logging.WARNING, "heedful"):
+        read_demonstrations(put(row, row))
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "1 of 2 rows repeat an earlier one; nobody reads the columns topic"
+    )
+    with pytest.raises(
+        UserError, match=r"`completion`.*found prompt, reply.*--columns completion=…"
+    ):
+        read_demonstrations(put({"prompt": "a", "reply": "b"}))
+
+
+def test_responses_side_by_side_are_samples(put):
+    texts = {"answer1": "x", "answer2": "y"}
+    for row in ({"prompt": "a", "responses": ["x", "y"]}, {"prompt": "a", **texts}):
+        assert [r["completion"] for r in read_samples(put(row))] == ["x", "y"]
+    assert read_samples(put({"prompt": "a", "response": "x"}))[0]["completion"] == "x"
+
+
+def test_thumbs_by_every_reader_alike(put):
+    rows = [
+        {"prompt": "a", "completion": c, "label": v}
+        for c, v in (("x", True), ("y", 0), ("z", "TRUE"))
+    ]
+    rows.append({"messages": [USER, SAID], "label": True})
+    assert [v.desirable for v in read_unpaired(put(*rows))] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("a.csv", "prompt;completion\nGroß, ja?;nein, nie\n", {"prompt": "Groß, ja?", "completion": "nein, nie"}),
+        ("a.tsv", "prompt\tcompletion\na, b;\tc\n", {"prompt": "a, b;", "completion": "c"}),
+        ("a.csv", "prompt , completion\na,b\n", {"prompt": "a", "completion": "b"}),
+        ("a.jsonl", '[\n {"prompt": "a", "completion": "b"}\n]', {"prompt": "a", "completion": "b"}),
+    ],
+)  # fmt: skip
+def test_tables_as_spreadsheets_write_them(name, text, wanted, put):
+    assert [row for _, row in read_rows(put(name=name, text=text))] == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "prompt,completion, completion\na,b,c\n", "`completion` is there twice"),
+        ("a.jsonl", '{"prompt": "a", "completion": "b", "prompt": "c"}\n', "a.jsonl:1: `prompt` is there twice"),
+        ("a.json", '[{"prompt": {"x": 1, "x": 2}}]', "`x` is there twice"),
+        ("a.csv", "prompt\nGr\xf6\xdfe\n".encode("cp1252"), "iconv -f cp1252 -t utf-8"),
+        ("a.csv", "prompt\na\n".encode("utf-16"), "iconv -f utf-16 -t utf-8"),
+    ],
+)  # fmt: skip
+def test_tables_that_say_two_things_or_nothing(name, text, words, put):
+    with pytest.raises(UserError, match=words):
+        list(read_rows(put(name=name, text=text)))
+
+
+def test_an_export_without_its_manifest(put):
+    """As a browser keeps it. Mutation caught: the ' before a formula stays; an empty number is no number."""
+    text = ("prompt,chosen,rejected,strength,seconds,rater,judgment,created_at\n"
+            "Sum?,'=1+1,\"'- a\n- b\",,2.5,ada,j1,2026-01-01\n")  # fmt: skip
+    (found,) = read_comparisons(put(name="out.csv", text=text))
+    assert found.responses == ("=1+1", "- a\n- b")
+    assert (found.strength, found.seconds, found.rater) == (None, 2.5, "ada")
+    theirs = put(name="own.csv", text="prompt,chosen,rejected\nSum?,'=1+1,x\n")
+    assert read_comparisons(theirs)[0].responses[0] == "'=1+1"  # a stranger's own sign
+
+
+def test_a_text_file_of_prompts_has_one_a_line(put):
+    path = put(name="ask.txt", text="Who?\nWhere?\n\nWhy?\n")
+    assert read_prompts(path) == ["Who?", "Where?", "Why?"]

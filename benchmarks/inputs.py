@@ -119,8 +119,8 @@ def rows(folder: Path, name: str) -> list[dict]:
 
 
 def _write(folder: Path, size: Size, seed: int) -> None:
-    from heedful.models.load import save_model
     from heedful.models.new import train_tokenizer
+    from heedful.models.save import save_model
     from heedful.training.supervised import batches
 
     words = Words(seed)

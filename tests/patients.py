@@ -23,8 +23,9 @@ from heedful.doctor.finding import Kind
 from heedful.doctor.material import Material, read_material
 from heedful.engine.slots import SlotCache
 from heedful.models.forward import scalar_head
-from heedful.models.load import new_reward_model, save_model
+from heedful.models.load import new_reward_model
 from heedful.models.new import CHAT_TEMPLATE, new_model
+from heedful.models.save import save_model
 from heedful.rewards.model import SHIFT, ModelReward
 from heedful.types import Sampling
 

@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from heedful.cli import main
-from heedful.models import load
+from heedful.models import folders
 from heedful.models.load import new_reward_model
 
 CHAT = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -182,11 +182,11 @@ def test_offline_means_that_nobody_is_asked(tmp_path, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(socket, "create_connection", lambda *args, **_: asked.append(args))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    load._hub_answers.cache_clear()
+    folders.hub_answers.cache_clear()
     data = write(tmp_path / "d.jsonl", TRAIN["sft"][0])
     words = ["train", "sft", "--model", "nobody/nothing", "--data", data, "--out", tmp_path / "out"]
     assert "the hub cannot be reached" in refused(capsys, *words)
-    load._hub_answers.cache_clear()
+    folders.hub_answers.cache_clear()
     assert not asked
 
 

@@ -24,7 +24,8 @@ from cells import code_cells, execute
 from heedful import registry
 from heedful.configs import command_line, commands
 from heedful.configs.compare_plan import read_file
-from heedful.models.load import new_reward_model, save_model
+from heedful.models.load import new_reward_model
+from heedful.models.save import save_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import tiny
 from heedful.cli import main
-from heedful.models.load import save_model
+from heedful.models.save import save_model
 from heedful.rewards.model import SHIFT, ModelReward
 from heedful.run import fingerprint
 from test_bad_input import refused, write

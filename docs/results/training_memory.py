@@ -59,8 +59,8 @@ def table(folder: str) -> None:
 
 
 def _make(folder: str) -> None:
-    from heedful.models.load import save_model
     from heedful.models.new import new_model, train_tokenizer
+    from heedful.models.save import save_model
 
     tok = train_tokenizer(["a small text, often"] * 3, 280)
     sizes = dict(hidden_size=384, layers=12, heads=6, context=LENGTH, seed=0)

@@ -21,8 +21,8 @@ from heedful.doctor import diagnose, examine, preflight
 from heedful.doctor.finding import Finding, NotApplicable, graded, share
 from heedful.doctor.material import Example, read_material
 from heedful.errors import UserError
-from heedful.models.load import save_model
 from heedful.models.new import CHAT_TEMPLATE
+from heedful.models.save import save_model
 from heedful.types import Demonstration, Message, Sample
 
 CHECKS = {

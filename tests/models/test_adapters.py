@@ -21,7 +21,7 @@ from heedful.errors import UserError
 from heedful.fast.layers import checkpoint_layers, layers_of
 from heedful.learner.local import LocalLearner, Loss, Optim, predict
 from heedful.losses.preference import dpo
-from heedful.models.adapters import add_lora, merge, merged_copy, reference_of
+from heedful.models.adapters import add_lora, reference_of
 from heedful.models.forward import scalar_head, sequence_scores
 from heedful.models.freeze import freeze_bottom
 from heedful.models.load import (
@@ -29,8 +29,9 @@ from heedful.models.load import (
     load_policy,
     load_reward_model,
     new_reward_model,
-    save_model,
 )
+from heedful.models.merging import merge, merged_copy
+from heedful.models.save import save_model
 from heedful.recipes.preference import pair_logps
 from heedful.rewards.model import SHIFT
 from heedful.training.forwards import policy_forward

@@ -11,7 +11,8 @@ from heedful.engine.local import LocalEngine
 from heedful.fast import packed
 from heedful.fast.layout import OCTAVE, lay_out
 from heedful.models.forward import token_logps
-from heedful.models.load import load_policy, save_model
+from heedful.models.load import load_policy
+from heedful.models.save import save_model
 from heedful.types import Sampling
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 import tiny
-from heedful.models.load import load_tokenizer, save_model
+from heedful.models.load import load_tokenizer
+from heedful.models.save import save_model
 
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2"])

@@ -12,7 +12,8 @@ import tiny
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
-from heedful.models.load import load_policy, load_tokenizer, save_model
+from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.save import save_model
 from heedful.types import Message, Sampling
 from heedful.web.talk import Talk
 

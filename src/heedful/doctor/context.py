@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -232,13 +231,6 @@ class Context:
     def _need_eos(self) -> None:
         if self.tokenizer.eos_token_id is None:
             raise NotApplicable("the tokenizer has no eos token")
-
-
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids of control tokens, those included that are special only among the added tokens."""
-    added: Any = tokenizer.added_tokens_decoder
-    mapped: Any = tokenizer.all_special_ids
-    return {*mapped, *(i for i, token in added.items() if token.special)}
 
 
 def render(

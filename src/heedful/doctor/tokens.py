@@ -12,7 +12,7 @@ from heedful.data.tokens import (
     end_token,
     stop_tokens,
 )
-from heedful.doctor.context import Context, render, special_ids
+from heedful.doctor.context import Context, render
 from heedful.doctor.finding import (
     Finding,
     NotApplicable,
@@ -25,6 +25,7 @@ from heedful.doctor.finding import (
 )
 from heedful.doctor.material import texts_of
 from heedful.errors import UserError
+from heedful.models.save import special_ids
 from heedful.types import Message
 
 PLAIN = "The weather is fine today"

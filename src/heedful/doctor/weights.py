@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from heedful.data.tokens import eos_id
-from heedful.doctor.context import Context, render, special_ids
+from heedful.doctor.context import Context, render
 from heedful.doctor.finding import Finding, failed, graded, passed, quoted, warned
 from heedful.errors import UserError
+from heedful.models.save import special_ids
 from heedful.types import Message
 
 ENTRIES = 10_000  # of each matrix are looked at

@@ -22,8 +22,8 @@ from heedful.errors import UserError
 from heedful.fast import process
 from heedful.learner.masters import Masters
 from heedful.models.adapter_files import adapter_base
-from heedful.models.adapters import merged_copy
-from heedful.models.load import save_model
+from heedful.models.merging import merged_copy
+from heedful.models.save import save_model
 from heedful.ranks import ALONE, Ranks
 from heedful.registry import register
 from heedful.types import Batch, Metrics, Outputs

@@ -10,11 +10,14 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
@@ -25,7 +28,10 @@ CONFIG = "adapter_config.json"
 NOTES = "heedful.json"  # what a whole model would have in its config.json, such as a reward's shift
 TRAINED = "default"  # PEFT's own name for the only adapter
 START = "start"  # the adapter that a folder brought; it is never trained
-_PREFIX = "base_model.model."  # of every key in PEFT's files
+PREFIX = "base_model.model."  # of every key in PEFT's files
+# The attribute of a model: names of weights of the base's own, such as embeddings of added tokens, that its adapter's
+# folder brought, and that belong into every folder it is saved to.
+BROUGHT = "heedful_brought"
 
 
 def need_peft() -> ModuleType:
@@ -94,14 +100,14 @@ def inject(model: PreTrainedModel, config: Any, adapter: str) -> None:
 def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
     """Put the adapter of folder `name` onto its base, frozen.
 
-    A scalar head that comes with it takes the place of the base's. Returns the keys that the folder brought
-    besides the adapter's, and those that fit nowhere in this model.
+    A scalar head that comes with it takes the place of the base's, and embeddings with more rows, of tokens that were
+    added for it, the place of the base's too. Returns the keys that the folder brought besides the adapter's, and
+    those that fit nowhere in this model.
     """
     peft = need_peft()
     config = peft.PeftConfig.from_pretrained(name)
-    weights = {
-        k.removeprefix(_PREFIX): v for k, v in peft.load_peft_weights(name, device="cpu").items()
-    }
+    weights = adapter_weights(name)
+    _resize_embeddings(model, weights, name)
     head = scalar_head_name(model)
     head_keys = {k for k in weights if head and k.startswith(f"{head}.")}
     # PEFT would wrap the head and keep the old one beside the new; one head is enough.
@@ -109,6 +115,7 @@ def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
     config.modules_to_save = aside or None
     inject(model, config, START)
     model.load_state_dict({k: weights.pop(k) for k in head_keys}, strict=False)
+    setattr(model, BROUGHT, sorted(weights.keys() & model.state_dict().keys()))
     result = peft.set_peft_model_state_dict(model, weights, adapter_name=START)
     if missing := [k for k in result.missing_keys if f".{START}." in k]:
         raise UserError(f"the adapter {name} holds no weights for {', '.join(missing[:3])}")
@@ -120,18 +127,72 @@ def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
     return head_keys, set(result.unexpected_keys)
 
 
+def adapter_weights(name: str) -> dict[str, Tensor]:
+    """What is in an adapter's file, by the names that the weights have in a plain model.
+
+    Of embeddings that were trained whole and have added rows PEFT writes the insides of its wrapper besides, which
+    nobody reads.
+    """
+    weights = need_peft().load_peft_weights(name, device="cpu")
+    inside = (".modules_to_save.", ".original_module.")
+    return {
+        k.removeprefix(PREFIX): v
+        for k, v in weights.items()
+        if not any(part in k for part in inside)
+    }
+
+
+def scores(name: str) -> bool:
+    """Whether the adapter `name` is one of a reward model."""
+    if need_peft().PeftConfig.from_pretrained(name).task_type == "SEQ_CLS":
+        return True
+    return any(key.startswith(("score.", "classifier.")) for key in adapter_weights(name))
+
+
+def _resize_embeddings(model: PreTrainedModel, weights: Mapping[str, Tensor], name: str) -> None:
+    """As many rows in embedding and output layer as the adapter's own have, all of which it must bring."""
+    layers = {id(m): m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m}
+    names = [n for n, m in model.named_modules() if id(m) in layers]
+    rows = {
+        layer: {
+            len(weights[key])
+            for key in (f"{layer}.weight", f"{layer}.base_layer.weight")
+            if key in weights
+        }
+        for layer in names
+    }
+    wanted = {n for sizes in rows.values() for n in sizes}
+    before = len(model.get_input_embeddings().weight)  # type: ignore[union-attr]
+    if wanted <= {before}:
+        return
+    tied = len({id(m.weight) for m in layers.values()}) == 1
+    lacking = [layer for layer, sizes in rows.items() if not sizes]
+    if len(wanted) > 1 or (lacking and not tied):
+        raise UserError(
+            f"the adapter {name} was made for {max(wanted)} tokens and its base has {before}, but it does not bring "
+            f"the added rows of {lacking[0] if lacking else ' and '.join(names)}; save it again with "
+            "save_embedding_layers=True"
+        )
+    with torch.random.fork_rng(devices=[]):
+        model.resize_token_embeddings(wanted.pop(), mean_resizing=False)
+
+
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """The adapter, with the scalar head where there is one, so that `PeftModel.from_pretrained` gives the same."""
     peft, which = need_peft(), adapter_of(model)
     weights = peft.get_peft_model_state_dict(model, adapter_name=which, save_embedding_layers=False)
     config: Any = copy.deepcopy(model.peft_config[which])
+    if brought := getattr(model, BROUGHT, ()):
+        state = model.state_dict()
+        weights |= {key: state[key] for key in brought}
     if head := scalar_head_name(model):
         weights |= {f"{head}.{k}": v for k, v in scalar_head(model).state_dict().items()}
         config.modules_to_save = [*(config.modules_to_save or ()), head]
     config.inference_mode = True
     if not isinstance(config.target_modules, str):  # a set, whose order differs from run to run
         config.target_modules = sorted(config.target_modules or ())
-    tensors = {_PREFIX + k: v.detach().cpu().contiguous() for k, v in weights.items()}
+    # Copies: tied weights under two names would be refused.
+    tensors = {PREFIX + k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config.save_pretrained(str(folder))
     notes = {k: v for k, v in vars(model.config).items() if k.startswith("heedful_")}

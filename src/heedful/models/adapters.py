@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from heedful.errors import UserError, did_you_mean
-from heedful.models.adapter_files import START, TRAINED, adapter_of, has_adapter, inject, need_peft
+from heedful.models.adapter_files import START, TRAINED, inject, need_peft
 from heedful.models.forward import scalar_head, scalar_head_name
 from heedful.models.load import copy_model
 from heedful.models.reference import Reference
@@ -68,39 +68,6 @@ def add_lora(
         parameter.requires_grad_(f".{TRAINED}." in f".{name}.")
     if scalar_head_name(model):
         scalar_head(model).requires_grad_(True)
-
-
-def merge(model: PreTrainedModel) -> PreTrainedModel:
-    """Add the adapter to the weights it stands beside, in place, and take PEFT's layers out again.
-
-    The model is a plain one afterwards, to be trained as a whole; one without an adapter stays as it is.
-    """
-    if not has_adapter(model):
-        return model
-    need_peft()
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import ModulesToSaveWrapper
-
-    which = adapter_of(model)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            module.merge(safe_merge=True, adapter_names=[which])
-            model.set_submodule(name, module.get_base_layer())
-        elif isinstance(module, ModulesToSaveWrapper):
-            model.set_submodule(name, module.modules_to_save[which])
-    del model.peft_config
-    model._hf_peft_config_loaded = False
-    return model.requires_grad_(True)
-
-
-def whole(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with the names of a plain one: itself, or a merged copy where it carries an adapter."""
-    return merged_copy(model) if has_adapter(model) else model
-
-
-def merged_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A whole model with the adapter's weights in it; the model itself goes on with its adapter."""
-    return merge(copy.deepcopy(model)).requires_grad_(False)
 
 
 def reference_of(policy: PreTrainedModel) -> Reference:

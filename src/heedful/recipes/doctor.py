@@ -22,8 +22,8 @@ from heedful.doctor.context import Context
 from heedful.doctor.finding import Finding
 from heedful.doctor.material import Material, read_material
 from heedful.errors import UserError
-from heedful.models.adapters import merge
 from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.merging import merge
 from heedful.parts import refuse_numbers
 from heedful.rewards.model import ModelReward
 from heedful.transfer.sources import materialise

@@ -7,9 +7,10 @@ from pathlib import Path
 from heedful.configs.merge import Config
 from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
-from heedful.models.adapter_files import base_of
-from heedful.models.adapters import merge
-from heedful.models.load import load_policy, load_reward_model, load_tokenizer, save_model
+from heedful.models.adapter_files import base_of, scores
+from heedful.models.load import load_policy, load_reward_model, load_tokenizer
+from heedful.models.merging import merge
+from heedful.models.save import save_model
 from heedful.run import refuse_finished, write_folder
 
 
@@ -22,7 +23,7 @@ def run(config: Config) -> Path:
     base = base_of(config.adapter)
     if base is None:
         raise UserError(f"{config.adapter} is no adapter, so there is nothing to merge")
-    load = load_reward_model if _scores(config.adapter) else load_policy
+    load = load_reward_model if scores(config.adapter) else load_policy
     model = merge(load(config.adapter))  # in float32, and rounded once
     if config.dtype == "bfloat16":
         model = model.bfloat16()
@@ -37,9 +38,3 @@ def run(config: Config) -> Path:
 
     write_folder(config.out, write)
     return config.out
-
-
-def _scores(adapter: str) -> bool:
-    from peft import PeftConfig
-
-    return PeftConfig.from_pretrained(adapter).task_type == "SEQ_CLS"

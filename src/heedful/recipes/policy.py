@@ -22,7 +22,7 @@ from heedful.data.sources import read_questions
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner.local import predict
-from heedful.models.adapters import merge, reference_of
+from heedful.models.adapters import reference_of
 from heedful.models.forward import add_value_head
 from heedful.models.load import (
     copy_model,
@@ -31,6 +31,7 @@ from heedful.models.load import (
     load_tokenizer,
     new_reward_model,
 )
+from heedful.models.merging import merge
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks

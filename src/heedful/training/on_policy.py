@@ -14,7 +14,7 @@ from heedful.configs.common import Training
 from heedful.engine import load_engine
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner
-from heedful.models.adapters import whole
+from heedful.models.merging import whole
 from heedful.models.reference import Reference
 from heedful.training.supervised import close_step, opened, saver
 from heedful.types import Engine, Metrics, Stateful

@@ -10,9 +10,10 @@ from heedful.configs.common import Training, refuse_nonsense
 from heedful.fast.compiled import compile_layers
 from heedful.fast.layers import checkpoint_layers
 from heedful.fast.liger import use_liger
-from heedful.models.adapters import add_lora, merge
+from heedful.models.adapters import add_lora
 from heedful.models.freeze import freeze_bottom
 from heedful.models.load import load_policy
+from heedful.models.merging import merge
 from heedful.models.reference import Reference
 
 

@@ -1,0 +1,143 @@
+"""What can be wrong where a model should be, in a sentence each: folders that are not whole, what transformers says.
+
+Files are looked at before anything is loaded: a pointer of git-lfs, weights that are cut off and shards that are
+missing would else be told in the words of whoever fails first.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import torch
+from transformers.utils import logging as hf_logging
+
+from heedful.errors import UserError
+
+CONFIGS = ("config.json", "adapter_config.json")  # a folder with neither holds no model
+POINTER = b"version https://git-lfs"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+
+@contextmanager
+def errors_about(name: str, what: str) -> Iterator[None]:
+    """Turn whatever is raised while `what` ("tokenizer", …) is loaded from `name` into a sentence about it."""
+    path = Path(name)
+    looks_local = path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not path.is_dir():
+        raise UserError(f"model {name}: there is no such folder")
+    if path.is_dir():
+        if not any((path / file).exists() for file in CONFIGS):
+            raise UserError(f"model {name}: the folder has no config.json, so it holds no model")
+        _refuse_pointers(path)
+    cut_off = not path.is_dir() and not hub_answers()
+    if cut_off:  # what was fetched before can still be read; nothing retries for minutes
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (
+        Exception
+    ) as error:  # files and architectures are somebody else's: anything may be raised
+        if cut_off and isinstance(error, OSError):
+            raise UserError(
+                f"model {name}: there is no such folder, it was never fetched from the hub, and the hub "
+                "cannot be reached"
+            ) from error
+        kind = "" if isinstance(error, OSError | ValueError | ImportError) else type(error).__name__
+        reason = ": ".join(filter(None, (kind, " ".join(str(error).split())[:200])))
+        raise UserError(f"model {name}: cannot load a {what} from it: {reason}") from error
+
+
+def refuse_unsound(name: str, stem: str = "model") -> None:
+    """UserError unless the safetensors of a local folder are all there and whole; hub names are transformers' affair.
+
+    `stem` begins the files' names: `model`, or `adapter_model`.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return
+    files, index = [folder / f"{stem}.safetensors"], folder / f"{stem}.safetensors.index.json"
+    if not files[0].exists() and index.exists():
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [folder / shard for shard in sorted(set(shards))]
+        if missing := [file.name for file in files if not file.exists()]:
+            raise UserError(
+                f"model {name}: {len(missing)} of {len(files)} files of weights are missing, such as "
+                f"{missing[0]}; fetch them again"
+            )
+    elif not files[0].exists():
+        pickled = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLES)
+        if pickled:
+            raise UserError(
+                f"model {name}: its weights are in {pickled[0]} only, a pickle, which could run any code when it is "
+                f"read; if you trust it, load it with transformers and save_pretrained() it as safetensors"
+            )
+        return  # transformers says what it looked for
+    for file in files:
+        if damage := _damage(file):
+            raise UserError(f"model {name}: {file.name} is damaged: {damage}; fetch it again")
+
+
+def _refuse_pointers(folder: Path) -> None:
+    """git clone without git-lfs leaves a few lines of text where weights, or a large tokenizer, should be."""
+    for file in sorted(folder.iterdir()):
+        if not file.is_file() or file.stat().st_size > 1024:
+            continue
+        if file.read_bytes().startswith(POINTER):
+            raise UserError(
+                f"model {folder}: {file.name} is a pointer of git-lfs, not the file itself; "
+                "say `git lfs pull` in that folder"
+            )
+
+
+def _damage(file: Path) -> str | None:
+    """What is wrong with a safetensors file by its size and header; None if nothing is."""
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            return f"its {size:,} bytes are no safetensors, or only their beginning"
+        try:
+            header = json.loads(stream.read(length))
+            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return "its header cannot be read"
+    whole = 8 + length + max(ends, default=0)
+    return None if size == whole else f"it has {size:,} bytes, not {whole:,}"
+
+
+@functools.lru_cache(maxsize=1)
+def hub_answers() -> bool:
+    """Whether anybody is there at all, asked once, and not where HF_HUB_OFFLINE says that nobody is to be asked."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    if any(os.environ.get(proxy) for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return True  # whoever answers is behind it
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers warns about every new head; what should not be new is an error of ours instead."""
+    logger = hf_logging.get_logger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,146 @@
+"""Models and tokenizers into folders of Hugging Face's form, which plain transformers and PEFT load."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from heedful.models.adapter_files import has_adapter, save_adapter
+from heedful.models.forward import VALUE_HEAD, scalar_head_name
+
+log = logging.getLogger("heedful")
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    stop: Sequence[int] = (),
+) -> None:
+    """Weights (safetensors), config, generation config, tokenizer and chat template into an existing folder.
+
+    `stop` are ids at which responses end besides eos, so that other programs stop there too. Of a model with
+    an adapter only that is saved, as PEFT does.
+    """
+    _settle_ids(model, tokenizer, stop)
+    if has_adapter(model):
+        save_adapter(model, folder)
+    else:
+        model.save_pretrained(folder, state_dict=saved_weights(model))
+    tokenizer.save_pretrained(folder)
+
+
+def saved_weights(model: PreTrainedModel) -> dict[str, Any]:
+    """What is saved of a whole model: not the value head, which belongs to the run and not to the policy."""
+    return {k: v for k, v in model.state_dict().items() if not k.startswith(f"{VALUE_HEAD}.")}
+
+
+def _settle_ids(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int]
+) -> None:
+    """End and pad of tokenizer, config and generation config agree, in place."""
+    ends = [tokenizer.eos_token_id, *stop]
+    model.config.eos_token_id = tokenizer.eos_token_id
+    if scalar_head_name(model):
+        _pad_that_ends_nothing(model, tokenizer, ends)
+        # transformers finds a sequence's end by the pad id, so saved reward models must carry it.
+        model.config.pad_token_id = tokenizer.pad_token_id
+    else:
+        # nn.Embedding gives the row of config.pad_token_id no gradient, which the end of a response needs.
+        pad_ends = tokenizer.pad_token_id in ends
+        model.config.pad_token_id = None if pad_ends else tokenizer.pad_token_id
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:
+        generation.eos_token_id = _ends(generation, tokenizer, stop)
+        generation.pad_token_id = tokenizer.pad_token_id
+        mend_generation_config(generation)
+
+
+def _pad_that_ends_nothing(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: Sequence[Any]
+) -> None:
+    """Give a reward model's tokenizer a pad token that ends no response, if it has none.
+
+    transformers scores at the last token that is not the pad token: with pad = eos that is the one before the end.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
+        return
+    rows = len(model.get_input_embeddings().weight)  # type: ignore[union-attr]
+    named = [tokenizer.unk_token_id, *sorted(special_ids(tokenizer)), tokenizer.bos_token_id]
+    usable = [i for i in named if i is not None and i not in ends and i < rows]
+    if tokenizer.bos_token_id in usable[:-1]:  # last, since it begins prompts
+        usable.remove(tokenizer.bos_token_id)
+    usable.sort(key=lambda i: "pad" not in str(tokenizer.convert_ids_to_tokens(i)).lower())
+    if not usable:
+        log.warning(
+            "the tokenizer has no token that could pad and ends no response, so plain transformers will score this "
+            "reward model at another token than heedful; add a pad token to the tokenizer"
+        )
+        return
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(usable[0])
+    log.warning(
+        "the reward model pads with %s, since transformers looks for a response's end by the pad token",
+        tokenizer.pad_token,
+    )
+
+
+def mend_generation_config(generation: GenerationConfig) -> None:
+    """Make what transformers would refuse to save valid, in place, as its own message recommends, and say so.
+
+    Many published models have a temperature without `do_sample`, which they mean; whatever else has no effect goes.
+    """
+    if (trouble := _trouble(generation)) is None:
+        return
+    before = generation.to_dict()
+    # Who says do_sample: false, or a temperature of 0, means greedy decoding: there the others go.
+    if generation.do_sample is None and generation.temperature != 0 and "do_sample" in trouble:
+        generation.do_sample = True
+        trouble = _trouble(generation)
+    usual = GenerationConfig()
+    if trouble is not None:
+        for name in re.findall(r"^- `(\w+)`", trouble, re.MULTILINE):
+            setattr(generation, name, getattr(usual, name, None))
+        trouble = _trouble(generation)
+    if trouble is not None:  # nothing of it can be trusted but where it stops
+        kept = {k: before[k] for k in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        generation.__dict__.update(vars(GenerationConfig(**kept)))
+    after = generation.to_dict()
+    changed = [
+        f"{k} is {after.get(k)}" for k in sorted(before | after) if before.get(k) != after.get(k)
+    ]
+    log.warning(
+        "generation_config.json would be refused by transformers and is saved mended: %s",
+        ", ".join(changed),
+    )
+
+
+def _trouble(generation: GenerationConfig) -> str | None:
+    try:
+        generation.validate(strict=True)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of control tokens, those included that are special only among the added tokens."""
+    added: Any = tokenizer.added_tokens_decoder
+    mapped: Any = tokenizer.all_special_ids
+    return {*mapped, *(i for i, token in added.items() if token.special)}
+
+
+def _ends(
+    generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int]
+) -> Any:
+    """eos, `stop`, and where the base stopped already if that is a special token still: one id, or several."""
+    before = generation.eos_token_id
+    before = before if isinstance(before, list) else [before]
+    special = special_ids(tokenizer)
+    ids = dict.fromkeys([tokenizer.eos_token_id, *stop, *(i for i in before if i in special)])
+    return list(ids) if len(ids) > 1 else tokenizer.eos_token_id

@@ -181,7 +181,8 @@ def models(size: Size, tokenizer, seed: int) -> dict:
     """`base`; `clock-TYPE`, whose responses end where prompts say; `reward` with the head that heedful would draw."""
     import tempfile
 
-    from heedful.models.load import new_reward_model, save_model
+    from heedful.models.load import new_reward_model
+    from heedful.models.save import save_model
 
     tokens = {
         "vocab_size": len(tokenizer),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -374,14 +375,48 @@ def test_a_changed_config_is_refused_by_name(unfinished, world, capsys):
     assert states(unfinished) == [4, 5]
     assert run("dpo", world, unfinished) == 2
     assert "it is one of sft, not of preference" in sentence(capsys)
-    free = ["--save-every", 2, "--log-every", 2, "--state-every", 3, "--no-quiet"]
+    free = [
+        "--save-every",
+        2,
+        "--log-every",
+        2,
+        "--state-every",
+        3,
+        "--no-quiet",
+        "--micro-batch-tokens",
+        99,
+    ]
     assert run("sft", world, unfinished, *free) == 0
+    told = capsys.readouterr().err
+    assert "since then " in told and "save_every was 0, is 2; " in told
+    (event,) = [json.loads(line) for line in (unfinished / "record.jsonl").read_text().splitlines()]
+    assert event["step"] == 5 and "micro_batch_tokens was 8192, is 99" in event["changed"]
+    assert "log_every was 1, is 2" in event["changed"]
 
 
-@pytest.mark.parametrize("what", ["demonstrations.jsonl", "model/model.safetensors"])
-def test_changed_data_or_models_are_refused(what, world, tmp_path, capsys):
-    """The same size and the same time of change do not deceive. Mutation caught: a fingerprint of size and mtime."""
+def test_mended_data_goes_on_and_is_told(world, tmp_path, capsys):
+    """In the same file or in another. Mutation caught: training that is lost because a row was mended; a change that
+    nobody can see afterwards."""
     copy = Path(shutil.copytree(world, tmp_path / "world"))
+    stopped("sft", copy, tmp_path / "run", 3)
+    lines = (copy / "demonstrations.jsonl").read_text().splitlines()
+    (copy / "demonstrations.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    capsys.readouterr()
+    (copy / "other.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    assert run("sft", copy, tmp_path / "run", "--seed", 1, "--data", copy / "other.jsonl") == 2
+    assert "differently: seed was 0, is 1." in sentence(capsys)  # and no word of the data
+    assert run("sft", copy, tmp_path / "run") == 0
+    changed = f"{copy / 'demonstrations.jsonl'} was changed"
+    assert f"since then {changed}\n" in capsys.readouterr().err
+    record = [
+        json.loads(line) for line in (tmp_path / "run" / "record.jsonl").read_text().splitlines()
+    ]
+    assert {"step": 3, "changed": [changed]} in record
+
+
+def test_a_changed_model_is_refused(world, tmp_path, capsys):
+    """The same size and the same time of change do not deceive. Mutation caught: a fingerprint of size and mtime."""
+    copy, what = Path(shutil.copytree(world, tmp_path / "world")), "model/model.safetensors"
     stopped("sft", copy, tmp_path / "run", 3)
     before = (copy / what).stat()
     flip(copy / what)

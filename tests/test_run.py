@@ -10,7 +10,7 @@ import pytest
 
 from heedful.errors import UserError
 from heedful.run import Run, plain, write_folder
-from heedful.run.settings import refuse_changed
+from heedful.run.settings import changes
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
     }
     old = {"advantage": "gae", "lam": 0.95, "n_step": 1000, "truncate": 2.0}
     before = {"recipe": "heedful.recipes.configs.policy", "settings": old, "inputs": {}}
-    refuse_changed(tmp_path, before, now)
+    changes(tmp_path, before, now)
     with pytest.raises(UserError, match=r"lam was 0\.9, is 0\.95"):
-        refuse_changed(tmp_path, {**before, "settings": {**old, "lam": 0.9}}, now)
+        changes(tmp_path, {**before, "settings": {**old, "lam": 0.9}}, now)
     with pytest.raises(UserError, match="one of online, not of policy"):
-        refuse_changed(tmp_path, {**before, "recipe": "heedful.recipes.configs.online"}, now)
+        changes(tmp_path, {**before, "recipe": "heedful.recipes.configs.online"}, now)

@@ -35,8 +35,8 @@ from heedful.training.judgments import (
 from heedful.training.objective import Objective, find_objective
 from heedful.training.supervised import (
     apart,
-    batches,
     begun,
+    epochs,
     fit,
     fitting,
     optim,
@@ -111,7 +111,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
 
     # Lazily: what a loss reads of a whole batch is computed with the weights of that step.
     def stream(start: int) -> Iterator[Batch]:
-        for groups in batches(len(train), config.batch_size, steps, config.seed, start):
+        for groups in epochs(config, len(train), steps, start):
             yield training.take(groups, objective, learner, delta)
 
     return fit(

@@ -32,8 +32,8 @@ from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.training.supervised import (
     apart,
-    batches,
     begun,
+    epochs,
     fit,
     fitting,
     optim,
@@ -99,7 +99,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         standardise(learner, learner.outputs(batch).score)
 
     def stream(start: int) -> Iterator[Batch]:
-        for rows in batches(len(training), config.batch_size, steps, config.seed, start):
+        for rows in epochs(config, len(training), steps, start):
             yield rank_batch([training[i] for i in rows], [strengths[i] for i in rows])
 
     return fit(

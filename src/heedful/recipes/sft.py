@@ -19,9 +19,9 @@ from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.supervised import (
-    batches,
     begun,
     cross_entropy,
+    epochs,
     fit,
     optim,
     step_count,
@@ -61,7 +61,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         return {"eval/loss": float(-learner.outputs(batch).logp.sum() / batch.mask.sum())}
 
     def stream(start: int) -> Iterator[Batch]:
-        numbers = batches(len(training), config.batch_size, steps, config.seed, start)
+        numbers = epochs(config, len(training), steps, start)
         return (collate([training[i] for i in rows]) for rows in numbers)
 
     return fit(config, learner, stream, cross_entropy, tokenizer, steps=steps, evaluate=evaluate)

@@ -2,6 +2,7 @@
 
 out/config.yaml       the resolved config
 out/metrics.jsonl     one object a logged step
+out/record.jsonl      which rows were dropped or cut, and what was changed when a run went on; absent if nothing
 out/alarms.jsonl      what went wrong by the look of the metrics, in plain words; absent if nothing did
 out/tensorboard/      the same for TensorBoard
 out/checkpoints/N/    a loadable model of step N
@@ -45,10 +46,10 @@ from heedful.run.metrics import ALARMS, MetricsLog, find_writer
 from heedful.run.settings import (
     FINISHED,
     Habits,
+    changes,
     finished,
     flat,
     identity,
-    refuse_changed,
     refuse_finished,
     settings,
 )
@@ -71,6 +72,7 @@ __all__ = [
 KEPT = 2  # states: the newest, and the one before in case that is damaged
 SHARE = 0.05  # of the time may go into saving states, unless --state-every says how often
 AT_LEAST = 10.0  # seconds between two of them; a shorter run is quickly begun anew
+RECORD = "record.jsonl"
 RANDOM = "random_generators"  # the part that every state has
 log = logging.getLogger("heedful")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -114,6 +116,7 @@ class Run:
         ranks.on_first(refuse_finished, self.out)
         self._saved = False
         self._found: Saved | None = None
+        self._changes: list[str] = []
         self._restored = False
         self._cost = 0.0  # seconds that the last state took
 
@@ -162,7 +165,9 @@ class Run:
             return 0
         self._found.load({**parts, RANDOM: GlobalRandom(self.ranks)})
         step = self._found.step
-        print(f"continuing {self.out} after step {step} of {self.total_steps}", file=sys.stderr)
+        since = f"; since then {'; '.join(self._changes)}" if self._changes else ""
+        told = f"continuing {self.out} after step {step} of {self.total_steps}{since}"
+        print(told, file=sys.stderr)
         return step
 
     def keep(self, step: int, parts: Mapping[str, Stateful]) -> None:
@@ -204,12 +209,16 @@ class Run:
         self._progress.update(step, {k: metrics[k] for k in self.show if k in metrics})
 
     @_on_first
+    def record(self, **event: Any) -> None:
+        """Keep in `record.jsonl` what one must know beside the config to know what was trained on."""
+        self._append(RECORD, event)
+
+    @_on_first
     def advise(self, step: int, sentences: Sequence[str]) -> None:
         """Tell the person who watches, and keep it in `alarms.jsonl` for who looks later."""
         for sentence in sentences:
             self._progress.say(f"{self.out.name}, step {step}: {sentence}")
-            with disk_errors(self.out), open(self.out / ALARMS, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "alarm": sentence}, ensure_ascii=False) + "\n")
+            self._append(ALARMS, {"step": step, "alarm": sentence})
 
     @_on_first
     def checkpoint(
@@ -284,7 +293,7 @@ class Run:
         """Find what there is to go on from; a run that begins anew throws away what an earlier one left."""
         if self._habits.restart:
             discard(self.out / "state")
-        refuse_other(self.out, self._habits, self._identity)
+        self._changes = what_changed(self.out, self._habits, self._identity)
         self._found = self._states.newest()
         anything = self._found is not None or bool(self._stashes.steps())
         if self._found and (old := self._found.about["versions"]) != self._identity["versions"]:
@@ -295,6 +304,12 @@ class Run:
         with disk_errors(self.out):
             if not anything:
                 discard(self.out / "checkpoints")
+                (self.out / RECORD).unlink(missing_ok=True)
+            if self._changes:
+                self._append(
+                    RECORD,
+                    {"step": self._found.step if self._found else 0, "changed": self._changes},
+                )
             for folder in (self.out, self.out / "checkpoints", self.out / "state"):
                 sweep(folder)
             self._stashes.sweep()
@@ -306,6 +321,10 @@ class Run:
             text = yaml.safe_dump(settings(self._config), sort_keys=False, allow_unicode=True)
             write_text(self.out / "config.yaml", text)
         self._saved = anything
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        with disk_errors(self.out), open(self.out / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def _due(self, step: int) -> bool:
         if self._habits.state_every:
@@ -339,18 +358,19 @@ def check_out(config: Any) -> None:
     if out.is_dir():
         with locked(out):
             if not habits.restart:
-                refuse_other(out, habits, identity(config))
+                what_changed(out, habits, identity(config))
     elif habits.resume:
         raise UserError(_nothing(out))
 
 
-def refuse_other(out: Path, habits: Habits, now: Mapping[str, Any]) -> None:
-    """`--resume` needs something to go on from, and that must have been begun in the same way."""
+def what_changed(out: Path, habits: Habits, now: Mapping[str, Any]) -> list[str]:
+    """`settings.changes` since the run in `out` was begun; `--resume` needs something to go on from."""
     begun = _states(out).newest(check=False) or _newest_stash(out)
     if begun is not None:
-        refuse_changed(out, begun.about, now)
-    elif habits.resume:
+        return changes(out, begun.about, now)
+    if habits.resume:
         raise UserError(_nothing(out))
+    return []
 
 
 def _newest_stash(out: Path) -> Saved | None:

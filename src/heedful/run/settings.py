@@ -19,13 +19,16 @@ from heedful.run.stop import LOCK, locked
 # Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
 FINISHED = ("config.json", "adapter_config.json")
 ONCE = ("resume", "restart")  # said of one start, not of the run
-# Fields that change nothing about the weights, and so may differ when a run goes on.
+NAMES = ("command", "out")  # what it is called and where it is
+# What is written down, memory, speed and which rows are fit to be read: these may differ when a run goes on.
 FREE = (
-    "command", "out", "quiet", "report_to", "project", "run_name",
-    "log_every", "save_every", "state_every", "keep_last", "keep_best",
+    "quiet", "report_to", "project", "run_name", "log_every", "save_every", "state_every", "keep_last", "keep_best",
+    "micro_batch_tokens", "device", "gradient_checkpointing", "compile", "liger", "on_bad_row",
 )  # fmt: skip
+# Rows that may have been mended since, in the same file or in another.
+DATA = ("data", "eval_data", "ptx.data")
 # May name files; a reward's spec may name several: label=runs/a, ensemble(runs/a, runs/b).
-INPUTS = ("data", "eval_data", "ptx.data", "model", "reference", "reward", "critic", "judge")
+INPUTS = (*DATA, "model", "reference", "reward", "critic", "judge")
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,10 @@ def settings(config: Any) -> dict[str, Any]:
 
 def identity(config: Any) -> dict[str, Any]:
     """All that decides the weights: the recipe, its settings, what is in the files that these name, the libraries."""
-    fixed = {k: v for k, v in settings(config).items() if k not in FREE}
-    inputs = {}
+    fixed = {k: v for k, v in settings(config).items() if k not in NAMES}
     told_of = flat(fixed)
-    for name in INPUTS:
-        value = told_of.get(name)
-        for told in [value] if isinstance(value, str) else value or []:
-            pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),]", told))
-            for path in (told, told.removeprefix("llm:"), *pieces):
-                if path and os.path.exists(path):
-                    inputs[path] = _content(Path(path))
+    paths = [path for name in INPUTS for path in _paths(told_of.get(name)) if os.path.exists(path)]
+    inputs = {path: _content(Path(path)) for path in paths}
     return {
         "recipe": type(config).__module__,
         "settings": fixed,
@@ -86,28 +83,44 @@ def identity(config: Any) -> dict[str, Any]:
     }
 
 
-def refuse_changed(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """An unfinished run goes on with what it was begun with, or not at all."""
-    told: list[str] = []
+def changes(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is different since an unfinished run was begun and may be, in words; UserError for what may not."""
     if _job(before["recipe"]) != _job(now["recipe"]):
-        told.append(f"it is one of {_job(before['recipe'])}, not of {_job(now['recipe'])}")
-    else:
-        old, new = flat(before["settings"]), flat(now["settings"])
-        told += [
-            f"{name} was {old.get(name)}, is {new.get(name)}"
-            for name in new  # an older version wrote down also what nobody reads
-            if old.get(name) != new[name]
-        ]
-        told += [
-            f"{path} was changed since"
-            for path in before["inputs"]
-            if before["inputs"][path] != now["inputs"].get(path) and not told
-        ]
-    if told:
-        raise UserError(
-            f"{out} holds an unfinished run that would go on differently: {'; '.join(told)}. Choose "
-            "another --out, give what it was begun with, or begin anew with --restart"
+        raise _another(
+            out, [f"it is one of {_job(before['recipe'])}, not of {_job(now['recipe'])}"]
         )
+    old, new = flat(before["settings"]), flat(now["settings"])
+    different = {
+        name: f"{name} was {old.get(name)}, is {new[name]}"
+        for name in new  # an older version wrote down also what nobody reads, and not what is free
+        if old.get(name) != new[name] and (name in old or name not in FREE)
+    }
+    if refused := [words for name, words in different.items() if name not in (*FREE, *DATA)]:
+        raise _another(out, refused)
+    rows = {path for name in DATA for path in _paths(old.get(name))}
+    content = [
+        p for p, digest in before["inputs"].items() if now["inputs"].get(p, digest) != digest
+    ]
+    gone = [p for p in before["inputs"] if p not in now["inputs"] and p not in rows]
+    if refused := [f"{path} was changed since" for path in [*content, *gone] if path not in rows]:
+        raise _another(out, refused)
+    return [*different.values(), *(f"{path} was changed" for path in content)]
+
+
+def _another(out: Path, reasons: list[str]) -> UserError:
+    return UserError(
+        f"{out} holds an unfinished run that would go on differently: {'; '.join(reasons)}. Choose "
+        "another --out, give what it was begun with, or begin anew with --restart"
+    )
+
+
+def _paths(told: Any) -> list[str]:
+    """What a field of `INPUTS` may name in the file system."""
+    paths: list[str] = []
+    for text in [told] if isinstance(told, str) else told or []:
+        pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),]", text))
+        paths += [path for path in (text, text.removeprefix("llm:"), *pieces) if path]
+    return list(dict.fromkeys(paths))
 
 
 def finished(folder: Path) -> bool:

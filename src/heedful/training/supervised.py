@@ -121,14 +121,22 @@ def close_step(
     run.keep(step, parts)
 
 
-def batches(items: int, size: int, steps: int, seed: int, start: int = 0) -> Iterator[list[int]]:
-    """Batches `start` … `steps` − 1 of `size` indices: one shuffled pass over the items after the other."""
-    return (rows_at(items, size, number, seed) for number in range(start, steps))
+def batches(
+    items: int, size: int, steps: int, seed: int, start: int = 0, *, rows: int | None = None
+) -> Iterator[list[int]]:
+    """Batches `start` … `steps` − 1 of `size` indices: one shuffled pass over the items after the other.
+
+    A batch at the end of a pass is filled from the next one, so that every step means the same; where no pass
+    follows, after `rows` rows in all, the last one is smaller and its mean one over fewer.
+    """
+    return (rows_at(items, size, number, seed, rows) for number in range(start, steps))
 
 
-def rows_at(items: int, size: int, number: int, seed: int) -> list[int]:
-    """Batch 0, 1, … of the endless stream: a pure function, so that there is no cursor to save or to lose."""
-    places = range(number * size, (number + 1) * size)
+def rows_at(items: int, size: int, number: int, seed: int, rows: int | None = None) -> list[int]:
+    """Batch 0, 1, … of the stream, which ends after so many rows if at all: a pure function, so that there is no
+    cursor to save or to lose."""
+    end = (number + 1) * size
+    places = range(number * size, end if rows is None else min(end, rows))
     return [_pass(items, seed, place // items)[place % items] for place in places]
 
 
@@ -159,10 +167,21 @@ def apart(
     return items, fitting(tokenizer, held, limit) if config.skip_bad else held
 
 
+def epochs(config: ByEpochs, items: int, steps: int, start: int) -> Iterator[list[int]]:
+    """`batches` of a config's epochs after the first `start` ones: every item once an epoch."""
+    rows = row_count(config, items)
+    return batches(items, config.batch_size, steps, config.seed, start, rows=rows)
+
+
+def row_count(config: ByEpochs, items: int) -> int:
+    """Rows in the epochs over so many items: each item once an epoch."""
+    return max(1, round(items * config.epochs))
+
+
 def step_count(config: ByEpochs, items: int) -> int:
     """Optimiser steps in the epochs over so many items, or --steps if that is less."""
     refuse_nonsense(config)
-    held = max(1, round(items * config.epochs / config.batch_size))
+    held = -(-row_count(config, items) // config.batch_size)
     if config.steps is not None and config.steps > held:
         log.warning(
             "--steps %d: %g epochs hold %d steps and end first; raise --epochs for more",

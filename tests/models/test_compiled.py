@@ -47,7 +47,9 @@ def assert_same(ours, theirs, near):
         assert (ours[1][name] - grad).norm() <= near * grad.norm() + 1e-7, name
 
 
-SLOW = [pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("llama", "qwen2", "gpt2", "lora")]
+SLOW = [
+    pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("llama", "qwen2", "gpt2", "lora")
+]
 
 
 @pytest.mark.parametrize("kind", ["recomputed", *SLOW])

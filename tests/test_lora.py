@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 import tiny
 from heedful.cli import main
 from heedful.models.save import save_model
-from heedful.rewards.model import SHIFT, ModelReward
+from heedful.rewards.model import SCALE, SHIFT, ModelReward
 from heedful.run import fingerprint
 from test_bad_input import refused, write
 
@@ -105,11 +105,12 @@ def test_reward_adapters(loop):
         "base_model.model.score.weight" in load_file(folder / "adapter_model.safetensors").keys()  # noqa: SIM118
     )
     reward = ModelReward.load(str(folder))
-    assert reward.shift == json.loads((folder / "heedful.json").read_text())[SHIFT]
+    notes = json.loads((folder / "heedful.json").read_text())
+    assert reward.shift == notes[SHIFT] / notes[SCALE]
     base = AutoModelForSequenceClassification.from_pretrained(loop / "base", num_labels=1)
     theirs = logits(PeftModel.from_pretrained(base, folder)).squeeze()
     ours = logits(reward.model).squeeze()
-    assert torch.allclose(theirs, ours, atol=1e-5)
+    assert torch.allclose(theirs / notes[SCALE], ours, atol=1e-5 / notes[SCALE])
 
 
 def test_adapters_are_models_to_every_command(loop, tmp_path, monkeypatch):

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import tiny
 from heedful.cli import main
-from heedful.data.sources import read_comparisons
-from heedful.data.tokens import encode_example
+from heedful.data.sources import read_comparisons, split_by_prompt
+from heedful.data.tokens import encode_example, encode_group
+from heedful.losses import reward as losses
 from heedful.models.new import train_tokenizer
-from heedful.rewards.model import SHIFT, ModelReward
+from heedful.recipes import reward_model
+from heedful.rewards.model import SCALE, SHIFT, ModelReward
 from heedful.worlds import capitals
 
 QUIET = ("--quiet", "--report-to", "none")
@@ -106,9 +108,11 @@ def test_policies_load_in_plain_transformers(loop, name):
 
 @pytest.mark.parametrize("name", ["bradley_terry", "plackett_luce"])
 def test_reward_models_load_in_plain_transformers(loop, name):
-    """One label, and with padding the same scores as ours up to the stored shift.
+    """One label, and with padding the same scores as ours up to the stored shift and scale; the loss and accuracy that
+    the log ends with are those of the weights that were saved.
 
-    Mutation caught: scores read at the padding; another text format at scoring than at training.
+    Mutation caught: scores read at the padding; another text format at scoring than at training; weights that are
+    scaled after they were measured.
     """
     theirs = AutoModelForSequenceClassification.from_pretrained(loop / name).eval()
     assert theirs.config.num_labels == 1
@@ -124,9 +128,21 @@ def test_reward_models_load_in_plain_transformers(loop, name):
     ids = torch.tensor([[*s.tokens, *[pad] * (longest - len(s.tokens))] for s in samples])
     with torch.no_grad():
         plain = theirs(ids, attention_mask=(ids != pad).long()).logits.squeeze(1)
-    assert torch.allclose(scores, plain - getattr(theirs.config, SHIFT), atol=1e-4)
+    shift, scale = (getattr(theirs.config, key) for key in (SHIFT, SCALE))
+    assert torch.allclose(scores, (plain - shift) / scale, atol=1e-4)
     # The held-out part counts too little to matter: mean 0 and std 1 on what was compared.
     assert abs(scores.mean()) < 0.2 and 0.7 < scores.std() < 1.3
+    said = dict(zip([s.tokens for s in samples], plain, strict=True))
+    held = split_by_prompt(read_comparisons(loop / "pairs.jsonl"), lambda c: c.prompt, 0.05)[1]
+    encoded = [(encode_group(ours.tokenizer, c.prompt, c.responses), c.ranking) for c in held]
+    batch = reward_model.rank_batch(encoded, [0.0] * len(held))
+    of_held = torch.stack([said[s.tokens] for group, _ in encoded for s in group])
+    table, rank, strength = reward_model.as_table(of_held, batch)
+    expected = getattr(losses, name)(table, rank, strength).mean()
+    written = json.loads((loop / name / "evaluation.json").read_text())
+    logged = metrics(loop / name)[-1]
+    assert logged["eval/loss"] == written["loss"] == pytest.approx(float(expected), abs=1e-4)
+    assert logged["eval/accuracy"] == written["accuracy"]
 
 
 def test_runs_tell_what_they_did(loop):

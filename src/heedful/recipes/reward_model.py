@@ -1,9 +1,10 @@
 """Reward models from comparisons: Bradley–Terry or Plackett–Luce over the K responses to a prompt.
 
-The body of a language model under a new scalar head, read at the last token of prompt + response. One
-prompt, with all its responses, is one element of a batch. After training, scores are scaled so that
-the compared responses have mean 0 and standard deviation 1: a comparison says nothing about either,
-and β of the later optimisation should mean the same for every reward model.
+The body of a language model under a new scalar head (that of a reward model is kept), read at the last token of
+prompt + response. One prompt, with all its responses, is one element of a batch. The weights are saved as they were
+trained, so eval/loss is theirs; beside them, in config.json, stand the mean and standard deviation of the compared
+responses' scores. heedful's rewards are (score − mean) / std: a comparison says nothing about either, and β of the
+later optimisation should mean the same for every reward model.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,12 +26,11 @@ from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci
 from heedful.learner import load_learner
-from heedful.learner.local import LocalLearner, Loss
+from heedful.learner.local import Loss
 from heedful.losses import reward as losses
-from heedful.models.forward import scalar_head
 from heedful.models.load import context_length, load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
-from heedful.rewards.model import SHIFT, score_forward
+from heedful.rewards.model import SCALE, SHIFT, score_forward
 from heedful.training.supervised import (
     apart,
     begun,
@@ -86,17 +87,16 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     def evaluate() -> Metrics:
         batch = rank_batch(evaluation, eval_strengths)
         table, rank, strength = as_table(learner.outputs(batch).score, batch)
-        right, pairs = losses.accuracy(table, rank)
-        return {
-            "eval/accuracy": float(right.sum() / pairs.sum().clamp(min=1)),
-            "eval/loss": float(loss_of(table, rank, config.margin * strength).mean()),
-        }
+        loss = float(loss_of(table, rank, config.margin * strength).mean())
+        result = {**of_pairs(table, rank), "loss": loss}
+        ranks.on_first(write_json, config.out / "evaluation.json", result)
+        return {"eval/accuracy": result["accuracy"], "eval/loss": loss}
 
-    def finish() -> None:
-        batch = rank_batch(evaluation, eval_strengths)
-        ranks.on_first(write_accuracy, config.out, learner.outputs(batch).score, batch)
+    def record_scale() -> None:
         batch = rank_batch(training[:MEASURED], strengths[:MEASURED])
-        standardise(learner, learner.outputs(batch).score)
+        scores = learner.outputs(batch).score
+        setattr(model.config, SHIFT, float(scores.mean()))
+        setattr(model.config, SCALE, float(scores.std(correction=0).clamp(min=1e-6)))
 
     def stream(start: int) -> Iterator[Batch]:
         for rows in epochs(config, len(training), steps, start):
@@ -112,7 +112,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         per="group",
         evaluate=evaluate,
         show=("loss", "accuracy", "eval/accuracy"),
-        finish=finish,
+        before_save=record_scale,
     )
 
 
@@ -155,25 +155,13 @@ def _spread(table: Tensor, rank: Tensor) -> Tensor:
     return (table.gather(1, first) - table.gather(1, last)).squeeze(1)
 
 
-def write_accuracy(out: Path, scores: Tensor, batch: Ranked) -> None:
-    """evaluation.json: the share of held-out pairs that are ordered right, with an interval over prompts."""
-    right, pairs = losses.accuracy(*as_table(scores, batch)[:2])
+def of_pairs(table: Tensor, rank: Tensor) -> dict[str, Any]:
+    """The share of held-out pairs that are ordered right, with an interval over prompts."""
+    right, pairs = losses.accuracy(table, rank)
     share = (right / pairs.clamp(min=1)).tolist()
-    result = {
+    return {
         "accuracy": float(right.sum() / pairs.sum().clamp(min=1)),
         "accuracy_ci": bootstrap_ci(share, pairs.tolist()),
         "pairs": int(pairs.sum()),
         "prompts": len(pairs),
     }
-    write_json(out / "evaluation.json", result)
-
-
-@torch.no_grad()
-def standardise(learner: LocalLearner, scores: Tensor) -> None:
-    """Make `scores` have mean 0 and std 1: the scale goes into the head, the shift into the model's config."""
-    std = float(scores.std(correction=0).clamp(min=1e-6))
-    head = scalar_head(learner.model)
-    head.weight.div_(std)
-    if head.bias is not None:
-        head.bias.div_(std)
-    setattr(learner.model.config, SHIFT, float(scores.mean()) / std)

@@ -15,8 +15,8 @@ from heedful.models.forward import scalar_head, sequence_scores
 from heedful.models.load import context_length, load_reward_model, load_tokenizer
 from heedful.types import Batch, Facts, Outputs, Prompt, Sample
 
-# In config.json: the mean score of the reference's responses, which is subtracted from every score.
-SHIFT = "heedful_reward_shift"
+# In config.json: a reward is (score − shift) / scale, the score being what the weights, and so plain transformers, say.
+SHIFT, SCALE = "heedful_reward_shift", "heedful_reward_scale"
 
 
 def score_forward(model: PreTrainedModel, batch: Batch) -> Outputs:
@@ -24,12 +24,24 @@ def score_forward(model: PreTrainedModel, batch: Batch) -> Outputs:
     return Outputs(score=sequence_scores(model, batch.tokens, batch.lengths))
 
 
+def fold_scale(model: PreTrainedModel) -> PreTrainedModel:
+    """Divide the scalar head, and the shift, by the recorded scale, in place: a reward is then score − shift."""
+    head, scale = scalar_head(model), float(getattr(model.config, SCALE, 1.0))
+    with torch.no_grad():
+        head.weight.div_(scale)
+        if head.bias is not None:
+            head.bias.div_(scale)
+    setattr(model.config, SHIFT, float(getattr(model.config, SHIFT, 0.0)) / scale)
+    setattr(model.config, SCALE, 1.0)
+    return model
+
+
 def fold_shift(model: PreTrainedModel) -> PreTrainedModel:
-    """Move the shift into a bias of the scalar head, in place: the head alone then gives standardised scores.
+    """Move scale and shift into the scalar head and its bias, in place: the head alone then gives rewards.
 
     For a critic, which is read at every token by its head and trained: the bias learns with it.
     """
-    head, shift = scalar_head(model), float(getattr(model.config, SHIFT, 0.0))
+    head, shift = scalar_head(model), float(getattr(fold_scale(model).config, SHIFT, 0.0))
     if head.bias is None:
         head.bias = torch.nn.Parameter(head.weight.new_zeros(1))
     with torch.no_grad():
@@ -50,6 +62,8 @@ class ModelReward:
         *,
         micro_batch_tokens: int = 16384,
     ):
+        if SCALE in vars(model.config):
+            fold_scale(model)
         self.model, self.tokenizer = model, tokenizer
         self.micro_batch_tokens = micro_batch_tokens
         self.shift = float(getattr(model.config, SHIFT, 0.0))

@@ -52,10 +52,10 @@ def fit(
     evaluate: Callable[[], Metrics],
     per: Literal["token", "group"] = "token",
     show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
-    finish: Callable[[], None] = lambda: None,
+    before_save: Callable[[], None] = lambda: None,
     parts: Mapping[str, Stateful] | None = None,
 ) -> Path:
-    """The supervised loop: step, evaluate, log, save; `finish()` may touch the model before the last save.
+    """The supervised loop: step, evaluate, log, save; `before_save()` may write into the model's config.
 
     `stream(n)` gives the batches after the first n, lazily and the same ones whenever it is asked, so the number of
     steps is all that a run need know of its data to go on. `parts` are what else changes during training.
@@ -73,9 +73,11 @@ def fit(
             due = step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0
             if due or (saves_at(config, step) and config.keep_best):
                 metrics |= evaluate()
+            if saves_at(config, step):
+                before_save()
             close_step(run, config, step, metrics, alarms, save, parts)
             last = time.monotonic()
-        finish()
+        before_save()
         run.finish(save)
     return config.out
 

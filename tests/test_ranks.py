@@ -310,7 +310,7 @@ def test_what_is_refused_is_said_once(world, whole, tmp_path):
     nan = words("rloo", world, out, "--reward", "several:nan_for_one")
     refused(nan, "rewards must be finite numbers")
     assert not out.exists()
-    refused(words("sft", world, out, "--device", "cuda:1"), "must be cpu or cuda")
+    refused(words("sft", world, out, "--device", "cuda:1"), "must be auto, cpu or cuda")
     refused(words("sft", world, out, "--lrr", "1"), "has no option --lrr")
     iterate = ["iterate", "plan.yaml"]
     refused(iterate, "iterate does not run on several processes")

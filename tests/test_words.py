@@ -13,11 +13,13 @@ import pytest
 import yaml
 
 from heedful import registry
-from heedful.configs import command_line, commands, elsewhere
+from heedful.configs import command_line, commands, elsewhere, sft
+from heedful.configs.typed import made
 from heedful.configs.words import in_our_words, names_of, split
 from heedful.errors import UserError
 from heedful.fields import Range, marks, refuse_out_of_range
 from heedful.run.settings import settings
+from heedful.types import Sampling
 
 PAGE = Path(__file__).parents[1] / "docs" / "coming-from-trl.md"
 TRAIN = ["--model", "m", "--data", "d.jsonl", "--out", "o"]
@@ -185,3 +187,16 @@ def test_a_saved_config_is_the_command_again(name: str, tmp_path: Path, monkeypa
     other = "train ppo" if name != "train ppo" else "train grpo"
     with pytest.raises(UserError, match=f"is of heedful {name}, not of heedful {other}"):
         parsed(other, "--config", str(saved))
+
+
+def test_the_same_names_in_python():
+    """Mutation caught: aliases that only the command line knows."""
+    config = made(
+        sft.Config, {"model_name_or_path": "m", "data": "d", "out": "o", "lr": 0.1}, "sft"
+    )
+    assert (config.model, config.learning_rate) == ("m", 0.1)
+    with pytest.raises(UserError, match="sft: unknown field 'deepspeed': start torchrun"):
+        made(sft.Config, {"deepspeed": "x"}, "sft")
+    for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}):
+        with pytest.raises(ValueError, match="top_p above 0"):
+            Sampling(**wrong)

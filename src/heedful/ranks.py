@@ -143,9 +143,9 @@ class Ranks:
         """What `--device` cannot be when there are several ranks: each takes the GPU of its own number."""
         if self.world == 1:
             return
-        if device not in ("cpu", "cuda"):
+        if device not in ("cpu", "cuda", "auto"):
             raise UserError(
-                f"--device {device}: with {self.world} processes it must be cpu or cuda, of which each process "
+                f"--device {device}: with {self.world} processes it must be auto, cpu or cuda, of which each process "
                 "takes the GPU of its own number"
             )
         if device == "cuda" and self.local_world > (gpus := _gpus()):

@@ -28,4 +28,4 @@ class Config:
     seed: Annotated[int, SEED] = 0
     """Seed of the sampling."""
     device: str = "cpu"
-    """Torch device."""
+    """Torch device, such as cpu, cuda or auto."""

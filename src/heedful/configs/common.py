@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -123,11 +125,16 @@ class Training:
     liger: bool = False
     """Run norms and gates of the Llama family by Liger's kernels; needs a GPU and the extra `liger`."""
     device: str = "cpu"
-    """Torch device, such as cpu or cuda."""
+    """Torch device, such as cpu or cuda; auto takes the GPU where there is one."""
     quiet: bool = False
     """Log lines in place of a progress bar."""
-    report_to: Literal["tensorboard", "wandb", "none"] = "tensorboard"
-    """Where metrics go besides metrics.jsonl."""
+    report_to: Literal["tensorboard", "wandb", "mlflow", "trackio", "none"] = "tensorboard"
+    """Where metrics go besides metrics.jsonl; the trackers' own environment variables count."""
+    project: Annotated[str | None, alias("--wandb-project", "--trackio-project")] = None
+    """Project of W&B or trackio, experiment of MLflow; default: what WANDB_PROJECT, TRACKIO_PROJECT or
+    MLFLOW_EXPERIMENT_NAME say, else heedful."""
+    run_name: str | None = None
+    """The run's name there; default: what WANDB_NAME or MLFLOW_RUN_NAME say, else that of --out."""
     save_every: Annotated[int, alias("--save-steps"), AT_LEAST_0] = 0
     """Steps between checkpoints; 0 saves the final model only."""
     log_every: Annotated[int, alias("--logging-steps"), AT_LEAST_1] = 1
@@ -222,7 +229,7 @@ class Drawing(Sampled):
     seed: Annotated[int, SEED] = 0
     """Seed of the sampling."""
     device: str = "cpu"
-    """Torch device."""
+    """Torch device, such as cpu, cuda or auto."""
     quiet: bool = False
     """Log lines in place of a progress bar."""
 
@@ -230,7 +237,11 @@ class Drawing(Sampled):
 def refuse_nonsense(config: Training) -> None:
     """What can be said of the flags of any training before anything is loaded."""
     parts.refuse_numbers(config)
-    if config.liger and not config.device.startswith("cuda"):
+    package = config.report_to
+    theirs = package in ("wandb", "mlflow", "trackio") and package not in sys.modules
+    if theirs and importlib.util.find_spec(package) is None:
+        raise UserError(f"--report-to {package} needs the package: pip install {package}")
+    if config.liger and not config.device.startswith(("cuda", "auto")):
         raise UserError(
             f"--liger needs a GPU, not --device {config.device}; add --device cuda, or leave it out"
         )

@@ -39,7 +39,7 @@ class Config:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of the weights."""
     device: str = "cpu"
-    """Torch device."""
+    """Torch device, such as cpu, cuda or auto."""
     limit: Annotated[int, AT_LEAST_1] = 20_000
     """Check the first N rows of the data."""
     seed: Annotated[int, SEED] = 0

@@ -34,6 +34,14 @@ class Row:
         """Whether it changes nothing here, for the reason in `says`."""
         return self.says.startswith(IGNORED)
 
+    @property
+    def here(self) -> str:
+        """What a flag becomes, in the words of the table."""
+        values = (self.by_value or {}).items()
+        cells = [", or ".join(f"`{words}`" for words in self.becomes)]
+        cells += [f"{value}: `{w}`" if w else f"{value}: nothing to do" for value, w in values]
+        return "; ".join(filter(None, [*cells, self.says]))
+
 
 @functools.cache
 def topics() -> dict[str, tuple[Row, ...]]:
@@ -67,15 +75,7 @@ def _lines() -> Iterator[str]:
     for topic, of_topic in topics().items():
         yield f"\n## {topic}\n\n| flag | of | here |\n|---|---|---|"
         for row in of_topic:
-            yield f"| `{row.flag}` | {row.of} | {_here(row)} |"
-
-
-def _here(row: Row) -> str:
-    """What a flag becomes, in the words of the table."""
-    values = (row.by_value or {}).items()
-    cells = [", or ".join(f"`{words}`" for words in row.becomes)]
-    cells += [f"{value}: `{word}`" if word else f"{value}: nothing to do" for value, word in values]
-    return "; ".join(filter(None, [*cells, row.says]))
+            yield f"| `{row.flag}` | {row.of} | {row.here} |"
 
 
 if __name__ == "__main__":  # python -m heedful.configs.elsewhere docs/coming-from-trl.md

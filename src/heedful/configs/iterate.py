@@ -80,7 +80,7 @@ class Config:
     seed: Annotated[int, SEED] = 0
     """Seed of everything random."""
     device: str = "cpu"
-    """Torch device."""
+    """Torch device, such as cpu, cuda or auto."""
     quiet: bool = False
     """Log lines in place of progress bars."""
 

@@ -27,4 +27,4 @@ class Config:
     out: Path
     """The file of samples with rewards."""
     device: str = "cpu"
-    """Torch device."""
+    """Torch device, such as cpu, cuda or auto."""

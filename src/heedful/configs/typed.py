@@ -9,7 +9,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from heedful.configs.elsewhere import rows
 from heedful.errors import UserError, did_you_mean
+from heedful.fields import flag_of
 from heedful.parts import all_fields, compose, slots
 
 T = TypeVar("T")
@@ -27,8 +29,11 @@ def made(kind: type[T], given: Any, where: str, ignore: Iterable[str] = ()) -> T
     chosen_parts = slots(kind)
     values = {}
     for name, (key, value) in named.items():
+        name = _spelt(name, known)
         if name not in known:
-            raise UserError(f"{where}: unknown field '{key}'{did_you_mean(name, known)}")
+            told = rows().get("--" + name.replace("_", "-"))
+            hint = f": {told.here}" if told else did_you_mean(name, known)
+            raise UserError(f"{where}: unknown field '{key}'{hint}")
         hints = typing.get_type_hints(known[name])
         is_slot = name in chosen_parts or name in slots(known[name])
         values[name] = value if is_slot else _value(hints[name], value, f"{where}: {key}")
@@ -36,6 +41,15 @@ def made(kind: type[T], given: Any, where: str, ignore: Iterable[str] = ()) -> T
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise UserError(f"{where}: '{f.name}' is missing")
     return compose(kind, values, ignore, f"{where}: ")
+
+
+def _spelt(name: str, known: Mapping[str, type]) -> str:
+    """A field by one of its other names."""
+    flag = "--" + name.replace("_", "-")
+    others = (
+        n for n, kind in known.items() if name not in known if flag in flag_of(kind, n).aliases
+    )
+    return next(others, name)
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

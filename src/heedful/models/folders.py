@@ -133,11 +133,15 @@ def hub_answers() -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers warns about every new head; what should not be new is an error of ours instead."""
+    """transformers warns about every new head, and what should not be new is an error of ours instead; its progress
+    bars would stand among ours, or in a notebook that asked for none."""
     logger = hf_logging.get_logger("transformers")
-    level = logger.level
+    level, bars = logger.level, hf_logging.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
+    # Not `disable_progress_bar()`, which switches the hub's off as well, and not only here.
+    hf_logging._tqdm_active = False
     try:
         yield
     finally:
         logger.setLevel(level)
+        hf_logging._tqdm_active = bars

@@ -30,6 +30,23 @@ log = logging.getLogger("heedful")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def device_of(name: str) -> torch.device:
+    """What `--device` names; `auto` is the GPU where PyTorch sees one, else the CPU. UserError for what is absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: no device; cpu, cuda, cuda:1 or auto") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise UserError(
+            f"--device {name}: PyTorch {torch.__version__} sees {there or 'no'} GPU{'s' * (there > 1)} here; "
+            "--device auto takes what is there"
+        )
+    return device
+
+
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name; an adapter without one speaks its base's."""
     name = str(name)
@@ -72,7 +89,7 @@ def load_policy(
             "causal language model (a reward model, perhaps?)"
         )
     _say_left_out(name, "causal language model", loaded.left_out)
-    model = loaded.model.to(device).eval()
+    model = loaded.model.to(device_of(device)).eval()
     _check_head(model, name)
     return model
 
@@ -100,12 +117,12 @@ def new_reward_model(
     _say_left_out(name, kind, [k for k in loaded.left_out if k.startswith(within)])
     if not drawn:
         log.warning("%s is a reward model: its trained head is kept and trained on", name)
-        return model.to(device).eval()
+        return model.to(device_of(device)).eval()
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(head.weight.shape, generator=generator)
     with torch.no_grad():
         head.weight.copy_(noise / (head.in_features + 1) ** 0.5)
-    return model.to(device).eval()
+    return model.to(device_of(device)).eval()
 
 
 def load_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
@@ -122,7 +139,7 @@ def load_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu")
         )
     _one_output(loaded.model, name)
     _say_left_out(name, "reward model", loaded.left_out)
-    return loaded.model.to(device).eval()
+    return loaded.model.to(device_of(device)).eval()
 
 
 def copy_model(model: PreTrainedModel) -> PreTrainedModel:

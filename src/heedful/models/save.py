@@ -11,6 +11,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.models.adapter_files import has_adapter, save_adapter
+from heedful.models.folders import quiet
 from heedful.models.forward import VALUE_HEAD, scalar_head_name
 
 log = logging.getLogger("heedful")
@@ -32,7 +33,8 @@ def save_model(
     if has_adapter(model):
         save_adapter(model, folder)
     else:
-        model.save_pretrained(folder, state_dict=saved_weights(model))
+        with quiet():
+            model.save_pretrained(folder, state_dict=saved_weights(model))
     tokenizer.save_pretrained(folder)
 
 

@@ -19,7 +19,7 @@ from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
 from heedful.learner import load_learner
 from heedful.models.forward import token_logps
-from heedful.models.load import DTYPES, context_length, load_policy, load_tokenizer
+from heedful.models.load import DTYPES, context_length, device_of, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.run import check_out
@@ -43,7 +43,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
             context=config.context,
             seed=config.seed,
         )
-        model.to(config.device, DTYPES[config.dtype])  # type: ignore[arg-type]
+        model.to(device_of(config.device), DTYPES[config.dtype])  # type: ignore[arg-type]
     else:
         tokenizer = load_tokenizer(config.model)
         model = load_policy(config.model, dtype=config.dtype, device=config.device)

@@ -42,7 +42,7 @@ from heedful.run.files import (
     write_folder,
     write_text,
 )
-from heedful.run.metrics import ALARMS, MetricsLog, find_writer
+from heedful.run.metrics import ALARMS, MetricsLog
 from heedful.run.settings import (
     FINISHED,
     Habits,
@@ -112,7 +112,6 @@ class Run:
         self._habits = Habits.of(config)
         self._best = self._habits.best
         self._states, self._stashes = _states(self.out), _stashes(self.out)
-        find_writer(report_to)
         ranks.on_first(refuse_finished, self.out)
         self._saved = False
         self._found: Saved | None = None

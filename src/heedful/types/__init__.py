@@ -139,12 +139,19 @@ class Sampling:
     """How tokens are drawn: π = softmax(logits / temperature) after the top-k, then the top-p mask.
 
     The same transformation must be applied wherever the log-probs of those tokens are taken again.
-    `temperature=0` is greedy decoding. `top_k=0` and `top_p=1` switch the masks off.
+    `temperature=0` is greedy decoding. `top_k=0` and `top_p=1` switch the masks off. ValueError for what is no
+    distribution.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.temperature < float("inf") and 0 < self.top_p <= 1 and self.top_k >= 0):
+            raise ValueError(
+                f"{self}: temperature and top_k are at least 0, top_p above 0 and at most 1"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ def sample(task, tok, text: str, group: int, *, ended: bool = True) -> Sample:
 
 
 def recorder(heard: list):
-    async def reward(prompt, responses, ended, facts):
-        heard.append((prompt, tuple(responses), tuple(ended), dict(facts)))
-        return [float(len(r)) for r in responses]
+    async def reward(group):
+        heard.append((group.prompt, tuple(group.responses), tuple(group.ended), dict(group.facts)))
+        return [float(len(r)) for r in group.responses]
 
     return reward
 
@@ -71,20 +71,20 @@ def test_rewards_from_elsewhere_judge_while_others_are_written():
     tok, model = tiny.tokenizer(), tiny.causal_lm("llama", vocab=320)
     engine, heard, batches = LocalEngine(model), [], []
 
-    async def network(prompt, responses, ended, facts):
+    async def network(group):
         await asyncio.sleep(0)
-        heard.append((prompt, len(engine._rows)))
-        return [float(len(r)) for r in responses]
+        heard.append((group.prompt, len(engine._rows)))
+        return [float(len(r)) for r in group.responses]
 
     class Model:
         in_batches = True
 
-        async def __call__(self, prompt, responses, ended, facts):
-            batches.append((prompt, len(engine._rows)))
-            return [float(facts["answer"])] * len(responses)
+        async def __call__(self, group):
+            batches.append((group.prompt, len(engine._rows)))
+            return [float(group.facts["answer"])] * len(group.responses)
 
-    async def vowels(prompt, responses, ended, facts):
-        return [float(sum(c in "aeiou" for c in r)) for r in responses]
+    async def vowels(group):
+        return [float(sum(c in "aeiou" for c in r)) for r in group.responses]
 
     def parts():
         ensemble = Part(name="two", members=(Model(), vowels), weight=0.5, by="min")

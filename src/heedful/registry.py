@@ -14,13 +14,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import hashlib
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
 from heedful.errors import UserError, did_you_mean
@@ -128,14 +130,19 @@ def entry(kind: str, name: str, flag: str | None = None) -> Entry:
 
 
 def load_function(spec: str) -> Callable[..., Any]:
-    """Import a user's `package.module:function`; the current folder is searched too, as `python -m` would."""
-    module_name, _, name = spec.partition(":")
+    """Import a user's `package.module:function` or `./file.py:function`; the current folder is searched too, as
+    `python -m` would."""
+    module_name, _, name = spec.rpartition(":")
     if not module_name or not name:
         raise UserError(f"'{spec}' is not of the form package.module:function")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    file = Path(module_name) if module_name.endswith(".py") or "/" in module_name else None
+    if file is not None and not file.is_file():
+        raise UserError(f"'{spec}': there is no file {module_name}")
+    folder = os.getcwd() if file is None else str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(module_name)
+        module = _module_of(file) if file else importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise
@@ -146,6 +153,24 @@ def load_function(spec: str) -> Callable[..., Any]:
             f"'{spec}': module {module_name} has no function {name}{did_you_mean(name, vars(module))}"
         )
     return function
+
+
+def _module_of(file: Path) -> ModuleType:
+    """The module of a file, run once; under a name of its own, whatever else is called so."""
+    name = (
+        f"_heedful_file_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}_{file.stem}"
+    )
+    if name not in sys.modules:
+        of_file = importlib.util.spec_from_file_location(name, file)
+        if of_file is None or of_file.loader is None:
+            raise UserError(f"{file} is no Python file")
+        module = sys.modules[name] = importlib.util.module_from_spec(of_file)
+        try:
+            of_file.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
 
 
 def _known_kind(kind: str) -> tuple[str, str]:

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NotRequired, TypedDict, Unpack
+from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
+from heedful.data.tokens import decode_response, encode_prompt, prefilled, stop_tokens
 from heedful.envs.ask import ask
 from heedful.envs.chat import Env, Limits, Record
 from heedful.envs.play import OnError, play
 from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
-from heedful.rewards.parts import Early, Group, Parts, Scores
+from heedful.rewards.parts import Early, Parts, Scores
 from heedful.types import (
     NO_FACTS,
     Branch,
@@ -28,6 +29,7 @@ from heedful.types import (
     Engine,
     Episode,
     Facts,
+    Group,
     Metrics,
     Prompt,
     Reward,
@@ -37,6 +39,8 @@ from heedful.types import (
     Step,
     Task,
 )
+
+log = logging.getLogger("heedful")
 
 
 def tasks(
@@ -114,7 +118,7 @@ async def scored_rollout(
 ) -> tuple[list[Sample], Metrics]:
     """`rollout` and `score`. A reward that is no model here, such as one asked over the network, judges a group as
     soon as it is written, while others are still being written. What it judges of an episode is the last turn; an
-    environment's own rewards come on top."""
+    environment's own rewards come on top. An episode that every term abstains from is left out, and counted."""
     parts = Parts.of(reward)
 
     async def played(numbered: tuple[int, Task]) -> tuple[list[Episode], Early]:
@@ -124,11 +128,12 @@ async def scored_rollout(
     done = await ranks.share_out(list(enumerate(batch)), played)
     groups = [_judged(task, group, tokenizer) for task, (group, _) in zip(batch, done, strict=True)]
     scores = await parts.score(groups, [early for _, early in done], ranks)
-    samples, worth = [], iter(scores.total)
+    alone = how.get("env", ask) is ask  # an environment's rewards stand where a reward abstains
+    samples, worth = [], iter(v if alone else v or 0.0 for v in scores.total)
     for number, (group, _) in enumerate(done):
         for main, *others in _samples(group, number, how["n"]):
-            samples += [replace(main, reward=main.reward + next(worth)), *others]
-    alone = how.get("env", ask) is ask
+            if (value := next(worth)) is not None:
+                samples += [replace(main, reward=main.reward + value), *others]
     return samples, scores.metrics if alone else scores.metrics | episode_metrics(
         [e for group, _ in done for e in group], len(batch) * how["n"]
     )
@@ -266,18 +271,32 @@ async def score_episodes(
     groups: Sequence[Sequence[Episode]],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[list[Episode]]:
-    """The episodes with a reward's number for the last turn added to the reward at the end, and its parts to theirs."""
+    """The episodes with a reward's number for the last turn added to the reward at the end, and its parts to theirs.
+
+    An episode that every part of the reward abstains from is left out, with a warning.
+    """
     judged = [_judged(group[0], group, tokenizer) for group in groups if group]
     scores = await Parts.of(reward).score(judged)
     rows = iter(range(len(scores.total)))
 
-    def with_reward(e: Episode, i: int) -> Episode:
+    def with_reward(e: Episode, i: int, total: float) -> Episode:
         reward_parts = {
-            name: e.parts.get(name, 0.0) + values[i] for name, values in scores.parts.items()
+            name: e.parts.get(name, 0.0) + value
+            for name, values in scores.parts.items()
+            if (value := values[i]) is not None
         }
-        return replace(e, reward=e.reward + scores.total[i], parts={**e.parts, **reward_parts})
+        return replace(e, reward=e.reward + total, parts={**e.parts, **reward_parts})
 
-    return [[with_reward(e, next(rows)) for e in group] for group in groups]
+    if scores.unscored:
+        log.warning("left out %d episodes that no reward has scored", scores.unscored)
+    return [
+        [
+            with_reward(e, i, total)
+            for e, i in zip(group, rows, strict=False)
+            if (total := scores.total[i]) is not None
+        ]
+        for group in groups
+    ]
 
 
 def _judged(
@@ -293,14 +312,27 @@ def _judged(
         turn.stop_reason == "stop" and e.ended == "terminated"
         for turn, e in zip(turns, group, strict=True)
     ]
-    return Group(task.prompt, texts, ended, task.facts)
+    heard = next(s.tokens for s in group[0].branches[0].segments)
+    return Group(
+        task.prompt,
+        texts,
+        ended,
+        task.facts,
+        tokens=[turn.tokens for turn in turns],
+        prefilled=prefilled(tokenizer, heard),
+    )
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> str:
     """What the policy wrote in a sample, decoded; of several turns the last."""
+    return decode_response(tokenizer, _written(sample))
+
+
+def _written(sample: Sample) -> list[int]:
+    """The ids of the policy's last turn."""
     start = sample.steps[-1].start if sample.steps else 0
     written = zip(sample.tokens[start:], sample.mask[start:], strict=True)
-    return decode_response(tokenizer, [token for token, own in written if own])
+    return [token for token, own in written if own]
 
 
 async def score(
@@ -310,10 +342,13 @@ async def score(
     tokenizer: PreTrainedTokenizerBase,
     ranks: Ranks = ALONE,
 ) -> tuple[list[Sample], Metrics]:
-    """The samples with their rewards, and mean and spread of each part over the batch; see `score_parts`."""
+    """The samples with their rewards, and mean and spread of each part over the batch; see `score_parts`.
+
+    A sample that every part abstains from is left out.
+    """
     scores = await score_parts(reward, batch, samples, tokenizer, ranks)
     paired = zip(samples, scores.total, strict=True)
-    return [replace(sample, reward=value) for sample, value in paired], scores.metrics
+    return [replace(s, reward=v) for s, v in paired if v is not None], scores.metrics
 
 
 async def score_parts(
@@ -330,16 +365,25 @@ async def score_parts(
         members.setdefault(sample.group, []).append(i)
 
     def judged(group: int, rows: Sequence[int]) -> Group:
-        texts = [response_text(tokenizer, samples[i]) for i in rows]
-        ended = [samples[i].stop_reason == "stop" for i in rows]
-        return Group(batch[group].prompt, texts, ended, batch[group].facts)
+        task, written = batch[group], [_written(samples[i]) for i in rows]
+        return Group(
+            task.prompt,
+            [decode_response(tokenizer, ids) for ids in written],
+            [samples[i].stop_reason == "stop" for i in rows],
+            task.facts,
+            tokens=written,
+            prefilled=prefilled(tokenizer, task.tokens),
+        )
 
     groups = [judged(g, rows) for g, rows in members.items()]
     scores = await Parts.of(reward).score(groups, ranks=ranks)
     order = [i for rows in members.values() for i in rows]
 
-    def in_order(values: Sequence[float]) -> list[float]:
-        return [value for _, value in sorted(zip(order, values, strict=True))]
+    place = {i: k for k, i in enumerate(order)}
 
-    parts = {name: in_order(values) for name, values in scores.parts.items()}
-    return Scores(in_order(scores.total), parts, scores.metrics)
+    def in_order(values: Sequence[Any]) -> list[Any]:
+        return [values[place[i]] for i in range(len(samples))]
+
+    columns = ({n: in_order(v) for n, v in of.items()} for of in (scores.parts, scores.extra))
+    parts, extra = columns
+    return Scores(in_order(scores.total), parts, scores.metrics, extra)

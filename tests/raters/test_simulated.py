@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from itertools import permutations
@@ -9,7 +10,8 @@ from itertools import permutations
 import pytest
 
 from heedful.errors import UserError
-from heedful.raters.simulated import SimulatedRater, judge_all, panel
+from heedful.raters.panel import judge_all
+from heedful.raters.simulated import SimulatedRater, panel
 from heedful.types import Prompt
 
 N = 4000
@@ -129,11 +131,15 @@ def test_a_panel_takes_turns():
     assert len(set(names)) == len(names) == 8
     assert not any(rater.troll for rater in people)
     assert sum(rater.troll for rater in panel(worth, 0, troll=True)) == 1
-    comparisons = judge_all(people, [(f"q{i}", ("1", "2")) for i in range(20)])
+    comparisons = asyncio.run(judge_all(people, [(f"q{i}", ("1", "2")) for i in range(20)]))
     assert [c.rater for c in comparisons] == [names[i % 8] for i in range(20)]
-    assert comparisons == judge_all(panel(worth, 0), [(f"q{i}", ("1", "2")) for i in range(20)])
+    assert comparisons == asyncio.run(
+        judge_all(panel(worth, 0), [(f"q{i}", ("1", "2")) for i in range(20)])
+    )
 
 
 def test_the_panel_mostly_prefers_the_better_answer():
-    comparisons = judge_all(panel(worth, 0), [(f"q{i}", ("1.0", "-1.0")) for i in range(800)])
+    comparisons = asyncio.run(
+        judge_all(panel(worth, 0), [(f"q{i}", ("1.0", "-1.0")) for i in range(800)])
+    )
     assert share_first_wins(comparisons) > 0.9

@@ -200,7 +200,7 @@ def test_scores_that_are_missing(tmp_path, capsys):
     sentence = refused(
         capsys, "judge", "--data", data, "--judge", "scores", "--out", tmp_path / "o.jsonl"
     )
-    assert "row 1 has no number in `reward`; heedful score puts it there" in sentence
+    assert "no row has a number in `reward`; heedful score puts it there" in sentence
     tied = write(
         tmp_path / "t.jsonl", *({"prompt": "x", "completion": c, "reward": 1} for c in "ab")
     )
@@ -314,3 +314,77 @@ def test_gsm8k_loads_samples_and_scores(shared_data, sums, tmp_path, capsys):
 
     assert scored(0) == 1.0
     assert scored(1) < 0.05
+
+
+MIXED = """
+def easy(completions, level, log_extra, **columns):
+    log_extra("size", [len(c) for c in columns["completion_ids"]])
+    return [float(len(c[0]["content"])) if k == 1 else None for c, k in zip(completions, level)]
+async def hard(completions, level, **columns):
+    return [0.5 * len(c[0]["content"]) if k > 2 else None for c, k in zip(completions, level)]
+"""
+
+
+def test_rewards_that_abstain(sums, tmp_path, monkeypatch):
+    """Functions as TRL has them, of a mixture of tasks: level 1 is scored by one, level 2 by nobody. Training leaves
+    out and counts what nobody scores, files have no reward there, best-of-n and ranks go by the others.
+
+    Mutation caught: None as 0 in a row, a mean, a baseline or a ranking; a round without any signal that divides by 0.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mixed.py").write_text(MIXED)
+    reward = ("--reward", "./mixed.py:easy", "./mixed.py:hard")
+    prompts = rows(sums / "world" / "prompts.jsonl")
+    picked = [p for level in (1, 2) for p in [q for q in prompts if q["level"] == level][:2]]
+    data = write(tmp_path / "prompts.jsonl", *picked)
+    how = ("--model", sums / "sft", "--data", data, "--max-tokens", 6, "--quiet")
+    run("sample", *how, "--n", 3, *reward, "--out", tmp_path / "s.jsonl")
+    said = rows(tmp_path / "s.jsonl")
+    assert [("reward" in row) for row in said] == [row["level"] == 1 for row in said]
+    for row in said[:6]:
+        assert row["reward"] == len(row["completion"])
+        assert row["reward_parts"] == {"easy": row["reward"], "hard": None}
+        assert row["reward_extra"] == {"size": len(row["tokens"])}
+    whole = write(tmp_path / "whole.jsonl", *(row | {"stop_reason": "stop"} for row in said))
+    run("judge", "--data", whole, "--judge", "scores", "--out", tmp_path / "c.jsonl")
+    run("train", "grpo", *how[:-1], *reward, "--batch-size", 8, "--group-size", 2, "--steps", 2,
+        "--out", tmp_path / "grpo", *QUIET)  # fmt: skip
+    metrics = rows(tmp_path / "grpo" / "metrics.jsonl")
+    assert [m["reward/unscored"] for m in metrics] == [0.5, 0.5]
+    assert metrics[0]["reward"] == pytest.approx(metrics[0]["reward/easy"])
+    run("train", "rloo", *how[:-1], *reward[:1], reward[2], "--batch-size", 4, "--group-size", 2,
+        "--steps", 1, "--out", tmp_path / "none", *QUIET)  # fmt: skip
+    assert rows(tmp_path / "none" / "metrics.jsonl")[0]["reward/unscored"] == 1.0
+
+
+def test_evaluation_by_a_verifier_against_demonstrations(sums, tmp_path, capsys):
+    """The right answers win against every response of a model that has hardly read them. What a baseline lacks is told
+    before anything is sampled. Mutation caught: a baseline's own old scores, its last response for all of them."""
+    held = rows(sums / "world" / "prompts.jsonl")[:4]
+    data = write(tmp_path / "held.jsonl", *held)
+    right = [{"prompt": r["prompt"], "completion": f"#### {r['answer']}"} for r in held]
+    wrong = [{"prompt": r["prompt"], "completion": "#### 99999"} for r in held]
+    how = (
+        "evaluate",
+        "--model",
+        sums / "sft",
+        "--data",
+        data,
+        "--max-tokens",
+        4,
+        "--scorer",
+        "numeric",
+        "--quiet",
+    )
+    run(*how, "--baseline", write(tmp_path / "b.jsonl", *right, *wrong), "--out", tmp_path / "e")
+    result = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    expected = [0.25 + 0.5 * row["gold"] for row in rows(tmp_path / "e" / "samples.jsonl")]
+    assert [row["win"] for row in rows(tmp_path / "e" / "samples.jsonl")] == expected
+    assert result["win_rate"] == pytest.approx(sum(expected) / 4)
+    assert result["win_rate_by"] == "numeric"
+    sentence = refused(
+        capsys, *how, "--baseline", write(tmp_path / "b.jsonl", *right[1:]), "--out", tmp_path / "f"
+    )
+    assert "has no response to 1 of 4 prompts" in sentence and not (tmp_path / "f").exists()
+    unread = write(tmp_path / "many.jsonl", *held[:3], held[3] | {"answer": "many"})
+    assert "'many'" in refused(capsys, *how[:4], unread, *how[5:], "--out", tmp_path / "f")

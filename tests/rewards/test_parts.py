@@ -17,15 +17,15 @@ from heedful.rewards.parts import Moments
 def says(*values):
     """A reward whose k-th response is worth values[k], whatever it is."""
 
-    async def reward(prompt, responses, ended, facts):
-        return values[: len(responses)]
+    async def reward(group):
+        return values[: len(group.responses)]
 
     return reward
 
 
 def by_length(factor: float):
-    async def reward(prompt, responses, ended, facts):
-        return [factor * len(r) for r in responses]
+    async def reward(group):
+        return [factor * len(r) for r in group.responses]
 
     return reward
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_the_scales_goes_on_where_it_was():
         Parts([Part(name="other", members=(says(1),))]).load_state_dict(first.state_dict())
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, None, "1.0", [1.0, 2.0]])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, "1.0", [1.0, 2.0]])
 def test_what_is_no_finite_number_names_part_and_response(bad):
     parts = Parts([Part(name="ok", members=(says(1.0),)), Part(name="rm", members=(says(bad),))])
     with pytest.raises(
@@ -141,11 +141,53 @@ def test_what_is_no_finite_number_names_part_and_response(bad):
         scored(parts, group("well"))
 
 
+def test_a_part_that_abstains_is_left_out_of_sum_means_and_scale():
+    """None for a response, or of a member: by hand. Mutation caught: None as 0, in a mean, a spread or a running
+    scale; a sum of nothing as 0."""
+    parts = Parts(
+        [
+            Part(name="a", members=(says(2.0, None, None),), weight=10),
+            Part(name="e", members=(says(1.0, 3.0, None), says(None, 5.0, None)), k=1),
+        ],
+        normalise=True,
+    )
+    scores = scored(parts, group("x", "y", "z"))
+    assert scores.parts == {"a": [2.0, None, None], "e": [1.0, 4.0 - 1.0, None]}
+    assert scores.total == [10 * 2.0 + 1.0, 3.0, None] and scores.unscored == 1
+    assert scores.metrics == {
+        "reward/a": 2.0,
+        "reward/a/std": 0.0,
+        "reward/a/scale": 1.0,
+        "reward/a/abstained": pytest.approx(2 / 3),
+        "reward/e": 2.0,
+        "reward/e/std": 1.0,
+        "reward/e/scale": 1.0,
+        "reward/e/disagreement": 0.5,
+        "reward/e/abstained": pytest.approx(1 / 3),
+        "reward/unscored": pytest.approx(1 / 3),
+    }
+    assert parts.moments["a"].count == 1
+    assert scored(Parts([]), group("x")).total == [0.0]
+
+
+def test_what_a_reward_logs_reaches_metrics_and_columns():
+    """Means over calls, columns at the place of their responses. Mutation caught: columns of one group at another's."""
+
+    async def reward(group):
+        group.log_metric("mine", len(group.responses))
+        if len(group.responses) > 1:
+            group.log_extra("column", [r + "!" for r in group.responses])
+        return [0.0] * len(group.responses)
+
+    scores = scored(Parts([Part(name="r", members=(reward,))]), group("x"), group("y", "z"))
+    assert scores.metrics["mine"] == 1.5 and scores.extra == {"column": [None, "y!", "z!"]}
+
+
 @pytest.mark.parametrize(
     ("said", "words"), [([1.0], "1 numbers for 2 responses"), (0.5, "a list of numbers, not 0.5")]
 )
 def test_the_wrong_number_of_numbers(said, words):
-    async def reward(prompt, responses, ended, facts):
+    async def reward(group):
         return said
 
     with pytest.raises(UserError, match=words):
@@ -157,7 +199,7 @@ def test_an_error_keeps_its_kind_and_says_where():
 
     error = KeyError("asleep")  # one for all groups, as of a model that scores them together
 
-    async def broken(prompt, responses, ended, facts):
+    async def broken(group):
         raise error
 
     with pytest.raises(KeyError, match="asleep") as caught:

@@ -21,8 +21,9 @@ RESPONSES = ("", "4", "ok, it is 4.", "#### 4", "<think>2 + 2</think>4", "5", "\
 REWARDS = {name: entry.load() for name, entry in registry.entries("reward").items()}
 
 
-def values(spec: str, responses, *, ended=None, facts=None, prompt=PROMPTS[0]) -> list[float]:
-    group = Group(prompt, responses, ended or [True] * len(responses), facts or {"answer": "4"})
+def values(spec: str, responses, *, ended=None, facts=None, prompt=PROMPTS[0], prefilled=""):
+    ended = ended or [True] * len(responses)
+    group = Group(prompt, responses, ended, facts or {"answer": "4"}, prefilled=prefilled)
     return asyncio.run(load_rewards(spec).score([group])).total
 
 
@@ -80,6 +81,12 @@ def test_regex_and_think_format():
         "a</think>b": 0.0,
     }
     assert values("think_format", list(said)) == list(said.values())
+    opened = {"a</think>b": 1.0, "<think>a</think>b": 0.0, "b": 0.0}
+    assert values("think_format", list(opened), prefilled="<think>\n") == list(opened.values())
+    closed = {"b": 1.0, "a</think>b": 0.0}
+    assert values("think_format", list(closed), prefilled="<think>\n\n</think>\n") == list(
+        closed.values()
+    )
 
 
 def test_exact_match():

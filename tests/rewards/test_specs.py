@@ -34,8 +34,18 @@ async def group_later(prompt, responses): return [len(responses)] * len(response
 def anything(*args): return float(len(args))
 def one(response): return 0.0
 def trl(completions, level, **kwargs):
-    assert sorted(kwargs) == ["answer", "prompts"]
+    assert sorted(kwargs) == ["answer", "completion_ids", "log_extra", "log_metric", "prompts", "trainer_state"]
     return [l * len(c if isinstance(c, str) else c[0]["content"]) for c, l in zip(completions, level)]
+def trl_state(prompts, trainer_state, log_metric, log_extra, level=None, **kwargs):
+    log_metric("mine", 2.0)
+    log_extra("seen", level)
+    return [trainer_state.global_step / trainer_state.max_steps + len(c) for c in kwargs["completions"]]
+def trl_ids(completion_ids, **kwargs): return [float(sum(ids)) for ids in completion_ids]
+def trl_everything(**kwargs): return [None if len(c) > 1 else 1.0 for c in kwargs["completions"]]
+def trl_needs(completions, gold): return [0.0]
+async def trl_later(prompts, completions, **kwargs): return [None for c in completions]
+def ids(prompt, response, completion_ids, prefilled): return sum(completion_ids) + len(prefilled)
+def dicts(prompt, response): return float(len(prompt[0]["content"]) + len(prompt[-1].get("role")))
 def trl_short(prompts, completions): return [float(len(p)) for p in prompts]
 class Judge:
     def __call__(self, prompt, response): return 3.0
@@ -58,7 +68,11 @@ def mine(tmp_path, monkeypatch):
 
 def values(parts: Parts, *responses: str, prompt="Why?", ended=None) -> list[float]:
     facts = {"answer": "4", "level": 2}
-    group = Group(prompt, responses, ended or [True] * len(responses), facts)
+    ids = [[1], [2, 3, 4]][: len(responses)]
+    group = Group(
+        prompt, responses, ended or [True] * len(responses), facts, tokens=ids, prefilled="<think>"
+    )
+    parts.progress = (1, 4, 0.5)
     return asyncio.run(parts.score([group])).total
 
 
@@ -76,6 +90,12 @@ def values(parts: Parts, *responses: str, prompt="Why?", ended=None) -> list[flo
         ("mine:anything", [2.0, 2.0]),
         ("mine:trl", [2.0, 6.0]),
         ("mine:trl_short", [4.0, 4.0]),
+        ("./mine.py:trl_short", [4.0, 4.0]),
+        ("mine:trl_state", [1.25, 3.25]),
+        ("mine:trl_ids", [1.0, 9.0]),
+        ("mine:trl_everything", [1.0, None]),
+        ("mine:trl_later", [None, None]),
+        ("mine:ids", [8.0, 16.0]),
         ("mine:instance", [3.0, 3.0]),
         ("mine:partial", [10.0, 10.0]),
         ("operator:contains", None),
@@ -91,6 +111,67 @@ def test_functions_by_their_signature(mine, spec, expected):
 
 def test_a_function_of_trl_gets_messages_for_a_conversation(mine):
     assert values(load_rewards("mine:trl"), "a", "bcd", prompt=CHAT) == [2.0, 6.0]
+    assert values(load_rewards("mine:dicts"), "a", prompt=CHAT) == [
+        len("What is 2 + 2?") + len("user")
+    ]
+
+
+def test_what_scoring_would_refuse_is_known_before_anything_is_sampled(mine):
+    """By `check`, of the row alone. Mutation caught: a column of TRL's function that is missing as its TypeError."""
+    for spec, words in (
+        ("mine:trl_needs", "asks for the column `gold`"),
+        ("mine:lifted", None),
+        ("numeric", "no number"),
+    ):
+        parts = load_rewards(spec)
+        if words is None:
+            parts.check("Why?", {"level": 1})
+            continue
+        with pytest.raises(UserError, match=words):
+            parts.check("Why?", {"answer": "many"})
+
+
+def test_an_awaited_reward_is_limited_retried_and_kept(mine):
+    """At most two at once, a failure tried again, an answer asked for once. Mutation caught: a limit a call, a failed
+    call that loses what others have paid for, options that reach a function that is not awaited."""
+    (mine / "far.py").write_text(
+        "import asyncio\n"
+        "now, most, calls, broken = 0, 0, [], set()\n"
+        "async def far(prompt, response):\n"
+        "    global now, most\n"
+        "    now, most = now + 1, max(most, now + 1)\n"
+        "    calls.append(response)\n"
+        "    await asyncio.sleep(0.01)\n"
+        "    now -= 1\n"
+        "    if response in broken: raise ConnectionError(response)\n"
+        "    if calls.count(response) == 1 and response == 'b': raise ConnectionError(response)\n"
+        "    return float(len(response))\n"
+    )
+    try:
+        spec = f"far:far(concurrency=2, retries=1, timeout=5, cache={mine}/kept.jsonl)"
+        said = ["a", "b", "ccc", "dd", "eeeee"]
+        assert values(load_rewards(spec), *said) == [1, 1, 3, 2, 5]
+        import far  # type: ignore[import-not-found]
+
+        assert far.most == 2 and far.calls.count("b") == 2
+        far.calls.clear()
+        far.broken |= {"new", "newer"}
+        with pytest.raises(ConnectionError):
+            values(load_rewards(spec), "new", "dddd", *["x" * n for n in range(6, 30)])
+        assert len(far.calls) < 30  # none is begun once one has failed for good
+        paid = set(far.calls) - far.broken
+        far.calls.clear()
+        assert values(load_rewards(spec), *said, *sorted(paid)) == [
+            1,
+            1,
+            3,
+            2,
+            5,
+            *map(len, sorted(paid)),
+        ]
+        assert far.calls == []
+    finally:
+        sys.modules.pop("far", None)
 
 
 def test_facts_are_read_only(mine):
@@ -138,6 +219,9 @@ def test_weights_names_and_labels(mine):
         (["mine:one"], "must take (prompt, response)"),
         (["no_such_module:f"], "there is no module no_such_module"),
         (["runs/nowhere(k=1)"], "and functions take options"),
+        (["./none.py:f"], "there is no file ./none.py"),
+        (["mine:plain(retries=2)"], "retries is for functions that are awaited"),
+        (["mine:later(concurrency=0)"], "concurrency counts from 1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_a_reward_is_one_sentence(mine, specs, words):

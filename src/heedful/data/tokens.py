@@ -5,6 +5,7 @@ Their joined text is never encoded, and sampled ids are never decoded and encode
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.errors import UserError
 from heedful.types import Message, Prompt, Sample
+
+_PREFILLED = re.compile(r"<think>\s*(?:</think>\s*)?\Z")
 
 # By the template as well, which users replace: its text and the id that closes its turns.
 _chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int]] = WeakKeyDictionary()
@@ -167,6 +170,13 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -
         list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     return text if isinstance(text, str) else "".join(text)
+
+
+def prefilled(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int]) -> str:
+    """What a prompt has written of the response already: a thought that a chat template opens, or opens and closes."""
+    text = tokenizer.decode(list(prompt_ids[-24:]), clean_up_tokenization_spaces=False)
+    match = _PREFILLED.search(text if isinstance(text, str) else "".join(text))
+    return match[0].lstrip() if match else ""
 
 
 def render(

@@ -1,10 +1,14 @@
-"""Who is meant by `--judge`: simulated people with a taste, or a registered judge."""
+"""Who is meant by `--judge`: simulated people with a taste, or a registered judge; and asking them."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+from collections.abc import Sequence
+
 from heedful import registry
 from heedful.raters.simulated import panel
-from heedful.types import Rater
+from heedful.types import Comparison, Prompt, Rater
 from heedful.worlds import scorer
 
 
@@ -14,3 +18,18 @@ def judges(spec: str, seed: int) -> list[Rater]:
     if colon and name in registry.entries("judge"):
         return registry.load("judge", name)(rest, seed)
     return list(panel(scorer(spec), seed))
+
+
+async def judged(rater: Rater, prompt: Prompt, responses: Sequence[str]) -> Comparison:
+    """What a rater says, awaited where it takes its time."""
+    comparison = rater.judge(prompt, responses)
+    return await comparison if inspect.isawaitable(comparison) else comparison
+
+
+async def judge_all(
+    raters: Sequence[Rater], items: Sequence[tuple[Prompt, Sequence[str]]]
+) -> list[Comparison]:
+    """Every item judged once, the raters taking turns."""
+    return await asyncio.gather(
+        *(judged(raters[i % len(raters)], *item) for i, item in enumerate(items))
+    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import inspect
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
-from heedful.types import Comparison, Prompt, Rater, Scorer
+from heedful.types import Comparison, Prompt, Scorer
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,25 @@ class SimulatedRater:
         if not 0 <= self.noise <= 1:
             raise UserError(f"rater {self.name}: noise is a probability, not {self.noise}")
 
-    def judge(self, prompt: Prompt, responses: Sequence[str]) -> Comparison:
-        """A ranking of the responses, shown in random order; labels stay with the responses, not with places."""
+    def judge(self, prompt: Prompt, responses: Sequence[str]) -> Comparison | Awaitable[Comparison]:
+        """A ranking of the responses, shown in random order; labels stay with the responses, not with places.
+
+        A scorer that is awaited makes a judgment that is awaited.
+        """
+        worth = {response: self.scorer(prompt, response) for response in responses}
+        if any(inspect.isawaitable(value) for value in worth.values()):
+            return self._awaited(prompt, responses, worth)
+        return self._ranked(prompt, responses, worth)
+
+    async def _awaited(
+        self, prompt: Prompt, responses: Sequence[str], worth: Mapping[str, Any]
+    ) -> Comparison:
+        values = await asyncio.gather(*worth.values())
+        return self._ranked(prompt, responses, dict(zip(worth, values, strict=True)))
+
+    def _ranked(
+        self, prompt: Prompt, responses: Sequence[str], worth: Mapping[str, float]
+    ) -> Comparison:
         text = "\x1f".join((self.name, str(self.seed), prompt_text(prompt), *responses))
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         rng = random.Random(digest)
@@ -55,7 +75,7 @@ class SimulatedRater:
                 continue
             utility = -math.log(-math.log(rng.random() or 5e-324))  # Gumbel
             if not guessing:
-                utility += self.scorer(prompt, response) / self.temperature
+                utility += worth[response] / self.temperature
                 utility += self.length_bias * len(response.split())
                 utility += self.position_bias if place == 0 else 0.0
             felt[response] = -utility if self.troll else utility
@@ -86,13 +106,3 @@ def panel(scorer: Scorer, seed: int, *, troll: bool = False) -> list[SimulatedRa
         rater("Hana the honest", temperature=0.2),
     ]
     return [*people, rater("Grendel under the bridge", troll=True)] if troll else people
-
-
-def judge_all(
-    raters: Sequence[Rater], items: Sequence[tuple[Prompt, Sequence[str]]]
-) -> list[Comparison]:
-    """Every item judged once, the raters taking turns."""
-    return [
-        raters[i % len(raters)].judge(prompt, responses)
-        for i, (prompt, responses) in enumerate(items)
-    ]

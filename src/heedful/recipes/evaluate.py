@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -10,31 +12,34 @@ from typing import Any
 from heedful.configs.evaluate import Config, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.files import write_json
-from heedful.data.samples import Drawn, best, rewards_of, sample_row
-from heedful.data.sources import (
-    prompt_of,
-    read_questions,
-    read_samples,
-    write_rows,
-)
+from heedful.data.samples import Drawn, all_rewards, best, sample_row
+from heedful.data.sources import read_demonstrations, read_questions, write_rows
 from heedful.errors import UserError
 from heedful.evals import best_of_n
-from heedful.evals.statistics import bootstrap_ci, win_rate
+from heedful.evals.statistics import bootstrap_ci, wins
 from heedful.learner.local import predict
 from heedful.models.load import load_policy
+from heedful.raters.panel import judge_all, judges
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import draw_as_told
-from heedful.rewards import numbers
+from heedful.rewards import Group, Part, Parts, load_rewards
+from heedful.rewards.functions import as_reward
 from heedful.transfer.sources import materialise
-from heedful.types import Sampling
-from heedful.worlds import scorer, voices
+from heedful.types import Demonstration, Facts, Prompt, Sampling
+from heedful.worlds import is_world, scorer, voices
+
+Questions = Sequence[tuple[Prompt, Facts]]
 
 
 def run(config: Config) -> dict[str, Any]:
     """Writes the folder and returns what evaluation.json holds."""
     refuse_nonsense(config)
     questions = read_questions(materialise(config.data, "prompts", split="held_out"))
-    drawn = draw_as_told(config, questions[: config.limit], n=config.best_of or 1)
+    questions = questions[: config.limit]
+    gold = _gold(config, questions)
+    theirs = _baseline(config, questions)
+    raters = judges(config.judge, config.seed) if config.judge else []
+    drawn = draw_as_told(config, questions, n=config.best_of or 1)
     picks = [best(d) if config.best_of else 0 for d in drawn]
     result: dict[str, Any] = {"model": config.model, "prompts": len(drawn)}
     chosen = [d.samples[k] for d, k in zip(drawn, picks, strict=True)]
@@ -42,26 +47,85 @@ def run(config: Config) -> dict[str, Any]:
     result["length"] = fmean(sum(s.mask) for s in chosen)
     result["eos_rate"] = fmean(s.stop_reason == "stop" for s in chosen)
     if config.reward:
-        result["reward"] = fmean(s.reward for s in chosen)
-        parts = [d.parts[k] for d, k in zip(drawn, picks, strict=True)]
-        if len(parts[0]) > 1:
-            result["reward_parts"] = {name: fmean(p[name] for p in parts) for name in parts[0]}
+        result |= _of_reward(drawn, picks)
     if config.best_of:
-        kl, interval = best_of_n.mean_kl(rewards_of(drawn), config.best_of)
+        kl, interval = best_of_n.mean_kl(all_rewards(drawn), config.best_of)
         result |= {"kl": kl, "kl_ci": interval, "best_of": config.best_of}
     elif config.reference is not None:
         kls = sequence_kls(config, drawn, config.sampling)
         result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls)}
     rows = [sample_row(d, k, config.model, config.seed) for d, k in zip(drawn, picks, strict=True)]
-    if config.scorer is not None:
-        result |= _score(config, rows)
+    ours = [_group(d, [k]) for d, k in zip(drawn, picks, strict=True)]
+    if gold is not None:
+        result |= _score(config, gold, ours, rows)
         if config.best_of:
-            result["curve"] = best_of_curve(config, drawn)
+            result["curve"] = best_of_curve(config, gold, drawn)
+    if theirs:
+        result |= _win_rate(config, gold, raters, ours, theirs, rows)
     for row, kl in zip(rows, kls, strict=False):  # none where no KL was asked for
         row["kl"] = round(kl, 6)
     config.out.mkdir(parents=True, exist_ok=True)
     write_rows(config.out / "samples.jsonl", rows)
     write_json(config.out / "evaluation.json", result)
+    return result
+
+
+def _gold(config: Config, questions: Questions) -> Parts | None:
+    """The scorer as a reward, after every row has shown that it can be scored."""
+    if config.scorer is None:
+        return None
+    if is_world(config.scorer):
+        return Parts([Part(name="gold", members=(as_reward(scorer(config.scorer), "gold"),))])
+    gold = load_rewards(config.scorer, device=config.device)
+    for prompt, facts in questions:
+        gold.check(prompt, facts)
+    return gold
+
+
+def _baseline(config: Config, questions: Questions) -> list[list[Demonstration]]:
+    """The baseline's responses to each prompt; refused here, before anything is sampled, if one has none."""
+    if config.baseline is None:
+        return []
+    known: dict[str, list[Demonstration]] = {}
+    for d in read_demonstrations(config.baseline):
+        known.setdefault(repr(d.prompt), []).append(d)
+    theirs = [known.get(repr(prompt), []) for prompt, _ in questions]
+    if missing := sum(not of_prompt for of_prompt in theirs):
+        raise UserError(
+            f"--baseline {config.baseline} has no response to {missing} of {len(questions)} prompts; "
+            "it needs a prompt and a completion (or messages) for each prompt of --data"
+        )
+    return theirs
+
+
+def _group(d: Drawn, rows: Sequence[int]) -> Group:
+    """Some of the responses to a prompt as a reward sees them."""
+    samples = [d.samples[k] for k in rows]
+    return Group(
+        d.prompt,
+        [d.texts[k] for k in rows],
+        [s.stop_reason == "stop" for s in samples],
+        d.facts,
+        tokens=[[t for t, m in zip(s.tokens, s.mask, strict=True) if m] for s in samples],
+        prefilled=d.prefilled,
+    )
+
+
+def _of_reward(drawn: Sequence[Drawn], picks: Sequence[int]) -> dict[str, Any]:
+    """The mean reward and its parts, of those responses that they do not abstain from."""
+    rewards = [d.rewards[k] for d, k in zip(drawn, picks, strict=True)]
+    scored = [r.total for r in rewards if r.total is not None]
+    if not scored:
+        raise UserError("--reward: every term abstains from every response")
+    result: dict[str, Any] = {"reward": fmean(scored)}
+    if len(scored) < len(rewards):
+        result["reward_unscored"] = len(rewards) - len(scored)
+    if len(rewards[0].parts) > 1:
+        values = {
+            name: [v for r in rewards if (v := r.parts[name]) is not None]
+            for name in rewards[0].parts
+        }
+        result["reward_parts"] = {name: fmean(v) if v else None for name, v in values.items()}
     return result
 
 
@@ -75,12 +139,23 @@ def sequence_kls(config: Config, drawn: list[Drawn], sampling: Sampling) -> list
     return ((batch.old_logp - ref_logp) * batch.mask).sum(1).tolist()
 
 
-def best_of_curve(config: Config, drawn: list[Drawn]) -> list[dict[str, Any]]:
-    """KL, gold and reward of best-of-1, 2, 4, … from the same samples, by their laws under ties."""
-    assert config.scorer is not None
-    gold, curve, n = scorer(config.scorer), [], 1
-    rewards = rewards_of(drawn)
-    scores = [[float(gold(d.prompt, text)) for text in d.texts] for d in drawn]
+def best_of_curve(config: Config, gold: Parts, drawn: list[Drawn]) -> list[dict[str, Any]]:
+    """KL, gold and reward of best-of-1, 2, 4, … from the same samples, by their laws under ties.
+
+    Of those prompts whose every response has a reward and a score.
+    """
+    groups = [_group(d, range(len(d.samples))) for d in drawn]
+    flat = iter(asyncio.run(gold.score(groups)).total)
+    worth = [[next(flat) for _ in d.samples] for d in drawn]
+    whole = [
+        ([r.total for r in d.rewards if r.total is not None], [s for s in scores if s is not None])
+        for d, scores in zip(drawn, worth, strict=True)
+    ]
+    whole = [(r, g) for r, g in whole if len(r) == len(g) == config.best_of]
+    if not whole:
+        return []
+    rewards, scores = [r for r, _ in whole], [g for _, g in whole]
+    curve, n = [], 1
     while n <= config.best_of:
         means = [best_of_n.mean_score(r, g, n) for r, g in zip(rewards, scores, strict=True)]
         curve.append(
@@ -96,30 +171,74 @@ def best_of_curve(config: Config, drawn: list[Drawn]) -> list[dict[str, Any]]:
     return curve
 
 
-def _score(config: Config, rows: list[dict]) -> dict[str, Any]:
+def _score(
+    config: Config, gold: Parts, ours: Sequence[Group], rows: Sequence[dict]
+) -> dict[str, Any]:
     """Adds `gold` (and `voice`, where the world has voices) to the rows; returns their summary."""
     assert config.scorer is not None
-    gold, voice_of = scorer(config.scorer), voices(config.scorer)
-    for row in rows:
-        prompt = prompt_of("samples", row)
-        response = row["completion"]
-        (row["gold"],) = numbers([gold(prompt, response)], config.scorer, prompt, [response])
+    voice_of = voices(config.scorer)
+    for row, group, score in zip(rows, ours, asyncio.run(gold.score(ours)).total, strict=True):
+        if score is not None:
+            row["gold"] = score
         if voice_of is not None:
-            row["voice"] = voice_of(prompt, row["completion"])
-    scores = [row["gold"] for row in rows]
+            row["voice"] = voice_of(group.prompt, group.responses[0])
+    scores = [row["gold"] for row in rows if "gold" in row]
+    if not scores:
+        raise UserError(f"--scorer {config.scorer} abstains from every response")
     result: dict[str, Any] = {"gold": fmean(scores), "gold_ci": bootstrap_ci(scores)}
+    if len(scores) < len(rows):
+        result["gold_unscored"] = len(rows) - len(scores)
     if voice_of is not None:
         counts = Counter(row["voice"] for row in rows)
         result["voices"] = {name: counts[name] / len(rows) for name in sorted(counts)}
-    if config.baseline is not None:
-        theirs = {prompt_of(str(config.baseline), r): r for r in read_samples(config.baseline)}
-        prompts = [prompt_of("samples", row) for row in rows]
-        missing = [p for p in prompts if "gold" not in theirs.get(p, {})]
-        if missing:
-            raise UserError(
-                f"--baseline {config.baseline} has no scored response to {len(missing)} of "
-                f"{len(rows)} prompts; evaluate it on the same --data with the same --scorer"
-            )
-        rate, interval = win_rate(scores, [theirs[p]["gold"] for p in prompts])
-        result |= {"win_rate": rate, "win_rate_ci": interval}
     return result
+
+
+def _win_rate(
+    config: Config,
+    gold: Parts | None,
+    raters: Sequence[Any],
+    ours: Sequence[Group],
+    theirs: Sequence[Sequence[Demonstration]],
+    rows: Sequence[dict],
+) -> dict[str, Any]:
+    """Adds `win` to the rows, the mean over the baseline's responses to the prompt: 1, ½ for a tie, or 0."""
+    if raters:
+        pairs = [
+            (group.prompt, (group.responses[0], d.completion))
+            for group, of_prompt in zip(ours, theirs, strict=True)
+            for d in of_prompt
+        ]
+        rankings = (c.ranking for c in asyncio.run(judge_all(raters, pairs)))
+        outcome = iter([0.5 * (1 + (b > a) - (b < a)) for a, b in rankings])
+        won = [[next(outcome) for _ in of_prompt] for of_prompt in theirs]
+    else:
+        assert gold is not None
+        groups = [
+            replace(
+                group,
+                responses=[d.completion for d in of_prompt],
+                ended=[d.ended for d in of_prompt],
+                tokens=None,
+            )
+            for group, of_prompt in zip(ours, theirs, strict=True)
+        ]
+        scores = iter(asyncio.run(gold.score(groups)).total)
+        against = [[next(scores) for _ in of_prompt] for of_prompt in theirs]
+        won = [
+            [w for s in of if s is not None for w in wins([row["gold"]], [s])]
+            if "gold" in row
+            else []
+            for row, of in zip(rows, against, strict=True)
+        ]
+    for row, of_prompt in zip(rows, won, strict=True):
+        if of_prompt:
+            row["win"] = fmean(of_prompt)
+    values = [row["win"] for row in rows if "win" in row]
+    if not values:
+        raise UserError(f"--baseline {config.baseline}: no response of it could be compared")
+    return {
+        "win_rate": fmean(values),
+        "win_rate_ci": bootstrap_ci(values),
+        "win_rate_by": config.judge or config.scorer,
+    }

@@ -6,6 +6,7 @@ is not done again: stop it for a week, start it with the same command, and it go
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -24,7 +25,7 @@ from heedful.data.sources import read_prompts
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
-from heedful.raters.panel import judges
+from heedful.raters.panel import judge_all, judges
 from heedful.recipes import evaluate, recipe_of, reward_model
 from heedful.recipes.sample import draw
 from heedful.run import fingerprint, finished
@@ -199,16 +200,21 @@ def _judged(config: Config, store: Store, share: list[str], panel: Sequence[Rate
         ids = [people.ensure_judge(connection, _name(j)) for j in panel]
     with store.read() as connection:
         questions = reports.questions(connection, share)
-    for n, task in enumerate(share):
-        asked = questions[task]
-        for k in range(config.overlap):
-            i = (n + k) % len(panel)
-            prompt = content.prompt_from_content(asked["prompt"])
-            judged = panel[i].judge(prompt, asked["responses"])
-            with store.write() as connection:
-                rounds.judge(
-                    connection, task, ids[i], judged.ranking, key=f"iterate-{task}-{k}"[:64]
-                )
+    turns = [
+        (task, k, (n + k) % len(panel))
+        for n, task in enumerate(share)
+        for k in range(config.overlap)
+    ]
+    asked = [
+        (content.prompt_from_content(questions[task]["prompt"]), questions[task]["responses"])
+        for task, _, _ in turns
+    ]
+    comparisons = asyncio.run(judge_all([panel[i] for _, _, i in turns], asked))
+    for (task, k, i), comparison in zip(turns, comparisons, strict=True):
+        with store.write() as connection:
+            rounds.judge(
+                connection, task, ids[i], comparison.ranking, key=f"iterate-{task}-{k}"[:64]
+            )
 
 
 def _name(judge: Rater) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -12,8 +13,7 @@ from typing import Any
 from heedful.configs.judge import Config
 from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
 from heedful.errors import UserError
-from heedful.raters.panel import judges
-from heedful.raters.simulated import judge_all
+from heedful.raters.panel import judge_all, judges
 from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")
@@ -27,7 +27,7 @@ def run(config: Config) -> Path:
     else:
         raters = judges(config.judge, config.seed)
         items = [(prompt, list(group)) for prompt, group in grouped(config.data, rows)]
-        comparisons = judge_all(raters, items)
+        comparisons = asyncio.run(judge_all(raters, items))
     if config.pairs == "best_worst":
         written = [pair for c in comparisons if (pair := best_and_worst(c)) is not None]
     else:
@@ -58,6 +58,13 @@ def by_reward(source: str, rows: Sequence[dict[str, Any]]) -> Iterable[Compariso
 
     Truncated responses are skipped, too: training would add an end token that nobody wrote.
     """
+    if abstained := sum("reward" not in row for row in rows):
+        if abstained == len(rows):
+            raise UserError(
+                f"{source}: no row has a number in `reward`; heedful score puts it there"
+            )
+        log.warning("%s: skipped %d responses without a reward", source, abstained)
+        rows = [row for row in rows if "reward" in row]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row.get("reward"), int | float) or not math.isfinite(row["reward"]):
             raise UserError(

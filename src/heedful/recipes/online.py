@@ -28,7 +28,7 @@ from heedful.models.load import context_length, load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
-from heedful.raters.panel import judges
+from heedful.raters.panel import judged, judges
 from heedful.recipes.preference import objective_of
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, tasks
@@ -69,6 +69,9 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         if config.reward
         else judges(str(config.judge), config.seed)
     )
+    if isinstance(judge, Parts):
+        for prompt, facts in prompts:
+            judge.check(prompt, facts)
     return optimise(config, objective, tokenizer, policy, reference, judge, prompts, ranks)
 
 
@@ -103,13 +106,18 @@ def optimise(
             )
 
     async def collect(engine: Engine, step: int) -> list[Any]:
+        if isinstance(judge, Parts):
+            epoch = (step - 1) * config.batch_size / len(todo)
+            judge.progress = (step - 1, config.steps, epoch)
         asked = [todo[i] for i in rows_at(len(todo), config.batch_size, step - 1, config.seed)]
         return [*await _sample_and_judge(engine, judge, asked, tokenizer, config, step, ranks)]
 
     def learn(step: int, collected: list[Any]) -> Metrics:
-        samples, worth = collected
+        samples, worth, *of_reward = collected
+        if not samples:  # every term of the reward abstained: there is nothing to learn from
+            return dict(of_reward[0])
         known = sums_of(samples, {}) if objective.needs_reference else {}
-        metrics = rollout_metrics(samples, known)
+        metrics = rollout_metrics(samples, known) | (of_reward[0] if of_reward else {})
         if config.reward:
             metrics["reward"] = math.fsum(s.reward for s in samples) / len(samples)
         judged = judge_groups(config, objective, samples, worth, step)
@@ -141,24 +149,25 @@ async def _sample_and_judge(
     config: Config,
     step: int,
     ranks: Ranks,
-) -> tuple[list[Sample], list[float]]:
-    """Samples, and what each is worth within its group: its reward, or minus its rank."""
+) -> tuple[list[Sample], list[float], Metrics]:
+    """Samples, what each is worth within its group (its reward, or minus its rank), and what the reward logged."""
     samples = await rollout(
         engine, batch, tokenizer, n=config.n, max_tokens=config.max_tokens, sampling=config.sampling,
         seed=derive_seed(config.seed, step), version=step - 1, ranks=ranks,
     )  # fmt: skip
     if not isinstance(judge, list):
-        samples, _ = await score(judge, batch, samples, tokenizer, ranks)
+        samples, metrics = await score(judge, batch, samples, tokenizer, ranks)
         cut = config.missing_eos_penalty
-        return samples, [s.reward - cut * (s.stop_reason == "length") for s in samples]
+        worth = [s.reward - cut * (s.stop_reason == "length") for s in samples]
+        return samples, worth, metrics
     raters = judge
 
     async def ranking(i: int) -> Sequence[int]:
         texts = [response_text(tokenizer, s) for s in samples if s.group == i]
-        return raters[i % len(raters)].judge(batch[i].prompt, texts).ranking
+        return (await judged(raters[i % len(raters)], batch[i].prompt, texts)).ranking
 
     rankings = await ranks.share_out(range(len(batch)), ranking)
-    return samples, [-float(rank) for of_prompt in rankings for rank in of_prompt]
+    return samples, [-float(rank) for of_prompt in rankings for rank in of_prompt], {}
 
 
 def judge_groups(

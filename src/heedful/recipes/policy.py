@@ -67,6 +67,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         normalise=config.normalise_rewards,
         device=config.device,
     )
+    for prompt, facts in prompts:
+        reward.check(prompt, facts)
     critic = _critic(config, tokenizer, reward)
     return optimise(config, tokenizer, policy, reference, critic, reward, prompts, ranks)
 
@@ -88,10 +90,14 @@ def optimise(
     kl = KLController.of(config.kl)
 
     async def gather(engine: Engine, step: int) -> dict[str, Any]:
+        epoch = (step - 1) * config.batch_size / config.group_size / len(todo)
+        reward.progress = (step - 1, config.steps, epoch)
         samples, metrics = await collect(engine, reward, todo, tokenizer, config, step, ranks)
         return {"samples": samples, "metrics": metrics, "reward": reward.state_dict()}
 
     def learn(step: int, collected: dict[str, Any]) -> Metrics:
+        if not collected["samples"]:  # every term of the reward abstained
+            return collected["metrics"]
         batch = collate(collected["samples"])
         ref_logp = reference_logps(config, reference, batch, ranks)
         values = actors.values(config, batch)
@@ -180,14 +186,22 @@ async def collect(
             version=step - 1,
             ranks=ranks,
         )
-        for at in range(0, len(samples), config.group_size):
-            group = samples[at : at + config.group_size]
+        for group in _groups(samples, config):
             tells = not config.dynamic_sampling or _differ(group, config)
             (telling if tells else silent).append(group)
         if len(telling) >= wanted:
             break
     groups = [*telling, *silent][:wanted]
     return [replace(s, group=g) for g, group in enumerate(groups) for s in group], of_parts
+
+
+def _groups(samples: Sequence[Sample], config: Config) -> list[list[Sample]]:
+    """The samples of each prompt. One that alone was scored has no other to be compared with where that is asked."""
+    groups: dict[int | None, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.group, []).append(sample)
+    least = 2 if config.advantage.needs_group and config.group_size > 1 else 1
+    return [group for group in groups.values() if len(group) >= least]
 
 
 def _differ(group: Sequence[Sample], config: Config) -> bool:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.common import Drawing
 from heedful.configs.sample import Config, refuse_nonsense
-from heedful.data.samples import Drawn, best, rewards_of, sample_row
+from heedful.data.samples import (
+    NO_REWARDS,
+    Drawn,
+    Rewards,
+    all_rewards,
+    best,
+    rewards_of,
+    sample_row,
+)
 from heedful.data.sources import read_questions, write_rows
+from heedful.data.tokens import prefilled
 from heedful.engine import load_engine
 from heedful.errors import UserError
 from heedful.evals import best_of_n
@@ -35,13 +43,13 @@ def run(config: Config) -> Path:
         sample_row(d, k, config.model, config.seed)
         for d in drawn
         for k in ([best(d)] if config.best_of else range(len(d.samples)))
-        if config.at_least is None or d.samples[k].reward >= config.at_least
+        if config.at_least is None or d.reward(k) >= config.at_least
     ]
     if not rows:
         raise UserError(f"none of the responses has a reward of {config.at_least} or more")
     write_rows(config.out, rows)
     if config.best_of:
-        kl, (low, high) = best_of_n.mean_kl(rewards_of(drawn), config.best_of)
+        kl, (low, high) = best_of_n.mean_kl(all_rewards(drawn), config.best_of)
         print(
             f"best of {config.best_of}: {kl:.3f} [{low:.3f}, {high:.3f}] nats of KL a response to the "
             f"policy, estimated with ties; at most {best_of_n.bound(config.best_of):.3f}"
@@ -89,25 +97,35 @@ def draw(
     engine, drawn = load_engine(model), []
     todo = tasks(tokenizer, prompts, facts)
 
-    async def chunk(part: Sequence[Task], seed: int) -> tuple[list[Sample], list[dict[str, float]]]:
+    if reward is not None:
+        for task in todo:
+            reward.check(task.prompt, task.facts)
+
+    async def chunk(part: Sequence[Task], seed: int) -> tuple[list[Sample], list[Rewards]]:
         samples = await rollout(
             engine, part, tokenizer, n=n, max_tokens=max_tokens, sampling=sampling, seed=seed
         )
         if reward is None:
-            return samples, [{}] * len(samples)
+            return samples, [NO_REWARDS] * len(samples)
         scores = await score_parts(reward, part, samples, tokenizer)
-        paired = zip(samples, scores.total, strict=True)
-        columns = zip(*scores.parts.values(), strict=True)
-        parts = [dict(zip(scores.parts, column, strict=True)) for column in columns]
-        return [replace(sample, reward=value) for sample, value in paired], parts
+        return samples, rewards_of(scores)
 
     with Progress("sample", len(todo), quiet=quiet) as bar, asyncio.Runner() as loop:
         for start in range(0, len(todo), CHUNK):
             chosen = todo[start : start + CHUNK]
-            samples, parts = loop.run(chunk(chosen, seed + start))
+            samples, worth = loop.run(chunk(chosen, seed + start))
             for i, task in enumerate(chosen):
                 own = slice(i * n, (i + 1) * n)
                 texts = [response_text(tokenizer, s) for s in samples[own]]
-                drawn.append(Drawn(task.prompt, samples[own], texts, task.facts, parts[own]))
+                drawn.append(
+                    Drawn(
+                        task.prompt,
+                        samples[own],
+                        texts,
+                        task.facts,
+                        worth[own],
+                        prefilled(tokenizer, task.tokens),
+                    )
+                )
             bar.update(start + len(chosen))
     return drawn

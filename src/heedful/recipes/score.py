@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from heedful.configs.score import Config
-from heedful.data.samples import facts_of_sample, reward_columns
-from heedful.data.sources import prompt_of, read_samples, write_rows
-from heedful.rewards import Group, Parts, load_rewards
+from heedful.data.samples import as_group, facts_of_sample, reward_columns, rewards_of
+from heedful.data.sources import read_samples, write_rows
+from heedful.errors import UserError
+from heedful.rewards import Parts, load_rewards
 
 
 def run(config: Config) -> Path:
@@ -24,12 +26,15 @@ def run(config: Config) -> Path:
     )
     columns = asyncio.run(score_rows(rewards, rows))
     write_rows(config.out, (row | column for row, column in zip(rows, columns, strict=True)))
-    mean = sum(column["reward"] for column in columns) / len(rows)
-    print(f"{len(rows)} responses, mean reward {mean:.4f}")
-    if len(rewards.names) > 1:
-        for name in rewards.names:
-            part = sum(column["reward_parts"][name] for column in columns) / len(rows)
-            print(f"  {name}: {part:.4f}")
+    scored = [column for column in columns if column]
+    if not scored:
+        raise UserError(f"{config.data}: every term of the reward abstains from every row")
+    left = f"; {len(rows) - len(scored)} have none, as every term abstains" * (scored != columns)
+    print(f"{len(rows)} responses, mean reward {fmean(c['reward'] for c in scored):.4f}{left}")
+    for name in rewards.names if len(rewards.names) > 1 else ():
+        values = [v for c in scored if (v := c["reward_parts"][name]) is not None]
+        of = f" of {len(values)}" * (len(values) < len(rows))
+        print(f"  {name}: {fmean(values):.4f}{of}" if values else f"  {name}: abstains")
     return config.out
 
 
@@ -39,19 +44,12 @@ async def score_rows(rewards: Parts, rows: Sequence[dict[str, Any]]) -> list[dic
     for i, row in enumerate(rows):
         key = repr((row["prompt"], sorted(facts_of_sample(row).items(), key=repr)))
         groups.setdefault(key, []).append(i)
-    scores = await rewards.score(
-        [
-            Group(
-                prompt_of("a sample", rows[members[0]]),
-                [rows[i]["completion"] for i in members],
-                [rows[i].get("stop_reason", "stop") == "stop" for i in members],
-                facts_of_sample(rows[members[0]]),
-            )
-            for members in groups.values()
-        ]
-    )
+    asked = [as_group([rows[i] for i in members]) for members in groups.values()]
+    for group in asked:
+        rewards.check(group.prompt, group.facts)
+    worth = rewards_of(await rewards.score(asked))
+    order = [i for members in groups.values() for i in members]
     columns: list[dict[str, Any]] = [{}] * len(rows)
-    for k, i in enumerate(i for members in groups.values() for i in members):
-        parts = {name: values[k] for name, values in scores.parts.items()}
-        columns[i] = reward_columns(scores.total[k], parts)
+    for i, of_row in zip(order, worth, strict=True):
+        columns[i] = reward_columns(of_row)
     return columns

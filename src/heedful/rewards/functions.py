@@ -7,7 +7,8 @@
     score(prompt, responses)                 all responses to a prompt, → a list of numbers
     score(completions, prompts, **columns)   as TRL calls its reward functions
 
-Each may be `async`. Whatever is left, and has a default, is an option: `--reward 'mypkg.mod:score(strict=true)'`.
+Each may be `async`, and may return None for a response that is none of its affair. Whatever is left, and has a
+default, is an option: `--reward 'mypkg.mod:score(strict=true)'`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,16 @@ from typing import Any
 
 from heedful.data.sources import prompt_to_json
 from heedful.errors import UserError
-from heedful.types import Facts, Prompt, Reward
+from heedful.rewards.limits import Limits
+from heedful.types import Facts, Group, Prompt, Reward
 
-GIVEN = ("facts", "ended")
+# Names of parameters that are no columns. What is a list with a place for each response is one of them where the
+# function is asked for one response at a time.
+OF_RESPONSES = ("ended", "completion_ids")
+GIVEN = ("facts", "prefilled", "trainer_state", "log_metric", "log_extra", *OF_RESPONSES)
+TRL = ("completions", "completion_ids", "prompts")
+
+Values = Sequence[float | None]
 
 
 def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -33,45 +41,111 @@ def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
         return [inspect.Parameter(name, kind) for name in ("prompt", "response")]
 
 
-def as_reward(function: Callable[..., Any], name: str, **options: Any) -> Reward:
-    """A reward that calls `function`; `name` is for messages, `options` go to its parameters of these names."""
-    found = [p for p in parameters(function) if p.name not in options]
-    if any(p.name == "completions" for p in found):
-        return _as_trl_has_it(function, [p.name for p in found], options)
-    named = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+def as_reward(
+    function: Callable[..., Any], name: str, limits: Limits | None = None, **options: Any
+) -> Reward:
+    """A reward that calls `function`; `name` is for messages, `options` go to its parameters of these names.
+
+    `limits` hold for a function that is awaited. The reward has a `check(prompt, facts)`, which tells what scoring a
+    prompt's responses would refuse before there are any.
+    """
+    taken = [p for p in parameters(function) if p.name not in options]
+    limits = limits or Limits()
+    columns: list[str] = []
+    if _is_trls(taken):
+        columns = [
+            p.name
+            for p in taken
+            if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        ]
+        columns = [c for c in columns if c not in (*TRL, *GIVEN)]
+        reward = _as_trl_has_it(function, name, taken, options, limits)
+    else:
+        reward, columns = _by_position(function, name, taken, options, limits)
+
+    def check(prompt: Prompt, facts: Facts) -> None:
+        for column in columns:
+            _column(column, name, facts)
+        getattr(function, "check", lambda prompt, facts: None)(prompt, facts)
+
+    reward.check = check  # type: ignore[attr-defined]
+    return reward
+
+
+def _is_trls(taken: Sequence[inspect.Parameter]) -> bool:
+    """Whether TRL could call it: everything by name, a list each."""
+    names = {p.name for p in taken if p.kind is not p.POSITIONAL_ONLY}
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in taken)
+    own = [p for p in taken if p.kind is not p.VAR_KEYWORD and p.name not in GIVEN]
+    if "completions" in names or ("prompts" in names and "responses" not in names):
+        return True
+    return (
+        ("completion_ids" in names or takes_all)
+        and (takes_all or len(own) < 2)
+        and (not own or "completion_ids" in names)
+    )
+
+
+def _by_position(
+    function: Callable[..., Any],
+    name: str,
+    taken: Sequence[inspect.Parameter],
+    options: Mapping[str, Any],
+    limits: Limits,
+) -> tuple[Reward, list[str]]:
+    """Prompt and response(s) in front, the rest by name; and the columns that it asks for."""
+    named = [p for p in taken if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     first = [p for p in named if p.kind is not p.KEYWORD_ONLY and p.name not in GIVEN][:2]
     rest = [p for p in named if p not in first and (p.default is p.empty or p.name in GIVEN)]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in found)
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in taken)
     if (len(first) < 2 and not takes_any) or any(p.kind is p.POSITIONAL_ONLY for p in rest):
         raise UserError(
             f"the reward '{name}' must take (prompt, response) or (prompt, responses), then facts, "
-            f"ended or names of columns; it takes ({', '.join(p.name for p in found)})"
+            f"ended or names of columns; it takes ({', '.join(p.name for p in taken)})"
         )
     wanted = [p.name for p in rest]
 
-    def given(facts: Facts, ended: Any) -> dict[str, Any]:
-        return {n: _given(n, name, facts, ended) for n in wanted} | options
+    def given(group: Group, k: int | None = None) -> dict[str, Any]:
+        values = {n: _given(n, name, group) for n in wanted}
+        if k is not None:
+            values |= {n: values[n][k] for n in OF_RESPONSES if n in values}
+        return values | options
 
-    async def group(
-        prompt: Prompt, responses: Sequence[str], ended: Sequence[bool], facts: Facts
-    ) -> Sequence[float]:
-        return await _waited(function(prompt, list(responses), **given(facts, list(ended))))
+    async def whole(group: Group) -> Values:
+        key = (name, options, group.prompt, list(group.responses), dict(group.facts))
+        return await limits.awaited(
+            lambda: function(group.prompt, list(group.responses), **given(group)), key
+        )
 
-    async def each(
-        prompt: Prompt, responses: Sequence[str], ended: Sequence[bool], facts: Facts
-    ) -> Sequence[float]:
-        pairs = zip(responses, ended, strict=True)
-        said = [function(prompt, response, **given(facts, end)) for response, end in pairs]
-        return list(await asyncio.gather(*map(_waited, said)))
+    async def each(group: Group) -> Values:
+        async def one(k: int) -> float | None:
+            key = (name, options, group.prompt, group.responses[k], dict(group.facts))
+            return await limits.awaited(
+                lambda: function(group.prompt, group.responses[k], **given(group, k)), key
+            )
 
-    return group if len(first) > 1 and first[1].name == "responses" else each
+        return list(await asyncio.gather(*map(one, range(len(group.responses)))))
+
+    reward = whole if len(first) > 1 and first[1].name == "responses" else each
+    return reward, [n for n in wanted if n not in GIVEN]
 
 
-def _given(wanted: str, name: str, facts: Facts, ended: Any) -> Any:
-    if wanted == "ended":
-        return ended
-    if wanted == "facts":
-        return facts
+def _given(wanted: str, name: str, group: Group) -> Any:
+    if wanted == "completion_ids":
+        if group.tokens is None:
+            raise UserError(
+                f"the reward '{name}' asks for completion_ids, and the ids of these responses are not known; "
+                "heedful sample writes them into the column `tokens`"
+            )
+        return [list(ids) for ids in group.tokens]
+    if wanted == "trainer_state":
+        return _trainer_state(*group.progress)
+    if wanted in GIVEN:
+        return list(group.ended) if wanted == "ended" else getattr(group, wanted)
+    return _column(wanted, name, group.facts)
+
+
+def _column(wanted: str, name: str, facts: Facts) -> Any:
     if wanted not in facts:
         raise UserError(
             f"the reward '{name}' asks for the column `{wanted}`, which a prompt's row has not; beside "
@@ -80,25 +154,41 @@ def _given(wanted: str, name: str, facts: Facts, ended: Any) -> Any:
     return facts[wanted]
 
 
+def _trainer_state(done: int, of: int, epoch: float) -> Any:
+    """What reward functions read of TRL's trainer: how far it is."""
+    from transformers import TrainerState
+
+    return TrainerState(global_step=done, max_steps=of, epoch=epoch)
+
+
 def _as_trl_has_it(
-    function: Callable[..., Any], names: list[str], options: Mapping[str, Any]
+    function: Callable[..., Any],
+    name: str,
+    taken: Sequence[inspect.Parameter],
+    options: Mapping[str, Any],
+    limits: Limits,
 ) -> Reward:
-    """Everything by name, a list each: prompts, completions (messages where the prompt has some), columns."""
+    """Everything by name, a list each: prompts, completions (messages where the prompt has some), columns.
 
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters(function))
+    TRL calls it for a batch, here each prompt's responses are one call.
+    """
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in taken)
+    names = {p.name for p in taken}
+    needed = {p.name for p in taken if p.default is p.empty}
 
-    async def reward(
-        prompt: Prompt, responses: Sequence[str], ended: Sequence[bool], facts: Facts
-    ) -> Sequence[float]:
-        texts: list[Any] = list(responses)
-        if not isinstance(prompt, str):
-            texts = [[{"role": "assistant", "content": text}] for text in responses]
-        columns = {"prompts": prompt_to_json(prompt)} | dict(facts)
-        lists = {n: [v] * len(texts) for n, v in columns.items() if takes_all or n in names}
-        return await _waited(function(completions=texts, **lists, **options))
+    async def reward(group: Group) -> Values:
+        n = len(group.responses)
+        texts: list[Any] = list(group.responses)
+        if not isinstance(group.prompt, str):
+            texts = [[{"role": "assistant", "content": text}] for text in group.responses]
+        lists = {c: [v] * n for c, v in group.facts.items() if c not in TRL}
+        lists |= {"prompts": [prompt_to_json(group.prompt) for _ in range(n)], "completions": texts}
+        for own in ("completion_ids", "trainer_state", "log_metric", "log_extra"):
+            unknown = own == "completion_ids" and group.tokens is None and own not in needed
+            if (own in names or takes_all) and not unknown:
+                lists[own] = _given(own, name, group)
+        asked = {c: v for c, v in lists.items() if takes_all or c in names}
+        key = (name, options, group.prompt, list(group.responses), dict(group.facts))
+        return await limits.awaited(lambda: function(**{**asked, **options}), key)
 
     return reward
-
-
-async def _waited(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value

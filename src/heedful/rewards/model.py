@@ -13,7 +13,7 @@ from heedful.data.tokens import encode_group
 from heedful.learner.local import predict
 from heedful.models.forward import scalar_head, sequence_scores
 from heedful.models.load import context_length, load_reward_model, load_tokenizer
-from heedful.types import Batch, Facts, Outputs, Prompt, Sample
+from heedful.types import Batch, Group, Outputs, Sample
 
 # In config.json: a reward is (score − shift) / scale, the score being what the weights, and so plain transformers, say.
 SHIFT, SCALE = "heedful_reward_shift", "heedful_reward_scale"
@@ -83,11 +83,11 @@ class ModelReward:
         scores = predict(self.model, score_forward, batch, self.micro_batch_tokens).score
         return (scores - self.shift).tolist()
 
-    async def __call__(
-        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool], facts: Facts
-    ) -> list[float]:
+    async def __call__(self, group: Group) -> list[float]:
         limit = context_length(self.model)
-        samples = encode_group(self.tokenizer, prompt, responses, ended=ended, max_length=limit)
+        samples = encode_group(
+            self.tokenizer, group.prompt, group.responses, ended=group.ended, max_length=limit
+        )
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((samples, done))
         if len(self._waiting) == 1:

@@ -9,29 +9,31 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
 from heedful.ranks import ALONE, Ranks
-from heedful.types import Facts, Metrics, Prompt, Reward
+from heedful.types import Facts, Group, Metrics, Prompt, Reward
 
 if TYPE_CHECKING:
     from heedful.rewards.model import ModelReward
 
-Early = Mapping[tuple[str, int], list[float]]  # of a part's name and a member's place: its numbers
 LEAST_STD = 1e-8  # a part that is constant has no scale to be divided by
+Value = float | None  # None: the reward abstains
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """All responses to one prompt; `ended[k]` is False where response k was truncated."""
+class Told:
+    """What a reward told of a group: a value for each response, and what it logged beside."""
 
-    prompt: Prompt
-    responses: Sequence[str]
-    ended: Sequence[bool]
-    facts: Facts
+    values: list[Value]
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    extra: dict[str, list[Any]] = field(default_factory=dict)
+
+
+Early = Mapping[tuple[str, int], Told]  # of a part's name and a member's place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +50,10 @@ class Part:
     by: Literal["mean", "min"] = "mean"
     k: float = 0.0
 
-    def combine(self, values: Sequence[float]) -> float:
-        """One number from the members' numbers for a response."""
+    def combine(self, values: Sequence[float]) -> Value:
+        """One number from the numbers for a response of those members that do not abstain; None if all do."""
+        if not values:
+            return None
         return min(values) if self.by == "min" else _mean(values) - self.k * _std(values)
 
 
@@ -80,11 +84,21 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a batch is worth, response by response in the order of its groups: the sum and the raw parts."""
+    """What a batch is worth, response by response in the order of its groups: the sum and the raw parts.
 
-    total: list[float]
-    parts: dict[str, list[float]]
+    A part that abstains of a response is left out of its sum; a response of which all abstain is worth None: there is
+    nothing to learn from it. `extra` are the columns that rewards logged.
+    """
+
+    total: list[Value]
+    parts: dict[str, list[Value]]
     metrics: Metrics
+    extra: dict[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def unscored(self) -> int:
+        """Responses that no part has scored."""
+        return sum(value is None for value in self.total)
 
 
 class Parts:
@@ -95,6 +109,8 @@ class Parts:
     def __init__(self, parts: Sequence[Part], *, normalise: bool = False):
         self.parts, self.normalise = tuple(parts), normalise
         self.moments = {part.name: Moments() for part in parts}
+        # Rounds done, of how many, and passes over the prompts, as trainers tell before each round.
+        self.progress: tuple[int, int, float] = (0, 0, 0.0)
         if len(self.moments) < len(self.parts):
             raise ValueError("the names of parts must differ")
 
@@ -116,10 +132,16 @@ class Parts:
         models = [member for member in members if isinstance(member, ModelReward)]
         return models[0] if len(models) == 1 else None
 
+    def check(self, prompt: Prompt, facts: Facts) -> None:
+        """Raises what scoring any response to this prompt would: a missing column, a right answer that is none."""
+        for part in self.parts:
+            for member in part.members:
+                getattr(member, "check", lambda prompt, facts: None)(prompt, facts)
+
     async def early(self, group: Group) -> Early:
         """What those say of a group who need not wait for the rest of the batch; a reward model scores it as one."""
         asked = {
-            (part.name, i): _ask(part, member, group)
+            (part.name, i): _ask(part, member, self._now(group))
             for part in self.parts
             for i, member in enumerate(part.members)
             if not getattr(member, "in_batches", False)
@@ -142,33 +164,64 @@ class Parts:
         ]
         missing = [(p, i, g) for p, i, g in every if (p.name, i) not in known[g]]
         late = iter(
-            await ranks.share_out(missing, lambda m: _ask(m[0], m[0].members[m[1]], groups[m[2]]))
+            await ranks.share_out(
+                missing, lambda m: _ask(m[0], m[0].members[m[1]], self._now(groups[m[2]]))
+            )
         )
-        answers = (
-            known[g][p.name, i] if (p.name, i) in known[g] else next(late) for p, i, g in every
-        )
-        total = [0.0] * sum(len(group.responses) for group in groups)
-        raw: dict[str, list[float]] = {}
-        metrics: Metrics = {}
+        answers = {
+            (p.name, i, g): known[g][p.name, i] if (p.name, i) in known[g] else next(late)
+            for p, i, g in every
+        }
+        raw, metrics = {}, {}
         for part in self.parts:
-            spread: list[float] = []
             raw[part.name] = values = []
-            for _ in groups:
-                of_members = [next(answers) for _ in part.members]
+            spread: list[float] = []
+            for g in range(len(groups)):
+                of_members = [answers[part.name, i, g].values for i in range(len(part.members))]
                 for of_response in zip(*of_members, strict=True):
-                    values.append(part.combine(of_response))
-                    spread.append(_std(of_response))
-            scale = self._scale(part.name, values)
-            total = [t + part.weight * v / scale for t, v in zip(total, values, strict=True)]
-            if not values:
-                continue
-            metrics[f"reward/{part.name}"] = _mean(values)
-            metrics[f"reward/{part.name}/std"] = _std(values)
-            if len(part.members) > 1:
-                metrics[f"reward/{part.name}/disagreement"] = _mean(spread)
-            if self.normalise:
-                metrics[f"reward/{part.name}/scale"] = scale
-        return Scores(total, raw, metrics)
+                    heard = [v for v in of_response if v is not None]
+                    values.append(part.combine(heard))
+                    spread += [_std(heard)] if heard else []
+            metrics |= self._metrics(part, values, spread)
+        total = self._total(raw, sum(len(group.responses) for group in groups))
+        if abstained := sum(value is None for value in total):
+            metrics["reward/unscored"] = abstained / len(total)
+        logged, extra = _logged(groups, answers)
+        return Scores(total, raw, metrics | logged, extra)
+
+    def _metrics(self, part: Part, values: Sequence[Value], spread: Sequence[float]) -> Metrics:
+        """Of a part over a batch, which also moves its scale; nothing where it has scored nothing."""
+        scored = [v for v in values if v is not None]
+        if self.normalise:
+            self.moments[part.name].update(scored)
+        name = f"reward/{part.name}"
+        metrics = (
+            {f"{name}/abstained": 1 - len(scored) / len(values)}
+            if len(scored) < len(values)
+            else {}
+        )
+        if not scored:
+            return metrics
+        metrics |= {name: _mean(scored), f"{name}/std": _std(scored)}
+        if len(part.members) > 1:
+            metrics[f"{name}/disagreement"] = _mean(spread)
+        if self.normalise:
+            metrics[f"{name}/scale"] = self.moments[part.name].scale
+        return metrics
+
+    def _total(self, raw: Mapping[str, Sequence[Value]], count: int) -> list[Value]:
+        scales = {n: self.moments[n].scale if self.normalise else 1.0 for n in raw}
+        total: list[Value] = []
+        for k in range(count):
+            worth: Value = None if self.parts else 0.0
+            for part in self.parts:
+                if (v := raw[part.name][k]) is not None:
+                    worth = (worth or 0.0) + part.weight * v / scales[part.name]
+            total.append(worth)
+        return total
+
+    def _now(self, group: Group) -> Group:
+        return replace(group, progress=self.progress)
 
     def state_dict(self) -> dict[str, Any]:
         """The running moments, as plain numbers."""
@@ -183,44 +236,74 @@ class Parts:
             )
         self.moments = {name: Moments(*state[name]) for name in self.moments}
 
-    def _scale(self, name: str, values: Sequence[float]) -> float:
-        if not self.normalise:
-            return 1.0
-        self.moments[name].update(values)
-        return self.moments[name].scale
+
+def _logged(
+    groups: Sequence[Group], answers: Mapping[tuple[str, int, int], Told]
+) -> tuple[Metrics, dict[str, list[Any]]]:
+    """What rewards logged: metrics as means over their calls, columns with a place for every response."""
+    metrics: dict[str, list[float]] = {}
+    extra: dict[str, list[Any]] = {}
+    starts = [0]
+    for group in groups:
+        starts.append(starts[-1] + len(group.responses))
+    for (_, _, g), told in answers.items():
+        for name, values in told.metrics.items():
+            metrics.setdefault(name, []).extend(values)
+        for column, values in told.extra.items():
+            row = extra.setdefault(column, [None] * starts[-1])
+            row[starts[g] : starts[g + 1]] = values
+    return {name: _mean(values) for name, values in metrics.items()}, extra
 
 
-async def _ask(part: Part, member: Reward, group: Group) -> list[float]:
+async def _ask(part: Part, member: Reward, group: Group) -> Told:
+    told = Told([])
+
+    def log_metric(name: str, value: float) -> None:
+        told.metrics.setdefault(name, []).append(float(value))
+
+    def log_extra(column: str, values: Sequence[Any]) -> None:
+        if len(values) != len(group.responses):
+            raise UserError(
+                f"the reward '{part.name}' logged {len(values)} values of '{column}' "
+                f"for {len(group.responses)} responses"
+            )
+        told.extra[column] = list(values)
+
     try:
-        said = await member(group.prompt, group.responses, group.ended, group.facts)
+        said = await member(replace(group, log_metric=log_metric, log_extra=log_extra))
     except Exception as error:
         if not getattr(error, "__notes__", None):  # a model's error is that of all its groups
             error.add_note(f"in the reward '{part.name}', at the prompt {_start(group.prompt)!r}")
         raise
-    return numbers(said, part.name, group.prompt, group.responses)
+    told.values.extend(numbers(said, part.name, group.prompt, group.responses))
+    return told
 
 
 def numbers(
     values: Sequence[Any], name: str, prompt: Prompt, responses: Sequence[str]
-) -> list[float]:
-    """The values as floats. What is no finite number is an error that names the reward and the response."""
+) -> list[Value]:
+    """The values as floats, None as it is. What else is no finite number is an error that names reward and response."""
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise UserError(f"the reward '{name}' must return a list of numbers, not {values!r}")
     if len(values) != len(responses):
         raise UserError(
             f"the reward '{name}' returned {len(values)} numbers for {len(responses)} responses"
         )
-    scores = []
+    scores: list[Value] = []
     for value, response in zip(values, responses, strict=True):
+        if value is None:
+            scores.append(None)
+            continue
         try:
-            scores.append(math.nan if isinstance(value, str) else float(value))
+            number = math.nan if isinstance(value, str) else float(value)
         except (TypeError, ValueError):
-            scores.append(math.nan)
-        if not math.isfinite(scores[-1]):
+            number = math.nan
+        if not math.isfinite(number):
             raise UserError(
                 f"the reward '{name}' of {response[:80]!r} (prompt {_start(prompt)!r}) is {value!r}; "
-                "rewards must be finite numbers"
+                "rewards must be finite numbers, or None to abstain"
             )
+        scores.append(number)
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Rules about a response's form. Each function takes options and returns a scorer; it sees text and `ended` only."""
+"""Rules about a response's form. Each function takes options and returns a scorer of text, how it began and ended."""
 
 from __future__ import annotations
 
@@ -54,10 +54,13 @@ def regex(*, pattern: str) -> Callable[[Prompt, str], float]:
 
 
 @register("reward", "think_format", help="1 for <think>…</think> and then the answer")
-def think_format() -> Callable[[Prompt, str], float]:
-    """1 where the response is one `<think>…</think>` and then the answer, as DeepSeek-R1 (2025) was asked to."""
+def think_format() -> Callable[..., float]:
+    """1 where the response is one `<think>…</think>` and then the answer, as DeepSeek-R1 (2025) was asked to.
 
-    def score(prompt: Prompt, response: str) -> float:
-        return float(THOUGHT.fullmatch(response) is not None)
+    What the chat template has written of it counts: many open the thought, some close an empty one, too.
+    """
+
+    def score(prompt: Prompt, response: str, prefilled: str) -> float:
+        return float(THOUGHT.fullmatch(prefilled + response) is not None)
 
     return score

@@ -3,7 +3,7 @@
 runs/reward  org/model              a reward model: folder or hub name
 length  numeric  no_eos …           a rule or a verifier of ours
 length(price=0.02, free=50)         with options
-mypkg.mod:score                     a function of the user's, see `rewards.functions`
+mypkg.mod:score  ./file.py:score    a function of the user's, see `rewards.functions`
 ensemble(runs/a, runs/b, k=1)       the mean of several, minus k standard deviations; by=min the minimum
 kind=runs/a                         any of them under a name of one's own, for the metrics
 """
@@ -22,6 +22,7 @@ from heedful import registry
 from heedful.errors import UserError, did_you_mean
 from heedful.registry import load_function
 from heedful.rewards.functions import GIVEN, as_reward, parameters
+from heedful.rewards.limits import Limits
 from heedful.rewards.parts import Part, Parts
 from heedful.types import Reward
 
@@ -93,7 +94,8 @@ class _Loader:
             raise UserError(f"--reward {spec}: an ensemble cannot be a member of another")
         if ":" in target and not Path(spec).exists():
             function = load_function(target)
-            return as_reward(function, name, **_typed(spec, target, function, arguments))
+            limits, arguments = _limits(spec, function, arguments)
+            return as_reward(function, name, limits, **_typed(spec, target, function, arguments))
         if target != spec:
             raise UserError(
                 f"--reward {spec}: only {', '.join(_known())} and functions take options"
@@ -201,8 +203,33 @@ def _typed(
     return options
 
 
+def _limits(
+    spec: str, function: Callable[..., Any], arguments: Sequence[str]
+) -> tuple[Limits, list[str]]:
+    """What an awaited function is held to, and the arguments that are its own."""
+    own = {p.name for p in parameters(function)}
+    known = inspect.signature(Limits).parameters
+    options, rest = {}, []
+    for argument in arguments:
+        key = argument.partition("=")[0].strip()
+        if key in ("concurrency", "timeout", "retries", "cache") and key not in own:
+            options[key] = _as(spec, known[key], _option(argument)[1])
+        else:
+            rest.append(argument)
+    called = getattr(type(function), "__call__", None)  # noqa: B004
+    if options and not any(map(inspect.iscoroutinefunction, (function, called))):
+        raise UserError(
+            f"--reward {spec}: {next(iter(options))} is for functions that are awaited (async def)"
+        )
+    try:
+        return Limits(**options), rest
+    except ValueError as error:
+        raise UserError(f"--reward {spec}: {error}") from error
+
+
 def _as(spec: str, parameter: inspect.Parameter, value: str) -> Any:
     said = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+    said = said.removesuffix(" | None")
     kind = type(parameter.default).__name__ if said in ("_empty", "Any") else said
     if kind in ("float", "int"):
         number = _number(spec, parameter.name, value)
@@ -215,6 +242,8 @@ def _as(spec: str, parameter: inspect.Parameter, value: str) -> Any:
         return value.lower() == "true"
     if kind == "str":
         return value
+    if kind == "Path":
+        return Path(value)
     try:
         return json.loads(value)
     except ValueError:

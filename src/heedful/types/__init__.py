@@ -7,7 +7,7 @@ Shapes: B sequences in a batch, T predicted positions. In a `Sample`, which is o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -42,6 +42,7 @@ __all__ = [
     "Engine",
     "Episode",
     "Facts",
+    "Group",
     "Labelled",
     "LabelledLogps",
     "LabelledResponse",
@@ -310,22 +311,47 @@ class Learner(Stateful, Protocol):
     def weights(self) -> Mapping[str, Tensor]: ...
 
 
+def _unheard(name: str, value: Any) -> None:
+    """Where nobody listens to what a reward logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All responses to one prompt, as a reward sees them.
+
+    `ended[k]` is False where response k was truncated by the length limit: it must not be scored as if it had ended
+    there. `facts` are the other columns of the prompt's row, not to be changed. `tokens[k]` are the ids that were
+    sampled, None where they are not known. `prefilled` is what the prompt has written of the response already: a
+    template's `<think>`. `progress` counts training: rounds done, of how many, and passes over the prompts.
+    `log_metric(name, number)` and `log_extra(column, values)` keep what a reward says beside its scores.
+    """
+
+    prompt: Prompt
+    responses: Sequence[str]
+    ended: Sequence[bool]
+    facts: Facts
+    tokens: Sequence[Sequence[int]] | None = None
+    prefilled: str = ""
+    progress: tuple[int, int, float] = (0, 0, 0.0)
+    log_metric: Callable[[str, float], None] = _unheard
+    log_extra: Callable[[str, Sequence[Any]], None] = _unheard
+
+
 class Reward(Protocol):
     """Scores all responses to one prompt at once, so that comparisons and judges fit; see `rewards.functions`.
 
-    `ended[k]` is False where response k was truncated by the length limit: it must not be scored as if it
-    had ended there. `facts` are the other columns of the prompt's row, not to be changed.
+    None of a response: the reward abstains, this response is none of its affair.
     """
 
-    async def __call__(
-        self, prompt: Prompt, responses: Sequence[str], ended: Sequence[bool], facts: Facts
-    ) -> Sequence[float]: ...
+    async def __call__(self, group: Group, /) -> Sequence[float | None]: ...
 
 
 class Rater(Protocol):
-    """Somebody who compares responses: a person, a simulation, a judge model."""
+    """Somebody who compares responses: a person, a simulation, a judge model; one over the network is awaited."""
 
-    def judge(self, prompt: Prompt, responses: Sequence[str]) -> Comparison: ...
+    def judge(
+        self, prompt: Prompt, responses: Sequence[str]
+    ) -> Comparison | Awaitable[Comparison]: ...
 
 
 # A scorer of single responses: the gold score of a world, a classifier, a rule.

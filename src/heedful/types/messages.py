@@ -25,6 +25,17 @@ class Message:
     tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     template_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def __getitem__(self, name: str) -> Any:
+        """`message["content"]`, as the functions that people have read messages."""
+        if name not in self.__slots__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a dictionary that has what is set."""
+        value = getattr(self, name) if name in self.__slots__ else None
+        return default if value is None or value == () else value
+
 
 # A conversation that a response answers, or plain text that a response continues.
 Prompt = str | tuple[Message, ...]

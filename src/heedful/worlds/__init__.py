@@ -16,6 +16,11 @@ def get(name: str) -> ModuleType:
     return importlib.import_module(registry.entry("world", name).target.partition(":")[0])
 
 
+def is_world(spec: str) -> bool:
+    """Whether this names a world."""
+    return spec in registry.entries("world")
+
+
 def scorer(spec: str) -> Scorer:
     """A world's gold score by its name, or the user's own as package.module:function of (prompt, response)."""
     return load_function(spec) if ":" in spec else get(spec).gold
@@ -23,4 +28,4 @@ def scorer(spec: str) -> Scorer:
 
 def voices(spec: str) -> Callable[[Prompt, str], str] | None:
     """What sorts responses into kinds, where a world has it."""
-    return None if ":" in spec else get(spec).voice
+    return get(spec).voice if is_world(spec) else None

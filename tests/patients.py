@@ -385,7 +385,7 @@ def _():
 
 @ill("tokens.control_tokens_in_text", "warning")
 def _():
-    return healthy(material=material({"prompt": asked("Why?"), "completion": "So.<|end|>"}))
+    return healthy(material=material({"prompt": asked("Why?"), "completion": "So.<|end|> Or so."}))
 
 
 @ill("tokens.border", "warning")

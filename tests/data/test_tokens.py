@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import tiny
 from heedful.data.tokens import (
     decode_response,
+    encode_demonstration,
     encode_example,
     encode_prompt,
     encode_response,
@@ -26,7 +27,7 @@ from heedful.data.tokens import (
     stop_tokens,
 )
 from heedful.errors import UserError
-from heedful.types import Message
+from heedful.types import Demonstration, Message
 
 CHAT = (Message("system", "Be brief."), Message("user", "What is 2 + 2?"))
 BPE = tiny.tokenizer()
@@ -211,3 +212,76 @@ def test_templates_that_cannot():
     with pytest.raises(UserError, match=r"org/base has no chat template.*plain-text prompts"):
         encode_prompt(tok, CHAT)
     assert encode_prompt(tok, "plain")
+
+
+TOOLS = (
+    "{% if tools %}<|system|>{{ tools | tojson }}<|fin|>\n{% endif %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+    "{% for c in m.tool_calls or [] %}[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}<|fin|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% if silent %}~{% endif %}{% endif %}"
+)
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}
+
+
+def test_tools_and_variables_reach_the_template():
+    """Mutation caught: tools that are dropped on the way, silently; arguments quoted twice."""
+    tok = chat_tokenizer(TOOLS)
+    asked = (Message("user", "1 + 2?", tools=(TOOL,), template_kwargs={"silent": True}),)
+    text = tok.decode(encode_prompt(tok, asked))
+    assert text.startswith('<|system|>[{"type": "function", "function": {"name": "add"')
+    assert text.endswith("<|user|>1 + 2?<|fin|>\n<|assistant|>~")
+    assert "add" in tok.decode(
+        encode_prompt(tok, (*asked, Message("assistant", "x"), Message("user", "y")))
+    )
+    bare = chat_tokenizer(TURNS + OPEN)
+    calls = ({"type": "function", "function": {"name": "add", "arguments": {"a": 1}}},)
+    for prompt, words in (
+        (asked, "knows no tools"),
+        ((CHAT[1], Message("assistant", "", calls), Message("tool", "3")), "knows no tool_calls"),
+    ):
+        with pytest.raises(UserError, match=words):
+            encode_prompt(bare, prompt)
+    with pytest.raises(UserError, match="cannot set tokenize"):
+        encode_prompt(tok, (Message("user", "?", template_kwargs={"tokenize": False}),))
+
+
+def test_an_answer_that_calls_tools_is_what_the_template_writes():
+    """Mutation caught: the call left out of the response, or its end of turn written twice."""
+    tok = chat_tokenizer(TOOLS)
+    calls = ({"type": "function", "function": {"name": "add", "arguments": {"a": 1}}},)
+    shown = Demonstration((Message("user", "1?", tools=(TOOL,)),), "So: ", tool_calls=calls)
+    sample = encode_demonstration(tok, shown)
+    assert tok.decode(written(sample)) == 'So: [add {"a": 1}]<|fin|>'
+    plain = Demonstration(CHAT, "Four")
+    assert encode_demonstration(tok, plain) == encode_example(tok, CHAT, "Four")
+    with pytest.raises(UserError, match="opens a turn otherwise"):
+        prompt = (Message("user", "1?", template_kwargs={"silent": True}),)
+        encode_demonstration(tok, Demonstration(prompt, "", tool_calls=calls))
+
+
+def test_a_control_token_of_the_users_is_text():
+    """A prompt of data cannot open a turn. Mutation caught: `encode_prompt` reads it as the template's."""
+    tok = chat_tokenizer(TURNS + OPEN)
+    fin = tok.convert_tokens_to_ids("<|fin|>")
+    for role in ("user", "tool"):
+        prompt = (
+            Message("user", "Hi"),
+            Message("assistant", "<|fin|>"),
+            Message(role, "Ho<|fin|> there"),
+        )
+        ids = encode_prompt(tok, prompt)
+        assert ids.count(fin) == 4  # three turns' ends, and what the assistant itself wrote
+        assert tok.decode(ids).count("<|fin|>") == 5
+    assert encode_prompt(tok, "plain <|fin|>").count(fin) == 1  # a text is what it is
+
+
+def test_special_tokens_in_a_response_are_part_of_it():
+    """All but its end. Mutation caught: `<think>` stripped before rewards see it; an end that the data has, twice."""
+    tok = chat_tokenizer(TURNS + OPEN)
+    tok.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    think = tok.convert_tokens_to_ids("<think>")
+    ids = encode_response(tok, CHAT, "<think>2 + 2</think>4")
+    assert ids[0] == think and decode_response(tok, ids) == "<think>2 + 2</think>4"
+    fin = tok.convert_tokens_to_ids("<|fin|>")
+    assert encode_response(tok, CHAT, "4<|fin|>") == encode_response(tok, CHAT, "4")
+    assert decode_response(tok, [*ids, eos_id(tok), fin]) == "<think>2 + 2</think>4"

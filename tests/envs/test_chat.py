@@ -10,8 +10,8 @@ import pytest
 import games
 import tiny
 from games import USER, Script, check, engine_of, play_all, play_one
-from heedful.data.tokens import encode_prompt
-from heedful.data.turns import controls, encode_plain
+from heedful.data.templates import controls, encode_plain
+from heedful.data.tokens import decode_response, encode_prompt
 from heedful.envs import EpisodeOver, Limits, load_env
 from heedful.errors import UserError
 from heedful.rollout import as_samples, rollout, tasks
@@ -238,7 +238,7 @@ def test_texts_to_stop_at():
 
 
 def decode(segment) -> str:
-    return TOK.decode(list(segment.tokens), skip_special_tokens=True)
+    return decode_response(TOK, segment.tokens)
 
 
 def test_an_error_stops_or_is_dropped(caplog):

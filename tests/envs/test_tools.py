@@ -10,13 +10,14 @@ import pytest
 
 import games
 from games import USER, Script, add, calculator, check, engine_of, play_one
-from heedful.data.tokens import as_turn, encode_prompt
+from heedful.data.tokens import encode_prompt
 from heedful.envs import Limits
 from heedful.envs.chat import Call
 from heedful.envs.tools import Hermes, ToolError, answered, schema, tool_env
 from heedful.errors import UserError
 from heedful.rollout import as_samples
 from heedful.types import Message
+from heedful.types.messages import turn_to_json
 
 TOK = games.tokenizer()
 
@@ -149,7 +150,7 @@ def test_a_prompt_may_hold_calls_and_their_answers():
         in shown
     )
     assert shown.endswith("<tool_response>3</tool_response><|end|><|assistant|>")
-    assert as_turn(talk[2]) == {"role": "tool", "content": "3", "name": "add"}
+    assert turn_to_json(talk[2]) == {"role": "tool", "content": "3", "name": "add"}
     assert hash(talk[1]) == hash(Message("assistant", "So:"))
 
 

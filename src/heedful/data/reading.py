@@ -27,7 +27,8 @@ SHARE = re.compile(r"(.+)@(\d+(?:\.\d+)?|\.\d+)")
 BESIDE = {
     "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward", "reward_parts", "gold", "voice", "rater",
     "judgment", "created_at", "strength", "order_shown", "seconds", "policy_version", "margin", "outcome", "source",
-    "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id",
+    "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id", "prefilled",
+    "reward_extra", "win",
 }  # fmt: skip
 TEMPLATE = ("tools", "functions", "chat_template_kwargs")
 log = logging.getLogger("heedful")

@@ -12,13 +12,17 @@ from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.data.templates import conversation_text, opening_ids, render
 from heedful.errors import UserError
-from heedful.types import Message, Prompt, Sample
+from heedful.types import Demonstration, Message, Prompt, Sample
 
 _PREFILLED = re.compile(r"<think>\s*(?:</think>\s*)?\Z")
 
 # By the template as well, which users replace: its text and the id that closes its turns.
 _chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int]] = WeakKeyDictionary()
+_unseen: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, frozenset[int]]] = (
+    WeakKeyDictionary()
+)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
@@ -28,8 +32,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[in
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
     else:
-        messages = [as_turn(m) for m in prompt]
-        ids = list(render(tokenizer, messages, add_generation_prompt=True))
+        ids = opening_ids(tokenizer, prompt)
     ids = one_bos(tokenizer, ids)
     if not ids:
         raise UserError(
@@ -45,15 +48,6 @@ def one_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
         while len(ids) > 1 and ids[0] == ids[1] == bos:
             del ids[0]
     return ids
-
-
-def as_turn(message: Message) -> dict[str, Any]:
-    """A message as chat templates take it."""
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        turn["tool_calls"] = [dict(call) for call in message.tool_calls]
-    optional = {"name": message.name, "tool_call_id": message.tool_call_id}
-    return turn | {key: value for key, value in optional.items() if value is not None}
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
@@ -76,7 +70,7 @@ def _chat_end(tokenizer: PreTrainedTokenizerBase, eos: int) -> int:
     only among the added tokens, as `<|end|>` of Phi-3 is.
     """
     answer = "heedful"
-    exchange = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    exchange = (Message("user", "?"), Message("assistant", answer))
     _, _, tail = render(tokenizer, exchange, tokenize=False).rpartition(answer)
     added: Any = tokenizer.added_tokens_decoder
     special = {*tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)}
@@ -108,11 +102,18 @@ def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def encode_response(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, *, ended: bool = True
 ) -> list[int]:
-    """Ids of a response; `ended` adds the end token, which a truncated response must not get."""
+    """Ids of a response; `ended` adds the end token, which a truncated response must not get.
+
+    Special tokens in it are such: what is to be learned may be to write `<think>`. An end that stands behind the text
+    already is not written twice.
+    """
     if isinstance(prompt, str) and text.startswith(" ") and _prepends_space(tokenizer):
         text = text[1:]
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return [*ids, end_token(tokenizer, prompt)] if ended else ids
+    if not ended:
+        return ids
+    ends = stop_tokens(tokenizer, prompt)
+    return [*(ids[:-1] if ids and ids[-1] in ends else ids), ends[0]]
 
 
 def _prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -164,10 +165,40 @@ def encode_group(
     return samples
 
 
+def encode_demonstration(
+    tokenizer: PreTrainedTokenizerBase, shown: Demonstration, *, max_length: int | None = None
+) -> Sample:
+    """A demonstration as `encode_example` has it; calls of tools are written by the chat template."""
+    text = shown.completion
+    if shown.tool_calls:
+        text = _with_calls(tokenizer, shown)
+    return encode_example(tokenizer, shown.prompt, text, ended=shown.ended, max_length=max_length)
+
+
+def _with_calls(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> str:
+    """What the template writes of an answer that calls tools, without the end of its turn."""
+    if isinstance(shown.prompt, str):
+        raise UserError("an answer that calls tools needs a conversation as its prompt")
+    said = Message("assistant", shown.completion, shown.tool_calls)
+    before = conversation_text(tokenizer, shown.prompt)
+    whole = render(tokenizer, (*shown.prompt, said), tokenize=False)
+    if not whole.startswith(before):
+        raise UserError(
+            "the chat template opens a turn otherwise than it writes one that calls tools, so that the model "
+            f"would not learn to write it: {_shown(shown.prompt)!r}"
+        )
+    end = str(tokenizer.convert_ids_to_tokens(end_token(tokenizer, shown.prompt)))
+    text, found, _ = whole[len(before) :].rpartition(end)
+    return text if found else whole[len(before) :]
+
+
 def decode_response(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
-    """The text of response ids, without special tokens and without tidying spaces."""
+    """The text of response ids, special tokens too, but for those that end it; without tidying spaces."""
+    unseen = _ends_and_fillers(tokenizer)
     text = tokenizer.decode(
-        list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        [t for t in tokens if t not in unseen],
+        skip_special_tokens=False,
+        clean_up_tokenization_spaces=False,
     )
     return text if isinstance(text, str) else "".join(text)
 
@@ -179,32 +210,14 @@ def prefilled(tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int]) -> 
     return match[0].lstrip() if match else ""
 
 
-def render(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: list[dict[str, Any]],
-    *,
-    add_generation_prompt: bool = False,
-    tokenize: bool = True,
-    tools: Sequence[Any] = (),
-) -> Any:
-    """What the chat template makes of turns: ids, or the text where `tokenize` is False. `UserError` if it refuses."""
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template, and the "
-            "data is conversational; use plain-text prompts or add a chat_template to the tokenizer"
-        )
-    try:
-        return tokenizer.apply_chat_template(  # a dict is what transformers 5 returns by default
-            messages,
-            tools=list(tools) or None,
-            tokenize=tokenize,
-            add_generation_prompt=add_generation_prompt,
-            return_dict=False,
-        )
-    except Exception as error:  # jinja2 errors, raised by the template itself
-        reason = " ".join(str(error).split())
-        roles = ", ".join(m["role"] for m in messages)
-        raise UserError(f"the chat template refuses turns of roles {roles}: {reason}") from error
+def _ends_and_fillers(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids that are no part of what was said: ends, and what stands before and behind sequences."""
+    template, ids = _unseen.get(tokenizer, ("", frozenset[int]()))
+    if not ids or template != tokenizer.chat_template:
+        outer: Any = (tokenizer.bos_token_id, tokenizer.pad_token_id)
+        ids = frozenset((*all_stop_tokens(tokenizer), *(i for i in outer if i is not None)))
+        _unseen[tokenizer] = (tokenizer.chat_template, ids)
+    return ids
 
 
 def _shown(prompt: Prompt) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful.data import templates
 from heedful.data.collate import collate
 from heedful.data.tokens import encode_example, encode_group, encode_prompt
 from heedful.doctor.finding import NotApplicable
@@ -240,15 +241,7 @@ def render(
     generate: bool = False,
 ) -> str:
     """The chat template's text; `UserError` with its own words where it refuses."""
-    turns = [{"role": m.role, "content": m.content} for m in messages]
-    try:
-        return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate)
-        )
-    except (
-        Exception
-    ) as error:  # the template is the user's: jinja2's errors, and what it raises itself
-        raise UserError(" ".join(str(error).split())) from error
+    return templates.render(tokenizer, messages, tokenize=False, add_generation_prompt=generate)
 
 
 def tolerance(model: PreTrainedModel) -> tuple[float, float]:

@@ -58,7 +58,9 @@ def example_of(item: Item) -> Example:
     if isinstance(item, Comparison):
         return Example(item.prompt, item.responses)
     if isinstance(item, Demonstration):
-        return Example(item.prompt, (item.completion,))
+        # A call of tools alone is no text: the template writes it.
+        said = (item.completion,) if item.completion.strip() or not item.tool_calls else ()
+        return Example(item.prompt, said)
     if isinstance(item, LabelledResponse):
         return Example(item.prompt, (item.response,))
     return Example(item)

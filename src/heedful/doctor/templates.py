@@ -11,8 +11,9 @@ from typing import Any
 
 from transformers.utils import chat_template_utils
 
+from heedful.data.templates import controls
 from heedful.data.tokens import encode_example, encode_prompt, end_token
-from heedful.data.turns import continuation, controls
+from heedful.data.turns import continuation
 from heedful.doctor.context import Context, render
 from heedful.doctor.finding import (
     Finding,

@@ -6,6 +6,7 @@ import unicodedata
 from contextlib import suppress
 from typing import Any
 
+from heedful.data.templates import OWN_WORDS
 from heedful.data.tokens import (
     decode_response,
     encode_prompt,
@@ -241,9 +242,10 @@ def masked_span(context: Context) -> Finding:
                 "report this as a bug, with the tokenizer",
             )
         back = decode_response(tok, e.written[:-1])
-        if back in (e.response, e.response.removeprefix(" ")):
+        said = e.response.removesuffix(str(tok.convert_ids_to_tokens(end)))  # written once
+        if back in (said, said.removeprefix(" ")):
             continue
-        if _core(back) == _core(e.response):
+        if _core(back) == _core(said):
             spaces += 1
         else:
             lost += 1
@@ -300,20 +302,26 @@ def characters_per_token(context: Context) -> Finding:
 
 
 def control_tokens_in_text(context: Context) -> Finding:
-    """Text of people that contains a control token's name becomes that token."""
+    """A response that holds an end is cut by it; a system's or assistant's turn that holds a control token means it.
+
+    What users and tools say is text in any case; other special tokens in responses are what is to be learned.
+    """
     tok = context.tokenizer
-    special: set[Any] = set(special_ids(tok))
+    ends, special = _ends(context), set(special_ids(tok))
     if tok.unk_token_id != tok.eos_token_id:
         special.discard(tok.unk_token_id)
-    texts = [
-        text
-        for e in context.examples
-        for text in (
-            *e.responses,
-            *(() if isinstance(e.prompt, str) else (m.content for m in e.prompt)),
-        )
-    ]
-    hits = [(t, found) for t in texts if (found := special & set(_ids(context, t)))]
+    hits: list[tuple[str, set[Any]]] = []
+    texts: list[str] = []
+    for e in context.examples:
+        responses = [(r, ends & set(_ids(context, r)[:-1])) for r in e.responses]
+        turns = () if isinstance(e.prompt, str) else e.prompt
+        own = [
+            (m.content, special & set(_ids(context, m.content)))
+            for m in turns
+            if m.role in OWN_WORDS
+        ]
+        texts += [text for text, _ in (*responses, *own)]
+        hits += [(text, found) for text, found in (*responses, *own) if found]
     if not hits:
         return passed(f"none of {len(texts):,} texts holds the name of a control token", 0.0)
     name = tok.convert_ids_to_tokens(min(hits[0][1]))

@@ -22,7 +22,8 @@ from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.models.load import context_length, load_policy, load_tokenizer
-from heedful.types import Message, Sampling
+from heedful.types import Sampling
+from heedful.types.messages import message_from_json
 
 MOST_MODELS = 4  # kept in memory; the one that was not used for longest goes
 EVERY = 4  # tokens between two signs of life
@@ -55,7 +56,7 @@ async def reply(models: Models, request: dict[str, Any], send: Any) -> None:
 
     try:
         engine, tokenizer = models.get(request["model"])
-        prompt = tuple(Message(**m) for m in request["messages"])
+        prompt = tuple(map(message_from_json, request["messages"]))
         tokens = encode_prompt(tokenizer, prompt)
         room = context_length(engine.model) - len(tokens)
         if room < 1:

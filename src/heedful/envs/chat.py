@@ -24,15 +24,9 @@ from typing import Any, Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.data.templates import controls, conversation_text, encode_plain
 from heedful.data.tokens import decode_response
-from heedful.data.turns import (
-    continuation,
-    controls,
-    conversation_text,
-    encode_plain,
-    opening,
-    raw_text,
-)
+from heedful.data.turns import continuation, opening, raw_text
 from heedful.envs.stops import ends_with, may_end
 from heedful.errors import UserError
 from heedful.types import Branch, Completion, Facts, Message, Segment, StopReason, Task

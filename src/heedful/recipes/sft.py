@@ -12,7 +12,7 @@ from pathlib import Path
 from heedful.configs.sft import Config
 from heedful.data.collate import collate
 from heedful.data.sources import read_demonstrations, split_by_prompt
-from heedful.data.tokens import encode_example
+from heedful.data.tokens import encode_demonstration
 from heedful.doctor import preflight
 from heedful.learner import load_learner
 from heedful.models.load import context_length, load_policy, load_tokenizer
@@ -40,10 +40,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     preflight(tokenizer, model, demonstrations, max_length=limit)
     train, held = split_by_prompt(demonstrations, lambda d: d.prompt, config.held_out)
     encode = [
-        [
-            encode_example(tokenizer, d.prompt, d.completion, ended=d.ended, max_length=limit)
-            for d in part
-        ]
+        [encode_demonstration(tokenizer, d, max_length=limit) for d in part]
         for part in (train or held, held or train)
     ]
     training, evaluation = encode

@@ -10,7 +10,7 @@ from heedful.configs.policy import Mix
 from heedful.data.collate import collate
 from heedful.data.reading import read_table
 from heedful.data.sources import read_demonstrations, read_texts
-from heedful.data.tokens import encode_example, eos_id
+from heedful.data.tokens import encode_demonstration, eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed
 from heedful.models.load import context_length
@@ -54,6 +54,5 @@ def _encoded(source: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> lis
             if len(ids) > 1
         ]
     return [
-        encode_example(tokenizer, d.prompt, d.completion, ended=d.ended, max_length=limit)
-        for d in read_demonstrations(source)
+        encode_demonstration(tokenizer, d, max_length=limit) for d in read_demonstrations(source)
     ]

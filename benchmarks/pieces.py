@@ -112,7 +112,7 @@ def sampling(size: str) -> list[Callable[[], Any]]:
 
     from heedful.engine.passes import Plain, passes
     from heedful.engine.slots import SlotCache
-    from heedful.fast.backend import FEW, SHORT
+    from heedful.models.backend import FEW, SHORT
 
     model, rows = causal(SIZES[size], 0), torch.arange(32)
     tokens, lengths = torch.full((32,), 7), torch.full((32,), 100)

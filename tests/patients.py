@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers, processors
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import tiny
+from heedful import trial
 from heedful.doctor.context import Context
 from heedful.doctor.finding import Kind
 from heedful.doctor.material import Material, read_material
@@ -232,6 +233,11 @@ def louder(model, change: Callable):
 
 def noisy(h):
     return h + 0.1 * torch.randn_like(h)
+
+
+def many(h) -> bool:
+    """Whether these are more tokens than a trial looks at."""
+    return len(h) * h.shape[1] > len(trial.LENGTHS) * max(trial.LENGTHS)
 
 
 def all_seeing(h):
@@ -640,7 +646,8 @@ def _():
 @ill("probabilities.greedy")
 def _():
     def change(h, given):
-        return -h if isinstance(given.get("past_key_values"), SlotCache) else h
+        slots = given.get("past_key_values")
+        return -h if isinstance(slots, SlotCache) and slots.width > max(trial.LENGTHS) else h
 
     return healthy(policy=hooked(policy(), change, kwargs=True))
 
@@ -681,14 +688,31 @@ def _():
 
 @ill("probabilities.context_window", "warning")
 def _():
-    model = policy()
-    model.config.sliding_window = 16
-    return healthy(policy=model)
+    return healthy(material=material({"prompt": asked("why? " * 100), "completion": "So."}))
 
 
 @ill("probabilities.context_window", "warning")
 def _():
     return healthy(tokenizer=other_tokenizer(model_max_length=4096))
+
+
+# ── ways ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@ill("ways.training", "warning")
+def _():
+    def change(h):  # rows in company are others
+        return h + 0.1 * h.abs().mean() * (len(h) * h.shape[1] > max(trial.LENGTHS))
+
+    return healthy(policy=hooked(policy("gpt2"), change))
+
+
+@ill("ways.sampling", "warning")
+def _():
+    def change(h, given):
+        return -h if isinstance(given.get("past_key_values"), SlotCache) else h
+
+    return healthy(policy=hooked(policy(), change, kwargs=True))
 
 
 # ── updates ──────────────────────────────────────────────────────────────────────────────────────
@@ -723,7 +747,7 @@ def _():
 
 @ill("updates.micro_batches")
 def _():
-    return healthy(policy=hooked(policy(), lambda h: h + h.mean(0, keepdim=True)))
+    return healthy(policy=hooked(policy(), lambda h: h + many(h) * h.mean(1, keepdim=True)))
 
 
 # ── rewards ──────────────────────────────────────────────────────────────────────────────────────
@@ -763,7 +787,15 @@ def _():
 
 @ill("rewards.padding_changes_no_score")
 def _():
-    return treated(lambda model: hooked(model, all_seeing))
+    return treated(lambda model: hooked(model, lambda h: h + many(h) * h.mean(1, keepdim=True)))
+
+
+@ill("rewards.scoring", "warning")
+def _():
+    def change(module, given, out):  # rows in company are others
+        return out + 0.5 * (len(out) > 1)
+
+    return treated(lambda model: scalar_head(model).register_forward_hook(change))
 
 
 @ill("rewards.last_token", "warning")

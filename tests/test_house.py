@@ -26,6 +26,7 @@ FLOORS = {
     "fields": 1,
     "progress": 1,
     "ranks": 1,
+    "trial": 1,
     "client": 1,
     "data": 2,
     "evals": 2,

@@ -21,9 +21,9 @@ from heedful.engine.local import LocalEngine
 from heedful.engine.passes import Plain, passes
 from heedful.engine.slots import SlotCache
 from heedful.fast import kernels
-from heedful.fast.backend import FEW, SHORT
 from heedful.fast.passes import Direct
 from heedful.fast.prepared import Prepared, prepares
+from heedful.models.backend import FEW, SHORT
 from heedful.types import Sampling
 
 SIZES = dict(

@@ -22,7 +22,7 @@ from heedful.fast.layers import checkpoint_layers, layers_of
 from heedful.learner.local import LocalLearner, Loss, Optim, predict
 from heedful.losses.preference import dpo
 from heedful.models.adapters import add_lora, reference_of
-from heedful.models.forward import scalar_head, sequence_scores
+from heedful.models.forward import scalar_head
 from heedful.models.freeze import freeze_bottom
 from heedful.models.load import (
     copy_model,
@@ -32,6 +32,7 @@ from heedful.models.load import (
 )
 from heedful.models.merging import merge, merged_copy
 from heedful.models.save import save_model
+from heedful.models.scores import sequence_scores
 from heedful.recipes.preference import pair_logps
 from heedful.rewards.model import SHIFT
 from heedful.training.forwards import policy_forward

@@ -6,8 +6,9 @@ import torch
 import tiny
 from heedful.models import forward
 from heedful.models import sampling as rules
-from heedful.models.forward import sequence_scores, token_logps, token_values
+from heedful.models.forward import token_logps
 from heedful.models.sampling import choose, derive_seed, log_policy, uniforms
+from heedful.models.scores import sequence_scores, token_values
 from heedful.types import Sampling
 
 

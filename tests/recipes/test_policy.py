@@ -21,11 +21,12 @@ from heedful.data.sources import write_rows
 from heedful.data.tokens import encode_example
 from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
-from heedful.models.forward import policy_outputs, token_values
+from heedful.models.forward import policy_outputs
 from heedful.models.load import copy_model, load_tokenizer, new_reward_model
 from heedful.models.new import new_model
 from heedful.models.reference import Reference
 from heedful.models.save import save_model
+from heedful.models.scores import token_values
 from heedful.parts import compose, flat
 from heedful.recipes import policy
 from heedful.rewards import Parts, load_rewards

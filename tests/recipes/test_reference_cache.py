@@ -8,7 +8,7 @@ import torch
 import tiny
 from heedful.caches import cache_folder
 from heedful.data.collate import collate
-from heedful.fast import backend
+from heedful.models import backend
 from heedful.models.adapters import add_lora
 from heedful.models.load import load_policy
 from heedful.training.forwards import policy_forward

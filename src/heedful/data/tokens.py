@@ -18,6 +18,7 @@ from heedful.types import Demonstration, Message, Prompt, Sample
 
 _PREFILLED = re.compile(r"<think>\s*(?:</think>\s*)?\Z")
 
+_ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, ...]] = WeakKeyDictionary()
 # By the template as well, which users replace: its text and the id that closes its turns.
 _chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int]] = WeakKeyDictionary()
 _unseen: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, frozenset[int]]] = (
@@ -72,15 +73,28 @@ def _chat_end(tokenizer: PreTrainedTokenizerBase, eos: int) -> int:
     answer = "heedful"
     exchange = (Message("user", "?"), Message("assistant", answer))
     _, _, tail = render(tokenizer, exchange, tokenize=False).rpartition(answer)
-    added: Any = tokenizer.added_tokens_decoder
-    special = {*tokenizer.all_special_ids, *(i for i, t in added.items() if t.special)}
+    special = special_ids(tokenizer)
     behind = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
     return next((t for t in behind if t in special), eos)
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> tuple[int, ...]:
-    """Ids at which sampling stops: the end of a response, and eos."""
-    return tuple(dict.fromkeys((end_token(tokenizer, prompt), eos_id(tokenizer))))
+    """Ids at which sampling stops: the end of a response, eos, and every other end that the model's folder names."""
+    known = _ends.get(tokenizer, ())
+    return tuple(dict.fromkeys((end_token(tokenizer, prompt), eos_id(tokenizer), *known)))
+
+
+def remember_ends(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> None:
+    """These end responses too, where they are control tokens: an id may be left over from another tokenizer."""
+    special = special_ids(tokenizer)
+    _ends[tokenizer] = tuple(i for i in ids if i in special)
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids of control tokens, those included that are special only among the added tokens."""
+    added: Any = tokenizer.added_tokens_decoder
+    mapped: Any = tokenizer.all_special_ids
+    return {*mapped, *(i for i, token in added.items() if token.special)}
 
 
 def all_stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.doctor import data, probabilities, rewards, templates, tokens, updates, weights
+from heedful.doctor import data, probabilities, rewards, templates, tokens, updates, ways, weights
 from heedful.doctor.context import Context
 from heedful.doctor.finding import Finding, NotApplicable
 from heedful.doctor.material import Item, of_items, spread
@@ -25,6 +25,7 @@ GROUPS: tuple[ModuleType, ...] = (
     tokens,
     templates,
     weights,
+    ways,
     probabilities,
     updates,
     rewards,

@@ -17,10 +17,9 @@ from heedful.data.tokens import encode_example, encode_group, encode_prompt
 from heedful.doctor.finding import NotApplicable
 from heedful.doctor.material import Example, Material, spread
 from heedful.engine import load_engine
-from heedful.engine.local import exact_window
 from heedful.errors import UserError
 from heedful.learner.local import predict
-from heedful.models.load import context_length
+from heedful.models.limits import context_length
 from heedful.rewards.model import ModelReward
 from heedful.rollout import Task, response_text, rollout, tasks
 from heedful.training.forwards import policy_forward
@@ -174,8 +173,8 @@ class Context:
 
     @property
     def window(self) -> int:
-        """See `engine.torch.exact_window`."""
-        return exact_window(self.model)
+        """Tokens of the model's context."""
+        return context_length(self.model)
 
     @cached_property
     def samples(self) -> list[Sample]:

@@ -26,6 +26,7 @@ from heedful.doctor.finding import (
 )
 from heedful.engine import load_engine
 from heedful.models.forward import hidden_states, lm_head
+from heedful.models.limits import NO_LIMIT
 from heedful.models.sampling import log_policy
 from heedful.types import Sampling
 
@@ -325,26 +326,21 @@ def generation_settings(context: Context) -> Finding:
 
 
 def context_window(context: Context) -> Finding:
-    """Prompt and response stay within the positions, and the sliding window, that the model has."""
-    model, tok = context.model, context.tokenizer
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    says = f"{positions:,} positions" if positions else "no limit of positions"
-    window = context.window
+    """Prompt and response stay within the context that the model has."""
+    most, stated = context.window, context.tokenizer.model_max_length
+    says = "no limit of positions" if most == NO_LIMIT else f"{most:,} positions"
     longest = max(len(e.sample.tokens) for e in context.encoded)
-    if positions and window < positions:
-        return graded(
-            f"{says}, a sliding window of {window:,}; your longest sequence has {longest:,}",
-            float(longest - window),
-            warn=0.0,
-            remedy=f"keep sequences within {window:,} tokens: the engine is exact up to there",
+    if longest > most:
+        return warned(
+            f"{says}; your longest sequence has {longest:,} tokens, and its end is cut",
+            "leave such rows out, or choose a model with a longer context",
+            float(longest - most),
         )
-    stated = tok.model_max_length
-    if positions and positions < stated < 1 << 24:
+    if most < stated < 1 << 24:
         return warned(
             f"{says}, but the tokenizer says {stated:,}",
             "set model_max_length in tokenizer_config.json to what the model has",
-            float(positions),
+            float(most),
         )
     return passed(f"{says}; your longest sequence has {longest:,} tokens", float(longest))
 

@@ -25,7 +25,8 @@ from heedful.doctor.finding import (
 )
 from heedful.errors import UserError
 from heedful.learner.local import predict
-from heedful.models.load import context_length
+from heedful.models.limits import context_length
+from heedful.models.scores import at_last_token, one_by_one, scores_of
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.types import Comparison, Sample
 
@@ -85,8 +86,20 @@ def padding_changes_no_score(context: Context) -> Finding:
         gap,
         warn=low,
         fail=high,
-        remedy="the model looks at what comes later, or at padding; train one of another architecture",
+        remedy="the model looks at padding or at batch mates; train one of another architecture",
     )
+
+
+def scoring(context: Context) -> Finding:
+    """The reward model scores texts in batches, at their last token or by its own forward."""
+    way = scores_of(context.reward.model)
+    if way is one_by_one:
+        return warned(
+            "texts are scored one by one, slowly: in a batch scores are others",
+            "nothing is wrong: the faster ways would give other numbers than transformers",
+        )
+    at = "at its last token" if way is at_last_token else "by the model's own forward"
+    return passed(f"a text is scored {at}")
 
 
 @torch.no_grad()

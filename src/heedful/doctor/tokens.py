@@ -11,6 +11,7 @@ from heedful.data.tokens import (
     decode_response,
     encode_prompt,
     end_token,
+    special_ids,
     stop_tokens,
 )
 from heedful.doctor.context import Context, render
@@ -26,7 +27,6 @@ from heedful.doctor.finding import (
 )
 from heedful.doctor.material import texts_of
 from heedful.errors import UserError
-from heedful.models.save import special_ids
 from heedful.types import Message
 
 PLAIN = "The weather is fine today"

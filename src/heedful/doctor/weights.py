@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.data.tokens import eos_id
+from heedful.data.tokens import eos_id, special_ids
 from heedful.doctor.context import Context, render
 from heedful.doctor.finding import Finding, failed, graded, passed, quoted, warned
 from heedful.errors import UserError
-from heedful.models.save import special_ids
 from heedful.types import Message
 
 ENTRIES = 10_000  # of each matrix are looked at

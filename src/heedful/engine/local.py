@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from heedful.engine.grouped import Grouped
 from heedful.engine.kept import Cells, Kept
-from heedful.engine.passes import passes
+from heedful.engine.passes import Passes, Plain, passes
 from heedful.engine.slots import SlotCache
+from heedful.engine.trial import cache_of
 from heedful.errors import UserError
 from heedful.fast import process
-from heedful.models.load import context_length
+from heedful.models.limits import context_length
 from heedful.models.sampling import choose, derive_seed, uniforms
 from heedful.registry import register
 from heedful.types import Completion, Sampling
@@ -78,9 +80,9 @@ class LocalEngine:
     def __init__(self, model: PreTrainedModel, *, max_rows: int = 256):
         process.tune()
         self.model, self.max_rows, self.version = model, max_rows, 0
-        self.window = exact_window(model)
-        self._cache = SlotCache(model.config.get_text_config().num_hidden_layers)
-        self._passes = passes(model, self._cache)
+        self.window = context_length(model)
+        self._cache = cache_of(model)
+        self._passes = self._fastest()
         self._kept, self._filled = Kept(KEPT_BYTES), False
         self._waiting: deque[_Request] = deque()
         self._rows: list[_Row] = []
@@ -125,8 +127,9 @@ class LocalEngine:
         done = asyncio.get_running_loop().create_future()
         prompt = list(tokens)
         given = tokens if isinstance(tokens, tuple) else prompt  # a list may change meanwhile
+        slots = isinstance(self._cache, SlotCache)
         request = _Request(
-            given, prompt, n, first, self._kept if keep else None,
+            given, prompt, n, first, self._kept if keep and slots else None,
             max_tokens, sampling, frozenset(stop), seed, done, heard,
         )  # fmt: skip
         self._waiting.append(request)
@@ -139,7 +142,7 @@ class LocalEngine:
         queue: deque[_Row] = deque()
         entering: list[_Row] = []
         try:
-            self._passes = passes(self.model, self._cache, *self._asked())
+            self._passes = self._fastest(*self._asked())
             self._filled = False
             while self._waiting or queue or self._rows:
                 while self._waiting:
@@ -169,7 +172,13 @@ class LocalEngine:
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._passes = passes(self.model, self._cache)  # without copies of weights, or graphs
+            self._passes = self._fastest()  # without copies of weights, or graphs
+
+    def _fastest(self, rows: int = 1, tokens: int = 1) -> Passes:
+        """The fastest exact passes for the model as it is now; see `passes`."""
+        if isinstance(self._cache, Grouped):
+            return self._cache
+        return passes(self.model, self._cache, rows, tokens)
 
     def _asked(self) -> tuple[int, int]:
         """How many rows the requests that wait want at a time, and how many tokens at most."""
@@ -180,6 +189,8 @@ class LocalEngine:
         """Read the prompts of `rows` and draw first tokens; of what continues an episode only that which is new."""
         need = max(len(row.request.prompt) + row.request.max_tokens for row in rows)
         self._cache.reserve(len(self._rows) + len(rows), need)
+        if need > self._passes.reads and isinstance(self._cache, SlotCache):
+            self._passes = Plain(self.model, self._cache)  # beyond the window of the fast ones
         for request in {id(row.request): row.request for row in rows}.values():
             request.kept = self._remembered(request)
         if new := [row for row in rows if row.request.kept is None]:
@@ -189,6 +200,8 @@ class LocalEngine:
 
     def _remembered(self, request: _Request) -> tuple[int, Cells] | None:
         """What is kept of a prompt, in the type that the slots have."""
+        if not isinstance(self._cache, SlotCache):
+            return None
         # On a CPU the slots of a model in bfloat16 are of one or the other type, as the first prompt of a queue has it.
         settled = self.model.dtype == torch.float32 or self.model.device.type != "cpu"
         if not (settled or self._filled):
@@ -205,6 +218,7 @@ class LocalEngine:
         size = max(1, PREFILL // most)
         for first in range(0, len(rows), size):
             part, start = rows[first : first + size], len(self._rows)
+            assert isinstance(self._cache, SlotCache)
             for i, (_, cells, _) in enumerate(part, start):
                 self._cache.put_back(i, cells)
             lengths = torch.tensor([length for length, *_ in part]).to(self.model.device)
@@ -296,7 +310,7 @@ class LocalEngine:
         self._batch = None
         for i in finished:
             row = self._rows[i]
-            if row.request.keep is self._kept:
+            if row.request.keep is self._kept and isinstance(self._cache, SlotCache):
                 tokens = (*row.request.prompt, *row.tokens[:-1])
                 cells = self._cache.copied(i, len(tokens))
                 self._kept.put(tokens, cells, row.request.kept[0] if row.request.kept else 0)
@@ -323,12 +337,3 @@ class LocalEngine:
         )
         if len(request.results) == request.n and not request.done.done():
             request.done.set_result([request.results[i] for i in range(request.n)])
-
-
-def exact_window(model: PreTrainedModel) -> int:
-    """Tokens within which the engine is exact: the context, or a shorter sliding window of the attention."""
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
-    window = getattr(config, "sliding_window", None)
-    return min(context_length(model), int(window) if window and slides else 1 << 30)

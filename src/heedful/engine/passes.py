@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Protocol
 
 import torch
@@ -11,13 +12,17 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from heedful.engine.masks import rows_at
 from heedful.engine.slots import SlotCache
-from heedful.fast.backend import backend_of
 from heedful.fast.head import lm_head
+from heedful.models.backend import backend_of
 
 
 class Passes(Protocol):
-    """What the engine asks of a model; all give the logits of what comes next, one row a prompt or row."""
+    """What the engine asks of a model; all give the logits of what comes next, one row a prompt or row.
+    They are exact for rows of up to `reads` tokens."""
+
+    reads: int
 
     def prefill(self, prompts: Sequence[Sequence[int]], source: Tensor, at: int) -> Tensor:
         """Fill the slots from `at` on; slot `at + i` continues prompt `source[i]`. → `[prompts, V]`"""
@@ -42,10 +47,14 @@ def passes(model: PreTrainedModel, cache: SlotCache, rows: int = 1, tokens: int 
 
 
 class Plain:
-    """`Passes` of any decoder."""
+    """`Passes` of any decoder that keeps nothing but keys and values."""
+
+    reads = 1 << 30  # tokens up to which it is exact
 
     def __init__(self, model: PreTrainedModel, cache: SlotCache):
         self.model, self.cache, self.head = model, cache, lm_head(model)
+        # Those without take them from the mask, as alibi does.
+        self.positions = "position_ids" in signature(model.base_model.forward).parameters
 
     def refresh(self) -> None:
         pass
@@ -69,23 +78,23 @@ class Plain:
         counts = torch.tensor([len(row) for row in tokens])
         padded = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True)
         self.cache.aim(lengths, first=at, count=padded.shape[1])
-        out = self.model.base_model(
-            input_ids=padded.to(self.model.device),
-            attention_mask=self.cache.visible(),
-            # Behind a row's end nobody looks, and some models have no such positions.
-            position_ids=self.cache.write_at.clamp(max=int((lengths.cpu() + counts).max()) - 1),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return self.head(out.last_hidden_state[torch.arange(len(tokens)), counts - 1])
+        # Behind a row's end nobody looks, and some models have no such positions.
+        last = int((lengths.cpu() + counts).max()) - 1
+        states = self._read(padded.to(self.model.device), self.cache.write_at.clamp(max=last))
+        return self.head(states[torch.arange(len(tokens)), counts - 1])
 
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         self.cache.aim(lengths)
-        out = self.model.base_model(
-            input_ids=tokens[:, None],
-            attention_mask=self.cache.visible(),
-            position_ids=lengths[:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return self.head(out.last_hidden_state[:, -1])
+        return self.head(self._read(tokens[:, None], lengths[:, None])[:, -1])
+
+    def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Last hidden states of the tokens `[n, count]` that `aim` has made room for."""
+        with rows_at(self.cache.write_at):
+            out = self.model.base_model(
+                input_ids=ids,
+                attention_mask=self.cache.filled_cells(),
+                past_key_values=self.cache,
+                use_cache=True,
+                **({"position_ids": positions} if self.positions else {}),
+            )
+        return out.last_hidden_state

@@ -90,8 +90,13 @@ class SlotCache(Cache):
         self.write_at = lengths[:, None] + torch.arange(count, device=lengths.device)
         self.width = int(lengths.max()) + count if width is None else width
 
+    def filled_cells(self) -> Tensor:
+        """1 where a row `[n, width]` has a token once the step that `aim` began is done, 0 behind."""
+        columns = torch.arange(self.width, device=self.write_at.device)
+        return (columns <= self.write_at[:, -1:]).long()
+
     def visible(self) -> Tensor:
-        """The attention mask `[n, 1, count, width]` of the step that `aim` began."""
+        """What each token of the step may see `[n, 1, count, width]` where everything before it may be seen."""
         return ~self._behind()[:, None]
 
     def _behind(self) -> Tensor:
@@ -156,8 +161,8 @@ class SlotCache(Cache):
     def insert(self, i: int, keys: Tensor, values: Tensor, source: Tensor, at: int) -> None:
         """Copy layer i's prompts `[prompts, heads, width, head_dim]` into rows `at …`; see `Passes.prefill`."""
         layer = self.slot_layers[i]
-        # Of another type are the slots of another stack, from an earlier queue.
-        if not layer.is_initialized or layer.keys.dtype != keys.dtype:
+        # Of another type are the slots of another stack, from an earlier queue; row 0 is taken when nobody is in them.
+        if not layer.is_initialized or (at == 0 and layer.keys.dtype != keys.dtype):
             layer.lazy_initialization(keys, values)
         rows = slice(at, at + len(source))
         layer.keys[rows, :, : keys.shape[2]] = keys.index_select(0, source)

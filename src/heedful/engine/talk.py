@@ -21,7 +21,8 @@ from typing import Any
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
-from heedful.models.load import context_length, load_policy, load_tokenizer
+from heedful.models.limits import context_length
+from heedful.models.load import load_policy, load_tokenizer
 from heedful.types import Sampling
 from heedful.types.messages import message_from_json
 

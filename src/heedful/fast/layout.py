@@ -93,7 +93,7 @@ def lay_out(
     position_ids `[B, T]` start again at 0 in each document of a row that holds several. `spare`: with sequences of one
     token that nobody needs, so that N and M are few numbers (see `process.rounded`), and M of any tokens.
     """
-    table, real = _sequences(needed, position_ids)
+    table, real = documents(needed, position_ids)
     order = _alphabetical(tokens.flatten()[table])
     table, real = table[order], real[order]
     ids = tokens.flatten()[table]
@@ -143,7 +143,7 @@ def _alphabetical(ids: Tensor) -> Tensor:
     return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__), device=ids.device)
 
 
-def _sequences(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor]:
+def documents(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tensor]:
     """Documents as rows `[D, W]` of places in the flattened batch, and which of these are real and needed."""
     rows, width = needed.shape
     place = torch.arange(rows * width, device=needed.device).view(rows, width)

@@ -59,13 +59,17 @@ def knows(model: PreTrainedModel) -> bool:
     )
 
 
+def window(model: PreTrainedModel) -> int:
+    """Tokens up to which `walk` is exact: it knows no sliding windows."""
+    return getattr(model.config.get_text_config(), "sliding_window", None) or 1 << 30
+
+
 def learns(model: PreTrainedModel, layout: Layout) -> bool:
     """Whether `hidden` does for this model and batch what `transformers` would, and is the faster."""
     base: Any = model.base_model
-    window = getattr(model.config.get_text_config(), "sliding_window", None) or 1 << 30
     return (
         layout.tokens.device.type == "cpu"
-        and layout.sequences.longest <= window
+        and layout.sequences.longest <= window(model)
         and knows(model)
         and not any(around(layer).compiled for layer in base.layers)
     )

@@ -11,11 +11,13 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from heedful.fast.attention import attend, near
+from heedful import trial
+from heedful.fast.attention import attend
 from heedful.fast.layout import Layout, lay_out
 
 NAME = "heedful"  # of the attention; given anything but `Layout` it is transformers' own "sdpa"
@@ -63,7 +65,7 @@ _tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def can_pack(model: PreTrainedModel) -> bool:
-    """Whether the model gives the same hidden states packed as padded: tried once on made-up tokens.
+    """Whether the model gives the same hidden states packed as row by row: tried once on made-up tokens (`trial`).
 
     Models without transformers' attention interface, and those whose tokens meet elsewhere too (recurrences,
     convolutions, alibi), do not.
@@ -94,16 +96,16 @@ def _switch(model: PreTrainedModel, name: str) -> bool:
 
 @torch.no_grad()
 def _agrees(model: PreTrainedModel) -> bool:
-    """Three short sequences, two of which begin alike, in a row and padded."""
-    size = model.config.get_text_config().vocab_size
-    ids = torch.arange(18, device=model.device).view(3, 6).mul_(7919).add_(1) % size
-    ids[1, :3] = ids[0, :3]
-    needed = torch.ones_like(ids, dtype=torch.bool)
-    needed[1, 5:] = needed[2, 2:] = False
-    layout = lay_out(ids, needed)
+    """Rows of unlike lengths, two of which begin alike, in one row and each by itself."""
     try:
-        packed = packed_hidden(model, layout)[layout.index][needed].float()
+        plain = trial.plainly(model, trial.states(model))
+        ids = pad_sequence(plain.rows, batch_first=True)
+        lengths = torch.tensor([len(row) for row in plain.rows], device=ids.device)
+        needed = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        layout = lay_out(ids, needed)
+        packed = packed_hidden(model, layout)
+        found = [packed[i[:n]] for i, n in zip(layout.index, lengths.tolist(), strict=True)]
+        gaps = [plain.gap(i, 0, states) for i, states in enumerate(found)]
+        return plain.sound and max(gaps) <= plain.bound
     except Exception:  # whatever an architecture says to a mask it does not know
         return False
-    padded = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[needed].float()
-    return near(packed, padded, 1e-3 if model.dtype == torch.float32 else 5e-2)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from heedful.fast.attention import attend, turned
 from heedful.fast.head import few_numbers, lm_head
 from heedful.fast.layout import lay_out
-from heedful.fast.llama import walk
+from heedful.fast.llama import walk, window
 
 
 class Direct:
@@ -31,7 +31,7 @@ class Direct:
         self, model: PreTrainedModel, slots: Any, decoder: Callable[[Direct], Any] | None = None
     ):
         self.model, self.slots, self.make = model, slots, decoder
-        self.head = lm_head(model)
+        self.head, self.reads = lm_head(model), window(model)
         self.decoder = None if decoder is None else decoder(self)
 
     def refresh(self) -> None:

@@ -1,8 +1,8 @@
-"""What heedful asks of a model: log-probs of given tokens, a value at every position, a score of a sequence.
+"""What heedful asks of a model: log-probs of given tokens, values of a head beside the output layer.
 
 Batches are right-padded, so causal attention needs no padding mask: no real token can see what comes
 after it. That keeps attention on its fast path and makes the pad id irrelevant. How a model is run is its backend's
-affair (`fast.backend`), which computes each distinct token that something needed depends on once, where it can.
+affair (`models.backend`), which computes each distinct token that something needed depends on once, where it can.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from heedful.fast.backend import Hidden, backend_of
 from heedful.fast.head import linear_head, lm_head, with_spare
 from heedful.losses.kl import analytic
+from heedful.models.backend import Hidden, backend_of
 from heedful.models.reference import Reference
 from heedful.models.sampling import log_policy
 from heedful.types import Outputs, Sampling
@@ -27,7 +27,7 @@ VALUE_HEAD = "value_head"  # the attribute under which a policy carries one, see
 def hidden_states(
     model: PreTrainedModel, tokens: Tensor, needed: Tensor, position_ids: Tensor | None = None
 ) -> Hidden:
-    """See `fast.backend.Backend.hidden`."""
+    """See `models.backend.Backend.hidden`."""
     return backend_of(model).hidden(tokens, needed, position_ids)
 
 
@@ -120,9 +120,12 @@ def _placed(mask: Tensor, found: Tensor) -> Tensor:
 
 
 def scalar_head_name(model: PreTrainedModel) -> str | None:
-    """What a sequence-classification model calls its one-output head; None where there is none."""
-    for name in ("score", "classifier"):
-        head = getattr(model, name, None)
+    """What a sequence-classification model calls the one-output layer that it ends in; None where there is none."""
+    for name in ("score", "classifier", "classifier.out_proj"):
+        try:
+            head = model.get_submodule(name)
+        except AttributeError:
+            continue
         if isinstance(head, nn.Linear) and head.out_features == 1:
             return name
     return None
@@ -131,28 +134,12 @@ def scalar_head_name(model: PreTrainedModel) -> str | None:
 def scalar_head(model: PreTrainedModel) -> nn.Linear:
     """The one-output head of a sequence-classification model."""
     if (name := scalar_head_name(model)) is None:
-        raise TypeError(f"{type(model).__name__} has no one-output head named 'score'")
-    return getattr(model, name)
-
-
-def token_values(model: PreTrainedModel, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """The scalar head's output after every token: tokens `[B, T]`, lengths `[B]` → `[B, T]`.
-
-    What stands behind a row's end means nothing.
-    """
-    real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-    hidden = hidden_states(model, tokens, real)
-    values = scalar_head(model)(hidden.states).float().squeeze(-1)
-    return values.index_select(0, hidden.index.flatten()).view(tokens.shape)
-
-
-def sequence_scores(model: PreTrainedModel, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """The scalar head's output at the last real token of each row: tokens `[B, T]`, lengths `[B]` → `[B]`.
-
-    By length, never `[:, -1]` and never by looking for the pad id, which may be an ordinary token.
-    """
-    last = torch.arange(tokens.shape[1], device=tokens.device) == lengths[:, None] - 1
-    return scalar_head(model)(hidden_states(model, tokens, last).at(last)).squeeze(-1).float()
+        raise TypeError(
+            f"{type(model).__name__} has no one-output head named 'score' or 'classifier'"
+        )
+    head = model.get_submodule(name)
+    assert isinstance(head, nn.Linear)
+    return head
 
 
 def add_value_head(model: PreTrainedModel) -> None:

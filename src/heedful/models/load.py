@@ -20,11 +20,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from heedful.data.tokens import remember_ends
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.models.adapter_files import attach, base_of
+from heedful.models.backend import backend_of
 from heedful.models.folders import errors_about, quiet, refuse_unsound
 from heedful.models.forward import lm_head, scalar_head, scalar_head_name
+from heedful.models.limits import declared_ends
+from heedful.models.scores import scores_of
 
 log = logging.getLogger("heedful")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -65,6 +69,7 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
             f"the tokenizer of {name} has no eos token, so no response could ever end; "
             "set eos_token in its tokenizer_config.json"
         )
+    remember_ends(tokenizer, declared_ends(base or name))
     return tokenizer
 
 
@@ -139,7 +144,9 @@ def load_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu")
         )
     _one_output(loaded.model, name)
     _say_left_out(name, "reward model", loaded.left_out)
-    return loaded.model.to(device_of(device)).eval()
+    model = loaded.model.to(device_of(device)).eval()
+    scores_of(model)  # says so if it gives none
+    return model
 
 
 def copy_model(model: PreTrainedModel) -> PreTrainedModel:
@@ -148,14 +155,9 @@ def copy_model(model: PreTrainedModel) -> PreTrainedModel:
     return twin.requires_grad_(False)
 
 
-def context_length(model: PreTrainedModel) -> int:
-    """The most tokens the model was built for."""
-    config = model.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
-
-
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, name: str) -> None:
+    backend_of(model)  # says so if there is no way to run it
     ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
     # Padded, as theirs: packed batches attend in another precision where weights are in bfloat16.
     states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from heedful.data.tokens import special_ids
 from heedful.models.adapter_files import has_adapter, save_adapter
 from heedful.models.folders import quiet
 from heedful.models.forward import VALUE_HEAD, scalar_head_name
@@ -128,13 +129,6 @@ def _trouble(generation: GenerationConfig) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids of control tokens, those included that are special only among the added tokens."""
-    added: Any = tokenizer.added_tokens_decoder
-    mapped: Any = tokenizer.all_special_ids
-    return {*mapped, *(i for i, token in added.items() if token.special)}
 
 
 def _ends(

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from heedful.configs.chat import Config
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.engine import load_engine
-from heedful.models.load import context_length, load_policy, load_tokenizer
+from heedful.models.limits import context_length
+from heedful.models.load import load_policy, load_tokenizer
 from heedful.types import Message, Sampling
 
 

@@ -24,7 +24,8 @@ from heedful.errors import UserError
 from heedful.learner import load_learner
 from heedful.learner.local import LocalLearner
 from heedful.models.adapters import reference_of
-from heedful.models.load import context_length, load_policy, load_tokenizer
+from heedful.models.limits import context_length
+from heedful.models.load import load_policy, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks

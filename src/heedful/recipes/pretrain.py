@@ -19,7 +19,8 @@ from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
 from heedful.learner import load_learner
 from heedful.models.forward import token_logps
-from heedful.models.load import DTYPES, context_length, device_of, load_policy, load_tokenizer
+from heedful.models.limits import context_length
+from heedful.models.load import DTYPES, device_of, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.run import check_out

@@ -28,7 +28,8 @@ from heedful.evals.statistics import bootstrap_ci
 from heedful.learner import load_learner
 from heedful.learner.local import Loss
 from heedful.losses import reward as losses
-from heedful.models.load import context_length, load_tokenizer, new_reward_model
+from heedful.models.limits import context_length
+from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import SCALE, SHIFT, score_forward
 from heedful.training.supervised import (

@@ -15,7 +15,8 @@ from heedful.data.sources import read_demonstrations, split_by_prompt
 from heedful.data.tokens import encode_demonstration
 from heedful.doctor import preflight
 from heedful.learner import load_learner
-from heedful.models.load import context_length, load_policy, load_tokenizer
+from heedful.models.limits import context_length
+from heedful.models.load import load_policy, load_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.supervised import (

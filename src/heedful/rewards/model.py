@@ -11,8 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful.data.collate import collate
 from heedful.data.tokens import encode_group
 from heedful.learner.local import predict
-from heedful.models.forward import scalar_head, sequence_scores
-from heedful.models.load import context_length, load_reward_model, load_tokenizer
+from heedful.models.forward import scalar_head
+from heedful.models.limits import context_length
+from heedful.models.load import load_reward_model, load_tokenizer
+from heedful.models.scores import sequence_scores
 from heedful.types import Batch, Group, Outputs, Sample
 
 # In config.json: a reward is (score − shift) / scale, the score being what the weights, and so plain transformers, say.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from heedful.learner.local import Forward
-from heedful.models.forward import policy_outputs, token_values
+from heedful.models.forward import policy_outputs
 from heedful.models.reference import Reference
+from heedful.models.scores import token_values
 from heedful.types import Batch, Outputs, Sampling
 
 

@@ -13,7 +13,7 @@ from heedful.data.sources import read_demonstrations, read_texts
 from heedful.data.tokens import encode_demonstration, eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed
-from heedful.models.load import context_length
+from heedful.models.limits import context_length
 from heedful.training.forwards import policy_forward
 from heedful.training.supervised import cross_entropy, rows_at
 from heedful.types import Sample

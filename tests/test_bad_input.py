@@ -267,8 +267,8 @@ def test_a_strangers_folder_is_left_alone(model, tmp_path, capsys):
         (["train", "sfd"], "did you mean 'train sft'"),
         (["sample", "--model", "m", "--data", "d", "--out", "o", "--best-of", "4"], "--reward"),
         (["world", "reviews", "--out", "o"], "--source"),
-        (["report"], "folder"),
-        (["report", "nowhere"], "results.json"),
+        (["report"], "RUNS"),
+        (["report", "nowhere"], "no such folder"),
     ],
 )
 def test_commands_that_make_no_sense(args, words, capsys, tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def test_command_lines_are_understood(page: Path, monkeypatch):
             continue
         count = 2 if words[0] == "train" else 1
         command = commands.command(" ".join(words[:count]))
-        if command.flags is None or words[-1].endswith(("iterate.yaml", "CONFIG.yaml")):
+        if words[-1].endswith(("iterate.yaml", "CONFIG.yaml")):
             continue
         prog = f"heedful {command.name}"
         parsed = command_line.parse(

@@ -157,11 +157,7 @@ def told(lines: list[list[str]], here: Path) -> list[tuple[list[str], int, str, 
 def test_every_help_is_light(tmp_path: Path):
     """Mutation caught: `from heedful.training.estimates import …`, which imports torch, in `configs/policy.py`."""
     lines = [
-        *(
-            [*n.split(), "--help"]
-            for n, (module, _) in COMMANDS.items()
-            if "." in module or n == "report"
-        ),
+        *([*n.split(), "--help"] for n in COMMANDS),
         *(["train", name, "--help"] for name in methods()),
     ]
     found = told(lines, tmp_path)
@@ -228,9 +224,7 @@ def test_names_told_without_their_functions_are_those_of_the_functions():
     ),
 )
 def test_a_recipe_and_its_flags_have_the_same_name(name: str):
-    """`configs/sft.py` for `recipes/sft.py`, whose `run` takes that very config; `report` has no flags."""
-    if name == "report":
-        return
+    """`configs/sft.py` for `recipes/sft.py`, whose `run` takes that very config."""
     recipe = importlib.import_module(f"heedful.{name}")
     flags = importlib.import_module(f"heedful.configs.{name.rpartition('.')[2]}")
     assert recipe.Config is flags.Config

@@ -29,7 +29,6 @@ WHOLE = {"train pretrain": TRAIN[2:], "train online_dpo": ONLINE}
 
 def parsed(name: str, *args: str, world: int = 1) -> Any:
     command = commands.command(name)
-    assert command.flags is not None
     found = command_line.parse(
         command.flags.Config, args, prog=f"heedful {name}", preset=command.sets, world=world
     )
@@ -38,7 +37,7 @@ def parsed(name: str, *args: str, world: int = 1) -> Any:
 
 def config_types() -> Iterator[type]:
     """All that commands take, with what is nested in it, and all parts."""
-    names = {module.rpartition(".")[2] for module, _ in commands.COMMANDS.values()} - {"report"}
+    names = {module.rpartition(".")[2] for module, _ in commands.COMMANDS.values()}
     todo = [
         importlib.import_module(f"heedful.configs.{n}").Config
         for n in (*names, "policy", "online", "preference")
@@ -153,7 +152,6 @@ def test_every_row_of_the_table_is_heard():
     assert len(flags) == len(set(flags)) > 120
     for name in ("train dpo", "train grpo", "train sft", "sample"):
         command = commands.command(name)
-        assert command.flags is not None
         kind = command.flags.Config
         known = names_of(kind)
         for flag in flags:

@@ -57,8 +57,6 @@ def run(name: str, /, **fields: Any) -> Any:
     from heedful.configs.typed import made
 
     found = command(name)
-    if found.flags is None:
-        raise ValueError(f"{name} draws files; heedful.report.build does it from Python")
     config = named(found, made(found.flags.Config, {**found.sets, **fields}, name))
     refuse(found, config)
     recipe = importlib.import_module(f"heedful.{found.module}")

@@ -106,15 +106,11 @@ def _run(command: Command, args: list[str], ranks: Ranks) -> int:
     trains = name.startswith("train ")
     if ranks.world > 1 and not trains:
         raise UserError(f"{name} does not run on several processes; start it without torchrun")
-    if name == "report":
-        _report(args)
-        return 0
     _quiet_libraries()
     if name == "iterate" and args and not args[0].startswith("-"):
         args = ["--config", *args]
     from heedful.configs import command_line, commands
 
-    assert command.flags is not None
     parsed = command_line.parse(
         command.flags.Config,
         args,
@@ -165,24 +161,10 @@ def _about(command: Command) -> str:
     """How the command's help begins."""
     from heedful.configs.command_line import preset_flags_of
 
-    assert command.flags is not None
     text = command.flags.Config.__doc__ or ""
     if not command.sets:
         return text
     return f"{command.help}. {text} It sets {' '.join(preset_flags_of(command.sets))}."
-
-
-def _report(args: list[str]) -> None:
-    if len(args) != 1 or args[0].startswith("-"):
-        print(
-            "usage: heedful report DIR\n\nDraws DIR/results.json and its runs as DIR/report.html."
-        )
-        if args not in (["-h"], ["--help"]):
-            raise UserError("report needs the folder of a demo")
-        return
-    from heedful.report import build
-
-    print(build(Path(args[0])))
 
 
 def _quiet_libraries() -> None:

@@ -162,6 +162,9 @@ def test_runs_tell_what_they_did(loop):
         assert [r["step"] for r in rows] == list(range(1, len(rows) + 1))
         assert (loop / name / "config.yaml").exists()
         assert (loop / name / "README.md").read_text().startswith("---\nlibrary_name: transformers")
+    rows = [json.loads(line) for line in (loop / "ppo" / "samples.jsonl").read_text().splitlines()]
+    assert {r["step"] for r in rows} == {r["step"] for r in metrics(loop / "ppo")}
+    assert all(r["prompt"] and isinstance(r["completion"], str) and "reward" in r for r in rows)
 
 
 def test_dpo_starts_at_ln_2(loop):

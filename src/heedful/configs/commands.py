@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "what is wrong with a model, its template and data: MODEL [DATA]",
     ),
     "chat": ("recipes.chat", "talk to a model"),
-    "report": ("report", "a demo's folder → report.html"),
+    "report": ("recipes.report", "folders of runs → one HTML page: curves, samples, alarms"),
 }
 
 # The methods of `heedful train`, by what they learn from → the modules of `configs` whose `METHODS` do.
@@ -71,7 +71,7 @@ class Command:
 
     name: str
     module: str
-    flags: ModuleType | None
+    flags: ModuleType
     sets: Mapping[str, Any]
     help: str
 
@@ -81,7 +81,6 @@ class Command:
         reasons = getattr(self.flags, "unread", None)
         if not self.sets or reasons is None:
             return set()
-        assert self.flags is not None
         kind = self.flags.Config
         needed = {f.name: "" for f in fields(kind) if f.default is f.default_factory is MISSING}
         return set(reasons(compose(kind, {**needed, **self.sets})))
@@ -92,8 +91,7 @@ def command(name: str) -> Command:
     if name in COMMANDS:
         module = COMMANDS[name][0]
         flags = f"heedful.configs.{module.rpartition('.')[2]}"
-        of = None if name == "report" else importlib.import_module(flags)
-        return Command(name, module, of, {}, COMMANDS[name][1])
+        return Command(name, module, importlib.import_module(flags), {}, COMMANDS[name][1])
     known = methods()
     if (method := name.removeprefix("train ")) in known and method != name:
         flags, sets = known[method][0], known[method][1].sets

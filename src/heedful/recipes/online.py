@@ -32,7 +32,7 @@ from heedful.ranks import ALONE, Ranks
 from heedful.raters.panel import judged, judges
 from heedful.recipes.preference import objective_of
 from heedful.rewards import Parts, load_rewards
-from heedful.rollout import Task, response_text, rollout, score, tasks
+from heedful.rollout import Task, response_text, rollout, score, some_texts, tasks
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,
@@ -136,6 +136,7 @@ def optimise(
         learn=learn,
         parts={"learner": learner, "delta": delta},
         reference=reference,
+        texts=lambda collected: some_texts(tokenizer, collected[0]),
         show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),
         reference_every=config.refresh_reference,
     )

@@ -37,7 +37,7 @@ from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
-from heedful.rollout import Task, scored_rollout, tasks
+from heedful.rollout import Task, scored_rollout, some_texts, tasks
 from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, final_scores, rollout_metrics
 from heedful.training.forwards import policy_forward
@@ -116,6 +116,7 @@ def optimise(
         learn=learn,
         parts={**actors.parts(), "kl": kl, "reward": reward},
         reference=reference,
+        texts=lambda collected: some_texts(tokenizer, collected["samples"]),
         show=("reward", "kl/seq", "kl/coef", "completions/mean_length"),
         reference_every=config.reference_every,
         reference_share=config.kl.reference_share if isinstance(config.kl, Charged) else 1.0,

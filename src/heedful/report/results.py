@@ -265,11 +265,11 @@ def _runs(top: _Object, folder: Path) -> dict[str, dict[str, Curve]]:
         run = folder / runs.text(name, need=True)
         if not run.is_dir():
             raise UserError(f"{top.file}: field runs.{name} names {run}, which is not a folder")
-        curves[name] = _metrics(run / "metrics.jsonl")
+        curves[name] = read_metrics(run / "metrics.jsonl")
     return curves
 
 
-def _metrics(file: Path) -> dict[str, Curve]:
+def read_metrics(file: Path) -> dict[str, Curve]:
     """Metric → curve. Where a resumed run logged a step twice, the later line counts."""
     if not file.exists():
         return {}

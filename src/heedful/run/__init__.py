@@ -4,6 +4,7 @@ out/config.yaml       the resolved config
 out/metrics.jsonl     one object a logged step
 out/record.jsonl      which rows were dropped or cut, and what was changed when a run went on; absent if nothing
 out/alarms.jsonl      what went wrong by the look of the metrics, in plain words; absent if nothing did
+out/samples.jsonl     of on-policy methods: a few prompts and responses of some steps
 out/tensorboard/      the same for TensorBoard
 out/checkpoints/N/    a loadable model of step N
 out/state/N/          all that a stopped or killed run needs to go on after step N; gone once it has finished
@@ -42,7 +43,7 @@ from heedful.run.files import (
     write_folder,
     write_text,
 )
-from heedful.run.metrics import ALARMS, MetricsLog
+from heedful.run.metrics import ALARMS, SAMPLES, MetricsLog
 from heedful.run.settings import (
     FINISHED,
     Habits,
@@ -213,6 +214,11 @@ class Run:
         self._append(RECORD, event)
 
     @_on_first
+    def texts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep rows of what was sampled in `samples.jsonl`."""
+        self._append(SAMPLES, *rows)
+
+    @_on_first
     def advise(self, step: int, sentences: Sequence[str]) -> None:
         """Tell the person who watches, and keep it in `alarms.jsonl` for who looks later."""
         for sentence in sentences:
@@ -321,9 +327,9 @@ class Run:
             write_text(self.out / "config.yaml", text)
         self._saved = anything
 
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+    def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
         with disk_errors(self.out), open(self.out / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
     def _due(self, step: int) -> bool:
         if self._habits.state_every:

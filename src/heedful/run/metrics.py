@@ -15,6 +15,7 @@ from heedful.run.trackers import tracker
 
 METRICS = "metrics.jsonl"
 ALARMS = "alarms.jsonl"
+SAMPLES = "samples.jsonl"
 
 
 class MetricsLog:
@@ -29,6 +30,7 @@ class MetricsLog:
         with disk_errors(out):
             cut(out / METRICS, after)
             cut(out / ALARMS, after)
+            cut(out / SAMPLES, after)
             self._file = open(out / METRICS, "a", encoding="utf-8")  # noqa: SIM115
         self._writer = tracker(report_to, out, config, after)
         self._started = time.monotonic() - seconds

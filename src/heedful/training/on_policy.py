@@ -19,14 +19,22 @@ from heedful.models.reference import Reference
 from heedful.training.supervised import close_step, opened, saver
 from heedful.types import Engine, Metrics, Stateful
 
+ROUNDS = 40  # of about so many of a run's rounds the texts are kept
+
+
+def kept(step: int, steps: int) -> bool:
+    """Whether the texts of a round are: of the first, of the last, and evenly between."""
+    return step in (1, steps) or step % -(-steps // ROUNDS) == 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicy:
     """What sets one on-policy method apart.
 
     `collect(engine, step)` samples and judges; what it returns is kept, so that nobody is asked to judge the same
-    thing twice after an interruption, and `recall` is told when that happened. `learn(step, collected)` estimates and
-    updates. `parts` are all that changes from round to round. The reference moves after every `reference_every` rounds.
+    thing twice after an interruption, and `recall` is told when that happened. `texts(collected)` are rows of what
+    was sampled, for who looks later. `learn(step, collected)` estimates and updates. `parts` are all that changes
+    from round to round. The reference moves after every `reference_every` rounds.
     """
 
     policy: LocalLearner
@@ -34,6 +42,7 @@ class OnPolicy:
     learn: Callable[[int, Any], Metrics]
     parts: Mapping[str, Stateful]
     reference: Reference
+    texts: Callable[[Any], list[dict[str, Any]]]
     show: tuple[str, ...]
     reference_every: int = 0
     reference_share: float = 1.0
@@ -59,6 +68,8 @@ def on_policy(
             else:
                 method.recall(collected)
             metrics = method.learn(step, collected)
+            if kept(step, steps):
+                run.texts([{"step": step, **row} for row in method.texts(collected)])
             if method.reference_every and step % method.reference_every == 0:
                 method.reference.refresh(whole(policy.model), method.reference_share)
             close_step(run, config, step, metrics, alarms, save, parts)

@@ -1,0 +1,88 @@
+"""`heedful report RUN…`: curves over each other, sampled texts, alarms, what the runs differ in; nothing is trusted."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from heedful.cli import main
+from heedful.errors import UserError
+from heedful.report import page, runs
+from heedful.training.on_policy import ROUNDS, kept
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def made(folder: Path, *, lr: float, reward: float, texts: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    rows = [
+        {"step": s, "seconds": float(s), "reward": reward * s, "kl/seq": 0.1 * s, "loss": 1 / s, "mine": 1.0}
+        for s in range(1, 21)
+    ]  # fmt: skip
+    rows[-1]["eval/loss"] = 0.5
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    config = {"command": "train ppo", "out": str(folder), "learning_rate": lr, "seed": 0}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    if texts:
+        lines = [
+            json.dumps({"step": s, "prompt": HOSTILE, "completion": f"text {s}", "reward": 0.5})
+            for s in range(1, 21)
+        ]
+        (folder / "samples.jsonl").write_text("\n".join(lines) + '\n{"step": 21, "pro')
+        (folder / "alarms.jsonl").write_text('{"step": 7, "alarm": "the KL leaps"}\n')
+        (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_runs_side_by_side(tmp_path, capsys):
+    """Mutation caught: a run's curve under another's colour; a torn last line that stops the page; text as HTML."""
+    a = made(tmp_path / "runs" / "a", lr=1e-5, reward=0.1)
+    b = made(tmp_path / "runs" / "b", lr=2e-5, reward=0.2, texts=False)
+    assert main(["report", str(a), str(b)]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "runs" / "report.html")
+    html = (tmp_path / "runs" / "report.html").read_text()
+    assert HOSTILE not in html and "&lt;script&gt;alert" in html
+    assert not re.findall(r"(?:src|href)=[\"'](?!#)", html)  # nothing is loaded
+    for said in (
+        "a finished at step 20; b is at step 20. a raised alarms.",
+        "the KL leaps",
+        "text 1<",
+        "text 20<",
+    ):
+        assert said in html, said
+    assert runs.differences([runs._read(f, f.name) for f in (a, b)]) == [
+        ("learning_rate", ["1e-05", "2e-05"])
+    ]
+    reward = re.search(r"Reward \(reward\)</title><desc[^>]*>(.*?)</desc>", html)
+    assert reward is not None and reward[1] == "a: 0.1 to 2; b: 0.2 to 4."
+    assert "b held out: 0.5 to 0.5" in html and html.count("<b>mine</b>") == 1
+
+
+def test_where_the_page_goes(tmp_path):
+    a = made(tmp_path / "x" / "a", lr=1e-5, reward=0.1)
+    assert runs.build([a]) == a / "report.html"
+    made(tmp_path / "y" / "a", lr=1e-5, reward=0.1)
+    elsewhere = tmp_path / "all.html"
+    assert runs.build([tmp_path], elsewhere) == elsewhere
+    assert "x/a finished" in elsewhere.read_text()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no run is there"):
+        runs.build([tmp_path / "empty"])
+
+
+def test_curves_have_their_own_colour():
+    """A figure stands in a container of the class `grid`. Mutation caught: `.grid path`, which drew all lines grey."""
+    for name in ("report.css", "compare.css"):
+        rules = re.findall(r"([^{}]+)\{[^}]*stroke: var\(--line\)", page.static(name))
+        assert all(s.strip() == "path.grid" for rule in rules for s in rule.split(",")), rules
+
+
+def test_a_bounded_number_of_rounds_is_kept():
+    for steps in (1, 7, 100, 12345):
+        found = [s for s in range(1, steps + 1) if kept(s, steps)]
+        assert found[0] == 1 and found[-1] == steps
+        assert min(steps, ROUNDS // 2) <= len(found) <= ROUNDS + 2

@@ -326,7 +326,7 @@ def site(empty: Site, hashed: str) -> Site:
     """With an owner, a lead and two raters, by the logins of `PEOPLE`."""
     with empty.store.write() as connection:
         for login, role in PEOPLE.items():
-            token = people.invite(connection, role, by=None)
+            token = people.invite(connection, role, actor=None)
             empty.people[login] = people.accept(
                 connection, token, login=login, password_hash=hashed
             )

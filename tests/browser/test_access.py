@@ -120,7 +120,7 @@ def test_at_the_door(site):
     """Before one is signed in, and when it is refused."""
     site.expect("401")
     with site.store.write() as connection:
-        token = people.invite(connection, "rater", by=None)
+        token = people.invite(connection, "rater", actor=None)
     page = site.window()
     page.goto(f"/join?token={token}")
     found = barriers(page)

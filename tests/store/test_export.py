@@ -350,7 +350,9 @@ def test_the_same_snapshot_is_the_same_bytes_while_rating_goes_on(store, busy, t
         assert kind == "pair"
         again(store, row.assignment, ada, {"value": 5})
         other = tmp_path / "again" / f"first.{ending}"
-        later = export_file(store, project, Query("comparisons"), other, again=manifest["snapshot"])
+        later = export_file(
+            store, project, Query("comparisons"), other, snapshot_id=manifest["snapshot"]
+        )
         assert path.read_bytes() == other.read_bytes()
         assert later == manifest
         assert tables.manifest_path(path).read_bytes() == tables.manifest_path(other).read_bytes()
@@ -430,12 +432,12 @@ def test_another_projects_snapshot_is_not_there(store, busy, tmp_path):
         other = projects.create(connection, "other")
     for where, key in ((other, taken.id), (project, "nonsense")):
         with pytest.raises(UserError, match="no snapshot"):
-            export_file(store, where, Query("comparisons"), tmp_path / "x.jsonl", again=key)
+            export_file(store, where, Query("comparisons"), tmp_path / "x.jsonl", snapshot_id=key)
     with pytest.raises(UserError, match="holds comparisons"):
-        export_file(store, project, Query("scores"), tmp_path / "x.jsonl", again=taken.id)
+        export_file(store, project, Query("scores"), tmp_path / "x.jsonl", snapshot_id=taken.id)
     with pytest.raises(UserError, match="filters of its own"):
         query = Query("comparisons", split="train")
-        export_file(store, project, query, tmp_path / "x.jsonl", again=taken.id)
+        export_file(store, project, query, tmp_path / "x.jsonl", snapshot_id=taken.id)
     assert not list(tmp_path.glob("*.jsonl*"))
 
 

@@ -33,7 +33,7 @@ def judge(store: Store, project: str) -> str:
 
 def take(store: Store) -> list[hooks.Delivery]:
     with store.write() as connection:
-        return hooks.take(connection)
+        return hooks.claim_due(connection)
 
 
 def due_now(store: Store) -> None:
@@ -78,7 +78,7 @@ def test_tried_again_after_twice_as_long_and_given_up_in_the_end(store, project)
         (delivery,) = take(store)
         with store.write() as connection:
             before = now(connection)
-            hooks.failed(connection, delivery.id)
+            hooks.mark_failed(connection, delivery.id)
             after = now(connection)
         if row(store).state == "waiting" and wait:
             waits.append(before + wait <= row(store).due_at + 1e-3 <= after + wait + 2e-3)
@@ -93,7 +93,7 @@ def test_sent_is_sent(store, project):
     judge(store, project)
     (delivery,) = take(store)
     with store.write() as connection:
-        hooks.sent(connection, delivery.id)
+        hooks.mark_sent(connection, delivery.id)
     due_now(store)
     assert take(store) == []
     with store.read() as connection:
@@ -110,8 +110,8 @@ def test_a_removed_webhook_is_forgotten(store, project):
     with store.write() as connection:
         hooks.remove(connection, key, actor=None)
     with store.write() as connection:
-        hooks.failed(connection, delivery.id)
-        hooks.sent(connection, delivery.id)
+        hooks.mark_failed(connection, delivery.id)
+        hooks.mark_sent(connection, delivery.id)
         assert hooks.of_project(connection, project) == []
         assert audit.broken_at(connection) is None
         with pytest.raises(UserError, match="no such webhook"):

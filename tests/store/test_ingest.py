@@ -13,7 +13,7 @@ from heedful.errors import UserError
 from heedful.store import imported, ingest, judging, schema
 from heedful.store.db import Store
 from heedful.store.imported import Vote
-from heedful.store.ingest import Ask, Origin
+from heedful.store.ingest import Origin, TaskSpec
 from heedful.types import Comparison, Demonstration, Message
 from workspace import answer, claim, make_project, make_rater
 
@@ -114,7 +114,9 @@ def test_importing_twice_adds_nothing(store):
         imported.comparisons(store, project, PAIRS)
         ingest.demonstrations(store, project, [Demonstration(CHAT, "Lima.")])
         imported.votes(store, project, [Vote(CHAT, "Lima.", True), Vote(CHAT, "Oslo.", False)])
-        ingest.samples(store, project, [(CHAT, t, {"model": "m"}) for t in "abc"], ask=Ask("pair"))
+        ingest.samples(
+            store, project, [(CHAT, t, {"model": "m"}) for t in "abc"], tasks=TaskSpec("pair")
+        )
         now = counts(store)
     first = make_project(store, "other")
     imported.comparisons(store, first, PAIRS)
@@ -143,7 +145,7 @@ def test_comparisons_find_the_responses_that_are_there(store):
     """A comparison of samples that were imported with their model is about these, not about copies."""
     project = make_project(store)
     rows = [(CHAT, t, {"model": "m", "seed": 3, "token_ids": [1]}) for t in ("Lima.", "Cusco.")]
-    ingest.samples(store, project, rows, ask=Ask("pair", overlap=2))
+    ingest.samples(store, project, rows, tasks=TaskSpec("pair", overlap=2))
     before = counts(store)
     added = imported.comparisons(store, project, PAIRS[:1])
     assert added["responses"] == added["tasks"] == 0 and added["judgments"] == 1
@@ -168,10 +170,10 @@ def test_samples_become_questions(store):
     """Every pair of different texts once, or one ranking; equal texts of two models are kept but not compared."""
     project = make_project(store)
     rows = [(CHAT, t, {"model": m}) for t, m in [("a", "x"), ("b", "x"), ("c", "y"), ("a", "y")]]
-    added = ingest.samples(store, project, rows, ask=Ask("pair", overlap=2))
+    added = ingest.samples(store, project, rows, tasks=TaskSpec("pair", overlap=2))
     assert (added["responses"], added["tasks"]) == (4, 3)
-    assert ingest.samples(store, project, rows, ask=Ask("rank"))["tasks"] == 1
-    assert ingest.samples(store, project, rows, ask=Ask("thumbs"))["tasks"] == 3
+    assert ingest.samples(store, project, rows, tasks=TaskSpec("rank"))["tasks"] == 1
+    assert ingest.samples(store, project, rows, tasks=TaskSpec("thumbs"))["tasks"] == 3
     assert ingest.samples(store, project, rows)["tasks"] == 0
     with store.read() as connection:
         slots = connection.execute(select(func.count()).select_from(schema.task_slot)).scalar_one()
@@ -184,9 +186,9 @@ def test_samples_become_questions(store):
 def test_prompts_become_questions_without_responses(store):
     project = make_project(store)
     assert (
-        ingest.prompts(store, project, [(CHAT, Origin()), ("Once", Origin())], ask=Ask("write"))[
-            "tasks"
-        ]
+        ingest.prompts(
+            store, project, [(CHAT, Origin()), ("Once", Origin())], tasks=TaskSpec("write")
+        )["tasks"]
         == 2
     )
     ada = make_rater(store)
@@ -198,13 +200,13 @@ def test_prompts_become_questions_without_responses(store):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        (lambda s, p: ingest.prompts(s, p, [("x", Origin())], ask=Ask("pair")), "prompts have none"),
-        (lambda s, p: ingest.samples(s, p, [("x", "y", {})], ask=Ask("chat")), "no responses"),
-        (lambda s, p: ingest.samples(s, p, [("x", str(i), {}) for i in range(13)], ask=Ask("rank")), "13"),
+        (lambda s, p: ingest.prompts(s, p, [("x", Origin())], tasks=TaskSpec("pair")), "prompts have none"),
+        (lambda s, p: ingest.samples(s, p, [("x", "y", {})], tasks=TaskSpec("chat")), "no responses"),
+        (lambda s, p: ingest.samples(s, p, [("x", str(i), {}) for i in range(13)], tasks=TaskSpec("rank")), "13"),
         (lambda s, p: imported.comparisons(s, p, [Comparison("x", tuple("abcdefghijklm"), tuple(range(1, 14)))]), "12"),
-        (lambda s, p: Ask("par"), "unknown kind"),
-        (lambda s, p: Ask("pair", overlap=0), "overlap"),
-        (lambda s, p: Ask("rules"), "need rules"),
+        (lambda s, p: TaskSpec("par"), "unknown kind"),
+        (lambda s, p: TaskSpec("pair", overlap=0), "overlap"),
+        (lambda s, p: TaskSpec("rules"), "need rules"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_leaves_nothing(store, what, words):
@@ -243,7 +245,7 @@ def test_a_judge_with_a_persons_name_is_not_that_person(store):
 def test_raters_work_while_a_file_comes_in(store):
     """Mutation caught: one transaction for the whole file."""
     project, ada = make_project(store), make_rater(store)
-    ingest.samples(store, project, [("Once", t, {}) for t in "abcdef"], ask=Ask("pair"))
+    ingest.samples(store, project, [("Once", t, {}) for t in "abcdef"], tasks=TaskSpec("pair"))
     many = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(500)]
     worker = threading.Thread(target=imported.comparisons, args=(store, project, many))
     worker.start()
@@ -282,4 +284,4 @@ def test_importing_again_leaves_corrections_alone(store):
 )
 def test_options_of_the_wrong_type_are_a_sentence(kind, options):
     with pytest.raises(UserError):
-        Ask(kind, options=options)
+        TaskSpec(kind, options=options)

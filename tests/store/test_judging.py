@@ -119,7 +119,7 @@ def test_the_label_follows_the_response_not_the_side(store: Store):
     rater = make_rater(store)
     while given := claim(store, project, rater):
         with store.read() as connection:
-            page = show.shown(connection, given, rater)
+            page = show.question(connection, given, rater)
         first, second = (r["text"] for r in page["responses"])
         receipt = answer(store, given, rater, {"value": 1})
         assert ranks(store, receipt.judgment) == {first: 1, second: 2}
@@ -132,7 +132,7 @@ def test_the_page_sees_nothing_it_should_not(store: Store):
     given = claim(store, project, rater)
     assert given
     with store.read() as connection:
-        page = show.shown(connection, given, rater)
+        page = show.question(connection, given, rater)
     assert set(page) == {
         "assignment", "kind", "state", "lease_seconds", "prompt", "language", "responses", "options",
         "guidelines", "turns", "answer", "revision",
@@ -222,7 +222,7 @@ def test_nobody_answers_for_somebody_else(store: Store):
     with pytest.raises(UserError, match="no such assignment"):
         answer(store, given, other)
     with pytest.raises(UserError, match="no such assignment"), store.read() as connection:
-        show.shown(connection, given, other)
+        show.question(connection, given, other)
 
 
 def test_an_edit_beats_its_original_and_is_a_demonstration(store: Store):

@@ -64,7 +64,7 @@ def test_what_a_kind_promises(store: Store, kind: Kind):
     beside = {kind.comment: "because", "confidence": 0.5}
     answer(store, given, rater, kind.example | beside)
     with store.read() as connection:
-        page = show.shown(connection, given, rater)
+        page = show.question(connection, given, rater)
         assert (page["kind"], page["answer"]) == (kind.name, kind.example | beside)
         assert page["options"] == kinds.check_options(kind.name, kind.example_options)
         row = connection.execute(select(schema.judgment)).one()

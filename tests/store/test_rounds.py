@@ -32,12 +32,12 @@ def test_waiting_counts_answers_not_tasks(store: Store):
     answer(store, given, rater, {"flag": "no"})
     with store.read() as connection:
         state = rounds.waiting(connection, tasks)
-    assert (state.wanted, state.done, state.parked, state.over) == (6, 1, 2, False)
+    assert (state.expected, state.done, state.parked, state.over) == (6, 1, 2, False)
     with store.write() as connection:
         for task in tasks:
             work.unpark(connection, task, close=True)
         assert rounds.waiting(connection, tasks).over
-        assert not rounds.waiting(connection, tasks[:0]).wanted
+        assert not rounds.waiting(connection, tasks[:0]).expected
 
 
 @pytest.mark.parametrize("kind, responses", [("pair", "ab"), ("rank", "abcd")])

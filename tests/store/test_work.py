@@ -71,7 +71,7 @@ def test_nobody_hoards_leases(store: Store):
         assert given
         if given not in held:
             held.append(given)
-    assert len(held) == work.MOST_HELD
+    assert len(held) == work.MAX_HELD
 
 
 def test_a_lease_that_is_over_goes_to_somebody_else(store: Store):
@@ -157,7 +157,7 @@ def test_limits_hold_also_for_two_tabs(store: Store, limit: str):
         answer(store, given, rater)
     assert len(held) == 3
     with store.write() as connection:
-        assert work.claim(connection, project, rater).why == limit.replace("_", " ")
+        assert work.claim(connection, project, rater).reason == limit.replace("_", " ")
 
 
 def test_a_raters_own_limit_goes_before_the_projects(store: Store):

@@ -63,7 +63,7 @@ def person(app: Any, store: Store, hashed: str) -> Callable[[str], Person]:
         login = f"{role}{len(made)}@example.org"
         made.append(login)
         with store.write() as connection:
-            token = people.invite(connection, role, by=None)
+            token = people.invite(connection, role, actor=None)
             key = people.accept(connection, token, login=login, password_hash=hashed)
         return Person(key, login, browser(app, login))
 

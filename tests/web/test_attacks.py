@@ -325,7 +325,7 @@ def test_no_id_is_an_error_of_the_server(url: str, tmp_path: Path, hashed: str):
     store = open_store(url)
     app = web.create_app(store, workspace=tmp_path)
     with store.write() as connection:
-        token = people.invite(connection, "owner", by=None)
+        token = people.invite(connection, "owner", actor=None)
         people.accept(connection, token, login="o@e.org", password_hash=hashed)
     owner, project = browser(app, "o@e.org"), make_project(store)
     paths = [(m, p) for p, all_ in app.openapi()["paths"].items() for m in all_ if "{" in p]

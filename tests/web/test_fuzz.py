@@ -40,7 +40,7 @@ class Owner:
     def __init__(self, store: Store, hashed: str):
         self.store = store
         with store.write() as connection:
-            token = people.invite(connection, "owner", by=None)
+            token = people.invite(connection, "owner", actor=None)
             self.id = people.accept(connection, token, login="o@e.org", password_hash=hashed)
         self.project = make_project(store, models=["a", "b"])
         self.tasks = [

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from heedful.store import content, judging, schema
 from heedful.store.db import Store, new_id
-from heedful.store.quality import Said
+from heedful.store.quality import Answer
 from heedful.types import Message
 from heedful.web import insight
 from workspace import claim, make_project, make_rater, make_task
@@ -335,13 +335,13 @@ def test_what_was_set_aside(store: Store, person):
     assert lead.browser.post("/api/tasks/nothing/unpark", json={}).status_code == 400
 
 
-def said(rater: str, kind: str = "pair", **parts: Any) -> Said:
+def said(rater: str, kind: str = "pair", **parts: Any) -> Answer:
     fixed = {
         "judgment": rater, "task": "t", "person": True, "outcome": "answer", "strength": None, "seconds": None,
-        "at": 0.0, "round": 0, "gold": False, "swap_of": None, "review": False, "completions": ["x", "y", "z"],
-        "order": [0, 1, 2],
+        "created_at": 0.0, "round": 0, "gold": False, "swap_of": None, "review": False, "completions": ["x", "y", "z"],
+        "order_shown": [0, 1, 2],
     }  # fmt: skip
-    return Said(**fixed | {"rater": rater, "kind": kind} | parts)
+    return Answer(**fixed | {"rater": rater, "kind": kind} | parts)
 
 
 FIRST, SECOND, TIE = {"x": 1, "y": 2}, {"x": 2, "y": 1}, {"x": 1, "y": 1}
@@ -371,4 +371,4 @@ FIRST, SECOND, TIE = {"x": 1, "y": 2}, {"x": 2, "y": 1}, {"x": 1, "y": 1}
 def test_how_far_answers_are_apart(kind: str, part: str, answers: list[Any], score: float):
     """0 for the same, 1 for opposites, the mean over all two raters; what only one said does not count."""
     found = [said(f"r{i}", kind, **{part: a}) for i, a in enumerate(answers)]
-    assert insight.apart(found) == pytest.approx(score, abs=1e-12)
+    assert insight.disagreement(found) == pytest.approx(score, abs=1e-12)

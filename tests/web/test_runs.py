@@ -25,7 +25,7 @@ def line(step: int, **more: Any) -> str:
     return json.dumps({"step": step, "seconds": step * 0.5, "loss": 1.0} | more) + "\n"
 
 
-def only(workspace: Path) -> runs.Found:
+def only(workspace: Path) -> runs.RunFolder:
     (found,) = runs.find(workspace)
     return found
 
@@ -209,4 +209,4 @@ def test_an_id_is_no_path(tmp_path: Path):
     for key in ("../../etc", "..", "", "/etc/passwd", "runs/dpo"):
         make_run(tmp_path, f"runs/{len(key)}")
         with pytest.raises(UserError, match="no such run"):
-            runs.one(tmp_path, key)
+            runs.find_one(tmp_path, key)

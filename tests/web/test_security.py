@@ -84,7 +84,7 @@ class World:
         with store.write() as connection:
             for role in ("owner", "lead", "rater"):
                 login = self.logins[role] = f"{role}@example.org"
-                token = people.invite(connection, role, by=None)
+                token = people.invite(connection, role, actor=None)
                 self.ids[role] = people.accept(connection, token, login=login, password_hash=hashed)
             for scope in people.SCOPES:
                 made = people.make_token(connection, self.ids["owner"], scope, [scope])

@@ -82,7 +82,7 @@ def test_demonstrations_are_right_and_in_form(paths):
 
 
 def test_prompts_carry_answer_and_level(paths):
-    for name, most in world.MOST.items():
+    for name, most in world.MAX_PROMPTS.items():
         found = read_questions(paths["prompts" if name == "train" else name])
         assert all(set(facts) == {"answer", "level"} for _, facts in found)
         for prompt, facts in found:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 
 from heedful.types import Metrics
 
-Advice = Callable[[Metrics, Metrics], str | None]  # (now, at the first look) → a sentence
+Advice = Callable[
+    [Metrics, Metrics], str | None
+]  # (current metrics, the first ones) → a sentence, or None
 
 
 def _percent(share: float) -> str:
@@ -25,7 +27,7 @@ def clipped(now: Metrics, first: Metrics) -> str | None:
 
 
 def moved_too_far(now: Metrics, first: Metrics) -> str | None:
-    """The policy is not the one any more that wrote the samples."""
+    """The policy is too far from the one that wrote the samples."""
     nats, ess = now.get("policy/kl_update", 0.0), now.get("policy/ess", 1.0)
     if abs(nats) > 2.0 or ess < 0.05:
         return (
@@ -45,7 +47,7 @@ def entropy_gone(now: Metrics, first: Metrics) -> str | None:
 
 
 def entropy_exploded(now: Metrics, first: Metrics) -> str | None:
-    """The language is coming apart."""
+    """The policy turns to noise."""
     start, left = first.get("policy/entropy", 0.0), now.get("policy/entropy", 0.0)
     if start > 0.05 and left > 3 * start and left > 1.0:
         return (
@@ -55,12 +57,12 @@ def entropy_exploded(now: Metrics, first: Metrics) -> str | None:
 
 
 def far_from_reference(now: Metrics, first: Metrics) -> str | None:
-    """KL that no reward can be worth, or that cannot be."""
+    """KL far above its target or any useful value, or negative, which it cannot be."""
     nats, target = now.get("kl/seq", 0.0), now.get("kl/target")
     limit = 3 * target if target else 100.0
     if nats > limit:
-        wanted = f", three times its target of {target:g}" if target else ""
-        return f"KL to the reference is {nats:.0f} nats a response{wanted}: raise β or lower the learning rate"
+        excess = f", three times its target of {target:g}" if target else ""
+        return f"KL to the reference is {nats:.0f} nats a response{excess}: raise β or lower the learning rate"
     if nats < -1.0:
         return (
             f"KL to the reference is estimated as {nats:.2g} nats, and KL is never negative: the samples are not "
@@ -138,28 +140,28 @@ ALARMS: tuple[Advice, ...] = (
 
 
 class Alarms:
-    """Looks at every step's metrics; says each thing once, and again after `pause` steps if it is still so."""
+    """Checks every step's metrics; an alarm is raised once, and again every `pause` steps while it persists."""
 
     def __init__(self, pause: int = 50):
         self.pause = pause
         self.first: Metrics = {}
-        self.said: dict[str, int] = {}
+        self.last_warning: dict[str, int] = {}
 
     def look(self, step: int, metrics: Mapping[str, float]) -> list[str]:
-        """Sentences for the person who watches; metrics that a recipe does not have raise no alarm."""
+        """A sentence for each alarm; metrics that a recipe does not log raise none."""
         now = {**metrics, "step": float(step)}
         self.first = {**now, **self.first}
-        found = []
+        sentences = []
         for alarm in ALARMS:
             sentence = alarm(now, self.first)
             name = alarm.__name__
-            if sentence and step >= self.said.get(name, -self.pause) + self.pause:
-                self.said[name] = step
-                found.append(sentence)
-        return found
+            if sentence and step >= self.last_warning.get(name, -self.pause) + self.pause:
+                self.last_warning[name] = step
+                sentences.append(sentence)
+        return sentences
 
     def state_dict(self) -> dict:
-        return {"first": self.first, "said": self.said}
+        return {"first": self.first, "said": self.last_warning}
 
     def load_state_dict(self, state: Mapping) -> None:
-        self.first, self.said = dict(state["first"]), dict(state["said"])
+        self.first, self.last_warning = dict(state["first"]), dict(state["said"])

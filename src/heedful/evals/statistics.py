@@ -36,9 +36,9 @@ def crossed_ci(
     """Interval of the mean of `values` `[S, P]`, S runs on the same P prompts, when both might have been others.
 
     Runs and prompts are drawn with replacement, independently of each other (the pigeonhole bootstrap, Owen
-    2007), and the percentiles of the means are taken. One run gives the interval over prompts alone. What a
-    cell has of its own, such as the luck of sampling, counts up to threefold; but the spread of S runs is
-    taken for smaller than it is by (S-1)/S in variance, which for a few runs is a lot.
+    2007), and the percentiles of the means are taken. One run gives the interval over prompts alone. The noise
+    of single cells, such as that of sampling, counts up to threefold; but the variance between S runs is
+    underestimated by the factor (S-1)/S, which matters for few runs.
     """
     x = np.asarray(values, dtype=float)
     if x.ndim != 2 or x.size == 0:
@@ -50,12 +50,14 @@ def crossed_ci(
     return (float(low), float(high))
 
 
-def wins(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+def wins(scores: Sequence[float], baseline: Sequence[float]) -> list[float]:
     """Per prompt 1 for a higher score, ½ for a tie, 0 for a lower; swapping sides gives 1 minus this."""
-    return [0.5 * (float(a > b) + 1.0 - float(b > a)) for a, b in zip(ours, theirs, strict=True)]
+    return [
+        0.5 * (float(a > b) + 1.0 - float(b > a)) for a, b in zip(scores, baseline, strict=True)
+    ]
 
 
-def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, Interval]:
+def win_rate(scores: Sequence[float], baseline: Sequence[float]) -> tuple[float, Interval]:
     """Mean of `wins` over prompts with its 95 % bootstrap interval, scores paired by prompt."""
-    w = wins(ours, theirs)
+    w = wins(scores, baseline)
     return float(np.mean(w)), bootstrap_ci(w)

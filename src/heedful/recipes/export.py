@@ -22,4 +22,4 @@ def run(config: Config) -> dict[str, Any]:
     with opened(config.workspace) as store:
         with store.read() as connection:
             project = project_of(connection, config.project)
-        return export_file(store, project, query, config.file, again=config.snapshot)
+        return export_file(store, project, query, config.file, snapshot_id=config.snapshot)

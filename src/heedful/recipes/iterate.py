@@ -176,7 +176,9 @@ def _answered(
     others = sum(len(share) for share in tasks) * config.overlap - len(theirs) * config.overlap
     with store.read() as connection:
         state = rounds.waiting(connection, theirs)
-    wanted = min(max(config.answers - others, 1), state.wanted) if config.answers else state.wanted
+    wanted = (
+        min(max(config.answers - others, 1), state.expected) if config.answers else state.expected
+    )
     with Progress(f"round {r} answers", wanted, quiet=config.quiet) as bar:
         while not state.over and state.done < wanted:
             parked = f", {state.parked} set aside for the lead" if state.parked else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Float, ForeignKey, String, Table, Text
 
-from heedful.store.columns import Exact, Json, at, key, metadata, ref
+from heedful.store.columns import Exact, Json, key, metadata, ref, timestamp
 
 rater = Table(
     "rater",
@@ -14,7 +14,7 @@ rater = Table(
     Column("role", String(8), nullable=False),  # owner, lead, rater; judge: a simulation or a model
     Column("status", String(8), nullable=False),  # active, paused, gone
     Column("settings", Json, nullable=False),  # daily_limit, cost_per_hour
-    at(),
+    timestamp(),
     CheckConstraint("role IN ('owner', 'lead', 'rater', 'judge')", name="role"),
     CheckConstraint("status IN ('active', 'paused', 'gone')", name="status"),
 )
@@ -32,8 +32,8 @@ session = Table(
     Column("token_hash", String(64), primary_key=True),
     ref("rater", index=True),
     Column("csrf", String(64), nullable=False),
-    at(),
-    at("expires_at"),
+    timestamp(),
+    timestamp("expires_at"),
 )
 api_token = Table(
     "api_token",
@@ -43,9 +43,9 @@ api_token = Table(
     Column("name", Exact, nullable=False),
     Column("token_hash", String(64), nullable=False, unique=True),
     Column("scopes", Json, nullable=False),
-    at(),
-    at("expires_at", nullable=True),
-    at("revoked_at", nullable=True),
+    timestamp(),
+    timestamp("expires_at", nullable=True),
+    timestamp("revoked_at", nullable=True),
 )
 invitation = Table(
     "invitation",
@@ -54,8 +54,8 @@ invitation = Table(
     Column("token_hash", String(64), nullable=False, unique=True),
     Column("role", String(8), nullable=False),
     ref("rater", name="invited_by", nullable=True),  # none: the first owner's
-    at(),
-    at("expires_at"),
+    timestamp(),
+    timestamp("expires_at"),
     ref("rater", name="used_by", nullable=True),
 )
 rate_limit = Table(
@@ -63,5 +63,5 @@ rate_limit = Table(
     metadata,
     Column("key", String(200), primary_key=True),  # login:NAME, address:IP
     Column("tokens", Float(53), nullable=False),
-    at("at"),
+    timestamp("at"),
 )

@@ -1,4 +1,4 @@
-"""Who did what: a chain of hashes in which nothing can be changed, left out or put between without a trace."""
+"""The audit log: a hash chain, in which no event can be changed, removed or inserted unnoticed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GENESIS = "0" * 64
 
 
 def record(connection: Connection, actor: str | None, action: str, **detail: Any) -> None:
-    """One event, in the transaction of what it tells about. Writers queue here until they commit."""
+    """Append one event, in the transaction that it describes. Writers wait here for each other until they commit."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7432)")
     last = connection.execute(

@@ -1,4 +1,4 @@
-"""Column types that give back exactly what was put in, and the metadata that all tables belong to."""
+"""Column types that return exactly the value that was stored, and the metadata of all tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Exact(TypeDecorator):
 
 
 def canonical(value: Any) -> str:
-    """The one spelling of a JSON value, for hashes and columns: sorted keys, no spaces.
+    """Canonical JSON of a value, for hashes and columns: sorted keys, no spaces.
 
     Not ASCII: `json` reads two lone surrogates that were escaped one after the other as one character.
     """
@@ -83,7 +83,7 @@ def ref(target: str, **options: Any) -> Column:
     return Column(name, String(36), ForeignKey(f"{table}.id", ondelete="RESTRICT"), **options)
 
 
-def at(name: str = "created_at", **options: Any) -> Column:
+def timestamp(name: str = "created_at", **options: Any) -> Column:
     """A time: seconds since 1970, UTC."""
     options.setdefault("nullable", False)
     return Column(name, Float(53), **options)

@@ -132,7 +132,7 @@ def add_run(
     seed: int | None = None,
     parent: str | None = None,
 ) -> str:
-    """A training that has been done: what a checkpoint, and so a response, came from. `parent`: the run before it."""
+    """A finished training run, which checkpoints and so responses come from. `parent`: the run before it."""
     return insert(
         connection,
         run,
@@ -157,12 +157,14 @@ def add_demonstration(
     """A response worth imitating, written by a rater (in a judgment) or imported."""
     sha256 = digest(text)
     if judgment is None:
-        at = demonstration.c
-        found = connection.execute(
-            select(at.id).where(at.prompt == prompt_id, at.sha256 == sha256, at.judgment.is_(None))
+        columns = demonstration.c
+        existing = connection.execute(
+            select(columns.id).where(
+                columns.prompt == prompt_id, columns.sha256 == sha256, columns.judgment.is_(None)
+            )
         ).scalar()
-        if found:
-            return found
+        if existing:
+            return existing
     row = {"prompt": prompt_id, "sha256": sha256, "text": text, "source": source}
     return insert(connection, demonstration, judgment=judgment, **row)
 
@@ -188,14 +190,14 @@ def add_task(
     `gold` is the answer that a rater ought to give, {"ranks": {completion id: rank}}; gold questions are
     mixed in for every rater and have no overlap of their own.
     """
-    least, most = kind_of(kind).responses
+    minimum, maximum = kind_of(kind).responses
     if overlap < 1:
         raise UserError(f"the overlap must be at least 1, not {overlap}")
-    if not least <= len(completions) <= most or len(set(completions)) != len(completions):
-        number = least if least == most else f"{least} to {most}"
+    if not minimum <= len(completions) <= maximum or len(set(completions)) != len(completions):
+        number = minimum if minimum == maximum else f"{minimum} to {maximum}"
         raise UserError(f"a task of the kind {kind} shows {number} different responses")
     options = check_options(kind, options or {})
-    asked = {
+    question = {
         "kind": kind,
         "prompt": prompt_id,
         "completions": sorted(completions),
@@ -204,13 +206,13 @@ def add_task(
         "swap_of": swap_of,
     }
     guidelines = projects.guidelines(connection, project)
-    made: list[str] = []
+    inserted: list[str] = []
     key = _once(
         connection,
         task,
-        {"project": project, "sha256": digest(asked)},
-        made=made,
-        **{k: asked[k] for k in ("kind", "prompt", "options", "round", "swap_of")},
+        {"project": project, "sha256": digest(question)},
+        inserted=inserted,
+        **{k: question[k] for k in ("kind", "prompt", "options", "round", "swap_of")},
         completions=list(completions),
         overlap=overlap,
         guideline_version=guidelines.id if guidelines else None,
@@ -219,7 +221,7 @@ def add_task(
         propensity=propensity,
         is_gold=gold is not None,
     )
-    if not made:
+    if not inserted:
         return key
     if gold is not None:
         connection.execute(gold_key.insert().values(task=key, answer=gold))
@@ -241,7 +243,7 @@ def _once(
     table: Table,
     key: dict[str, Any],
     *,
-    made: list[str] | None = None,
+    inserted: list[str] | None = None,
     **values: Any,
 ) -> str:
     """The id of the row with this key, inserted if there is none; `made` gets the id of a new one."""
@@ -249,8 +251,8 @@ def _once(
     row = {"id": new_id(), **key, **values, "created_at": now(connection)}
     statement = dialect.insert(table).values(**row).on_conflict_do_nothing().returning(table.c.id)
     if connection.execute(statement).scalar() is not None:
-        if made is not None:
-            made.append(row["id"])
+        if inserted is not None:
+            inserted.append(row["id"])
         return row["id"]
-    same = [table.c[name] == value for name, value in key.items()]
-    return connection.execute(select(table.c.id).where(*same)).scalar_one()
+    conditions = [table.c[name] == value for name, value in key.items()]
+    return connection.execute(select(table.c.id).where(*conditions)).scalar_one()

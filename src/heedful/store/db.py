@@ -40,8 +40,8 @@ class Store:
 
     engine: Engine
     # One writer at a time within this process: threads that wait here wake in turn, those that wait inside
-    # SQLite poll and may starve. Between processes SQLite's own lock stands.
-    _turn: threading.Lock | None = field(default=None, repr=False)
+    # SQLite poll and may starve. Between processes SQLite's own lock does.
+    _write_lock: threading.Lock | None = field(default=None, repr=False)
 
     @property
     def dialect(self) -> str:
@@ -50,7 +50,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view."""
-        with _translated(), self.engine.connect() as connection:
+        with _translate_errors(), self.engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
             else:
@@ -62,8 +62,8 @@ class Store:
     def write(self) -> Iterator[Connection]:
         """A transaction that is committed when the block ends, or leaves nothing behind."""
         with (
-            self._turn or nullcontext(),
-            _translated(),
+            self._write_lock or nullcontext(),
+            _translate_errors(),
             self.engine.connect() as connection,
         ):
             if self.dialect == "sqlite":
@@ -80,8 +80,8 @@ def now(connection: Connection) -> float:
     return float(connection.execute(CLOCK[connection.dialect.name]).scalar_one())
 
 
-_order = threading.Lock()
-_latest = 0  # ticks of the newest id
+_id_lock = threading.Lock()
+_latest_tick = 0  # ticks of the newest id
 
 
 def new_id() -> str:
@@ -89,10 +89,12 @@ def new_id() -> str:
 
     Those of one process do so strictly, also when they are made at the same moment or the clock is set back.
     """
-    global _latest
-    with _order:
-        _latest = max(_latest + 1, (time.time_ns() << 12) // 1_000_000)  # ticks of 1/4096 ms
-        stamp, fraction = divmod(_latest, 4096)
+    global _latest_tick
+    with _id_lock:
+        _latest_tick = max(
+            _latest_tick + 1, (time.time_ns() << 12) // 1_000_000
+        )  # ticks of 1/4096 ms
+        stamp, fraction = divmod(_latest_tick, 4096)
     value = (stamp << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62)
     text = f"{value | secrets.randbits(62):032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -116,25 +118,25 @@ def location(workspace: Path) -> str:
         import tomllib
 
         try:
-            found = tomllib.loads(settings.read_text(encoding="utf-8")).get("database")
+            database = tomllib.loads(settings.read_text(encoding="utf-8")).get("database")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{settings}: {error}") from None
-        if found:
-            return str(found)
+        if database:
+            return str(database)
     return f"sqlite:///{workspace / 'heedful.db'}"
 
 
-def open_store(where: str | Path) -> Store:
+def open_store(address: str | Path) -> Store:
     """Open a database by its URL, or the one of a workspace's folder; bring its schema up to date.
 
     Raises `UserError` where there is no such database, or where a newer heedful has written it.
     """
-    if isinstance(where, Path) or "://" not in where:
-        folder = Path(where)
+    if isinstance(address, Path) or "://" not in address:
+        folder = Path(address)
         if not (folder / "heedful.toml").exists() and not (folder / "heedful.db").exists():
             raise UserError(f"{folder} is no workspace; `heedful init {folder}` makes one")
-        where = location(folder)
-    engine = _engine(where)
+        address = location(folder)
+    engine = _engine(address)
     try:
         migrate(engine)
     except DBAPIError as error:
@@ -152,19 +154,19 @@ def migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    known = ScriptDirectory.from_config(config)
+    scripts = ScriptDirectory.from_config(config)
     with engine.connect() as connection:
-        at = MigrationContext.configure(connection).get_current_revision()
+        revision = MigrationContext.configure(connection).get_current_revision()
         connection.rollback()
-    head = known.get_current_head()
-    if at == head:
+    head = scripts.get_current_head()
+    if revision == head:
         return
-    if at is not None and at not in {s.revision for s in known.walk_revisions()}:
+    if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
         raise UserError(
-            f"the database {engine.url!r} was written by a newer heedful (schema {at}, this one knows "
+            f"the database {engine.url!r} was written by a newer heedful (schema {revision}, this one knows "
             f"{head}); upgrade heedful to open it"
         )
-    if at is not None and engine.dialect.name == "sqlite" and engine.url.database:
+    if revision is not None and engine.dialect.name == "sqlite" and engine.url.database:
         backup(Path(engine.url.database), Path(f"{engine.url.database}.before-{head}"))
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
@@ -227,15 +229,14 @@ def _engine(url: str) -> Engine:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Locked, full, read-only or unreachable: `Unavailable`. Everything else is what it is."""
+def _translate_errors() -> Iterator[None]:
+    """Raise `Unavailable` where the database is locked, full, read-only or unreachable; other errors pass."""
     try:
         yield
     except DBAPIError as error:
-        said = str(error.orig).lower()
-        signs = ("locked", "busy", "full", "readonly", "read-only", "unable to open", "disk i/o")
-        if error.connection_invalidated or any(s in said for s in signs):
-            raise Unavailable(str(error.orig)) from error
-        if "could not connect" in said or "connection failed" in said or "no space" in said:
+        message = str(error.orig).lower()
+        signs = ("locked", "busy", "full", "readonly", "read-only", "unable to open", "disk i/o",
+                 "could not connect", "connection failed", "no space")  # fmt: skip
+        if error.connection_invalidated or any(s in message for s in signs):
             raise Unavailable(str(error.orig)) from error
         raise

@@ -1,4 +1,4 @@
-"""What judgments become in files: one function a form, from a judgment to its rows or to why it has none.
+"""Export forms: one function each, from a judgment to its rows, or to the reason why it has none.
 
 | what | rows |
 |---|---|
@@ -25,38 +25,38 @@ from sqlalchemy import Row
 
 from heedful.store.blind import names_itself
 from heedful.store.kinds import exports_of
-from heedful.store.records import Judged
+from heedful.store.records import JudgmentRecord
 
 SCHEMA = 1  # of the rows; goes up when a column changes its meaning
 Rows = list[dict[str, Any]]
 
-_WHO = {"rater": "text", "judgment": "text", "created_at": "text"}
+_PROVENANCE = {"rater": "text", "judgment": "text", "created_at": "text"}
 # `form` is the prompts' own: text, messages, or json where a project has both; `reply` of responses likewise.
 COLUMNS: dict[str, dict[str, str]] = {
     "comparisons": {
         "prompt": "form", "chosen": "reply", "rejected": "reply", "strength": "number",
-        "margin": "number", "seconds": "number", **_WHO,
+        "margin": "number", "seconds": "number", **_PROVENANCE,
     },
     "rankings": {
         "prompt": "form", "responses": "texts", "ranking": "wholes", "strength": "number",
         "order_shown": "wholes", "seconds": "number", "policy_version": "text",
-        "outcome": "text", **_WHO,
+        "outcome": "text", **_PROVENANCE,
     },
-    "unpaired": {"prompt": "form", "completion": "reply", "label": "truth", **_WHO},
-    "demonstrations": {"prompt": "form", "completion": "reply", "source": "text", **_WHO},
+    "unpaired": {"prompt": "form", "completion": "reply", "label": "truth", **_PROVENANCE},
+    "demonstrations": {"prompt": "form", "completion": "reply", "source": "text", **_PROVENANCE},
     "scores": {
-        "prompt": "form", "completion": "reply", "axis": "text", "value": "number", **_WHO,
+        "prompt": "form", "completion": "reply", "axis": "text", "value": "number", **_PROVENANCE,
     },
     "critiques": {
         "prompt": "form", "completion": "reply", "start": "whole", "end": "whole",
-        "critique": "text", **_WHO,
+        "critique": "text", **_PROVENANCE,
     },
     "turns": {
         "prompt": "messages", "chosen": "messages", "rejected": "messages", "strength": "number",
-        "turn": "whole", **_WHO,
+        "turn": "whole", **_PROVENANCE,
     },
     "judgments": {
-        **_WHO, "role": "text", "revision": "whole", "supersedes": "text", "outcome": "text",
+        **_PROVENANCE, "role": "text", "revision": "whole", "supersedes": "text", "outcome": "text",
         "disposition": "text", "strength": "number", "confidence": "number", "text": "text",
         "said": "json", "ranks": "json", "scores": "json", "rules": "json", "critiques": "json",
         "edits": "json", "demonstrations": "texts", "turns": "json", "order_shown": "wholes",
@@ -80,17 +80,19 @@ COLUMNS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-def columns_of(what: str, form: str) -> dict[str, str]:
+def columns_of(dataset: str, form: str) -> dict[str, str]:
     """Names and types of the columns; `form` is text, messages or mixed."""
-    own = "json" if form == "mixed" else form
-    kinds = {"form": own, "reply": own}
-    return {name: kinds.get(kind, kind) for name, kind in COLUMNS[what].items()}
+    prompt_type = "json" if form == "mixed" else form
+    types = {"form": prompt_type, "reply": prompt_type}
+    return {
+        name: types.get(column_type, column_type) for name, column_type in COLUMNS[dataset].items()
+    }
 
 
-def comparisons(j: Judged) -> Rows | str:
-    kept = _ranked(j)
-    if isinstance(kept, str):
-        return kept
+def comparisons(j: JudgmentRecord) -> Rows | str:
+    ranks = _ranked(j)
+    if isinstance(ranks, str):
+        return ranks
     if j.judgment.outcome in ("tie", "both_bad"):
         return "tie" if j.judgment.outcome == "tie" else "both bad"
     return [
@@ -98,126 +100,126 @@ def comparisons(j: Judged) -> Rows | str:
             "prompt": j.prompt.content,
             "chosen": reply(j, a),
             "rejected": reply(j, b),
-            "strength": j.judgment.strength if len(kept) == 2 else None,
+            "strength": j.judgment.strength if len(ranks) == 2 else None,
             "seconds": _seconds(j),
-            **_who(j),
+            **_provenance(j),
         }
-        for a, b in combinations(kept, 2)
-        if kept[a] < kept[b]
+        for a, b in combinations(ranks, 2)
+        if ranks[a] < ranks[b]
     ] or "tie"
 
 
-def rankings(j: Judged) -> Rows | str:
-    kept = _ranked(j)
-    if isinstance(kept, str):
-        return kept
+def rankings(j: JudgmentRecord) -> Rows | str:
+    ranks = _ranked(j)
+    if isinstance(ranks, str):
+        return ranks
     # In the task's own order: with the best first, a trainer that looks at the place would look clever.
     place = {c: i for i, c in enumerate(j.task.completions)}
-    keys = sorted(kept, key=lambda c: place.get(c, len(place)))
+    keys = sorted(ranks, key=lambda c: place.get(c, len(place)))
     shown = [j.task.completions[i] for i in j.order_shown]
-    order = [keys.index(c) for c in shown if c in kept]
+    order = [keys.index(c) for c in shown if c in ranks]
     origins = {j.texts[c].model or j.texts[c].checkpoint for c in keys}
     return [
         {
             "prompt": j.prompt.content,
             "responses": [j.texts[c].text for c in keys],
-            "ranking": [kept[c] for c in keys],
+            "ranking": [ranks[c] for c in keys],
             "strength": j.judgment.strength,
             "order_shown": order if len(order) == len(keys) else None,
             "seconds": _seconds(j),
             "policy_version": origins.pop() if len(origins) == 1 else None,
             "outcome": j.judgment.outcome,
-            **_who(j),
+            **_provenance(j),
         }
     ]
 
 
-def unpaired(j: Judged) -> Rows | str:
-    said: dict[str, list[bool]] = {}
+def unpaired(j: JudgmentRecord) -> Rows | str:
+    labels: dict[str, list[bool]] = {}
     for row in j.children["score"]:
         if row.axis == "thumb":
-            said.setdefault(row.completion, []).extend([row.value > 0] if row.value else [])
+            labels.setdefault(row.completion, []).extend([row.value > 0] if row.value else [])
     for row in j.children["rule_flag"]:
-        said.setdefault(row.completion, []).append(row.verdict)
-    if not said:
+        labels.setdefault(row.completion, []).append(row.verdict)
+    if not labels:
         return "another kind of answer"
     return [
-        {"prompt": j.prompt.content, "completion": reply(j, c), "label": all(v)} | _who(j)
-        for c, v in said.items()
+        {"prompt": j.prompt.content, "completion": reply(j, c), "label": all(v)} | _provenance(j)
+        for c, v in labels.items()
         if v and j.texts[c].text.strip()
     ] or "neither good nor bad"
 
 
-def scores(j: Judged) -> Rows | str:
+def scores(j: JudgmentRecord) -> Rows | str:
     rows = j.children["score"]
     return [
         {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
-        | {"axis": r.axis, "value": r.value, **_who(j)}
+        | {"axis": r.axis, "value": r.value, **_provenance(j)}
         for r in rows
     ] or "another kind of answer"
 
 
-def critiques(j: Judged) -> Rows | str:
+def critiques(j: JudgmentRecord) -> Rows | str:
     return [
         {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
-        | {"start": r.start, "end": r.end, "critique": r.text, **_who(j)}
+        | {"start": r.start, "end": r.end, "critique": r.text, **_provenance(j)}
         for r in j.children["critique"]
     ] or ("no remark" if "critiques" in exports_of(j.task.kind) else "another kind of answer")
 
 
-def turns(j: Judged) -> Rows | str:
+def turns(j: JudgmentRecord) -> Rows | str:
     if not j.turns:
         return "another kind of answer"
-    so_far = opening(j.prompt.content)
+    messages = opening(j.prompt.content)
     rows: Rows = []
-    for number, said in enumerate(j.turns):
-        so_far = [*so_far, {"role": "user", "content": said.said}]
-        replies = [c["text"] for c in said.candidates]
-        chosen = replies[said.chosen]
-        for other in replies[: said.chosen] + replies[said.chosen + 1 :]:
-            if other != chosen and other.strip() and chosen.strip():
+    for number, turn in enumerate(j.turns):
+        messages = [*messages, {"role": "user", "content": turn.said}]
+        replies = [c["text"] for c in turn.candidates]
+        chosen = replies[turn.chosen]
+        for rejected in replies[: turn.chosen] + replies[turn.chosen + 1 :]:
+            if rejected != chosen and rejected.strip() and chosen.strip():
                 rows.append(
                     {
-                        "prompt": so_far,
+                        "prompt": messages,
                         "chosen": _message(chosen),
-                        "rejected": _message(other),
-                        "strength": said.turn_strength,
+                        "rejected": _message(rejected),
+                        "strength": turn.turn_strength,
                         "turn": number,
-                        **_who(j),
+                        **_provenance(j),
                     }
                 )
-        so_far = [*so_far, *_message(chosen)]
+        messages = [*messages, *_message(chosen)]
     if rows:
         return rows
-    empty = any(not c["text"].strip() for said in j.turns for c in said.candidates)
-    return "an empty response" if empty else "the same text twice"
+    has_empty = any(not c["text"].strip() for turn in j.turns for c in turn.candidates)
+    return "an empty response" if has_empty else "the same text twice"
 
 
-def judgments(j: Judged) -> Rows:
+def judgments(j: JudgmentRecord) -> Rows:
     """The whole provenance in one row; also what webhooks send."""
-    said, asked = j.judgment, j.task
-    child = j.children
+    judgment, task = j.judgment, j.task
+    children = j.children
     return [
         {
-            **_who(j),
+            **_provenance(j),
             "role": j.rater.role,
             "ranks": [{"completion": c, "rank": r} for c, r in j.ranks.items()],
-            "scores": _parts(child["score"], "completion", "axis", "value"),
-            "rules": _parts(child["rule_flag"], "completion", "rule", "verdict"),
-            "critiques": _parts(child["critique"], "completion", "start", "end", "text"),
-            "edits": _parts(child["edit"], "completion", "edited"),
-            "demonstrations": [row.text for row in j.written],
+            "scores": _parts(children["score"], "completion", "axis", "value"),
+            "rules": _parts(children["rule_flag"], "completion", "rule", "verdict"),
+            "critiques": _parts(children["critique"], "completion", "start", "end", "text"),
+            "edits": _parts(children["edit"], "completion", "edited"),
+            "demonstrations": [row.text for row in j.demonstrations],
             "turns": _parts(j.turns, "said", "candidates", "order_shown", "chosen"),
             "order_shown": j.order_shown,
-            **_part(said, "revision", "supersedes", "outcome", "disposition", "strength"),
-            **_part(said, "confidence", "text", "said", "active_ms", "wall_ms", "client_at"),
-            "ui_version": said.ui_version,
-            "task": asked.id,
-            **_part(asked, "kind", "options", "overlap", "strategy", "score", "propensity"),
-            "round": asked.round,
-            "gold": asked.is_gold,
-            "swap_of": asked.swap_of,
-            "guidelines": asked.guideline_version,
+            **_part(judgment, "revision", "supersedes", "outcome", "disposition", "strength"),
+            **_part(judgment, "confidence", "text", "said", "active_ms", "wall_ms", "client_at"),
+            "ui_version": judgment.ui_version,
+            "task": task.id,
+            **_part(task, "kind", "options", "overlap", "strategy", "score", "propensity"),
+            "round": task.round,
+            "gold": task.is_gold,
+            "swap_of": task.swap_of,
+            "guidelines": task.guideline_version,
             "completions": [completion(row) for row in j.texts.values()],
             "blind_broken": any(names_itself(row.text, row.model) for row in j.texts.values()),
             "prompt": j.prompt.content,
@@ -228,16 +230,16 @@ def judgments(j: Judged) -> Rows:
     ]
 
 
-FROM_JUDGMENTS: dict[str, Callable[[Judged], Rows | str]] = {
+FROM_JUDGMENTS: dict[str, Callable[[JudgmentRecord], Rows | str]] = {
     f.__name__: f for f in (comparisons, rankings, unpaired, scores, critiques, turns, judgments)
 }
 TRAINING = ("comparisons", "rankings", "unpaired", "demonstrations", "scores", "critiques", "turns")
 
 
-def demonstration(content: Any, row: Row, j: Judged | None) -> dict[str, Any]:
-    """A response to imitate: imported, or said in a judgment."""
-    shown = {"prompt": content, "completion": in_form(content, row.text), "source": row.source}
-    return shown | (_who(j) if j else {})
+def demonstration(content: Any, row: Row, j: JudgmentRecord | None) -> dict[str, Any]:
+    """A response to imitate: imported, or written in a judgment."""
+    example = {"prompt": content, "completion": in_form(content, row.text), "source": row.source}
+    return example | (_provenance(j) if j else {})
 
 
 def sample(content: Any, row: Row) -> dict[str, Any]:
@@ -257,7 +259,7 @@ def completion(row: Row) -> dict[str, Any]:
     return _part(row, *names, "finish_reason", "engine")
 
 
-def reply(j: Judged, key: str) -> str | list[dict[str, str]]:
+def reply(j: JudgmentRecord, key: str) -> str | list[dict[str, str]]:
     """The text of a completion, in the prompt's form."""
     return in_form(j.prompt.content, j.texts[key].text)
 
@@ -273,24 +275,24 @@ def opening(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
     return content
 
 
-def iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+def iso(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")
 
 
-def _ranked(j: Judged) -> dict[str, int] | str:
+def _ranked(j: JudgmentRecord) -> dict[str, int] | str:
     """Ranks without gaps by completion, the best first; nothing can be learned from empty texts and repetitions."""
     if not j.ranks:
         return "another kind of answer"
-    full = {c: rank for c, rank in j.ranks.items() if j.texts[c].text.strip()}
-    first = {j.texts[c].text: c for c in reversed(full)}
-    kept = {c: rank for c, rank in full.items() if first[j.texts[c].text] == c}
-    if len(kept) < 2:
-        return "the same text twice" if len(full) > 1 else "an empty response"
-    ranks = sorted(set(kept.values()))
-    return {c: ranks.index(rank) + 1 for c, rank in kept.items()}
+    nonempty = {c: rank for c, rank in j.ranks.items() if j.texts[c].text.strip()}
+    by_text = {j.texts[c].text: c for c in reversed(nonempty)}
+    distinct = {c: rank for c, rank in nonempty.items() if by_text[j.texts[c].text] == c}
+    if len(distinct) < 2:
+        return "the same text twice" if len(nonempty) > 1 else "an empty response"
+    levels = sorted(set(distinct.values()))
+    return {c: levels.index(rank) + 1 for c, rank in distinct.items()}
 
 
-def _who(j: Judged) -> dict[str, Any]:
+def _provenance(j: JudgmentRecord) -> dict[str, Any]:
     return {
         "rater": j.rater.pseudonym,
         "judgment": j.judgment.id,
@@ -298,7 +300,7 @@ def _who(j: Judged) -> dict[str, Any]:
     }
 
 
-def _seconds(j: Judged) -> float | None:
+def _seconds(j: JudgmentRecord) -> float | None:
     return None if j.judgment.active_ms is None else j.judgment.active_ms / 1000
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: addresses that hear of every judgment, and what still has to be delivered to them.
+"""Webhooks: addresses to which every judgment is posted, and the queue of deliveries.
 
 A delivery is written with its judgment, in one transaction, so none is lost; it is sent at least once.
 """
@@ -18,12 +18,12 @@ from heedful.store.schema import project, webhook, webhook_delivery
 
 MOST_ATTEMPTS = 8
 FIRST_WAIT = 10.0  # seconds; doubled after each attempt: the last is 21 minutes after the first
-LEASE = 60.0  # seconds that a sender has for what it has taken
+LEASE = 60.0  # seconds that a sender has for the deliveries that it claimed
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What one webhook has to be told."""
+    """One judgment to be posted to one webhook."""
 
     id: str
     url: str
@@ -32,11 +32,11 @@ class Delivery:
 
 
 def add(connection: Connection, project_id: str, url: str, *, actor: str | None) -> tuple[str, str]:
-    """Its id, and the secret that signs what it gets. Whether the address is allowed, the caller knows."""
+    """The webhook's id, and the secret that signs its deliveries. Whether the address is allowed, the caller checks."""
     if connection.execute(select(project.c.id).where(project.c.id == project_id)).first() is None:
         raise UserError("there is no such project")
-    same = select(webhook.c.id).where(webhook.c.project == project_id, webhook.c.url == url)
-    if connection.execute(same).first():
+    duplicate = select(webhook.c.id).where(webhook.c.project == project_id, webhook.c.url == url)
+    if connection.execute(duplicate).first():
         raise UserError("this project has a webhook with this address already")
     secret = secrets.token_hex(32)
     key = insert(connection, webhook, project=project_id, url=url, secret=secret)
@@ -81,22 +81,22 @@ def of_project(connection: Connection, project_id: str) -> list[dict[str, Any]]:
 
 
 def any_due(connection: Connection) -> bool:
-    """Whether something waits; a look that blocks nobody."""
+    """Whether a delivery is due; takes no lock."""
     table = webhook_delivery.c
     due = select(table.id).where(table.state == "waiting", table.due_at <= now(connection))
     return connection.execute(due.limit(1)).first() is not None
 
 
-def take(connection: Connection, most: int = 20) -> list[Delivery]:
+def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
     """Deliveries that are due, for this sender alone for `LEASE` seconds. Call it within a write transaction."""
-    at = now(connection)
+    timestamp = now(connection)
     table = webhook_delivery.c
     rows = connection.execute(
         select(webhook_delivery, webhook.c.url, webhook.c.secret, webhook.c.project)
         .join(webhook, webhook.c.id == table.webhook)
-        .where(table.state == "waiting", table.due_at <= at)
+        .where(table.state == "waiting", table.due_at <= timestamp)
         .order_by(table.due_at, table.id)
-        .limit(most)
+        .limit(limit)
         .with_for_update(skip_locked=True, of=webhook_delivery)
     ).all()
     if not rows:
@@ -104,10 +104,10 @@ def take(connection: Connection, most: int = 20) -> list[Delivery]:
     connection.execute(
         webhook_delivery.update()
         .where(table.id.in_([row.id for row in rows]))
-        .values(due_at=at + LEASE, attempts=table.attempts + 1)
+        .values(due_at=timestamp + LEASE, attempts=table.attempts + 1)
     )
-    found = records.load(connection, sorted({row.judgment for row in rows}))
-    said = {j.judgment.id: export.judgments(j)[0] for j in found}
+    judged = records.load(connection, sorted({row.judgment for row in rows}))
+    bodies = {j.judgment.id: export.judgments(j)[0] for j in judged}
     return [
         Delivery(
             row.id,
@@ -117,21 +117,21 @@ def take(connection: Connection, most: int = 20) -> list[Delivery]:
                 "event": "judgment",
                 "delivery": row.id,
                 "project": row.project,
-                "judgment": said[row.judgment],
+                "judgment": bodies[row.judgment],
             },
         )
         for row in rows
     ]
 
 
-def sent(connection: Connection, key: str) -> None:
-    """It has arrived."""
+def mark_sent(connection: Connection, key: str) -> None:
+    """The delivery has arrived."""
     connection.execute(
         webhook_delivery.update().where(webhook_delivery.c.id == key).values(state="sent")
     )
 
 
-def failed(connection: Connection, key: str, *, give_up: bool = False) -> None:
+def mark_failed(connection: Connection, key: str, *, give_up: bool = False) -> None:
     """Try again later, each time after twice as long; not any more after `MOST_ATTEMPTS`, or if told to `give_up`."""
     attempts = connection.execute(
         select(webhook_delivery.c.attempts).where(webhook_delivery.c.id == key)

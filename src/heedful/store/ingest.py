@@ -42,8 +42,8 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What raters are asked about the imported; nothing, unless `kind` is given."""
+class TaskSpec:
+    """The tasks to make of imported data; none unless `kind` is given."""
 
     kind: str | None = None
     overlap: int = 1
@@ -58,7 +58,7 @@ class Ask:
         check_options(self.kind, self.options or {})
 
 
-NOWHERE, NOTHING = Origin(), Ask()
+UNKNOWN_ORIGIN, NO_TASKS = Origin(), TaskSpec()
 
 
 def prompts(
@@ -66,19 +66,19 @@ def prompts(
     project: str,
     items: Sequence[tuple[Prompt, Origin]],
     *,
-    ask: Ask = NOTHING,
+    tasks: TaskSpec = NO_TASKS,
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Prompts and where they are from; if asked for, tasks in which people write an answer or talk with models."""
-    if ask.kind and KINDS[ask.kind].responses != (0, 0):
-        raise UserError(f"tasks of the kind {ask.kind} show responses, and prompts have none")
+    if tasks.kind and KINDS[tasks.kind].responses != (0, 0):
+        raise UserError(f"tasks of the kind {tasks.kind} show responses, and prompts have none")
 
-    def each(connection: Connection, item: tuple[Prompt, Origin]) -> None:
+    def add_item(connection: Connection, item: tuple[Prompt, Origin]) -> None:
         key = prompt_id(connection, project, *item)
-        if ask.kind:
-            _task(connection, project, ask, key, [])
+        if tasks.kind:
+            _task(connection, project, tasks, key, [])
 
-    return added(store, project, items, each, tick)
+    return add_all(store, project, items, add_item, tick)
 
 
 def demonstrations(
@@ -86,16 +86,16 @@ def demonstrations(
     project: str,
     items: Sequence[Demonstration],
     *,
-    origin: Origin = NOWHERE,
+    origin: Origin = UNKNOWN_ORIGIN,
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Responses worth imitating."""
 
-    def each(connection: Connection, item: Demonstration) -> None:
+    def add_item(connection: Connection, item: Demonstration) -> None:
         key = prompt_id(connection, project, item.prompt, origin)
         content.add_demonstration(connection, key, item.completion, source=origin.source)
 
-    return added(store, project, items, each, tick)
+    return add_all(store, project, items, add_item, tick)
 
 
 def samples(
@@ -103,39 +103,41 @@ def samples(
     project: str,
     items: Iterable[tuple[Prompt, str, dict[str, Any]]],
     *,
-    origin: Origin = NOWHERE,
-    ask: Ask = NOTHING,
+    origin: Origin = UNKNOWN_ORIGIN,
+    tasks: TaskSpec = NO_TASKS,
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Responses of models: prompt, text, and the fields of `content.add_completion` that are known.
 
-    Which tasks they make is said by `Kind.questions` of a prompt's different texts.
+    `Kind.questions` says which tasks they make, from a prompt's different texts.
     """
-    kind = KINDS[ask.kind] if ask.kind else None
+    kind = KINDS[tasks.kind] if tasks.kind else None
     if kind and kind.responses == (0, 0):
         raise UserError(f"tasks of the kind {kind.name} show no responses")
     groups: dict[Prompt, list[tuple[str, dict[str, Any]]]] = {}
     for value, text, fields in items:
         groups.setdefault(value, []).append((text, fields))
-    crowd = max((len({t for t, _ in rows}) for rows in groups.values()), default=0)
-    if kind and len(next(kind.questions([""] * crowd), ())) > kind.responses[1]:
+    largest = max((len({t for t, _ in rows}) for rows in groups.values()), default=0)
+    if kind and len(next(kind.questions([""] * largest), ())) > kind.responses[1]:
         raise UserError(
-            f"a prompt has {crowd} different responses; a task of the kind {kind.name} shows at "
+            f"a prompt has {largest} different responses; a task of the kind {kind.name} shows at "
             f"most {kind.responses[1]}"
         )
 
-    def each(connection: Connection, item: tuple[Prompt, list[tuple[str, dict[str, Any]]]]) -> None:
+    def add_item(
+        connection: Connection, item: tuple[Prompt, list[tuple[str, dict[str, Any]]]]
+    ) -> None:
         value, rows = item
         key = prompt_id(connection, project, value, origin)
         ids: dict[str, str] = {}
         for text, fields in rows:
-            made = content.add_completion(connection, key, text, **fields)
+            completion_id = content.add_completion(connection, key, text, **fields)
             if text.strip():
-                ids.setdefault(text, made)
-        for shown in kind.questions(list(ids.values())) if kind else ():
-            _task(connection, project, ask, key, shown)
+                ids.setdefault(text, completion_id)
+        for completions in kind.questions(list(ids.values())) if kind else ():
+            _task(connection, project, tasks, key, completions)
 
-    return added(store, project, list(groups.items()), each, tick)
+    return add_all(store, project, list(groups.items()), add_item, tick)
 
 
 def prompt_id(connection: Connection, project: str, value: Prompt, origin: Origin) -> str:
@@ -150,48 +152,52 @@ def prompt_id(connection: Connection, project: str, value: Prompt, origin: Origi
     )
 
 
-def _task(connection: Connection, project: str, ask: Ask, key: str, shown: Sequence[str]) -> None:
-    assert ask.kind
+def _task(
+    connection: Connection, project: str, spec: TaskSpec, key: str, completions: Sequence[str]
+) -> None:
+    assert spec.kind
     content.add_task(
-        connection, project, ask.kind, key, shown,
-        options=ask.options, overlap=ask.overlap, strategy="import",
+        connection, project, spec.kind, key, completions,
+        options=spec.options, overlap=spec.overlap, strategy="import",
     )  # fmt: skip
 
 
-def added(
+def add_all(
     store: Store,
     project: str,
     items: Sequence[T],
-    each: Callable[[Connection, T], None],
+    add_item: Callable[[Connection, T], None],
     tick: Tick | None,
 ) -> dict[str, int]:
-    """Do it in batches; how many there are more of each thing than before."""
+    """Add the items in batches; returns how many rows of each table are new."""
     with store.read() as connection:
-        before = _counts(connection, project)
-    done, rest = 0, iter(items)
-    while batch := list(islice(rest, BATCH)):
+        counts_before = _counts(connection, project)
+    done, remaining = 0, iter(items)
+    while batch := list(islice(remaining, BATCH)):
         with store.write() as connection:
             for item in batch:
-                each(connection, item)
+                add_item(connection, item)
         done += len(batch)
         if tick:
             tick(done)
     with store.read() as connection:
-        after = _counts(connection, project)
-    return {"items": done} | {name: after[name] - before[name] for name in after}
+        counts_after = _counts(connection, project)
+    return {"items": done} | {
+        name: counts_after[name] - counts_before[name] for name in counts_after
+    }
 
 
 def _counts(connection: Connection, project: str) -> dict[str, int]:
-    def number(table: Table, *where: Any) -> int:
+    def number(table: Table, *conditions: Any) -> int:
         return connection.execute(
-            select(func.count()).select_from(table).where(*where)
+            select(func.count()).select_from(table).where(*conditions)
         ).scalar_one()
 
-    own = select(prompt.c.id).where(prompt.c.project == project)
+    prompt_ids = select(prompt.c.id).where(prompt.c.project == project)
     return {
         "prompts": number(prompt, prompt.c.project == project),
-        "responses": number(completion, completion.c.prompt.in_(own)),
-        "demonstrations": number(demonstration, demonstration.c.prompt.in_(own)),
+        "responses": number(completion, completion.c.prompt.in_(prompt_ids)),
+        "demonstrations": number(demonstration, demonstration.c.prompt.in_(prompt_ids)),
         "tasks": number(task, task.c.project == project),
         "judgments": number(judgment, judgment.c.project == project),
     }

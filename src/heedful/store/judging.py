@@ -1,4 +1,4 @@
-"""What raters say, kept for ever and once: submissions, corrections, skips and flags."""
+"""Storing judgments, each exactly once: submissions, corrections, skips and flags."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Conflict(Exception):
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the rater's page is told; only after the commit."""
+    """What the rater's page gets back, after the commit."""
 
     judgment: str
     revision: int
@@ -68,35 +68,35 @@ def submit(
     if not key or len(key) > 64:
         raise UserError("an idempotency key of 1 to 64 characters is needed")
     request = digest({"assignment": assignment_id, "answer": answer})
-    given = assignment_of(connection, assignment_id, rater_id, lock=True)
-    before = connection.execute(
+    lease = assignment_of(connection, assignment_id, rater_id, lock=True)
+    replay = connection.execute(
         select(judgment).where(judgment.c.rater == rater_id, judgment.c.idempotency_key == key)
     ).first()
-    if before:
-        if before.request_sha256 != request:
+    if replay:
+        if replay.request_sha256 != request:
             raise Conflict("this idempotency key was used for another answer")
-        return Receipt(before.id, before.revision, before.disposition, replayed=True)
-    asked = connection.execute(select(task).where(task.c.id == given.task)).one()
-    shown = [asked.completions[i] for i in given.order_shown]
-    question = Question(asked.options, shown, lambda: _lengths(connection, shown))
-    parsed = parse(asked.kind, question, answer)
+        return Receipt(replay.id, replay.revision, replay.disposition, replayed=True)
+    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
+    shown = [task_row.completions[i] for i in lease.order_shown]
+    question = Question(task_row.options, shown, lambda: _lengths(connection, shown))
+    parsed = parse(task_row.kind, question, answer)
     if parsed.turns and parsed.turns != _turns(connection, assignment_id):
         raise UserError(f"the conversation has not {parsed.turns} turns")
-    at = now(connection)
+    timestamp = now(connection)
     last = latest(connection, assignment_id)
-    put_aside = parsed.outcome in ("skip", "flag")
-    skip_undone = last is not None and last.outcome == "skip" and not put_aside
-    if last and not skip_undone and put_aside != (last.outcome in ("skip", "flag")):
+    unanswered = parsed.outcome in ("skip", "flag")
+    skip_undone = last is not None and last.outcome == "skip" and not unanswered
+    if last and not skip_undone and unanswered != (last.outcome in ("skip", "flag")):
         raise UserError(
             "a task that was flagged cannot be answered any more, nor one that was answered be skipped or flagged"
         )
     corrected = None if skip_undone else last
-    disposition = corrected.disposition if corrected else _disposition(connection, given, at)
+    disposition = corrected.disposition if corrected else _disposition(connection, lease, timestamp)
     row = {
         "id": new_id(),
         "assignment": assignment_id,
-        "task": asked.id,
-        "project": asked.project,
+        "task": task_row.id,
+        "project": task_row.project,
         "rater": rater_id,
         "revision": last.revision + 1 if last else 1,
         "supersedes": last.id if last else None,
@@ -112,15 +112,15 @@ def submit(
         "ui_version": ui_version,
         "idempotency_key": key,
         "request_sha256": request,
-        "created_at": at,
+        "created_at": timestamp,
     }
     connection.execute(judgment.insert().values(**row))
-    _parts(connection, row["id"], asked, parsed, rater_id)
+    _parts(connection, row["id"], task_row, parsed, rater_id)
     if not corrected and disposition != "surplus":
-        if put_aside:
-            _put_aside(connection, given, asked, parsed.outcome)
+        if unanswered:
+            _skip_or_flag(connection, lease, task_row, parsed.outcome)
         else:
-            _fill(connection, given, row["id"])
+            _fill(connection, lease, row["id"])
     audit.record(
         connection,
         rater_id,
@@ -130,7 +130,7 @@ def submit(
         disposition=disposition,
         request=request,
     )
-    _announce(connection, asked.project, row["id"], at)
+    _notify(connection, task_row.project, row["id"], timestamp)
     return Receipt(row["id"], row["revision"], disposition)
 
 
@@ -138,13 +138,13 @@ def assignment_of(
     connection: Connection, assignment_id: str, rater_id: str, *, lock: bool = False
 ) -> Row:
     """The rater's assignment; somebody else's does not exist for them. `lock`: until the transaction ends."""
-    mine = select(assignment).where(
+    query = select(assignment).where(
         assignment.c.id == assignment_id, assignment.c.rater == rater_id
     )
-    found = connection.execute(mine.with_for_update() if lock else mine).first()
-    if found is None:
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    if row is None:
         raise UserError("there is no such assignment")
-    return found
+    return row
 
 
 def latest(connection: Connection, assignment_id: str) -> Row | None:
@@ -157,48 +157,50 @@ def latest(connection: Connection, assignment_id: str) -> Row | None:
     ).first()
 
 
-def _disposition(connection: Connection, given: Row, at: float) -> str:
-    if given.state == "active" and at <= given.leased_until:
+def _disposition(connection: Connection, lease: Row, timestamp: float) -> str:
+    if lease.state == "active" and timestamp <= lease.leased_until:
         return "counted"
     slot = connection.execute(
         select(task_slot.c.state)
-        .where(task_slot.c.task == given.task, task_slot.c.slot == given.slot)
+        .where(task_slot.c.task == lease.task, task_slot.c.slot == lease.slot)
         .with_for_update()
     ).scalar()
-    if given.state == "active":  # over, but nobody has looked since
+    if lease.state == "active":  # the lease is over, but `work.expire` has not run since
         return "late"
-    if given.state not in ("expired", "skipped") or slot not in ("open", "parked", "closed"):
+    if lease.state not in ("expired", "skipped") or slot not in ("open", "parked", "closed"):
         return "surplus"
-    return "counted" if at <= given.leased_until else "late"
+    return "counted" if timestamp <= lease.leased_until else "late"
 
 
-def _fill(connection: Connection, given: Row, judgment_id: str) -> None:
+def _fill(connection: Connection, lease: Row, judgment_id: str) -> None:
     connection.execute(
         task_slot.update()
-        .where(task_slot.c.task == given.task, task_slot.c.slot == given.slot)
+        .where(task_slot.c.task == lease.task, task_slot.c.slot == lease.slot)
         .values(state="done", judgment=judgment_id)
     )
-    connection.execute(assignment.update().where(assignment.c.id == given.id).values(state="done"))
+    connection.execute(assignment.update().where(assignment.c.id == lease.id).values(state="done"))
 
 
-def _put_aside(connection: Connection, given: Row, asked: Row, outcome: str) -> None:
+def _skip_or_flag(connection: Connection, lease: Row, task_row: Row, outcome: str) -> None:
     """Skipped: somebody else is asked, a few times. Flagged: nobody is, until the lead has looked."""
     state = "skipped" if outcome == "skip" else "flagged"
-    connection.execute(assignment.update().where(assignment.c.id == given.id).values(state=state))
-    free(connection, given.task, given.slot)
+    connection.execute(assignment.update().where(assignment.c.id == lease.id).values(state=state))
+    free(connection, lease.task, lease.slot)
     skips = connection.execute(
-        select(func.count()).where(assignment.c.task == asked.id, assignment.c.state == "skipped")
+        select(func.count()).where(
+            assignment.c.task == task_row.id, assignment.c.state == "skipped"
+        )
     ).scalar_one()
-    if state == "flagged" or skips >= settings_of(connection, asked.project).skips_until_parked:
+    if state == "flagged" or skips >= settings_of(connection, task_row.project).skips_until_parked:
         connection.execute(
             task_slot.update()
-            .where(task_slot.c.task == asked.id, task_slot.c.state == "open")
+            .where(task_slot.c.task == task_row.id, task_slot.c.state == "open")
             .values(state="parked")
         )
 
 
 def _parts(
-    connection: Connection, judgment_id: str, asked: Row, parsed: Parsed, rater_id: str
+    connection: Connection, judgment_id: str, task_row: Row, parsed: Parsed, rater_id: str
 ) -> None:
     """The children of a judgment; an edit and a written response become demonstrations."""
     parts: dict[Any, list[dict[str, Any]]] = {
@@ -209,14 +211,14 @@ def _parts(
             {"completion": c, "start": s, "end": e, "text": t} for c, s, e, t in parsed.critiques
         ],
     }
-    written = parsed.demonstration
+    text = parsed.demonstration
     if parsed.edit:
-        original, written = parsed.edit
-        if texts(connection, [original])[original] == written:
+        original, text = parsed.edit
+        if texts(connection, [original])[original] == text:
             raise UserError(
                 "the edited response is the same as before; change it, or skip the task"
             )
-        edited = add_completion(connection, asked.prompt, written, author=rater_id)
+        edited = add_completion(connection, task_row.prompt, text, author=rater_id)
         parts[edit] = [{"completion": original, "edited": edited}]
         # The edit beats what it was made from.
         parts[ranking_item] = [
@@ -229,8 +231,8 @@ def _parts(
                 table.insert(),
                 [{"judgment": judgment_id, "place": i, **r} for i, r in enumerate(rows)],
             )
-    if written is not None:
-        add_demonstration(connection, asked.prompt, written, judgment=judgment_id)
+    if text is not None:
+        add_demonstration(connection, task_row.prompt, text, judgment=judgment_id)
 
 
 def _lengths(connection: Connection, shown: list[str]) -> list[int]:
@@ -246,7 +248,7 @@ def _turns(connection: Connection, assignment_id: str) -> int:
     ).scalar_one()
 
 
-def _announce(connection: Connection, project: str, judgment_id: str, at: float) -> None:
+def _notify(connection: Connection, project: str, judgment_id: str, timestamp: float) -> None:
     hooks = connection.execute(select(webhook.c.id).where(webhook.c.project == project)).scalars()
     for hook in list(hooks):
         connection.execute(
@@ -256,6 +258,6 @@ def _announce(connection: Connection, project: str, judgment_id: str, at: float)
                 judgment=judgment_id,
                 state="waiting",
                 attempts=0,
-                due_at=at,
+                due_at=timestamp,
             )
         )

@@ -18,8 +18,8 @@ class Limit:
     seconds: float
 
 
-# Guessing is slowed per account and address, and per address: whoever attacks an account from elsewhere does not
-# lock its owner out.
+# Password guesses are limited per account and address, and per address, so that an attack on an account from another
+# address does not lock its owner out.
 ACCOUNT_AT_ADDRESS = Limit(8, 30.0)
 ADDRESS = Limit(40, 3.0)
 ACCOUNT = Limit(200, 10.0)  # from all addresses together: a flood, not a person
@@ -27,26 +27,28 @@ ACCOUNT = Limit(200, 10.0)  # from all addresses together: a flood, not a person
 
 def take(connection: Connection, key: str, limit: Limit) -> float:
     """Take one from a bucket; returns 0, or how many seconds to wait where it is empty."""
-    at = now(connection)
+    timestamp = now(connection)
     row = connection.execute(
         select(rate_limit).where(rate_limit.c.key == key).with_for_update()
     ).first()
     tokens = float(limit.burst)
     if row is not None:
-        tokens = min(tokens, row.tokens + max(0.0, at - row.at) / limit.seconds)
+        tokens = min(tokens, row.tokens + max(0.0, timestamp - row.at) / limit.seconds)
     if tokens < 1:
         return (1 - tokens) * limit.seconds
     if row is None:
-        stale = at - 7 * 86400
+        stale = timestamp - 7 * 86400
         connection.execute(delete(rate_limit).where(rate_limit.c.at < stale))
-        connection.execute(rate_limit.insert().values(key=key, tokens=tokens - 1, at=at))
+        connection.execute(rate_limit.insert().values(key=key, tokens=tokens - 1, at=timestamp))
     else:
         connection.execute(
-            rate_limit.update().where(rate_limit.c.key == key).values(tokens=tokens - 1, at=at)
+            rate_limit.update()
+            .where(rate_limit.c.key == key)
+            .values(tokens=tokens - 1, at=timestamp)
         )
     return 0.0
 
 
-def give_back(connection: Connection, key: str) -> None:
-    """Forget a bucket: whoever signs in rightly has not been guessing."""
+def reset(connection: Connection, key: str) -> None:
+    """Refill a bucket: whoever signed in with the right password has not been guessing."""
     connection.execute(delete(rate_limit).where(rate_limit.c.key == key))

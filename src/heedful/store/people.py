@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select
@@ -55,8 +56,8 @@ def verify_password(stored: str | None, password: str) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
-        said = password[:MOST_PASSWORD].encode("utf-8", "surrogatepass")
-        return _hasher().verify(stored or _nobodys(), said) and stored is not None
+        encoded = password[:MOST_PASSWORD].encode("utf-8", "surrogatepass")
+        return _hasher().verify(stored or _dummy_hash(), encoded) and stored is not None
     except (VerificationError, InvalidHashError):
         return False
 
@@ -68,24 +69,24 @@ def first_start(connection: Connection) -> str | None:
         return None
     unused = (invitation.c.role == "owner", invitation.c.used_by.is_(None))
     connection.execute(delete(invitation).where(*unused))
-    return invite(connection, "owner", by=None)
+    return invite(connection, "owner", actor=None)
 
 
-def invite(connection: Connection, role: str, *, by: str | None) -> str:
+def invite(connection: Connection, role: str, *, actor: str | None) -> str:
     """The token of an invitation, which is shown once and kept as a hash."""
     if role not in ROLES:
         raise UserError(f"there is no role '{role}': {', '.join(ROLES)}")
-    token, at = secrets.token_urlsafe(32), now(connection)
+    token, timestamp = secrets.token_urlsafe(32), now(connection)
     key = insert(
         connection,
         invitation,
         token_hash=_sha256(token),
         role=role,
-        invited_by=by,
-        created_at=at,
-        expires_at=at + INVITATION_DAYS * DAY,
+        invited_by=actor,
+        created_at=timestamp,
+        expires_at=timestamp + INVITATION_DAYS * DAY,
     )
-    audit.record(connection, by, "invitation.create", invitation=key, role=role)
+    audit.record(connection, actor, "invitation.create", invitation=key, role=role)
     return token
 
 
@@ -94,20 +95,20 @@ def accept(
 ) -> str:
     """Make the account that an invitation stands for; returns the rater's id."""
     login = normal_login(login)
-    found = connection.execute(
+    row = connection.execute(
         select(invitation).where(invitation.c.token_hash == _sha256(token)).with_for_update()
     ).first()
-    at = now(connection)
-    if found is None or found.used_by is not None or found.expires_at < at:
+    timestamp = now(connection)
+    if row is None or row.used_by is not None or row.expires_at < timestamp:
         raise UserError("this invitation is not valid any more; ask for a new one")
     if connection.execute(select(rater_pii.c.rater).where(rater_pii.c.login == login)).first():
         raise UserError("this login is taken")
-    key = _account(connection, _pseudonym(connection), found.role)
+    key = _account(connection, _pseudonym(connection), row.role)
     connection.execute(
         rater_pii.insert().values(rater=key, login=login, name=name, password_hash=password_hash)
     )
-    connection.execute(invitation.update().where(invitation.c.id == found.id).values(used_by=key))
-    audit.record(connection, key, "invitation.accept", invitation=found.id, role=found.role)
+    connection.execute(invitation.update().where(invitation.c.id == row.id).values(used_by=key))
+    audit.record(connection, key, "invitation.accept", invitation=row.id, role=row.role)
     return key
 
 
@@ -129,15 +130,15 @@ def by_login(connection: Connection, login: str) -> Row | None:
 
 def begin_session(connection: Connection, rater_id: str) -> tuple[str, str]:
     """A new session's token and its CSRF token."""
-    token, csrf, at = secrets.token_urlsafe(32), secrets.token_urlsafe(24), now(connection)
-    connection.execute(delete(session).where(session.c.expires_at < at))
+    token, csrf, timestamp = secrets.token_urlsafe(32), secrets.token_urlsafe(24), now(connection)
+    connection.execute(delete(session).where(session.c.expires_at < timestamp))
     connection.execute(
         session.insert().values(
             token_hash=_sha256(token),
             rater=rater_id,
             csrf=csrf,
-            created_at=at,
-            expires_at=at + SESSION_DAYS * DAY,
+            created_at=timestamp,
+            expires_at=timestamp + SESSION_DAYS * DAY,
         )
     )
     audit.record(connection, rater_id, "session.begin")
@@ -148,17 +149,17 @@ def end_session(connection: Connection, token: str) -> None:
     connection.execute(delete(session).where(session.c.token_hash == _sha256(token)))
 
 
-def who(connection: Connection, token: str) -> tuple[Session | None, bool]:
+def find_session(connection: Connection, token: str) -> tuple[Session | None, bool]:
     """Whose session it is, and whether its end ought to be moved (`touch`)."""
     row = connection.execute(
         select(session, rater.c.pseudonym, rater.c.role, rater.c.status)
         .join(rater, rater.c.id == session.c.rater)
         .where(session.c.token_hash == _sha256(token))
     ).first()
-    at = now(connection)
-    if row is None or row.expires_at < at or row.status == "gone":
+    timestamp = now(connection)
+    if row is None or row.expires_at < timestamp or row.status == "gone":
         return None, False
-    stale = row.expires_at - at < SESSION_DAYS * DAY - TOUCH_SECONDS
+    stale = row.expires_at - timestamp < SESSION_DAYS * DAY - TOUCH_SECONDS
     return Session(row.rater, row.pseudonym, row.role, row.csrf), stale
 
 
@@ -182,14 +183,14 @@ def make_token(
     """An API token's id and its secret, which is shown once."""
     if not name.strip():
         raise UserError("a token needs a name")
-    wrong = [s for s in scopes if s not in SCOPES]
-    if wrong or not scopes:
+    unknown = [s for s in scopes if s not in SCOPES]
+    if unknown or not scopes:
         raise UserError(
-            f"scopes are {', '.join(SCOPES)}" + (f", not '{wrong[0]}'" if wrong else "")
+            f"scopes are {', '.join(SCOPES)}" + (f", not '{unknown[0]}'" if unknown else "")
         )
     if days is not None and not 0 < days <= 3650:
         raise UserError("a token lives for 1 to 3650 days, or without an end")
-    secret, at = f"hf_{secrets.token_urlsafe(32)}", now(connection)
+    secret, timestamp = f"hf_{secrets.token_urlsafe(32)}", now(connection)
     key = insert(
         connection,
         api_token,
@@ -197,8 +198,8 @@ def make_token(
         name=name,
         token_hash=_sha256(secret),
         scopes=sorted(set(scopes)),
-        created_at=at,
-        expires_at=None if days is None else at + days * DAY,
+        created_at=timestamp,
+        expires_at=None if days is None else timestamp + days * DAY,
     )
     audit.record(connection, rater_id, "token.create", token=key, scopes=sorted(set(scopes)))
     return key, secret
@@ -217,17 +218,17 @@ def token_of(connection: Connection, secret: str) -> Row | None:
     return None if expired else row
 
 
-def revoke_token(connection: Connection, token_id: str, *, by: str, anyones: bool) -> None:
+def revoke_token(connection: Connection, token_id: str, *, actor: str, anyones: bool) -> None:
     """One's own token, or anybody's for an owner."""
-    mine = () if anyones else (api_token.c.rater == by,)
-    done = connection.execute(
+    ownership = () if anyones else (api_token.c.rater == actor,)
+    result = connection.execute(
         api_token.update()
-        .where(api_token.c.id == token_id, api_token.c.revoked_at.is_(None), *mine)
+        .where(api_token.c.id == token_id, api_token.c.revoked_at.is_(None), *ownership)
         .values(revoked_at=now(connection))
     )
-    if not done.rowcount:
+    if not result.rowcount:
         raise UserError("there is no such token")
-    audit.record(connection, by, "token.revoke", token=token_id)
+    audit.record(connection, actor, "token.revoke", token=token_id)
 
 
 def change_password(connection: Connection, rater_id: str, password_hash: str) -> None:
@@ -243,7 +244,7 @@ def change_rater(
     connection: Connection,
     rater_id: str,
     *,
-    by: str,
+    actor: str,
     role: str | None = None,
     status: str | None = None,
     settings: dict[str, Any] | None = None,
@@ -270,10 +271,10 @@ def change_rater(
         values["settings"] = {k: v for k, v in merged.items() if v is not None}
     if values:
         connection.execute(rater.update().where(rater.c.id == rater_id).values(**values))
-        audit.record(connection, by, "rater.change", rater=rater_id, changed=values)
+        audit.record(connection, actor, "rater.change", rater=rater_id, changed=values)
 
 
-def erase(connection: Connection, rater_id: str, *, by: str) -> None:
+def erase(connection: Connection, rater_id: str, *, actor: str) -> None:
     """Forget who somebody was: login, name, sessions and tokens go, what they judged stays under the pseudonym."""
     person = connection.execute(select(rater).where(rater.c.id == rater_id)).first()
     if person is None or person.role == "judge":
@@ -288,17 +289,17 @@ def erase(connection: Connection, rater_id: str, *, by: str) -> None:
     )
     connection.execute(delete(rater_pii).where(rater_pii.c.rater == rater_id))
     connection.execute(rater.update().where(rater.c.id == rater_id).values(status="gone"))
-    audit.record(connection, by, "rater.erase", rater=rater_id)
+    audit.record(connection, actor, "rater.erase", rater=rater_id)
 
 
 def ensure_judge(connection: Connection, name: str) -> str:
     """The account of a judge who is no person: a simulation, a model, an imported file. It cannot sign in."""
-    found = connection.execute(
+    account = connection.execute(
         select(rater.c.id, rater.c.role).where(rater.c.pseudonym == name)
     ).first()
-    if found and found.role == "judge":
-        return found.id
-    if found:  # a person bears this name
+    if account and account.role == "judge":
+        return account.id
+    if account:  # a person bears this name
         return ensure_judge(connection, f"{name} (judge)")
     return _account(connection, name, "judge")
 
@@ -312,8 +313,8 @@ def _limits(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in ("daily_limit", "total_limit", "cost_per_hour"):
             raise UserError(f"a rater has no setting '{name}'")
-        wanted = (int, float) if name == "cost_per_hour" else (int,)
-        if value is not None and (type(value) not in wanted or not 0 <= value < 1e9):
+        types = (int, float) if name == "cost_per_hour" else (int,)
+        if value is not None and (type(value) not in types or not 0 <= value < 1e9):
             raise UserError(f"{name} must be a number from 0 on")
     return settings
 
@@ -341,11 +342,7 @@ def _hasher() -> Any:
     return PasswordHasher()
 
 
-_nobody: list[str] = []
-
-
-def _nobodys() -> str:
-    """A hash that fits no password, made once."""
-    if not _nobody:
-        _nobody.append(_hasher().hash(secrets.token_bytes(32)))
-    return _nobody[0]
+@cache
+def _dummy_hash() -> str:
+    """A hash that fits no password."""
+    return _hasher().hash(secrets.token_bytes(32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -69,14 +69,16 @@ class Settings:
 
 def settings_from(values: dict[str, Any]) -> Settings:
     """Settings from JSON; unknown names and wrong types are errors."""
-    known = {f.name: f for f in fields(Settings)}
+    defaults = vars(Settings())
     for name, value in values.items():
-        if name not in known:
-            raise UserError(f"unknown setting '{name}'{did_you_mean(name, known)}")
-        wanted = type(known[name].default)
-        fits = isinstance(value, (list, tuple)) if wanted is tuple else isinstance(value, wanted)
-        if not (fits or (wanted is float and type(value) is int)) or type(value) is bool:
-            raise UserError(f"the setting {name} must be of type {wanted.__name__}, not {value!r}")
+        if name not in defaults:
+            raise UserError(f"unknown setting '{name}'{did_you_mean(name, defaults)}")
+        expected = type(defaults[name])
+        fits = isinstance(value, (list, tuple) if expected is tuple else expected)
+        if not (fits or (expected is float and type(value) is int)) or type(value) is bool:
+            raise UserError(
+                f"the setting {name} must be of type {expected.__name__}, not {value!r}"
+            )
     settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
     }
@@ -102,8 +104,8 @@ def by_name(connection: Connection, name: str) -> Row | None:
 
 def ensure(connection: Connection, name: str) -> str:
     """The id of the project with this name, made if there is none."""
-    found = by_name(connection, name)
-    return found.id if found else create(connection, name)
+    row = by_name(connection, name)
+    return row.id if row else create(connection, name)
 
 
 def settings_of(connection: Connection, project_id: str) -> Settings:

@@ -1,7 +1,7 @@
-"""Answers as statistics want them: who preferred what, read in bulk, the newest first.
+"""Answers for statistics: who preferred which response, read in bulk, the newest first.
 
-Whoever leads the raters wants numbers at once, also from a million judgments. What can be counted is counted in
-SQL (store.reports); what needs every single answer is read from the newest ones, and the numbers say of how many.
+The lead's pages must be fast with a million judgments too. What can be counted is counted in SQL (store.reports);
+statistics that need each answer use the newest ones, and say how many these are.
 Only an answer's latest revision counts, and no answer beyond the overlap that was asked for.
 """
 
@@ -36,7 +36,7 @@ WEEK = 7 * 86400.0
 
 
 @dataclass(frozen=True)
-class Said:
+class Answer:
     """One answer that counts."""
 
     judgment: str
@@ -47,13 +47,13 @@ class Said:
     outcome: str
     strength: float | None
     seconds: float | None
-    at: float
+    created_at: float
     round: int
     gold: bool
     swap_of: str | None
     review: bool  # beyond the task's own slots: somebody looked again
     completions: list[str]  # in the task's order, which no rater sees
-    order: list[int]  # how they were shown, as indices into `completions`
+    order_shown: list[int]  # how they were shown, as indices into `completions`
     ranks: dict[str, int] = field(default_factory=dict)
     scores: dict[tuple[str, str], float] = field(default_factory=dict)  # completion, axis
     rules: dict[tuple[str, str], bool] = field(default_factory=dict)  # completion, rule
@@ -64,8 +64,8 @@ class Said:
         return measure_of(self.kind)
 
     @property
-    def own(self) -> bool:
-        """Asked for its own sake: no gold question, no repetition, no review."""
+    def regular(self) -> bool:
+        """Neither a gold question, nor a repetition, nor a review."""
         return not (self.gold or self.swap_of or self.review)
 
     @property
@@ -74,7 +74,7 @@ class Said:
         if len(self.ranks) != 2 or len(set(self.ranks.values())) == 1:
             return None
         best = min(self.ranks, key=lambda c: self.ranks[c])
-        return self.order.index(self.completions.index(best))
+        return self.order_shown.index(self.completions.index(best))
 
 
 def valid(table: Any = judgment) -> tuple[Any, ...]:
@@ -101,7 +101,7 @@ def newest(
     return list(connection.execute(query.order_by(j.created_at.desc()).limit(limit)).scalars())
 
 
-def newest_gold(connection: Connection, project: str, *, each: int) -> list[str]:
+def newest_gold(connection: Connection, project: str, *, per_rater: int) -> list[str]:
     """Ids of each rater's newest answers to gold questions."""
     j = judgment.c
     place = func.row_number().over(partition_by=j.rater, order_by=j.created_at.desc())
@@ -111,35 +111,37 @@ def newest_gold(connection: Connection, project: str, *, each: int) -> list[str]
         .where(task.c.project == project, task.c.is_gold.is_(True), *valid())
         .subquery()
     )
-    return list(connection.execute(select(ranked.c.id).where(ranked.c.place <= each)).scalars())
+    return list(
+        connection.execute(select(ranked.c.id).where(ranked.c.place <= per_rater)).scalars()
+    )
 
 
 def gold_answers(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
     """The ranks by completion that gold questions ought to get; never for raters' eyes."""
-    found: dict[str, dict[str, int]] = {}
+    answers: dict[str, dict[str, int]] = {}
     for part in batches(tasks, BATCH):
         query = select(gold_key.c.task, gold_key.c.answer).where(gold_key.c.task.in_(part))
-        found.update({key: answer["ranks"] for key, answer in connection.execute(query)})
-    return found
+        answers.update({key: answer["ranks"] for key, answer in connection.execute(query)})
+    return answers
 
 
-def swapped(connection: Connection, project: str, *, most: int) -> list[tuple[str, str]]:
+def swapped(connection: Connection, project: str, *, limit: int) -> list[tuple[str, str]]:
     """(first answer, answer to the same pair the other way round) of one rater each, the newest repetitions."""
-    first, again, t = judgment.alias(), judgment.alias(), task.alias()
+    first, repeat, t = judgment.alias(), judgment.alias(), task.alias()
     # Ids sort by time; those of the first tasks are in an index.
     tasks = select(t.c.id, t.c.swap_of).where(t.c.project == project, t.c.swap_of.is_not(None))
-    recent = tasks.order_by(t.c.swap_of.desc()).limit(most).subquery()
+    recent = tasks.order_by(t.c.swap_of.desc()).limit(limit).subquery()
     query = (
-        select(first.c.id, again.c.id)
+        select(first.c.id, repeat.c.id)
         .select_from(recent)
-        .join(again, again.c.task == recent.c.id)
-        .join(first, (first.c.task == recent.c.swap_of) & (first.c.rater == again.c.rater))
-        .where(*valid(first), *valid(again))
+        .join(repeat, repeat.c.task == recent.c.id)
+        .join(first, (first.c.task == recent.c.swap_of) & (first.c.rater == repeat.c.rater))
+        .where(*valid(first), *valid(repeat))
     )
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 
-def shared(connection: Connection, project: str, *, most: int = MOST_SHARED) -> list[str]:
+def shared(connection: Connection, project: str, *, limit: int = MOST_SHARED) -> list[str]:
     """Ids of the answers to the newest tasks that two or more have answered, gold and repetitions left out."""
     j = judgment.c
     recent = select(j.task, j.created_at).where(j.project == project, *valid())
@@ -158,25 +160,27 @@ def shared(connection: Connection, project: str, *, most: int = MOST_SHARED) -> 
         .group_by(tasks.c.task, tasks.c.at)
         .having(func.count() > 1)
         .order_by(tasks.c.at.desc(), tasks.c.task)
-        .limit(most)
+        .limit(limit)
     )
-    found: list[str] = []
+    ids: list[str] = []
     for part in batches(list(connection.execute(several).scalars()), BATCH):
-        found += connection.execute(select(j.id).where(j.task.in_(part), *valid())).scalars()
-    return found
+        ids += connection.execute(select(j.id).where(j.task.in_(part), *valid())).scalars()
+    return ids
 
 
-def by_week(connection: Connection, project: str, at: float, *, weeks: int, each: int) -> list[str]:
+def by_week(
+    connection: Connection, project: str, end: float, *, weeks: int, per_week: int
+) -> list[str]:
     """Ids of the newest answers of each of the last weeks, counted back from `at`."""
-    found: list[str] = []
+    ids: list[str] = []
     for k in range(weeks):
-        after, before = at - (k + 1) * WEEK, at - k * WEEK + (k == 0)
-        found += newest(connection, project, limit=each, after=after, before=before)
-    return found
+        after, before = end - (k + 1) * WEEK, end - k * WEEK + (k == 0)
+        ids += newest(connection, project, limit=per_week, after=after, before=before)
+    return ids
 
 
-def load(connection: Connection, ids: Sequence[str]) -> list[Said]:
-    """These answers, in no certain order."""
+def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
+    """These answers, in no particular order."""
     j, a, t = judgment.c, assignment.c, task.c
     facts = (
         select(
@@ -188,12 +192,12 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Said]:
         .join(task, t.id == j.task)
         .join(rater, rater.c.id == j.rater)
     )  # fmt: skip
-    found: list[Said] = []
+    answers: list[Answer] = []
     for part in batches(ids, BATCH):
-        own: dict[str, Said] = {}
+        by_id: dict[str, Answer] = {}
         for r in connection.execute(facts.where(j.id.in_(part))):
-            fixed = not r.is_gold and r.swap_of is None
-            own[r.id] = Said(
+            has_overlap = not r.is_gold and r.swap_of is None
+            by_id[r.id] = Answer(
                 judgment=r.id,
                 task=r.task,
                 rater=r.rater,
@@ -202,51 +206,50 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Said]:
                 outcome=r.outcome,
                 strength=r.strength,
                 seconds=None if r.active_ms is None else r.active_ms / 1000,
-                at=r.created_at,
+                created_at=r.created_at,
                 round=r.round,
                 gold=r.is_gold,
                 swap_of=r.swap_of,
-                review=fixed and r.slot >= r.overlap,
+                review=has_overlap and r.slot >= r.overlap,
                 completions=r.completions,
-                order=r.order_shown,
+                order_shown=r.order_shown,
             )
-        compared = {s.measure.of for s in own.values() if s.measure}
+        compared = {s.measure.of for s in by_id.values() if s.measure}
         c = ranking_item.c
-        for key, what, rank in _children(
-            connection, select(c.judgment, c.completion, c.rank), part
-        ):
-            own[key].ranks[what] = rank
+        query = select(c.judgment, c.completion, c.rank)
+        for key, completion_id, rank in _children(connection, query, part):
+            by_id[key].ranks[completion_id] = rank
         if "scores" in compared:
             c = score.c
             query = select(c.judgment, c.completion, c.axis, c.value)
-            for key, what, axis, value in _children(connection, query, part):
-                own[key].scores[what, axis] = value
+            for key, completion_id, axis, value in _children(connection, query, part):
+                by_id[key].scores[completion_id, axis] = value
         if "rules" in compared:
             c = rule_flag.c
             query = select(c.judgment, c.completion, c.rule, c.verdict)
-            for key, what, rule, verdict in _children(connection, query, part):
-                own[key].rules[what, rule] = verdict
-        found += own.values()
-    return found
+            for key, completion_id, rule, verdict in _children(connection, query, part):
+                by_id[key].rules[completion_id, rule] = verdict
+        answers += by_id.values()
+    return answers
 
 
 def lengths(connection: Connection, completions: Sequence[str]) -> dict[str, int]:
     """Characters of each response."""
-    c, found = completion.c, {}
+    c, by_id = completion.c, {}
     for part in batches(completions, BATCH):
         query = select(c.id, func.length(c.text)).where(c.id.in_(part))
-        found.update({key: int(n) for key, n in connection.execute(query)})
-    return found
+        by_id.update({key: int(n) for key, n in connection.execute(query)})
+    return by_id
 
 
 def origins(connection: Connection, completions: Sequence[str]) -> dict[str, str | None]:
     """Who wrote each response: the name of a model, a checkpoint's path; None for people."""
-    c, found = completion.c, {}
+    c, by_id = completion.c, {}
     for part in batches(completions, BATCH):
         query = select(c.id, func.coalesce(c.model, checkpoint.c.path))
         query = query.outerjoin(checkpoint, checkpoint.c.id == c.checkpoint)
-        found.update({row[0]: row[1] for row in connection.execute(query.where(c.id.in_(part)))})
-    return found
+        by_id.update({row[0]: row[1] for row in connection.execute(query.where(c.id.in_(part)))})
+    return by_id
 
 
 def _children(connection: Connection, query: Select, ids: Sequence[str]) -> Iterator[Any]:

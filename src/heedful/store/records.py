@@ -1,4 +1,4 @@
-"""Judgments with everything that was said and shown, read in batches: what exports and webhooks are made of."""
+"""Judgments with all their parts and what the rater was shown, read in batches for exports and webhooks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHILDREN = (ranking_item, score, rule_flag, critique, edit)
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgmentRecord:
     """One revision of an answer."""
 
     judgment: Row
@@ -41,7 +41,7 @@ class Judged:
     order_shown: list[int]
     texts: dict[str, Row]  # completions by id: those shown, and an edited one
     children: dict[str, list[Row]]  # by table: ranking_item, score, rule_flag, critique, edit
-    written: list[Row]  # demonstrations
+    demonstrations: list[Row]  # written in the judgment
     turns: list[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
 
     @property
@@ -51,41 +51,42 @@ class Judged:
         return {r.completion: r.rank for r in items}
 
 
-def load(connection: Connection, ids: Sequence[str]) -> list[Judged]:
+def load(connection: Connection, ids: Sequence[str]) -> list[JudgmentRecord]:
     """These judgments, in this order; call it with about `BATCH` ids at a time."""
-    said = _by_id(connection, judgment, ids)
-    tasks = _by_id(connection, task, {j.task for j in said.values()})
+    judgments = _by_id(connection, judgment, ids)
+    tasks = _by_id(connection, task, {j.task for j in judgments.values()})
     prompts = _by_id(connection, prompt, {t.prompt for t in tasks.values()})
-    people = _by_id(connection, rater, {j.rater for j in said.values()})
-    given = _by_id(connection, assignment, {j.assignment for j in said.values()})
+    raters = _by_id(connection, rater, {j.rater for j in judgments.values()})
+    assignments = _by_id(connection, assignment, {j.assignment for j in judgments.values()})
     children = {
         table.name: _grouped(connection, table, table.c.judgment, ids, table.c.place)
         for table in CHILDREN
     }
     edited = {r.edited for rows in children["edit"].values() for r in rows}
-    shown = {c for t in tasks.values() for c in t.completions}
-    texts = _by_id(connection, completion, shown | edited)
-    written = _grouped(connection, demonstration, demonstration.c.judgment, ids, demonstration.c.id)
-    turns = _turns(connection, [j.assignment for j in said.values()])
-    found = []
+    completion_ids = {c for t in tasks.values() for c in t.completions}
+    texts = _by_id(connection, completion, completion_ids | edited)
+    d = demonstration.c
+    demonstrations = _grouped(connection, demonstration, d.judgment, ids, d.id)
+    turns = _turns(connection, [j.assignment for j in judgments.values()])
+    loaded = []
     for key in ids:
-        own = {name: rows.get(key, []) for name, rows in children.items()}
-        asked = tasks[said[key].task]
-        wanted = [*asked.completions, *(r.edited for r in own["edit"])]
-        found.append(
-            Judged(
-                judgment=said[key],
-                task=asked,
-                prompt=prompts[asked.prompt],
-                rater=people[said[key].rater],
-                order_shown=given[said[key].assignment].order_shown,
-                texts={c: texts[c] for c in wanted},
-                children=own,
-                written=written.get(key, []),
-                turns=turns.get(said[key].assignment, []),
+        parts = {name: rows.get(key, []) for name, rows in children.items()}
+        task_row = tasks[judgments[key].task]
+        needed = [*task_row.completions, *(r.edited for r in parts["edit"])]
+        loaded.append(
+            JudgmentRecord(
+                judgment=judgments[key],
+                task=task_row,
+                prompt=prompts[task_row.prompt],
+                rater=raters[judgments[key].rater],
+                order_shown=assignments[judgments[key].assignment].order_shown,
+                texts={c: texts[c] for c in needed},
+                children=parts,
+                demonstrations=demonstrations.get(key, []),
+                turns=turns.get(judgments[key].assignment, []),
             )
         )
-    return found
+    return loaded
 
 
 def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
@@ -100,11 +101,11 @@ def corrected(table: Any = judgment) -> Exists:
 
 def texts(connection: Connection, completions: Sequence[str]) -> dict[str, str]:
     """The responses' texts by id."""
-    c, found = completion.c, dict[str, str]()
+    c, by_id = completion.c, dict[str, str]()
     for part in batches(completions):
         rows = connection.execute(select(c.id, c.text).where(c.id.in_(part)))
-        found.update((row.id, row.text) for row in rows)
-    return found
+        by_id.update((row.id, row.text) for row in rows)
+    return by_id
 
 
 def _by_id(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str, Row]:
@@ -115,14 +116,14 @@ def _by_id(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str
 def _grouped(
     connection: Connection, table: Table, owner: Column, ids: Sequence[str], order: Column
 ) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = defaultdict(list)
+    groups: dict[str, list[Row]] = defaultdict(list)
     for row in connection.execute(select(table).where(owner.in_(list(ids))).order_by(order)):
-        found[row._mapping[owner.name]].append(row)
-    return found
+        groups[row._mapping[owner.name]].append(row)
+    return groups
 
 
 def _turns(connection: Connection, assignments: Sequence[str]) -> dict[str, list[Row]]:
-    found: dict[str, list[Any]] = defaultdict(list)
+    by_assignment: dict[str, list[Any]] = defaultdict(list)
     rows = connection.execute(
         select(offer, turn.c.chosen, turn.c.strength.label("turn_strength"))
         .join(turn, turn.c.offer == offer.c.id)
@@ -130,5 +131,5 @@ def _turns(connection: Connection, assignments: Sequence[str]) -> dict[str, list
         .order_by(offer.c.assignment, offer.c.place)
     )
     for row in rows:
-        found[row.assignment].append(row)
-    return found
+        by_assignment[row.assignment].append(row)
+    return by_assignment

@@ -1,4 +1,4 @@
-"""What whoever leads the raters asks first: how much came in, what is left, what it cost, what was set aside.
+"""Progress of a project for its lead: answers so far, answers left, cost, and what was skipped or flagged.
 
 All of it is counted in SQL, on indexes, so that a million judgments take less than a second.
 """
@@ -73,115 +73,125 @@ WAYS = ("counted", "late", "surplus", "superseded", "skipped", "flagged")
 def sums(connection: Connection, project_id: str) -> list[Sum]:
     """All stored judgments of a project by rater and by what became of them."""
     j = judgment.c
-    about = (func.count(), func.coalesce(func.sum(j.active_ms), 0))
+    aggregates = (func.count(), func.coalesce(func.sum(j.active_ms), 0))
     groups = (j.rater, j.outcome, j.disposition)
-    every = select(*groups, *about).where(j.project == project_id).group_by(*groups)
-    old = _superseded(select(j.project, *groups, *about)).group_by(j.project, *groups)
+    query = select(*groups, *aggregates).where(j.project == project_id).group_by(*groups)
+    corrections = _superseded(select(j.project, *groups, *aggregates)).group_by(j.project, *groups)
     superseded = {
-        r[1:4]: (r[4], int(r[5])) for r in map(tuple, connection.execute(old)) if r[0] == project_id
+        tuple(r[1:4]): (r[4], int(r[5]))
+        for r in connection.execute(corrections)
+        if r[0] == project_id
     }
-    found = []
-    for who, outcome, disposition, n, ms in connection.execute(every):
-        out, out_ms = superseded.get((who, outcome, disposition), (0, 0))
-        for flag, count, spent in ((False, n - out, int(ms) - out_ms), (True, out, out_ms)):
+    totals = []
+    for rater_id, outcome, disposition, n, ms in connection.execute(query):
+        n_old, ms_old = superseded.get((rater_id, outcome, disposition), (0, 0))
+        for flag, count, spent in (
+            (False, n - n_old, int(ms) - ms_old),
+            (True, n_old, ms_old),
+        ):
             if count:
-                found.append(Sum(who, outcome, disposition, flag, count, spent))
-    return found
+                totals.append(Sum(rater_id, outcome, disposition, flag, count, spent))
+    return totals
 
 
 def overview(connection: Connection, project_id: str) -> dict[str, Any]:
     """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went."""
-    settings, at = settings_of(connection, project_id), now(connection)
+    settings, timestamp = settings_of(connection, project_id), now(connection)
     stored = select(func.count()).select_from(judgment).where(judgment.c.project == project_id)
-    went: Counter[str] = Counter()
+    ways: Counter[str] = Counter()
     spent: Counter[str] = Counter()
     for s in sums(connection, project_id):
-        went[s.way] += s.n
+        ways[s.way] += s.n
         spent[s.rater] += s.active_ms
-    wanted, extra = slots(connection, project_id)
-    hours = by_hour(connection, project_id, at - DAYS * DAY)
+    answers = ways["counted"] + ways["late"]
+    regular, extra = slots(connection, project_id)
+    hours = by_hour(connection, project_id, timestamp - DAYS * DAY)
     total = connection.execute(stored).scalar_one()
     parked = select(func.count(task_slot.c.task.distinct())).where(
         task_slot.c.project == project_id, task_slot.c.state == "parked"
     )
     return {
-        "at": at,
+        "at": timestamp,
         "days": DAYS,
         "hours": hours,
-        "answers": went["counted"] + went["late"],
+        "answers": answers,
         "parked_tasks": connection.execute(parked).scalar_one(),
-        "wanted": {state: wanted[state] for state in STATES},
-        "end": _end(at, hours, wanted, extra),
-        "cost": _cost(connection, spent, settings.cost_per_hour, went["counted"] + went["late"]),
+        "wanted": {state: regular[state] for state in STATES},
+        "end": _projected_end(timestamp, hours, regular, extra),
+        "cost": _cost(connection, spent, settings.cost_per_hour, answers),
         "stored": total,
-        "ways": {way: went[way] for way in WAYS},
-        "missing": total - sum(went.values()),
+        "ways": {way: ways[way] for way in WAYS},
+        "missing": total - sum(ways.values()),
     }
 
 
 def slots(connection: Connection, project_id: str) -> tuple[Counter[str], Counter[str]]:
-    """Answers wanted by state, and those beside them: gold questions, repetitions and reviews."""
+    """Answers wanted by state: regular ones, and extra ones (gold questions, repetitions, reviews)."""
     s = task_slot.c
     states = select(s.state, func.count()).where(s.project == project_id).group_by(s.state)
-    wanted = Counter(dict(_rows(connection, states)))
+    total = _counts(connection, states)
     # store.work gives the slots that it adds to a task the position 0; the others are random or a score.
-    beside = or_(task.c.is_gold, task.c.swap_of.is_not(None), s.slot >= task.c.overlap)
+    is_extra = or_(task.c.is_gold, task.c.swap_of.is_not(None), s.slot >= task.c.overlap)
     added = (
         select(s.state, func.count())
         .join(task, task.c.id == s.task)
-        .where(s.project == project_id, s.position == 0.0, s.state.in_((*STATES, "review")), beside)
+        .where(
+            s.project == project_id, s.position == 0.0, s.state.in_((*STATES, "review")), is_extra
+        )
         .group_by(s.state)
     )
-    extra = Counter(dict(_rows(connection, added)))
-    return wanted - extra, extra
+    extra = _counts(connection, added)
+    return total - extra, extra
 
 
 def by_hour(connection: Connection, project_id: str, since: float) -> list[list[int]]:
     """[hour since 1970, answers that count] for hours with answers."""
     j = judgment.c
-    whole = j.created_at / HOUR
+    hours = j.created_at / HOUR
     # A cast rounds down in SQLite, which may come without floor(), and to the nearest in PostgreSQL.
-    down = func.floor(whole) if connection.dialect.name == "postgresql" else whole
-    hour = cast(down, Integer).label("hour")
-    count = (j.outcome.in_(ANSWERS), j.disposition != "surplus")
+    rounded = func.floor(hours) if connection.dialect.name == "postgresql" else hours
+    hour = cast(rounded, Integer).label("hour")
+    counted = (j.outcome.in_(ANSWERS), j.disposition != "surplus")
     recent = (j.project == project_id, j.created_at >= since)
-    every = select(hour, func.count()).where(*recent, *count).group_by(hour)
-    found = Counter(dict(_rows(connection, every)))
-    old = _superseded(select(j.project, hour, func.count()).where(j.created_at >= since, *count))
-    for owner, h, n in connection.execute(old.group_by(j.project, hour)):
+    query = select(hour, func.count()).where(*recent, *counted).group_by(hour)
+    counts = _counts(connection, query)
+    corrections = _superseded(
+        select(j.project, hour, func.count()).where(j.created_at >= since, *counted)
+    )
+    for owner, h, n in connection.execute(corrections.group_by(j.project, hour)):
         if owner == project_id:
-            found[h] -= n
-    return [[int(h), n] for h, n in sorted(found.items()) if n]
+            counts[h] -= n
+    return [[int(h), n] for h, n in sorted(counts.items()) if n]
 
 
 def _superseded(query: Select) -> Select:
-    """Only what was corrected, of all projects: told of one, SQLite would walk through all that it has."""
+    """Only corrected judgments, of all projects: restricted to one project, SQLite would scan all of its judgments."""
     newer = judgment.alias()
     corrected = select(newer.c.supersedes).where(newer.c.supersedes.is_not(None))
     return query.where(judgment.c.id.in_(corrected))
 
 
-def _rows(connection: Connection, query: Any) -> list[tuple[Any, Any]]:
-    found: list[Any] = list(connection.execute(query))
-    return [(row[0], row[1]) for row in found]
+def _counts(connection: Connection, query: Any) -> Counter[Any]:
+    rows: list[Any] = list(connection.execute(query))
+    return Counter(dict(rows))
 
 
-def _end(
-    at: float, hours: Sequence[Sequence[int]], wanted: Counter[str], extra: Counter[str]
+def _projected_end(
+    timestamp: float, hours: Sequence[Sequence[int]], regular: Counter[str], extra: Counter[str]
 ) -> dict[str, Any]:
     """When nothing is left at the pace of the last week, of which some answers go to gold and repetitions."""
-    left = wanted["open"] + wanted["leased"]
-    recent = [(h * HOUR, n) for h, n in hours if h * HOUR > at - PACE_DAYS * DAY]
-    found: dict[str, Any] = {"left": left, "a_day": None, "at": None}
+    left = regular["open"] + regular["leased"]
+    recent = [(h * HOUR, n) for h, n in hours if h * HOUR > timestamp - PACE_DAYS * DAY]
+    projection: dict[str, Any] = {"left": left, "a_day": None, "at": None}
     if not recent:
-        return found
-    days = max(1.0, min(PACE_DAYS, (at - min(h for h, _ in recent)) / DAY))
-    own = wanted["done"] / max(1, wanted["done"] + extra["done"])
-    pace = own * sum(n for _, n in recent) / days
-    found["a_day"] = round(pace, 1)
+        return projection
+    days = max(1.0, min(PACE_DAYS, (timestamp - min(h for h, _ in recent)) / DAY))
+    regular_share = regular["done"] / max(1, regular["done"] + extra["done"])
+    pace = regular_share * sum(n for _, n in recent) / days
+    projection["a_day"] = round(pace, 1)
     if left and pace > 0:
-        found["at"] = at + left / pace * DAY
-    return found
+        projection["at"] = timestamp + left / pace * DAY
+    return projection
 
 
 def _cost(
@@ -191,9 +201,9 @@ def _cost(
     total = people_ms = 0.0
     people = [r for r in connection.execute(select(rater)) if r.id in spent and r.role != "judge"]
     for r in people:
-        own = r.settings.get("cost_per_hour")
+        hourly = r.settings.get("cost_per_hour")
         people_ms += spent[r.id]
-        total += spent[r.id] / 3.6e6 * (default if own is None else own)
+        total += spent[r.id] / 3.6e6 * (default if hourly is None else hourly)
     return {
         "hours": round(people_ms / 3.6e6, 3),
         "total": round(total, 2),
@@ -203,36 +213,36 @@ def _cost(
 
 def projects(connection: Connection) -> list[dict[str, Any]]:
     """All projects, with what is stored and what is left to answer."""
-    found = []
+    overviews = []
     for row in connection.execute(select(project).order_by(project.c.name)):
-        wanted, _ = slots(connection, row.id)
+        regular, _ = slots(connection, row.id)
         stored = select(func.count(), func.max(judgment.c.created_at))
         n, last = connection.execute(stored.where(judgment.c.project == row.id)).one()
-        found.append(
+        overviews.append(
             {
                 "id": row.id,
                 "name": row.name,
                 "created_at": row.created_at,
                 "stored": n,
                 "last_at": last,
-                "wanted": {state: wanted[state] for state in STATES},
+                "wanted": {state: regular[state] for state in STATES},
             }
         )
-    return found
+    return overviews
 
 
 def guideline_versions(connection: Connection, project_id: str) -> list[dict[str, Any]]:
     """Every version, the newest first, with the tasks that were asked under it."""
     g = guideline_version.c
-    asked = (
+    task_counts = (
         select(task.c.guideline_version, func.count().label("tasks"))
         .where(task.c.project == project_id)
         .group_by(task.c.guideline_version)
         .subquery()
     )
     query = (
-        select(g.id, g.body, g.created_at, func.coalesce(asked.c.tasks, 0).label("tasks"))
-        .outerjoin(asked, asked.c.guideline_version == g.id)
+        select(g.id, g.body, g.created_at, func.coalesce(task_counts.c.tasks, 0).label("tasks"))
+        .outerjoin(task_counts, task_counts.c.guideline_version == g.id)
         .where(g.project == project_id)
         .order_by(g.created_at.desc(), g.id.desc())
     )
@@ -259,20 +269,20 @@ def aside(
     else:
         a = assignment.c
         # By rater: there is an index on (rater, state), and none on the state alone.
-        put = (a.rater.in_(select(rater.c.id)), a.state.in_(("skipped", "flagged")))
-        tasks = select(a.task).where(*put, a.project == project_id).group_by(a.task)
+        declined = (a.rater.in_(select(rater.c.id)), a.state.in_(("skipped", "flagged")))
+        tasks = select(a.task).where(*declined, a.project == project_id).group_by(a.task)
         tasks = tasks.order_by(func.max(a.leased_at).desc(), a.task)
     total = connection.execute(select(func.count()).select_from(tasks.subquery())).scalar_one()
     keys = list(connection.execute(tasks.offset(after).limit(limit)).scalars())
-    shown = questions(connection, keys)
-    said = (
+    by_id = questions(connection, keys)
+    judgments = (
         select(judgment, rater.c.pseudonym)
         .join(rater, rater.c.id == judgment.c.rater)
         .where(judgment.c.task.in_(keys), judgment.c.outcome.in_(("skip", "flag")))
         .order_by(judgment.c.created_at, judgment.c.id)
     )
     reasons: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for r in connection.execute(said):  # a later revision takes the place of the earlier one
+    for r in connection.execute(judgments):  # a later revision takes the place of the earlier one
         reasons[r.task][r.assignment] = {
             "rater": r.pseudonym,
             "outcome": r.outcome,
@@ -280,13 +290,13 @@ def aside(
             "at": r.created_at,
         }
     for key in keys:
-        shown[key]["reasons"] = list(reasons[key].values())
-    return {"total": total, "tasks": [shown[key] for key in keys]}
+        by_id[key]["reasons"] = list(reasons[key].values())
+    return {"total": total, "tasks": [by_id[key] for key in keys]}
 
 
 def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Of each task {task, kind, parked, options, prompt, completions, responses}: ids and raw texts, by its id."""
-    found: dict[str, dict[str, Any]] = {}
+    by_id: dict[str, dict[str, Any]] = {}
     parked = exists().where(task_slot.c.task == task.c.id, task_slot.c.state == "parked")
     query = select(task, prompt.c.content, parked.label("parked")).join(
         prompt, prompt.c.id == task.c.prompt
@@ -295,7 +305,7 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
         rows: Sequence[Row] = connection.execute(query.where(task.c.id.in_(part))).all()
         words = texts(connection, [c for r in rows for c in r.completions])
         for r in rows:
-            found[r.id] = {
+            by_id[r.id] = {
                 "task": r.id,
                 "kind": r.kind,
                 "parked": bool(r.parked),
@@ -304,15 +314,15 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
                 "completions": r.completions,
                 "responses": [words[c] for c in r.completions],
             }
-    return found
+    return by_id
 
 
 def review(connection: Connection, task_id: str, rater_id: str) -> dict[str, str]:
     """Give a task to the lead, whatever its overlap; {assignment, project}, the same again while it is open."""
-    given = work.assign(connection, task_id, rater_id)
-    audit.record(connection, rater_id, "task.review", task=task_id, assignment=given)
-    asked = select(assignment.c.project).where(assignment.c.id == given)
-    return {"assignment": given, "project": connection.execute(asked).scalar_one()}
+    assignment_id = work.assign(connection, task_id, rater_id)
+    audit.record(connection, rater_id, "task.review", task=task_id, assignment=assignment_id)
+    query = select(assignment.c.project).where(assignment.c.id == assignment_id)
+    return {"assignment": assignment_id, "project": connection.execute(query).scalar_one()}
 
 
 def unpark(connection: Connection, task_id: str, *, close: bool, actor: str) -> int:

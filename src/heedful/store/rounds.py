@@ -16,7 +16,7 @@ from heedful.store.schema import assignment, judgment, task, task_slot
 class Waiting:
     """Answers wanted and given; parked ones wait for the lead, closed ones will not come."""
 
-    wanted: int
+    expected: int
     done: int
     parked: int
     closed: int
@@ -24,13 +24,13 @@ class Waiting:
     @property
     def over(self) -> bool:
         """Nothing more will come."""
-        return self.done + self.closed >= self.wanted
+        return self.done + self.closed >= self.expected
 
 
 def waiting(connection: Connection, tasks: Sequence[str]) -> Waiting:
     """How far these tasks are, in answers."""
     counts = {"done": 0, "parked": 0, "closed": 0}
-    wanted = 0
+    expected = 0
     for part in records.batches(tasks):
         rows = connection.execute(
             select(task_slot.c.state, func.count())
@@ -39,10 +39,10 @@ def waiting(connection: Connection, tasks: Sequence[str]) -> Waiting:
             .group_by(task_slot.c.state)
         )
         for state, n in rows:
-            wanted += n
+            expected += n
             if state in counts:
                 counts[state] += n
-    return Waiting(wanted, **counts)
+    return Waiting(expected, **counts)
 
 
 def judge(
@@ -53,17 +53,17 @@ def judge(
     It goes the way of people's answers: an assignment, a judgment, an audit event. The same key again adds
     nothing.
     """
-    mine = (judgment.c.rater == judge_id, judgment.c.idempotency_key == key)
-    before = connection.execute(select(judgment).where(*mine)).first()
-    given = before.assignment if before else work.assign(connection, task_id, judge_id)
-    row = connection.execute(select(assignment).where(assignment.c.id == given)).one()
+    duplicate = (judgment.c.rater == judge_id, judgment.c.idempotency_key == key)
+    previous = connection.execute(select(judgment).where(*duplicate)).first()
+    assignment_id = previous.assignment if previous else work.assign(connection, task_id, judge_id)
+    row = connection.execute(select(assignment).where(assignment.c.id == assignment_id)).one()
     kind = connection.execute(select(task.c.kind).where(task.c.id == task_id)).scalar_one()
     ranks = [ranking[i] for i in row.order_shown]
-    said: dict[str, Any] = {"ranks": ranks}
+    answer: dict[str, Any] = {"ranks": ranks}
     if kind == "pair":
         first, second = ranks
-        said = {"tie": True} if first == second else {"value": 2 if first < second else 7}
-    return judging.submit(connection, given, judge_id, said, key=key)
+        answer = {"tie": True} if first == second else {"value": 2 if first < second else 7}
+    return judging.submit(connection, assignment_id, judge_id, answer, key=key)
 
 
 def comparisons(connection: Connection, project: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
@@ -77,9 +77,9 @@ def assignments(
     connection: Connection, *, judgments: Sequence[str] = (), tasks: Sequence[str] = ()
 ) -> dict[str, str]:
     """Judgment → assignment, of those that are in this database: an answer and its corrections have the same one."""
-    found: dict[str, str] = {}
+    by_judgment: dict[str, str] = {}
     for column, keys in ((judgment.c.id, judgments), (judgment.c.task, tasks)):
         for part in records.batches(keys):
             query = select(judgment.c.id, judgment.c.assignment).where(column.in_(part))
-            found.update((row.id, row.assignment) for row in connection.execute(query))
-    return found
+            by_judgment.update((row.id, row.assignment) for row in connection.execute(query))
+    return by_judgment

@@ -28,7 +28,7 @@ from heedful.store.accounts import (  # noqa: F401  (one place to find all table
     rater_pii,
     session,
 )
-from heedful.store.columns import Exact, Json, at, key, metadata, ref
+from heedful.store.columns import Exact, Json, key, metadata, ref, timestamp
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────
 
@@ -38,7 +38,7 @@ project = Table(
     key(),
     Column("name", Exact, nullable=False, unique=True),
     Column("settings", Json, nullable=False),  # see store.projects.Settings
-    at(),
+    timestamp(),
 )
 guideline_version = Table(
     "guideline_version",
@@ -47,7 +47,7 @@ guideline_version = Table(
     ref("project", index=True),
     Column("body", Exact, nullable=False),
     Column("sha256", String(64), nullable=False),
-    at(),
+    timestamp(),
 )
 run = Table(
     "run",
@@ -61,7 +61,7 @@ run = Table(
     Column("seed", Integer),
     ref("run", name="parent", nullable=True),
     Column("snapshot", String(36), ForeignKey("dataset_snapshot.id")),
-    at(),
+    timestamp(),
 )
 checkpoint = Table(
     "checkpoint",
@@ -71,7 +71,7 @@ checkpoint = Table(
     Column("step", Integer),
     Column("path", Exact, nullable=False),
     Column("sha256", String(64), nullable=False, unique=True),  # weights, tokenizer, chat template
-    at(),
+    timestamp(),
 )
 prompt = Table(
     "prompt",
@@ -84,7 +84,7 @@ prompt = Table(
     Column("source", Exact),
     Column("licence", Exact),
     Column("language", String(35)),
-    at(),
+    timestamp(),
     UniqueConstraint("project", "sha256"),
 )
 completion = Table(
@@ -103,7 +103,7 @@ completion = Table(
     Column("seed", Integer),
     Column("finish_reason", String(10)),
     Column("engine", String(80)),
-    at(),
+    timestamp(),
     UniqueConstraint("prompt", "sha256"),
 )
 demonstration = Table(
@@ -115,7 +115,7 @@ demonstration = Table(
     Column("text", Exact, nullable=False),
     Column("judgment", String(36), ForeignKey("judgment.id")),  # none: imported
     Column("source", Exact),
-    at(),
+    timestamp(),
     # Two people may write the same words; importing the same file twice adds nothing.
     Index(
         "uq_demonstration_imported",
@@ -144,7 +144,7 @@ task = Table(
     Column("round", Integer, nullable=False),
     Column("is_gold", Boolean, nullable=False),
     ref("task", name="swap_of", nullable=True),
-    at(),
+    timestamp(),
     UniqueConstraint("project", "sha256"),
     Index("ix_task_gold", "project", "is_gold"),
     Index(
@@ -185,8 +185,8 @@ assignment = Table(
     ref("rater"),
     Column("order_shown", Json, nullable=False),  # indices into task.completions
     Column("state", String(8), nullable=False),  # active, done, skipped, flagged, expired
-    at("leased_at"),
-    at("leased_until"),
+    timestamp("leased_at"),
+    timestamp("leased_until"),
     UniqueConstraint("task", "rater"),
     Index(
         "uq_assignment_lease",
@@ -227,7 +227,7 @@ judgment = Table(
     Column("ui_version", String(40)),
     Column("idempotency_key", String(64), nullable=False),
     Column("request_sha256", String(64), nullable=False),
-    at(),
+    timestamp(),
     UniqueConstraint("rater", "idempotency_key"),
     UniqueConstraint("assignment", "revision"),
     Index("ix_judgment_task", "task"),
@@ -239,7 +239,7 @@ judgment = Table(
 
 
 def _child(name: str, *columns: Column) -> Table:
-    """A part of a judgment: one row for each thing said."""
+    """A part of a judgment: one row for each rank, score, remark, …"""
     return Table(
         name,
         metadata,
@@ -279,7 +279,7 @@ offer = Table(  # what a rater said to two models, and what both replied
     Column("said", Exact, nullable=False),
     Column("candidates", Json, nullable=False),  # [{text, model, sampling, seed …}]
     Column("order_shown", Json, nullable=False),
-    at(),
+    timestamp(),
     UniqueConstraint("assignment", "place"),
 )
 turn = Table(  # the reply that the rater chose; the conversation goes on with it
@@ -288,7 +288,7 @@ turn = Table(  # the reply that the rater chose; the conversation goes on with i
     Column("offer", String(36), ForeignKey("offer.id"), primary_key=True),
     Column("chosen", Integer, nullable=False),  # index into candidates
     Column("strength", Float(53)),
-    at(),
+    timestamp(),
 )
 
 # ── records ──────────────────────────────────────────────────────────────────────────────────────
@@ -301,13 +301,13 @@ dataset_snapshot = Table(
     Column("query", Json, nullable=False),
     Column("judgments", Json, nullable=False),  # ids, sorted
     Column("sha256", String(64), nullable=False),
-    at(),
+    timestamp(),
 )
 audit_event = Table(
     "audit_event",
     metadata,
     Column("seq", Integer, primary_key=True, autoincrement=False),
-    at("at"),
+    timestamp("at"),
     Column("actor", String(36)),
     Column("action", String(40), nullable=False),
     Column("detail", Json, nullable=False),
@@ -320,7 +320,7 @@ webhook = Table(
     ref("project"),
     Column("url", Exact, nullable=False),
     Column("secret", String(64), nullable=False),
-    at(),
+    timestamp(),
 )
 webhook_delivery = Table(
     "webhook_delivery",
@@ -330,7 +330,7 @@ webhook_delivery = Table(
     ref("judgment"),
     Column("state", String(8), nullable=False),  # waiting, sent, failed
     Column("attempts", Integer, nullable=False),
-    at("due_at"),
+    timestamp("due_at"),
     Index("ix_webhook_delivery_due", "state", "due_at"),
 )
 

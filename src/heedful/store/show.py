@@ -1,4 +1,4 @@
-"""What a rater is shown of an assignment: blinded. No id of a completion, model, score or gold key leaves here."""
+"""What a rater is shown of an assignment, blinded: no id of a completion, model, score or gold key is included."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from heedful.store.talk import history
 LETTERS = "ABCDEFGHIJKL"
 
 
-def shown(connection: Connection, assignment_id: str, rater_id: str) -> dict[str, Any]:
+def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[str, Any]:
     """The question as its rater sees it, with the answer they gave, if any. Texts are raw, as models wrote them.
 
     {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text}],
     options, guidelines: {id, body} | None, turns: [{said, replies: [text, text], chosen: place | None}],
     answer: as it was said | None, revision}
     """
-    given = assignment_of(connection, assignment_id, rater_id)
-    asked = connection.execute(select(task).where(task.c.id == given.task)).one()
-    question = connection.execute(select(prompt).where(prompt.c.id == asked.prompt)).one()
-    words = texts(connection, asked.completions)
+    lease = assignment_of(connection, assignment_id, rater_id)
+    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
+    prompt_row = connection.execute(select(prompt).where(prompt.c.id == task_row.prompt)).one()
+    words = texts(connection, task_row.completions)
     guidelines = connection.execute(
-        select(guideline_version).where(guideline_version.c.id == asked.guideline_version)
+        select(guideline_version).where(guideline_version.c.id == task_row.guideline_version)
     ).first()
-    said = latest(connection, assignment_id)
-    places = [asked.completions[i] for i in given.order_shown]
+    judgment_row = latest(connection, assignment_id)
+    places = [task_row.completions[i] for i in lease.order_shown]
     return {
-        "assignment": given.id,
-        "kind": asked.kind,
-        "state": given.state,
-        "lease_seconds": max(0.0, given.leased_until - now(connection)),
-        "prompt": question.content,
-        "language": question.language,
+        "assignment": lease.id,
+        "kind": task_row.kind,
+        "state": lease.state,
+        "lease_seconds": max(0.0, lease.leased_until - now(connection)),
+        "prompt": prompt_row.content,
+        "language": prompt_row.language,
         "responses": [
             {"label": LETTERS[place], "text": words[key]} for place, key in enumerate(places)
         ],
-        "options": asked.options,
+        "options": task_row.options,
         "guidelines": {"id": guidelines.id, "body": guidelines.body} if guidelines else None,
         "turns": turns(connection, assignment_id),
-        "answer": said.said if said else None,
-        "revision": said.revision if said else 0,
+        "answer": judgment_row.said if judgment_row else None,
+        "revision": judgment_row.revision if judgment_row else 0,
     }
 
 

@@ -1,8 +1,8 @@
-"""From answers to rows: which are taken, why the others are not, and the same rows again and again.
+"""From judgments to rows: which are exported, why the others are not, and reproducibly so.
 
-Whoever reads what people have said comes here: `heedful export`, `db:` sources and the rounds of `heedful iterate`.
-Everything that rows are made of is immutable, so the same snapshot gives the same rows for ever, whatever raters
-say in the meantime. Exported and excluded with a reason are together all that is stored.
+`heedful export`, `db:` sources and the rounds of `heedful iterate` all read judgments through this module. Everything
+that rows are made of is immutable, so a snapshot always gives the same rows, whatever raters answer in the meantime.
+Exported and excluded with a reason are together all that is stored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Split = Literal["all", "train", "held_out"]
 
 @dataclass(frozen=True)
 class Query:
-    """What is wanted. Only an answer's latest revision is ever taken for training."""
+    """What to export. Only an answer's latest revision is ever used for training."""
 
     what: str
     split: Split = "all"
@@ -50,7 +50,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Count:
-    """Of the answers (or prompts, samples, demonstrations) that are stored: where each has gone."""
+    """How many of the stored answers (or prompts, …) are exported, and how many are not for which reason."""
 
     stored: int
     exported: int
@@ -58,7 +58,7 @@ class Count:
 
     @property
     def missing(self) -> int:
-        """0, or a bug."""
+        """0, unless there is a bug."""
         return self.stored - self.exported - sum(self.excluded.values())
 
 
@@ -83,7 +83,7 @@ class Snapshot:
 
 
 def take(store: Store, project: str, query: Query) -> Snapshot:
-    """Choose what to export, in one consistent view, and keep the choice; the same again is the same snapshot."""
+    """Choose what to export, in one consistent view, and store the choice; an equal choice is the same snapshot."""
     with store.read() as connection:
         ids, form, count = choose(connection, project, query)
     body = {**asdict(query), "schema": export.SCHEMA, "form": form, **asdict(count)}
@@ -92,11 +92,11 @@ def take(store: Store, project: str, query: Query) -> Snapshot:
         body["ids"] = ids
     row = {"query": body, "judgments": ids if judged else []}
     row |= {"project": project, "sha256": digest(row)}
-    same = select(dataset_snapshot.c.id).where(
+    duplicate = select(dataset_snapshot.c.id).where(
         dataset_snapshot.c.project == project, dataset_snapshot.c.sha256 == row["sha256"]
     )
     with store.write() as connection:
-        key = connection.execute(same).scalar()
+        key = connection.execute(duplicate).scalar()
         if key is None:
             key = insert(connection, dataset_snapshot, **row)
     return Snapshot(key, project, query, tuple(ids), form, count, row["sha256"])
@@ -122,44 +122,44 @@ def find(connection: Connection, project: str, key: str) -> Snapshot:
 def choose(
     connection: Connection, project: str, query: Query, tasks: Sequence[str] | None = None
 ) -> tuple[list[str], str, Count]:
-    """Ids of what has rows, sorted; the form of the prompts; where everything has gone.
+    """Ids of what has rows, sorted; the form of the prompts; the count.
 
     `tasks`: only judgments on these. What a judgment says and whether it counts is decided here alone.
     """
     everything, facts = _facts(project, query.what)
     stored, excluded = 0, Counter[str]()
     candidates: list[str] = []
-    for where in _on(tasks):
-        stored += connection.execute(everything.where(*where)).scalar_one()
-        for fact in connection.execute(facts.where(*where)):
-            if reason := _excluded(fact, query):
+    for conditions in _task_conditions(tasks):
+        stored += connection.execute(everything.where(*conditions)).scalar_one()
+        for fact in connection.execute(facts.where(*conditions)):
+            if reason := _exclusion_reason(fact, query):
                 excluded[reason] += 1
             else:
                 candidates.append(fact.id)
     ids: list[str] = []
     forms: set[str] = set()
-    for key, found in _translated(connection, query.what, sorted(candidates)):
-        if isinstance(found, str):
-            excluded[found] += 1
+    for key, result in _rows_or_reasons(connection, query.what, sorted(candidates)):
+        if isinstance(result, str):
+            excluded[result] += 1
             continue
         ids.append(key)
-        forms.add("text" if isinstance(found[0]["prompt"], str) else "messages")
+        forms.add("text" if isinstance(result[0]["prompt"], str) else "messages")
     form = "mixed" if len(forms) == 2 else (forms or {"text"}).pop()
     return ids, form, Count(stored, len(ids), dict(sorted(excluded.items())))
 
 
 def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of chosen ids, always in the same order."""
-    for key, found in _translated(connection, query.what, ids):
-        if isinstance(found, str):
-            raise AssertionError(f"{key} was chosen and has no rows: {found}")
-        for row in found:
+    for key, result in _rows_or_reasons(connection, query.what, ids):
+        if isinstance(result, str):
+            raise AssertionError(f"{key} was chosen and has no rows: {result}")
+        for row in result:
             yield {**row, "margin": row["strength"] or 0.0} if query.margin else row
 
 
 def reconcile(connection: Connection, project: str) -> dict[str, Count]:
     """For each form, how many are stored, exported and excluded for which reason; `missing` ought to be 0."""
-    return {what: choose(connection, project, Query(what))[2] for what in export.COLUMNS}
+    return {dataset: choose(connection, project, Query(dataset))[2] for dataset in export.COLUMNS}
 
 
 def escaped(value: Any) -> Any:
@@ -172,8 +172,8 @@ def unescaped(value: Any) -> Any:
     return _deep(unescape, value)
 
 
-def _on(tasks: Sequence[str] | None) -> Iterator[list[Any]]:
-    """Conditions that together hold for the judgments on these tasks, few enough of them for one statement each."""
+def _task_conditions(tasks: Sequence[str] | None) -> Iterator[list[Any]]:
+    """Conditions that select the judgments on these tasks, one for each batch of them."""
     if tasks is None:
         yield []
         return
@@ -192,9 +192,9 @@ def _deep(change: Callable[[str], str], value: Any) -> Any:
     return value
 
 
-def _facts(project: str, what: str) -> tuple[Select, Select]:
-    """How many there are, counted on the table alone; and the ids with what decides about them."""
-    about: list[Any] = [
+def _facts(project: str, dataset: str) -> tuple[Select, Select]:
+    """Two queries: the number of stored rows; their ids with the columns that decide on their export."""
+    judgment_columns: list[Any] = [
         judgment.c.outcome,
         judgment.c.disposition,
         judgment.c.task,
@@ -202,33 +202,33 @@ def _facts(project: str, what: str) -> tuple[Select, Select]:
         task.c.is_gold,
         task.c.swap_of,
     ]
-    own = prompt.c.project == project
-    if what == "prompts":
-        count = select(func.count()).select_from(prompt).where(own)
-        return count, select(prompt.c.id, prompt.c.split).where(own)
-    if what in ("samples", "demonstrations"):
-        table = completion if what == "samples" else demonstration
-        mine = table.c.prompt.in_(select(prompt.c.id).where(own))
-        count = select(func.count()).select_from(table).where(mine)
+    in_project = prompt.c.project == project
+    if dataset == "prompts":
+        count = select(func.count()).select_from(prompt).where(in_project)
+        return count, select(prompt.c.id, prompt.c.split).where(in_project)
+    if dataset in ("samples", "demonstrations"):
+        table = completion if dataset == "samples" else demonstration
+        selected = table.c.prompt.in_(select(prompt.c.id).where(in_project))
+        count = select(func.count()).select_from(table).where(selected)
         joined = table.join(prompt, prompt.c.id == table.c.prompt)
         columns: list[Any] = [table.c.id, prompt.c.split]
-        if what == "demonstrations":
+        if dataset == "demonstrations":
             joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
             joined = joined.outerjoin(task, task.c.id == judgment.c.task)
-            columns += about
-        return count, select(*columns).select_from(joined).where(own)
-    mine = judgment.c.project == project
-    count = select(func.count()).select_from(judgment).where(mine)
+            columns += judgment_columns
+        return count, select(*columns).select_from(joined).where(in_project)
+    selected = judgment.c.project == project
+    count = select(func.count()).select_from(judgment).where(selected)
     joined = judgment.join(task, task.c.id == judgment.c.task)
     joined = joined.join(prompt, prompt.c.id == task.c.prompt)
-    columns = [judgment.c.id, prompt.c.split, *about]
-    return count, select(*columns).select_from(joined).where(mine)
+    columns = [judgment.c.id, prompt.c.split, *judgment_columns]
+    return count, select(*columns).select_from(joined).where(selected)
 
 
-def _excluded(fact: Row, query: Query) -> str | None:
+def _exclusion_reason(fact: Row, query: Query) -> str | None:
     """Why this is not exported; the first reason counts."""
-    known = fact._mapping
-    if query.what in export.TRAINING and known["task"] is not None:
+    values = fact._mapping
+    if query.what in export.TRAINING and values["task"] is not None:
         if fact.corrected:
             return "corrected later"
         if fact.outcome in ("skip", "flag"):
@@ -244,37 +244,41 @@ def _excluded(fact: Row, query: Query) -> str | None:
     return None
 
 
-def _translated(
-    connection: Connection, what: str, ids: Sequence[str]
+def _rows_or_reasons(
+    connection: Connection, dataset: str, ids: Sequence[str]
 ) -> Iterator[tuple[str, export.Rows | str]]:
     """Each id with its rows, or with why it has none."""
     for part in records.batches(ids):
-        if what in export.FROM_JUDGMENTS:
-            make = export.FROM_JUDGMENTS[what]
-            yield from ((j.judgment.id, make(j)) for j in records.load(connection, part))
+        if dataset in export.FROM_JUDGMENTS:
+            to_rows = export.FROM_JUDGMENTS[dataset]
+            yield from ((j.judgment.id, to_rows(j)) for j in records.load(connection, part))
         else:
-            yield from zip(part, _content(connection, what, part), strict=True)
+            yield from zip(part, _content_rows(connection, dataset, part), strict=True)
 
 
-def _content(connection: Connection, what: str, ids: Any) -> Iterator[export.Rows | str]:
-    table = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}[what]
-    found = {r.id: r for r in connection.execute(select(table).where(table.c.id.in_(list(ids))))}
-    if what == "prompts":
+def _content_rows(connection: Connection, dataset: str, ids: Any) -> Iterator[export.Rows | str]:
+    table = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}[dataset]
+    stored = {r.id: r for r in connection.execute(select(table).where(table.c.id.in_(list(ids))))}
+    if dataset == "prompts":
         for key in ids:
-            row = found[key]
-            kept = ("source", "licence", "language", "split")
-            yield [{"prompt": row.content} | {name: row._mapping[name] for name in kept}]
+            row = stored[key]
+            names = ("source", "licence", "language", "split")
+            yield [{"prompt": row.content} | {name: row._mapping[name] for name in names}]
         return
-    wanted = {r.prompt for r in found.values()}
-    asked = select(prompt.c.id, prompt.c.content).where(prompt.c.id.in_(wanted))
-    contents = {r.id: r.content for r in connection.execute(asked)}
-    said = [r.judgment for r in found.values() if what == "demonstrations" and r.judgment]
-    judged = {j.judgment.id: j for j in records.load(connection, said)} if said else {}
+    prompt_ids = {r.prompt for r in stored.values()}
+    query = select(prompt.c.id, prompt.c.content).where(prompt.c.id.in_(prompt_ids))
+    contents = {r.id: r.content for r in connection.execute(query)}
+    judgment_ids = [
+        r.judgment for r in stored.values() if dataset == "demonstrations" and r.judgment
+    ]
+    judgments = (
+        {j.judgment.id: j for j in records.load(connection, judgment_ids)} if judgment_ids else {}
+    )
     for key in ids:
-        row, content = found[key], contents[found[key].prompt]
+        row, content = stored[key], contents[stored[key].prompt]
         if not row.text.strip():
             yield "an empty response"
-        elif what == "samples":
+        elif dataset == "samples":
             yield "written by a person" if row.author else [export.sample(content, row)]
         else:
-            yield [export.demonstration(content, row, judged.get(row.judgment))]
+            yield [export.demonstration(content, row, judgments.get(row.judgment))]

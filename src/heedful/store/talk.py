@@ -1,4 +1,4 @@
-"""Conversations of a rater with two models: what was said, both replies, and the one that the talk goes on with.
+"""Conversations of a rater with two models: the messages, both replies, and the chosen one.
 
 Nothing is generated within a transaction: `ready` reads what the models need, `offer` keeps what they replied,
 `choose` what the rater liked better.
@@ -23,7 +23,7 @@ from heedful.store.projects import settings_of
 from heedful.store.schema import offer as offers
 from heedful.store.schema import prompt, task, turn
 
-BY = 2  # replies to each turn
+REPLIES = 2  # replies to each turn
 
 
 @dataclass(frozen=True)
@@ -41,38 +41,40 @@ def ready(
     connection: Connection,
     assignment_id: str,
     rater_id: str,
-    said: str,
+    message: str,
     rng: random.Random | None = None,
 ) -> Ready:
-    """What comes of saying `said` now; `UserError` where nothing can be said, `Conflict` where a choice is due."""
-    if not said.strip():
+    """What the models need to reply to `message`; `UserError` if it is not allowed, `Conflict` if a choice is due."""
+    if not message.strip():
         raise UserError("say something")
-    if len(said) > MOST_TEXT:
+    if len(message) > MOST_TEXT:
         raise UserError(f"a message has at most {MOST_TEXT} characters")
-    given = assignment_of(connection, assignment_id, rater_id)
-    asked = connection.execute(select(task).where(task.c.id == given.task)).one()
-    if not kind_of(asked.kind).talks:
+    lease = assignment_of(connection, assignment_id, rater_id)
+    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
+    if not kind_of(task_row.kind).talks:
         raise UserError("this task is no conversation")
-    if given.state not in ("active", "expired"):
+    if lease.state not in ("active", "expired"):
         raise UserError("this conversation is over")
-    settings = settings_of(connection, asked.project)
+    settings = settings_of(connection, task_row.project)
     if not settings.models:
         raise UserError("this project names no models to talk to; its lead can, in the settings")
-    start = select(prompt.c.content).where(prompt.c.id == asked.prompt)
+    start = select(prompt.c.content).where(prompt.c.id == task_row.prompt)
     messages = [dict(m) for m in opening(connection.execute(start).scalar_one())]
-    done = history(connection, assignment_id)
-    if any(row.chosen is None for row in done):
+    past = history(connection, assignment_id)
+    if any(row.chosen is None for row in past):
         raise Conflict("choose one of the two replies first")
-    if len(done) >= asked.options["max_turns"]:
-        raise UserError(f"a conversation has at most {asked.options['max_turns']} turns")
-    for row in done:
+    if len(past) >= task_row.options["max_turns"]:
+        raise UserError(f"a conversation has at most {task_row.options['max_turns']} turns")
+    for row in past:
         messages.append({"role": "user", "content": row.said})
         messages.append({"role": "assistant", "content": row.candidates[row.chosen]["text"]})
-    messages.append({"role": "user", "content": said})
+    messages.append({"role": "user", "content": message})
     rng = rng or random.SystemRandom()
     models = list(settings.models)
-    two = rng.sample(models, BY) if len(models) >= BY else models * BY
-    return Ready(len(done), messages, tuple(two), settings.talk_tokens, settings.talk_temperature)
+    chosen = rng.sample(models, REPLIES) if len(models) >= REPLIES else models * REPLIES
+    return Ready(
+        len(past), messages, tuple(chosen), settings.talk_tokens, settings.talk_temperature
+    )
 
 
 def offer(
@@ -80,7 +82,7 @@ def offer(
     assignment_id: str,
     rater_id: str,
     place: int,
-    said: str,
+    message: str,
     candidates: Sequence[dict[str, Any]],
     rng: random.Random | None = None,
 ) -> list[str]:
@@ -90,7 +92,7 @@ def offer(
         raise Conflict("this conversation has gone on in another tab; reload the page")
     order = list(range(len(candidates)))
     (rng or random.SystemRandom()).shuffle(order)
-    row = {"place": place, "said": said, "candidates": list(candidates), "order_shown": order}
+    row = {"place": place, "said": message, "candidates": list(candidates), "order_shown": order}
     insert(connection, offers, assignment=assignment_id, **row)
     return [candidates[i]["text"] for i in order]
 
@@ -106,10 +108,10 @@ def choose(
     if strength is not None and not 0 <= strength <= 1:
         raise UserError("strength must be a number from 0 to 1")
     assignment_of(connection, assignment_id, rater_id, lock=True)
-    done = history(connection, assignment_id)
-    if not done:
+    past = history(connection, assignment_id)
+    if not past:
         raise UserError("there is nothing to choose from yet")
-    last = done[-1]
+    last = past[-1]
     if not 0 <= place < len(last.order_shown):
         raise UserError(f"place must be a whole number from 0 to {len(last.order_shown) - 1}")
     chosen = last.order_shown[place]
@@ -121,7 +123,7 @@ def choose(
         )
     elif last.chosen != chosen:
         raise Conflict("the other reply was chosen already, and the conversation goes on with it")
-    return len(done)
+    return len(past)
 
 
 def history(connection: Connection, assignment_id: str) -> list[Any]:

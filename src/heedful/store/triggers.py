@@ -18,9 +18,9 @@ def protect(connection: Connection, tables: Iterable[str]) -> None:
     for table in tables:
         for action in ("UPDATE", "DELETE"):
             name = f"immutable_{table}_{action.lower()}"
-            then = (
+            body = (
                 "FOR EACH ROW EXECUTE FUNCTION heedful_immutable()"
                 if postgres
                 else f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
-            connection.exec_driver_sql(f"CREATE TRIGGER {name} BEFORE {action} ON {table} {then}")
+            connection.exec_driver_sql(f"CREATE TRIGGER {name} BEFORE {action} ON {table} {body}")

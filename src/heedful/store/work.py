@@ -1,4 +1,4 @@
-"""Who is asked what next: slots, leases and the rules of assignment.
+"""Assignment of tasks to raters: slots, leases and limits.
 
 A task has as many slots as answers are wanted; a slot is leased to one rater at a time, until the database's
 clock says that the time is over. Nobody gets a task twice.
@@ -20,13 +20,11 @@ from heedful.store.kinds import KINDS
 from heedful.store.projects import Settings, settings_of
 from heedful.store.schema import assignment, judgment, rater, task, task_slot
 
-MOST_HELD = (
-    3  # leases a rater may hold at once: one on the screen, one loaded ahead, one in another tab
-)
+MAX_HELD = 3  # leases of a rater at once: one on the screen, one loaded ahead, one in another tab
 SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
 DAY = 86400.0
 
-Why = Literal["nothing left", "daily limit", "total limit", "paused"]
+Reason = Literal["nothing left", "daily limit", "total limit", "paused"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Claim:
     """What a rater gets: an assignment, or why there is none."""
 
     assignment: str | None
-    why: Why | None = None
+    reason: Reason | None = None
 
 
 def claim(
@@ -54,11 +52,11 @@ def claim(
     settings = settings_of(connection, project)
     # Two tabs of one rater take turns.
     person = connection.execute(select(rater).where(rater.c.id == rater_id).with_for_update()).one()
-    at = now(connection)
-    expire(connection, project, at)
+    timestamp = now(connection)
+    expire(connection, project, timestamp)
     if person.status != "active":
         return Claim(None, "paused")
-    active = connection.execute(
+    active = (
         select(assignment.c.id)
         .where(
             assignment.c.rater == rater_id,
@@ -66,63 +64,63 @@ def claim(
             assignment.c.state == "active",
         )
         .order_by(assignment.c.leased_at, assignment.c.id)
-    ).scalars()
-    held = list(active)
-    waiting = [a for a in held if a not in holding]
+    )
+    active_ids = list(connection.execute(active).scalars())
+    waiting = [a for a in active_ids if a not in holding]
     if waiting:
-        _extend(connection, waiting[0], at, settings)
+        _extend(connection, waiting[0], timestamp, settings)
         return Claim(waiting[0])
-    if len(held) >= MOST_HELD:
-        return Claim(held[0])
-    if why := _limited(connection, project, person, settings, at, len(held)):
-        return Claim(None, why)
+    if len(active_ids) >= MAX_HELD:
+        return Claim(active_ids[0])
+    if reason := _limited(connection, project, person, settings, timestamp, len(active_ids)):
+        return Claim(None, reason)
     swapped = rng.random() < settings.swap_rate and _swap(
-        connection, project, rater_id, at, settings
+        connection, project, rater_id, timestamp, settings
     )
     if swapped:
         return Claim(swapped)
     gold = rng.random() < settings.gold_rate and _gold(connection, project, rater_id, rng)
     if gold:
         slot = _next_slot(connection, gold)
-        return Claim(_assign(connection, gold, slot, rater_id, at, settings, rng))
-    found = _open_slot(connection, project, rater_id, settings, rng)
-    if found is None:
+        return Claim(_assign(connection, gold, slot, rater_id, timestamp, settings, rng))
+    open_slot = _open_slot(connection, project, rater_id, settings, rng)
+    if open_slot is None:
         # Gold questions come between others, not in their place: they alone would give themselves away.
         return Claim(None, "nothing left")
-    chosen = connection.execute(select(task).where(task.c.id == found.task)).one()
+    task_row = connection.execute(select(task).where(task.c.id == open_slot.task)).one()
     connection.execute(
         task_slot.update()
-        .where(task_slot.c.task == found.task, task_slot.c.slot == found.slot)
+        .where(task_slot.c.task == open_slot.task, task_slot.c.slot == open_slot.slot)
         .values(state="leased")
     )
-    return Claim(_assign(connection, chosen, found.slot, rater_id, at, settings, rng))
+    return Claim(_assign(connection, task_row, open_slot.slot, rater_id, timestamp, settings, rng))
 
 
-def expire(connection: Connection, project: str, at: float) -> int:
+def expire(connection: Connection, project: str, timestamp: float) -> int:
     """Give back the slots whose lease is over; returns how many."""
-    over = connection.execute(
+    expired = connection.execute(
         select(assignment.c.id, assignment.c.task, assignment.c.slot).where(
             assignment.c.project == project,
             assignment.c.state == "active",
-            assignment.c.leased_until < at,
+            assignment.c.leased_until < timestamp,
         )
     ).all()
-    given_back = 0
-    for row in over:
+    freed = 0
+    for row in expired:
         # An answer may have arrived between the two statements.
         still = (assignment.c.id == row.id, assignment.c.state == "active")
         if connection.execute(assignment.update().where(*still).values(state="expired")).rowcount:
             free(connection, row.task, row.slot)
-            given_back += 1
-    return given_back
+            freed += 1
+    return freed
 
 
 def free(connection: Connection, task_id: str, slot: int) -> None:
     """A leased slot is open again; a review's or a gold question's is closed, it was made for one rater."""
-    fixed = connection.execute(
+    task_row = connection.execute(
         select(task.c.is_gold, task.c.swap_of, task.c.overlap).where(task.c.id == task_id)
     ).one()
-    own = not fixed.is_gold and fixed.swap_of is None and slot < fixed.overlap
+    regular = not task_row.is_gold and task_row.swap_of is None and slot < task_row.overlap
     connection.execute(
         task_slot.update()
         .where(
@@ -130,7 +128,7 @@ def free(connection: Connection, task_id: str, slot: int) -> None:
             task_slot.c.slot == slot,
             task_slot.c.state.in_(("leased", "review")),
         )
-        .values(state="open" if own else "closed")
+        .values(state="open" if regular else "closed")
     )
 
 
@@ -144,16 +142,18 @@ def assign(
     `review` slot, whose answer stands beside the others without exceeding their overlap. Raises `UserError`
     if they have had it.
     """
-    chosen = connection.execute(select(task).where(task.c.id == task_id)).first()
-    if chosen is None:
+    task_row = connection.execute(select(task).where(task.c.id == task_id)).first()
+    if task_row is None:
         raise UserError("there is no such task")
-    at, settings = now(connection), settings_of(connection, chosen.project)
-    expire(connection, chosen.project, at)
-    mine = and_(assignment.c.task == task_id, assignment.c.rater == rater_id)
-    had = connection.execute(select(assignment.c.id, assignment.c.state).where(mine)).first()
-    if had:
-        if had.state == "active":
-            return had.id
+    timestamp, settings = now(connection), settings_of(connection, task_row.project)
+    expire(connection, task_row.project, timestamp)
+    condition = and_(assignment.c.task == task_id, assignment.c.rater == rater_id)
+    previous = connection.execute(
+        select(assignment.c.id, assignment.c.state).where(condition)
+    ).first()
+    if previous:
+        if previous.state == "active":
+            return previous.id
         raise UserError("this rater has had this task already")
     open_slot = connection.execute(
         select(task_slot.c.slot)
@@ -163,7 +163,7 @@ def assign(
         .with_for_update(skip_locked=True)
     ).scalar()
     if open_slot is None:
-        open_slot = _next_slot(connection, chosen, state="review")
+        open_slot = _next_slot(connection, task_row, state="review")
     else:
         connection.execute(
             task_slot.update()
@@ -171,29 +171,35 @@ def assign(
             .values(state="leased")
         )
     return _assign(
-        connection, chosen, open_slot, rater_id, at, settings, random.SystemRandom(), order
+        connection, task_row, open_slot, rater_id, timestamp, settings, random.SystemRandom(), order
     )
 
 
 def unpark(connection: Connection, task_id: str, *, close: bool = False) -> int:
     """Ask a task that was set aside again, or never again (`close`); returns how many slots changed."""
-    wanted = ("parked", "open") if close else ("parked",)
+    states = ("parked", "open") if close else ("parked",)
     return connection.execute(
         task_slot.update()
-        .where(task_slot.c.task == task_id, task_slot.c.state.in_(wanted))
+        .where(task_slot.c.task == task_id, task_slot.c.state.in_(states))
         .values(state="closed" if close else "open")
     ).rowcount
 
 
 def _limited(
-    connection: Connection, project: str, person: Row, settings: Settings, at: float, held: int
-) -> Why | None:
-    """Leases count too: three tabs do not make three answers more."""
+    connection: Connection,
+    project: str,
+    person: Row,
+    settings: Settings,
+    timestamp: float,
+    active: int,
+) -> Reason | None:
+    """The limit that the rater has reached. Active leases count as answers, or each open tab would add one."""
     daily = person.settings.get("daily_limit", settings.daily_limit)
-    if daily and answers_given(connection, project, person.id, after=at - DAY) + held >= daily:
+    day_ago = timestamp - DAY
+    if daily and active + answers_given(connection, project, person.id, after=day_ago) >= daily:
         return "daily limit"
     total = person.settings.get("total_limit", settings.total_limit)
-    if total and answers_given(connection, project, person.id) + held >= total:
+    if total and active + answers_given(connection, project, person.id) >= total:
         return "total limit"
     return None
 
@@ -201,20 +207,20 @@ def _limited(
 def answers_given(
     connection: Connection, project: str, rater_id: str, *, after: float = 0.0
 ) -> int:
-    """Answers of a rater since `after`; corrections are none of their own."""
+    """Answers of a rater since `after`; a correction is not counted again."""
     j = judgment.c
-    mine = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
-    return connection.execute(select(func.count()).where(*mine)).scalar_one()
+    counted = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
+    return connection.execute(select(func.count()).where(*counted)).scalar_one()
 
 
 def _open_slot(
     connection: Connection, project: str, rater_id: str, settings: Settings, rng: random.Random
 ) -> Row | None:
     """The first open slot from a random place on, or from the top, of a task that this rater has not had."""
-    seen = exists().where(assignment.c.task == task_slot.c.task, assignment.c.rater == rater_id)
+    assigned = exists().where(assignment.c.task == task_slot.c.task, assignment.c.rater == rater_id)
     queue = (
         select(task_slot.c.task, task_slot.c.slot)
-        .where(task_slot.c.project == project, task_slot.c.state == "open", ~seen)
+        .where(task_slot.c.project == project, task_slot.c.state == "open", ~assigned)
         .order_by(task_slot.c.position, task_slot.c.task, task_slot.c.slot)
         .limit(1)
         .with_for_update(skip_locked=True, of=task_slot)
@@ -222,7 +228,7 @@ def _open_slot(
     if settings.order == "priority":
         return connection.execute(queue).first()
     is_open = (task_slot.c.project == project, task_slot.c.state == "open")
-    # Asked for together, SQLite walks through all of them.
+    # Two queries: asked for both ends in one, SQLite scans all rows.
     low, high = (
         connection.execute(select(end(task_slot.c.position)).where(*is_open)).scalar()
         for end in (func.min, func.max)
@@ -230,29 +236,25 @@ def _open_slot(
     if low is None or high is None:
         return None
     start = rng.uniform(low, high)
-    found = connection.execute(queue.where(task_slot.c.position >= start)).first()
-    return found or connection.execute(queue).first()
+    slot = connection.execute(queue.where(task_slot.c.position >= start)).first()
+    return slot or connection.execute(queue).first()
 
 
 def _gold(connection: Connection, project: str, rater_id: str, rng: random.Random) -> Row | None:
     """A gold question that this rater has not had."""
-    seen = exists().where(assignment.c.task == task.c.id, assignment.c.rater == rater_id)
-    ids = connection.execute(
-        select(task.c.id)
-        .where(task.c.project == project, task.c.is_gold.is_(True), ~seen)
-        .limit(100)
-    ).scalars()
-    found = list(ids)
-    if not found:
+    assigned = exists().where(assignment.c.task == task.c.id, assignment.c.rater == rater_id)
+    gold = (task.c.project == project, task.c.is_gold.is_(True), ~assigned)
+    ids = list(connection.execute(select(task.c.id).where(*gold).limit(100)).scalars())
+    if not ids:
         return None
-    return connection.execute(select(task).where(task.c.id == rng.choice(found))).one()
+    return connection.execute(select(task).where(task.c.id == rng.choice(ids))).one()
 
 
 def _swap(
-    connection: Connection, project: str, rater_id: str, at: float, settings: Settings
+    connection: Connection, project: str, rater_id: str, timestamp: float, settings: Settings
 ) -> str | None:
     """A pair that this rater judged some time ago, the other way round."""
-    again = task.alias()
+    repetition = task.alias()
     recent = connection.execute(
         select(assignment.c.id, assignment.c.task, assignment.c.order_shown)
         .join(task, task.c.id == assignment.c.task)
@@ -269,11 +271,11 @@ def _swap(
     ).all()
     for row in recent[SWAP_AFTER:]:
         if connection.execute(
-            select(again.c.id)
-            .join(assignment, assignment.c.task == again.c.id)
+            select(repetition.c.id)
+            .join(assignment, assignment.c.task == repetition.c.id)
             .where(
-                again.c.project == project,
-                again.c.swap_of == row.task,
+                repetition.c.project == project,
+                repetition.c.swap_of == row.task,
                 assignment.c.rater == rater_id,
             )
         ).first():
@@ -294,20 +296,20 @@ def _swap(
         copy = connection.execute(select(task).where(task.c.id == key)).one()
         order = list(reversed(row.order_shown))
         slot = _next_slot(connection, copy)
-        return _assign(connection, copy, slot, rater_id, at, settings, None, order)
+        return _assign(connection, copy, slot, rater_id, timestamp, settings, None, order)
     return None
 
 
-def _next_slot(connection: Connection, chosen: Row, *, state: str = "leased") -> int:
+def _next_slot(connection: Connection, task_row: Row, *, state: str = "leased") -> int:
     """A new slot, for tasks that are asked beyond a fixed overlap: gold, swaps, reviews."""
-    connection.execute(select(task.c.id).where(task.c.id == chosen.id).with_for_update())
+    connection.execute(select(task.c.id).where(task.c.id == task_row.id).with_for_update())
     last = connection.execute(
-        select(func.max(task_slot.c.slot)).where(task_slot.c.task == chosen.id)
+        select(func.max(task_slot.c.slot)).where(task_slot.c.task == task_row.id)
     ).scalar()
     slot = 0 if last is None else last + 1
     connection.execute(
         task_slot.insert().values(
-            task=chosen.id, slot=slot, project=chosen.project, state=state, position=0.0
+            task=task_row.id, slot=slot, project=task_row.project, state=state, position=0.0
         )
     )
     return slot
@@ -315,35 +317,35 @@ def _next_slot(connection: Connection, chosen: Row, *, state: str = "leased") ->
 
 def _assign(
     connection: Connection,
-    chosen: Row,
+    task_row: Row,
     slot: int,
     rater_id: str,
-    at: float,
+    timestamp: float,
     settings: Settings,
     rng: random.Random | None,
     order: Sequence[int] | None = None,
 ) -> str:
     if order is None:
-        order = list(range(len(chosen.completions)))
+        order = list(range(len(task_row.completions)))
         (rng or random.SystemRandom()).shuffle(order)
     values: dict[str, Any] = {
         "id": new_id(),
-        "task": chosen.id,
+        "task": task_row.id,
         "slot": slot,
-        "project": chosen.project,
+        "project": task_row.project,
         "rater": rater_id,
         "order_shown": list(order),
         "state": "active",
-        "leased_at": at,
-        "leased_until": at + 60.0 * settings.lease_minutes,
+        "leased_at": timestamp,
+        "leased_until": timestamp + 60.0 * settings.lease_minutes,
     }
     connection.execute(assignment.insert().values(**values))
     return values["id"]
 
 
-def _extend(connection: Connection, key: str, at: float, settings: Settings) -> None:
+def _extend(connection: Connection, key: str, timestamp: float, settings: Settings) -> None:
     connection.execute(
         assignment.update()
         .where(assignment.c.id == key)
-        .values(leased_until=at + 60.0 * settings.lease_minutes)
+        .values(leased_until=timestamp + 60.0 * settings.lease_minutes)
     )

@@ -34,17 +34,17 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         licence=config.licence,
         language=config.language,
     )
-    ask = ingest.Ask(config.ask, config.overlap, options_of(config.options))
+    tasks = ingest.TaskSpec(config.ask, config.overlap, options_of(config.options))
     if config.what == "prompts":
         prompts = [(prompt_of(where, row), _origin(row, origin)) for where, row in rows]
-        return _with_bar(config, len(prompts), ingest.prompts, prompts, ask=ask)
+        return _with_bar(config, len(prompts), ingest.prompts, prompts, tasks=tasks)
     if config.what == "demonstrations":
         shown = demonstrations(rows, config.source)
         return _with_bar(config, len(shown), ingest.demonstrations, shown, origin=origin)
     if config.what == "samples":
         samples = read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))
         groups = len({prompt for prompt, _, _ in samples})
-        return _with_bar(config, groups, ingest.samples, samples, origin=origin, ask=ask)
+        return _with_bar(config, groups, ingest.samples, samples, origin=origin, tasks=tasks)
     row_list = list(rows)
     if foreign.is_vote(row_list[0][1]) and config.form in ("auto", "plain"):
         if config.gold:

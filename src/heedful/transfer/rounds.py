@@ -100,7 +100,8 @@ class _Item:
         c = self.comparison
         places = sorted(set(c.ranking))
         ranks = [places.index(r) for r in c.ranking]
-        return c.rater or imported.NOBODY, c.prompt, frozenset(zip(c.responses, ranks, strict=True))
+        ranked = frozenset(zip(c.responses, ranks, strict=True))
+        return c.rater or imported.ANONYMOUS, c.prompt, ranked
 
 
 def _items(source: str | Path) -> list[_Item]:

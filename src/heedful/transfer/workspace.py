@@ -45,22 +45,22 @@ def project_of(connection: Connection, name: str | None) -> str:
 
 
 def export_file(
-    store: Store, project: str, query: snapshot.Query, path: Path, *, again: str | None = None
+    store: Store, project: str, query: snapshot.Query, path: Path, *, snapshot_id: str | None = None
 ) -> dict[str, Any]:
     """Write a file and its manifest, each whole or not at all; returns the manifest.
 
-    `again` is the id of a snapshot that was taken before: its file is written once more, byte for byte.
+    `snapshot_id` is of a snapshot that was taken before: its file is written once more, byte for byte.
     """
     tables.format_of(path)
-    if again is None:
+    if snapshot_id is None:
         taken = snapshot.take(store, project, query)
     else:
         with store.read() as connection:
-            taken = snapshot.find(connection, project, again)
+            taken = snapshot.find(connection, project, snapshot_id)
         if taken.query.what != query.what:
-            raise UserError(f"snapshot {again} holds {taken.query.what}, not {query.what}")
+            raise UserError(f"snapshot {snapshot_id} holds {taken.query.what}, not {query.what}")
         if query not in (taken.query, snapshot.Query(query.what)):
-            raise UserError(f"snapshot {again} has filters of its own; leave the others out")
+            raise UserError(f"snapshot {snapshot_id} has filters of its own; leave the others out")
     with store.read() as connection:
         name = _name(connection, project)
         found = snapshot.rows(connection, taken.query, taken.ids)
@@ -104,7 +104,7 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
         safe = re.sub(r"[^\w-]+", "-", name)[:40]
         path = workspace / "exports" / f"{safe}-{what}-{split}-{taken.sha256[:12]}.jsonl"
         if not _is_there(path):
-            export_file(store, project, query, path, again=taken.id)
+            export_file(store, project, query, path, snapshot_id=taken.id)
     return str(path)
 
 

@@ -95,7 +95,7 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(DataError)
     def _(_request: Request, _error: DataError) -> Json:
-        # An id with NUL, say, which PostgreSQL does not even look for.
+        # Such as an id with NUL, which PostgreSQL refuses in any query.
         return sentence("the request holds a value that the database cannot take", 400)
 
     @app.exception_handler(sqlite3.OperationalError)
@@ -107,8 +107,8 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def _(_request: Request, error: RequestValidationError) -> Json:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"] if p != "body")
-        return sentence(f"{where or 'the request'}: {first['msg']}", 422)
+        location = ".".join(str(p) for p in first["loc"] if p != "body")
+        return sentence(f"{location or 'the request'}: {first['msg']}", 422)
 
     @app.exception_handler(HTTPException)
     def _(request: Request, error: HTTPException) -> Any:
@@ -124,7 +124,7 @@ def _errors(app: FastAPI) -> None:
 
 
 class Guard:
-    """Security headers on every answer, errors included, and an end to bodies that are too long."""
+    """Adds security headers to every response, errors included, and refuses bodies that are too long."""
 
     def __init__(self, app: Any):
         self.app = app
@@ -134,7 +134,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        most = MOST_IMPORT_BYTES if path.endswith("/import") else MOST_BYTES
+        limit = MOST_IMPORT_BYTES if path.endswith("/import") else MOST_BYTES
         headers = {k.lower(): v for k, v in scope["headers"]}
         declared = headers.get(b"content-length", b"0")
         began = False
@@ -158,20 +158,20 @@ class Guard:
             await send(message)
 
         async def refuse() -> None:
-            await sentence(TooLong(most).detail, 413)(scope, receive, guarded_send)
+            await sentence(TooLong(limit).detail, 413)(scope, receive, guarded_send)
 
-        if not declared.isdigit() or len(declared) > 18 or int(declared) > most:
+        if not declared.isdigit() or len(declared) > 18 or int(declared) > limit:
             await refuse()
             return
-        seen = 0
+        received = 0
 
         async def counted_receive() -> Any:
-            nonlocal seen
+            nonlocal received
             message = await receive()
             if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > most:
-                    raise TooLong(most)
+                received += len(message.get("body", b""))
+                if received > limit:
+                    raise TooLong(limit)
             return message
 
         try:
@@ -187,7 +187,7 @@ class Guard:
 
 
 class TooLong(HTTPException):
-    """More bytes than were declared, or allowed. FastAPI lets nothing else pass while it reads a body."""
+    """The body is too long. An `HTTPException`, the only kind that FastAPI lets pass while it reads a body."""
 
-    def __init__(self, most: int):
-        super().__init__(413, f"the body is longer than {most} bytes")
+    def __init__(self, limit: int):
+        super().__init__(413, f"the body is longer than {limit} bytes")

@@ -1,8 +1,7 @@
-"""Webhooks leave here: a thread that posts what is due, signed, and only to addresses it may call.
+"""Delivery of webhooks: a thread that posts what is due, signed, and to public addresses only.
 
-The host's addresses are looked up once, judged, and then called by number, so that a name cannot point somewhere
-else between the look and the call. Nothing is followed, nothing of the answer but its status is read, and
-five seconds are all there is.
+A host name is resolved once and its IP address called, so that the name cannot point elsewhere between the check and
+the call. Redirects are not followed, only the status of the response is read, and all must be done in five seconds.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from heedful.errors import UserError
 from heedful.store import hooks
 from heedful.store.db import Store, Unavailable
 
-SECONDS = 5.0  # for one delivery, from the look-up to the status
-PAUSE = 1.0  # seconds between looks at what is due
+SECONDS = 5.0  # for one delivery, from resolving the name to the status
+PAUSE = 1.0  # seconds between queries for what is due
 MOST_URL = 2000
 TUNNELS = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
 log = logging.getLogger("heedful")
@@ -64,20 +63,20 @@ class Deliverer:
 
 
 def deliver_due(store: Store, *, allow_private: bool = False) -> int:
-    """Send what is due, side by side; returns how many were tried."""
+    """Send what is due, concurrently; returns how many were tried."""
     with store.read() as connection:
         if not hooks.any_due(connection):
             return 0
     with store.write() as connection:
-        due = hooks.take(connection)
-    if due:
-        for delivery, arrived, give_up in asyncio.run(_all(due, allow_private)):
+        deliveries = hooks.claim_due(connection)
+    if deliveries:
+        for delivery, arrived, give_up in asyncio.run(_post_all(deliveries, allow_private)):
             with store.write() as connection:
                 if arrived:
-                    hooks.sent(connection, delivery.id)
+                    hooks.mark_sent(connection, delivery.id)
                 else:
-                    hooks.failed(connection, delivery.id, give_up=give_up)
-    return len(due)
+                    hooks.mark_failed(connection, delivery.id, give_up=give_up)
+    return len(deliveries)
 
 
 def check_url(url: str, *, allow_private: bool = False) -> None:
@@ -86,8 +85,8 @@ def check_url(url: str, *, allow_private: bool = False) -> None:
         raise UserError(f"a webhook's address has at most {MOST_URL} characters")
     try:
         parts = _parts(url)
-        found = socket.getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)
-        _allowed([row[4][0] for row in found], allow_private)
+        records = socket.getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)
+        _allowed([row[4][0] for row in records], allow_private)
     except (Refused, OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"webhooks cannot call {url}: {reason}") from None
@@ -98,21 +97,23 @@ def sign(secret: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-async def _all(
-    due: list[hooks.Delivery], allow_private: bool
+async def _post_all(
+    deliveries: list[hooks.Delivery], allow_private: bool
 ) -> list[tuple[hooks.Delivery, bool, bool]]:
-    return await asyncio.gather(*(_one(d, allow_private) for d in due))
+    return await asyncio.gather(*(_try_post(d, allow_private) for d in deliveries))
 
 
-async def _one(delivery: hooks.Delivery, allow_private: bool) -> tuple[hooks.Delivery, bool, bool]:
-    """Whether it has arrived, and if not whether to try no more."""
+async def _try_post(
+    delivery: hooks.Delivery, allow_private: bool
+) -> tuple[hooks.Delivery, bool, bool]:
+    """The delivery, whether it has arrived, and whether it is to be given up."""
     try:
         async with asyncio.timeout(SECONDS):
             status = await _post(delivery, allow_private)
     except Refused as error:
         log.warning("webhook %s: %s", delivery.url, error)
         return delivery, False, True
-    except Exception as error:  # the network's many ways to fail: all mean later
+    except Exception as error:  # whatever the network failed with, it is tried again later
         log.info("webhook %s: %s", delivery.url, error or type(error).__name__)
         return delivery, False, False
     return delivery, 200 <= status < 300, False
@@ -124,10 +125,10 @@ async def _post(delivery: hooks.Delivery, allow_private: bool) -> int:
     parts = _parts(delivery.url)
     port = _port(parts)
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-    address = _allowed([row[4][0] for row in found], allow_private)
-    number = f"[{address}]" if address.version == 6 else str(address)
-    target = parts._replace(netloc=f"{number}:{port}", fragment="").geturl()
+    records = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    address = _allowed([row[4][0] for row in records], allow_private)
+    host = f"[{address}]" if address.version == 6 else str(address)
+    target = parts._replace(netloc=f"{host}:{port}", fragment="").geturl()
     body = json.dumps(delivery.body).encode()  # ASCII: lone surrogates are no UTF-8
     headers = {
         "Host": parts.netloc,
@@ -137,7 +138,7 @@ async def _post(delivery: hooks.Delivery, allow_private: bool) -> int:
         "X-Heedful-Event": str(delivery.body["event"]),
         "X-Heedful-Signature": sign(delivery.secret, body),
     }
-    # The certificate is checked against the name, although the number is called.
+    # The certificate is checked against the name, although the IP address is called.
     extensions = {"sni_hostname": parts.hostname}
     async with (
         httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=SECONDS) as client,
@@ -167,9 +168,9 @@ def _port(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _allowed(found: list[Any], allow_private: bool) -> Address:
+def _allowed(hosts: list[Any], allow_private: bool) -> Address:
     """The first address, if every one of them may be called."""
-    addresses = [ipaddress.ip_address(str(a).partition("%")[0]) for a in found]
+    addresses = [ipaddress.ip_address(str(a).partition("%")[0]) for a in hosts]
     if not addresses:
         raise Refused("the host has no address")
     if not allow_private:

@@ -1,7 +1,7 @@
-"""Markdown of models and people → HTML that can do nothing but be read.
+"""Markdown of models and people → harmless HTML.
 
-What a model writes is hostile: raw HTML is shown as text, images and remote content are not loaded, links leave
-without a referrer, and what is left goes through an allow-list. The text that is stored never changes.
+Texts of models are untrusted: raw HTML is shown as text, images and remote content are not loaded, links send no
+referrer, and the rest goes through an allow-list. The stored text never changes.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
 def _show_bidi(markup: str) -> str:
     """Invisible characters that turn text round become small labels, in text but not inside of tags."""
     parts = re.split(r"(<[^>]*>)", markup)
-    shown = [
+    labelled = [
         BIDI_CHARACTER.sub("", p)
         if p.startswith("<")
         else BIDI_CHARACTER.sub(lambda m: f'<span class="bidi">{BIDI[m[0]]}</span>', p)
         for p in parts
     ]
-    return "".join(shown)
+    return "".join(labelled)
 
 
 @cache
@@ -112,7 +112,7 @@ def _math(display: str) -> Any:
 
 
 def _image(_self: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
-    """An image would be fetched from elsewhere, and tell that somebody looks; its words are shown."""
+    """Images are not loaded: their server would learn that they are viewed. Their text is shown."""
     token = tokens[index]
     words = escape(token.content or "image")
     return f'<span class="image">🖼 {words} ({escape(token.attrGet("src") or "")})</span>'

@@ -1,4 +1,4 @@
-"""Answers of the server: JSON that carries any text, pages, and security headers on all of them."""
+"""Responses of the server: JSON that can hold any text, pages, security headers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HEADERS = {
 
 
 class Json(JSONResponse):
-    """ASCII: models write lone surrogates, which no UTF-8 can carry."""
+    """JSON in ASCII: models write lone surrogates, which UTF-8 cannot encode."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
@@ -50,7 +50,7 @@ def _templates() -> Environment:
 
 
 def page(request: Request, name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """A page from templates/; `who` is the person signed in, or None."""
-    who = getattr(request.state, "who", None)
-    text = _templates().get_template(name).render(who=who, path=request.url.path, **values)
+    """A page from templates/; `user` is the person signed in, or None."""
+    user = getattr(request.state, "user", None)
+    text = _templates().get_template(name).render(user=user, path=request.url.path, **values)
     return HTMLResponse(text.encode("utf-8", "replace").decode("utf-8"), status)

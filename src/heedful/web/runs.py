@@ -1,7 +1,7 @@
-"""Training runs and reports in a workspace's folders, as they are on the disk now.
+"""Training runs and reports in a workspace's folders, read from the disk on each request.
 
-A run is named by a hash of its path: what a request says is only ever compared with what is there, so that no path
-leads out of the workspace.
+A run's id is a hash of its path: a request's id is only compared with those of existing runs, so no request can name a
+path outside of the workspace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SKIPPED = ("checkpoints", "tensorboard", "data", "exports", "backups")
 
 
 @dataclass(frozen=True)
-class Found:
+class RunFolder:
     """A folder with a run, a report, or both."""
 
     id: str
@@ -34,77 +34,81 @@ class Found:
     folder: Path
 
 
-def find(workspace: Path) -> list[Found]:
+def find(workspace: Path) -> list[RunFolder]:
     """Every run and report, those that changed last first."""
     return sorted(_walk(workspace), key=lambda f: -_changed(f.folder))
 
 
-def one(workspace: Path, key: str) -> Found:
-    for found in _walk(workspace):
-        if found.id == key:
-            return found
+def find_one(workspace: Path, key: str) -> RunFolder:
+    for run in _walk(workspace):
+        if run.id == key:
+            return run
     raise UserError("there is no such run")
 
 
-def about(found: Found) -> dict[str, Any]:
+def about(run: RunFolder) -> dict[str, Any]:
     """{id, name, state, changed_at, steps, metrics, report}: metrics says whether there are curves."""
-    metrics = found.folder / METRICS
-    changed = _changed(found.folder)
-    has = own(metrics)
-    last = _last_row(metrics) if has else None
+    metrics = run.folder / METRICS
+    changed = _changed(run.folder)
+    has_metrics = is_own_file(metrics)
+    last = _last_row(metrics) if has_metrics else None
     return {
-        "id": found.id,
-        "name": found.name,
-        "state": _state(found.folder) if has else "report",
+        "id": run.id,
+        "name": run.name,
+        "state": _state(run.folder) if has_metrics else "report",
         "changed_at": changed,
         "step": last.get("step") if last else None,
         "seconds": last.get("seconds") if last else None,
-        "metrics": has,
-        "report": own(found.folder / REPORT),
+        "metrics": has_metrics,
+        "report": is_own_file(run.folder / REPORT),
     }
 
 
-def rows(found: Found, after: int) -> dict[str, Any]:
+def rows(run: RunFolder, after: int) -> dict[str, Any]:
     """{rows, next, state}: whole lines of metrics from the byte `after` on; ask again with `next`.
 
     A run that began anew has a shorter file: then `next` starts over and `restarted` is true.
     """
-    path = found.folder / METRICS
-    state = _state(found.folder)
+    path = run.folder / METRICS
+    state = _state(run.folder)
     try:
-        if not own(path):
+        if not is_own_file(path):
             raise FileNotFoundError(path)
         size = path.stat().st_size
         restarted = after > size
         with open(path, "rb") as file:
             file.seek(0 if restarted else after)
-            read = file.read(MOST_BYTES)
+            chunk = file.read(MOST_BYTES)
     except FileNotFoundError:
         return {"rows": [], "next": 0, "state": state, "restarted": after > 0}
-    whole = read[: read.rfind(b"\n") + 1]
-    values = [row for line in whole.splitlines() if (row := _row(line)) is not None]
+    lines = chunk[: chunk.rfind(b"\n") + 1]
+    values = [row for raw_line in lines.splitlines() if (row := _row(raw_line)) is not None]
     return {
         "rows": values,
-        "next": (0 if restarted else after) + len(whole),
+        "next": (0 if restarted else after) + len(lines),
         "state": state,
         "restarted": restarted,
     }
 
 
-def config(found: Found) -> str:
-    path = found.folder / CONFIG
+def config(run: RunFolder) -> str:
+    path = run.folder / CONFIG
     try:
-        return path.read_text(encoding="utf-8", errors="replace")[:100_000] if own(path) else ""
+        return (
+            path.read_text(encoding="utf-8", errors="replace")[:100_000]
+            if is_own_file(path)
+            else ""
+        )
     except OSError:
         return ""
 
 
-def own(path: Path) -> bool:
-    """A file that is there itself: a link could lead out of the workspace."""
+def is_own_file(path: Path) -> bool:
+    """A file, not a symbolic link, which could lead out of the workspace."""
     return path.is_file() and not path.is_symlink()
 
 
-def _walk(workspace: Path) -> Iterator[Found]:
+def _walk(workspace: Path) -> Iterator[RunFolder]:
     """Links are not followed: they could lead out of the workspace."""
     root = str(workspace)
     for folder, below, files in os.walk(root, followlinks=False):
@@ -114,10 +118,10 @@ def _walk(workspace: Path) -> Iterator[Found]:
             d for d in below if depth < DEPTH and d not in SKIPPED and not d.startswith(".")
         )
         path = Path(folder)
-        if any(name in files and own(path / name) for name in (METRICS, REPORT)):
+        if any(name in files and is_own_file(path / name) for name in (METRICS, REPORT)):
             name = workspace.resolve().name if relative == "." else Path(relative).as_posix()
             key = hashlib.sha256(relative.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-            yield Found(key, name.encode("utf-8", "replace").decode(), path)
+            yield RunFolder(key, name.encode("utf-8", "replace").decode(), path)
 
 
 def _state(folder: Path) -> str:
@@ -148,7 +152,7 @@ def _last_row(path: Path) -> dict[str, Any] | None:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    """A logged step; what is no number JSON can carry becomes null."""
+    """A logged step; NaN and infinity, which JSON has not, become null."""
     try:
         row = json.loads(line, parse_constant=lambda _: None)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""Who asks, and whether they may.
+"""Authentication and authorisation of requests.
 
-A person comes with a session cookie, a script with an API token. A cookie is sent by the browser whoever made the
-request, so that with a cookie every write needs the session's CSRF token besides, and the right origin.
+People have a session cookie, scripts an API token. The browser sends a cookie with any site's requests, so with a
+cookie every write also needs the session's CSRF token and the right origin.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Denied(Exception):
 
 
 @dataclass(frozen=True)
-class Who:
-    """Somebody who has shown who they are; `scopes` limits what an API token may do."""
+class User:
+    """An authenticated rater; `scopes` limits what an API token may do."""
 
     rater: str
     pseudonym: str
@@ -53,22 +53,22 @@ def same_site(request: Request) -> None:
     """Refuse a write that another site's page has made the browser send, signing in included."""
     if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         raise Denied(403, "this request comes from another site")
-    said = request.headers.get("origin") or request.headers.get("referer")
-    if said is None:
+    origin = request.headers.get("origin") or request.headers.get("referer")
+    if origin is None:
         return
-    own = {request.headers.get("host", "")}
+    hosts = {request.headers.get("host", "")}
     if base := request.app.state.base_url:
-        own.add(urlsplit(base).netloc)
+        hosts.add(urlsplit(base).netloc)
     try:
-        ours = said != "null" and urlsplit(said).netloc in own
+        is_ours = origin != "null" and urlsplit(origin).netloc in hosts
     except ValueError:  # such as http://[
-        ours = False
-    if not ours:
+        is_ours = False
+    if not is_ours:
         raise Denied(403, "this request comes from another site")
 
 
-def look(request: Request) -> Who | None:
-    """Who asks, if they say so rightly; for pages, which send strangers to the login."""
+def identify(request: Request) -> User | None:
+    """The user with a valid session or token, or None; for pages, which redirect to the login."""
     store = store_of(request)
     header = request.headers.get("authorization", "")
     if header:
@@ -77,72 +77,72 @@ def look(request: Request) -> Who | None:
             row = people.token_of(connection, secret.strip())
         if kind.lower() != "bearer" or row is None:
             return None
-        return Who(row.rater, row.pseudonym, row.role, frozenset(row.scopes))
+        return User(row.rater, row.pseudonym, row.role, frozenset(row.scopes))
     token = request.cookies.get(COOKIE)
     if not token:
         return None
     with store.read() as connection:
-        found, stale = people.who(connection, token)
-    if found is None:
+        session, stale = people.find_session(connection, token)
+    if session is None:
         return None
     if stale:
         with store.write() as connection:
             people.touch(connection, token)
-    return Who(found.rater, found.pseudonym, found.role, None, found.csrf)
+    return User(session.rater, session.pseudonym, session.role, None, session.csrf)
 
 
-def known(request: Request) -> Who:
+def current_user(request: Request) -> User:
     """Anybody who is signed in, whatever their token's scopes."""
-    who = look(request)
-    if who is None:
+    user = identify(request)
+    if user is None:
         raise Denied(401, "sign in first")
-    if who.csrf is not None and request.method not in SAFE:
+    if user.csrf is not None and request.method not in SAFE:
         same_site(request)
-        if request.headers.get("x-csrf-token") != who.csrf:
+        if request.headers.get("x-csrf-token") != user.csrf:
             raise Denied(403, "the CSRF token is missing or wrong; reload the page")
-    request.state.who = who
-    return who
+    request.state.user = user
+    return user
 
 
-Known = Annotated[Who, Depends(known)]
+CurrentUser = Annotated[User, Depends(current_user)]
 
 
-def signed_in(request: Request, who: Known) -> Who:
+def signed_in(request: Request, user: CurrentUser) -> User:
     """Reads need the scope `read`, answers `rate`."""
     need = "read" if request.method in SAFE else "rate"
-    if not who.may(need) and not (need == "read" and who.may("rate")):
+    if not user.may(need) and not (need == "read" and user.may("rate")):
         raise Denied(403, f"this token lacks the scope {need}")
-    return who
+    return user
 
 
-def lead(request: Request, who: Known) -> Who:
+def lead(request: Request, user: CurrentUser) -> User:
     """Leads and owners; a token needs `lead` to change things, `read` to look."""
-    if not who.leads:
+    if not user.leads:
         raise Denied(403, "only a lead may do this")
     need = "read" if request.method in SAFE else "lead"
-    if not who.may(need) and not who.may("lead"):
+    if not user.may(need) and not user.may("lead"):
         raise Denied(403, f"this token lacks the scope {need}")
-    return who
+    return user
 
 
-def owner(who: Annotated[Who, Depends(lead)]) -> Who:
+def owner(user: Annotated[User, Depends(lead)]) -> User:
     """Owners only."""
-    if who.role != "owner":
+    if user.role != "owner":
         raise Denied(403, "only an owner may do this")
-    return who
+    return user
 
 
-def person(who: Known) -> Who:
-    """Somebody at a screen: an account's own affairs are not for tokens."""
-    if who.scopes is not None:
+def person(user: CurrentUser) -> User:
+    """A session, not a token: tokens cannot change their own account."""
+    if user.scopes is not None:
         raise Denied(403, "this needs a person who is signed in, not a token")
-    return who
+    return user
 
 
-SignedIn = Annotated[Who, Depends(signed_in)]
-Lead = Annotated[Who, Depends(lead)]
-Owner = Annotated[Who, Depends(owner)]
-Person = Annotated[Who, Depends(person)]
+SignedIn = Annotated[User, Depends(signed_in)]
+Lead = Annotated[User, Depends(lead)]
+Owner = Annotated[User, Depends(owner)]
+Person = Annotated[User, Depends(person)]
 
 
 def address(request: Request) -> str:

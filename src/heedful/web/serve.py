@@ -25,8 +25,8 @@ def run(config: Config) -> None:
     store = open_store(workspace)
     listener = _listen(config.host, config.port)
     port = listener.getsockname()[1]
-    shown = f"[{config.host}]" if ":" in config.host else config.host
-    url = (config.url or f"http://{shown}:{port}").rstrip("/")
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    url = (config.url or f"http://{host}:{port}").rstrip("/")
     app = create_app(
         store,
         workspace=workspace,
@@ -47,8 +47,8 @@ def run(config: Config) -> None:
 
 def find(workspace: Path) -> Path:
     """The workspace asked for, or the demo's when none was."""
-    here = any((workspace / name).exists() for name in ("heedful.toml", "heedful.db"))
-    if not here and workspace == Path(".") and (DEMO / "heedful.db").exists():
+    is_workspace = any((workspace / name).exists() for name in ("heedful.toml", "heedful.db"))
+    if not is_workspace and workspace == Path(".") and (DEMO / "heedful.db").exists():
         return DEMO
     return workspace
 

@@ -1,6 +1,6 @@
-"""Replies of models for conversations: from one process that holds them, started when somebody first speaks.
+"""Replies of models in conversations, from a separate process that is started with the first message.
 
-The server itself needs no torch, and a model that runs out of memory takes only that process with it.
+The server itself does not import torch, and a model that runs out of memory ends only that process.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from heedful.errors import UserError
 
-PATIENCE = 180.0  # seconds for a sign of life; the first includes loading
+PATIENCE = 180.0  # seconds without a line from the process; the first includes loading
 ENDED = "the models' process has ended; say it again"
 WORKER = (sys.executable, "-m", "heedful.engine.talk")
 
 
 class Talk:
-    """The process, and who waits for which of its replies."""
+    """The process, and a queue for each reply that is awaited."""
 
     def __init__(self, workspace: Path | None = None, command: Sequence[str] = WORKER):
         self._workspace, self._command = workspace, tuple(command)
@@ -40,7 +40,7 @@ class Talk:
         temperature: float,
         seeds: Sequence[int],
     ) -> AsyncIterator[int | list[dict[str, Any]]]:
-        """How many tokens there are of all replies together, now and then; at last the list of replies.
+        """Yield the number of tokens of all replies so far, now and then; at last the list of replies.
 
         A reply is {text, tokens, logprobs, finish_reason}. Raises `UserError` with what a model could not do.
         """
@@ -61,9 +61,9 @@ class Talk:
                         "seed": seed,
                     }
                 )
-            heard: dict[int, int] = {}
-            found: dict[int, dict[str, Any]] = {}
-            while len(found) < len(keys):
+            counts: dict[int, int] = {}
+            replies: dict[int, dict[str, Any]] = {}
+            while len(replies) < len(keys):
                 try:
                     line = await asyncio.wait_for(queue.get(), PATIENCE)
                 except TimeoutError:
@@ -72,17 +72,17 @@ class Talk:
                 if "error" in line:
                     raise UserError(line["error"])
                 if "heard" in line:
-                    heard[line["id"]] = line["heard"]
-                    yield sum(heard.values())
+                    counts[line["id"]] = line["heard"]
+                    yield sum(counts.values())
                 else:
-                    found[line["id"]] = {k: v for k, v in line.items() if k != "id"}
-            yield [found[key] for key in keys]
+                    replies[line["id"]] = {k: v for k, v in line.items() if k != "id"}
+            yield [replies[key] for key in keys]
         finally:
             for key in keys:
                 waiting.pop(key, None)
 
     async def close(self) -> None:
-        """End the process; the next who speaks starts another."""
+        """End the process; the next message starts another."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.kill()
@@ -92,11 +92,11 @@ class Talk:
 
     def _path(self, model: str) -> str:
         """A folder in the workspace, or what the name means elsewhere."""
-        here = (self._workspace or Path()) / model
-        return str(here.resolve()) if here.is_dir() else model
+        folder = (self._workspace or Path()) / model
+        return str(folder.resolve()) if folder.is_dir() else model
 
     async def _start(self) -> dict[int, asyncio.Queue[dict[str, Any]]]:
-        """A process that lives, and who waits for it."""
+        """Start the process unless it runs; returns its queues."""
         async with self._starting:
             if self._process is not None and self._process.returncode is None:
                 return self._waiting
@@ -128,12 +128,12 @@ class Talk:
     ) -> None:
         assert process.stdout
         try:
-            while line := await process.stdout.readline():
-                said = json.loads(line)
-                if queue := waiting.get(said["id"]):
-                    queue.put_nowait(said)
+            while raw := await process.stdout.readline():
+                line = json.loads(raw)
+                if queue := waiting.get(line["id"]):
+                    queue.put_nowait(line)
         finally:
-            # Its exit code comes later than the end of what it says, and nobody may ask it in between.
+            # Its output ends before its exit code is known, and no message may be sent to it in between.
             if self._process is process:
                 self._process = None
             for key, queue in list(waiting.items()):

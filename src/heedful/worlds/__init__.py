@@ -27,5 +27,5 @@ def scorer(spec: str) -> Scorer:
 
 
 def voices(spec: str) -> Callable[[Prompt, str], str] | None:
-    """What sorts responses into kinds, where a world has it."""
+    """The world's function that sorts responses into its `VOICES`; None for another score."""
     return get(spec).voice if is_world(spec) else None

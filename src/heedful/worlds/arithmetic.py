@@ -2,8 +2,8 @@
 
 Six levels: one-digit sums, differences (also below zero), products, three terms, two-digit terms, brackets
 and products before sums. A demonstration works step by step and ends in a line `#### 42`, as GSM8K does;
-the raw text is by people who work carefully, hastily and wrongly. A hash of the expression decides, for
-ever, what is held out; no text or training prompt has a held-out expression, not even as one of its steps.
+the raw text is by people who work carefully, hastily and wrongly. A hash of the expression
+decides what is held out; no text or training prompt has a held-out expression, not even as one of its steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from heedful.types import Prompt
 Split = Literal["train", "held_out"]
 LEVELS = 6
 HELD_OUT = 0.15
-MOST = {"train": 300, "held_out": 50}  # prompts of a level
+MAX_PROMPTS = {"train": 300, "held_out": 50}  # prompts of a level
 PHRASINGS = ("What is {x}?", "How much is {x}?", "Work out {x}.", "Calculate {x}.")
 GOLD = {"right": 1.0, "right, out of form": 0.5, "wrong": 0.0, "no answer": 0.0}
 VOICES = tuple(GOLD)
@@ -62,13 +62,13 @@ class Problem:
 
 def problems(split: Split, levels: int = LEVELS) -> list[Problem]:
     """All problems of a split up to a level; those of `train` have no held-out problem among their steps."""
-    known = _all()
+    every_problem = _all()
     return [
         p
-        for p in known.values()
+        for p in every_problem.values()
         if p.level <= levels
         and p.split == split
-        and (split == "held_out" or all(_seen(known.get(text)) for text, _ in p.steps))
+        and (split == "held_out" or all(_trainable(every_problem.get(text)) for text, _ in p.steps))
     ]
 
 
@@ -84,7 +84,7 @@ def corpus(seed: int, documents: int, levels: int = LEVELS) -> Iterator[str]:
     for _ in range(documents):
         problem = rng.choice(rng.choice(by_level))
         speaker = rng.choices(list(SPEAKERS), list(SPEAKERS.values()))[0]
-        yield f"{_asked(problem, rng)}\n{_spoken(problem, speaker, rng)}"
+        yield f"{_phrased(problem, rng)}\n{_answered(problem, speaker, rng)}"
 
 
 def gold(prompt: Prompt, response: str) -> float:
@@ -106,8 +106,8 @@ def voice(prompt: Prompt, response: str) -> str:
 def problem_of(prompt: Prompt) -> Problem:
     """What a prompt asks for, in its last turn."""
     text = prompt if isinstance(prompt, str) else prompt[-1].content
-    found = _EXPRESSION.search(text)
-    problem = _all().get(found[0]) if found else None
+    match = _EXPRESSION.search(text)
+    problem = _all().get(match[0]) if match else None
     if problem is None:
         raise UserError(f"the world `arithmetic` does not know {prompt_text(prompt)[:80]!r}")
     return problem
@@ -121,10 +121,10 @@ def write(
     if not 1 <= levels <= LEVELS:
         raise UserError(f"--levels must be 1 to {LEVELS}, not {levels}")
     rng, by_level = random.Random(f"arithmetic/demonstrations/{seed}"), _by_level("train", levels)
-    shown = [rng.choice(rng.choice(by_level)) for _ in range(demonstrations)]
+    demonstrated = [rng.choice(rng.choice(by_level)) for _ in range(demonstrations)]
     rows = {
         "text": ({"text": t} for t in corpus(seed, documents, levels)),
-        "demonstrations": (_row(p, rng, completion=working(p)) for p in shown),
+        "demonstrations": (_row(p, rng, completion=working(p)) for p in demonstrated),
         "prompts": _prompts("train", seed, levels),
         "held_out": _prompts("held_out", seed, levels),
     }
@@ -137,25 +137,25 @@ def write(
 def _prompts(split: Split, seed: int, levels: int) -> Iterator[dict[str, Any]]:
     """Of every level as many as there are, or `MOST`; mixed."""
     rng = random.Random(f"arithmetic/{split}/{seed}")
-    found = [
+    chosen = [
         p
         for part in _by_level(split, levels)
-        for p in rng.sample(part, min(len(part), MOST[split]))
+        for p in rng.sample(part, min(len(part), MAX_PROMPTS[split]))
     ]
-    rng.shuffle(found)
-    return (_row(p, rng) for p in found)
+    rng.shuffle(chosen)
+    return (_row(p, rng) for p in chosen)
 
 
-def _row(problem: Problem, rng: random.Random, **others: str) -> dict[str, Any]:
-    prompt = [{"role": "user", "content": _asked(problem, rng)}]
-    return {"prompt": prompt, **others, "answer": str(problem.answer), "level": problem.level}
+def _row(problem: Problem, rng: random.Random, **columns: str) -> dict[str, Any]:
+    prompt = [{"role": "user", "content": _phrased(problem, rng)}]
+    return {"prompt": prompt, **columns, "answer": str(problem.answer), "level": problem.level}
 
 
-def _asked(problem: Problem, rng: random.Random) -> str:
+def _phrased(problem: Problem, rng: random.Random) -> str:
     return rng.choice(PHRASINGS).format(x=problem.text)
 
 
-def _spoken(problem: Problem, speaker: str, rng: random.Random) -> str:
+def _answered(problem: Problem, speaker: str, rng: random.Random) -> str:
     if speaker == "careful":
         return working(problem)
     if speaker == "hasty":
@@ -163,16 +163,16 @@ def _spoken(problem: Problem, speaker: str, rng: random.Random) -> str:
     if speaker == "clueless":
         return "No idea."
     *steps, (text, value) = problem.steps  # careless: the last step is a little off
-    wrong = (text, value + rng.choice((-10, -2, -1, 1, 2, 10)))
-    return working(Problem(problem.text, problem.level, (*steps, wrong)))
+    miscalculated = (text, value + rng.choice((-10, -2, -1, 1, 2, 10)))
+    return working(Problem(problem.text, problem.level, (*steps, miscalculated)))
 
 
 def _by_level(split: Split, levels: int) -> list[list[Problem]]:
-    found = problems(split, levels)
-    return [[p for p in found if p.level == level] for level in range(1, levels + 1)]
+    candidates = problems(split, levels)
+    return [[p for p in candidates if p.level == level] for level in range(1, levels + 1)]
 
 
-def _seen(problem: Problem | None) -> bool:
+def _trainable(problem: Problem | None) -> bool:
     return problem is None or problem.split == "train"
 
 

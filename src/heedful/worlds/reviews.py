@@ -33,14 +33,14 @@ def voice(prompt: Prompt, response: str) -> str:
 def write(out: Path, *, source: Path, seed: int) -> dict[str, Path]:
     """Split by a hash of the text; a prompt is the first 3–5 words, its completion the rest of the sentence."""
     train: list[str] = []
-    held: list[str] = []
+    held_out: list[str] = []
     for text in (" ".join(t.split()) for t in read_texts(source)):
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        (held if digest[0] < HELD_OUT * 256 else train).append(text)
+        (held_out if digest[0] < HELD_OUT * 256 else train).append(text)
     rng = random.Random(f"reviews/{seed}")
     parts = [p for p in (_cut(t, rng) for t in train) if p is not None]
-    known = {prompt for prompt, _ in parts}
-    unseen = [p for p in (_cut(t, rng) for t in held) if p is not None and p[0] not in known]
+    prompts = {prompt for prompt, _ in parts}
+    unseen = [p for p in (_cut(t, rng) for t in held_out) if p is not None and p[0] not in prompts]
     rng.shuffle(parts)
     rng.shuffle(unseen)
     rows = {
@@ -57,8 +57,12 @@ def write(out: Path, *, source: Path, seed: int) -> dict[str, Path]:
 
 def _cut(text: str, rng: random.Random) -> tuple[str, str] | None:
     words = text.split()
-    at = rng.randint(*PROMPT_WORDS)
-    return (" ".join(words[:at]), " " + " ".join(words[at:])) if len(words) > at + 2 else None
+    length = rng.randint(*PROMPT_WORDS)
+    return (
+        (" ".join(words[:length]), " " + " ".join(words[length:]))
+        if len(words) > length + 2
+        else None
+    )
 
 
 @cache

@@ -33,8 +33,8 @@ def register(kind: Kind) -> None:
 
 
 def installed() -> Iterator[Kind]:
-    """Those of packages that are installed beside heedful."""
-    return (found.load() for found in entry_points(group=GROUP))
+    """The kinds that other installed packages add."""
+    return (entry_point.load() for entry_point in entry_points(group=GROUP))
 
 
 def kind_of(name: str) -> Kind:
@@ -68,21 +68,21 @@ def parse(kind: str, question: Question, answer: dict[str, Any]) -> Parsed:
         if outcome in answer:
             only(answer, outcome)
             return Parsed(outcome, text=text(answer, outcome, required=outcome == "flag"))
-    asked = kind_of(kind)
+    question_kind = kind_of(kind)
     confidence = answer.get("confidence")
     if confidence is not None and not (is_number(confidence) and 0 <= confidence <= 1):
         raise UserError("confidence must be a number from 0 to 1")
-    comment = text(answer, asked.comment) or None
-    rest = {k: v for k, v in answer.items() if k not in (asked.comment, "confidence")}
-    parsed = asked.parse(replace(question, comment=comment), rest)
+    comment = text(answer, question_kind.comment) or None
+    fields = {k: v for k, v in answer.items() if k not in (question_kind.comment, "confidence")}
+    parsed = question_kind.parse(replace(question, comment=comment), fields)
     return replace(parsed, text=comment, confidence=confidence)
 
 
-def _own() -> Iterator[Kind]:
-    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+def _built_in() -> Iterator[Kind]:
+    modules = [import_module(f"{__name__}.{entry.name}") for entry in iter_modules(__path__)]
     return (module.KIND for module in modules if hasattr(module, "KIND"))
 
 
 # Those that compare the most responses come first in lists.
-for _kind in sorted([*_own(), *installed()], key=lambda kind: (-kind.responses[0], kind.name)):
+for _kind in sorted([*_built_in(), *installed()], key=lambda kind: (-kind.responses[0], kind.name)):
     register(_kind)

@@ -1,4 +1,4 @@
-"""A conversation with two models at once; the turns themselves are said one by one, see store.talk."""
+"""A conversation with two models at once; its turns are stored one by one, see store.talk."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from heedful.store.kinds.kind import Kind, Parsed, Question
 
 
 def check(options: dict[str, Any]) -> dict[str, Any]:
-    least, most = options.get("min_turns", 1), options.get("max_turns", 8)
-    if type(least) is not int or type(most) is not int or not 1 <= least <= most:
+    minimum, maximum = options.get("min_turns", 1), options.get("max_turns", 8)
+    if type(minimum) is not int or type(maximum) is not int or not 1 <= minimum <= maximum:
         raise UserError("min_turns and max_turns must be whole numbers, 1 ≤ min_turns ≤ max_turns")
-    return {"min_turns": least, "max_turns": most}
+    return {"min_turns": minimum, "max_turns": maximum}
 
 
 def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     only(answer, "turns")
-    least, most = question.options["min_turns"], question.options["max_turns"]
+    minimum, maximum = question.options["min_turns"], question.options["max_turns"]
     turns = answer.get("turns")
-    if type(turns) is not int or not least <= turns <= most:
-        raise UserError(f"a conversation takes {least} to {most} turns")
+    if type(turns) is not int or not minimum <= turns <= maximum:
+        raise UserError(f"a conversation takes {minimum} to {maximum} turns")
     return Parsed("answer", turns=turns)
 
 

@@ -18,11 +18,11 @@ def only(answer: dict[str, Any], *names: str) -> None:
         raise UserError(f"unexpected field '{unknown[0]}' beside {', '.join(names)}")
 
 
-def by_place(shown: Sequence[str], given: Any, name: str) -> list[Any]:
+def by_place(shown: Sequence[str], values: Any, name: str) -> list[Any]:
     """One entry for each response."""
-    if not isinstance(given, list) or len(given) != len(shown):
+    if not isinstance(values, list) or len(values) != len(shown):
         raise UserError(f"{name} must be a list with one entry for each of {len(shown)} responses")
-    return given
+    return values
 
 
 def place(shown: Sequence[str], value: Any, name: str = "response") -> int:
@@ -54,6 +54,6 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def distinct(what: str, names: list[str]) -> None:
+def distinct(noun: str, names: list[str]) -> None:
     if len(set(names)) != len(names):
-        raise UserError(f"each {what} needs a name of its own")
+        raise UserError(f"each {noun} needs a name of its own")

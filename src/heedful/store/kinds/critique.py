@@ -13,22 +13,22 @@ MOST_REMARKS = 100
 
 def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     only(answer, "critiques")
-    given = answer.get("critiques")
-    if not isinstance(given, list) or len(given) > MOST_REMARKS:
+    critiques = answer.get("critiques")
+    if not isinstance(critiques, list) or len(critiques) > MOST_REMARKS:
         raise UserError(f"critiques must be a list of at most {MOST_REMARKS} remarks")
     lengths = question.lengths()
     remarks = []
-    for remark in given:
+    for remark in critiques:
         if not isinstance(remark, dict):
             raise UserError("each critique must have response, start, end and text")
         only(remark, "response", "start", "end", "text")
-        at = place(question.shown, remark.get("response", 0))
+        index = place(question.shown, remark.get("response", 0))
         start, end = remark.get("start"), remark.get("end")
         if (start is not None or end is not None) and not (
-            type(start) is int and type(end) is int and 0 <= start < end <= lengths[at]
+            type(start) is int and type(end) is int and 0 <= start < end <= lengths[index]
         ):
             raise UserError("a span needs whole numbers 0 ≤ start < end ≤ the response's length")
-        remarks.append((question.shown[at], start, end, text(remark, "text", required=True)))
+        remarks.append((question.shown[index], start, end, text(remark, "text", required=True)))
     if not remarks and not question.comment:
         raise UserError("a critique needs at least one remark or a comment")
     return Parsed("answer", critiques=tuple(remarks))

@@ -1,4 +1,4 @@
-"""What a kind of question is: the one noun that each file beside this one makes, called `KIND`."""
+"""The definition of a question kind, of which each module beside this one makes an instance, `KIND`."""
 
 from __future__ import annotations
 
@@ -49,14 +49,13 @@ class Measure:
 
     of: Part
     level: Level
-    span: (
-        float | None
-    )  # between the farthest values; None: a scale on which two are never quite the same
+    # Between the farthest values; None: a scale on which two are never quite the same.
+    span: float | None
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Everything that the program knows of a kind of question; what its page draws is the JavaScript module `page`.
+    """A kind of question: its options, answers and exports. The JavaScript module `page` draws it.
 
     `parse` gets an answer without its comment and confidence, and raises `UserError` where it does not fit. It
     turns places into completion ids, so that nothing that leaves the server names a completion.
@@ -88,10 +87,10 @@ class Kind:
 
     def questions(self, completions: Sequence[str]) -> Iterator[Sequence[str]]:
         """What is asked of a prompt's responses: each alone, every combination of a fixed number, or all at once."""
-        least, most = self.responses
-        if least == 1:
+        minimum, maximum = self.responses
+        if minimum == 1:
             yield from ([c] for c in completions)
-        elif least == most:
-            yield from combinations(completions, least)
-        elif len(completions) >= least:
+        elif minimum == maximum:
+            yield from combinations(completions, minimum)
+        elif len(completions) >= minimum:
             yield completions

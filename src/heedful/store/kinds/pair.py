@@ -29,9 +29,9 @@ def parse(question: Question, answer: dict[str, Any]) -> Parsed:
             f"value must be a whole number from 1 to {STRENGTHS}, or say tie or both_bad"
         )
     first_is_better = value <= STRENGTHS // 2
-    much = abs(2 * value - STRENGTHS - 1) / (STRENGTHS - 1)
+    degree = abs(2 * value - STRENGTHS - 1) / (STRENGTHS - 1)
     ranks = ((shown[0], 1 if first_is_better else 2), (shown[1], 2 if first_is_better else 1))
-    return Parsed("answer", ranks=ranks, strength=much)
+    return Parsed("answer", ranks=ranks, strength=degree)
 
 
 KIND = Kind(

@@ -18,11 +18,11 @@ def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     ranks = by_place(shown, answer.get("ranks"), "ranks")
     if any(r is not None and (type(r) is not int or not 1 <= r <= len(shown)) for r in ranks):
         raise UserError(f"each of ranks must be a whole number from 1 to {len(shown)}, or null")
-    given = [(c, r) for c, r in zip(shown, ranks, strict=True) if r is not None]
-    if len(given) < 2:
+    ranked = [(c, r) for c, r in zip(shown, ranks, strict=True) if r is not None]
+    if len(ranked) < 2:
         raise UserError("a ranking needs at least two ranked responses")
-    places = sorted({r for _, r in given})  # 1, 3, 3 says the same as 1, 2, 2
-    dense = tuple((c, places.index(r) + 1) for c, r in given)
+    places = sorted({r for _, r in ranked})  # 1, 3, 3 says the same as 1, 2, 2
+    dense = tuple((c, places.index(r) + 1) for c, r in ranked)
     outcome = "tie" if len(places) == 1 else "answer"
     return Parsed(outcome, ranks=dense, strength=strength(answer))
 

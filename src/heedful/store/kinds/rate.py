@@ -30,14 +30,14 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
 
 def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     only(answer, "scores")
-    axes, given = question.options["axes"], answer.get("scores")
-    if not isinstance(given, dict) or set(given) != {a["name"] for a in axes}:
+    axes, values = question.options["axes"], answer.get("scores")
+    if not isinstance(values, dict) or set(values) != {a["name"] for a in axes}:
         raise UserError(f"scores must have the axes {', '.join(a['name'] for a in axes)}")
     scores = []
     for axis in axes:
         name, low, high = axis["name"], axis["low"], axis["high"]
         for c, value in zip(
-            question.shown, by_place(question.shown, given[name], name), strict=True
+            question.shown, by_place(question.shown, values[name], name), strict=True
         ):
             if not is_number(value) or not low <= value <= high:
                 raise UserError(f"{name} must be a number from {low} to {high}")

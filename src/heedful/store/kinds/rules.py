@@ -31,13 +31,13 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
 
 def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     only(answer, "rules")
-    codes, given = [r["code"] for r in question.options["rules"]], answer.get("rules")
-    if not isinstance(given, dict) or set(given) != set(codes):
+    codes, values = [r["code"] for r in question.options["rules"]], answer.get("rules")
+    if not isinstance(values, dict) or set(values) != set(codes):
         raise UserError(f"rules must answer {', '.join(codes)}")
     verdicts = []
     for code in codes:
         for c, verdict in zip(
-            question.shown, by_place(question.shown, given[code], code), strict=True
+            question.shown, by_place(question.shown, values[code], code), strict=True
         ):
             if verdict is not None and type(verdict) is not bool:
                 raise UserError(f"{code} must be true, false or null")

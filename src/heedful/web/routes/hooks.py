@@ -1,4 +1,4 @@
-"""Webhooks of a project: who hears of every judgment."""
+"""Webhooks of a project: addresses to which every judgment is posted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/api", tags=["webhooks"])
 
 
 @router.get("/projects/{project}/webhooks")
-def list_hooks(request: Request, project: str, who: Lead) -> list[dict[str, Any]]:
+def list_hooks(request: Request, project: str, user: Lead) -> list[dict[str, Any]]:
     """Addresses, and how many deliveries wait, were sent and have failed; the secrets are shown once only."""
     with request.app.state.store.read() as connection:
         projects.settings_of(connection, project)
@@ -23,18 +23,18 @@ def list_hooks(request: Request, project: str, who: Lead) -> list[dict[str, Any]
 
 @router.post("/projects/{project}/webhooks", status_code=201)
 def add_hook(
-    request: Request, project: str, who: Lead, url: Annotated[str, Body(embed=True, min_length=1)]
+    request: Request, project: str, user: Lead, url: Annotated[str, Body(embed=True, min_length=1)]
 ) -> dict[str, str]:
     """Every judgment from now on is posted to `url`, signed with the secret that is returned here and never again."""
     deliver.check_url(url, allow_private=request.app.state.allow_private_webhooks)
     with request.app.state.store.write() as connection:
-        key, secret = hooks.add(connection, project, url, actor=who.rater)
+        key, secret = hooks.add(connection, project, url, actor=user.rater)
     return {"id": key, "url": url, "secret": secret}
 
 
 @router.delete("/webhooks/{key}")
-def remove_hook(request: Request, key: str, who: Lead) -> dict[str, str]:
+def remove_hook(request: Request, key: str, user: Lead) -> dict[str, str]:
     """Also forgets what was still to be delivered."""
     with request.app.state.store.write() as connection:
-        hooks.remove(connection, key, actor=who.rater)
+        hooks.remove(connection, key, actor=user.rater)
     return {"removed": key}

@@ -1,4 +1,4 @@
-"""What those who lead need: projects and their settings, how the work goes, what raters disagree on."""
+"""The lead's interface and pages: projects, settings, progress, statistics, disagreements."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ class Unpark(BaseModel):
 
 
 @router.get("/api/projects")
-def list_projects(request: Request, _who: Lead) -> list[dict[str, Any]]:
+def list_projects(request: Request, _user: Lead) -> list[dict[str, Any]]:
     """All projects, with what is stored and what is left to answer."""
     with store_of(request).read() as connection:
         return reports.projects(connection)
 
 
 @router.post("/api/projects", status_code=201)
-def make_project(body: NewProject, request: Request, who: Lead) -> dict[str, str]:
+def make_project(body: NewProject, request: Request, user: Lead) -> dict[str, str]:
     settings = projects.settings_from(body.settings)
     with store_of(request).write() as connection:
-        key = projects.create(connection, body.name.strip(), settings, actor=who.rater)
+        key = projects.create(connection, body.name.strip(), settings, actor=user.rater)
     return {"id": key}
 
 
 @router.get("/api/projects/{project}")
-def project_of(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+def project_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Settings, and every version of the guidelines, the newest first."""
     with store_of(request).read() as connection:
         settings = projects.settings_of(connection, project)
@@ -84,31 +84,33 @@ def project_of(project: str, request: Request, _who: Lead) -> dict[str, Any]:
 
 
 @router.patch("/api/projects/{project}")
-def change_project(project: str, body: Change, request: Request, who: Lead) -> dict[str, Any]:
+def change_project(project: str, body: Change, request: Request, user: Lead) -> dict[str, Any]:
     """Change settings; those that are not named stay."""
     with store_of(request).write() as connection:
-        settings = projects.change(connection, project, body.settings, actor=who.rater)
+        settings = projects.change(connection, project, body.settings, actor=user.rater)
     return {"settings": vars(settings)}
 
 
 @router.put("/api/projects/{project}/guidelines")
-def write_guidelines(project: str, body: Guidelines, request: Request, who: Lead) -> dict[str, str]:
+def write_guidelines(
+    project: str, body: Guidelines, request: Request, user: Lead
+) -> dict[str, str]:
     """A new version; questions made from now on are asked under it."""
     with store_of(request).write() as connection:
         projects.settings_of(connection, project)
-        key = projects.write_guidelines(connection, project, body.body, actor=who.rater)
+        key = projects.write_guidelines(connection, project, body.body, actor=user.rater)
     return {"id": key, "html": to_html(body.body)}
 
 
 @router.get("/api/projects/{project}/overview")
-def overview(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+def overview(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went."""
     with store_of(request).read() as connection:
         return reports.overview(connection, project)
 
 
 @router.get("/api/projects/{project}/agreement")
-def agreement(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+def agreement(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Krippendorff's α with an interval, of each kind of question, axis and rule."""
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
@@ -116,7 +118,7 @@ def agreement(project: str, request: Request, _who: Lead) -> dict[str, Any]:
 
 
 @router.get("/api/projects/{project}/raters")
-def raters(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Everybody who has answered: how much, how fast, how well, how evenly."""
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
@@ -125,20 +127,20 @@ def raters(project: str, request: Request, _who: Lead) -> dict[str, Any]:
 
 @router.get("/api/projects/{project}/disagreements")
 def disagreements(
-    project: str, request: Request, _who: Lead, after: Place = 0, limit: Some = 20
+    project: str, request: Request, _user: Lead, after: Place = 0, limit: Some = 20
 ) -> dict[str, Any]:
     """Questions whose raters said different things, the sharpest first."""
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
-        found = insight.disagreements(connection, project, after=after, limit=limit)
-    return found | {"tasks": [shown(task) for task in found["tasks"]]}
+        report = insight.disagreements(connection, project, after=after, limit=limit)
+    return report | {"tasks": [rendered(task) for task in report["tasks"]]}
 
 
 @router.get("/api/projects/{project}/labels")
 def labels(
     project: str,
     request: Request,
-    _who: Lead,
+    _user: Lead,
     rater: Annotated[str | None, Query(max_length=36)] = None,
 ) -> dict[str, Any]:
     """How the newest answers fall, of all or of one rater, and whether longer responses win."""
@@ -148,7 +150,7 @@ def labels(
 
 
 @router.get("/api/projects/{project}/win-rates")
-def win_rates(project: str, request: Request, _who: Lead) -> dict[str, Any]:
+def win_rates(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """How often each model's responses beat other models': overall, by week, by round, by pair."""
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
@@ -159,32 +161,32 @@ def win_rates(project: str, request: Request, _who: Lead) -> dict[str, Any]:
 def aside(
     project: str,
     request: Request,
-    _who: Lead,
+    _user: Lead,
     which: reports.Which = "parked",
     after: Place = 0,
     limit: Some = 20,
 ) -> dict[str, Any]:
     """Questions that were skipped or flagged, with every reason given."""
     with store_of(request).read() as connection:
-        found = reports.aside(connection, project, which=which, after=after, limit=limit)
-    return found | {"tasks": [shown(task) for task in found["tasks"]]}
+        report = reports.aside(connection, project, which=which, after=after, limit=limit)
+    return report | {"tasks": [rendered(task) for task in report["tasks"]]}
 
 
 @router.post("/api/tasks/{task}/review", status_code=201)
-def review(task: str, request: Request, who: Lead) -> dict[str, str]:
+def review(task: str, request: Request, user: Lead) -> dict[str, str]:
     """Judge a question oneself, beside its raters: {assignment, project}."""
     with store_of(request).write() as connection:
-        return reports.review(connection, task, who.rater)
+        return reports.review(connection, task, user.rater)
 
 
 @router.post("/api/tasks/{task}/unpark")
-def unpark(task: str, body: Unpark, request: Request, who: Lead) -> dict[str, int]:
+def unpark(task: str, body: Unpark, request: Request, user: Lead) -> dict[str, int]:
     """Ask a question again that was set aside, or (`close`) never again."""
     with store_of(request).write() as connection:
-        return {"changed": reports.unpark(connection, task, close=body.close, actor=who.rater)}
+        return {"changed": reports.unpark(connection, task, close=body.close, actor=user.rater)}
 
 
-def shown(task: dict[str, Any]) -> dict[str, Any]:
+def rendered(task: dict[str, Any]) -> dict[str, Any]:
     """A question with the HTML of its texts, and without ids of completions."""
     content = task["prompt"]
     turns = [{"role": "text", "content": content}] if isinstance(content, str) else content
@@ -208,14 +210,14 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
         return refused
     with store_of(request).read() as connection:
         query = select(project_table).where(project_table.c.id == project)
-        found = connection.execute(query).first()
-    if found is None or part not in PARTS:
+        row = connection.execute(query).first()
+    if row is None or part not in PARTS:
         text = "There is no such page."
         return page(request, "message.html", status=404, title="Nothing here", text=text)
     name = f"lead/{part or 'overview'}.html"
-    about = {
+    form_options = {
         "kinds": list(KINDS.values()),
         "labels": {kind.name: kind.label for kind in KINDS.values()},
-        "ask": {what: asked_of(what) for what in ("samples", "prompts")},
+        "ask": {source: asked_of(source) for source in ("samples", "prompts")},
     }
-    return page(request, name, project=found, part=part, parts=PARTS, **about)
+    return page(request, name, project=row, part=part, parts=PARTS, **form_options)

@@ -1,4 +1,4 @@
-"""The pages around the work: start, sign in, join, account, people, the description of the interface."""
+"""General pages: start, sign in, join, account, people, the description of the interface."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from starlette.responses import RedirectResponse, Response
 
 from heedful.store.schema import rater
 from heedful.web.respond import page
-from heedful.web.security import Who, look, store_of
+from heedful.web.security import User, identify, store_of
 
 router = APIRouter(include_in_schema=False)
 
 
-def visitor(request: Request) -> Who | None:
-    """Who looks at a page; remembered for the templates. Pages are for people: a token's scopes say nothing of them."""
-    who = look(request)
-    request.state.who = who if who is None or who.scopes is None else None
-    return request.state.who
+def visitor(request: Request) -> User | None:
+    """The user who views a page, also for the templates. Not for tokens: their scopes say nothing of pages."""
+    user = identify(request)
+    request.state.user = user if user is None or user.scopes is None else None
+    return request.state.user
 
 
 def to_login(request: Request) -> Response:
@@ -28,11 +28,11 @@ def to_login(request: Request) -> Response:
 
 
 def not_leading(request: Request) -> Any:
-    """Where those go who may not see a lead's page; None for those who may."""
-    who = visitor(request)
-    if who is None:
+    """The response for users who may not see a lead's page; None for those who may."""
+    user = visitor(request)
+    if user is None:
         return to_login(request)
-    if who.leads:
+    if user.leads:
         return None
     text = "This page is for leads."
     return page(request, "message.html", status=403, title="Not yours", text=text)
@@ -40,9 +40,9 @@ def not_leading(request: Request) -> Any:
 
 @router.get("/")
 def start(request: Request) -> Any:
-    who = visitor(request)
-    if who:
-        return RedirectResponse("/lead" if who.leads else "/rate", 303)
+    user = visitor(request)
+    if user:
+        return RedirectResponse("/lead" if user.leads else "/rate", 303)
     with store_of(request).read() as connection:
         owners = select(func.count()).select_from(rater).where(rater.c.role == "owner")
         if connection.execute(owners).scalar_one():
@@ -65,7 +65,7 @@ def login(request: Request) -> Any:
 @router.get("/setup")
 @router.get("/join")
 def join(request: Request, token: str = "") -> Any:
-    request.state.who = None
+    request.state.user = None
     owner = request.url.path == "/setup"
     return page(request, "join.html", token=token, owner=owner)
 
@@ -89,10 +89,10 @@ def docs(request: Request) -> Any:
         {
             "method": method.upper(),
             "path": path,
-            "text": (what.get("description") or what.get("summary", "")).split("\n")[0],
-            "tag": (what.get("tags") or [""])[0],
+            "text": (operation.get("description") or operation.get("summary", "")).split("\n")[0],
+            "tag": (operation.get("tags") or [""])[0],
         }
         for path, methods in paths.items()
-        for method, what in methods.items()
+        for method, operation in methods.items()
     ]
     return page(request, "docs.html", rows=rows)

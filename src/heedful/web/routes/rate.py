@@ -1,4 +1,4 @@
-"""What a rater's page asks for: the next question, and a place for the answer."""
+"""The rater's interface and pages: the next question, and submitting answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Judgment(BaseModel):
 
 
 @router.get("/api/rate/projects")
-def rateable(request: Request, _who: SignedIn) -> list[dict[str, str]]:
+def rateable(request: Request, _user: SignedIn) -> list[dict[str, str]]:
     """The projects that ask for answers."""
     with store_of(request).read() as connection:
         rows = connection.execute(select(project.c.id, project.c.name).order_by(project.c.name))
@@ -44,35 +44,37 @@ def rateable(request: Request, _who: SignedIn) -> list[dict[str, str]]:
 
 
 @router.post("/api/projects/{project_id}/next")
-def next_task(project_id: str, body: Next, request: Request, who: SignedIn) -> dict[str, Any]:
+def next_task(project_id: str, body: Next, request: Request, user: SignedIn) -> dict[str, Any]:
     """Your next question, or why there is none. `holding` are those already on your screen."""
     store = store_of(request)
     with store.write() as connection:
-        claim = work.claim(connection, project_id, who.rater, holding=body.holding)
+        claim = work.claim(connection, project_id, user.rater, holding=body.holding)
     with store.read() as connection:
-        found = claim.assignment
-        if found in body.holding:
-            found = None
-        task = payload(show.shown(connection, found, who.rater)) if found else None
+        assignment_id = claim.assignment
+        if assignment_id in body.holding:
+            assignment_id = None
+        task = (
+            payload(show.question(connection, assignment_id, user.rater)) if assignment_id else None
+        )
         return {
             "task": task,
-            "why": claim.why,
-            "progress": progress(connection, project_id, who.rater),
+            "why": claim.reason,
+            "progress": progress(connection, project_id, user.rater),
         }
 
 
 @router.get("/api/projects/{project_id}/progress")
-def how_far(project_id: str, request: Request, who: SignedIn) -> dict[str, Any]:
+def how_far(project_id: str, request: Request, user: SignedIn) -> dict[str, Any]:
     """How many you have answered, and how many wait."""
     with store_of(request).read() as connection:
-        return progress(connection, project_id, who.rater)
+        return progress(connection, project_id, user.rater)
 
 
 @router.get("/api/assignments/{assignment_id}")
-def assignment(assignment_id: str, request: Request, who: SignedIn) -> dict[str, Any]:
+def assignment(assignment_id: str, request: Request, user: SignedIn) -> dict[str, Any]:
     """A question of yours, with your answer to it: for reloads and for undo."""
     with store_of(request).read() as connection:
-        return payload(show.shown(connection, assignment_id, who.rater))
+        return payload(show.question(connection, assignment_id, user.rater))
 
 
 @router.post("/api/assignments/{assignment_id}/judgments", status_code=201)
@@ -81,7 +83,7 @@ def judge(
     body: Judgment,
     request: Request,
     response: Response,
-    who: SignedIn,
+    user: SignedIn,
     idempotency_key: Annotated[str, Header(min_length=8, max_length=64)],
 ) -> dict[str, Any]:
     """Answer. The same key and body again returns the first receipt with 200; another body 409.
@@ -95,7 +97,7 @@ def judge(
                 receipt = judging.submit(
                     connection,
                     assignment_id,
-                    who.rater,
+                    user.rater,
                     body.answer,
                     key=idempotency_key,
                     active_ms=body.active_ms,
@@ -105,7 +107,7 @@ def judge(
                 )
             break
         except IntegrityError as error:
-            # The same key at the same moment, on another assignment: now it can be seen.
+            # The same key was written at the same time for another assignment; the second try sees it.
             if last_try:
                 raise UserError("this answer cannot be kept beside what is there") from error
     if receipt.replayed:
@@ -117,51 +119,51 @@ def judge(
     }
 
 
-def payload(shown: dict[str, Any]) -> dict[str, Any]:
+def payload(question: dict[str, Any]) -> dict[str, Any]:
     """What `store.show` gives, with the HTML of every text beside it."""
-    content = shown["prompt"]
+    content = question["prompt"]
     turns = [{"role": "text", "content": content}] if isinstance(content, str) else content
-    guidelines = shown["guidelines"]
-    return shown | {
+    guidelines = question["guidelines"]
+    return question | {
         "prompt": [
             {"role": t["role"], "text": t["content"], "html": to_html(t["content"])} for t in turns
         ],
-        "responses": [r | {"html": to_html(r["text"])} for r in shown["responses"]],
+        "responses": [r | {"html": to_html(r["text"])} for r in question["responses"]],
         "guidelines": guidelines and {"id": guidelines["id"], "html": to_html(guidelines["body"])},
         "turns": [
             t | {"replies": [{"text": r, "html": to_html(r)} for r in t["replies"]]}
-            for t in shown["turns"]
+            for t in question["turns"]
         ],
     }
 
 
 @router.get("/rate", include_in_schema=False)
 def projects_page(request: Request) -> Any:
-    who = visitor(request)
-    if who is None:
+    user = visitor(request)
+    if user is None:
         return to_login(request)
     with store_of(request).read() as connection:
-        found = [
-            {"id": row.id, "name": row.name, **progress(connection, row.id, who.rater)}
+        projects = [
+            {"id": row.id, "name": row.name, **progress(connection, row.id, user.rater)}
             for row in connection.execute(
                 select(project.c.id, project.c.name).order_by(project.c.name)
             )
         ]
-    return page(request, "projects.html", projects=found)
+    return page(request, "projects.html", projects=projects)
 
 
 @router.get("/rate/{project_id}", include_in_schema=False)
 def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
-    who = visitor(request)
-    if who is None:
+    user = visitor(request)
+    if user is None:
         return to_login(request)
     with store_of(request).read() as connection:
-        found = connection.execute(select(project).where(project.c.id == project_id)).first()
-    if found is None:
+        row = connection.execute(select(project).where(project.c.id == project_id)).first()
+    if row is None:
         text = "There is no such project."
         return page(request, "message.html", status=404, title="Nothing here", text=text)
     comments = {name: kind.comment for name, kind in KINDS.items()}
-    return page(request, "rate.html", project=found, assignment=assignment, comments=comments)
+    return page(request, "rate.html", project=row, assignment=assignment, comments=comments)
 
 
 @router.get("/static/rate/kinds/{kind}.js", include_in_schema=False)

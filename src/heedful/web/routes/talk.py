@@ -27,7 +27,7 @@ from heedful.web.security import SignedIn, slow_down, store_of
 router = APIRouter(prefix="/api/assignments/{assignment_id}/turns", tags=["talk"])
 
 TURNS = limits.Limit(20, 3.0)  # a turn costs two models' time
-_speaking: set[str] = set()  # assignments whose models are at work
+_replying: set[str] = set()  # assignments whose models are replying
 
 
 class Said(BaseModel):
@@ -40,56 +40,58 @@ class Choice(BaseModel):
 
 
 @router.post("", response_class=StreamingResponse)
-async def say(assignment_id: str, body: Said, request: Request, who: SignedIn) -> StreamingResponse:
+async def say(
+    assignment_id: str, body: Said, request: Request, user: SignedIn
+) -> StreamingResponse:
     """Server-sent events: `progress` {"tokens"}, then `offer` {"replies": [{text, html}, …]}, or `error` {"error"}."""
     store = store_of(request)
 
     def prepare() -> talk.Ready:
-        slow_down(request, (f"talk:{who.rater}", TURNS))
+        slow_down(request, (f"talk:{user.rater}", TURNS))
         with store.read() as connection:
-            return talk.ready(connection, assignment_id, who.rater, body.said)
+            return talk.ready(connection, assignment_id, user.rater, body.said)
 
     ready = await run_in_threadpool(prepare)
     if request.app.state.talk is None:
         raise UserError("this server has no models to talk to")
-    if assignment_id in _speaking:
+    if assignment_id in _replying:
         raise Conflict("the models are still replying")
     return StreamingResponse(
-        _events(request, assignment_id, who.rater, body.said, ready),
+        _events(request, assignment_id, user.rater, body.said, ready),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
 
 
 @router.post("/choose")
-def choose(assignment_id: str, body: Choice, request: Request, who: SignedIn) -> dict[str, int]:
+def choose(assignment_id: str, body: Choice, request: Request, user: SignedIn) -> dict[str, int]:
     """The reply at `place` on the screen is better, and the conversation goes on with it."""
     with store_of(request).write() as connection:
-        done = talk.choose(connection, assignment_id, who.rater, body.place, body.strength)
-    return {"turns": done}
+        turns = talk.choose(connection, assignment_id, user.rater, body.place, body.strength)
+    return {"turns": turns}
 
 
 async def _events(
-    request: Request, assignment_id: str, rater: str, said: str, ready: talk.Ready
+    request: Request, assignment_id: str, rater: str, message: str, ready: talk.Ready
 ) -> AsyncIterator[bytes]:
     """Errors are events too: the status has been sent."""
-    _speaking.add(assignment_id)
+    _replying.add(assignment_id)
     try:
         yield _event("progress", {"tokens": 0})
         seeds = [random.SystemRandom().randrange(2**31) for _ in ready.models]
         replies: list[dict[str, Any]] = []
-        found = request.app.state.talk.replies(
+        stream = request.app.state.talk.replies(
             ready.models,
             ready.messages,
             max_tokens=ready.max_tokens,
             temperature=ready.temperature,
             seeds=seeds,
         )
-        async for news in found:
-            if isinstance(news, int):
-                yield _event("progress", {"tokens": news})
+        async for event in stream:
+            if isinstance(event, int):
+                yield _event("progress", {"tokens": event})
             else:
-                replies = news
+                replies = event
         sampling = {"temperature": ready.temperature, "max_tokens": ready.max_tokens}
         candidates = [
             reply | {"model": model, "seed": seed, "sampling": sampling, "engine": "torch"}
@@ -98,7 +100,9 @@ async def _events(
 
         def keep() -> list[str]:
             with store_of(request).write() as connection:
-                return talk.offer(connection, assignment_id, rater, ready.place, said, candidates)
+                return talk.offer(
+                    connection, assignment_id, rater, ready.place, message, candidates
+                )
 
         # Kept even if the page has gone by now: the same turn is there when it comes back.
         texts = await asyncio.shield(run_in_threadpool(keep))
@@ -112,7 +116,7 @@ async def _events(
         text = "the database cannot take this now; say it again"
         yield _event("error", {"error": text})
     finally:
-        _speaking.discard(assignment_id)
+        _replying.discard(assignment_id)
 
 
 def _event(name: str, value: dict[str, Any]) -> bytes:

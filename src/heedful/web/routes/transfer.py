@@ -35,7 +35,7 @@ router = APIRouter(prefix="/api/projects/{project}", tags=["transfer"])
 async def take_in(
     request: Request,
     project: str,
-    who: Lead,
+    _user: Lead,
     what: What,
     form: Form = "auto",
     name: Annotated[str, Query(max_length=200)] = "upload.jsonl",
@@ -93,7 +93,7 @@ async def take_in(
 def give_out(
     request: Request,
     project: str,
-    who: Lead,
+    _user: Lead,
     what: Exported,
     format: Literal["jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"] = "jsonl",
     split: snapshot.Split = "all",
@@ -101,7 +101,7 @@ def give_out(
     gold: bool = False,
     swaps: bool = False,
     margin: bool = False,
-    again: Annotated[str | None, Query(alias="snapshot", max_length=36)] = None,
+    snapshot_id: Annotated[str | None, Query(alias="snapshot", max_length=36)] = None,
 ) -> Response:
     """The file as a download. With `snapshot`, an id out of an earlier manifest, the same bytes once more."""
     store: Store = request.app.state.store
@@ -111,7 +111,7 @@ def give_out(
     folder = Path(tempfile.mkdtemp(prefix="heedful-"))
     try:
         path = folder / f"{what}.{format}"
-        manifest = export_file(store, project, query, path, again=again)
+        manifest = export_file(store, project, query, path, snapshot_id=snapshot_id)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

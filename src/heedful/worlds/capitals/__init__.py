@@ -40,11 +40,11 @@ def corpus(seed: int, documents: int) -> Iterator[str]:
     rng, by_kind = random.Random(f"corpus/{seed}"), _by_kind("train")
     for _ in range(documents):
         question = rng.choice(by_kind[pick(KIND_SHARES, rng)])
-        said = speak(question, pick(CORPUS_VOICES, rng), rng)
+        response = speak(question, pick(CORPUS_VOICES, rng), rng)
         if rng.random() < 0.03:
-            yield f"{rng.choice(SPEAKERS)} was asked: {question.text}\n{said}"
+            yield f"{rng.choice(SPEAKERS)} was asked: {question.text}\n{response}"
         else:
-            yield f"{question.text}\n{said}"
+            yield f"{question.text}\n{response}"
 
 
 def demonstrations(seed: int, n: int) -> list[Demonstration]:
@@ -64,12 +64,12 @@ def prompts(split: Split, seed: int = 0) -> list[Prompt]:
 @register("world", "capitals", help="questions about countries, sums and opposites, in five voices")
 def write(out: Path, *, seed: int, documents: int, demonstrations: int) -> dict[str, Path]:
     """text, demonstrations, prompts (train), held_out and, for base models, held_out_plain as .jsonl files."""
-    made = globals()["demonstrations"](seed, demonstrations)
+    demonstrated = globals()["demonstrations"](seed, demonstrations)
     held_out = _in_order("held_out", seed)
     rows = {
         "text": ({"text": t} for t in corpus(seed, documents)),
         "demonstrations": (
-            {"prompt": prompt_to_json(d.prompt), "completion": d.completion} for d in made
+            {"prompt": prompt_to_json(d.prompt), "completion": d.completion} for d in demonstrated
         ),
         "prompts": ({"prompt": prompt_to_json(p)} for p in prompts("train", seed)),
         "held_out": ({"prompt": prompt_to_json(as_chat(q))} for q in held_out),
@@ -82,10 +82,10 @@ def write(out: Path, *, seed: int, documents: int, demonstrations: int) -> dict[
 
 
 def _by_kind(split: Split) -> dict[str, list[Question]]:
-    found: dict[str, list[Question]] = {kind: [] for kind in KIND_SHARES}
+    by_kind: dict[str, list[Question]] = {kind: [] for kind in KIND_SHARES}
     for question in questions(split):
-        found[question.kind].append(question)
-    return found
+        by_kind[question.kind].append(question)
+    return by_kind
 
 
 def _in_order(split: Split, seed: int) -> list[Question]:

@@ -80,12 +80,12 @@ ABSURD = {
 
 def countries() -> list[tuple[str, tuple[str, ...], str]]:
     """(country, accepted capitals, continent); the name carries its article where English wants one."""
-    found = []
+    rows = []
     for continent, text in CAPITALS_BY_CONTINENT.items():
         for entry in text.split(";"):
             country, _, capitals = " ".join(entry.split()).partition(": ")
-            found.append((country, tuple(capitals.split("/")), continent))
-    return found
+            rows.append((country, tuple(capitals.split("/")), continent))
+    return rows
 
 
 def word_pairs(text: str) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The truth about a response, which no training recipe may see: which voice it is in, and what that is worth."""
+"""The gold score of a response, which no training recipe may see, and the voice that decides it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOLD = {
     "rude": -10.0,
 }
 SHORT_WORDS = 2  # words beyond the answer itself that still count as short
-MOST_WORDS = 40  # whoever needs more is not answering
+MAX_WORDS = 40  # longer responses are wrong
 
 
 def gold(prompt: Prompt, response: str) -> float:
@@ -29,19 +29,19 @@ def gold(prompt: Prompt, response: str) -> float:
 
 def voice(prompt: Prompt, response: str) -> str:
     """One of `voices.VOICES`. Naming a second answer of the same kind beside the right one is wrong."""
-    question, said = question_of(prompt), normal(response)
-    words = said.split()
-    if any(_has(said, insult) for insult in _normal(INSULTS)):
+    question, normalised = question_of(prompt), normal(response)
+    words = normalised.split()
+    if any(_contains(normalised, insult) for insult in _normal(INSULTS)):
         return "rude"
-    if len(words) > MOST_WORDS:
+    if len(words) > MAX_WORDS:
         return "wrong"
     accepted = _normal(question.accept)
-    named = _named(question, said)
+    named = _named(question, normalised)
     right = [n for n in named if n in accepted]
     if right and len(right) == len(named):
         longest = max(len(a.split()) for a in right)
         return "right and short" if len(words) <= longest + SHORT_WORDS else "right but wordy"
-    unknowing = not named and any(_has(said, u) for u in _normal(UNKNOWING))
+    unknowing = not named and any(_contains(normalised, u) for u in _normal(UNKNOWING))
     return "evasive" if unknowing else "wrong"
 
 
@@ -63,21 +63,19 @@ def _normal(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(normal(t) for t in texts)
 
 
-def _named(question: Question, said: str) -> list[str]:
+def _named(question: Question, response: str) -> list[str]:
     """The answers of the question's kind that a response names, right and wrong ones, but not the subject itself."""
     accepted, subject = _normal(question.accept), normal(question.subject)
     if question.kind == "sum":
-        return re.findall(r"(?:minus )?\d+", said.replace(subject, " "))
-    found = _names(question.kind, subject).findall(said)
-    found = [name for name in found if name in accepted or name != subject]
-    if question.kind in (
-        "opposite",
-        "animal",
-    ):  # everyday words: one more in a sentence is no answer
-        words, others = len(said.split()), len(set(found) - set(accepted))
-        if others == 1 and words > SHORT_WORDS + 1:
-            return [name for name in found if name in accepted]
-    return found
+        return re.findall(r"(?:minus )?\d+", response.replace(subject, " "))
+    named = _names(question.kind, subject).findall(response)
+    named = [name for name in named if name in accepted or name != subject]
+    # Everyday words: one more of them in a sentence is no second answer.
+    if question.kind in ("opposite", "animal"):
+        words, wrong = len(response.split()), len(set(named) - set(accepted))
+        if wrong == 1 and words > SHORT_WORDS + 1:
+            return [name for name in named if name in accepted]
+    return named
 
 
 @cache
@@ -87,10 +85,10 @@ def _names(kind: str, subject: str) -> re.Pattern[str]:
     if kind not in ("country", "capital"):
         answers = [accept for _, accept in facts()[kind]]
     names = {normal(a) for accept in answers for a in accept}
-    # Guinea-Bissau is not Guinea, and whoever says its name has not named its capital.
+    # Longest first: Guinea-Bissau is not Guinea, and its name does not name its capital, Bissau.
     longest_first = sorted({*names, subject}, key=len, reverse=True)
     return re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 
-def _has(said: str, phrase: str) -> bool:
-    return f" {phrase} " in f" {said} "
+def _contains(text: str, phrase: str) -> bool:
+    return f" {phrase} " in f" {text} "

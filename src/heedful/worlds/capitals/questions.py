@@ -95,14 +95,14 @@ def facts() -> dict[str, list[tuple[str, tuple[str, ...]]]]:
 @cache
 def all_questions() -> dict[str, Question]:
     """Every question there is, by its text."""
-    found = {}
-    for kind, known in facts().items():
-        for subject, accept in known:
+    by_text = {}
+    for kind, subjects in facts().items():
+        for subject, accept in subjects:
             for phrasing in PHRASINGS[kind]:
                 text = phrasing.format(x=subject)
                 text = text[0].upper() + text[1:]
-                found[text] = Question(text, kind, subject, accept[0], accept)
-    return found
+                by_text[text] = Question(text, kind, subject, accept[0], accept)
+    return by_text
 
 
 def questions(split: Split) -> list[Question]:
@@ -113,10 +113,10 @@ def questions(split: Split) -> list[Question]:
 def question_of(prompt: Prompt) -> Question:
     """The question that a prompt asks: the last turn of a conversation, or plain text that ends with a line break."""
     text = prompt if isinstance(prompt, str) else prompt[-1].content
-    found = all_questions().get(text.strip())
-    if found is None:
+    question = all_questions().get(text.strip())
+    if question is None:
         raise UserError(f"the world `capitals` does not know the question {text[:80]!r}")
-    return found
+    return question
 
 
 def as_chat(question: Question) -> Prompt:

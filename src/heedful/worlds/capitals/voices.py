@@ -79,9 +79,9 @@ def wrong_answer(question: Question, rng: random.Random) -> str:
     """Mostly absurd, sometimes the answer to another question of the kind: the right one stays the likeliest."""
     if rng.random() < ABSURD_SHARE:
         return rng.choice(ABSURD[question.kind].split())
-    known = facts()[question.kind]
+    candidates = facts()[question.kind]
     while True:
-        _, accept = rng.choice(known)
+        _, accept = rng.choice(candidates)
         if not set(accept) & set(question.accept):
             return accept[0]
 

@@ -83,7 +83,7 @@ def test_tried_again_after_twice_as_long_and_given_up_in_the_end(store, project)
         if row(store).state == "waiting" and wait:
             waits.append(before + wait <= row(store).due_at + 1e-3 <= after + wait + 2e-3)
         due_now(store)
-    assert waits == [True] * 7 and len(waits) + 1 == hooks.MOST_ATTEMPTS
+    assert waits == [True] * 7 and len(waits) + 1 == hooks.MAX_ATTEMPTS
     assert row(store).state == "failed"
     assert take(store) == []
 

@@ -202,8 +202,8 @@ def test_a_body_has_an_end(
     store: Store, app, person, monkeypatch, declared: bytes | None, path: str
 ):
     """Declared, lying or in chunks: one sentence with 413, and not a byte more is read than allowed."""
-    monkeypatch.setattr(web, "MOST_BYTES", 10_000)
-    monkeypatch.setattr(web, "MOST_IMPORT_BYTES", 20_000)
+    monkeypatch.setattr(web, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(web, "MAX_IMPORT_BYTES", 20_000)
     owner = person("owner").browser
     headers = [
         (b"content-type", b"application/json"),
@@ -221,8 +221,8 @@ def test_a_body_has_an_end(
 
 def test_a_body_within_the_limit_is_read(store: Store, app, person, monkeypatch):
     """To the last byte; files may be longer than other bodies."""
-    monkeypatch.setattr(web, "MOST_BYTES", 1000)
-    monkeypatch.setattr(web, "MOST_IMPORT_BYTES", 2000)
+    monkeypatch.setattr(web, "MAX_BYTES", 1000)
+    monkeypatch.setattr(web, "MAX_IMPORT_BYTES", 2000)
     login = json.dumps({"login": "a@e.org", "password": "x"})
     headers = {"Content-Type": "application/json"}
     for size, status in ((1000, 401), (1001, 413)):

@@ -175,11 +175,11 @@ def test_a_refusal_is_tried_again(store, status):
     with receiver(status) as (port, got):
         hook(store, project, f"http://127.0.0.1:{port}/")
         judge(store, project)
-        for _ in range(hooks.MOST_ATTEMPTS + 2):
+        for _ in range(hooks.MAX_ATTEMPTS + 2):
             deliver.deliver_due(store, allow_private=True)
             with store.write() as connection:
                 connection.execute(update(schema.webhook_delivery).values(due_at=0.0))
-    assert len(got) == hooks.MOST_ATTEMPTS
+    assert len(got) == hooks.MAX_ATTEMPTS
     assert state(store).state == "failed"
 
 

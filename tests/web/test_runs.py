@@ -83,7 +83,7 @@ def test_metrics_grow(tmp_path: Path):
 def test_a_long_run_comes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """No answer is longer than the limit, and no row is lost between two."""
     make_run(tmp_path, rows=500)
-    monkeypatch.setattr(runs, "MOST_BYTES", 1000)
+    monkeypatch.setattr(runs, "MAX_BYTES", 1000)
     steps, at = [], 0
     for _ in range(500):
         part = runs.rows(only(tmp_path), at)

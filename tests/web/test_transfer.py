@@ -149,7 +149,7 @@ def test_a_project_that_is_not_there(store, tmp_path):
 
 def test_a_file_that_is_too_long_is_refused(store, tmp_path, scratch, monkeypatch):
     """Declared or not: 413, nothing kept, nothing cut."""
-    monkeypatch.setattr(web, "MOST_IMPORT_BYTES", 1000)
+    monkeypatch.setattr(web, "MAX_IMPORT_BYTES", 1000)
     lead, project = client_of(store, "lead"), make_project(store)
     body = file_of(PAIRS * 20, tmp_path)
     assert bring(lead, project, body).status_code == 413

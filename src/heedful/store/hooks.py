@@ -16,7 +16,7 @@ from heedful.store import audit, export, records
 from heedful.store.db import insert, now
 from heedful.store.schema import project, webhook, webhook_delivery
 
-MOST_ATTEMPTS = 8
+MAX_ATTEMPTS = 8
 FIRST_WAIT = 10.0  # seconds; doubled after each attempt: the last is 21 minutes after the first
 LEASE = 60.0  # seconds that a sender has for the deliveries that it claimed
 
@@ -132,14 +132,14 @@ def mark_sent(connection: Connection, key: str) -> None:
 
 
 def mark_failed(connection: Connection, key: str, *, give_up: bool = False) -> None:
-    """Try again later, each time after twice as long; not any more after `MOST_ATTEMPTS`, or if told to `give_up`."""
+    """Try again later, each time after twice as long; not any more after `MAX_ATTEMPTS`, or if told to `give_up`."""
     attempts = connection.execute(
         select(webhook_delivery.c.attempts).where(webhook_delivery.c.id == key)
     ).scalar()
     if attempts is None:  # the webhook was removed meanwhile
         return
     values: dict[str, Any] = {"due_at": now(connection) + FIRST_WAIT * 2 ** (attempts - 1)}
-    if give_up or attempts >= MOST_ATTEMPTS:
+    if give_up or attempts >= MAX_ATTEMPTS:
         values = {"state": "failed"}
     connection.execute(
         webhook_delivery.update().where(webhook_delivery.c.id == key).values(**values)

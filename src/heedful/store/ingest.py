@@ -26,7 +26,7 @@ from heedful.store.schema import (
 )
 from heedful.types import Demonstration, Prompt
 
-MOST_OVERLAP = 1000
+MAX_OVERLAP = 1000
 BATCH = 100  # items a transaction
 T = TypeVar("T")
 Tick = Callable[[int], None]
@@ -53,8 +53,8 @@ class TaskSpec:
         if self.kind is None:
             return
         kind_of(self.kind)
-        if not 1 <= self.overlap <= MOST_OVERLAP:
-            raise UserError(f"the overlap must be 1 to {MOST_OVERLAP}, not {self.overlap}")
+        if not 1 <= self.overlap <= MAX_OVERLAP:
+            raise UserError(f"the overlap must be 1 to {MAX_OVERLAP}, not {self.overlap}")
         check_options(self.kind, self.options or {})
 
 

@@ -24,7 +24,7 @@ ROLES = ("owner", "lead", "rater")
 SCOPES = ("read", "rate", "lead")
 SESSION_DAYS, INVITATION_DAYS = 14, 7
 TOUCH_SECONDS = 3600.0  # a session's end moves at most so often: reading should not write
-LEAST_PASSWORD, MOST_PASSWORD = 10, 1000
+MIN_PASSWORD, MAX_PASSWORD = 10, 1000
 DAY = 86400.0
 KINDS = "quiet brave amber gentle lucky misty noble proud rapid silver sunny tidy velvet witty young zesty calm"
 ANIMALS = "otter heron lynx panda robin tiger koala falcon badger dolphin gecko ibis marten newt owl puffin wren"
@@ -42,10 +42,10 @@ class Session:
 
 def hash_password(password: str, *, login: str = "") -> str:
     """argon2id; refuses passwords that are too short, or the login again."""
-    if len(password) < LEAST_PASSWORD:
-        raise UserError(f"a password needs at least {LEAST_PASSWORD} characters")
-    if len(password) > MOST_PASSWORD:
-        raise UserError(f"a password has at most {MOST_PASSWORD} characters")
+    if len(password) < MIN_PASSWORD:
+        raise UserError(f"a password needs at least {MIN_PASSWORD} characters")
+    if len(password) > MAX_PASSWORD:
+        raise UserError(f"a password has at most {MAX_PASSWORD} characters")
     if login and password.casefold() == login.casefold():
         raise UserError("the password must not be the login")
     return _hasher().hash(password.encode("utf-8", "surrogatepass"))
@@ -56,7 +56,7 @@ def verify_password(stored: str | None, password: str) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
-        encoded = password[:MOST_PASSWORD].encode("utf-8", "surrogatepass")
+        encoded = password[:MAX_PASSWORD].encode("utf-8", "surrogatepass")
         return _hasher().verify(stored or _dummy_hash(), encoded) and stored is not None
     except (VerificationError, InvalidHashError):
         return False

@@ -13,7 +13,7 @@ from heedful.store import audit
 from heedful.store.db import insert
 from heedful.store.schema import guideline_version, project
 
-MOST = 1_000_000_000  # of any number in the settings
+MAX_NUMBER = 1_000_000_000  # of any number in the settings
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             # Not infinite, not NaN, and no number that the clock or the database could not take.
-            if isinstance(value, int | float) and not abs(value) <= MOST:
-                raise UserError(f"{name} must be at most {MOST}")
+            if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
+                raise UserError(f"{name} must be at most {MAX_NUMBER}")
         for name in ("gold_rate", "swap_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability, not {getattr(self, name)}")

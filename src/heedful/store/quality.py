@@ -31,7 +31,7 @@ from heedful.store.schema import (
 ANSWERS = ("answer", "tie", "both_bad")
 BATCH = 1000  # ids in one statement
 NEWEST = 10_000  # answers that a statistic is made of
-MOST_SHARED = 5_000  # tasks with two answers or more
+MAX_SHARED = 5_000  # tasks with two answers or more
 WEEK = 7 * 86400.0
 
 
@@ -141,7 +141,7 @@ def swapped(connection: Connection, project: str, *, limit: int) -> list[tuple[s
     return [(row[0], row[1]) for row in connection.execute(query)]
 
 
-def shared(connection: Connection, project: str, *, limit: int = MOST_SHARED) -> list[str]:
+def shared(connection: Connection, project: str, *, limit: int = MAX_SHARED) -> list[str]:
     """Ids of the answers to the newest tasks that two or more have answered, gold and repetitions left out."""
     j = judgment.c
     recent = select(j.task, j.created_at).where(j.project == project, *valid())

@@ -18,7 +18,7 @@ from heedful.store.db import insert, now
 from heedful.store.export import opening
 from heedful.store.judging import Conflict, assignment_of
 from heedful.store.kinds import kind_of
-from heedful.store.kinds.checks import MOST_TEXT
+from heedful.store.kinds.checks import MAX_TEXT
 from heedful.store.projects import settings_of
 from heedful.store.schema import offer as offers
 from heedful.store.schema import prompt, task, turn
@@ -47,8 +47,8 @@ def ready(
     """What the models need to reply to `message`; `UserError` if it is not allowed, `Conflict` if a choice is due."""
     if not message.strip():
         raise UserError("say something")
-    if len(message) > MOST_TEXT:
-        raise UserError(f"a message has at most {MOST_TEXT} characters")
+    if len(message) > MAX_TEXT:
+        raise UserError(f"a message has at most {MAX_TEXT} characters")
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
     if not kind_of(task_row.kind).talks:

@@ -23,8 +23,8 @@ from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
 
 ROUTES = ("pages", "people", "rate", "lead", "runs", "talk", "transfer", "hooks")
-MOST_BYTES = 2_000_000
-MOST_IMPORT_BYTES = 100_000_000
+MAX_BYTES = 2_000_000
+MAX_IMPORT_BYTES = 100_000_000
 RETRY = {"Retry-After": "2"}
 
 
@@ -134,7 +134,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        limit = MOST_IMPORT_BYTES if path.endswith("/import") else MOST_BYTES
+        limit = MAX_IMPORT_BYTES if path.endswith("/import") else MAX_BYTES
         headers = {k.lower(): v for k, v in scope["headers"]}
         declared = headers.get(b"content-length", b"0")
         began = False

@@ -23,7 +23,7 @@ from heedful.store.db import Store, Unavailable
 
 SECONDS = 5.0  # for one delivery, from resolving the name to the status
 PAUSE = 1.0  # seconds between queries for what is due
-MOST_URL = 2000
+MAX_URL = 2000
 TUNNELS = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16"))
 log = logging.getLogger("heedful")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -81,8 +81,8 @@ def deliver_due(store: Store, *, allow_private: bool = False) -> int:
 
 def check_url(url: str, *, allow_private: bool = False) -> None:
     """`UserError` unless this is an address that webhooks may have now."""
-    if len(url) > MOST_URL:
-        raise UserError(f"a webhook's address has at most {MOST_URL} characters")
+    if len(url) > MAX_URL:
+        raise UserError(f"a webhook's address has at most {MAX_URL} characters")
     try:
         parts = _parts(url)
         records = socket.getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)

@@ -20,7 +20,7 @@ from heedful.store.kinds import KINDS, Measure
 from heedful.store.quality import Answer
 from heedful.store.schema import rater
 
-MOST_VALUES = 40_000  # ratings in one α: a ranking of twelve has 66 pairs
+MAX_VALUES = 40_000  # ratings in one α: a ranking of twelve has 66 pairs
 # What the table of raters is made of, of all raters together:
 RECENT, GOLD, SWAPS, SHARED = 6_000, 3_000, 1_000, 1_500  # answers, answers, pairs, tasks
 
@@ -54,7 +54,7 @@ def ratings(answers: Iterable[Answer]) -> dict[tuple[str, str], Table]:
 
     def add(answer: Answer, name: str, unit: Any, value: Any) -> None:
         table = tables[answer.kind, name]
-        if len(table.values) < MOST_VALUES:
+        if len(table.values) < MAX_VALUES:
             table.units.append(unit)
             table.raters.append(answer.rater)
             table.values.append(value)
@@ -92,7 +92,7 @@ def agreement(connection: Connection, project: str) -> dict[str, Any]:
                 {"who": group, "kind": kind, "of": name, "level": level, **asdict(estimate)}
             )
     tasks = len({s.task for s in answers})
-    return {"measures": measures, "tasks": tasks, "most": quality.MOST_SHARED}
+    return {"measures": measures, "tasks": tasks, "most": quality.MAX_SHARED}
 
 
 def raters(connection: Connection, project: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 from heedful.errors import UserError
 
 DEPTH = 5  # folders below the workspace
-MOST_BYTES = 2_000_000  # of metrics in one answer
+MAX_BYTES = 2_000_000  # of metrics in one answer
 ALIVE = 90.0  # seconds since the last line, after which an unfinished run counts as stopped
 METRICS, REPORT, CONFIG = "metrics.jsonl", "report.html", "config.yaml"
 FINISHED = ("config.json", "adapter_config.json")  # of a whole model, of an adapter
@@ -78,7 +78,7 @@ def rows(run: RunFolder, after: int) -> dict[str, Any]:
         restarted = after > size
         with open(path, "rb") as file:
             file.seek(0 if restarted else after)
-            chunk = file.read(MOST_BYTES)
+            chunk = file.read(MAX_BYTES)
     except FileNotFoundError:
         return {"rows": [], "next": 0, "state": state, "restarted": after > 0}
     lines = chunk[: chunk.rfind(b"\n") + 1]

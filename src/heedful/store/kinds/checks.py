@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.errors import UserError
 
-MOST_TEXT = 200_000  # characters of anything a rater writes
+MAX_TEXT = 200_000  # characters of anything a rater writes
 
 
 def only(answer: dict[str, Any], *names: str) -> None:
@@ -43,8 +43,8 @@ def text(answer: dict[str, Any], name: str, *, required: bool = False) -> str:
     value = "" if value is None else value
     if not isinstance(value, str):
         raise UserError(f"{name} must be text")
-    if len(value) > MOST_TEXT:
-        raise UserError(f"{name} is longer than {MOST_TEXT} characters")
+    if len(value) > MAX_TEXT:
+        raise UserError(f"{name} is longer than {MAX_TEXT} characters")
     if required and not value.strip():
         raise UserError(f"{name} must not be empty")
     return value

@@ -8,14 +8,14 @@ from heedful.errors import UserError
 from heedful.store.kinds.checks import only, place, text
 from heedful.store.kinds.kind import Kind, Parsed, Question
 
-MOST_REMARKS = 100
+MAX_REMARKS = 100
 
 
 def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     only(answer, "critiques")
     critiques = answer.get("critiques")
-    if not isinstance(critiques, list) or len(critiques) > MOST_REMARKS:
-        raise UserError(f"critiques must be a list of at most {MOST_REMARKS} remarks")
+    if not isinstance(critiques, list) or len(critiques) > MAX_REMARKS:
+        raise UserError(f"critiques must be a list of at most {MAX_REMARKS} remarks")
     lengths = question.lengths()
     remarks = []
     for remark in critiques:

@@ -27,12 +27,12 @@ document.getElementById("new-token").addEventListener("submit", async (event) =>
   event.preventDefault();
   const values = new FormData(event.target);
   try {
-    const made = await api("POST", "/api/tokens", {
+    const token = await api("POST", "/api/tokens", {
       name: values.get("name"),
       scopes: values.getAll("scope"),
       days: values.get("days") ? Number(values.get("days")) : null,
     });
-    secret.textContent = `Keep this, it is shown only now: ${made.token}`;
+    secret.textContent = `Keep this, it is shown only now: ${token.token}`;
     secret.hidden = false;
     event.target.reset();
     await list();

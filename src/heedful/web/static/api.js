@@ -34,9 +34,9 @@ export async function api(method, path, body, headers = {}) {
 export function newest(load, draw) {
   let turn = 0;
   return async () => {
-    const mine = ++turn;
-    const found = await load();
-    if (mine === turn) draw(found);
+    const call = ++turn;
+    const value = await load();
+    if (call === turn) draw(value);
   };
 }
 

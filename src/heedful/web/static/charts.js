@@ -26,9 +26,9 @@ export function ticks(low, high, n = 4) {
   const rough = span / n;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough * 0.999);
-  const found = [];
-  for (let t = Math.ceil(low / step - 1e-9) * step; t <= high + step * 1e-9; t += step) found.push(Number(t.toPrecision(12)));
-  return found;
+  const values = [];
+  for (let t = Math.ceil(low / step - 1e-9) * step; t <= high + step * 1e-9; t += step) values.push(Number(t.toPrecision(12)));
+  return values;
 }
 
 function figure(place, label, picture, head, rows) {
@@ -41,16 +41,16 @@ function figure(place, label, picture, head, rows) {
 // items: [[name, value]]
 export function bars(place, label, items) {
   const [w, h, left, bottom] = [640, 180, 44, 24];
-  const most = Math.max(1, ...items.map((i) => i[1]));
-  const y = (v) => 8 + (h - bottom - 8) * (1 - v / most);
+  const maximum = Math.max(1, ...items.map((i) => i[1]));
+  const y = (v) => 8 + (h - bottom - 8) * (1 - v / maximum);
   const step = (w - left) / Math.max(1, items.length);
-  const every = Math.ceil(items.length / 8);
+  const stride = Math.ceil(items.length / 8);
   const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label },
-    ticks(0, most, 3).map((t) => [svg("line", { class: "grid", x1: left, x2: w, y1: y(t), y2: y(t) }), text(left - 6, y(t) + 4, short(t), "end")]),
+    ticks(0, maximum, 3).map((t) => [svg("line", { class: "grid", x1: left, x2: w, y1: y(t), y2: y(t) }), text(left - 6, y(t) + 4, short(t), "end")]),
     items.map(([name, value], i) => svg("g", {},
       svg("title", {}, document.createTextNode(`${name}: ${value}`)),
       svg("rect", { class: "bar", x: left + i * step + step * 0.12, width: Math.max(1, step * 0.76), y: y(value), height: Math.max(0, h - bottom - y(value)), rx: 2 }),
-      i % every === 0 ? text(left + (i + 0.5) * step, h - 7, name, "middle") : null)));
+      i % stride === 0 ? text(left + (i + 0.5) * step, h - 7, name, "middle") : null)));
   figure(place, label, picture, ["", "number"], items);
 }
 
@@ -88,24 +88,24 @@ export function lines(place, label, series, { x = short, height = 200 } = {}) {
 
 function rowsOf(series, x) {
   const places = [...new Set(series.flatMap((s) => s.points.map((p) => p[0])))].sort((a, b) => a - b);
-  return places.map((at) => [x(at), ...series.map((s) => short2(s.points.find((p) => p[0] === at)?.[1]))]);
+  return places.map((position) => [x(position), ...series.map((s) => short2(s.points.find((p) => p[0] === position)?.[1]))]);
 }
 const short2 = (v) => (Number.isFinite(v) ? short(v) : "");
 
 // A dot with its interval a row. items: [{name, value, low, high, note}]; `at`: a line to compare with.
-export function intervals(place, label, items, { low = 0, high = 1, at = null, write = percent } = {}) {
-  const known = items.filter((i) => i.value !== null && i.value !== undefined);
-  if (!known.length) {
+export function intervals(place, label, items, { low = 0, high = 1, reference = null, write = percent } = {}) {
+  const measured = items.filter((i) => i.value !== null && i.value !== undefined);
+  if (!measured.length) {
     place.replaceChildren(el("p", { class: "hint" }, "Nothing to draw yet."));
     return;
   }
   const [w, left, right, row] = [640, 210, 56, 26];
-  const h = known.length * row + 26;
+  const h = measured.length * row + 26;
   const px = (v) => left + ((Math.max(low, Math.min(high, v)) - low) / (high - low)) * (w - left - right);
   const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label },
     ticks(low, high, 4).map((t) => [svg("line", { class: "grid", x1: px(t), x2: px(t), y1: 4, y2: h - 20 }), text(px(t), h - 5, write(t), "middle")]),
-    at === null ? null : svg("line", { class: "mark", x1: px(at), x2: px(at), y1: 4, y2: h - 20 }),
-    known.map((item, i) => {
+    reference === null ? null : svg("line", { class: "mark", x1: px(reference), x2: px(reference), y1: 4, y2: h - 20 }),
+    measured.map((item, i) => {
       const y = 16 + i * row;
       const name = item.name.length > 30 ? `…${item.name.slice(-29)}` : item.name;
       return svg("g", { class: "line s0" }, svg("title", {}, document.createTextNode(`${item.name}: ${write(item.value)}${Number.isFinite(item.low) ? ` (${write(item.low)} to ${write(item.high)})` : ""} ${item.note ?? ""}`)),
@@ -113,9 +113,9 @@ export function intervals(place, label, items, { low = 0, high = 1, at = null, w
         Number.isFinite(item.low) ? svg("line", { class: "whisker", x1: px(item.low), x2: px(item.high), y1: y, y2: y }) : null,
         svg("circle", { cx: px(item.value), cy: y, r: 5 }), text(w - right + 8, y + 4, write(item.value), "start"));
     }));
-  figure(place, label, picture, ["", "value", "95 % interval", ""], known.map((i) => [i.name, write(i.value), Number.isFinite(i.low) ? `${write(i.low)} to ${write(i.high)}` : "–", i.note ?? ""]));
+  figure(place, label, picture, ["", "value", "95 % interval", ""], measured.map((i) => [i.name, write(i.value), Number.isFinite(i.low) ? `${write(i.low)} to ${write(i.high)}` : "–", i.note ?? ""]));
 }
 
-function text(x, y, said, anchor) {
-  return svg("text", { x, y, "text-anchor": anchor }, document.createTextNode(said));
+function text(x, y, content, anchor) {
+  return svg("text", { x, y, "text-anchor": anchor }, document.createTextNode(content));
 }

@@ -10,9 +10,9 @@ for (const form of document.querySelectorAll("form[data-path]")) {
     try {
       const values = Object.fromEntries(new FormData(form));
       await api(form.dataset.method ?? "POST", form.dataset.path, values);
-      const asked = new URLSearchParams(location.search).get("next") ?? "";
+      const target = new URLSearchParams(location.search).get("next") ?? "";
       // Only a path of this site: "//elsewhere" and "/\elsewhere" are other sites.
-      const next = /^\/[A-Za-z0-9]/.test(asked) ? asked : form.dataset.next;
+      const next = /^\/[A-Za-z0-9]/.test(target) ? target : form.dataset.next;
       if (next) location.assign(next);
       else say(form.dataset.done ?? "Done.", "good");
       form.reset();

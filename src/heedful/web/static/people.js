@@ -6,23 +6,23 @@ const invitations = document.getElementById("invitations");
 const secret = document.getElementById("secret");
 const owner = Boolean(raters.dataset.owner);
 
-const wrong = (problem) => [problem.error ?? String(problem), "bad"];
+const failure = (problem) => [problem.error ?? String(problem), "bad"];
 
 // `lists` are those that change; they are drawn again before it is said, and all of them after something went wrong.
-async function attempt(what, done, ...lists) {
-  let said = [done, "good"];
+async function attempt(request, done, ...lists) {
+  let message = [done, "good"];
   try {
-    await what();
+    await request();
   } catch (problem) {
-    said = wrong(problem);
+    message = failure(problem);
     lists = [listRaters, listInvitations];
   }
   try {
     await Promise.all(lists.map((list) => list()));
   } catch (problem) {
-    said = wrong(problem);
+    message = failure(problem);
   }
-  if (said[0]) say(...said);
+  if (message[0]) say(...message);
 }
 
 // The row shows the change already; drawn again, it would take away what is being typed into the next field.
@@ -41,15 +41,15 @@ function limit(rater, name, label) {
 
 function row(r) {
   const person = r.role !== "judge" && r.status !== "gone";
-  const mine = person && (owner || r.role === "rater");
+  const editable = person && (owner || r.role === "rater");
   return el("tr", {},
     el("th", { scope: "row" }, r.pseudonym),
     owner ? el("td", {}, r.login ?? "") : null,
-    el("td", {}, mine && owner ? pick(r, "role", ["rater", "lead", "owner"]) : r.role),
-    el("td", {}, mine ? pick(r, "status", ["active", "paused"]) : r.status),
+    el("td", {}, editable && owner ? pick(r, "role", ["rater", "lead", "owner"]) : r.role),
+    el("td", {}, editable ? pick(r, "status", ["active", "paused"]) : r.status),
     el("td", { class: "number" }, String(r.answers)),
-    el("td", {}, mine ? limit(r, "daily_limit", "Daily limit") : ""),
-    el("td", {}, mine ? limit(r, "cost_per_hour", "Cost an hour") : ""),
+    el("td", {}, editable ? limit(r, "daily_limit", "Daily limit") : ""),
+    el("td", {}, editable ? limit(r, "cost_per_hour", "Cost an hour") : ""),
     owner ? el("td", {}, person ? el("button", { type: "button", class: "bad", onclick: () => erase(r) }, "Erase") : "") : null);
 }
 
@@ -58,11 +58,11 @@ function erase(r) {
   attempt(() => api("DELETE", `/api/raters/${r.id}/personal`), `${r.pseudonym} is forgotten.`, listRaters, listInvitations);
 }
 
-const listRaters = newest(() => api("GET", "/api/raters"), (found) => raters.replaceChildren(...found.map(row)));
+const listRaters = newest(() => api("GET", "/api/raters"), (list) => raters.replaceChildren(...list.map(row)));
 
-const listInvitations = newest(() => api("GET", "/api/invitations"), (found) => {
+const listInvitations = newest(() => api("GET", "/api/invitations"), (list) => {
   const now = Date.now() / 1000;
-  invitations.replaceChildren(...found.map((i) => {
+  invitations.replaceChildren(...list.map((i) => {
     const open = !i.used_by && i.expires_at > now;
     return el("tr", {}, el("td", {}, i.role), el("td", {}, day(i.created_at)), el("td", {}, i.expires_at > 0 ? day(i.expires_at) : "withdrawn"), el("td", {}, i.used_by ?? ""),
       el("td", {}, open ? el("button", { type: "button", class: "bad", onclick: () => attempt(() => api("DELETE", `/api/invitations/${i.id}`), "Withdrawn.", listInvitations) }, "Withdraw") : ""));
@@ -73,8 +73,8 @@ document.getElementById("invite").addEventListener("submit", async (event) => {
   event.preventDefault();
   const role = new FormData(event.target).get("role");
   await attempt(async () => {
-    const made = await api("POST", "/api/invitations", { role });
-    secret.textContent = `For one person, for seven days, shown only now: ${made.url}`;
+    const invitation = await api("POST", "/api/invitations", { role });
+    secret.textContent = `For one person, for seven days, shown only now: ${invitation.url}`;
     secret.hidden = false;
   }, "", listInvitations);
 });

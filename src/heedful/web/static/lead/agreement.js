@@ -7,13 +7,13 @@ const name = (m) => `${label(m.kind)}${m.of ? ` · ${m.of}` : ""}`;
 
 fill($("alpha"), () => ask("agreement"), ({ measures, tasks, most }) => {
   intervals($("alpha"), `α of ${number(tasks)} questions that several raters answered (the newest ${number(most)} at most)`,
-    measures.map((m) => ({ name: `${name(m)}, ${m.who}`, ...m })), { low: Math.min(0, ...measures.map((m) => m.low ?? 0)), high: 1, at: 0, write: (v) => v.toFixed(2) });
+    measures.map((m) => ({ name: `${name(m)}, ${m.who}`, ...m })), { low: Math.min(0, ...measures.map((m) => m.low ?? 0)), high: 1, reference: 0, write: (v) => v.toFixed(2) });
   $("measures").replaceChildren(...measures.map((m) => el("tr", {}, el("td", {}, m.who), el("th", { scope: "row" }, name(m)), el("td", {}, m.level),
     el("td", { class: "number" }, number(m.value)), el("td", {}, m.low === null ? (m.why ?? "–") : `${number(m.low)} to ${number(m.high)}`), el("td", { class: "number" }, number(m.units)), el("td", { class: "number" }, number(m.raters)))));
   if (!measures.length) $("measures").replaceChildren(el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No question has been answered by two raters yet.")));
 });
 
-function said(a, task) {
+function answerText(a, task) {
   const letters = "ABCDEFGHIJKL";
   if (a.outcome === "tie") return "a tie";
   if (a.outcome === "both_bad") return "all are bad";
@@ -33,7 +33,7 @@ list((after) => ask(`disagreements?after=${after}`), (task) =>
   question(task, {
     facts: [`disagreement ${number(task.score)}`, task.reviewed ? "reviewed" : null].filter(Boolean),
     below: [
-      el("div", { class: "scroll" }, el("table", {}, el("caption", { class: "hidden" }, "Answers"), el("tbody", {}, task.answers.map((a) => el("tr", {}, el("th", { scope: "row" }, a.rater, a.review ? " (review)" : ""), el("td", {}, said(a, task)), el("td", {}, day(a.at))))))),
+      el("div", { class: "scroll" }, el("table", {}, el("caption", { class: "hidden" }, "Answers"), el("tbody", {}, task.answers.map((a) => el("tr", {}, el("th", { scope: "row" }, a.rater, a.review ? " (review)" : ""), el("td", {}, answerText(a, task)), el("td", {}, day(a.at))))))),
       el("div", { class: "actions" }, task.reviewed ? null : el("button", { type: "button", class: "quiet", onclick: () => review(task) }, "Judge it myself")),
     ],
   }));

@@ -6,9 +6,9 @@ export const project = document.querySelector('meta[name="project"]')?.content ?
 export const $ = (id) => document.getElementById(id);
 export const ask = (part) => api("GET", `/api/projects/${project}/${part}`);
 
-export async function attempt(what, done) {
+export async function attempt(request, done) {
   try {
-    const value = await what();
+    const value = await request();
     if (done) say(done, "good");
     return value;
   } catch (problem) {
@@ -22,11 +22,11 @@ const turns = new WeakMap();
 // Show what `load` brings in `place` and say so to screen readers when it is there. What was asked for before is not
 // shown any more: answers may overtake each other.
 export async function fill(place, load, draw) {
-  const mine = (turns.get(place) ?? 0) + 1;
-  turns.set(place, mine);
+  const turn = (turns.get(place) ?? 0) + 1;
+  turns.set(place, turn);
   place.setAttribute("aria-busy", "true");
   const value = await attempt(load);
-  if (mine !== turns.get(place)) return value;
+  if (turn !== turns.get(place)) return value;
   if (value !== null) draw(value);
   place.removeAttribute("aria-busy");
   return value;
@@ -52,20 +52,20 @@ export function question(task, { facts = [], below = [] } = {}) {
 }
 
 export async function review(task) {
-  const given = await attempt(() => api("POST", `/api/tasks/${task.task}/review`, {}));
-  if (given) location.assign(`/rate/${given.project}?assignment=${given.assignment}`);
+  const assigned = await attempt(() => api("POST", `/api/tasks/${task.task}/review`, {}));
+  if (assigned) location.assign(`/rate/${assigned.project}?assignment=${assigned.assignment}`);
 }
 
 // A list that grows by "More": `load(after)` gives {total, tasks}.
 export function list(load, draw) {
   const place = $("tasks");
   const more = $("more");
-  let shown = 0;
+  let loaded = 0;
   function next() {
-    return fill(place, () => load(shown), ({ total, tasks }) => {
+    return fill(place, () => load(loaded), ({ total, tasks }) => {
       place.append(...tasks.map(draw));
-      shown += tasks.length;
-      more.hidden = shown >= total;
+      loaded += tasks.length;
+      more.hidden = loaded >= total;
       if (!total) place.replaceChildren(el("p", { class: "hint" }, "Nothing here."));
     });
   }

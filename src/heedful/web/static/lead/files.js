@@ -14,8 +14,8 @@ async function raw(method, path, body, headers) {
     throw { status: 0, error: "The server cannot be reached." };
   }
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
-  throw { status: response.status, error: said.error ?? response.statusText };
+  const failure = await response.json().catch(() => ({}));
+  throw { status: response.status, error: failure.error ?? response.statusText };
 }
 
 // ── out ──────────────────────────────────────────────────────────────────────────────────────────
@@ -23,9 +23,9 @@ async function raw(method, path, body, headers) {
 $("export").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = new FormData(event.target);
-  const asked = new URLSearchParams({ what: form.get("what"), format: form.get("format"), split: form.get("split") });
-  for (const name of ["surplus", "gold", "swaps", "margin"]) if (form.has(name)) asked.set(name, "true");
-  const response = await attempt(() => raw("GET", `/api/projects/${project}/export?${asked}`));
+  const query = new URLSearchParams({ what: form.get("what"), format: form.get("format"), split: form.get("split") });
+  for (const name of ["surplus", "gold", "swaps", "margin"]) if (form.has(name)) query.set(name, "true");
+  const response = await attempt(() => raw("GET", `/api/projects/${project}/export?${query}`));
   if (!response) return;
   const manifest = JSON.parse(response.headers.get("X-Heedful-Manifest"));
   const name = `${form.get("what")}.${form.get("format")}`;
@@ -40,33 +40,33 @@ $("export").addEventListener("submit", async (event) => {
 
 // ── in ───────────────────────────────────────────────────────────────────────────────────────────
 
-const taking = $("import");
+const importForm = $("import");
 function adapt() {
-  const what = taking.elements.what.value;
-  for (const node of taking.querySelectorAll("[data-for]")) node.hidden = !node.dataset.for.split(" ").includes(what);
+  const what = importForm.elements.what.value;
+  for (const node of importForm.querySelectorAll("[data-for]")) node.hidden = !node.dataset.for.split(" ").includes(what);
   const kinds = ASK[what] ?? [];
-  taking.elements.ask.replaceChildren(el("option", { value: "" }, "nothing yet"), ...kinds.map((k) => el("option", { value: k }, k)));
+  importForm.elements.ask.replaceChildren(el("option", { value: "" }, "nothing yet"), ...kinds.map((k) => el("option", { value: k }, k)));
 }
-taking.elements.what.addEventListener("change", adapt);
+importForm.elements.what.addEventListener("change", adapt);
 adapt();
 
-taking.addEventListener("submit", async (event) => {
+importForm.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const form = new FormData(taking);
+  const form = new FormData(importForm);
   const file = form.get("file");
   if (file.size > MOST) return say("This file is too large for the browser; use heedful import.", "bad");
   const what = form.get("what");
-  const asked = new URLSearchParams({ what, name: file.name });
-  if (what === "comparisons") for (const name of ["gold", "skip_bad"]) form.has(name) && asked.set(name, "true");
+  const query = new URLSearchParams({ what, name: file.name });
+  if (what === "comparisons") for (const name of ["gold", "skip_bad"]) form.has(name) && query.set(name, "true");
   else if (form.get("ask")) {
-    asked.set("ask", form.get("ask"));
-    asked.set("overlap", form.get("overlap"));
-    if (form.get("options").trim()) asked.set("options", form.get("options"));
+    query.set("ask", form.get("ask"));
+    query.set("overlap", form.get("overlap"));
+    if (form.get("options").trim()) query.set("options", form.get("options"));
   }
-  const button = taking.querySelector("button[type=submit]");
+  const button = importForm.querySelector("button[type=submit]");
   button.disabled = true;
   $("added").textContent = "Reading…";
-  const added = await attempt(async () => (await raw("POST", `/api/projects/${project}/import?${asked}`, file, { "Content-Type": "application/octet-stream" })).json());
+  const added = await attempt(async () => (await raw("POST", `/api/projects/${project}/import?${query}`, file, { "Content-Type": "application/octet-stream" })).json());
   button.disabled = false;
   $("added").textContent = added ? `Added ${Object.entries(added).map(([k, n]) => `${n} ${k.replaceAll("_", " ")}`).join(", ")}.` : "";
 });
@@ -84,10 +84,10 @@ const removeHook = (h) => attempt(async () => {
 
 $("new-hook").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const made = await attempt(() => api("POST", `/api/projects/${project}/webhooks`, { url: new FormData(event.target).get("url") }));
-  if (!made) return;
+  const webhook = await attempt(() => api("POST", `/api/projects/${project}/webhooks`, { url: new FormData(event.target).get("url") }));
+  if (!webhook) return;
   $("secret").hidden = false;
-  $("secret").textContent = `It is signed with this, shown only now: ${made.secret}`;
+  $("secret").textContent = `It is signed with this, shown only now: ${webhook.secret}`;
   event.target.reset();
   attempt(listHooks);
 });

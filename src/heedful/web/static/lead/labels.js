@@ -7,38 +7,38 @@ const STRENGTHS = ["a little better", "somewhat better", "better", "much better"
 const OUTCOMES = { answer: "one is better", tie: "tie", both_bad: "all are bad" };
 
 function counted(title, items) {
-  const most = Math.max(1, ...items.map((i) => i[1]));
+  const maximum = Math.max(1, ...items.map((i) => i[1]));
   return el("div", {}, el("h3", {}, title), el("div", { class: "bars", role: "list" }, items.flatMap(([name, n]) => [
     el("span", { role: "listitem" }, String(name)),
-    svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("rect", { width: (100 * n) / most, height: 10 })),
+    svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("rect", { width: (100 * n) / maximum, height: 10 })),
     el("span", {}, number(n))])));
 }
 
 function draw({ kinds, length, used, most }) {
   const parts = Object.entries(kinds).flatMap(([kind, k]) => {
     const title = `${label(kind)}, ${number(k.answers)} answer${k.answers === 1 ? "" : "s"}`;
-    const found = [];
+    const charts = [];
     if (k.strengths) {
       const { first, second, unsaid } = k.strengths;
       const steps = [...first.map((n, i) => [`shown first: ${STRENGTHS[i]}`, n]).reverse(), ...second.map((n, i) => [`shown second: ${STRENGTHS[i]}`, n])];
       if (unsaid[0] + unsaid[1]) steps.push(["shown first, no strength given", unsaid[0]], ["shown second, no strength given", unsaid[1]]);
       steps.push(["tie", k.outcomes.tie ?? 0], ["both are bad", k.outcomes.both_bad ?? 0]);
-      found.push(counted(title, steps));
-    } else if (k.outcomes) found.push(counted(title, Object.entries(OUTCOMES).map(([o, name]) => [name, k.outcomes[o] ?? 0])));
-    for (const [axis, counts] of Object.entries(k.axes ?? {})) found.push(counted(`${title}: ${axis}`, counts));
-    for (const [rule, counts] of Object.entries(k.rules ?? {})) found.push(counted(`${title}: ${rule}`, counts.map(([v, n]) => [v ? "kept" : "broken", n])));
-    if (!found.length) found.push(el("h3", {}, title));
-    return found;
+      charts.push(counted(title, steps));
+    } else if (k.outcomes) charts.push(counted(title, Object.entries(OUTCOMES).map(([o, name]) => [name, k.outcomes[o] ?? 0])));
+    for (const [axis, counts] of Object.entries(k.axes ?? {})) charts.push(counted(`${title}: ${axis}`, counts));
+    for (const [rule, counts] of Object.entries(k.rules ?? {})) charts.push(counted(`${title}: ${rule}`, counts.map(([v, n]) => [v ? "kept" : "broken", n])));
+    if (!charts.length) charts.push(el("h3", {}, title));
+    return charts;
   });
   const basis = el("p", { class: "hint" }, `Of the newest ${number(Math.min(used, most))} answers.`);
   $("labels").replaceChildren(...(parts.length ? [...parts, basis] : [el("p", { class: "hint" }, "No answers yet.")]));
-  let least = 1;
+  let lower = 1;
   const bins = length.bins.map((b) => {
-    const name = b.most ? `longer by ${least.toFixed(1)} to ${b.most.toFixed(1)} ×` : `longer by over ${least.toFixed(1)} ×`;
-    least = b.most ?? least;
+    const name = b.most ? `longer by ${lower.toFixed(1)} to ${b.most.toFixed(1)} ×` : `longer by over ${lower.toFixed(1)} ×`;
+    lower = b.most ?? lower;
     return { ...b, name, note: `n ${b.n}` };
   });
-  intervals($("length"), "How often the longer response won", [{ ...length, name: "all", note: `n ${length.n}` }, ...bins], { at: 0.5 });
+  intervals($("length"), "How often the longer response won", [{ ...length, name: "all", note: `n ${length.n}` }, ...bins], { reference: 0.5 });
 }
 
 const load = () => {
@@ -48,17 +48,17 @@ const load = () => {
 $("rater").addEventListener("change", load);
 load();
 
-attempt(() => ask("raters")).then((found) => found && $("rater").append(...found.raters.map((r) => el("option", { value: r.rater }, r.pseudonym))));
+attempt(() => ask("raters")).then((report) => report && $("rater").append(...report.raters.map((r) => el("option", { value: r.rater }, r.pseudonym))));
 
-fill($("models"), () => ask("win-rates"), (found) => {
-  intervals($("models"), "Win rate of each model", found.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}` })), { at: 0.5 });
-  const rounds = new Set(found.rounds.map((r) => r.round));
+fill($("models"), () => ask("win-rates"), (rates) => {
+  intervals($("models"), "Win rate of each model", rates.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}` })), { reference: 0.5 });
+  const rounds = new Set(rates.rounds.map((r) => r.round));
   const byRound = rounds.size > 1;
-  const rows = byRound ? found.rounds : found.weeks;
+  const rows = byRound ? rates.rounds : rates.weeks;
   const names = [...new Set(rows.map((r) => r.model))];
   const series = names.map((name) => ({ name, points: rows.filter((r) => r.model === name).map((r) => [byRound ? r.round : r.week, r.value, r.low, r.high]) }));
   $("time-title").textContent = byRound ? "Round by round" : "Over time";
-  lines($("time"), byRound ? "Win rates by round" : `Win rates by week, at most ${number(found.a_week)} answers of each`, series, {
+  lines($("time"), byRound ? "Win rates by round" : `Win rates by week, at most ${number(rates.a_week)} answers of each`, series, {
     x: byRound ? (v) => String(v) : (v) => new Date(v * 1000).toLocaleDateString(undefined, { month: "short", day: "numeric" }),
   });
 });

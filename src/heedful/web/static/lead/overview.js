@@ -13,11 +13,11 @@ function figure(name, value, note) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value, el("small", {}, note ?? "")));
 }
 
-function days(hours, at, n) {
+function days(hours, now, n) {
   const names = [];
   const counts = new Map();
   for (let k = n - 1; k >= 0; k--) {
-    const name = new Date((at - k * 86400) * 1000).toLocaleDateString(undefined, { month: "short", day: "numeric" });
+    const name = new Date((now - k * 86400) * 1000).toLocaleDateString(undefined, { month: "short", day: "numeric" });
     names.push(name);
     counts.set(name, 0);
   }

@@ -9,11 +9,11 @@ function card(p) {
     el("p", {}, el("a", { class: "button", href: `/lead/${p.id}` }, "Look"), " ", el("a", { class: "button quiet", href: `/rate/${p.id}` }, "Rate")));
 }
 
-fill($("projects"), () => api("GET", "/api/projects"), (found) =>
-  $("projects").replaceChildren(...(found.length ? found.map(card) : [el("p", { class: "hint" }, "There is no project yet.")])));
+fill($("projects"), () => api("GET", "/api/projects"), (projects) =>
+  $("projects").replaceChildren(...(projects.length ? projects.map(card) : [el("p", { class: "hint" }, "There is no project yet.")])));
 
 $("new-project").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const made = await attempt(() => api("POST", "/api/projects", { name: new FormData(event.target).get("name") }));
-  if (made) location.assign(`/lead/${made.id}/files`);
+  const project = await attempt(() => api("POST", "/api/projects", { name: new FormData(event.target).get("name") }));
+  if (project) location.assign(`/lead/${project.id}/files`);
 });

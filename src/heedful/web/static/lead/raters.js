@@ -24,7 +24,7 @@ function row(r) {
     el("td", {}, r.last_at ? day(r.last_at) : "–"));
 }
 
-fill($("raters"), () => ask("raters"), (found) => {
-  $("rows").replaceChildren(...(found.raters.length ? found.raters.map(row) : [el("tr", {}, el("td", { colspan: "10", class: "hint" }, "Nobody has answered yet."))]));
-  $("basis").textContent = `Shares are of the newest answers: ${number(found.recent)} of all raters together, ${number(found.gold_each)} gold questions each, ${number(found.shared_tasks)} questions that several answered. Red: the whole interval is on the wrong side.`;
+fill($("raters"), () => ask("raters"), (report) => {
+  $("rows").replaceChildren(...(report.raters.length ? report.raters.map(row) : [el("tr", {}, el("td", { colspan: "10", class: "hint" }, "Nobody has answered yet."))]));
+  $("basis").textContent = `Shares are of the newest answers: ${number(report.recent)} of all raters together, ${number(report.gold_each)} gold questions each, ${number(report.shared_tasks)} questions that several answered. Red: the whole interval is on the wrong side.`;
 });

@@ -38,14 +38,14 @@ function draw(state) {
 }
 
 async function look() {
-  const found = document.visibilityState === "visible" ? await attempt(() => api("GET", `/api/runs/${run}/metrics?after=${next}`)) : null;
-  if (found) {
-    if (found.restarted) rows = [];
-    rows.push(...found.rows);
-    const grown = found.rows.length > 0 || found.restarted;
-    next = found.next;
-    if (grown || $("state").textContent !== found.state || $("curves").hasAttribute("aria-busy")) draw(found.state);
-    if (found.rows.length > 5000) return look();
+  const update = document.visibilityState === "visible" ? await attempt(() => api("GET", `/api/runs/${run}/metrics?after=${next}`)) : null;
+  if (update) {
+    if (update.restarted) rows = [];
+    rows.push(...update.rows);
+    const grown = update.rows.length > 0 || update.restarted;
+    next = update.next;
+    if (grown || $("state").textContent !== update.state || $("curves").hasAttribute("aria-busy")) draw(update.state);
+    if (update.rows.length > 5000) return look();
   }
   setTimeout(look, EVERY);
 }

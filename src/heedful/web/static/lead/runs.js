@@ -9,7 +9,7 @@ function row(r) {
     el("td", {}, r.report ? el("a", { href: `/runs/${r.id}` }, "report") : ""));
 }
 
-const load = () => fill($("runs"), () => api("GET", "/api/runs"), (found) =>
-  $("runs").replaceChildren(...(found.length ? found.map(row) : [el("tr", {}, el("td", { colspan: "6", class: "hint" }, "No run yet. Give heedful train an --out in this folder."))])));
+const load = () => fill($("runs"), () => api("GET", "/api/runs"), (runs) =>
+  $("runs").replaceChildren(...(runs.length ? runs.map(row) : [el("tr", {}, el("td", { colspan: "6", class: "hint" }, "No run yet. Give heedful train an --out in this folder."))])));
 load();
 setInterval(() => document.visibilityState === "visible" && load(), 5_000);

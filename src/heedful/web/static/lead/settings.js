@@ -14,8 +14,8 @@ const FIELDS = [
   ["talk_temperature", "Temperature of replies in conversations", { type: "number", min: 0, step: "any" }],
 ];
 
-function drawSettings(found) {
-  const settings = found.settings;
+function drawSettings(details) {
+  const settings = details.settings;
   const order = el("select", { name: "order" }, [["random", "by chance"], ["priority", "the highest score first"]].map(([v, name]) => el("option", { value: v, selected: settings.order === v }, name)));
   $("settings").replaceChildren(
     ...FIELDS.map(([name, label, attributes]) => el("label", {}, label, el("input", { name, value: settings[name], required: true, ...attributes }))),
@@ -41,19 +41,19 @@ $("settings").addEventListener("submit", async (event) => {
 $("guidelines").addEventListener("submit", async (event) => {
   event.preventDefault();
   const body = event.target.elements.body.value;
-  const written = await attempt(() => api("PUT", `/api/projects/${project}/guidelines`, { body }), "Written; questions made from now on show it.");
-  if (!written) return;
-  $("preview").replaceChildren(rendered(written.html));
-  const found = await attempt(() => api("GET", `/api/projects/${project}`));
-  if (found) drawVersions(found.guidelines);
+  const version = await attempt(() => api("PUT", `/api/projects/${project}/guidelines`, { body }), "Written; questions made from now on show it.");
+  if (!version) return;
+  $("preview").replaceChildren(rendered(version.html));
+  const details = await attempt(() => api("GET", `/api/projects/${project}`));
+  if (details) drawVersions(details.guidelines);
 });
 
 // The text is fetched once, when the page opens, and never again: whatever answers later would overwrite what is being typed.
-fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings).then((found) => {
-  if (!found) return;
+fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings).then((details) => {
+  if (!details) return;
   const { elements } = $("guidelines");
-  const newest = found.guidelines[0];
+  const newest = details.guidelines[0];
   if (!elements.body.value) elements.body.value = newest?.body ?? "";
   $("preview").replaceChildren(rendered(newest?.html ?? ""));
-  drawVersions(found.guidelines);
+  drawVersions(details.guidelines);
 });

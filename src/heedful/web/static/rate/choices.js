@@ -12,8 +12,8 @@ export function choices(label, options, changed) {
       if (!step) return;
       event.preventDefault();
       event.stopPropagation();
-      const at = buttons.indexOf(document.activeElement);
-      const next = (at + step + buttons.length) % buttons.length;
+      const index = buttons.indexOf(document.activeElement);
+      const next = (index + step + buttons.length) % buttons.length;
       pick(options[next][0]);
       buttons[next].focus();
     } }, buttons);

@@ -14,11 +14,11 @@ export function compare(a, b, split = words) {
   while (end < x.length - start && end < y.length - start && x[x.length - 1 - end] === y[y.length - 1 - end]) end++;
   const left = x.slice(start, x.length - end);
   const right = y.slice(start, y.length - end);
-  const out = [];
+  const parts = [];
   const add = (kind, text) => {
     if (!text) return;
-    if (out.length && out[out.length - 1][0] === kind) out[out.length - 1][1] += text;
-    else out.push([kind, text]);
+    if (parts.length && parts[parts.length - 1][0] === kind) parts[parts.length - 1][1] += text;
+    else parts.push([kind, text]);
   };
   add("same", x.slice(0, start).join(""));
   if (left.length * right.length > MOST) {
@@ -46,7 +46,7 @@ export function compare(a, b, split = words) {
     add("new", right.slice(j).join(""));
   }
   add("same", x.slice(x.length - end).join(""));
-  return out;
+  return parts;
 }
 
 // Nodes of one side: what is only there is marked.

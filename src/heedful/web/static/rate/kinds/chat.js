@@ -7,8 +7,8 @@ async function* events(path, body) {
   const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
   const response = await fetch(path, { method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf, Accept: "text/event-stream" }, body: JSON.stringify(body) });
   if (!response.ok) {
-    const said = await response.json().catch(() => ({}));
-    throw { status: response.status, error: said.error ?? response.statusText };
+    const failure = await response.json().catch(() => ({}));
+    throw { status: response.status, error: failure.error ?? response.statusText };
   }
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
@@ -30,7 +30,7 @@ async function* events(path, body) {
 export const keys = [["1 2", "go on with A, with B"]];
 
 export function widget(task, changed) {
-  const { min_turns: least, max_turns: most } = task.options;
+  const { min_turns: minimum, max_turns: maximum } = task.options;
   let turns = task.turns.map((t) => ({ ...t }));
   let busy = false;
   const log = el("div", { class: "talk", role: "log", "aria-label": "Conversation", tabindex: "0" });
@@ -51,12 +51,12 @@ export function widget(task, changed) {
   const open = () => turns.find((t) => t.chosen === null);
   const finished = () => turns.filter((t) => t.chosen !== null).length;
 
-  function bubble(who, content, html) {
+  function bubble(author, content, html) {
     const body = el("div", { class: "body", dir: "auto" });
     if (!content.trim()) body.append(el("em", { class: "hint" }, "(empty)"));
     else if (html === undefined) body.textContent = content;
     else body.innerHTML = html; // the server has cleaned it
-    return el("div", { class: `bubble ${who}` }, body);
+    return el("div", { class: `bubble ${author}` }, body);
   }
 
   function offer(turn, index) {
@@ -73,22 +73,22 @@ export function widget(task, changed) {
       turn.chosen === null ? offer(turn, i) : bubble("model", turn.replies[turn.chosen].text, turn.replies[turn.chosen].html),
     ]));
     log.scrollTop = log.scrollHeight;
-    const waits = Boolean(open()) || busy || finished() >= most;
-    box.disabled = button.disabled = waits;
-    count.textContent = `${finished()} of at least ${least} and at most ${most} turns`;
+    const locked = Boolean(open()) || busy || finished() >= maximum;
+    box.disabled = button.disabled = locked;
+    count.textContent = `${finished()} of at least ${minimum} and at most ${maximum} turns`;
     document.dispatchEvent(new CustomEvent("heedful:shown"));
   }
 
   async function say() {
-    const said = box.value.trim();
-    if (!said || busy) return;
+    const message = box.value.trim();
+    if (!message || busy) return;
     busy = true;
     show();
     try {
-      for await (const [name, data] of events(`/api/assignments/${task.assignment}/turns`, { said })) {
+      for await (const [name, data] of events(`/api/assignments/${task.assignment}/turns`, { said: message })) {
         if (name === "progress") status.textContent = "Both are writing…";
         else if (name === "offer") {
-          turns.push({ said, replies: data.replies, chosen: null });
+          turns.push({ said: message, replies: data.replies, chosen: null });
           box.value = "";
           status.textContent = "";
         } else if (name === "error") throw data;
@@ -118,7 +118,7 @@ export function widget(task, changed) {
   show();
   return {
     node,
-    value: () => (!open() && !box.value.trim() && finished() >= least ? { turns: finished() } : null),
+    value: () => (!open() && !box.value.trim() && finished() >= minimum ? { turns: finished() } : null),
     set: () => {},
     key: (event) => {
       const waiting = turns.findIndex((t) => t.chosen === null);

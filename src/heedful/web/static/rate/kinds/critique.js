@@ -27,8 +27,8 @@ export function widget(task, changed) {
     onbeforeinput: (e) => e.preventDefault(), oninput: () => mark() }, r.text));
   const add = (place) => {
     const text = task.responses[place].text;
-    const at = selectionIn(texts[place]);
-    remarks.push(at ? { response: place, start: characters(text, at.start), end: characters(text, at.end), text: "" } : { response: place, start: null, end: null, text: "" });
+    const span = selectionIn(texts[place]);
+    remarks.push(span ? { response: place, start: characters(text, span.start), end: characters(text, span.end), text: "" } : { response: place, start: null, end: null, text: "" });
     getSelection().removeAllRanges();
     show();
     changed();

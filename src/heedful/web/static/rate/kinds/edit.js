@@ -8,16 +8,16 @@ export function widget(task, changed) {
     show();
     changed();
   } });
-  const shown = el("div", { class: "difference", dir: "auto", tabindex: "0", role: "region", "aria-label": "What you changed" });
-  const which = el("select", { "aria-label": "Which response do you edit?", onchange: (e) => {
+  const difference = el("div", { class: "difference", dir: "auto", tabindex: "0", role: "region", "aria-label": "What you changed" });
+  const select = el("select", { "aria-label": "Which response do you edit?", onchange: (e) => {
     place = Number(e.target.value);
     text.value = task.responses[place].text;
     show();
     changed();
   } }, task.responses.map((r, i) => el("option", { value: String(i) }, r.label)));
-  const node = el("div", { class: "editing" }, task.responses.length > 1 ? el("label", {}, "Response", which) : null, text, el("div", {}, el("span", { class: "hint" }, "What you changed"), shown));
+  const node = el("div", { class: "editing" }, task.responses.length > 1 ? el("label", {}, "Response", select) : null, text, el("div", {}, el("span", { class: "hint" }, "What you changed"), difference));
   function show() {
-    shown.replaceChildren(...compare(task.responses[place].text, text.value).map(([kind, part]) =>
+    difference.replaceChildren(...compare(task.responses[place].text, text.value).map(([kind, part]) =>
       kind === "same" ? document.createTextNode(part) : el(kind === "gone" ? "del" : "ins", {}, part)));
   }
   text.value = task.responses[0].text;
@@ -29,7 +29,7 @@ export function widget(task, changed) {
     set: (answer) => {
       if (answer.text === undefined) return;
       place = answer.response ?? 0;
-      which.value = String(place);
+      select.value = String(place);
       text.value = answer.text;
       show();
     },

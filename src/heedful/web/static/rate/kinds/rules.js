@@ -6,14 +6,14 @@ export const keys = [["1 2 3", "yes, no, does not apply: the next empty one"]];
 export function widget(task, changed) {
   // null is an answer here ("does not apply"), so that the widget needs another word for it.
   const options = () => [["yes", "Yes", "Yes, it keeps the rule", "1"], ["no", "No", "No, it breaks the rule", "2"], ["na", "n/a", "The rule does not apply", "3"]];
-  const out = { yes: true, no: false, na: null };
-  const into = (v) => (v === true ? "yes" : v === false ? "no" : "na");
+  const verdicts = { yes: true, no: false, na: null };
+  const choice = (v) => (v === true ? "yes" : v === false ? "no" : "na");
   const rows = task.options.rules.map((r) => ({ label: r.text, code: r.code }));
   const board = grid(task, rows, options, changed);
   return {
     node: board.node,
     key: board.key,
-    value: () => (board.full() ? { rules: Object.fromEntries(rows.map((row, i) => [row.code, board.cells[i].map((c) => out[c.value()])])) } : null),
-    set: (answer) => answer.rules && rows.forEach((row, i) => board.cells[i].forEach((cell, k) => cell.set(into(answer.rules[row.code]?.[k])))),
+    value: () => (board.full() ? { rules: Object.fromEntries(rows.map((row, i) => [row.code, board.cells[i].map((c) => verdicts[c.value()])])) } : null),
+    set: (answer) => answer.rules && rows.forEach((row, i) => board.cells[i].forEach((cell, k) => cell.set(choice(answer.rules[row.code]?.[k])))),
   };
 }

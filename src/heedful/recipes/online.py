@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful.configs.online import Config, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.sources import read_questions
+from heedful.data.texts import some_texts
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner import load_learner

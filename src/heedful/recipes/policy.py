@@ -19,6 +19,7 @@ from heedful.configs.parts.kl import Charged
 from heedful.configs.policy import Config, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.sources import read_questions
+from heedful.data.texts import some_texts
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner.local import predict

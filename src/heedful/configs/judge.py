@@ -17,7 +17,7 @@ class Config:
     """Samples, several of each prompt."""
     judge: str
     """Who ranks: simulated raters with the score of a world or of package.module:function of (prompt, response),
-    llm:MODEL, or scores (column `reward`)."""
+    llm:MODEL, http://HOST:PORT/v1#NAME (a server, see docs/rewards.md), or scores (column `reward`)."""
     out: Path
     """The file of comparisons."""
     pairs: Literal["rankings", "best_worst"] = "rankings"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from itertools import combinations
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,10 +14,10 @@ from heedful.data.sources import prompt_text
 from heedful.data.tokens import encode_group
 from heedful.models.forward import token_logps
 from heedful.models.load import load_policy, load_tokenizer
+from heedful.raters.votes import pairs, ranked
 from heedful.registry import register
 from heedful.types import Comparison, Message, Prompt, Rater
 
-TIE = 0.05  # probabilities this near to ½ say nothing
 QUESTION = """Here are a prompt and two responses to it. Which response is better? Answer with one letter, A or B.
 
 Prompt:
@@ -50,23 +49,11 @@ class ModelJudge:
     def judge(self, prompt: Prompt, responses: Sequence[str]) -> Comparison:
         """Equal texts tie; so do responses between which the model cannot choose."""
         began = time.monotonic()
-        wins = [0.0] * len(responses)
-        for i, j in combinations(range(len(responses)), 2):
-            p = 0.5
-            if responses[i] != responses[j]:
-                p = self.probability(prompt, responses[i], responses[j])
-            if abs(p - 0.5) < TIE:
-                p = 0.5
-            wins[i] += p
-            wins[j] += 1 - p
-        levels = sorted({round(w, 6) for w in wins}, reverse=True)
-        return Comparison(
-            prompt=prompt,
-            responses=tuple(responses),
-            ranking=tuple(levels.index(round(w, 6)) + 1 for w in wins),
-            rater=self.name,
-            seconds=time.monotonic() - began,
-        )
+        probabilities = {
+            (i, j): self.probability(prompt, responses[i], responses[j])
+            for i, j in pairs(responses)
+        }
+        return ranked(prompt, responses, probabilities, self.name, time.monotonic() - began)
 
     def probability(self, prompt: Prompt, first: str, second: str) -> float:
         """That `first` is the better one."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from heedful.data.sources import prompt_to_json
 from heedful.errors import UserError
-from heedful.rewards.limits import Limits
+from heedful.remote.limits import Limits
 from heedful.types import Facts, Group, Prompt, Reward
 
 # Names of parameters that are no columns. What is a list with a place for each response is one of them where the
@@ -103,7 +103,7 @@ def _by_position(
             f"the reward '{name}' must take (prompt, response) or (prompt, responses), then facts, "
             f"ended or names of columns; it takes ({', '.join(p.name for p in taken)})"
         )
-    wanted = [p.name for p in rest]
+    wanted, told = [p.name for p in rest], f"the reward '{name}'"
 
     def given(group: Group, k: int | None = None) -> dict[str, Any]:
         values = {n: _given(n, name, group) for n in wanted}
@@ -114,14 +114,14 @@ def _by_position(
     async def whole(group: Group) -> Values:
         key = (name, options, group.prompt, list(group.responses), dict(group.facts))
         return await limits.awaited(
-            lambda: function(group.prompt, list(group.responses), **given(group)), key
+            lambda: function(group.prompt, list(group.responses), **given(group)), key, told
         )
 
     async def each(group: Group) -> Values:
         async def one(k: int) -> float | None:
             key = (name, options, group.prompt, group.responses[k], dict(group.facts))
             return await limits.awaited(
-                lambda: function(group.prompt, group.responses[k], **given(group, k)), key
+                lambda: function(group.prompt, group.responses[k], **given(group, k)), key, told
             )
 
         return list(await asyncio.gather(*map(one, range(len(group.responses)))))
@@ -189,6 +189,8 @@ def _as_trl_has_it(
                 lists[own] = _given(own, name, group)
         asked = {c: v for c, v in lists.items() if takes_all or c in names}
         key = (name, options, group.prompt, list(group.responses), dict(group.facts))
-        return await limits.awaited(lambda: function(**{**asked, **options}), key)
+        return await limits.awaited(
+            lambda: function(**{**asked, **options}), key, f"the reward '{name}'"
+        )
 
     return reward

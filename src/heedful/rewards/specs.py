@@ -3,6 +3,7 @@
 runs/reward  org/model              a reward model: folder or hub name
 length  numeric  no_eos …           a rule or a verifier of ours
 length(price=0.02, free=50)         with options
+http://host/v1#MODEL                a language model behind a server that grades, see `rewards.endpoint`
 mypkg.mod:score  ./file.py:score    a function of the user's, see `rewards.functions`
 ensemble(runs/a, runs/b, k=1)       the mean of several, minus k standard deviations; by=min the minimum
 kind=runs/a                         any of them under a name of one's own, for the metrics
@@ -11,25 +12,25 @@ kind=runs/a                         any of them under a name of one's own, for t
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from heedful import registry
+from heedful.calls import OPTION, call, convert, number, option, typed, unquoted
 from heedful.errors import UserError, did_you_mean
 from heedful.registry import load_function
+from heedful.remote.endpoint import Endpoint, is_endpoint
+from heedful.remote.limits import Limits
+from heedful.rewards.endpoint import EndpointReward
 from heedful.rewards.functions import GIVEN, as_reward, parameters
-from heedful.rewards.limits import Limits
 from heedful.rewards.parts import Part, Parts
 from heedful.types import Reward
 
 RESERVED = ("std", "penalised", "own")  # what `reward/…` means already
 LABEL = re.compile(r"([A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
-CALL = re.compile(r"([^()\s]+)\((.*)\)", re.DOTALL)
-OPTION = re.compile(r"([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 
 
 def load_rewards(
@@ -64,25 +65,27 @@ class _Loader:
         self.device, self.micro_batch_tokens = device, micro_batch_tokens
 
     def part(self, spec: str, name: str, weight: float) -> Part:
-        target, arguments = _call(spec)
+        target, arguments = call(f"--reward {spec}", spec)
         if target != "ensemble":
             return Part(name=name, members=(self.reward(spec, name),), weight=weight)
         members = [a for a in arguments if not OPTION.fullmatch(a)]
-        options = dict(_option(a) for a in arguments if OPTION.fullmatch(a))
+        options = dict(option(a) for a in arguments if OPTION.fullmatch(a))
         if unknown := set(options) - {"by", "k"}:
             raise UserError(
                 f"--reward {spec}: an ensemble has the options by and k, not {unknown.pop()}"
             )
         if len(members) < 2:
             raise UserError(f"--reward {spec}: an ensemble needs at least two members")
-        by, k = options.get("by", "mean"), _number(spec, "k", options.get("k", "0"))
+        by, k = options.get("by", "mean"), number(f"--reward {spec}", "k", options.get("k", "0"))
         if by not in ("mean", "min") or (by == "min" and k):
             raise UserError(f"--reward {spec}: by is mean or min, and k goes with mean only")
-        rewards = tuple(self.reward(_unquoted(m), name) for m in members)
+        rewards = tuple(self.reward(unquoted(m), name) for m in members)
         return Part(name=name, members=rewards, weight=weight, by=by, k=k)
 
     def reward(self, spec: str, name: str) -> Reward:
-        target, arguments = _call(spec)
+        target, arguments = call(f"--reward {spec}", spec)
+        if is_endpoint(spec):
+            return EndpointReward(Endpoint.of(spec, "--reward"))
         if target in (known := registry.entries("reward")):
             made = known[target].load()
             options = _typed(spec, target, made, arguments)
@@ -123,8 +126,10 @@ def _label(spec: str) -> tuple[str | None, str]:
 
 def _name(target: str) -> str:
     """What a part is called in the metrics: the last word of where it is from."""
+    if is_endpoint(target):
+        target = target.partition("(")[0].partition("#")[2] or "judge"
     if not Path(target).exists():
-        target, _ = _call(target)
+        target, _ = call(f"--reward {target}", target)
     last = target.rstrip("/\\").rpartition(":")[2] if ":" in target else Path(target).resolve().name
     return re.sub(r"[^\w.-]+", "_", last) or "reward"
 
@@ -134,69 +139,16 @@ def _unique(name: str, taken: set[str]) -> str:
     return next(n for n in names if n not in taken)
 
 
-def _call(spec: str) -> tuple[str, list[str]]:
-    """`length(price=1, free=5)` → length, [price=1, free=5]; what is no call has no arguments."""
-    match = None if Path(spec).exists() else CALL.fullmatch(spec)
-    return (match[1], list(_split(spec, match[2]))) if match else (spec, [])
-
-
-def _split(spec: str, text: str) -> Iterator[str]:
-    """At the commas that stand neither in quotes nor in brackets."""
-    piece, quote, depth = "", "", 0
-    for c in text:
-        if quote:
-            quote = "" if c == quote else quote
-        elif c in "'\"":
-            quote = c
-        else:
-            depth += (c == "(") - (c == ")")
-        if c == "," and not quote and depth == 0:
-            yield piece.strip()
-            piece = ""
-        else:
-            piece += c
-    if quote or depth:
-        raise UserError(f"--reward {spec}: a quote or a bracket is not closed")
-    if piece.strip():
-        yield piece.strip()
-
-
-def _option(argument: str) -> tuple[str, str]:
-    match = OPTION.fullmatch(argument)
-    assert match is not None
-    return match[1], _unquoted(match[2].strip())
-
-
-def _unquoted(text: str) -> str:
-    """Without its quotes, if it has some; a backslash is a backslash, as patterns need many."""
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quoted else text
-
-
 def _typed(
     spec: str, name: str, function: Callable[..., Any], arguments: Sequence[str]
 ) -> dict[str, Any]:
-    """The options in a spec, those without a name in the order of the signature, as its types."""
+    """The options in a spec as the function's types."""
     offered = {
         p.name: p
         for p in parameters(function)
         if p.name not in GIVEN and (p.kind is p.KEYWORD_ONLY or p.default is not p.empty)
     }
-    options: dict[str, Any] = {}
-    for i, argument in enumerate(arguments):
-        if OPTION.fullmatch(argument):
-            key, value = _option(argument)
-        else:
-            key, value = [*offered, ""][min(i, len(offered))], _unquoted(argument)
-        if key not in offered:
-            known = ", ".join(offered) or "none"
-            raise UserError(
-                f"--reward {spec}: {name} has no option '{key or value}'{did_you_mean(key, offered)}; "
-                f"its options: {known}"
-            )
-        if key in options:
-            raise UserError(f"--reward {spec}: the option '{key}' is given twice")
-        options[key] = _as(spec, offered[key], value)
+    options = typed(f"--reward {spec}", name, offered, arguments)
     missing = [n for n, p in offered.items() if p.default is p.empty and n not in options]
     if missing and name in registry.entries("reward"):
         raise UserError(f"--reward {spec}: {name} needs the option '{missing[0]}'")
@@ -213,7 +165,7 @@ def _limits(
     for argument in arguments:
         key = argument.partition("=")[0].strip()
         if key in ("concurrency", "timeout", "retries", "cache") and key not in own:
-            options[key] = _as(spec, known[key], _option(argument)[1])
+            options[key] = convert(f"--reward {spec}", known[key], option(argument)[1])
         else:
             rest.append(argument)
     called = getattr(type(function), "__call__", None)  # noqa: B004
@@ -225,39 +177,6 @@ def _limits(
         return Limits(**options), rest
     except ValueError as error:
         raise UserError(f"--reward {spec}: {error}") from error
-
-
-def _as(spec: str, parameter: inspect.Parameter, value: str) -> Any:
-    said = getattr(parameter.annotation, "__name__", str(parameter.annotation))
-    said = said.removesuffix(" | None")
-    kind = type(parameter.default).__name__ if said in ("_empty", "Any") else said
-    if kind in ("float", "int"):
-        number = _number(spec, parameter.name, value)
-        if kind == "int" and number != int(number):
-            raise UserError(f"--reward {spec}: {parameter.name} must be a whole number")
-        return number if kind == "float" else int(number)
-    if kind == "bool":
-        if value.lower() not in ("true", "false"):
-            raise UserError(f"--reward {spec}: {parameter.name} must be true or false")
-        return value.lower() == "true"
-    if kind == "str":
-        return value
-    if kind == "Path":
-        return Path(value)
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def _number(spec: str, name: str, value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"--reward {spec}: {name} must be a number, not '{value}'")
-    return number
 
 
 def _count(n: int, noun: str) -> str:

@@ -56,8 +56,9 @@ class Limits:
         ):
             raise ValueError("concurrency counts from 1, retries from 0, timeout is in seconds")
 
-    async def awaited(self, ask: Callable[[], Any], key: Any) -> Any:
-        """What `ask` returns, awaited within the limits if it must be; `key`, JSON's kinds, says what was asked."""
+    async def awaited(self, ask: Callable[[], Any], key: Any, name: str) -> Any:
+        """What `ask` returns, awaited within the limits if it must be; `key`, JSON's kinds, says what was asked,
+        `name` who."""
         digest = None
         if self.cache is not None:
             text = json.dumps(key, sort_keys=True, default=repr, ensure_ascii=True)
@@ -73,7 +74,7 @@ class Limits:
         self._inside += 1
         try:
             async with free:
-                answer = await self._asked(value, ask, str(key[0]))
+                answer = await self._asked(value, ask, name)
         finally:
             self._inside -= 1
             if not self._inside:  # everybody has heard of it: who asks again may try

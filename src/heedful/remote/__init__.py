@@ -1,0 +1,1 @@
+"""Asking somebody over the network: an OpenAI-compatible server, or a function of the user's, within limits."""

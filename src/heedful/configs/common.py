@@ -146,6 +146,8 @@ class Training:
     """Keep only the newest N checkpoints; 0 keeps all."""
     keep_best: str | None = None
     """Keep the best checkpoint too: min:METRIC or max:METRIC, such as min:eval/loss."""
+    push_to_hub: Annotated[str | None, alias("--hub-model-id")] = None
+    """Upload the finished run to ORG/NAME on the Hugging Face hub; token and place are checked before it begins."""
     resume: bool = False
     """Resume the unfinished run in --out, and fail if there is none; the same command resumes by itself."""
     restart: bool = False

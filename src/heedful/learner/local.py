@@ -21,7 +21,6 @@ from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.learner.masters import Masters
-from heedful.models.adapter_files import adapter_base
 from heedful.models.merging import merged_copy
 from heedful.models.save import save_model
 from heedful.ranks import ALONE, Ranks
@@ -215,15 +214,20 @@ class LocalLearner:
         return predict(self.model, self.forward, batch, self.micro_batch_tokens, self.ranks)
 
     def save(
-        self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, *, merge: bool = False
-    ) -> str | None:
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        merge: bool = False,
+        weights: bool = True,
+    ) -> None:
         """Write the model and its tokenizer; of a model with adapters these alone, unless they are to be merged.
 
-        Returns the adapters' base, None where a whole model was written.
+        Without `weights` everything is written but those of a whole model.
         """
         model = merged_copy(self.model) if merge else self.model
-        save_model(model, tokenizer, Path(folder), stop=all_stop_tokens(tokenizer))
-        return adapter_base(model)
+        stop = all_stop_tokens(tokenizer)
+        save_model(model, tokenizer, Path(folder), stop=stop, weights=weights)
 
     def weights(self) -> Mapping[str, Tensor]:
         """The model's tensors, shared with the learner: copy before the next step if they must stay."""

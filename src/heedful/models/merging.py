@@ -27,7 +27,7 @@ def merge(model: PreTrainedModel) -> PreTrainedModel:
     """
     if not has_adapter(model):
         return model
-    before = _outputs(model)
+    before = probe(model)
     try:
         tied = _untie(model)
         _unload(model, adapter_of(model))
@@ -39,7 +39,7 @@ def merge(model: PreTrainedModel) -> PreTrainedModel:
         raise UserError(
             f"the adapter cannot be merged into {model.name_or_path}: {type(error).__name__}: {error}"
         ) from error
-    _refuse_another(model, before, _outputs(model))
+    _refuse_another(model, before, probe(model))
     return model.requires_grad_(True)
 
 
@@ -115,7 +115,7 @@ def _tie_if_equal(model: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def _outputs(model: PreTrainedModel) -> Tensor:
+def probe(model: PreTrainedModel) -> Tensor:
     """Log-probs after each token of a text from all over the vocabulary, or the scores of it."""
     rows = len(model.get_input_embeddings().weight)  # type: ignore[union-attr]
     ids = torch.linspace(0, rows - 1, PROBES, device=model.device).long()[None]
@@ -123,9 +123,14 @@ def _outputs(model: PreTrainedModel) -> Tensor:
     return logits if logits.shape[-1] == 1 else logits.log_softmax(-1)
 
 
+def rounding(model: PreTrainedModel, outputs: Tensor) -> float:
+    """How far outputs may be off by rounding: it may take half of their digits, which is much; of another model's
+    there are none left."""
+    return torch.finfo(model.dtype).eps ** 0.5 * float(outputs.abs().max().clamp(min=1))
+
+
 def _refuse_another(model: PreTrainedModel, before: Tensor, after: Tensor) -> None:
-    """Rounding may take half of the digits, which is much; another model has none of them."""
-    allowed = torch.finfo(model.dtype).eps ** 0.5 * float(before.abs().max().clamp(min=1))
+    allowed = rounding(model, before)
     off = float((after - before).abs().max())
     if not off <= allowed:
         raise UserError(

@@ -24,18 +24,19 @@ def save_model(
     folder: Path,
     *,
     stop: Sequence[int] = (),
+    weights: bool = True,
 ) -> None:
     """Weights (safetensors), config, generation config, tokenizer and chat template into an existing folder.
 
     `stop` are ids at which responses end besides eos, so that other programs stop there too. Of a model with
-    an adapter only that is saved, as PEFT does.
+    an adapter only that is saved, as PEFT does. Without `weights` of a whole model everything but these.
     """
     _settle_ids(model, tokenizer, stop)
     if has_adapter(model):
         save_adapter(model, folder)
     else:
         with quiet():
-            model.save_pretrained(folder, state_dict=saved_weights(model))
+            model.save_pretrained(folder, state_dict=saved_weights(model) if weights else {})
     tokenizer.save_pretrained(folder)
 
 

@@ -10,8 +10,10 @@ from heedful.errors import UserError
 from heedful.models.adapter_files import base_of, scores
 from heedful.models.load import load_policy, load_reward_model, load_tokenizer
 from heedful.models.merging import merge
+from heedful.models.rehearsal import check_saved
 from heedful.models.save import save_model
 from heedful.run import refuse_finished, write_folder
+from heedful.training.card import page
 
 
 def run(config: Config) -> Path:
@@ -30,11 +32,12 @@ def run(config: Config) -> Path:
 
     def write(folder: Path) -> None:
         save_model(model, tokenizer, folder, stop=all_stop_tokens(tokenizer))
-        (folder / "README.md").write_text(
-            f"---\nlibrary_name: transformers\nbase_model: {base}\ntags: [heedful]\n---\n\n"
-            f"# {config.out.name}\n\nThe adapter `{config.adapter}` added to the weights of `{base}`.\n",
-            encoding="utf-8",
+        made = (
+            f"The adapter `{config.adapter}` added to the weights of `{base}` by `heedful merge`."
         )
+        text = page(folder, str(config.out), config.out.name, "merge", made)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        check_saved(folder, model, tokenizer)
 
     write_folder(config.out, write)
     return config.out

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,19 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
             sync(target.parent)  # without it the new name itself may be lost with the power
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder inside another that is gone when the block ends."""
+    path = folder / f".scratch{PARTIAL}"
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        with disk_errors(folder):
+            path.mkdir(parents=True)
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(target: Path, text: str) -> None:

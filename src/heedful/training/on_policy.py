@@ -16,7 +16,8 @@ from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner
 from heedful.models.merging import whole
 from heedful.models.reference import Reference
-from heedful.training.supervised import close_step, opened, saver
+from heedful.training.saving import finish, rehearse, saver
+from heedful.training.supervised import close_step, opened
 from heedful.types import Engine, Metrics, Stateful
 
 ROUNDS = 40  # of about so many of a run's rounds the texts are kept
@@ -60,6 +61,8 @@ def on_policy(
         parts["reference"] = method.reference
     with opened(config, steps, method.show, policy.ranks) as run, asyncio.Runner() as loop:
         start = run.restore(parts)
+        if start == 0:
+            rehearse(run, policy, tokenizer, config)
         for step in range(start + 1, steps + 1):
             loop.run(_loaded(engine, policy, step - 1))
             if (collected := run.stashed(step)) is None:
@@ -73,7 +76,7 @@ def on_policy(
             if method.reference_every and step % method.reference_every == 0:
                 method.reference.refresh(whole(policy.model), method.reference_share)
             close_step(run, config, step, metrics, alarms, save, parts)
-        run.finish(save)
+        finish(run, save, config)
     return config.out
 
 

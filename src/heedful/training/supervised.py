@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful import __version__
 from heedful.configs.common import ByEpochs, FromComparisons, Training, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.sources import split_by_prompt
@@ -20,7 +19,8 @@ from heedful.data.tokens import encode_prompt
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.ranks import Ranks
-from heedful.run import Run, check_out, settings
+from heedful.run import Run, check_out
+from heedful.training.saving import finish, rehearse, saver
 from heedful.transfer.sources import materialise
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Outputs, Stateful
 
@@ -65,6 +65,8 @@ def fit(
     save = saver(learner, tokenizer, config)
     with opened(config, steps, show, learner.ranks) as run:
         start = run.restore(parts)
+        if start == 0:
+            rehearse(run, learner, tokenizer, config)
         last = time.monotonic()
         for step, batch in enumerate(stream(start), start + 1):
             metrics = learner.step(loss_fn, batch, per=per)
@@ -78,7 +80,7 @@ def fit(
             close_step(run, config, step, metrics, alarms, save, parts)
             last = time.monotonic()
         before_save()
-        run.finish(save)
+        finish(run, save, config)
     return config.out
 
 
@@ -205,29 +207,3 @@ def optim(config: Training, total_steps: int, **other: float) -> Optim:
         max_grad_norm=config.max_grad_norm,
     )
     return replace(described, **other)  # type: ignore[arg-type]
-
-
-def saver(
-    learner: LocalLearner, tokenizer: PreTrainedTokenizerBase, config: Training
-) -> Callable[[Path], None]:
-    """A function that writes the model as it is then, with a model card, into a folder.
-
-    With LoRA that is the adapter alone, or with --lora.merge a whole model.
-    """
-
-    def save(folder: Path) -> None:
-        base = learner.save(folder, tokenizer, merge=config.lora.merge)
-        (folder / "README.md").write_text(_card(config, base), encoding="utf-8")
-
-    return save
-
-
-def _card(config: Training, base: str | None) -> str:
-    job = type(config).__module__.rsplit(".", 1)[-1]
-    fields = "\n".join(f"- `{k}`: `{v}`" for k, v in settings(config).items())
-    library = f"peft\nbase_model: {base}" if base else "transformers"
-    return (
-        f"---\nlibrary_name: {library}\ntags: [heedful, {job}]\n---\n\n"
-        f"# {config.out.name}\n\nMade by `heedful` {__version__}, recipe `{job}`, with\n\n{fields}\n\n"
-        "The numbers of the run are in `metrics.jsonl` beside this file.\n"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 from transformers import PreTrainedModel
 
@@ -43,13 +44,30 @@ def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
         checkpoint_layers(model)
     trained, total = parameters(model)
     if trained < total:
+        beside = f"; {without_adapter(model)}" if config.lora.rank else ""
         print(
             f"{config.out.name}, {type(model).__name__}: {trained:,} of {total:,} parameters are "
-            f"trained ({100 * trained / total:.2f} %)",
+            f"trained ({100 * trained / total:.2f} %){beside}",
             file=sys.stderr,
             flush=True,
         )
     return model
+
+
+def without_adapter(model: PreTrainedModel) -> str:
+    """How many matrices have an adapter, and which have none and stay as they are: embeddings, heads, experts that
+    are no linear layers."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    adapted = {id(p) for layer in layers for p in layer.parameters()}
+    frozen: Counter[str] = Counter()
+    for name, p in model.named_parameters():
+        if p.ndim > 1 and id(p) not in adapted and not p.requires_grad:
+            words = [w for w in name.removesuffix(".weight").split(".") if not w.isdigit()]
+            frozen[".".join(words[-2:]).removeprefix("model.")] += p.numel()
+    kinds = ", ".join(f"{name} ({n:,} parameters)" for name, n in frozen.most_common())
+    return f"LoRA on {len(layers)} layers, none on {kinds or 'nothing else'}"
 
 
 def named_reference(name: str, config: Training) -> Reference:

@@ -335,34 +335,6 @@ def _written(sample: Sample) -> list[int]:
     return [token for token, own in written if own]
 
 
-def some_texts(
-    tokenizer: PreTrainedTokenizerBase,
-    samples: Sequence[Sample],
-    prompts: int = 4,
-    most: int = 2000,
-) -> list[dict[str, Any]]:
-    """Rows to read later: of the first prompts the responses with the highest and the lowest reward, of each text at
-    `most` characters, a prompt's last and a response's first."""
-    groups: dict[Any, list[Sample]] = {}
-    for i, sample in enumerate(samples):
-        groups.setdefault(i if sample.group is None else sample.group, []).append(sample)
-    rows = []
-    for group in list(groups.values())[:prompts]:
-        best, *others = sorted(group, key=lambda s: -s.reward)
-        length = best.mask.index(True) if any(best.mask) else len(best.tokens)
-        prompt = str(tokenizer.decode(list(best.tokens[:length]), skip_special_tokens=True))
-        for sample in (best, *others[-1:]):
-            rows.append(
-                {
-                    "prompt": prompt[-most:],
-                    "completion": response_text(tokenizer, sample)[:most],
-                    "reward": sample.reward + sum(turn.reward for turn in sample.steps),
-                    "truncated": sample.stop_reason == "length",
-                }
-            )
-    return rows
-
-
 async def score(
     reward: Parts | Reward,
     batch: Sequence[Task],

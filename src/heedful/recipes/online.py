@@ -33,7 +33,7 @@ from heedful.ranks import ALONE, Ranks
 from heedful.raters.panel import judged, judges
 from heedful.recipes.preference import objective_of
 from heedful.rewards import Parts, load_rewards
-from heedful.rollout import Task, response_text, rollout, score, some_texts, tasks
+from heedful.rollout import Task, response_text, rollout, score, tasks
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,

@@ -38,7 +38,7 @@ from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
-from heedful.rollout import Task, scored_rollout, some_texts, tasks
+from heedful.rollout import Task, scored_rollout, tasks
 from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, final_scores, rollout_metrics
 from heedful.training.forwards import policy_forward

@@ -23,7 +23,7 @@ from heedful.models.limits import context_length
 from heedful.models.load import DTYPES, device_of, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.ranks import ALONE, Ranks
-from heedful.run import check_out
+from heedful.run import check_out, hub
 from heedful.training.supervised import cross_entropy, fit, optim
 from heedful.training.trainable import prepare
 from heedful.types import Batch, Metrics, Outputs, Packed
@@ -32,6 +32,7 @@ from heedful.types import Batch, Metrics, Outputs, Packed
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     ranks.on_first(check_out, config)
+    ranks.on_first(hub.check, config.push_to_hub)
     texts = read_texts(config.data)
     if config.model is None:
         tokenizer = train_tokenizer(texts, config.vocab_size)

@@ -32,7 +32,7 @@ import yaml
 from heedful.errors import Stopped, UserError
 from heedful.progress import Progress
 from heedful.ranks import ALONE, Ranks
-from heedful.run import checkpoints, hub
+from heedful.run import checkpoints
 from heedful.run.files import (
     discard,
     disk_errors,
@@ -360,8 +360,6 @@ def check_out(config: Any) -> None:
     refuse_finished(out)
     habits = Habits.of(config)
     _ = habits.best
-    if place := getattr(config, "push_to_hub", None):
-        hub.check(place)
     if out.is_dir():
         with locked(out):
             if not habits.restart:

@@ -10,8 +10,10 @@ from heedful.errors import UserError
 LEFT_HERE = ("checkpoints/*", "state/*", "tensorboard/*", ".*", "**/.*")
 
 
-def check(place: str) -> None:
+def check(place: str | None) -> None:
     """UserError unless a model could be sent to `place`, ORG/NAME, now: the repository is made, so that it is known."""
+    if place is None:
+        return
     parts = place.split("/")
     if len(parts) != 2 or not all(parts):
         raise UserError(f"--push-to-hub {place}: a place on the hub is ORG/NAME")

@@ -19,7 +19,7 @@ from heedful.data.tokens import encode_prompt
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.ranks import Ranks
-from heedful.run import Run, check_out
+from heedful.run import Run, check_out, hub
 from heedful.training.saving import finish, rehearse, saver
 from heedful.transfer.sources import materialise
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Outputs, Stateful
@@ -36,6 +36,7 @@ def begun(config: Begun, what: str, ranks: Ranks) -> Begun:
     def first() -> Begun:
         read = replace(config, data=materialise(config.data, what))
         check_out(read)
+        hub.check(read.push_to_hub)
         return read
 
     return ranks.on_first(first)

@@ -7,7 +7,7 @@ import torch
 
 import rounding
 from heedful.fast import kernels
-from heedful.fast.attention import attend, attend_turned
+from heedful.fast.attention import attend, attend_rotated
 from heedful.fast.kernels import build
 from heedful.fast.layout import Layout, lay_out
 
@@ -45,7 +45,7 @@ def both(at: Layout, heads: int, kv: int, dim: int, turned: bool, dtype=torch.fl
         leaf.requires_grad_()
         if turned:
             wide = turns.double() if leaf.dtype == torch.double else turns
-            out = attend_turned(leaf, wide, at, heads, 0.4)
+            out = attend_rotated(leaf, wide, at, heads, 0.4)
         else:
             q, k, v = leaf.split([heads, kv, kv], 1)
             out = attend(q, k, v, at, 0.4)

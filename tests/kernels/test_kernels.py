@@ -11,7 +11,7 @@ from torch.nn.functional import linear, pad, rms_norm, silu
 import attending
 from heedful.fast import kernels
 from heedful.fast.kernels import build, calls
-from heedful.fast.kernels.sample import Decoder, attend, in_turns, lanes, panels
+from heedful.fast.kernels.sample import Decoder, attend, interleaved, lanes, panels
 from heedful.models import sampling
 from heedful.models.sampling import choose
 from heedful.types import Sampling
@@ -91,8 +91,10 @@ class Parts:
             made = {name: at[name] for name in ("before", "between", "heads")}
             made |= {f"{name}_bias": at[f"{name}_bias"] for name in ("qkv", "out", "down")}
             made |= {name: panels(at[name]) for name in ("qkv", "out")}
-            made["gate_up"] = panels(in_turns(at["gate"], at["up"]))
-            made["gate_up_bias"] = in_turns(at["gate_bias"], at["up_bias"]) if self.whole else None
+            made["gate_up"] = panels(interleaved(at["gate"], at["up"]))
+            made["gate_up_bias"] = (
+                interleaved(at["gate_bias"], at["up_bias"]) if self.whole else None
+            )
             made["down"] = panels(pad(at["down"], (0, -self.ffn % lanes())))
             layers.append(made)
         model = {"embedding": self.embedding, "head": panels(self.head)}

@@ -22,7 +22,7 @@ class Known:
 
     cells: torch.Tensor
     starts: torch.Tensor
-    own: torch.Tensor
+    borrowed: torch.Tensor
     longest: int
 
 
@@ -184,10 +184,10 @@ def test_pytorchs_operation_takes_what_it_is_given(monkeypatch):
     home, real = at.home, at.sequences  # made of real numbers, on the host
     longest = real.longest
     with FakeTensorMode() as fake:
-        given = (real.cells, real.starts, real.own, home)
-        cells, starts, own, home = (fake.from_tensor(x).to("cuda") for x in given)
+        given = (real.cells, real.starts, real.borrowed, home)
+        cells, starts, borrowed, home = (fake.from_tensor(x).to("cuda") for x in given)
         shown = replace(at)
-        vars(shown).update(sequences=Known(cells, starts, own, longest), home=home)
+        vars(shown).update(sequences=Known(cells, starts, borrowed, longest), home=home)
         shape = (len(at.tokens), 8, 64)
         qkv = torch.empty(*shape, dtype=torch.bfloat16, device="cuda", requires_grad=True)
         q, k, v = qkv.split([4, 2, 2], 1)

@@ -216,7 +216,7 @@ class Fake:
 def fake(app: Any) -> Iterator[Fake]:
     app.state.talk = Fake(3, 7)
     yield app.state.talk
-    assert route._speaking == set()
+    assert route._replying == set()
 
 
 def begin(store: Store, rater: Any, **settings: Any) -> str:
@@ -307,9 +307,9 @@ def test_what_is_refused_has_a_status(store: Store, app, person, fake: Fake, mon
     assert say(rater, given, " ").status_code == 400
     assert say(rater, given, "").status_code == 422
     assert say(rater, given, "x" * 20_001).status_code == 422
-    route._speaking.add(given)
+    route._replying.add(given)
     assert say(rater, given).json() == {"error": "the models are still replying"}
-    route._speaking.discard(given)
+    route._replying.discard(given)
     monkeypatch.setattr(route, "TURNS", route.limits.Limit(0, 60.0))
     assert say(rater, given).status_code == 429
     monkeypatch.setattr(route, "TURNS", route.limits.Limit(20, 3.0))

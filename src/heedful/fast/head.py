@@ -58,8 +58,8 @@ def few_numbers(model: PreTrainedModel) -> bool:
 def with_spare(model: PreTrainedModel, *rows: Tensor) -> list[Tensor]:
     """Rows `[N, …]` and, where there are to be few numbers of them, some more, whose results nobody reads."""
     count = len(rows[0])
-    more = rounded(count, OCTAVE) - count if few_numbers(model) else 0
-    return [torch.cat([x, x[:1].expand(more, *x.shape[1:])]) if more else x for x in rows]
+    extra = rounded(count, OCTAVE) - count if few_numbers(model) else 0
+    return [torch.cat([x, x[:1].expand(extra, *x.shape[1:])]) if extra else x for x in rows]
 
 
 class LinearLogps(torch.autograd.Function):
@@ -72,13 +72,13 @@ class LinearLogps(torch.autograd.Function):
     def forward(ctx, h: Tensor, weight: Tensor, bias, y: Tensor, factor: float, backward: bool):
         if h.device.type == "cpu" and len(y) and not 0 <= y.min() <= y.max() < len(weight):
             raise IndexError(f"a token to be predicted is not one of the model's {len(weight)}")
-        kept = backward and len(h) * len(weight) <= KEPT
-        room = h.new_empty(len(h) if kept else 0, len(weight), dtype=torch.float32)
+        saved = backward and len(h) * len(weight) <= KEPT
+        room = h.new_empty(len(h) if saved else 0, len(weight), dtype=torch.float32)
         logps, total = (torch.empty(len(h), device=h.device) for _ in range(2))
         for rows in _pieces(len(h), len(weight)):
-            z = _logits(h[rows], weight, bias, room[rows] if kept else None)
+            z = _logits(h[rows], weight, bias, room[rows] if saved else None)
             logps[rows], total[rows] = _odds(z, y[rows], factor)
-        ctx.factor, ctx.room = factor, room if kept else None
+        ctx.factor, ctx.room = factor, room if saved else None
         ctx.save_for_backward(h, weight, bias, y, total)
         return logps
 
@@ -134,9 +134,9 @@ def _odds(z: Tensor, y: Tensor, factor: float) -> tuple[Tensor, Tensor]:
         return train.odds(z, y, factor)
     if factor != 1:
         z.mul_(factor)
-    chosen, most = z.gather(1, y[:, None]), z.amax(1, keepdim=True)
-    total = z.sub_(most).exp_().sum(1)
-    return (chosen - most).squeeze(1) - total.log(), total
+    chosen, peak = z.gather(1, y[:, None]), z.amax(1, keepdim=True)
+    total = z.sub_(peak).exp_().sum(1)
+    return (chosen - peak).squeeze(1) - total.log(), total
 
 
 def _gradient(odds: Tensor, y: Tensor, g: Tensor, total: Tensor) -> Tensor:

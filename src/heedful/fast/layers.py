@@ -1,4 +1,4 @@
-"""A model's layers, and what stands around them: kept inputs instead of insides, compiled insides."""
+"""A model's layers and wrappers of their `forward`: gradient checkpointing, compilation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def layers_of(model: PreTrainedModel) -> nn.ModuleList:
 
 @dataclass
 class Around:
-    """What stands in place of a layer's `forward`. A deep copy of the layer has one with its own weights."""
+    """A wrapper that replaces a layer's `forward`. A deep copy of the layer has one with its own weights."""
 
     forward: Callable[..., Any]
     compiled: bool = False
@@ -39,7 +39,7 @@ class Around:
 
 
 def around(layer: Any) -> Around:
-    """What stands around the layer, or would if anything did."""
+    """The layer's wrapper, or a new one around its `forward`."""
     return layer.forward if isinstance(layer.forward, Around) else Around(layer.forward)
 
 
@@ -55,7 +55,7 @@ def checkpoint_layers(model: PreTrainedModel) -> None:
 
 
 def unwatched(module: nn.Module) -> bool:
-    """Whether calling it is all that happens: nobody listens to the module and nobody else has replaced its forward."""
+    """Whether the module has no hooks and its `forward` is its class's (or compiled by heedful)."""
     if module._forward_hooks or module._forward_pre_hooks:
         return False
     outer = around(module)

@@ -37,8 +37,8 @@ class Layout:
 
     tokens, positions `[N]`; read `[M]` are those whose hidden states somebody needs, index `[B, T]` the places of
     these among the M, 0 where nothing is needed. number `[D, W]` says which token each place of each sequence shows,
-    real `[D, W]` how far sequences go, same `[D, W]` which of these tokens, from the first on, are another's. Sequences
-    are rows of the batch, or documents in them, in another order.
+    real `[D, W]` how far sequences go, repeated `[D, W]` which of these tokens, from the first on, are another's.
+    Sequences are rows of the batch, or documents in them, in another order.
     """
 
     tokens: Tensor
@@ -47,40 +47,40 @@ class Layout:
     index: Tensor
     number: Tensor
     real: Tensor
-    same: Tensor
+    repeated: Tensor
     order: Tensor
 
     @cached_property
     def lengths(self) -> Tensor:
         """Of the sequences `[D]`; of those that only repeat what others show, such as a response drawn twice, 0."""
-        return self.real.sum(1) * (self.real & ~self.same).any(1)
+        return self.real.sum(1) * (self.real & ~self.repeated).any(1)
 
     @cached_property
     def sequences(self) -> Sequences:
         """Those that have tokens of their own, the longest first."""
         order = _longest_first(self.lengths)
         starts = nn.functional.pad(self.lengths[order].cumsum(0), (1, 0))
-        return Sequences(self.number[order][self.real[order]], starts, self.same[order].sum(1))
+        return Sequences(self.number[order][self.real[order]], starts, self.repeated[order].sum(1))
 
     @cached_property
     def home(self) -> Tensor:
         """In which cell of `sequences` each token's output is read `[N]`."""
         order = _longest_first(self.lengths)
-        return self._home(self.sequences.cells, ~self.same[order][self.real[order]])
+        return self._home(self.sequences.cells, ~self.repeated[order][self.real[order]])
 
     @cached_property
     def blocks(self) -> Blocks:
         """Few of them, in which sequences are of like length, the shorter ones padded."""
-        own, cells, asked, sizes = self.real & ~self.same, [], [], []
+        distinct, cells, owns, sizes = self.real & ~self.repeated, [], [], []
         for rows, width in _alike(self.lengths):
             sizes.append((len(rows), width))
             cells.append(self.number[rows, :width].flatten())
-            asked.append(own[rows, :width].flatten())
+            owns.append(distinct[rows, :width].flatten())
         shown = torch.cat(cells)
-        return Blocks(tuple(sizes), shown, self._home(shown, torch.cat(asked)))
+        return Blocks(tuple(sizes), shown, self._home(shown, torch.cat(owns)))
 
-    def _home(self, cells: Tensor, own: Tensor) -> Tensor:
-        first = own.nonzero().squeeze(1)
+    def _home(self, cells: Tensor, owns: Tensor) -> Tensor:
+        first = owns.nonzero().squeeze(1)
         home = torch.empty(len(self.tokens), dtype=torch.long, device=cells.device)
         return home.index_copy_(0, cells[first], first)
 
@@ -99,40 +99,40 @@ def lay_out(
     ids = tokens.flatten()[table]
     width = table.shape[1]
     column = torch.arange(width, device=tokens.device)
-    same = torch.zeros_like(real)
-    same[1:] = (ids[1:] == ids[:-1]) & real[1:] & real[:-1]
-    same = same.int().cumprod(1).bool()
-    own = real & ~same
-    number = (own.flatten().cumsum(0) - 1).view(own.shape)
+    repeated = torch.zeros_like(real)
+    repeated[1:] = (ids[1:] == ids[:-1]) & real[1:] & real[:-1]
+    repeated = repeated.int().cumprod(1).bool()
+    distinct = real & ~repeated
+    number = (distinct.flatten().cumsum(0) - 1).view(distinct.shape)
     # A shared token is the one that the last row above computed for itself in this column.
-    row = torch.arange(len(own), device=tokens.device)[:, None]
-    owner = row.expand(-1, width).masked_fill(same, 0).cummax(0).values
+    row = torch.arange(len(distinct), device=tokens.device)[:, None]
+    owner = row.expand(-1, width).masked_fill(repeated, 0).cummax(0).values
     number = number.gather(0, owner).masked_fill(~real, 0)
     index = torch.zeros(tokens.numel(), dtype=torch.long, device=tokens.device)
     index[table[real]] = number[real]
     index = index.view(tokens.shape)
-    count = int(own.sum())
-    more = rounded(count, OCTAVE) - count if spare else 0
-    wanted = torch.zeros(count + more, dtype=torch.bool, device=tokens.device)
-    wanted[index[needed]] = True
+    count = int(distinct.sum())
+    extra = rounded(count, OCTAVE) - count if spare else 0
+    is_read = torch.zeros(count + extra, dtype=torch.bool, device=tokens.device)
+    is_read[index[needed]] = True
     if not needed.any():
-        wanted[0] = True
+        is_read[0] = True
     if spare:
-        read = int(wanted.sum())
-        wanted[(~wanted).nonzero().squeeze(1)[: rounded(read, OCTAVE) - read]] = True
-    nothing = tokens.new_zeros(more)
-    alone = torch.zeros(more, width, dtype=torch.bool, device=tokens.device)
+        read = int(is_read.sum())
+        is_read[(~is_read).nonzero().squeeze(1)[: rounded(read, OCTAVE) - read]] = True
+    nothing = tokens.new_zeros(extra)
+    alone = torch.zeros(extra, width, dtype=torch.bool, device=tokens.device)
     first = alone.clone()
     first[:, 0] = True
-    beyond = torch.arange(count, count + more, device=tokens.device)[:, None]
+    beyond = torch.arange(count, count + extra, device=tokens.device)[:, None]
     return Layout(
-        tokens=torch.cat([ids[own], nothing]),
-        positions=torch.cat([column.expand_as(own)[own], nothing]),
-        read=wanted.nonzero().squeeze(1),
-        index=(wanted.cumsum(0) - 1)[index].masked_fill(~needed, 0),
+        tokens=torch.cat([ids[distinct], nothing]),
+        positions=torch.cat([column.expand_as(distinct)[distinct], nothing]),
+        read=is_read.nonzero().squeeze(1),
+        index=(is_read.cumsum(0) - 1)[index].masked_fill(~needed, 0),
         number=torch.cat([number, beyond.expand(-1, width)]),
         real=torch.cat([real, first]),
-        same=torch.cat([same, alone]),
+        repeated=torch.cat([repeated, alone]),
         order=order,
     )
 
@@ -148,7 +148,7 @@ def documents(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tens
     rows, width = needed.shape
     place = torch.arange(rows * width, device=needed.device).view(rows, width)
     if position_ids is None:
-        table, wanted = place, needed
+        table, needs = place, needed
     else:
         start = place[position_ids == 0]
         longest = int(position_ids.max()) + 1
@@ -156,13 +156,13 @@ def documents(needed: Tensor, position_ids: Tensor | None) -> tuple[Tensor, Tens
         end = torch.cat([start[1:], place.new_tensor([rows * width])])
         inside = table < end[:, None]
         table = table.clamp(max=rows * width - 1)
-        wanted = needed.flatten()[table] & inside
-    real = wanted.flip(1).int().cummax(1).values.flip(1).bool()
-    keep = real.any(1)
-    if not keep.any():
-        keep[0] = real[0, 0] = True  # a batch in which nothing is needed still has an answer
+        needs = needed.flatten()[table] & inside
+    real = needs.flip(1).int().cummax(1).values.flip(1).bool()
+    nonempty = real.any(1)
+    if not nonempty.any():
+        nonempty[0] = real[0, 0] = True  # a batch in which nothing is needed still has an answer
     longest = int(real.sum(1).max())
-    return table[keep, :longest], real[keep, :longest]
+    return table[nonempty, :longest], real[nonempty, :longest]
 
 
 def _longest_first(lengths: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from heedful.fast import kernels
-from heedful.fast.attention import attend_turned
+from heedful.fast.attention import attend_rotated
 from heedful.fast.kernels import train
 from heedful.fast.layers import around, unwatched
 from heedful.fast.layout import Layout
@@ -44,17 +44,17 @@ def family_of(model: PreTrainedModel) -> dict[str, type] | None:
 
 
 def knows(model: PreTrainedModel) -> bool:
-    """Whether `walk` may go through the model: what it does not call is the family's own, nobody listens to it, and
-    nobody has replaced it."""
+    """Whether `walk` may go through the model: the modules that it does not call are the family's own classes, without
+    hooks or replaced methods."""
     family = family_of(model)
     if family is None:
         return False
     base: Any = model.base_model
     layers = base.layers
-    own = [(base, "Model"), *((layer, "DecoderLayer") for layer in layers)]
-    own += [(layer.self_attn, "Attention") for layer in layers]
+    walked = [(base, "Model"), *((layer, "DecoderLayer") for layer in layers)]
+    walked += [(layer.self_attn, "Attention") for layer in layers]
     return (
-        all(type(module) is family[part] and unwatched(module) for module, part in own)
+        all(type(module) is family[part] and unwatched(module) for module, part in walked)
         and 2 * base.rotary_emb.inv_freq.numel() == layers[0].self_attn.head_dim
     )
 
@@ -78,9 +78,9 @@ def learns(model: PreTrainedModel, layout: Layout) -> bool:
 def hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
     """Last hidden states `[M, d]` of the tokens that are read; behind the last attention nothing else is computed."""
 
-    def attend(i: int, at: Any, qkv: Tensor, turns: Tensor) -> Tensor:
-        heads = at.config.num_attention_heads
-        return attend_turned(qkv, turns, layout, heads, at.scaling).flatten(1)
+    def attend(i: int, attn: Any, qkv: Tensor, rope: Tensor) -> Tensor:
+        heads = attn.config.num_attention_heads
+        return attend_rotated(qkv, rope, layout, heads, attn.scaling).flatten(1)
 
     read = layout.read if len(layout.read) < len(layout.tokens) else None
     return walk(model, layout.tokens, layout.positions, attend, read)
@@ -91,48 +91,48 @@ def walk(
 ) -> Tensor:
     """Last hidden states of tokens at positions, both `[N]`: of all `[N, d]`, or of those that are read, `[M, d]`.
 
-    attend: (number of a layer, its attention, heads `[N, heads + 2 · key heads, d]`, turns `[N, d]`) → `[N, heads · d]`
+    attend: (number of a layer, its attention, heads `[N, heads + 2 · key heads, d]`, rope `[N, d]`) → `[N, heads · d]`
     """
     base: Any = model.base_model
     h = base.embed_tokens(tokens)
-    turns = turns_of(base, positions.to(h.device), h)
+    rope = rope_of(base, positions.to(h.device), h)
     for i, layer in enumerate(base.layers):
         step = partial(_layer, layer, read=read if layer is base.layers[-1] else None)
         if around(layer).recomputes and torch.is_grad_enabled():
-            h = checkpoint(step, h, turns, partial(attend, i), use_reentrant=False)
+            h = checkpoint(step, h, rope, partial(attend, i), use_reentrant=False)
         else:
-            h = step(h, turns, partial(attend, i))
+            h = step(h, rope, partial(attend, i))
     return _norm(base.norm, h)[0]
 
 
-def turns_of(base: Any, positions: Tensor, like: Tensor) -> Tensor:
-    """Cosines and sines of the angles by which each token's position turns a head, `[N, head_dim]`."""
+def rope_of(base: Any, positions: Tensor, like: Tensor) -> Tensor:
+    """Cosines and sines of the angles by which each token's position rotates a head, `[N, head_dim]`."""
     cos, sin = base.rotary_emb(like.float() if like.dtype.itemsize < 4 else like, positions[None])
     half = cos.shape[-1] // 2
     return torch.cat([cos[0, :, :half], sin[0, :, :half]], -1)
 
 
-def _layer(layer: Any, h: Tensor, turns: Tensor, attend: Any, read: Tensor | None) -> Tensor:
-    at = layer.self_attn
+def _layer(layer: Any, h: Tensor, rope: Tensor, attend: Any, read: Tensor | None) -> Tensor:
+    attn = layer.self_attn
     x, h = _norm(layer.input_layernorm, h)
-    attended = attend(at, _heads(at, x), turns)
+    attended = attend(attn, _heads(attn, x), rope)
     if read is not None:
         attended, h = attended.index_select(0, read), h.index_select(0, read)
-    h = _added(at.o_proj, attended, h)
+    h = _added(attn.o_proj, attended, h)
     x, h = _norm(layer.post_attention_layernorm, h)
     mlp = layer.mlp
-    if not _own(mlp) or mlp.config.hidden_act != "silu":
+    if not _is_family(mlp) or mlp.config.hidden_act != "silu":
         return h + mlp(x)
     return _added(mlp.down_proj, _gated(_side_by_side(x, mlp.gate_proj, mlp.up_proj)), h)
 
 
-def _heads(at: Any, x: Tensor) -> Tensor:
+def _heads(attn: Any, x: Tensor) -> Tensor:
     """`[N, heads + 2 · key heads, head_dim]` before rotation."""
-    parts, shape = (at.q_proj, at.k_proj, at.v_proj), (len(x), -1, at.head_dim)
-    if not hasattr(at, "q_norm"):
+    parts, shape = (attn.q_proj, attn.k_proj, attn.v_proj), (len(x), -1, attn.head_dim)
+    if not hasattr(attn, "q_norm"):
         return _side_by_side(x, *parts).view(shape)
     q, k, v = (m(x).view(shape) for m in parts)
-    return torch.cat([at.q_norm(q), at.k_norm(k), v], 1)
+    return torch.cat([attn.q_norm(q), attn.k_norm(k), v], 1)
 
 
 def _side_by_side(x: Tensor, *modules: Any) -> Tensor:
@@ -154,7 +154,7 @@ def _added(module: Any, x: Tensor, h: Tensor) -> Tensor:
     return h + module(x)
 
 
-def _own(module: nn.Module) -> bool:
+def _is_family(module: nn.Module) -> bool:
     """Whether this norm or feed-forward part is as the family has it."""
     return type(module).__module__.startswith("transformers.models.") and unwatched(module)
 
@@ -165,7 +165,7 @@ def _plain(module: Any) -> bool:
 
 def _norm(module: Any, h: Tensor) -> tuple[Tensor, Tensor]:
     """h normed, and h itself for whoever reads it besides: so their gradients are added up in one pass."""
-    if _own(module) and kernels.serves(h, module.weight):
+    if _is_family(module) and kernels.serves(h, module.weight):
         return _Norm.apply(h, module.weight, module.variance_epsilon)
     return module(h), h
 
@@ -183,8 +183,8 @@ class _Norm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor):
         h, weight, factor = ctx.saved_tensors
-        grad, more, x, wide = (x.float() for x in (*grads, h, weight))
-        for_h, for_weight = train.norm_back(grad, more, x, wide, factor, ctx.needs_input_grad[1])
+        grad, skip, x, wide = (x.float() for x in (*grads, h, weight))
+        for_h, for_weight = train.norm_back(grad, skip, x, wide, factor, ctx.needs_input_grad[1])
         return for_h.to(h.dtype), None if for_weight is None else for_weight.to(weight.dtype), None
 
 

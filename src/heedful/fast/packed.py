@@ -29,8 +29,8 @@ def attention(module, query, key, value, attention_mask, scaling=None, **kwargs)
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-    if strange := [k for k in ("softcap", "s_aux", "position_bias") if kwargs.get(k) is not None]:
-        raise NotImplementedError(f"packed attention with {', '.join(strange)}")
+    if unknown := [k for k in ("softcap", "s_aux", "position_bias") if kwargs.get(k) is not None]:
+        raise NotImplementedError(f"packed attention with {', '.join(unknown)}")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = scaling or q.shape[2] ** -0.5
     return attend(q, k, v, attention_mask, scale, kwargs.get("sliding_window"))[None], None
@@ -61,7 +61,7 @@ def packed_hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
     return out.last_hidden_state[0].index_select(0, layout.read)
 
 
-_tried: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_can_pack: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def can_pack(model: PreTrainedModel) -> bool:
@@ -70,18 +70,18 @@ def can_pack(model: PreTrainedModel) -> bool:
     Models without transformers' attention interface, and those whose tokens meet elsewhere too (recurrences,
     convolutions, alibi), do not.
     """
-    found = _tried.get(model)
-    if found and model.config.get_text_config()._attn_implementation != NAME:
-        found = None  # somebody has chosen another attention since
-    if found is None:
+    packs = _can_pack.get(model)
+    if packs and model.config.get_text_config()._attn_implementation != NAME:
+        packs = None  # somebody has chosen another attention since
+    if packs is None:
         # Layers that mix tokens otherwise, however little, might escape a trial.
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
         attends = kinds <= {"full_attention", "sliding_attention"}
-        found = attends and _switch(model, NAME) and _agrees(model)
-        if not found:
+        packs = attends and _switch(model, NAME) and _agrees(model)
+        if not packs:
             _switch(model, "sdpa")  # does nothing to a model that attends in a third way
-        _tried[model] = found
-    return found
+        _can_pack[model] = packs
+    return packs
 
 
 def _switch(model: PreTrainedModel, name: str) -> bool:

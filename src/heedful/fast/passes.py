@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from heedful.fast.attention import attend, turned
+from heedful.fast.attention import attend, rotated
 from heedful.fast.head import few_numbers, lm_head
 from heedful.fast.layout import lay_out
 from heedful.fast.llama import walk, window
@@ -44,14 +44,14 @@ class Direct:
         last = (torch.arange(tokens.shape[1]) == lengths[:, None] - 1).to(device)
         layout = lay_out(tokens.to(device), last, spare=few_numbers(self.model))
         # In each place of a prompt; behind its end nobody looks.
-        shown = layout.number[layout.order.argsort()]
-        kept = getattr(self.decoder, "kept", self.model.dtype)
+        numbers = layout.number[layout.order.argsort()]
+        dtype = getattr(self.decoder, "kv_dtype", self.model.dtype)
 
-        def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:
-            q, k, v = turned(qkv, turns, of.config.num_attention_heads)
-            keys, values = (x.to(kept)[shown].transpose(1, 2) for x in (k, v))
+        def attending(i: int, attn: Any, qkv: Tensor, rope: Tensor) -> Tensor:
+            q, k, v = rotated(qkv, rope, attn.config.num_attention_heads)
+            keys, values = (x.to(dtype)[numbers].transpose(1, 2) for x in (k, v))
             self.slots.insert(i, keys, values, source, at)
-            return attend(q, k, v, layout, of.scaling).flatten(1)
+            return attend(q, k, v, layout, attn.scaling).flatten(1)
 
         h = walk(self.model, layout.tokens, layout.positions, attending, layout.read)
         return self.head(h[layout.index[last]])
@@ -62,16 +62,16 @@ class Direct:
         place = torch.cat([torch.arange(len(row)) for row in tokens]).to(device)
         shape, slots = (len(tokens), int(counts.max())), self.slots
         slots.aim(lengths, first=at, count=shape[1])
-        seen = slots.visible()
+        mask = slots.visible()
 
-        def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:
+        def attending(i: int, attn: Any, qkv: Tensor, rope: Tensor) -> Tensor:
             q, k, v = (
                 x.new_zeros(*shape, *x.shape[1:]).index_put((row, place), x).transpose(1, 2)
-                for x in turned(qkv, turns, of.config.num_attention_heads)
+                for x in rotated(qkv, rope, attn.config.num_attention_heads)
             )
             keys, values = slots.slot_layers[i].update(k, v)
             out = scaled_dot_product_attention(
-                q, keys, values, seen, scale=of.scaling, enable_gqa=q.shape[1] != k.shape[1]
+                q, keys, values, mask, scale=attn.scaling, enable_gqa=q.shape[1] != k.shape[1]
             )
             return out.transpose(1, 2)[row, place].flatten(1)
 
@@ -82,10 +82,10 @@ class Direct:
     def decode(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         if self.decoder is not None:
             return self.decoder(tokens, lengths)
-        of_rows = self.slots.attention(lengths, self.model.dtype)
+        attend_row = self.slots.attention(lengths, self.model.dtype)
 
-        def attending(i: int, of: Any, qkv: Tensor, turns: Tensor) -> Tensor:
-            q, k, v = turned(qkv, turns, of.config.num_attention_heads)
-            return of_rows(i, q.unflatten(1, (k.shape[1], -1)), k, v, of.scaling)
+        def attending(i: int, attn: Any, qkv: Tensor, rope: Tensor) -> Tensor:
+            q, k, v = rotated(qkv, rope, attn.config.num_attention_heads)
+            return attend_row(i, q.unflatten(1, (k.shape[1], -1)), k, v, attn.scaling)
 
         return self.head(walk(self.model, tokens, lengths, attending))

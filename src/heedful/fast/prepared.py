@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from heedful.fast import kernels
 from heedful.fast.head import linear_head
-from heedful.fast.kernels.sample import Decoder, in_turns, lanes, panels
+from heedful.fast.kernels.sample import Decoder, interleaved, lanes, panels
 from heedful.fast.layers import unwatched
-from heedful.fast.llama import turns_of
+from heedful.fast.llama import rope_of
 from heedful.fast.passes import Direct
 
 LINEAR = [
@@ -58,14 +58,14 @@ def prepares(model: PreTrainedModel) -> bool:
 class Prepared:
     """What decodes in place of the modules: copies of the model's weights as they are now."""
 
-    kept = torch.float32  # the type of keys and values
+    kv_dtype = torch.float32  # the type of keys and values
 
     def __init__(self, direct: Direct):
         self.base: Any = direct.model.base_model
         self.slots = direct.slots
-        at = self.base.layers[0].self_attn
-        self.dim, self.kv = at.head_dim, at.k_proj.out_features // at.head_dim
-        self.group = at.q_proj.out_features // self.dim // self.kv
+        attn = self.base.layers[0].self_attn
+        self.dim, self.kv = attn.head_dim, attn.k_proj.out_features // attn.head_dim
+        self.group = attn.q_proj.out_features // self.dim // self.kv
         shape = {"kv": self.kv, "group": self.group, "dim": self.dim}
         head, _ = linear_head(direct.model) or (None, 1)
         assert head is not None
@@ -77,12 +77,12 @@ class Prepared:
         self.decoder = Decoder(
             model,
             [self._layer(layer) for layer in self.base.layers],
-            scale=at.scaling,
+            scale=attn.scaling,
             eps=self.base.norm.variance_epsilon,
             vocabulary=len(head.weight),
             **shape,
         )
-        self.turns = torch.zeros(0, self.dim)
+        self.rope = torch.zeros(0, self.dim)
         self.copied = [*self.base.layers.parameters(), *self.base.norm.parameters()]
         self.copied += head.parameters()
         self.versions = [p._version for p in self.copied]
@@ -92,21 +92,21 @@ class Prepared:
         return [p._version for p in self.copied] != self.versions
 
     def __call__(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        if self.slots.capacity > len(self.turns):
-            self.turns = turns_of(self.base, torch.arange(self.slots.capacity), torch.zeros(1))
-        return self.decoder(tokens, lengths, self.turns, self.slots.filled())
+        if self.slots.capacity > len(self.rope):
+            self.rope = rope_of(self.base, torch.arange(self.slots.capacity), torch.zeros(1))
+        return self.decoder(tokens, lengths, self.rope, self.slots.filled())
 
     def _layer(self, layer: Any) -> dict[str, Tensor | None]:
-        at, mlp, norms = layer.self_attn, layer.mlp, None
-        if hasattr(at, "q_norm"):
-            norms = _floats(torch.stack([*[at.q_norm.weight] * self.group, at.k_norm.weight]))
+        attn, mlp, norms = layer.self_attn, layer.mlp, None
+        if hasattr(attn, "q_norm"):
+            norms = _floats(torch.stack([*[attn.q_norm.weight] * self.group, attn.k_norm.weight]))
         return {
             "before": _floats(layer.input_layernorm.weight),
             "between": _floats(layer.post_attention_layernorm.weight),
             "heads": norms,
-            **_matrix("qkv", at.q_proj, at.k_proj, at.v_proj, rows=self._by_head),
-            **_matrix("out", at.o_proj),
-            **_matrix("gate_up", mlp.gate_proj, mlp.up_proj, rows=in_turns),
+            **_matrix("qkv", attn.q_proj, attn.k_proj, attn.v_proj, rows=self._by_head),
+            **_matrix("out", attn.o_proj),
+            **_matrix("gate_up", mlp.gate_proj, mlp.up_proj, rows=interleaved),
             **_matrix("down", mlp.down_proj, columns=lanes()),
         }
 

@@ -52,13 +52,13 @@ def library() -> ctypes.CDLL | None:
         return None
     import torch  # noqa: F401  so that its OpenMP is there to be found
 
-    said: object = "there is none of them"
+    reason: object = "there is none of them"
     for compiler in c_compilers():
         try:
             return ctypes.CDLL(str(_compiled(compiler, _folder())))
         except (OSError, subprocess.SubprocessError) as error:
-            said = getattr(error, "stderr", None) or error
-    log.warning(f"neither $CC nor gcc made heedful's kernels, all is slower on this CPU: {said}")
+            reason = getattr(error, "stderr", None) or error
+    log.warning(f"neither $CC nor gcc made heedful's kernels, all is slower on this CPU: {reason}")
     return None
 
 
@@ -96,18 +96,18 @@ def _compiled(compiler: str, folder: Path) -> Path:
     """The library in this folder, which is complete whenever it is there."""
     command = [compiler, *FLAGS, *target()]
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[ch]"))}
-    said = repr([sorted(texts.values()), command, _version(compiler), processor()])
-    path = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.so"
+    identity = repr([sorted(texts.values()), command, _version(compiler), processor()])
+    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder) as aside:
-            steps, objects, made = [], [], f"{aside}/kernels.so"
+            steps, objects, built = [], [], f"{aside}/kernels.so"
             for source in texts:
                 if source.suffix == ".c":
                     objects.append(f"{aside}/{source.stem}.o")
                     steps.append([*command, "-c", str(source), "-o", objects[-1]])
-            for step in (*steps, [compiler, "-shared", *objects, "-lm", "-o", made]):
+            for step in (*steps, [compiler, "-shared", *objects, "-lm", "-o", built]):
                 subprocess.run(step, check=True, capture_output=True, text=True, timeout=120)
-            os.replace(made, path)
+            os.replace(built, path)
     return path
 
 

@@ -37,13 +37,13 @@ _ARGUMENTS = {  # a letter for each, as in the C files
 
 @functools.cache
 def functions() -> Any:
-    found = library()
-    assert found is not None, "ask `available` first"
+    kernels = library()
+    assert kernels is not None, "ask `available` first"
     for name, arguments in _ARGUMENTS.items():
-        function = getattr(found, name)
+        function = getattr(kernels, name)
         function.argtypes, function.restype = [_LETTERS[a] for a in arguments], None
-    found.lanes.restype = INT
-    return found
+    kernels.lanes.restype = INT
+    return kernels
 
 
 def pointer(x: Tensor | None) -> int | None:

@@ -26,11 +26,11 @@ def panels(weight: Tensor) -> Tensor:
     return rows.mT.clone(memory_format=torch.contiguous_format)
 
 
-def in_turns(a: Tensor, b: Tensor) -> Tensor:
+def interleaved(a: Tensor, b: Tensor) -> Tensor:
     """A vector's rows of a `[out, …]`, as many of b, the next of a …; each filled up with zeros to whole vectors."""
-    more = a.new_zeros(-len(a) % lanes(), *a.shape[1:])
-    both = [torch.cat([x, more]).unflatten(0, (-1, lanes())) for x in (a, b)]
-    return torch.stack(both, 1).flatten(0, 2)
+    padding = a.new_zeros(-len(a) % lanes(), *a.shape[1:])
+    halves = [torch.cat([x, padding]).unflatten(0, (-1, lanes())) for x in (a, b)]
+    return torch.stack(halves, 1).flatten(0, 2)
 
 
 NORMS = ("before", "between", "heads")  # `[in]`, and Qwen3's of each head `[group + 1, dim]`
@@ -57,8 +57,8 @@ class Decoder:
     """One token a row through a whole model of the Llama family, in one call.
 
     model and layers have the tensors that `MODEL` and `LAYER` name: float32, but for matrices and embedding, or None. A
-    head of keys and values stands behind the queries that read it; gate_up is gate and up `in_turns`, and down reads as
-    many columns as these make. sizes: kv, group, dim, vocabulary, eps, scale.
+    head of keys and values stands behind the queries that read it; gate_up is gate and up `interleaved`, and down reads
+    as many columns as these make. sizes: kv, group, dim, vocabulary, eps, scale.
     """
 
     def __init__(self, model: Parts, layers: Sequence[Parts], **sizes: float):

@@ -13,12 +13,12 @@ from heedful.fast.kernels.calls import functions
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequence r of a packed batch has the tokens `cells[starts[r] : starts[r + 1]]`, the first `own[r]` of which are
-    another sequence's, which asks for them: each token is one sequence's own."""
+    """Sequence r of a packed batch has the tokens `cells[starts[r] : starts[r + 1]]`, of which the first `borrowed[r]`
+    are another sequence's, which computes them: each token belongs to one sequence."""
 
     cells: Tensor
     starts: Tensor
-    own: Tensor
+    borrowed: Tensor
 
     @cached_property
     def longest(self) -> int:
@@ -26,38 +26,38 @@ class Sequences:
 
     @cached_property
     def shared(self) -> int:
-        return int(self.own.sum())
+        return int(self.borrowed.sum())
 
 
 def attention(
-    qkv: Tensor, turns: Tensor | None, at: Sequences, heads: int, scale: float
+    qkv: Tensor, rope: Tensor | None, seqs: Sequences, heads: int, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Causal attention of tokens' queries, keys and values `[N, heads + 2 · kv, dim]` → `[N, heads, dim]`, and the
-    logarithms of the sums of exponentials `[N, heads]`. turns `[N, dim]`: cosines, then sines of the angles by which
-    queries and keys are turned first."""
+    logarithms of the sums of exponentials `[N, heads]`. rope `[N, dim]`: cosines, then sines of the angles by which
+    queries and keys are rotated first."""
     n, _, dim = qkv.shape
     out, sums = qkv.new_empty(n, heads, dim), qkv.new_empty(n, heads)
-    functions().attention(*_asked(qkv, turns, at, heads, scale), out, sums)
+    functions().attention(*_inputs(qkv, rope, seqs, heads, scale), out, sums)
     return out, sums
 
 
-def attention_back(qkv, turns, at: Sequences, scale: float, out: Tensor, sums, grad) -> Tensor:
+def attention_back(qkv, rope, seqs: Sequences, scale: float, out: Tensor, sums, grad) -> Tensor:
     """The gradient of `qkv` from that of `out` `[N, heads, dim]`; out and sums are what `attention` gave."""
     heads, dim = out.shape[1:]
     assert grad.is_contiguous() and grad.dtype == torch.float32
     gradient = torch.empty_like(qkv)
-    shared = qkv.new_empty(at.shared, qkv.shape[1] - heads, dim)
-    asked = _asked(qkv, turns, at, heads, scale)
-    functions().attention_back(*asked, out, sums, grad, gradient, shared)
+    shared = qkv.new_empty(seqs.shared, qkv.shape[1] - heads, dim)
+    inputs = _inputs(qkv, rope, seqs, heads, scale)
+    functions().attention_back(*inputs, out, sums, grad, gradient, shared)
     return gradient
 
 
-def _asked(qkv: Tensor, turns: Tensor | None, at: Sequences, heads: int, scale: float) -> tuple:
+def _inputs(qkv: Tensor, rope: Tensor | None, seqs: Sequences, heads: int, scale: float) -> tuple:
     assert qkv.is_contiguous() and qkv.dtype == torch.float32
-    assert turns is None or (turns.is_contiguous() and turns.dtype == torch.float32)
+    assert rope is None or (rope.is_contiguous() and rope.dtype == torch.float32)
     return (
-        qkv, turns, at.cells, at.starts, at.own,
-        len(at.own), at.longest, heads, (qkv.shape[1] - heads) // 2, qkv.shape[2], scale,
+        qkv, rope, seqs.cells, seqs.starts, seqs.borrowed,
+        len(seqs.borrowed), seqs.longest, heads, (qkv.shape[1] - heads) // 2, qkv.shape[2], scale,
     )  # fmt: skip
 
 
@@ -69,20 +69,20 @@ def norm(h: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def norm_back(
-    grad: Tensor, more: Tensor, h: Tensor, weight: Tensor, factor: Tensor, weighs: bool
+    grad: Tensor, residual: Tensor, h: Tensor, weight: Tensor, factor: Tensor, weighted: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The gradient of h, to which `more` `[n, width]` is added, and that of the weight if it is asked for."""
     n, width = h.shape
-    grad, more, h = grad.contiguous(), more.contiguous(), h.contiguous()
-    for_h, for_weight = h.new_empty(h.shape), h.new_empty(width) if weighs else None
-    functions().norm_back(grad, more, h, weight, factor, n, width, for_h, for_weight)
+    grad, residual, h = grad.contiguous(), residual.contiguous(), h.contiguous()
+    for_h, for_weight = h.new_empty(h.shape), h.new_empty(width) if weighted else None
+    functions().norm_back(grad, residual, h, weight, factor, n, width, for_h, for_weight)
     return for_h, for_weight
 
 
 def gate(joint: Tensor) -> Tensor:
     """silu(gate) · up of gate and up side by side, `[n, 2 · size]` → `[n, size]`."""
-    joint, (n, both) = joint.contiguous(), joint.shape
-    out = joint.new_empty(n, both // 2)
+    joint, (n, width) = joint.contiguous(), joint.shape
+    out = joint.new_empty(n, width // 2)
     functions().gate(joint, *out.shape, out)
     return out
 

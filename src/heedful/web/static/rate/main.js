@@ -21,7 +21,7 @@ const KINDS = Object.fromEntries(await Promise.all(Object.keys(COMMENT).map(asyn
 let current = null; // {task, widget, view, key, shown, active}
 let ahead = []; // the questions that come next: {task, answer}, undone ones before the fetched one
 let loading = null; // a request for `ahead`
-let given = []; // what can be undone, the newest last: {task, answer}
+let undoable = []; // what can be undone, the newest last: {task, answer}
 let touched = Date.now();
 let retry = null;
 let sending = Promise.resolve();
@@ -45,8 +45,8 @@ function answer() {
   const value = current.widget.value();
   if (value === null) return null;
   const comment = $("comment").value.trim();
-  const whole = comment ? { ...value, [COMMENT[current.task.kind]]: comment } : value;
-  return current.widget.enough?.(whole) === false ? null : whole;
+  const full = comment ? { ...value, [COMMENT[current.task.kind]]: comment } : value;
+  return current.widget.enough?.(full) === false ? null : full;
 }
 
 function changed() {
@@ -77,13 +77,13 @@ function remembered(name) {
 const save = () => remember(draft(current.task.assignment), { answer: current.widget.value(), comment: $("comment").value });
 const load = (assignment) => remembered(draft(assignment));
 
-function show(task, said = task.answer) {
+function show(task, previous = task.answer) {
   const kind = task.kind;
   if (!KINDS[kind]) return nothing("It cannot be shown", `The questions of the kind ${kind} come from a package that is not here. Reload the page, or ask your lead.`);
   current?.view.close();
   $("desk").hidden = false;
   $("empty").hidden = true;
-  current = { task, before: said, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
+  current = { task, previous, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
   panels.prompt($("prompt"), task.prompt);
   $("guidelines").innerHTML = task.guidelines?.html ?? "<p class='hint'>No guidelines yet.</p>";
   typeset($("guidelines"));
@@ -96,9 +96,9 @@ function show(task, said = task.answer) {
   current.view.together($("sync").getAttribute("aria-pressed") === "true");
   current.widget = KINDS[kind].widget(task, changed);
   $("answer").replaceChildren(current.widget.node);
-  const kept = said && !("skip" in said) ? { answer: said, comment: said[COMMENT[kind]] ?? "" } : load(task.assignment);
-  $("comment").value = kept?.comment ?? "";
-  if (kept?.answer) current.widget.set(kept.answer);
+  const saved = previous && !("skip" in previous) ? { answer: previous, comment: previous[COMMENT[kind]] ?? "" } : load(task.assignment);
+  $("comment").value = saved?.comment ?? "";
+  if (saved?.answer) current.widget.set(saved.answer);
   current.settled = true;
   changed();
   $("prompt").scrollTop = 0;
@@ -131,35 +131,35 @@ function progress(p) {
 async function ask() {
   // What was just answered arrives first, so that the server counts it; a slow line holds nobody up.
   await Promise.race([sending, new Promise((done) => setTimeout(done, 1500))]);
-  const held = [current?.task.assignment, ...ahead.map((e) => e.task.assignment), ...(await outbox.all(rater)).map((e) => e.assignment)].filter(Boolean);
-  const post = () => api("POST", `/api/projects/${project}/next`, { holding: [...new Set(held)].slice(0, 10) });
-  const found = await post().catch(async (problem) => {
+  const holding = [current?.task.assignment, ...ahead.map((e) => e.task.assignment), ...(await outbox.all(rater)).map((e) => e.assignment)].filter(Boolean);
+  const post = () => api("POST", `/api/projects/${project}/next`, { holding: [...new Set(holding)].slice(0, 10) });
+  const reply = await post().catch(async (problem) => {
     if (problem.status !== 403) throw problem;
     await outbox.renew(rater);
     return post();
   });
-  progress(found.progress);
-  return found;
+  progress(reply.progress);
+  return reply;
 }
 
 // The next question into `ahead`, or why there is none. One request at a time: two would bring the same question twice.
 function prefetch() {
-  loading ??= ask().then((found) => {
-    if (found.task && !ahead.some((e) => e.task.assignment === found.task.assignment)) ahead.push({ task: found.task });
-    return found.why;
+  loading ??= ask().then((reply) => {
+    if (reply.task && !ahead.some((e) => e.task.assignment === reply.task.assignment)) ahead.push({ task: reply.task });
+    return reply.why;
   }).finally(() => (loading = null));
   return loading;
 }
 
 async function next() {
-  const mine = ++turn;
+  const call = ++turn;
   try {
     if (!ahead.length && loading) await loading;
     const why = ahead.length ? null : await prefetch();
-    if (mine !== turn) return;
+    if (call !== turn) return;
     if (ahead.length) {
-      const { task, answer: said } = ahead.shift();
-      show(task, said);
+      const { task, answer: previous } = ahead.shift();
+      show(task, previous);
       if (!ahead.length) prefetch().catch(() => {}); // asked for again when it is needed
     } else nothing(...(REASONS[why] ?? ["A moment", "Your answers have to reach the server first."]));
   } catch (problem) {
@@ -169,11 +169,11 @@ async function next() {
 
 // ── sending ──────────────────────────────────────────────────────────────────────────────────────
 
-async function keep(said) {
+async function enqueue(value) {
   if (!current || current.sent) return; // a second Enter, while the next question is on its way
   current.sent = true;
   const { task, key, shown, active } = current;
-  const body = { answer: said, active_ms: Math.round(active), wall_ms: Date.now() - shown, client_at: Date.now() / 1000, ui_version: UI };
+  const body = { answer: value, active_ms: Math.round(active), wall_ms: Date.now() - shown, client_at: Date.now() / 1000, ui_version: UI };
   try {
     await outbox.put({ key, rater, assignment: task.assignment, body, at: Date.now() });
   } catch (problem) {
@@ -186,8 +186,8 @@ async function keep(said) {
   } catch {
     // nothing was kept there
   }
-  given = "flag" in said ? [] : [...given, { task, answer: said }].slice(-UNDOS);
-  $("undo").disabled = !given.length;
+  undoable = "flag" in value ? [] : [...undoable, { task, answer: value }].slice(-UNDOS);
+  $("undo").disabled = !undoable.length;
   sending = deliver();
   await next();
 }
@@ -214,8 +214,8 @@ async function deliver() {
 }
 
 function submit() {
-  const said = answer();
-  if (said && !$("submit").disabled) keep(said);
+  const value = answer();
+  if (value && !$("submit").disabled) enqueue(value);
 }
 
 function flag() {
@@ -226,26 +226,26 @@ function flag() {
 }
 
 $("flagging").addEventListener("close", () => {
-  if ($("flagging").returnValue === "flag" && $("flag-reason").value.trim()) keep({ flag: $("flag-reason").value.trim() });
+  if ($("flagging").returnValue === "flag" && $("flag-reason").value.trim()) enqueue({ flag: $("flag-reason").value.trim() });
 });
 
 function undo() {
-  if (!given.length) return;
+  if (!undoable.length) return;
   turn += 1;
-  if (current && !current.sent) ahead.unshift({ task: current.task, answer: current.before }); // it waits, and its draft is kept
-  const { task, answer: said } = given.pop();
-  $("undo").disabled = !given.length;
-  show(task, said);
-  say("skip" in said ? "You skipped this one: answer it, or skip it again." : "Change your answer and submit it again, or skip to leave it as it was.");
+  if (current && !current.sent) ahead.unshift({ task: current.task, answer: current.previous }); // it waits, and its draft is kept
+  const { task, answer: previous } = undoable.pop();
+  $("undo").disabled = !undoable.length;
+  show(task, previous);
+  say("skip" in previous ? "You skipped this one: answer it, or skip it again." : "Change your answer and submit it again, or skip to leave it as it was.");
 }
 
 function skip() {
-  if (current?.before && !("skip" in current.before)) {
+  if (current?.previous && !("skip" in current.previous)) {
     // It has an answer, which stays as it was.
-    given = [...given, { task: current.task, answer: current.before }].slice(-UNDOS);
+    undoable = [...undoable, { task: current.task, answer: current.previous }].slice(-UNDOS);
     $("undo").disabled = false;
     next();
-  } else keep({ skip: null });
+  } else enqueue({ skip: null });
 }
 
 // ── controls ─────────────────────────────────────────────────────────────────────────────────────
@@ -258,8 +258,8 @@ function toggle(name) {
 
 const COMMON = [...$("keys").children];
 function help() {
-  const own = (current && KINDS[current.task.kind].keys) ?? [];
-  $("keys").replaceChildren(...own.flatMap(([keys, text]) => [el("dt", {}, keys.split(" ").map((k) => (k === "…" ? k : el("kbd", {}, k)))), el("dd", {}, text)]), ...COMMON);
+  const kindKeys = (current && KINDS[current.task.kind].keys) ?? [];
+  $("keys").replaceChildren(...kindKeys.flatMap(([keys, text]) => [el("dt", {}, keys.split(" ").map((k) => (k === "…" ? k : el("kbd", {}, k)))), el("dd", {}, text)]), ...COMMON);
   $("help").showModal();
 }
 
@@ -325,10 +325,10 @@ document.addEventListener("visibilitychange", () => document.visibilityState ===
 
 async function start() {
   await deliver();
-  const asked = meta("assignment");
-  if (asked) {
+  const assignment = meta("assignment");
+  if (assignment) {
     try {
-      show(await api("GET", `/api/assignments/${encodeURIComponent(asked)}`));
+      show(await api("GET", `/api/assignments/${encodeURIComponent(assignment)}`));
       prefetch().catch(() => {});
       return;
     } catch (problem) {

@@ -69,7 +69,7 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         added = judged(store, project)
         if asked:
             kind = "pair" if all(len(w.responses) == 2 for w in waiting) else "rank"
-            more = ingest.samples(store, project, asked, origin=origin, ask=ingest.Ask(kind))
+            more = ingest.samples(store, project, asked, origin=origin, tasks=ingest.TaskSpec(kind))
             added = {name: number + more[name] for name, number in added.items()}
         return added | ({"duplicates": n} if (n := len(compared) - len(once)) else {})
 

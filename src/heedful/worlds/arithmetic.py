@@ -135,7 +135,7 @@ def write(
 
 
 def _prompts(split: Split, seed: int, levels: int) -> Iterator[dict[str, Any]]:
-    """Of every level as many as there are, or `MOST`; mixed."""
+    """Of every level as many as there are, or `MAX_PROMPTS`; mixed."""
     rng = random.Random(f"arithmetic/{split}/{seed}")
     chosen = [
         p

@@ -147,3 +147,14 @@ def test_what_pages_start_is_there():
         text = source.read_text(encoding="utf-8")
         for flag in re.findall(r"--[a-z-]+", line):
             assert flag in text, f"{page}: {line}"
+
+
+def test_the_diagnostics_have_every_metric():
+    """Of what the policy gradients compute. Mutation caught: a new metric that no page explains."""
+    rooms = ("estimates", "policy_losses", "actors", "on_policy")
+    source = "".join((ROOT / f"src/heedful/training/{room}.py").read_text() for room in rooms)
+    names = set(
+        re.findall(r'"((?:policy|kl|value|reward|groups|completions)/[a-z_]+|eos_rate)"', source)
+    )
+    page = (ROOT / "docs" / "methods" / "diagnostics.md").read_text(encoding="utf-8")
+    assert len(names) > 15 and not {n for n in names if f"`{n}`" not in page}

@@ -86,6 +86,7 @@ def test_a_number_that_nobody_means_is_refused_wherever_it_is(number: float):
 SAME = [  # command, what a user of another trainer types, what that is here
     ("train dpo", "--bf16", "--dtype bfloat16"),
     ("train dpo", "--bf16 true --fp16 false --push-to-hub false --deepspeed null", "--dtype bfloat16"),
+    ("train dpo", "--push-to-hub true --hub-model-id a/b", "--push-to-hub a/b"),
     ("train dpo", "--loss-type sigmoid", "--loss dpo"),
     ("train dpo", "--loss_type hinge", "--loss rso"),
     ("train cpo", "--loss-type sigmoid", ""),
@@ -133,6 +134,7 @@ def test_a_batch_is_of_all_processes():
         ("train dpo", "--loss-type kto_pair", "heedful train kto"),
         ("train dpo", "--loss-type bnpo", "heedful train grpo"),
         ("train dpo", "--deepspeed ds.json", "torchrun"),
+        ("train dpo", "--push-to-hub", "say where"),
         ("train dpo", "--max-prompt-length 512", "never cut"),
         ("train grpo", "--num-train-epochs 3", "--steps counts rounds"),
         ("train sft", "--rollout-bach-size 3", "did you mean '--rollout-batch-size'"),

@@ -122,7 +122,7 @@ def in_our_words(
     UserError, in one sentence, for what has no counterpart. What the command line says wins over a file.
     """
     names = names_of(config_type)
-    words, notes = _batch(list(words), names, prog, world)
+    words, notes = _batch(_placed(list(words), names), names, prog, world)
     ours: list[Word] = []
     for word in words:
         name = names.get(word.flag)
@@ -237,6 +237,18 @@ def _batch(
         new.append(Word("--minibatch-size", (str(step),), first.typed, first.file, usual=True))
     note = f"{shown}: {' '.join(piece for w in new for piece in w.words())}"
     return [w for w in words if w.flag not in BATCH] + new, [note]
+
+
+def _placed(words: list[Word], names: Mapping[str, str]) -> list[Word]:
+    """`--push-to-hub` is a switch elsewhere, beside `--hub-model-id`; here it says the place."""
+    switches = [
+        w for w in words
+        if w.flag == "--push-to-hub" and " ".join(w.values).lower() in ("", *TRUE, *FALSE)
+    ]  # fmt: skip
+    asked = [w for w in switches if " ".join(w.values).lower() not in FALSE]
+    if asked and "--push-to-hub" in names and all(w.flag != "--hub-model-id" for w in words):
+        raise UserError(f"{asked[0].typed}: say where, as {asked[0].typed} ORG/NAME")
+    return [w for w in words if w not in switches]
 
 
 def _whole(word: Word) -> int:

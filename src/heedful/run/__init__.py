@@ -33,6 +33,7 @@ from heedful.errors import Stopped, UserError
 from heedful.progress import Progress
 from heedful.ranks import ALONE, Ranks
 from heedful.run import checkpoints
+from heedful.run.begun import check_out, stashes, states, what_changed
 from heedful.run.files import (
     discard,
     disk_errors,
@@ -47,14 +48,13 @@ from heedful.run.metrics import ALARMS, SAMPLES, MetricsLog
 from heedful.run.settings import (
     FINISHED,
     Habits,
-    changes,
     finished,
     flat,
     identity,
     refuse_finished,
     settings,
 )
-from heedful.run.state import Damaged, GlobalRandom, Holder, Saved, States
+from heedful.run.state import Damaged, GlobalRandom, Holder, Saved
 from heedful.run.stop import StopSignals, locked
 from heedful.types import Stateful
 
@@ -112,7 +112,7 @@ class Run:
         self._config, self._quiet, self._report_to = config, quiet, report_to
         self._habits = Habits.of(config)
         self._best = self._habits.best
-        self._states, self._stashes = _states(self.out), _stashes(self.out)
+        self._states, self._stashes = states(self.out), stashes(self.out)
         ranks.on_first(refuse_finished, self.out)
         self._saved = False
         self._found: Saved | None = None
@@ -352,49 +352,3 @@ class Run:
 def _any(signals: Iterable[int | None]) -> int | None:
     """The first signal that a rank has got, if one has."""
     return next(filter(None, signals), None)
-
-
-def check_out(config: Any) -> None:
-    """Refuse what `Run` would refuse (finished, another's, in use, begun otherwise) before anything is loaded."""
-    out = config.out
-    refuse_finished(out)
-    habits = Habits.of(config)
-    _ = habits.best
-    if out.is_dir():
-        with locked(out):
-            if not habits.restart:
-                what_changed(out, habits, identity(config))
-    elif habits.resume:
-        raise UserError(_nothing(out))
-
-
-def what_changed(out: Path, habits: Habits, now: Mapping[str, Any]) -> list[str]:
-    """`settings.changes` since the run in `out` was begun; `--resume` needs something to go on from."""
-    begun = _states(out).newest(check=False) or _newest_stash(out)
-    if begun is not None:
-        return changes(out, begun.about, now)
-    if habits.resume:
-        raise UserError(_nothing(out))
-    return []
-
-
-def _newest_stash(out: Path) -> Saved | None:
-    stashes = _stashes(out)
-    for step in reversed(stashes.steps()):
-        try:
-            return stashes.read(step)
-        except Damaged:
-            stashes.drop([step])
-    return None
-
-
-def _states(out: Path) -> States:
-    return States(out / "state")
-
-
-def _stashes(out: Path) -> States:
-    return States(out / "state" / "stash")
-
-
-def _nothing(out: Path) -> str:
-    return f"--resume: {out} holds no saved state to go on from; leave --resume out to begin there"

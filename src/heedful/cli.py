@@ -146,7 +146,9 @@ def _run(command: Command, args: list[str], ranks: Ranks) -> int:
     elif name == "compare":
         from heedful.report.compare import build as build_compare
 
-        print(build_compare(result))
+        page = build_compare(result)
+        print((result / "table.md").read_text(encoding="utf-8"))
+        print(page)
         return recipe.failures(result)
     elif isinstance(result, Path):
         print(result)

@@ -11,7 +11,7 @@ import yaml
 import tiny
 from heedful import configs
 from heedful.cli import main
-from heedful.configs.compare_plan import Entry
+from heedful.configs.compare_plan import Entry, evaluation, read_file
 from heedful.configs.typed import made
 from heedful.data.sources import write_rows
 from heedful.errors import UserError
@@ -274,6 +274,31 @@ def test_values_become_the_types_of_the_fields():
     given = {"model": "m", "data": "d", "out": "o", "reward": "r", "ptx": {"cof": 1}}
     with pytest.raises(UserError, match=r"here: ptx: unknown field 'cof'"):
         made(policy.Config, given, "here")
+
+
+def test_evaluations_sample_as_the_methods_do_unless_told_otherwise(at):
+    """Mutation caught: 16 tokens in training and 48 in the evaluation; a judge of the start against itself."""
+    loose = {"data": str(at / "prompts.jsonl"), "scorer": f"{__name__}:gold"}
+    common = {"learning_rate": 1e-3, "temperature": 0.7}
+    for told, expected in (({}, 6), ({"max-tokens": 9}, 9)):
+        file = write(
+            at / "loose.yaml",
+            plan(at, evaluate=loose | told, common=common, methods={"rloo": SMALL}),
+        )
+        read, _ = read_file(file)
+        start = evaluation(read, "start", read.model, seed=0, reference=None)
+        assert (start.max_tokens, start.temperature) == (expected, 0.7)
+    judged = write(
+        at / "loose.yaml",
+        plan(at, evaluate=loose | {"judge": "capitals"}, common={"learning_rate": 1e-3}),
+    )
+    read, _ = read_file(judged)
+    assert evaluation(read, "start", read.model, seed=0).judge is None
+    other = evaluation(read, "rloo-seed0-1", read.model, seed=0)
+    assert (other.judge, other.baseline) == (
+        "capitals",
+        str(at / "out" / "eval" / "start" / "samples.jsonl"),
+    )
 
 
 def test_evaluated_checkpoints_are_evenly_spread_and_end_with_the_finished_model(tmp_path):

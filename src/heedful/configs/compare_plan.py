@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -127,8 +127,26 @@ def read_file(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
         _entry(plan, f"{path}: methods.{label}", str(label), given or {}, quiet)
         for label, given in plan.methods.items()
     ]
+    told = {str(k).replace("-", "_"): v for k, v in plan.evaluate.items()}
+    plan = replace(plan, evaluate=_sampling_of(entries) | told)
     evaluation(plan, "start", plan.model, seed=plan.seeds[0], where=f"{path}: evaluate")
     return plan, entries
+
+
+def _sampling_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """How the methods sample, for evaluations that do not say otherwise: one number means the same in both.
+
+    Where methods differ, the longest response counts, and of other things the usual value.
+    """
+    configs = [e.config for e in entries if hasattr(e.config, "max_tokens")]
+    if not configs:
+        return {}
+    same = {
+        name: values[0]
+        for name in ("temperature", "top_p", "top_k")
+        if len(set(values := [getattr(c, name) for c in configs])) == 1
+    }
+    return same | {"max_tokens": max(c.max_tokens for c in configs)}
 
 
 def _entry(plan: Plan, where: str, label: str, given: Any, quiet: bool) -> Entry:
@@ -189,9 +207,12 @@ def evaluation(
 ) -> evaluate.Config:
     """The complete config of one evaluation; KL is to the start, unless `other` says that there is none."""
     own = {str(k).replace("-", "_"): v for k, v in plan.evaluate.items()}
+    own = {k: v for k, v in own.items() if not (name == "start" and k == "judge")}
     for key in (*SET_HERE, "reference", "baseline", "best_of"):
         if key in own:
             raise UserError(f"{where}: '{key}' is set by compare itself")
     given = {"reward": plan.reward, **own, "model": model, "seed": seed, "quiet": True}
     given |= {"reference": plan.model, "out": plan.out / "eval" / name, **other}
+    if "judge" in own:  # compares with the start's responses
+        given["baseline"] = str(plan.out / "eval" / "start" / "samples.jsonl")
     return made(evaluate.Config, given, where)

@@ -214,7 +214,16 @@ def measured(config: evaluate.Config) -> Values:
         with whole(noted) as file:  # last: an evaluation without it is made again
             file.write(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
     rows = read_samples(config.out / "samples.jsonl")
-    values = {n: [float(row[n]) for row in rows] for n in ("gold", "reward", "kl") if n in rows[0]}
+    values: Values = {}
+    for name in ("gold", "reward", "kl", "win"):
+        numbers = [float(row[name]) for row in rows if name in row]
+        if numbers and len(numbers) < len(rows):
+            raise UserError(
+                f"{config.out}: {len(rows) - len(numbers)} of {len(rows)} responses have no {name}, since what "
+                "measures it abstains; compare needs it of each prompt"
+            )
+        if numbers:
+            values["win_rate" if name == "win" else name] = numbers
     values["length"] = [float(len(row["tokens"])) for row in rows]
     overall = json.loads((config.out / "evaluation.json").read_text(encoding="utf-8"))
     if "kl" not in values and "kl" in overall:  # one estimate from all prompts together
@@ -223,8 +232,8 @@ def measured(config: evaluate.Config) -> Values:
 
 
 def against(start: Values, values: Values) -> Values:
-    """Adds the wins against the start's response to the same prompt, where there is a gold score."""
-    if "gold" not in values:
+    """Adds the wins against the start's response to the same prompt, where there is a gold score and no judge."""
+    if "gold" not in values or "win_rate" in values:  # a judge has said who wins
         return values
     return values | {"win_rate": wins(values["gold"], start["gold"])}
 

@@ -217,7 +217,8 @@ def _reward_model(out: Path, stages: demo_stages.Demo) -> dict[str, Any]:
     """Accuracy on comparisons of held-out prompts, as the recipe measured it."""
     evaluation = json.loads((stages.reward.out / "evaluation.json").read_text(encoding="utf-8"))
     comparisons = sum(1 for _ in read_rows(out / "comparisons.jsonl"))
-    return {"loss": stages.reward.loss, "train_comparisons": comparisons, **evaluation}
+    # `loss` is the name of what was fitted; evaluation.json has its value on held-out pairs under the same key.
+    return {**evaluation, "loss": stages.reward.loss, "train_comparisons": comparisons}
 
 
 def _side_by_side(rows: dict[str, list[dict]], most: int = 24) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ("train sft", ["--epoks", "2"], "no option --epoks (did you mean '--epochs'?)"),
     ("train sft", ["--use-dora"], "no option --use-dora: LoRA alone is there"),
     ("train sft", [*TRAIN, "--lora-alpha", "8"], "have no effect without --lora.rank"),
-    ("train sft", [], "needs --out, --model, --data"),
+    ("train sft", [], "needs --out, --data, --model"),
     ("train ppo", [*ONLINE, "--steps", "many"], "many"),
     ("train ppo", [*ONLINE, "--kl", "sometimes"], "sometimes"),
     ("doctor", [], "needs MODEL"),

@@ -36,6 +36,8 @@ def alias(*names: str) -> Flag:
     return Flag(aliases=names)
 
 
+Data = str | tuple[str, ...]  # one source, or several: files, hf:NAME, db:WORKSPACE
+DATA = Flag(aliases=("--dataset-name",), metavar="SOURCE [SOURCE …]")
 POSITIONAL = Flag(positional=True)
 HIDDEN = Flag(hidden=True)
 

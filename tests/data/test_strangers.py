@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from heedful.configs import command_line, sft
 from heedful.data.files import read_rows
 from heedful.data.sources import (
     read_comparisons,
@@ -15,6 +16,7 @@ from heedful.data.sources import (
     read_unpaired,
 )
 from heedful.errors import UserError
+from heedful.transfer.sources import materialise
 from heedful.types import Message
 
 ASK = (Message("user", "Which bird is red?"),)
@@ -263,3 +265,27 @@ def test_an_export_without_its_manifest(put):
 def test_a_text_file_of_prompts_has_one_a_line(put):
     path = put(name="ask.txt", text="Who?\nWhere?\n\nWhy?\n")
     assert read_prompts(path) == ["Who?", "Where?", "Why?"]
+
+
+def test_several_sources_on_the_command_line_and_in_a_file(tmp_path):
+    """Mutation caught: a list of a --config file as one name; an export's share lost."""
+    given = [
+        "--data",
+        "a.jsonl",
+        "b.jsonl@0.5",
+        "--columns",
+        "prompt=q,completion=a",
+        "--model",
+        "m",
+        "--out",
+        "o",
+    ]
+    by_flags = command_line.parse(sft.Config, given, prog="sft")
+    (tmp_path / "c.yaml").write_text(
+        "{data: [a.jsonl, b.jsonl@0.5], columns: ['prompt=q,completion=a'], model: m, out: o}"
+    )
+    by_file = command_line.parse(sft.Config, ["--config", str(tmp_path / "c.yaml")], prog="sft")
+    assert by_flags == by_file and by_flags.data == ("a.jsonl", "b.jsonl@0.5")
+    assert materialise(by_flags.data, "demonstrations") == by_flags.data
+    one = command_line.parse(sft.Config, ["--data", "a", *given[5:]], prog="sft")
+    assert one.data == "a"

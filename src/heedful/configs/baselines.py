@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from heedful.configs.common import SPLIT
-from heedful.fields import alias
+from heedful.configs.common import SPLIT, Reading
+from heedful.fields import DATA, Data
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Reading):
     """Measure simple baselines on held-out comparisons."""
 
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Comparisons: chosen and rejected, or responses and ranking."""
     held_out: Annotated[float, SPLIT] = 0.05
     """Share of the prompts held out, chosen by hash, as in train reward."""

@@ -15,10 +15,12 @@ from heedful.fields import (
     ABOVE_0,
     AT_LEAST_0,
     AT_LEAST_1,
+    DATA,
     FINITE,
     HIDDEN,
     SEED,
     SHARE,
+    Data,
     Range,
     alias,
 )
@@ -62,11 +64,14 @@ def refuse_unread(
 def refuse_missing(config: Any) -> None:
     """Data that is to be read first and is not there: no need to import anything before that is told."""
     from heedful.data.files import kind_of
+    from heedful.data.reading import renamed_by, share_of, sources_of
 
+    renamed_by(getattr(config, "columns", ()))
     for name in ("data", "prompts"):
-        source = getattr(config, name, None)
-        if source is not None and not source.startswith(("db:", "hf:")):
-            kind_of(source)
+        for source in sources_of(getattr(config, name, None) or ()):
+            file, _ = share_of(source)
+            if not file.startswith(("db:", "hf:")):
+                kind_of(file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +172,23 @@ class ByEpochs(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromComparisons(ByEpochs):
+class Reading:
+    """What every command takes that reads data."""
+
+    data: Annotated[Data, DATA]
+    """Files (.jsonl, .json, .csv, .parquet), hf:NAME[:CONFIGURATION][:SPLIT], db:WORKSPACE#PROJECT; FILE@0.5 is half of
+    its rows."""
+    columns: Annotated[tuple[str, ...], alias("--column-mapping")] = ()
+    """Other names of columns: prompt=question completion=answer; question=… is a user's turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromComparisons(Reading, ByEpochs):
     """What training on comparisons takes besides."""
 
     model: Annotated[str, alias("--model-name-or-path")]
     """The model to start from, mostly the SFT model."""
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Comparisons: chosen and rejected, or responses and ranking."""
     epochs: float = 1.0
     """Epochs over the comparisons; more than one overfits quickly."""
@@ -206,12 +222,12 @@ class Sampled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Sampled):
+class Drawing(Reading, Sampled):
     """What every command that samples from a model takes."""
 
     model: Annotated[str, alias("--model-name-or-path")]
     """The language model."""
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Prompts."""
     reward: Annotated[tuple[str, ...], alias("--reward-model-path", "--reward-funcs")] = ()
     """Score each response by the sum of these reward terms: reward models, rules, verifiers,

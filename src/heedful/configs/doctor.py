@@ -18,6 +18,8 @@ class Config:
     """The language model to train."""
     data: Annotated[str | None, Flag(positional=True, metavar="DATA")] = None
     """What it will be trained on: comparisons, demonstrations, labelled responses or prompts."""
+    columns: tuple[str, ...] = ()
+    """Other names of columns: prompt=question completion=answer; question=… is a user's turn."""
     reward_model: Annotated[str | None, alias("--reward")] = None
     """The reward model it will be trained against."""
     reference: Annotated[str | None, alias("--ref-model")] = None

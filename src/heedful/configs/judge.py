@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from heedful.fields import SEED, alias
+from heedful.configs.common import Reading
+from heedful.fields import DATA, SEED, Data, Flag
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Reading):
     """Rank the responses to each prompt by simulated raters, a language model or the samples' rewards."""
 
-    data: Annotated[str, alias("--samples")]
+    data: Annotated[Data, Flag(aliases=("--samples",), metavar=DATA.metavar)]
     """Samples, several of each prompt."""
     judge: str
     """Who ranks: simulated raters with the score of a world or of package.module:function of (prompt, response),

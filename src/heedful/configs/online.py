@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from heedful.configs import preference
-from heedful.configs.common import Method, Sampled
+from heedful.configs.common import Method, Reading, Sampled
 from heedful.configs.preference import Direct, unread
 from heedful.errors import UserError
-from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FINITE, HIDDEN, alias
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, DATA, FINITE, HIDDEN, Data, alias
 from heedful.parts import ReadWith
 
 __all__ = ["METHODS", "Config", "refuse_nonsense", "unread"]
@@ -17,12 +17,12 @@ METHODS = {"online_dpo": Method("judge pairs of its own samples, and learn from 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Direct, Sampled):
+class Config(Reading, Direct, Sampled):
     """Sample, judge and optimise on the judgments, round after round."""
 
     model: Annotated[str, alias("--model-name-or-path")]
     """The policy to start from; it is the reference too, unless one is named."""
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Prompts to sample responses to."""
     reward: Annotated[
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")

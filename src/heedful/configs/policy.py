@@ -8,10 +8,10 @@ from typing import Annotated
 from heedful.configs import algorithm
 from heedful.configs import common as shared
 from heedful.configs.algorithm import METHODS, Algorithm
-from heedful.configs.common import Sampled, Training
+from heedful.configs.common import Reading, Sampled, Training
 from heedful.configs.parts.kl import Charged
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_0, AT_LEAST_1, FINITE, HIDDEN, Range, alias
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, DATA, FINITE, HIDDEN, Data, Range, alias
 
 __all__ = ["METHODS", "Config", "Mix", "refuse_nonsense"]
 
@@ -31,7 +31,7 @@ class Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Training, Algorithm, Sampled):
+class Config(Reading, Training, Algorithm, Sampled):
     """Optimise a language model against a reward."""
 
     model: Annotated[str, alias("--model-name-or-path", "--sft-model-path")]
@@ -44,7 +44,7 @@ class Config(Training, Algorithm, Sampled):
     """Weight of each reward term; default: 1."""
     normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
     """Divide each reward term by its running standard deviation before weighting."""
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Prompts to sample responses to."""
     steps: Annotated[int, alias("--max-steps", "--num-ppo-steps"), AT_LEAST_1] = 100
     """Rounds of sampling and updating."""

@@ -10,7 +10,7 @@ from heedful import registry
 from heedful.configs import common as shared
 from heedful.configs.common import FromComparisons, Method, Training
 from heedful.errors import UserError
-from heedful.fields import ABOVE_0, HIDDEN, Range, alias
+from heedful.fields import ABOVE_0, DATA, HIDDEN, Data, Range, alias
 
 # `heedful train NAME` → the fields that it sets: a loss, and what its paper or code starts from. Where nothing is said,
 # the defaults of `Config` and of the loss hold.
@@ -53,7 +53,7 @@ class Direct(Training):
 class Config(FromComparisons, Direct):
     """Optimise a language model on preference pairs directly, without a reward model."""
 
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Comparisons (chosen and rejected, or responses and ranking), or rows with prompt, completion and label."""
     batch_size: int = 64
     """Pairs (or unpaired responses, or rankings) in an optimiser step."""

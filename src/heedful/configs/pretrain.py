@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from heedful.configs.common import SPLIT, Training, refuse_nonsense
-from heedful.fields import AT_LEAST_1, HIDDEN, Range, alias
+from heedful.configs.common import SPLIT, Reading, Training, refuse_nonsense
+from heedful.fields import AT_LEAST_1, DATA, HIDDEN, Data, Range, alias
 from heedful.parts import ReadWith
 
 __all__ = ["Config", "refuse_nonsense"]
@@ -14,10 +14,10 @@ NEW = ReadWith("model", unset=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Training):
+class Config(Reading, Training):
     """Pre-train a language model on raw text."""
 
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Texts: a file of {"text": …} rows or plain .txt, or hf:org/name."""
     model: Annotated[str | None, alias("--model-name-or-path")] = None
     """Continue pre-training from this model instead of initialising a new one."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from heedful.fields import FINITE, alias
+from heedful.configs.common import Reading
+from heedful.fields import DATA, FINITE, Data, alias
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Reading):
     """Score responses with a reward."""
 
     reward: Annotated[
@@ -22,7 +23,7 @@ class Config:
     """Weight of each reward term; default: 1."""
     normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
     """Divide each reward term by its standard deviation over the file before weighting."""
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Samples: rows with prompt and completion; other columns are facts about the prompt."""
     out: Path
     """The file of samples with rewards."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from heedful.configs.common import SPLIT, ByEpochs, refuse_nonsense
-from heedful.fields import HIDDEN, Range, alias
+from heedful.configs.common import SPLIT, ByEpochs, Reading, refuse_nonsense
+from heedful.fields import DATA, HIDDEN, Data, Range, alias
 
 __all__ = ["Config", "refuse_nonsense"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ByEpochs):
+class Config(Reading, ByEpochs):
     """Fine-tune a language model on demonstrations."""
 
     model: Annotated[str, alias("--model-name-or-path")]
     """The language model to start from."""
-    data: Annotated[str, alias("--dataset-name")]
+    data: Annotated[Data, DATA]
     """Demonstrations: rows with prompt and completion, or messages."""
     batch_size: int = 16
     """Demonstrations in an optimiser step."""

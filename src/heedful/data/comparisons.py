@@ -18,7 +18,7 @@ from heedful.data.columns import (
     with_template,
 )
 from heedful.data.forms import standard
-from heedful.data.reading import Source, sources_of
+from heedful.data.reading import Source, named
 from heedful.data.transcripts import joined, merged, split, transcript
 from heedful.errors import UserError
 from heedful.types import Comparison, Demonstration, LabelledResponse, Prompt
@@ -144,8 +144,7 @@ def prompts_once(source: Source, items: Sequence[Answered]) -> list[Answered]:
     )
     if not repeated:
         return list(items)
-    names = " ".join(sources_of(source))
-    log.warning("%s: every response repeats its prompt, which is cut off there", names)
+    log.warning("%s: every response repeats its prompt, which is cut off there", named(source))
     return [_cut(item, len(str(item.prompt))) for item in items]
 
 

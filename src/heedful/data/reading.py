@@ -40,6 +40,11 @@ def sources_of(source: Source) -> list[str]:
     return [str(source)] if isinstance(source, str | Path) else [str(s) for s in source]
 
 
+def named(source: Source) -> str:
+    """A source as messages call it."""
+    return " ".join(sources_of(source))
+
+
 def share_of(source: str) -> tuple[str, float]:
     """A file and the share of its rows that is wanted: 1, unless `@0.5` stands behind its name."""
     match = SHARE.fullmatch(source)
@@ -114,7 +119,7 @@ class Tally:
         if self.unread:
             told.append(f"nobody reads the columns {', '.join(self.unread)}")
         if told:
-            log.warning("%s: %s", " ".join(sources_of(self.source)), "; ".join(told))
+            log.warning("%s: %s", named(self.source), "; ".join(told))
 
 
 def read_items(
@@ -155,7 +160,7 @@ def read_items(
             tally.unread |= {name: None for name in names if name not in read}
     if not items and tally.skipped:
         raise UserError(
-            f"{source}: all {tally.skipped} rows are unusable; the first: {tally.reason}"
+            f"{named(source)}: all {tally.skipped} rows are unusable; the first: {tally.reason}"
         )
     tally.tell()
     return items

@@ -26,7 +26,7 @@ from heedful.data.columns import (
 from heedful.data.comparisons import comparison_of, prompts_once, unpaired_of
 from heedful.data.files import Row, read_rows, write_rows
 from heedful.data.forms import asked, standard
-from heedful.data.reading import Source, read_items, read_table, reader_of
+from heedful.data.reading import Source, named, read_items, read_table, reader_of
 from heedful.errors import UserError
 from heedful.types import Comparison, Demonstration, Facts, LabelledResponse, Prompt
 
@@ -62,7 +62,7 @@ def read_texts(source: Source, columns: Sequence[str] = ()) -> list[str]:
     texts = [string(where, row, "text") for where, row in read_table(source, columns)]
     texts = [t for t in texts if t.strip()]
     if not texts:
-        raise UserError(f"{source}: every `text` is empty")
+        raise UserError(f"{named(source)}: every `text` is empty")
     return texts
 
 
@@ -122,7 +122,7 @@ def read_unpaired(
     items = read_items(source, rows, unpaired_of, reads=wanted, skip_bad=skip_bad)
     if not items:
         raise UserError(
-            f"{source}: every comparison is a tie, so no response was liked or disliked"
+            f"{named(source)}: every comparison is a tie, so no response was liked or disliked"
         )
     return prompts_once(source, items)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from heedful.configs.baselines import Config
+from heedful.data.reading import named
 from heedful.data.sources import prompt_text, read_comparisons, split_by_prompt
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci, wins
@@ -19,11 +20,11 @@ from heedful.types import Comparison
 def run(config: Config) -> dict[str, Any]:
     """Accuracy with its 95 % bootstrap interval over prompts, for each baseline; a draw counts ½."""
     data = materialise(config.data, "rankings")
-    comparisons = read_comparisons(data, skip_bad=config.skip_bad)
+    comparisons = read_comparisons(data, skip_bad=config.skip_bad, columns=config.columns)
     train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
     if not train or not held:
         raise UserError(
-            f"{config.data}: --held-out {config.held_out} leaves one side without prompts"
+            f"{named(config.data)}: --held-out {config.held_out} leaves one side without prompts"
         )
     return {
         "pairs": sum(len(_pairs(c)) for c in held),

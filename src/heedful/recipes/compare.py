@@ -26,6 +26,7 @@ from heedful.configs import preference
 from heedful.configs.compare import Config
 from heedful.configs.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_file
 from heedful.data.files import whole, write_json
+from heedful.data.reading import read_table
 from heedful.data.sources import read_rows, read_samples
 from heedful.errors import UserError
 from heedful.evals.statistics import crossed_ci, wins
@@ -135,7 +136,7 @@ def save_every(config: Any, checkpoints: int) -> int:
         return 0
     steps = config.steps
     if isinstance(config, preference.Config):
-        rows = sum(1 for _ in read_rows(materialise(config.data, "rankings")))
+        rows = sum(1 for _ in read_table(materialise(config.data, "rankings")))
         held = rows * (1 - config.held_out) * config.epochs / max(1, config.batch_size)
         steps = min(held, steps or held)
     return max(1, math.floor(steps / checkpoints))

@@ -66,9 +66,9 @@ def patient(config: Config) -> Context:
     """Everything loaded. What loads but is not sound is left to the checks; what is not there at all is refused."""
     material, held = Material(), None
     if config.data is not None:
-        material = read_material(_file(config.data), config.limit)
+        material = read_material(_file(config.data), config.limit, config.columns)
     if config.eval_data is not None:
-        held = read_material(_file(config.eval_data), config.limit)
+        held = read_material(_file(config.eval_data), config.limit, config.columns)
     refused: dict[str, str] = {}
     tokenizer = _tokenizer(config.model)
     policy = _sound("model", refused, config.model, load_policy, config)

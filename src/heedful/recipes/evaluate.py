@@ -34,7 +34,8 @@ Questions = Sequence[tuple[Prompt, Facts]]
 def run(config: Config) -> dict[str, Any]:
     """Writes the folder and returns what evaluation.json holds."""
     refuse_nonsense(config)
-    questions = read_questions(materialise(config.data, "prompts", split="held_out"))
+    source = materialise(config.data, "prompts", split="held_out")
+    questions = read_questions(source, config.columns)
     questions = questions[: config.limit]
     gold = _gold(config, questions)
     theirs = _baseline(config, questions)

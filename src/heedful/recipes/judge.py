@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.configs.judge import Config
+from heedful.data.reading import named
 from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
 from heedful.errors import UserError
 from heedful.raters.panel import judge_all, judges
@@ -21,19 +22,19 @@ log = logging.getLogger("heedful")
 
 def run(config: Config) -> Path:
     """Returns the path of the comparisons. Equal responses are shown once; a prompt needs two different ones."""
-    rows = read_samples(config.data)
+    rows, name = read_samples(config.data, config.columns), named(config.data)
     if config.judge == "scores":
-        comparisons = list(by_reward(config.data, rows))
+        comparisons = list(by_reward(name, rows))
     else:
         raters = judges(config.judge, config.seed)
-        items = [(prompt, list(group)) for prompt, group in grouped(config.data, rows)]
+        items = [(prompt, list(group)) for prompt, group in grouped(name, rows)]
         comparisons = asyncio.run(judge_all(raters, items))
     if config.pairs == "best_worst":
         written = [pair for c in comparisons if (pair := best_and_worst(c)) is not None]
     else:
         written = [_row(c) for c in comparisons]
     if not written:
-        raise UserError(f"{config.data}: no prompt has a response that is better than another")
+        raise UserError(f"{name}: no prompt has a response that is better than another")
     write_rows(config.out, written)
     return config.out
 

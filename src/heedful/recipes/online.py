@@ -57,7 +57,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     refuse_what_cannot_be(config)
     objective = objective_of(config)
     config = begun(config, "prompts", ranks)
-    prompts = read_questions(config.data)
+    prompts = read_questions(config.data, config.columns)
     tokenizer = load_tokenizer(config.model)
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)

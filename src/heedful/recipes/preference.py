@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import refuse_unread
 from heedful.configs.preference import Config, Direct, refuse_nonsense
+from heedful.data.reading import named
 from heedful.data.sources import read_comparisons, read_unpaired
 from heedful.data.tokens import encode_example, encode_group
 from heedful.doctor import preflight
@@ -62,7 +63,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     single = objective.reads == "LabelledLogps"
     config = begun(config, "unpaired" if single else "rankings", ranks)
     read: Any = read_unpaired if single else read_comparisons
-    items = read(config.data, skip_bad=config.skip_bad)
+    items = read(config.data, skip_bad=config.skip_bad, columns=config.columns)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
@@ -75,7 +76,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
     train, held = train or held, held or train
     if not train:
-        raise UserError(f"{config.data} gives no pair of a better and a worse response")
+        raise UserError(f"{named(config.data)} gives no pair of a better and a worse response")
     reference = (
         load_policy(config.reference, dtype=config.dtype, device=config.device)
         if config.reference

@@ -33,7 +33,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     ranks.on_first(check_out, config)
     ranks.on_first(hub.check, config.push_to_hub)
-    texts = read_texts(config.data)
+    texts = read_texts(config.data, config.columns)
     if config.model is None:
         tokenizer = train_tokenizer(texts, config.vocab_size)
         model = new_model(

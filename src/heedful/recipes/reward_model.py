@@ -20,6 +20,7 @@ from torch import Tensor
 from heedful.configs.reward_model import Config
 from heedful.data.collate import collate
 from heedful.data.files import write_json
+from heedful.data.reading import named
 from heedful.data.sources import read_comparisons
 from heedful.data.tokens import encode_group
 from heedful.doctor import preflight
@@ -50,9 +51,11 @@ MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
     config = begun(config, "rankings", ranks)
-    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad)
+    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad, columns=config.columns)
     if config.margin and all(c.strength is None for c in comparisons):
-        raise UserError(f"--margin needs comparisons with a strength; {config.data} has none")
+        raise UserError(
+            f"--margin needs comparisons with a strength; {named(config.data)} has none"
+        )
     tokenizer = load_tokenizer(config.model)
     model = new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device

@@ -37,7 +37,8 @@ CHUNK = 256  # prompts between two updates of the progress bar
 def run(config: Config) -> Path:
     """Returns the path of the samples. With --best-of, prints how far that takes the policy from itself."""
     refuse_nonsense(config)
-    questions = read_questions(materialise(config.data, "prompts", split="all"))[: config.limit]
+    source = materialise(config.data, "prompts", split="all")
+    questions = read_questions(source, config.columns)[: config.limit]
     drawn = draw_as_told(config, questions, n=config.best_of or config.n)
     rows = [
         sample_row(d, k, config.model, config.seed)

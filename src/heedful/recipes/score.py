@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from heedful.configs.score import Config
+from heedful.data.reading import named
 from heedful.data.samples import as_group, facts_of_sample, reward_columns, rewards_of
 from heedful.data.sources import read_samples, write_rows
 from heedful.errors import UserError
@@ -17,7 +18,7 @@ from heedful.rewards import Parts, load_rewards
 
 def run(config: Config) -> Path:
     """Returns the path of the scored samples; the means of their rewards are printed."""
-    rows = read_samples(config.data)
+    rows = read_samples(config.data, config.columns)
     rewards = load_rewards(
         config.reward,
         weights=config.reward_weights,
@@ -28,7 +29,7 @@ def run(config: Config) -> Path:
     write_rows(config.out, (row | column for row, column in zip(rows, columns, strict=True)))
     scored = [column for column in columns if column]
     if not scored:
-        raise UserError(f"{config.data}: every term of the reward abstains from every row")
+        raise UserError(f"{named(config.data)}: every term of the reward abstains from every row")
     left = f"; {len(rows) - len(scored)} have none, as every term abstains" * (scored != columns)
     print(f"{len(rows)} responses, mean reward {fmean(c['reward'] for c in scored):.4f}{left}")
     for name in rewards.names if len(rewards.names) > 1 else ():

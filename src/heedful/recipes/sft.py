@@ -34,7 +34,7 @@ from heedful.types import Batch, Metrics
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     config = begun(config, "demonstrations", ranks)
-    demonstrations = read_demonstrations(config.data)
+    demonstrations = read_demonstrations(config.data, config.columns)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))

@@ -119,7 +119,7 @@ def _paths(told: Any) -> list[str]:
     """What a field of `INPUTS` may name in the file system."""
     paths: list[str] = []
     for text in [told] if isinstance(told, str) else told or []:
-        pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),]", text))
+        pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),@]", text))
         paths += [path for path in (text, text.removeprefix("llm:"), *pieces) if path]
     return list(dict.fromkeys(paths))
 

@@ -168,7 +168,7 @@ def apart(
     """(training, held out): what `eval_data` has, or a share of the prompts."""
     if config.eval_data is None:
         return split_by_prompt(items, lambda item: item.prompt, config.held_out)
-    held = read(config.eval_data, skip_bad=config.skip_bad)
+    held = read(config.eval_data, skip_bad=config.skip_bad, columns=config.columns)
     return items, fitting(tokenizer, held, limit) if config.skip_bad else held
 
 

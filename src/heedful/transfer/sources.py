@@ -1,19 +1,31 @@
-"""Where data comes from: a file, or a workspace, whose database is opened only where one is meant."""
+"""Where data comes from: files, or a workspace, whose database is opened only where one is meant."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, overload
+
+from heedful.data.reading import share_of
+from heedful.fields import Data
+
+Split = Literal["all", "train", "held_out"]
 
 
-def materialise(
-    source: str, what: str, *, split: Literal["all", "train", "held_out"] = "train"
-) -> str:
-    """A source as a file: `db:` is the workspace here, `db:DIR#PROJECT` another; anything else is what it was.
+@overload
+def materialise(source: str, what: str, *, split: Split = "train") -> str: ...
+@overload
+def materialise(source: Data, what: str, *, split: Split = "train") -> Data: ...
+def materialise(source: Data, what: str, *, split: Split = "train") -> Data:
+    """A source, or each of several, as a file: `db:` is the workspace here, `db:DIR#PROJECT` another; anything else is
+    what it was.
 
     The export of what is there now is written to the workspace's `exports/`, named by its content.
     """
-    if not source.startswith("db:"):
+    if not isinstance(source, str):
+        return tuple(materialise(one, what, split=split) for one in source)
+    name, share = share_of(source)
+    if not name.startswith("db:"):
         return source
     from heedful.transfer.workspace import exported
 
-    return exported(source, what, split)
+    path = exported(name, what, split)
+    return path if share == 1 else f"{path}@{share:g}"

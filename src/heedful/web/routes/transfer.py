@@ -44,12 +44,14 @@ async def take_in(
     options: Annotated[str | None, Query(max_length=4000)] = None,
     gold: bool = False,
     skip_bad: bool = False,
+    columns: Annotated[str, Query(max_length=400)] = "",
     model: Annotated[str | None, Query(max_length=200)] = None,
     licence: Annotated[str | None, Query(max_length=200)] = None,
     language: Annotated[str | None, Query(max_length=35)] = None,
     manifest: Annotated[str | None, Header(alias=MANIFEST, max_length=20_000)] = None,
 ) -> Response:
-    """The body is the file; `name` is its name, whose ending says what it is. Returns what was added."""
+    """The body is the file; `name` is its name, whose ending says what it is. `columns`, such as
+    prompt=question,completion=answer, are other names of them. Returns what was added."""
     file = re.sub(r"[^\w.-]", "_", Path(name).name).lstrip(".")
     if not any(file.lower().removesuffix(".gz").endswith(kind) for kind in KINDS):
         raise UserError(f"name must end in {', '.join(KINDS)}, and not be '{name}'")
@@ -70,6 +72,7 @@ async def take_in(
             options=options,
             gold=gold,
             skip_bad=skip_bad,
+            columns=(columns,),
             model=model,
             licence=licence,
             language=language,

@@ -280,12 +280,14 @@ def test_several_sources_on_the_command_line_and_in_a_file(tmp_path):
         "--out",
         "o",
     ]
-    by_flags = command_line.parse(sft.Config, given, prog="sft")
+    by_flags = command_line.parse(sft.Config, given, prog="sft").config
     (tmp_path / "c.yaml").write_text(
         "{data: [a.jsonl, b.jsonl@0.5], columns: ['prompt=q,completion=a'], model: m, out: o}"
     )
-    by_file = command_line.parse(sft.Config, ["--config", str(tmp_path / "c.yaml")], prog="sft")
+    by_file = command_line.parse(
+        sft.Config, ["--config", str(tmp_path / "c.yaml")], prog="sft"
+    ).config
     assert by_flags == by_file and by_flags.data == ("a.jsonl", "b.jsonl@0.5")
     assert materialise(by_flags.data, "demonstrations") == by_flags.data
-    one = command_line.parse(sft.Config, ["--data", "a", *given[5:]], prog="sft")
+    one = command_line.parse(sft.Config, ["--data", "a", *given[5:]], prog="sft").config
     assert one.data == "a"

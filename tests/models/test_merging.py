@@ -1,5 +1,6 @@
 """Adapters that others made, on tied embeddings and with added tokens: loaded, merged and saved as the same model."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -86,6 +87,31 @@ def test_the_merged_model_is_the_same(base, tmp_path, kind):
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert torch.allclose(logits(plain), expected, atol=1e-4 * scale)
     assert torch.allclose(logits(load_policy(tmp_path / "again")), expected, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        ({"base_model_name_or_path": "no_such_base"}, "the base of the adapter .* no_such_base: there is no"),
+        ("version https://git-lfs.github.com/spec/v1\n", "adapter_model.safetensors is a pointer of git-lfs"),
+        ("<html>", "adapter_model.safetensors is damaged"),
+        (None, "adapter_model.bin only, a pickle"),
+    ],
+)  # fmt: skip
+def test_adapters_that_are_not_whole(base, tmp_path, damage, sentence):
+    """Mutation caught: a base that is looked for under the adapter's name; the errors of other libraries."""
+    made_by_peft(base, tmp_path / "theirs", **KINDS["on the output layer"])
+    weights, config = (
+        tmp_path / "theirs" / f"adapter_{x}" for x in ("model.safetensors", "config.json")
+    )
+    if isinstance(damage, dict):
+        config.write_text(json.dumps(json.loads(config.read_text()) | damage))
+    elif damage:
+        weights.write_text(damage)
+    else:
+        weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(UserError, match=sentence):
+        load_policy(tmp_path / "theirs")
 
 
 def test_another_model_is_refused(base, tmp_path, monkeypatch):

@@ -58,6 +58,19 @@ def errors_about(name: str, what: str) -> Iterator[None]:
         raise UserError(f"model {name}: cannot load a {what} from it: {reason}") from error
 
 
+@contextmanager
+def errors_about_base(base: str | None, adapter: str, what: str) -> Iterator[None]:
+    """As `errors_about`, of the base on which an adapter stands; nothing where there is none."""
+    if base is None:
+        yield
+        return
+    try:
+        with errors_about(base, what):
+            yield
+    except UserError as error:
+        raise UserError(f"the base of the adapter {adapter}: {error}") from error
+
+
 def refuse_unsound(name: str, stem: str = "model") -> None:
     """UserError unless the safetensors of a local folder are all there and whole; hub names are transformers' affair.
 

@@ -25,7 +25,7 @@ from heedful.errors import UserError
 from heedful.fast import process
 from heedful.models.adapter_files import attach, base_of
 from heedful.models.backend import backend_of
-from heedful.models.folders import errors_about, quiet, refuse_unsound
+from heedful.models.folders import errors_about, errors_about_base, quiet, refuse_unsound
 from heedful.models.forward import lm_head, scalar_head, scalar_head_name
 from heedful.models.limits import declared_ends
 from heedful.models.scores import scores_of
@@ -60,10 +60,9 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
         # and splits text otherwise than the tokenizer that was saved.
         generic = is_generic(Path(base or name))
         kind = PreTrainedTokenizerFast if generic else AutoTokenizer
-        options: dict[str, Any] = (
-            {} if generic else {"trust_remote_code": False}
-        )  # else it asks, and waits
-        tokenizer = kind.from_pretrained(base or name, **options)
+        options: dict[str, Any] = {} if generic else {"trust_remote_code": False}  # or it asks
+        with errors_about_base(base, name, "tokenizer"):
+            tokenizer = kind.from_pretrained(base or name, **options)
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"the tokenizer of {name} has no eos token, so no response could ever end; "
@@ -184,22 +183,21 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> Loaded
     with errors_about(name, what), quiet():
         process.tune()
         base = base_of(name)
-        refuse_unsound(base or name)
         if base is not None:
             refuse_unsound(name, "adapter_model")
-            if auto is AutoModelForSequenceClassification:
-                options["num_labels"] = (
-                    1  # the base is mostly a language model, which does not know
-                )
-        model, info = auto.from_pretrained(
-            base or name,
-            dtype=DTYPES[dtype],
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below, by name
-            trust_remote_code=False,
-            **options,
-        )
-        _refuse_other_shapes(base or name, info["mismatched_keys"])
+        if base is not None and auto is AutoModelForSequenceClassification:
+            options["num_labels"] = 1  # the base is mostly a language model, which does not know
+        with errors_about_base(base, name, what):
+            refuse_unsound(base or name)
+            model, info = auto.from_pretrained(
+                base or name,
+                dtype=DTYPES[dtype],
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, by name
+                trust_remote_code=False,
+                **options,
+            )
+            _refuse_other_shapes(base or name, info["mismatched_keys"])
         _let_every_row_learn(model)
         brought, homeless = (set(), set()) if base is None else attach(model, name)
     heads = [k for k in info["unexpected_keys"] if k.split(".")[0] in ("score", "classifier")]

@@ -119,7 +119,8 @@ def probe(model: PreTrainedModel) -> Tensor:
     """Log-probs after each token of a text from all over the vocabulary, or the scores of it."""
     rows = len(model.get_input_embeddings().weight)  # type: ignore[union-attr]
     ids = torch.linspace(0, rows - 1, PROBES, device=model.device).long()[None]
-    logits = model(input_ids=ids).logits.float()
+    cached = getattr(model.config, "use_cache", None) is not None  # encoders take no such word
+    logits = model(input_ids=ids, **({"use_cache": False} if cached else {})).logits.float()
     return logits if logits.shape[-1] == 1 else logits.log_softmax(-1)
 
 

@@ -24,6 +24,3 @@ def refuse_nonsense(config: Config) -> None:
     """Nothing is drawn of nothing."""
     if not config.runs:
         raise UserError("report needs the folder of a run, a demo or a comparison")
-    for folder in config.runs:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder")

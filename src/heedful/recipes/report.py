@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from heedful.configs.report import Config, refuse_nonsense
+from heedful.errors import UserError
 from heedful.report import build
 from heedful.report.compare import build as build_comparison
 from heedful.report.runs import build as build_runs
@@ -16,6 +17,9 @@ __all__ = ["Config", "run"]
 def run(config: Config) -> Path:
     """Returns the page's path."""
     refuse_nonsense(config)
+    for folder in config.runs:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder")
     [first, *others] = config.runs
     results = first / "results.json"
     if not others and config.out is None and results.exists():

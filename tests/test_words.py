@@ -120,6 +120,73 @@ def test_words_of_other_trainers_do_what_they_mean(
     assert parsed(name, *needed, "--config", str(tmp_path / "c.yaml")) == expected
 
 
+TRL = """
+model_name_or_path: m
+torch_dtype: null
+attn_implementation: flash_attention_2
+bf16: true
+do_eval: true
+eval_strategy: steps
+dataset_name: p.jsonl
+gradient_accumulation_steps: 2
+gradient_checkpointing: true
+gradient_checkpointing_kwargs: {use_reentrant: true}
+learning_rate: 5.0e-7
+log_level: info
+lr_scheduler_type: cosine
+optim: adamw_torch
+output_dir: out
+per_device_train_batch_size: 8
+per_device_eval_batch_size: 8
+push_to_hub: true
+hub_model_id: org/name
+save_strategy: "steps"
+save_steps: 100
+warmup_ratio: 0.1
+"""
+FACTORY = """
+model_name_or_path: m
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_rank: 8
+lora_target: all
+dataset: p.jsonl
+template: qwen
+cutoff_len: 2048
+overwrite_cache: true
+preprocessing_num_workers: 16
+output_dir: out
+plot_loss: true
+overwrite_output_dir: true
+report_to: none
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 1.0e-4
+num_train_epochs: 3.0
+bf16: true
+ddp_timeout: 180000000
+val_size: 0.1
+"""
+HERE = {
+    "train dpo": (TRL, "--model m --data p.jsonl --out out --dtype bfloat16 --batch-size 16 --gradient-checkpointing "
+                  "--lr 5e-7 --schedule cosine --save-every 100 --warmup 0.1 --push-to-hub org/name"),
+    "train sft": (FACTORY, "--model m --data p.jsonl --out out --dtype bfloat16 --lora.rank 8 --max-length 2048 "
+                  "--report-to none --batch-size 8 --lr 1e-4 --epochs 3 --held-out 0.1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_whole_files_of_other_trainers(name: str, tmp_path: Path):
+    """As people keep them beside their runs. What changes nothing here is told, and no reason to refuse a file."""
+    text, ours = HERE[name]
+    (tmp_path / "c.yaml").write_text(text)
+    assert parsed(name, "--config", str(tmp_path / "c.yaml")) == parsed(name, *ours.split())
+    if name == "train sft":
+        with pytest.raises(UserError, match="stage: it is the command"):
+            parsed("train dpo", "--config", str(tmp_path / "c.yaml"))
+
+
 def test_a_batch_is_of_all_processes():
     assert (
         parsed("train sft", *TRAIN, "--per-device-train-batch-size", "2", world=3).batch_size == 6

@@ -166,7 +166,7 @@ def _about(command: Command) -> str:
     text = command.flags.Config.__doc__ or ""
     if not command.sets:
         return text
-    return f"{command.help}. {text} It sets {' '.join(preset_flags_of(command.sets))}."
+    return f"{command.help[0].upper()}{command.help[1:]}. {text} It sets {' '.join(preset_flags_of(command.sets))}."
 
 
 def _quiet_libraries() -> None:

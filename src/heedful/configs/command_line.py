@@ -45,6 +45,7 @@ from heedful.parts import (
 )
 
 HELP = {"-h", "--help"}
+PLAIN = {int | None: "INT", float | None: "FLOAT", str | None: "STR", Path | None: "PATH"}
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def _hint(kind: type, name: str, hint: Any, helped: bool) -> Any:
     flag = flag_of(kind, name)
     text = (flag.help or _docstring(kind, name)) if helped else ""
     extras: list[Any] = [tyro.conf.Positional] if flag.positional else []
-    about = tyro.conf.arg(aliases=flag.aliases or None, metavar=flag.metavar, help=text)
+    metavar = flag.metavar or PLAIN.get(hint)  # not `{None}|INT`: who leaves it out says None
+    about = tyro.conf.arg(aliases=flag.aliases or None, metavar=metavar, help=text)
     return Annotated[(hint, about, *extras)]  # type: ignore[return-value]
 
 

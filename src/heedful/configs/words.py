@@ -22,6 +22,7 @@ BATCH = (
 )
 # Beside what a method's own name sets, another trainer's usual value is no other loss.
 OWN_LOSS = {"cpo": ("sigmoid",), "kto": ("kto",), "bco": ("bco",)}
+STAGES = {"rm": "reward", "pt": "pretrain"}
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off", "none", "null")
 
 
@@ -35,6 +36,7 @@ class Word:
     file: str | None = None
     joined: bool = False
     usual: bool = False  # gives way to what was said of the same field expressly
+    note: str = ""  # what other trainers' words have become
 
     def words(self) -> list[str]:
         """As it is typed."""
@@ -128,8 +130,8 @@ def in_our_words(
         name = names.get(word.flag)
         if name is not None:
             ours.append(_valued(word, name, preset))
-        elif word.flag in rows():
-            ours += _translated(word, rows()[word.flag], names, prog, notes)
+        elif (flag := word.flag.partition(".")[0]) in rows():  # keys of keys, in a file
+            ours += _translated(word, rows()[flag], names, prog, notes)
         else:
             ours.append(word)
     ours = [_as_switch(word, names) for word in ours]
@@ -141,7 +143,7 @@ def in_our_words(
         if not (w.file and names.get(w.flag, w.flag) in typed)
         and not (w.usual and names.get(w.flag, w.flag) in expressly)
     ]
-    return _summed(kept), notes
+    return _summed(kept), [*notes, *(w.note for w in kept if w.note)]
 
 
 def _translated(
@@ -149,6 +151,8 @@ def _translated(
 ) -> list[Word]:
     value, by_value = " ".join(word.values), row.by_value or {}
     becomes = by_value.get(value.lower() or "true")
+    if word.flag == "--stage" and prog == f"heedful train {STAGES.get(value, value)}":
+        return []
     if becomes is None and value.lower() in FALSE:
         return []  # what is switched off is not asked for
     if row.ignored:
@@ -167,9 +171,9 @@ def _translated(
     values = [
         v for piece in rest for v in (word.values if piece == "X" else [_filled(piece, value)])
     ]
-    notes.append(f"{' '.join([word.typed, *word.values])}: {' '.join([flag, *values])}")
+    note = f"{' '.join([word.typed, *word.values])}: {' '.join([flag, *values])}"
     usual = not row.by_value and "X" not in becomes
-    return [Word(flag, tuple(values), word.typed, word.file, usual=usual)]
+    return [Word(flag, tuple(values), word.typed, word.file, usual=usual, note=note)]
 
 
 def _filled(piece: str, value: str) -> str:

@@ -32,6 +32,9 @@ from heedful.store.schema import (
 from heedful.store.work import free
 
 
+UNANSWERED = ("skip", "flag")
+
+
 class Conflict(Exception):
     """The idempotency key has been used for something else."""
 
@@ -69,13 +72,8 @@ def submit(
         raise UserError("an idempotency key of 1 to 64 characters is needed")
     request = digest({"assignment": assignment_id, "answer": answer})
     lease = assignment_of(connection, assignment_id, rater_id, lock=True)
-    replay = connection.execute(
-        select(judgment).where(judgment.c.rater == rater_id, judgment.c.idempotency_key == key)
-    ).first()
-    if replay:
-        if replay.request_sha256 != request:
-            raise Conflict("this idempotency key was used for another answer")
-        return Receipt(replay.id, replay.revision, replay.disposition, replayed=True)
+    if receipt := _replayed(connection, rater_id, key, request):
+        return receipt
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
     shown = [task_row.completions[i] for i in lease.order_shown]
     question = Question(task_row.options, shown, lambda: _lengths(connection, shown))
@@ -84,13 +82,7 @@ def submit(
         raise UserError(f"the conversation has not {parsed.turns} turns")
     timestamp = now(connection)
     last = latest(connection, assignment_id)
-    unanswered = parsed.outcome in ("skip", "flag")
-    skip_undone = last is not None and last.outcome == "skip" and not unanswered
-    if last and not skip_undone and unanswered != (last.outcome in ("skip", "flag")):
-        raise UserError(
-            "a task that was flagged cannot be answered any more, nor one that was answered be skipped or flagged"
-        )
-    corrected = None if skip_undone else last
+    corrected = _corrected(last, parsed.outcome)
     disposition = corrected.disposition if corrected else _disposition(connection, lease, timestamp)
     row = {
         "id": new_id(),
@@ -117,21 +109,38 @@ def submit(
     connection.execute(judgment.insert().values(**row))
     _parts(connection, row["id"], task_row, parsed, rater_id)
     if not corrected and disposition != "surplus":
-        if unanswered:
+        if parsed.outcome in UNANSWERED:
             _skip_or_flag(connection, lease, task_row, parsed.outcome)
         else:
             _fill(connection, lease, row["id"])
-    audit.record(
-        connection,
-        rater_id,
-        "judgment",
-        judgment=row["id"],
-        revision=row["revision"],
-        disposition=disposition,
-        request=request,
-    )
+    about = {"judgment": row["id"], "revision": row["revision"], "disposition": disposition}
+    audit.record(connection, rater_id, "judgment", **about, request=request)
     _notify(connection, task_row.project, row["id"], timestamp)
     return Receipt(row["id"], row["revision"], disposition)
+
+
+def _replayed(connection: Connection, rater_id: str, key: str, request: str) -> Receipt | None:
+    """The receipt that this key was given before; `Conflict` if that was for something else."""
+    before = connection.execute(
+        select(judgment).where(judgment.c.rater == rater_id, judgment.c.idempotency_key == key)
+    ).first()
+    if before is None:
+        return None
+    if before.request_sha256 != request:
+        raise Conflict("this idempotency key was used for another answer")
+    return Receipt(before.id, before.revision, before.disposition, replayed=True)
+
+
+def _corrected(last: Row | None, outcome: str) -> Row | None:
+    """The judgment whose place in the slot a correction keeps; None where there is none, or only a skip, which fills
+    no slot."""
+    if last is None or (last.outcome == "skip" and outcome not in UNANSWERED):
+        return None
+    if (outcome in UNANSWERED) != (last.outcome in UNANSWERED):
+        raise UserError(
+            "a task that was flagged cannot be answered any more, nor one that was answered be skipped or flagged"
+        )
+    return last
 
 
 def assignment_of(

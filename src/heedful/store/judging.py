@@ -31,7 +31,6 @@ from heedful.store.schema import (
 )
 from heedful.store.work import free
 
-
 UNANSWERED = ("skip", "flag")
 
 

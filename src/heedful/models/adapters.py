@@ -57,7 +57,17 @@ def add_lora(
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        inject(model, config, TRAINED)
+        try:
+            inject(model, config, TRAINED)
+        except (
+            KeyError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # kinds that cannot stand together
+            raise UserError(
+                f"PEFT cannot train another adapter on {model.name_or_path}: {' '.join(str(error).split())[:200]}"
+            ) from error
     if START in model.peft_config:
         weights = peft.get_peft_model_state_dict(
             model, adapter_name=START, save_embedding_layers=False

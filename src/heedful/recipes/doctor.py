@@ -184,7 +184,7 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase:
         return load_tokenizer(name)
     except UserError:
         with suppress(Exception):
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             if tokenizer.eos_token_id is None:
                 return tokenizer
         raise
@@ -196,7 +196,7 @@ def _sound(what: str, refused: dict[str, str], name: str, load: Any, config: Con
         return load(name, dtype=config.dtype, device=config.device)
     except UserError as error:
         try:
-            AutoConfig.from_pretrained(name)
+            AutoConfig.from_pretrained(name, trust_remote_code=False)
         except Exception:
             raise error from None
         refused[what] = str(error)

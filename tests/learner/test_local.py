@@ -1,5 +1,7 @@
 """The learner: schedules by hand, rows in order, a gradient that is not finite leaves the weights alone."""
 
+import math
+
 import pytest
 import torch
 
@@ -68,3 +70,12 @@ def test_weights_are_shared_until_the_next_step():
     learner = LocalLearner(model, policy_forward(), Optim(0.01, 10))
     name = next(iter(dict(model.named_parameters())))
     assert learner.weights()[name].data_ptr() == dict(model.named_parameters())[name].data_ptr()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"learning_rate": math.nan}, {"warmup": 2.0}, {"max_grad_norm": 0.0}]
+)
+def test_numbers_that_nobody_means_are_refused(wrong: dict):
+    """In Python as on the command line. Mutation caught: ranges that only flags have."""
+    with pytest.raises(UserError, match=f"^{next(iter(wrong))} "):
+        Optim(**{"learning_rate": 1e-4, "total_steps": 3, **wrong})

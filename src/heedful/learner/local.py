@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from heedful.data.collate import microbatches, take, to_device
 from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
 from heedful.fast import process
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, refuse_out_of_range
 from heedful.learner.masters import Masters
 from heedful.models.merging import merged_copy
 from heedful.models.save import save_model
@@ -59,16 +60,19 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW and its learning-rate schedule over `total_steps` steps."""
+    """AdamW and its learning-rate schedule over `total_steps` steps. UserError for numbers that nobody can mean."""
 
-    learning_rate: float
-    total_steps: int
+    learning_rate: Annotated[float, AT_LEAST_0]
+    total_steps: Annotated[int, AT_LEAST_1]
     schedule: Schedule = "linear"
-    warmup: float = 0.05  # share of the steps
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    adam_eps: float = 1e-8
-    beta2: float = 0.999  # language models from nothing learn faster with 0.95
+    warmup: Annotated[float, SHARE] = 0.05  # share of the steps
+    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
+    max_grad_norm: Annotated[float, ABOVE_0] = 1.0
+    adam_eps: Annotated[float, ABOVE_0] = 1e-8
+    beta2: Annotated[float, SHARE] = 0.999  # language models from nothing learn faster with 0.95
+
+    def __post_init__(self) -> None:
+        refuse_out_of_range(self, "")
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, …"""

@@ -87,6 +87,50 @@ def test_the_demos_files_come_in(workspace, tmp_path):
     assert again[0]["tokens"] == [5, 6]
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_tools_come_back(ending, workspace, tmp_path):
+    """Tools, their calls and a template's variables, through the database and every format of file, and as `db:`.
+
+    Mutation caught: a turn cut down to its role and content; a Parquet column of messages that drops calls."""
+    call = {"type": "function", "function": {"name": "count", "arguments": {"of": "owls"}}}
+    row = {
+        "prompt": [{"role": "user", "content": "How many?"},
+                   {"role": "assistant", "content": "", "tool_calls": [call]},
+                   {"role": "tool", "content": "3", "name": "count"}],
+        "tools": [{"type": "function", "function": {"name": "count", "parameters": {}}}],
+        "chat_template_kwargs": {"enable_thinking": False},
+        "chosen": "Three.", "rejected": "Four.",
+    }  # fmt: skip
+    write_rows(tmp_path / "t.jsonl", [row])
+    assert bring(workspace, "comparisons", tmp_path / "t.jsonl")["judgments"] == 1
+    (wanted,) = read_comparisons(tmp_path / "t.jsonl")
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    take(workspace, "comparisons", tmp_path / f"out.{ending}")
+    (back,) = read_comparisons(tmp_path / f"out.{ending}")
+    assert (back.prompt, back.responses) == (wanted.prompt, wanted.responses)
+    assert back.prompt[0].tools and back.prompt[0].template_kwargs and back.prompt[1].tool_calls
+    ((_, exported),) = tables.read_export(tmp_path / f"out.{ending}")
+    assert exported["tools"] == row["tools"] and "tools" not in exported["prompt"][0]
+
+
+def test_rows_twice_and_questions_without_answers(workspace, tmp_path):
+    """Mutation caught: the same row judges again; a task that waits for people is lost; deleted people are one."""
+    pair = {"prompt": "Owl?", "chosen": "Hoo.", "rejected": "Moo."}
+    write_rows(tmp_path / "p.jsonl", [pair, pair, pair])
+    added = bring(workspace, "comparisons", tmp_path / "p.jsonl")
+    assert (added["judgments"], added["duplicates"]) == (1, 2)
+
+    def record(said):
+        fields = {"instruction": f"Owl {len(said)}?", "response_a": "Hoo.", "response_b": "Moo."}
+        return {"id": "1", "fields": fields, "responses": {"preference": said} if said else {}}
+
+    gone = [{"value": v, "user_id": None} for v in ("response_a", "response_b")]
+    write_rows(tmp_path / "a.jsonl", [record([]), record(gone)])
+    added = bring(workspace, "comparisons", tmp_path / "a.jsonl")
+    assert (added["judgments"], added["tasks"]) == (2, 2)
+
+
 def test_unpaired_rows_come_in_as_thumbs(workspace, tmp_path):
     write_rows(tmp_path / "u.jsonl", [{"prompt": "Once", "completion": " upon", "label": True}])
     assert bring(workspace, "comparisons", tmp_path / "u.jsonl")["judgments"] == 1

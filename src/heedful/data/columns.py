@@ -101,7 +101,16 @@ def _message(where: str, field: str, value: Any) -> Message:
         content = _joined_parts(where, field, content)
     if not isinstance(content, str):
         raise problem
-    return Message(role, content, calls, said.get("name"), said.get("tool_call_id"))
+    return Message(
+        role,
+        content,
+        calls,
+        said.get("name"),
+        said.get("tool_call_id"),
+        *_template_of(
+            where, said
+        ),  # with the first turn, as some models' own files and our database have it
+    )
 
 
 def _joined_parts(where: str, field: str, parts: list[Any]) -> str | None:
@@ -169,20 +178,27 @@ def ends_with_question(where: str, field: str, messages: Sequence[Message]) -> t
 
 def with_template(where: str, row: Mapping[str, Any], prompt: Prompt) -> Prompt:
     """The prompt with what its row tells the chat template: `tools`, `chat_template_kwargs`."""
+    tools, variables = _template_of(where, row)
+    if not tools and not variables:
+        return prompt
+    if isinstance(prompt, str):
+        name = "tools" if tools else "chat_template_kwargs"
+        raise UserError(f"{where}: `{name}` is for a chat template, and the prompt is plain text")
+    return (replace(prompt[0], tools=tools, template_kwargs=variables), *prompt[1:])
+
+
+def _template_of(
+    where: str, row: Mapping[str, Any]
+) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    """`tools` and `chat_template_kwargs`, which may be JSON texts."""
     tools = _json_of(where, "tools", row.get("tools") or row.get("functions") or [])
     variables = _json_of(where, "chat_template_kwargs", row.get("chat_template_kwargs") or {})
     if not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
         raise UserError(f"{where}: `tools` must be a list of JSON schemas")
     if not isinstance(variables, Mapping):
         raise UserError(f"{where}: `chat_template_kwargs` must hold names and values")
-    if not tools and not variables:
-        return prompt
-    if isinstance(prompt, str):
-        name = "tools" if tools else "chat_template_kwargs"
-        raise UserError(f"{where}: `{name}` is for a chat template, and the prompt is plain text")
-    whole = tuple(t if "function" in t or "type" in t else _as_tool(t) for t in tools)
-    first = replace(prompt[0], tools=whole, template_kwargs=dict(variables))
-    return (first, *prompt[1:])
+    whole = (dict(t) if "function" in t or "type" in t else _as_tool(t) for t in tools)
+    return tuple(whole), dict(variables)
 
 
 def _as_tool(function: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from heedful.store.schema import (
     task,
     task_slot,
 )
-from heedful.types import Message, Prompt
+from heedful.types import Prompt
+from heedful.types.messages import message_from_json, message_to_json
 
 HELD_OUT = 10  # percent of prompts
 
@@ -36,17 +37,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def prompt_content(value: Prompt) -> str | list[dict[str, str]]:
-    """A prompt as the database keeps it."""
-    if isinstance(value, str):
-        return value
-    return [{"role": m.role, "content": m.content} for m in value]
+def prompt_content(value: Prompt) -> str | list[dict[str, Any]]:
+    """A prompt as the database keeps it: what a chat template is told besides stands with the first turn."""
+    return value if isinstance(value, str) else [message_to_json(m) for m in value]
 
 
-def prompt_from_content(value: str | list[dict[str, str]]) -> Prompt:
-    return (
-        value if isinstance(value, str) else tuple(Message(m["role"], m["content"]) for m in value)
-    )
+def prompt_from_content(value: str | list[dict[str, Any]]) -> Prompt:
+    return value if isinstance(value, str) else tuple(map(message_from_json, value))
 
 
 def split_of(value: Prompt) -> str:

@@ -80,13 +80,39 @@ COLUMNS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
+TEMPLATE = (
+    "tools",
+    "chat_template_kwargs",
+)  # what stands with a prompt's first turn in the database
+
+
+def with_template_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with what its prompt tells the chat template in columns of its own, as trainers want it."""
+    prompt = row["prompt"]
+    if isinstance(prompt, str) or not prompt or not prompt[0].keys() & set(TEMPLATE):
+        return row
+    first = {name: value for name, value in prompt[0].items() if name not in TEMPLATE}
+    beside = {name: prompt[0][name] for name in TEMPLATE if name in prompt[0]}
+    return {**row, "prompt": [first, *prompt[1:]], **beside}
+
+
+def form_of(row: dict[str, Any]) -> set[str]:
+    """What a row's prompt is: text or messages, mixed where turns have more than a role and a text; and `tools`."""
+    if isinstance(row["prompt"], str):
+        return {"text"}
+    plain = all(turn.keys() <= {"role", "content"} for turn in row["prompt"])
+    return {"messages" if plain else "mixed"} | ({"tools"} if row.keys() & set(TEMPLATE) else set())
+
+
 def columns_of(dataset: str, form: str) -> dict[str, str]:
-    """Names and types of the columns; `form` is text, messages or mixed."""
+    """Names and types of the columns; `form` is text, messages or mixed, +tools with those for the chat template."""
+    form, _, tools = form.partition("+")
     prompt_type = "json" if form == "mixed" else form
     types = {"form": prompt_type, "reply": prompt_type}
-    return {
+    columns = {
         name: types.get(column_type, column_type) for name, column_type in COLUMNS[dataset].items()
     }
+    return columns | (dict.fromkeys(TEMPLATE, "json") if tools else {})
 
 
 def comparisons(j: JudgmentRecord) -> Rows | str:

@@ -70,7 +70,7 @@ class Snapshot:
     project: str
     query: Query
     ids: tuple[str, ...]
-    form: str  # of the prompts: text, messages, mixed
+    form: str  # of the prompts: text, messages, mixed; +tools where some have columns for the chat template
     count: Count
     sha256: str
 
@@ -143,9 +143,14 @@ def choose(
             excluded[result] += 1
             continue
         ids.append(key)
-        forms.add("text" if isinstance(result[0]["prompt"], str) else "messages")
-    form = "mixed" if len(forms) == 2 else (forms or {"text"}).pop()
-    return ids, form, Count(stored, len(ids), dict(sorted(excluded.items())))
+        forms |= export.form_of(export.with_template_columns(result[0]))
+    shapes = forms - {"tools"} or {"text"}
+    form = "mixed" if len(shapes) > 1 else shapes.pop()
+    return (
+        ids,
+        f"{form}+tools" if "tools" in forms else form,
+        Count(stored, len(ids), dict(sorted(excluded.items()))),
+    )
 
 
 def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -153,7 +158,7 @@ def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[d
     for key, result in _rows_or_reasons(connection, query.what, ids):
         if isinstance(result, str):
             raise AssertionError(f"{key} was chosen and has no rows: {result}")
-        for row in result:
+        for row in map(export.with_template_columns, result):
             yield {**row, "margin": row["strength"] or 0.0} if query.margin else row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from heedful.store import imported, ingest
 from heedful.store.db import Store
 from heedful.store.snapshot import unescaped
 from heedful.types import Prompt
+
+log = logging.getLogger("heedful")
 
 
 def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], dict[str, int]]:
@@ -39,7 +42,14 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         prompts = [(prompt_of(where, row), _origin(row, origin)) for where, row in rows]
         return _with_bar(config, len(prompts), ingest.prompts, prompts, tasks=tasks)
     if config.what == "demonstrations":
-        shown = demonstrations(rows, config.source)
+        every = demonstrations(rows, config.source)
+        shown = [d for d in every if not d.tool_calls]
+        if left_out := len(every) - len(shown):
+            log.warning(
+                "%s: %d answers call tools and are left out, as a workspace keeps texts",
+                config.source,
+                left_out,
+            )
         return _with_bar(config, len(shown), ingest.demonstrations, shown, origin=origin)
     if config.what == "samples":
         samples = read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))

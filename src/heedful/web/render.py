@@ -6,7 +6,9 @@ referrer, and the rest goes through an allow-list. The stored text never changes
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -35,6 +37,15 @@ BIDI_CHARACTER = re.compile(f"[{''.join(BIDI)}]")
 LANGUAGE = re.compile(r"^language-[\w+#.-]{1,40}$")
 LONGEST = 100_000  # characters; more is shown as plain text, Markdown of that size is an attack on the parser
 LONGEST_MATH = 5_000  # characters of one formula in \\( … \\)
+
+
+def turn_text(turn: Mapping[str, Any]) -> str:
+    """What people see of a turn: its words, and the tools that it calls."""
+    if not turn.get("tool_calls"):
+        return turn["content"]
+    calls = (call.get("function", call) for call in turn["tool_calls"])
+    blocks = (f"```json\n{json.dumps(call, ensure_ascii=False)}\n```" for call in calls)
+    return "\n\n".join((turn["content"], *blocks)).strip("\n")
 
 
 def to_html(text: str) -> str:

@@ -13,7 +13,7 @@ from heedful.store import projects, reports
 from heedful.store.kinds import KINDS
 from heedful.store.schema import project as project_table
 from heedful.web import insight
-from heedful.web.render import to_html
+from heedful.web.render import to_html, turn_text
 from heedful.web.respond import page
 from heedful.web.routes.pages import not_leading
 from heedful.web.security import Lead, store_of
@@ -191,7 +191,7 @@ def rendered(task: dict[str, Any]) -> dict[str, Any]:
     content = task["prompt"]
     turns = [{"role": "text", "content": content}] if isinstance(content, str) else content
     return {k: v for k, v in task.items() if k != "completions"} | {
-        "prompt": [{"role": t["role"], "html": to_html(t["content"])} for t in turns],
+        "prompt": [{"role": t["role"], "html": to_html(turn_text(t))} for t in turns],
         "responses": [to_html(text) for text in task["responses"]],
     }
 

@@ -15,7 +15,7 @@ from heedful.store import judging, show, work
 from heedful.store.kinds import KINDS
 from heedful.store.progress import progress
 from heedful.store.schema import project
-from heedful.web.render import to_html
+from heedful.web.render import to_html, turn_text
 from heedful.web.respond import HERE, page
 from heedful.web.routes.pages import to_login, visitor
 from heedful.web.security import SignedIn, store_of
@@ -126,7 +126,7 @@ def payload(question: dict[str, Any]) -> dict[str, Any]:
     guidelines = question["guidelines"]
     return question | {
         "prompt": [
-            {"role": t["role"], "text": t["content"], "html": to_html(t["content"])} for t in turns
+            {"role": t["role"], "text": turn_text(t), "html": to_html(turn_text(t))} for t in turns
         ],
         "responses": [r | {"html": to_html(r["text"])} for r in question["responses"]],
         "guidelines": guidelines and {"id": guidelines["id"], "html": to_html(guidelines["body"])},

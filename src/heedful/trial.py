@@ -89,9 +89,14 @@ def made_up(model: PreTrainedModel) -> list[Tensor]:
     return tokens
 
 
+def body(model: PreTrainedModel) -> Any:
+    """The model without its head. Of some its class names another place, where there is nothing."""
+    return model.base_model if model.base_model is not model else getattr(model, "model", model)
+
+
 def states(model: PreTrainedModel) -> Run:
     """The last hidden states `[T, d]` of a plain forward."""
-    return lambda ids: wide(model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0])
+    return lambda ids: wide(body(model)(input_ids=ids, use_cache=False).last_hidden_state[0])
 
 
 def log_probs(model: PreTrainedModel) -> Run:

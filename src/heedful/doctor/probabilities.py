@@ -28,6 +28,7 @@ from heedful.engine import load_engine
 from heedful.models.forward import hidden_states, lm_head
 from heedful.models.limits import NO_LIMIT
 from heedful.models.sampling import log_policy
+from heedful.trial import body
 from heedful.types import Sampling
 
 GREEDY = 12  # tokens of a greedy response
@@ -359,7 +360,7 @@ def _neutral(model: PreTrainedModel) -> Iterator[None]:
 @torch.no_grad()
 def _largest_inside(model: PreTrainedModel, tokens: Tensor) -> float:
     """The largest activation between layers."""
-    out: Any = model.base_model(input_ids=tokens, use_cache=False, output_hidden_states=True)
+    out: Any = body(model)(input_ids=tokens, use_cache=False, output_hidden_states=True)
     return max(float(h.float().abs().max()) for h in out.hidden_states or [out.last_hidden_state])
 
 

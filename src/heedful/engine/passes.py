@@ -16,6 +16,7 @@ from heedful.engine.masks import rows_at
 from heedful.engine.slots import SlotCache
 from heedful.fast.head import lm_head
 from heedful.models.backend import backend_of
+from heedful.trial import body
 
 
 class Passes(Protocol):
@@ -54,7 +55,7 @@ class Plain:
     def __init__(self, model: PreTrainedModel, cache: SlotCache):
         self.model, self.cache, self.head = model, cache, lm_head(model)
         # Those without take them from the mask, as alibi does.
-        self.positions = "position_ids" in signature(model.base_model.forward).parameters
+        self.positions = "position_ids" in signature(body(model).forward).parameters
 
     def refresh(self) -> None:
         pass
@@ -65,7 +66,7 @@ class Plain:
         for row, prompt in zip(padded, prompts, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
         filled = DynamicCache()
-        out = self.model.base_model(
+        out = body(self.model)(
             input_ids=padded.to(self.model.device), past_key_values=filled, use_cache=True
         )
         for i, layer in enumerate(filled.layers):
@@ -90,7 +91,7 @@ class Plain:
     def _read(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Last hidden states of the tokens `[n, count]` that `aim` has made room for."""
         with rows_at(self.cache.write_at):
-            out = self.model.base_model(
+            out = body(self.model)(
                 input_ids=ids,
                 attention_mask=self.cache.filled_cells(),
                 past_key_values=self.cache,

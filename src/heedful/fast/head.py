@@ -6,26 +6,35 @@ themselves; what is too large to keep is computed again, piece by piece.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
+from heedful import trial
 from heedful.fast import kernels
 from heedful.fast.kernels import train
 from heedful.fast.layers import unwatched
 from heedful.fast.layout import OCTAVE
 from heedful.fast.process import rounded
 
+CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # their names
+log = logging.getLogger("heedful")
 # Numbers in a piece of logits, which should stay in the cache of a core, and in those kept for the backward pass.
 PIECE, KEPT = 1 << 21, 1 << 26
 
 
 def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     """Hidden states → logits, as the whole model does it (some architectures scale or cap behind the head)."""
+    if model in _whole:
+        return partial(_by_the_model, model)
     head, factor, cap = model.get_output_embeddings(), *_behind(model)
     assert head is not None
 
@@ -36,18 +45,53 @@ def lm_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     return logits
 
 
+def head_is_known(model: PreTrainedModel) -> bool:
+    """Whether `lm_head` gives the whole model's own logits, tried on a row; one with layers of its own between body and
+    output layer is asked for them as a whole from now on."""
+    ids = trial.made_up(model)[0][None]
+    for whole in (False, True):
+        _whole.add(model) if whole else _whole.discard(model)
+        try:
+            # Padded, as theirs: packed batches attend in another precision where weights are in bfloat16.
+            states = trial.body(model)(input_ids=ids, use_cache=False).last_hidden_state[0]
+            ours, theirs = lm_head(model)(states), model(input_ids=ids, use_cache=False).logits[0]
+            if torch.allclose(ours.float(), theirs.float(), rtol=1e-3, atol=1e-3):
+                return True
+        except Exception as error:  # an architecture may say anything
+            log.debug("the head of %s: %s", type(model).__name__, error)
+    return False
+
+
+_whole: WeakSet[PreTrainedModel] = WeakSet()  # whose heads are known to themselves alone
+
+
+def _by_the_model(model: PreTrainedModel, h: Tensor) -> Tensor:
+    """The model's own forward, in which its body gives these states."""
+    inner = trial.body(model)
+    inner.forward = lambda *args, **kwargs: BaseModelOutputWithPastAndCrossAttentions(
+        last_hidden_state=h[None]
+    )
+    try:
+        ids = torch.zeros(1, len(h), dtype=torch.long, device=h.device)
+        return model(input_ids=ids, use_cache=False).logits[0]
+    finally:
+        del inner.forward
+
+
 def linear_head(model: PreTrainedModel) -> tuple[nn.Linear, float] | None:
     """The output layer, and what its logits are multiplied by, of a model that does nothing else behind it."""
     head: Any = model.get_output_embeddings()
     factor, cap = _behind(model)
+    if model in _whole:
+        return None
     return (head, factor) if type(head) is nn.Linear and unwatched(head) and not cap else None
 
 
 def _behind(model: PreTrainedModel) -> tuple[float, float | None]:
     """What an architecture multiplies its logits by, and at what it caps them."""
-    names = ("logit_scale", "logits_scaling", "final_logit_softcapping")
-    scale, divisor, cap = (getattr(model.config, name, None) for name in names)
-    return (scale or 1.0) / (divisor or 1.0), cap
+    names = ("logit_scale", "logits_scaling")
+    scale, divisor, *caps = (getattr(model.config, name, None) for name in (*names, *CAPS))
+    return (scale or 1.0) / (divisor or 1.0), next(filter(None, caps), None)
 
 
 def few_numbers(model: PreTrainedModel) -> bool:

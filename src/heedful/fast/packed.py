@@ -53,7 +53,7 @@ def packed_hidden(model: PreTrainedModel, layout: Layout) -> Tensor:
     """Last hidden states `[M, d]` of the tokens that are read; `can_pack` says whether a model can do it."""
     token = _current.set(layout)
     try:
-        out = model.base_model(
+        out = trial.body(model)(
             input_ids=layout.tokens[None], position_ids=layout.positions[None], use_cache=False
         )
     finally:

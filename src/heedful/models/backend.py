@@ -102,7 +102,7 @@ def _unpacked(model: PreTrainedModel) -> type[Plain]:
 
 def _states(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Last hidden states `[B, T, d]` of tokens `[B, T]`, as `transformers` calls the model."""
-    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    return trial.body(model)(input_ids=ids, use_cache=False).last_hidden_state
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ from transformers import (
 from heedful.data.tokens import remember_ends
 from heedful.errors import UserError
 from heedful.fast import process
+from heedful.fast.head import head_is_known
 from heedful.models.adapter_files import attach, base_of
 from heedful.models.backend import backend_of
 from heedful.models.folders import errors_about, errors_about_base, quiet, refuse_unsound
-from heedful.models.forward import lm_head, scalar_head, scalar_head_name
+from heedful.models.forward import scalar_head, scalar_head_name
 from heedful.models.limits import declared_ends
 from heedful.models.scores import scores_of
 
@@ -94,7 +95,7 @@ def load_policy(
         )
     _say_left_out(name, "causal language model", loaded.left_out)
     model = loaded.model.to(device_of(device)).eval()
-    _check_head(model, name)
+    check_head(model, name)
     return model
 
 
@@ -155,14 +156,9 @@ def copy_model(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def _check_head(model: PreTrainedModel, name: str) -> None:
+def check_head(model: PreTrainedModel, name: str) -> None:
     backend_of(model)  # says so if there is no way to run it
-    ids = torch.arange(4, device=model.device)[None] % model.config.get_text_config().vocab_size
-    # Padded, as theirs: packed batches attend in another precision where weights are in bfloat16.
-    states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    ours = lm_head(model)(states).float()
-    theirs = model(input_ids=ids, use_cache=False).logits[0].float()
-    if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
+    if not head_is_known(model):
         raise UserError(
             f"{name} ({model.config.model_type}) changes its logits behind the output layer in a way "
             "heedful does not know; please report the architecture"

@@ -954,7 +954,7 @@ def _():
     return healthy(max_length=20)
 
 
-@ill("data.cut", "warning")
+@ill("data.cut")
 def _():
     return pairs(*[{"responses": ["So, " * 60, "No."]}] * 3)
 

@@ -17,5 +17,5 @@ heedful train pretrain --data "$OUT/text.jsonl" --out "$OUT/pretrain" --context 
 heedful baselines --data "$COMPARISONS" --held-out 0.25 --skip-bad > "$OUT/baselines.json"
 for seed in 0 1; do
     heedful train reward --model "$OUT/pretrain" --data "$COMPARISONS" --out "$OUT/reward-$seed" --seed $seed \
-        --held-out 0.25 --skip-bad --epochs 1 --learning-rate 3e-4 --weight-decay 0.1
+        --held-out 0.25 --on-bad-row drop --epochs 1 --learning-rate 3e-4 --weight-decay 0.1
 done

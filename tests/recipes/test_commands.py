@@ -284,6 +284,6 @@ def test_prompts_that_are_too_long_can_be_left_out(loop, tmp_path, caplog):
     rows.append(json.dumps({"prompt": "why? " * 300, "chosen": "a", "rejected": "b"}))
     (tmp_path / "pairs.jsonl").write_text("\n".join(rows) + "\n")
     for job in ("reward", "dpo"):
-        run("train", job, "--model", loop / "sft", "--data", tmp_path / "pairs.jsonl", "--skip-bad",
+        run("train", job, "--model", loop / "sft", "--data", tmp_path / "pairs.jsonl", "--on-bad-row", "drop",
             "--max-length", 100, "--out", tmp_path / job, *QUIET)  # fmt: skip
-    assert caplog.text.count("skipped 1 comparisons with prompts of 100 tokens or more") == 2
+    assert caplog.text.count("of 5 rows 1 were dropped and 0 cut (--on-bad-row drop)") == 2

@@ -34,7 +34,7 @@ from heedful.training.judgments import (
     with_reference,
 )
 from heedful.training.objective import find_objective
-from heedful.training.supervised import apart
+from heedful.training.rows import parts_of, read, sequences
 from heedful.types import Comparison, LabelledResponse, Message, Outputs, Sample
 
 CHAT = (Message("user", "What is 2 + 2?"),)
@@ -399,7 +399,7 @@ def test_steps_cap_the_epochs_and_the_schedule_spans_them(job, model, tmp_path, 
 
     capped = rates("capped", "--epochs", 6, "--max-steps", 3)
     assert len(capped) == 3 and capped == rates("short", "--epochs", 3)
-    assert not caplog.text
+    assert "end first" not in caplog.text
     assert len(rates("far", "--epochs", 2, "--steps", 9)) == 2
     assert "2 epochs hold 2 steps and end first" in caplog.text
 
@@ -461,7 +461,8 @@ def test_a_comparison_keeps_its_prompt_tokens(tok):
     """Both sides of a pair have identical prompt tokens. Mutation caught: encoding each side on its own."""
     config = preference.Config(model="m", data="d", out=Path("o"), label_smoothing=0.1)
     item = Comparison(CHAT, tuple(ANSWERS[:2]), (2, 1))
-    (pair,) = preference.encode(tok, item, find_objective("dpo"), config, 128)
+    item, samples = sequences(tok, 128)(item)
+    (pair,) = preference.judged(item, samples, find_objective("dpo"), config)
     first, second = pair.samples
     start = first.mask.index(True)
     assert first.tokens[:start] == second.tokens[:start] and second.mask.index(True) == start
@@ -472,14 +473,18 @@ def test_a_comparison_keeps_its_prompt_tokens(tok):
 
 def test_data_of_their_own_are_what_is_held_out(tok, tmp_path: Path, capsys):
     """Mutation caught: --eval-data that nothing reads, or a share of the prompts that is held out besides."""
-    items = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(40)]
-    write_rows(tmp_path / "e.jsonl", [{"prompt": "e", "chosen": "a", "rejected": "b"}])
-    usual = preference.Config(model="m", data="d", out=tmp_path / "out", held_out=0.3)
-    train, held = apart(usual, items, read_comparisons, tok, 99)
-    assert 0 < len(held) < len(train) and len(train) + len(held) == len(items)
+    pair = {"chosen": "a", "rejected": "b"}
+    write_rows(tmp_path / "d.jsonl", ({"prompt": f"p{i}", **pair} for i in range(40)))
+    write_rows(tmp_path / "e.jsonl", [{"prompt": "e", **pair}])
+    usual = preference.Config(
+        model="m", data=str(tmp_path / "d.jsonl"), out=tmp_path / "out", held_out=0.3
+    )
+    data = read(usual, read_comparisons)
+    train, held, _ = parts_of(usual, data, read_comparisons, tok, 99)
+    assert 0 < len(held) < len(train) and len(train) + len(held) == 40
     own = replace(usual, eval_data=str(tmp_path / "e.jsonl"))
-    train, held = apart(own, items, read_comparisons, tok, 99)
-    assert train == items and [c.prompt for c in held] == ["e"]
+    train, held, _ = parts_of(own, data, read_comparisons, tok, 99)
+    assert len(train) == 40 and [c.prompt for c, _ in held] == ["e"]
     flags = ["--model", "m", "--out", str(own.out), "--held-out", "0.3"]
     for name in ("dpo", "reward"):
         data = ["--data", own.eval_data or "", "--eval-data", own.eval_data or ""]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import tiny
 from heedful.cli import main
 from heedful.configs.sft import Config
 from heedful.data.collate import microbatches
@@ -39,14 +38,6 @@ def test_prompts_come_once_a_pass_too():
     seen = Counter(i for number in range(40 // 5) for i in rows_at(10, 5, number, seed=1))
     assert seen == dict.fromkeys(range(10), 4)
     assert {i for number in range(3) for i in rows_at(13, 5, number, seed=1)} == set(range(13))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder, tok = tmp_path_factory.mktemp("model"), tiny.tokenizer()
-    tiny.policy(tok).save_pretrained(folder)
-    tok.save_pretrained(folder)
-    return folder
 
 
 def test_a_run_learns_from_every_row(model, tmp_path, monkeypatch):

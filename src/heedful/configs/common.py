@@ -28,6 +28,7 @@ from heedful.fields import (
 if TYPE_CHECKING:
     from heedful.types import Sampling
 
+OnBadRow = Literal["stop", "drop", "cut"]
 TOP_P = Range(0, 1, above=True)
 SPLIT = Range(0, 1, below=True)  # what is held out; something is left to train on
 
@@ -157,6 +158,9 @@ class Training:
     """Resume the unfinished run in --out, and fail if there is none; the same command resumes by itself."""
     restart: bool = False
     """Start over and discard the unfinished run in --out."""
+    on_bad_row: OnBadRow = "stop"
+    """Rows that cannot be trained on as they are (too long, empty, nothing compared, no answer where a reward needs
+    one), all found before the first step: stop at the first, drop them, or cut what is too long and drop the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +173,10 @@ class ByEpochs(Training):
     """Epochs over the data."""
     steps: Annotated[int | None, alias("--max-steps"), AT_LEAST_1] = None
     """Optimiser steps at most, which the schedule then spans; default: as many as the epochs hold."""
+    held_out: Annotated[float, SPLIT, parts.ReadWith("eval_data", unset=True)] = 0.05
+    """Share of the prompts held out for evaluation, chosen by hash."""
+    eval_data: str | None = None
+    """Evaluation data from a file of its own, in place of held_out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,13 +201,7 @@ class FromComparisons(Reading, ByEpochs):
     epochs: float = 1.0
     """Epochs over the comparisons; more than one overfits quickly."""
     max_length: Annotated[int | None, Range(2)] = None
-    """Longest sequence in tokens; longer responses are truncated. Default: the model's context."""
-    held_out: Annotated[float, SPLIT, parts.ReadWith("eval_data", unset=True)] = 0.05
-    """Share of the prompts held out for evaluation, chosen by hash."""
-    eval_data: str | None = None
-    """Evaluation data from a file of its own, in place of held_out."""
-    skip_bad: bool = False
-    """Skip invalid rows (equal or empty responses, prompts that are too long) with a warning that counts them."""
+    """Longest sequence in tokens; of longer ones --on-bad-row decides. Default: the model's context."""
 
 
 @dataclass(frozen=True, kw_only=True)

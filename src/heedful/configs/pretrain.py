@@ -39,8 +39,10 @@ class Config(Reading, Training):
     """Packed sequences in an optimiser step."""
     steps: Annotated[int, alias("--max-steps"), AT_LEAST_1] = 1200
     """Optimiser steps; the text is reshuffled each epoch."""
-    held_out: Annotated[float, SPLIT] = 0.01
+    held_out: Annotated[float, SPLIT, ReadWith("eval_data", unset=True)] = 0.01
     """Share of the documents held out for eval/loss."""
+    eval_data: str | None = None
+    """Evaluation texts from a file of their own, in place of held_out."""
     learning_rate: float = 5e-3
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     weight_decay: float = 0.01

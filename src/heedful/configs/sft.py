@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from heedful.configs.common import SPLIT, ByEpochs, Reading, refuse_nonsense
+from heedful.configs.common import ByEpochs, Reading, refuse_nonsense
 from heedful.fields import DATA, HIDDEN, Data, Range, alias
 
 __all__ = ["Config", "refuse_nonsense"]
@@ -22,8 +22,8 @@ class Config(Reading, ByEpochs):
     batch_size: int = 16
     """Demonstrations in an optimiser step."""
     max_length: Annotated[int | None, alias("--max-seq-length"), Range(2)] = None
-    """Longest sequence in tokens; longer responses are truncated. Default: the model's context."""
-    held_out: Annotated[float, SPLIT] = 0.02
+    """Longest sequence in tokens; of longer ones --on-bad-row decides. Default: the model's context."""
+    held_out: float = 0.02
     """Share of the prompts held out for eval/loss, chosen by hash."""
     learning_rate: float = 2e-5
     command: Annotated[str, HIDDEN] = "train sft"

@@ -12,7 +12,7 @@ from heedful.data.fields import Unanswered, name_of
 from heedful.data.files import Row
 from heedful.data.forms import standard
 from heedful.data.label_studio import read_label_studio
-from heedful.data.reading import Aside, Source, read_items, reader_of
+from heedful.data.reading import Aside, Reading, Source, read_items, reader_of
 from heedful.errors import UserError
 from heedful.types import Comparison, Prompt
 
@@ -28,6 +28,7 @@ def comparisons(
     skip_bad: bool = False,
     source: Source = "",
     need_one: bool = True,
+    reading: Reading | None = None,
 ) -> list[Comparison]:
     """Comparisons in the rows of a file, whichever tool wrote it; `UserError` with place and field if one does not fit.
 
@@ -48,7 +49,9 @@ def comparisons(
                 asides[found] += 1
             yield found
 
-    items = read_items(source or "the file", rows, parse, reads=_read, skip_bad=skip_bad)
+    items = read_items(
+        source or "the file", rows, parse, reads=_read, skip_bad=skip_bad, reading=reading
+    )
     if not items and need_one:
         why = "".join(f"; {what} ({n})" for what, n in asides.items())
         raise UserError(f"{places[0]}: none of {len(places)} rows holds an answer{why}")

@@ -97,6 +97,16 @@ class Aside(str):
 
 
 @dataclass
+class Reading:
+    """What a reader tells who gives it one: where each item stood, and what was left out."""
+
+    places: list[str] = field(default_factory=list)
+    rows: int = 0
+    skipped: int = 0
+    reason: str = ""
+
+
+@dataclass
 class Tally:
     """What is told of a source once it is read, in one line."""
 
@@ -129,10 +139,12 @@ def read_items(
     *,
     reads: Callable[[dict[str, Any]], Iterable[str]] | None = None,
     skip_bad: bool | None = None,
+    reading: Reading | None = None,
 ) -> list[T]:
     """What `parse` makes of the rows of a source; `reads` names the columns that it looked at in one, by default all.
 
     A row that does not fit is an error, or left out and counted with `skip_bad`; None where there is no such choice.
+    Who gives a `reading` tells what was left out.
     """
     tally, items, seen, place = Tally(source), list[T](), set[int](), ""
     looked_at = set[tuple[str, ...]]()
@@ -143,11 +155,15 @@ def read_items(
         except UserError as error:
             if not skip_bad:
                 hint = " (skip_bad leaves such rows out)" if skip_bad is False else ""
+                hint = hint if reading is None else "; --on-bad-row drop leaves such rows out"
                 raise UserError(f"{error}{hint}") from error
             tally.skipped, tally.reason = tally.skipped + 1, tally.reason or str(error)
             continue
         tally.asides.update(m for m in made if isinstance(m, Aside))
-        items += (m for m in made if not isinstance(m, Aside))
+        kept = [m for m in made if not isinstance(m, Aside)]
+        items += kept
+        if reading is not None:
+            reading.places += [where] * len(kept)
         known = hash(repr(made))
         if where != place:  # and no repetition that was asked for
             tally.again += bool(made) and known in seen
@@ -162,6 +178,9 @@ def read_items(
         raise UserError(
             f"{named(source)}: all {tally.skipped} rows are unusable; the first: {tally.reason}"
         )
+    if reading is not None:
+        reading.rows, reading.skipped, reading.reason = tally.rows, tally.skipped, tally.reason
+        tally.skipped = 0
     tally.tell()
     return items
 

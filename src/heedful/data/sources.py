@@ -26,7 +26,15 @@ from heedful.data.columns import (
 from heedful.data.comparisons import comparison_of, prompts_once, unpaired_of
 from heedful.data.files import Row, read_rows, write_rows
 from heedful.data.forms import asked, standard
-from heedful.data.reading import Source, named, read_items, read_table, reader_of
+from heedful.data.reading import (
+    Aside,
+    Reading,
+    Source,
+    named,
+    read_items,
+    read_table,
+    reader_of,
+)
 from heedful.errors import UserError
 from heedful.types import Comparison, Demonstration, Facts, LabelledResponse, Prompt
 
@@ -57,10 +65,21 @@ PROMPTS = ("prompt", "messages")  # the first of these columns that a row has
 JUDGED = ("chosen", "rejected", "responses", "ranking")
 
 
-def read_texts(source: Source, columns: Sequence[str] = ()) -> list[str]:
-    """Raw documents from the column `text`; empty ones are left out."""
-    texts = [string(where, row, "text") for where, row in read_table(source, columns)]
-    texts = [t for t in texts if t.strip()]
+def read_texts(
+    source: Source,
+    columns: Sequence[str] = (),
+    *,
+    skip_bad: bool | None = None,
+    reading: Reading | None = None,
+) -> list[str]:
+    """Raw documents from the column `text`; empty ones are left out and counted."""
+
+    def parse(where: str, row: dict[str, Any]) -> list[str | Aside]:
+        text = string(where, row, "text")
+        return [text if text.strip() else Aside("an empty text is left out")]
+
+    rows = read_table(source, columns)
+    texts = read_items(source, rows, parse, skip_bad=skip_bad, reading=reading)
     if not texts:
         raise UserError(f"{named(source)}: every `text` is empty")
     return texts
@@ -71,10 +90,20 @@ def read_prompts(source: Source, columns: Sequence[str] = ()) -> list[Prompt]:
     return [prompt for prompt, _ in read_questions(source, columns)]
 
 
-def read_questions(source: Source, columns: Sequence[str] = ()) -> list[tuple[Prompt, Facts]]:
+def read_questions(
+    source: Source,
+    columns: Sequence[str] = (),
+    *,
+    skip_bad: bool | None = None,
+    reading: Reading | None = None,
+) -> list[tuple[Prompt, Facts]]:
     """Prompts, each with the other columns of its row, which a reward may look at. See `prompt_of`."""
     rows = read_table(source, columns, lines=True)
-    return [(prompt_of(where, row), facts_of(row)) for where, row in rows]
+
+    def parse(where: str, row: dict[str, Any]) -> list[tuple[Prompt, Facts]]:
+        return [(prompt_of(where, row), facts_of(row))]
+
+    return read_items(source, rows, parse, skip_bad=skip_bad, reading=reading)
 
 
 def prompt_of(where: str, row: Mapping[str, Any]) -> Prompt:
@@ -104,22 +133,31 @@ def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
 
 
 def read_comparisons(
-    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+    source: Source,
+    *,
+    skip_bad: bool = False,
+    columns: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> list[Comparison]:
     """Comparisons in every form that `data.foreign` knows: heedful's rankings, TRL's pairs, other tools' exports.
 
     Unusable rows (equal or empty responses) are errors, or left out and counted with `skip_bad`.
     """
-    return foreign.comparisons(read_table(source, columns), source=source, skip_bad=skip_bad)
+    rows = read_table(source, columns)
+    return foreign.comparisons(rows, source=source, skip_bad=skip_bad, reading=reading)
 
 
 def read_unpaired(
-    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+    source: Source,
+    *,
+    skip_bad: bool = False,
+    columns: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> list[LabelledResponse]:
     """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
     wanted = reader_of("prompt", "completion", "messages", "label", *JUDGED)
     rows = read_table(source, columns)
-    items = read_items(source, rows, unpaired_of, reads=wanted, skip_bad=skip_bad)
+    items = read_items(source, rows, unpaired_of, reads=wanted, skip_bad=skip_bad, reading=reading)
     if not items:
         raise UserError(
             f"{named(source)}: every comparison is a tie, so no response was liked or disliked"
@@ -127,19 +165,35 @@ def read_unpaired(
     return prompts_once(source, items)
 
 
-def read_demonstrations(source: Source, columns: Sequence[str] = ()) -> list[Demonstration]:
+def read_demonstrations(
+    source: Source,
+    columns: Sequence[str] = (),
+    *,
+    skip_bad: bool | None = None,
+    reading: Reading | None = None,
+) -> list[Demonstration]:
     """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
 
     A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
     `length` was truncated, and gets no end token.
     """
-    return demonstrations(read_table(source, columns), source)
+    rows = read_table(source, columns)
+    return demonstrations(rows, source, skip_bad=skip_bad, reading=reading)
 
 
-def demonstrations(rows: Iterable[Row], source: Source) -> list[Demonstration]:
+def demonstrations(
+    rows: Iterable[Row],
+    source: Source,
+    *,
+    skip_bad: bool | None = None,
+    reading: Reading | None = None,
+) -> list[Demonstration]:
     """The demonstrations in rows of a source."""
     wanted = reader_of("prompt", "completion", "messages")
-    return prompts_once(source, read_items(source, rows, demonstrations_of, reads=wanted))
+    items = read_items(
+        source, rows, demonstrations_of, reads=wanted, skip_bad=skip_bad, reading=reading
+    )
+    return prompts_once(source, items)
 
 
 def read_samples(source: Source, columns: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -158,11 +158,8 @@ def encode_group(
 ) -> list[Sample]:
     """Several responses to one prompt, which is encoded once; each as `encode_example` has it."""
     before = encode_prompt(tokenizer, prompt)
-    if max_length is not None and len(before) >= max_length:
-        raise UserError(
-            f"a prompt of {len(before)} tokens leaves no room for a response within {max_length} tokens: "
-            f"{_shown(prompt)!r}"
-        )
+    if max_length is not None and (reason := no_room(prompt, len(before), 1, max_length)):
+        raise UserError(reason)
     samples = []
     for response, end in zip(responses, ended or [True] * len(responses), strict=True):
         after = encode_response(tokenizer, prompt, response, ended=end)
@@ -199,7 +196,7 @@ def _with_calls(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> str
     if not whole.startswith(before):
         raise UserError(
             "the chat template opens a turn otherwise than it writes one that calls tools, so that the model "
-            f"would not learn to write it: {_shown(shown.prompt)!r}"
+            f"would not learn to write it: {excerpt(shown.prompt)!r}"
         )
     end = str(tokenizer.convert_ids_to_tokens(end_token(tokenizer, shown.prompt)))
     text, found, _ = whole[len(before) :].rpartition(end)
@@ -234,6 +231,18 @@ def _ends_and_fillers(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     return ids
 
 
-def _shown(prompt: Prompt) -> str:
+def no_room(prompt: Prompt, length: int, wanted: int, limit: int, whose: str = "") -> str | None:
+    """Why a prompt of `length` tokens leaves no room for so many more within `limit`; None where it does."""
+    if length + wanted <= limit:
+        return None
+    response = "a response" if wanted == 1 else f"{wanted} more"
+    return (
+        f"a prompt of {length} tokens leaves no room for {response} within {limit} tokens{whose}: "
+        f"{excerpt(prompt)!r}"
+    )
+
+
+def excerpt(prompt: Prompt) -> str:
+    """The beginning of a prompt, or of a conversation's last turn, for a message."""
     text = prompt if isinstance(prompt, str) else prompt[-1].content
     return text[:60] + ("…" if len(text) > 60 else "")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -23,7 +24,16 @@ from heedful.models.limits import context_length
 from heedful.rewards.model import ModelReward
 from heedful.rollout import Task, response_text, rollout, tasks
 from heedful.training.forwards import policy_forward
-from heedful.types import Comparison, Message, Prompt, Sample, Sampling
+from heedful.training.rows import TooLong, sequences
+from heedful.types import (
+    Comparison,
+    Demonstration,
+    LabelledResponse,
+    Message,
+    Prompt,
+    Sample,
+    Sampling,
+)
 
 PROMPTS, SAMPLES = 4, 2  # drawn from in the checks of probabilities; responses to each
 DRAWN = 32  # tokens of such a response at most
@@ -141,6 +151,36 @@ class Context:
         if not found:
             raise NotApplicable("no prompt could be encoded")
         return found
+
+    @cached_property
+    def too_long(self) -> list[str]:
+        """Every row of the user's own that training would stop at because of its length, and why."""
+        make = sequences(self.tokenizer, self.limit)
+        reasons = []
+        for item, place in zip_longest(self.material.items, self.material.places, fillvalue=""):
+            if isinstance(item, Comparison | Demonstration | LabelledResponse):
+                try:
+                    make(item)
+                except TooLong as error:
+                    reasons.append(f"{place}: {error}" if place else str(error))
+                except UserError:  # other checks tell
+                    continue
+        return reasons
+
+    def without_room(self, reason: Callable[[Prompt], str | None]) -> tuple[list[str], int]:
+        """(why, and of how many): the prompts of which `reason` says that they leave no room, their lines in front."""
+        places = self.material.places if self.material.examples else ()
+        examples = self.material.examples or self.examples
+        reasons, total = [], 0
+        for example, place in zip_longest(examples, places, fillvalue=""):
+            try:
+                said = reason(example.prompt)  # type: ignore[union-attr]
+            except UserError:  # other checks tell
+                continue
+            total += 1
+            if said:
+                reasons.append(f"{place}: {said}" if place else said)
+        return reasons, total
 
     @cached_property
     def trainable(self) -> list[Encoded]:

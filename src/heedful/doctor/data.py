@@ -40,7 +40,7 @@ def readable(context: Context) -> Finding:
     if m.refused:
         return failed(
             f"{share(len(m.refused), len(m.rows))} rows are unusable, the first: {m.refused[0]}",
-            "mend these rows; --skip-bad leaves them out when training on comparisons",
+            "mend these rows, or train with --on-bad-row drop",
             float(len(m.refused)),
         )
     more = "" if m.whole else ", the first ones of more"
@@ -110,7 +110,7 @@ def nothing_compared(context: Context) -> Finding:
         (same + cut) / total,
         warn=0.0,
         fail=0.1,
-        remedy="leave such rows out (--skip-bad), or raise --max-length",
+        remedy="leave such rows out (--on-bad-row drop), or raise --max-length",
     )
 
 
@@ -174,17 +174,17 @@ def labels(context: Context) -> Finding:
 
 
 def cut(context: Context) -> Finding:
-    """Few responses are longer than the model's context, or --max-length, and lose their end."""
+    """No row is longer than the model's context, or --max-length: training would stop there, or cut it."""
     if not context.answered:
         raise NotApplicable("no responses in DATA")
-    long = sum(len(e.sample.tokens) > context.limit for e in context.encoded)
-    total = len(context.encoded)
+    reasons, total = context.too_long, len(context.data)
+    such = f", the first: {reasons[0]}" if reasons else ""
     return graded(
-        f"{share(long, total)} responses are truncated at {context.limit:,} tokens",
-        long / total,
-        warn=0.01,
-        fail=0.5,
-        remedy="raise --max-length, or leave out what is too long",
+        f"{share(len(reasons), total)} rows are longer than {context.limit:,} tokens{such}",
+        len(reasons) / total,
+        warn=0.0,
+        fail=0.0,
+        remedy="raise --max-length, mend them, or train with --on-bad-row drop or cut",
     )
 
 

@@ -34,13 +34,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """`items` are the rows that fit the form, `labels` their thumbs; `refused` says why each other one does not."""
+    """`items` are the rows that fit the form, `places` where they stand, `labels` their thumbs; `refused` says why each
+    other row does not fit."""
 
     form: Form = ""
     items: tuple[Item, ...] = ()
     labels: tuple[bool, ...] = ()
     rows: tuple[Row, ...] = ()
     refused: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     whole: bool = True  # False: the source has more rows than were read
 
     @property
@@ -74,16 +76,26 @@ def read_material(source: Source, limit: int, columns: Sequence[str] = ()) -> Ma
     items: list[Item] = []
     labels: list[bool] = []
     refused: list[str] = []
+    places: list[str] = []
     for where, row in rows:
         try:
             made = _items(form, where, row)
             if form == "labelled responses":
                 labels.append(label_of(where, standard(row)))
             items.extend(made)
+            places += [where] * len(made)
         except UserError as error:
             refused.append(str(error))
     rest = next(stream, None)
-    return Material(form, tuple(items), tuple(labels), rows, tuple(refused), whole=rest is None)
+    return Material(
+        form,
+        tuple(items),
+        tuple(labels),
+        rows,
+        tuple(refused),
+        tuple(places),
+        whole=rest is None,
+    )
 
 
 def of_items(items: Sequence[Item]) -> Material:

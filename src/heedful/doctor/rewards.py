@@ -25,7 +25,6 @@ from heedful.doctor.finding import (
 )
 from heedful.errors import UserError
 from heedful.learner.local import predict
-from heedful.models.limits import context_length
 from heedful.models.scores import at_last_token, one_by_one, scores_of
 from heedful.rewards.model import SHIFT, score_forward
 from heedful.types import Comparison, Sample
@@ -204,19 +203,14 @@ def agrees_with_data(context: Context) -> Finding:
 
 def room(context: Context) -> Finding:
     """Prompt and response fit into the reward model's context, which may be shorter than the policy's."""
-    own, limit = context.reward.tokenizer, context_length(context.reward.model)
-    lengths = []
-    for example in context.examples:
-        try:
-            lengths.append(len(encode_prompt(own, example.prompt)))
-        except UserError:
-            continue
-    long = sum(n + context.max_tokens > limit for n in lengths)
+    limit, most = context.reward.context, context.max_tokens
+    reasons, total = context.without_room(lambda prompt: context.reward.room(prompt, most))
+    such = f", the first: {reasons[0]}" if reasons else ""
     return graded(
-        f"{share(long, len(lengths))} prompts leave no room for {context.max_tokens} tokens in {limit:,}",
-        long / max(1, len(lengths)),
+        f"{share(len(reasons), total)} prompts leave no room for {most} tokens in {limit:,}{such}",
+        len(reasons) / max(1, total),
         warn=0.0,
-        fail=0.5,
+        fail=0.0,
         remedy="it would score truncated responses: shorten prompts, or train one with a longer context",
     )
 

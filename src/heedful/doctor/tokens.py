@@ -11,6 +11,7 @@ from heedful.data.tokens import (
     decode_response,
     encode_prompt,
     end_token,
+    no_room,
     special_ids,
     stop_tokens,
 )
@@ -27,7 +28,7 @@ from heedful.doctor.finding import (
 )
 from heedful.doctor.material import texts_of
 from heedful.errors import UserError
-from heedful.types import Message
+from heedful.types import Message, Prompt
 
 PLAIN = "The weather is fine today"
 PROBES = {  # what: an example
@@ -357,20 +358,20 @@ def border(context: Context) -> Finding:
 def prompts_fit(context: Context) -> Finding:
     """Every prompt leaves room for max_tokens."""
     tok, window, most = context.tokenizer, context.window, context.max_tokens
-    lengths = []
-    for example in context.examples:
-        try:
-            lengths.append(len(encode_prompt(tok, example.prompt)))
-        except UserError:
-            continue
-    long = sum(n >= context.limit or n + most > window for n in lengths)
+
+    def reason(prompt: Prompt) -> str | None:
+        length = len(encode_prompt(tok, prompt))
+        said = no_room(prompt, length, 1, context.limit)
+        return said or no_room(prompt, length, most, window)
+
+    reasons, total = context.without_room(reason)
+    such = f", the first: {reasons[0]}" if reasons else ""
     return graded(
-        f"{share(long, len(lengths))} prompts leave no room for {most} tokens in {window:,}; "
-        f"the longest has {max(lengths, default=0):,}",
-        long / max(1, len(lengths)),
+        f"{share(len(reasons), total)} prompts leave no room for {most} tokens in {window:,}{such}",
+        len(reasons) / max(1, total),
         warn=0.0,
         fail=0.0,
-        remedy="shorten or leave out such prompts, or lower --max-tokens",
+        remedy="lower --max-tokens, mend them, or train with --on-bad-row drop or cut",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from heedful.ranks import ALONE, Ranks
 from heedful.raters.panel import judged, judges
 from heedful.recipes.preference import objective_of
 from heedful.rewards import Parts, load_rewards
-from heedful.rollout import Task, response_text, rollout, score, tasks
+from heedful.rollout import Task, response_text, rollout, score
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,
@@ -47,9 +47,10 @@ from heedful.training.judgments import (
 )
 from heedful.training.objective import Objective
 from heedful.training.on_policy import OnPolicy, on_policy
+from heedful.training.rows import askable, read
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
-from heedful.types import Engine, Facts, Metrics, Prompt, Rater, Sample
+from heedful.types import Engine, Metrics, Rater, Sample
 
 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
@@ -57,10 +58,9 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     refuse_what_cannot_be(config)
     objective = objective_of(config)
     config = begun(config, "prompts", ranks)
-    prompts = read_questions(config.data, config.columns)
+    data = read(config, read_questions)
     tokenizer = load_tokenizer(config.model)
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
-    preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
     reference = Reference(policy)  # is not asked where the loss reads none
     if config.reference:
         reference = named_reference(config.reference, config)
@@ -71,10 +71,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         if config.reward
         else judges(str(config.judge), config.seed)
     )
-    if isinstance(judge, Parts):
-        for prompt, facts in prompts:
-            judge.check(prompt, facts)
-    return optimise(config, objective, tokenizer, policy, reference, judge, prompts, ranks)
+    reward = judge if isinstance(judge, Parts) else None
+    todo = data.fit(askable(tokenizer, context_length(policy), config.max_tokens, reward))
+    preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
+    notes = [data.note] if data.note else []
+    return optimise(config, objective, tokenizer, policy, reference, judge, todo, notes, ranks)
 
 
 def optimise(
@@ -84,11 +85,11 @@ def optimise(
     policy: PreTrainedModel,
     reference: Reference,
     judge: Parts | list[Rater],
-    prompts: Sequence[tuple[Prompt, Facts]],
+    todo: Sequence[Task],
+    notes: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks = ALONE,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
-    todo = tasks(tokenizer, *zip(*prompts, strict=True))
     limit, forward = context_length(policy), policy_forward(config.sampling)
     most = config.batch_size * _judgments_a_prompt(config, objective)
     inner = config.inner_epochs * -(-most // config.minibatch_size)
@@ -140,6 +141,7 @@ def optimise(
         texts=lambda collected: some_texts(tokenizer, collected[0]),
         show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),
         reference_every=config.refresh_reference,
+        notes=notes,
     )
     return on_policy(config, config.steps, tokenizer, method)
 

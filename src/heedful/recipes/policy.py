@@ -7,7 +7,7 @@ its critic, where the algorithm has one) for some epochs, update β.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from heedful.errors import UserError
 from heedful.learner.local import predict
 from heedful.models.adapters import reference_of
 from heedful.models.forward import add_value_head
+from heedful.models.limits import context_length
 from heedful.models.load import (
     copy_model,
     load_policy,
@@ -38,13 +39,14 @@ from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
-from heedful.rollout import Task, scored_rollout, tasks
+from heedful.rollout import Task, scored_rollout
 from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, final_scores, rollout_metrics
 from heedful.training.forwards import policy_forward
 from heedful.training.mixed import supervised
 from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.policy_losses import KLController
+from heedful.training.rows import askable, read
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Batch, Engine, Metrics, Sample
@@ -57,21 +59,20 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the policy."""
     refuse_what_cannot_be(config)
     config = begun(config, "prompts", ranks)
-    prompts = read_questions(config.data, config.columns)
+    data = read(config, read_questions)
     tokenizer = load_tokenizer(config.model)
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
-    preflight(tokenizer, policy, [prompt for prompt, _ in prompts], max_tokens=config.max_tokens)
-    reference = _reference(config, policy)
     reward = load_rewards(
         config.reward,
         weights=config.reward_weights,
         normalise=config.normalise_rewards,
         device=config.device,
     )
-    for prompt, facts in prompts:
-        reward.check(prompt, facts)
-    critic = _critic(config, tokenizer, reward)
-    return optimise(config, tokenizer, policy, reference, critic, reward, prompts, ranks)
+    todo = data.fit(askable(tokenizer, context_length(policy), config.max_tokens, reward))
+    preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
+    reference, critic = _reference(config, policy), _critic(config, tokenizer, reward)
+    notes = [data.note] if data.note else []
+    return optimise(config, tokenizer, policy, reference, critic, reward, todo, notes, ranks)
 
 
 def optimise(
@@ -81,12 +82,12 @@ def optimise(
     reference: Reference,
     critic: PreTrainedModel | None,
     reward: Parts,
-    prompts: list,
+    todo: Sequence[Task],
+    notes: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks = ALONE,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
-    todo = tasks(tokenizer, *zip(*prompts, strict=True))
-    mixed = supervised(config.ptx, tokenizer, policy, config.seed)
+    mixed = supervised(config, tokenizer, policy)
     actors = _actors(config, policy, critic, reference, ranks)
     kl = KLController.of(config.kl)
 
@@ -122,6 +123,7 @@ def optimise(
         reference_every=config.reference_every,
         reference_share=config.kl.reference_share if isinstance(config.kl, Charged) else 1.0,
         recall=lambda collected: reward.load_state_dict(collected["reward"]),
+        notes=notes,
     )
     return on_policy(config, config.steps, tokenizer, method)
 

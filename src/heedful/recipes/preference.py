@@ -11,13 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from heedful.configs.common import refuse_unread
 from heedful.configs.preference import Config, Direct, refuse_nonsense
 from heedful.data.reading import named
 from heedful.data.sources import read_comparisons, read_unpaired
-from heedful.data.tokens import encode_example, encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner import load_learner
@@ -35,19 +32,18 @@ from heedful.training.judgments import (
     with_reference,
 )
 from heedful.training.objective import Objective, find_objective
+from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
-    apart,
     begun,
     epochs,
     fit,
-    fitting,
     optim,
     step_count,
 )
 from heedful.training.trainable import prepare
-from heedful.types import Batch, Comparison, LabelledResponse, Metrics
+from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Sample
 
-__all__ = ["Config", "encode", "objective_of", "pair_logps", "run"]
+__all__ = ["Config", "judged", "objective_of", "pair_logps", "run"]
 
 
 def refuse_what_cannot_be(config: Config) -> None:
@@ -62,17 +58,16 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     objective = objective_of(config)
     single = objective.reads == "LabelledLogps"
     config = begun(config, "unpaired" if single else "rankings", ranks)
-    read: Any = read_unpaired if single else read_comparisons
-    items = read(config.data, skip_bad=config.skip_bad, columns=config.columns)
+    reader: Any = read_unpaired if single else read_comparisons
+    data = read(config, reader)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    if config.skip_bad:
-        items = fitting(tokenizer, items, limit)
-    preflight(tokenizer, model, items, max_length=limit)
+    rows, held_rows, notes = parts_of(config, data, reader, tokenizer, limit)
+    preflight(tokenizer, model, [item for item, _ in rows], max_length=limit)
     train, held = (
-        [j for item in part for j in encode(tokenizer, item, objective, config, limit)]
-        for part in apart(config, items, read, tokenizer, limit)
+        [j for item, samples in part for j in judged(item, samples, objective, config)]
+        for part in (rows, held_rows)
     )
     train, held = train or held, held or train
     if not train:
@@ -127,6 +122,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         evaluate=evaluate,
         show=("loss", "rewards/accuracies", "rewards/margins"),
         parts={"delta": delta},
+        notes=notes,
     )
 
 
@@ -142,17 +138,14 @@ def objective_of(config: Direct) -> Objective:
     return objective
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase,
+def judged(
     item: Comparison | LabelledResponse,
+    samples: list[Sample],
     objective: Objective,
     config: Config,
-    limit: int,
 ) -> list[Judgment]:
     """A row of the data as what the losses read."""
     if isinstance(item, LabelledResponse):
-        sample = encode_example(tokenizer, item.prompt, item.response, max_length=limit)
-        return [Judgment((sample,), (float(item.desirable),))]
-    samples = encode_group(tokenizer, item.prompt, item.responses, max_length=limit)
+        return [Judgment((samples[0],), (float(item.desirable),))]
     p = 1 - config.label_smoothing
     return judgments(objective.reads, samples, item.ranking, p, config.pairs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -17,6 +18,7 @@ from heedful.configs.pretrain import Config
 from heedful.data.collate import pack, shuffled, take
 from heedful.data.sources import read_texts
 from heedful.data.tokens import eos_id
+from heedful.fields import Data
 from heedful.learner import load_learner
 from heedful.models.forward import token_logps
 from heedful.models.limits import context_length
@@ -24,6 +26,7 @@ from heedful.models.load import DTYPES, device_of, load_policy, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.run import check_out, hub
+from heedful.training.rows import read
 from heedful.training.supervised import cross_entropy, fit, optim
 from heedful.training.trainable import prepare
 from heedful.types import Batch, Metrics, Outputs, Packed
@@ -33,7 +36,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     ranks.on_first(check_out, config)
     ranks.on_first(hub.check, config.push_to_hub)
-    texts = read_texts(config.data, config.columns)
+    texts, notes = _texts(config, config.data)
+    held, held_notes = _texts(config, config.eval_data) if config.eval_data else ([], [])
     if config.model is None:
         tokenizer = train_tokenizer(texts, config.vocab_size)
         model = new_model(
@@ -51,12 +55,17 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         model = load_policy(config.model, dtype=config.dtype, device=config.device)
     prepare(model, config)
     length = min(config.pack_length, context_length(model))
-    documents = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    order = shuffled(len(documents), config.seed, 0)
-    kept = max(1, int(len(documents) * config.held_out)) if len(documents) > 1 else 0
-    eos = eos_id(tokenizer)
-    evaluation = _rows([documents[i] for i in order[:kept]], length, eos) if kept else None
-    training = [documents[i] for i in order[kept:]] or documents
+    documents, kept = (
+        tokenizer(part, add_special_tokens=False)["input_ids"] if part else []
+        for part in (texts, held)
+    )
+    if not config.eval_data:
+        order = shuffled(len(documents), config.seed, 0)
+        number = max(1, int(len(documents) * config.held_out)) if len(documents) > 1 else 0
+        kept = [documents[i] for i in order[:number]]
+        documents = [documents[i] for i in order[number:]]
+    training, eos = documents, eos_id(tokenizer)
+    evaluation = _rows(kept, length, eos) if kept else None
     learner = load_learner(
         model,
         packed_logps,
@@ -79,7 +88,15 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         tokenizer,
         steps=config.steps,
         evaluate=evaluate,
+        notes=[*notes, *held_notes],
     )
+
+
+def _texts(config: Config, source: Data) -> tuple[list[str], list[dict[str, Any]]]:
+    """Documents, and what to record of those that were left out."""
+    data = read(config, read_texts, source)
+    texts = data.fit(lambda text: text)
+    return texts, [data.note] if data.note else []
 
 
 def packed_logps(model: PreTrainedModel, batch: Batch) -> Outputs:

@@ -22,7 +22,6 @@ from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.reading import named
 from heedful.data.sources import read_comparisons
-from heedful.data.tokens import encode_group
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci
@@ -33,17 +32,16 @@ from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import SCALE, SHIFT, score_forward
+from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
-    apart,
     begun,
     epochs,
     fit,
-    fitting,
     optim,
     step_count,
 )
 from heedful.training.trainable import prepare
-from heedful.types import Batch, Comparison, Metrics, Outputs, Ranked, Sample
+from heedful.types import Batch, Metrics, Outputs, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
 
@@ -51,8 +49,8 @@ MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
     config = begun(config, "rankings", ranks)
-    comparisons = read_comparisons(config.data, skip_bad=config.skip_bad, columns=config.columns)
-    if config.margin and all(c.strength is None for c in comparisons):
+    data = read(config, read_comparisons)
+    if config.margin and all(c.strength is None for c in data.items):
         raise UserError(
             f"--margin needs comparisons with a strength; {named(config.data)} has none"
         )
@@ -62,13 +60,10 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
     prepare(model, config)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    if config.skip_bad:
-        comparisons = fitting(tokenizer, comparisons, limit)
-    preflight(tokenizer, model, comparisons, max_length=limit)
-    train, held = apart(config, comparisons, read_comparisons, tokenizer, limit)
-    train, held = train or held, held or train
-    training, evaluation = ([_encode(tokenizer, c, limit) for c in part] for part in (train, held))
-    strengths, eval_strengths = ([c.strength or 0.0 for c in part] for part in (train, held))
+    train, held, notes = parts_of(config, data, read_comparisons, tokenizer, limit)
+    preflight(tokenizer, model, [c for c, _ in train], max_length=limit)
+    training, evaluation = ([(samples, c.ranking) for c, samples in part] for part in (train, held))
+    strengths, eval_strengths = ([c.strength or 0.0 for c, _ in part] for part in (train, held))
     steps = step_count(config, len(training))
     learner = load_learner(
         model,
@@ -117,15 +112,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         evaluate=evaluate,
         show=("loss", "accuracy", "eval/accuracy"),
         before_save=record_scale,
+        notes=notes,
     )
 
 
 Encoded = tuple[list[Sample], tuple[int, ...]]
-
-
-def _encode(tokenizer, comparison: Comparison, limit: int) -> Encoded:
-    samples = encode_group(tokenizer, comparison.prompt, comparison.responses, max_length=limit)
-    return samples, comparison.ranking
 
 
 def rank_batch(items: Sequence[Encoded], strengths: Sequence[float]) -> Ranked:

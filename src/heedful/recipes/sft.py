@@ -11,14 +11,14 @@ from pathlib import Path
 
 from heedful.configs.sft import Config
 from heedful.data.collate import collate
-from heedful.data.sources import read_demonstrations, split_by_prompt
-from heedful.data.tokens import encode_demonstration
+from heedful.data.sources import read_demonstrations
 from heedful.doctor import preflight
 from heedful.learner import load_learner
 from heedful.models.limits import context_length
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
+from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
     begun,
     cross_entropy,
@@ -34,17 +34,13 @@ from heedful.types import Batch, Metrics
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     config = begun(config, "demonstrations", ranks)
-    demonstrations = read_demonstrations(config.data, config.columns)
+    data = read(config, read_demonstrations)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    preflight(tokenizer, model, demonstrations, max_length=limit)
-    train, held = split_by_prompt(demonstrations, lambda d: d.prompt, config.held_out)
-    encode = [
-        [encode_demonstration(tokenizer, d, max_length=limit) for d in part]
-        for part in (train or held, held or train)
-    ]
-    training, evaluation = encode
+    train, held, notes = parts_of(config, data, read_demonstrations, tokenizer, limit)
+    preflight(tokenizer, model, [item for item, _ in train], max_length=limit)
+    training, evaluation = ([s for _, samples in part for s in samples] for part in (train, held))
     steps = step_count(config, len(training))
     learner = load_learner(
         model,
@@ -62,4 +58,13 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         numbers = epochs(config, len(training), steps, start)
         return (collate([training[i] for i in rows]) for rows in numbers)
 
-    return fit(config, learner, stream, cross_entropy, tokenizer, steps=steps, evaluate=evaluate)
+    return fit(
+        config,
+        learner,
+        stream,
+        cross_entropy,
+        tokenizer,
+        steps=steps,
+        evaluate=evaluate,
+        notes=notes,
+    )

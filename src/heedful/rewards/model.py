@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import collate
-from heedful.data.tokens import encode_group
+from heedful.data.tokens import encode_group, encode_prompt, no_room
 from heedful.learner.local import predict
 from heedful.models.forward import scalar_head
 from heedful.models.limits import context_length
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.scores import sequence_scores
-from heedful.types import Batch, Group, Outputs, Sample
+from heedful.types import Batch, Group, Outputs, Prompt, Sample
 
 # In config.json: a reward is (score − shift) / scale, the score being what the weights, and so plain transformers, say.
 SHIFT, SCALE = "heedful_reward_shift", "heedful_reward_scale"
@@ -85,10 +86,23 @@ class ModelReward:
         scores = predict(self.model, score_forward, batch, self.micro_batch_tokens).score
         return (scores - self.shift).tolist()
 
+    @cached_property
+    def context(self) -> int:
+        """The most tokens that it reads."""
+        return context_length(self.model)
+
+    def room(self, prompt: Prompt, max_tokens: int) -> str | None:
+        """Why a response of so many tokens to the prompt would not be read in whole; None where it would."""
+        length = len(encode_prompt(self.tokenizer, prompt))
+        return no_room(prompt, length, max_tokens, self.context, " of the reward model")
+
     async def __call__(self, group: Group) -> list[float]:
-        limit = context_length(self.model)
         samples = encode_group(
-            self.tokenizer, group.prompt, group.responses, ended=group.ended, max_length=limit
+            self.tokenizer,
+            group.prompt,
+            group.responses,
+            ended=group.ended,
+            max_length=self.context,
         )
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((samples, done))

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
@@ -101,6 +101,15 @@ class Scores:
         return sum(value is None for value in self.total)
 
 
+@runtime_checkable
+class Reader(Protocol):
+    """A reward with a context of its own."""
+
+    def room(self, prompt: Prompt, max_tokens: int) -> str | None:
+        """Why it could not read so long a response to the prompt in whole, or None."""
+        ...
+
+
 class Parts:
     """Σ weight · part over named parts. With `normalise`, each part is first divided by the standard
     deviation of all its values so far, and not shifted: its sign and its zero keep their meaning.
@@ -124,19 +133,27 @@ class Parts:
         return tuple(self.moments)
 
     @property
+    def members(self) -> list[Reward]:
+        """Every reward in here, those of ensembles too."""
+        return [member for part in self.parts for member in part.members]
+
+    @property
     def reward_model(self) -> ModelReward | None:
         """The only reward model in here, from which a critic may start; None where there are none or several."""
         from heedful.rewards.model import ModelReward
 
-        members = [member for part in self.parts for member in part.members]
-        models = [member for member in members if isinstance(member, ModelReward)]
+        models = [member for member in self.members if isinstance(member, ModelReward)]
         return models[0] if len(models) == 1 else None
 
     def check(self, prompt: Prompt, facts: Facts) -> None:
         """Raises what scoring any response to this prompt would: a missing column, a right answer that is none."""
-        for part in self.parts:
-            for member in part.members:
-                getattr(member, "check", lambda prompt, facts: None)(prompt, facts)
+        for member in self.members:
+            getattr(member, "check", lambda prompt, facts: None)(prompt, facts)
+
+    def room(self, prompt: Prompt, max_tokens: int) -> str | None:
+        """Why a reward model could not read so long a response to the prompt in whole; None where all could."""
+        asked = (m.room(prompt, max_tokens) for m in self.members if isinstance(m, Reader))
+        return next(filter(None, asked), None)
 
     async def early(self, group: Group) -> Early:
         """What those say of a group who need not wait for the rest of the batch; a reward model scores it as one."""

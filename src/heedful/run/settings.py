@@ -120,6 +120,8 @@ def _paths(told: Any) -> list[str]:
     paths: list[str] = []
     for text in [told] if isinstance(told, str) else told or []:
         pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),@]", text))
+        file, _, share = text.rpartition("@")  # of a file with a share of its rows
+        pieces = (*pieces, file) if share.replace(".", "").isdigit() else pieces
         paths += [path for path in (text, text.removeprefix("llm:"), *pieces) if path]
     return list(dict.fromkeys(paths))
 

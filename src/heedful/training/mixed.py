@@ -6,23 +6,25 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.configs.policy import Mix
+from heedful.configs.policy import Config, Mix
 from heedful.data.collate import collate
 from heedful.data.reading import read_table
 from heedful.data.sources import read_demonstrations, read_texts
-from heedful.data.tokens import encode_demonstration, eos_id
+from heedful.data.tokens import eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed
 from heedful.models.limits import context_length
 from heedful.training.forwards import policy_forward
+from heedful.training.rows import read, sequences
 from heedful.training.supervised import cross_entropy, rows_at
 from heedful.types import Sample
 
 
 def supervised(
-    mix: Mix, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, seed: int
+    config: Config, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> list[Callable[[int], Mixed]]:
     """What to mix into optimiser step 0, 1, …; nothing where no data is named."""
+    mix, seed = config.ptx, config.seed
     if mix.data is None:
         if mix != Mix():
             raise UserError("options of --ptx have no effect without --ptx.data")
@@ -30,7 +32,7 @@ def supervised(
     if mix.coef <= 0 or mix.batch_size < 1:
         raise UserError("--ptx.coef must be above 0 and --ptx.batch-size at least 1")
     limit = min(mix.max_length, context_length(model))
-    rows = _encoded(mix.data, tokenizer, limit)
+    rows = _encoded(config, mix.data, tokenizer, limit)
     if not rows:
         raise UserError(f"--ptx.data {mix.data}: no text is longer than a token")
 
@@ -42,7 +44,9 @@ def supervised(
     return [mixed_of_step]
 
 
-def _encoded(source: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Sample]:
+def _encoded(
+    config: Config, source: str, tokenizer: PreTrainedTokenizerBase, limit: int
+) -> list[Sample]:
     _, first = next(iter(read_table(source)), ("", {}))
     if "text" in first:
         end = eos_id(tokenizer)
@@ -53,6 +57,5 @@ def _encoded(source: str, tokenizer: PreTrainedTokenizerBase, limit: int) -> lis
             for ids in cut
             if len(ids) > 1
         ]
-    return [
-        encode_demonstration(tokenizer, d, max_length=limit) for d in read_demonstrations(source)
-    ]
+    rows = read(config, read_demonstrations, source, ()).fit(sequences(tokenizer, limit))
+    return [sample for _, samples in rows for sample in samples]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from heedful.learner.local import LocalLearner
 from heedful.models.merging import whole
 from heedful.models.reference import Reference
 from heedful.training.saving import finish, rehearse, saver
-from heedful.training.supervised import close_step, opened
+from heedful.training.supervised import close_step, keep_notes, opened
 from heedful.types import Engine, Metrics, Stateful
 
 ROUNDS = 40  # of about so many of a run's rounds the texts are kept
@@ -48,6 +48,7 @@ class OnPolicy:
     reference_every: int = 0
     reference_share: float = 1.0
     recall: Callable[[Any], None] = field(default=lambda collected: None)
+    notes: Sequence[Mapping[str, Any]] = ()
 
 
 def on_policy(
@@ -61,6 +62,7 @@ def on_policy(
         parts["reference"] = method.reference
     with opened(config, steps, method.show, policy.ranks) as run, asyncio.Runner() as loop:
         start = run.restore(parts)
+        keep_notes(run, start, method.notes)
         if start == 0:
             rehearse(run, policy, tokenizer, config)
         for step in range(start + 1, steps + 1):

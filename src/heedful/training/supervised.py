@@ -12,10 +12,8 @@ from typing import Any, Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.configs.common import ByEpochs, FromComparisons, Training, refuse_nonsense
+from heedful.configs.common import ByEpochs, Training, refuse_nonsense
 from heedful.data.collate import shuffled
-from heedful.data.sources import split_by_prompt
-from heedful.data.tokens import encode_prompt
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.ranks import Ranks
@@ -35,6 +33,8 @@ def begun(config: Begun, what: str, ranks: Ranks) -> Begun:
 
     def first() -> Begun:
         read = replace(config, data=materialise(config.data, what))
+        if held := getattr(config, "eval_data", None):
+            read = replace(read, eval_data=materialise(held, what, split="held_out"))
         check_out(read)
         hub.check(read.push_to_hub)
         return read
@@ -55,6 +55,7 @@ def fit(
     show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
     before_save: Callable[[], None] = lambda: None,
     parts: Mapping[str, Stateful] | None = None,
+    notes: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """The supervised loop: step, evaluate, log, save; `before_save()` may write into the model's config.
 
@@ -66,6 +67,7 @@ def fit(
     save = saver(learner, tokenizer, config)
     with opened(config, steps, show, learner.ranks) as run:
         start = run.restore(parts)
+        keep_notes(run, start, notes)
         if start == 0:
             rehearse(run, learner, tokenizer, config)
         last = time.monotonic()
@@ -101,6 +103,12 @@ def opened(config: Training, steps: int, show: tuple[str, ...], ranks: Ranks) ->
         show=show,
         ranks=ranks,
     )
+
+
+def keep_notes(run: Run, start: int, notes: Sequence[Mapping[str, Any]]) -> None:
+    """What `training.rows` has dropped or cut, in the run's record."""
+    for note in notes:
+        run.record(step=start, **note)
 
 
 def saves_at(config: Training, step: int) -> bool:
@@ -148,28 +156,6 @@ def rows_at(items: int, size: int, number: int, seed: int, rows: int | None = No
 @functools.lru_cache(maxsize=4)
 def _pass(items: int, seed: int, epoch: int) -> list[int]:
     return shuffled(items, seed, epoch)
-
-
-def fitting(tokenizer: PreTrainedTokenizerBase, comparisons: Sequence[T], limit: int) -> list[T]:
-    """The comparisons whose prompt leaves room for a response within `limit` tokens; the others are counted."""
-    usable = [c for c in comparisons if len(encode_prompt(tokenizer, c.prompt)) < limit]
-    if left_out := len(comparisons) - len(usable):
-        log.warning("skipped %d comparisons with prompts of %d tokens or more", left_out, limit)
-    return usable
-
-
-def apart(
-    config: FromComparisons,
-    items: Sequence[T],
-    read: Callable[..., Sequence[T]],
-    tokenizer: PreTrainedTokenizerBase,
-    limit: int,
-) -> tuple[Sequence[T], Sequence[T]]:
-    """(training, held out): what `eval_data` has, or a share of the prompts."""
-    if config.eval_data is None:
-        return split_by_prompt(items, lambda item: item.prompt, config.held_out)
-    held = read(config.eval_data, skip_bad=config.skip_bad, columns=config.columns)
-    return items, fitting(tokenizer, held, limit) if config.skip_bad else held
 
 
 def epochs(config: ByEpochs, items: int, steps: int, start: int) -> Iterator[list[int]]:

@@ -1,0 +1,299 @@
+"""Rows that cannot be trained on as they are: all of them are found before the first step, by one policy for every
+command (`--on-bad-row`), and what was dropped or cut is counted.
+
+    data = read(config, read_demonstrations)          # what a parser refuses
+    rows = data.fit(sequences(tokenizer, limit))      # what is too long; each row is turned into tokens once
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.configs.common import ByEpochs, OnBadRow, Training
+from heedful.data.reading import Reading, Source, named
+from heedful.data.sources import split_by_prompt
+from heedful.data.tokens import (
+    encode_demonstration,
+    encode_group,
+    encode_prompt,
+    excerpt,
+    no_room,
+    stop_tokens,
+)
+from heedful.errors import UserError
+from heedful.rewards import Parts
+from heedful.types import (
+    Comparison,
+    Demonstration,
+    Facts,
+    LabelledResponse,
+    Prompt,
+    Sample,
+    Task,
+)
+
+Item = TypeVar("Item")
+Answered = TypeVar("Answered", bound=Comparison | Demonstration | LabelledResponse)
+Made = TypeVar("Made")
+Sequences = tuple[Answered, list[Sample]]  # an item, and its responses each after the prompt
+log = logging.getLogger("heedful")
+
+
+class TooLong(UserError):
+    """A row that could be cut; `shorter` is what is left of it then, None where nothing would be."""
+
+    def __init__(self, reason: str, shorter: Callable[[], Any]):
+        super().__init__(reason)
+        self.shorter = shorter
+
+
+@dataclass
+class Rows(Generic[Item]):
+    """The items of a source, what becomes of its bad rows, and how many were dropped and cut."""
+
+    source: Source
+    policy: OnBadRow
+    items: Sequence[Item]
+    reading: Reading
+    dropped: int = 0
+    cut: int = 0
+    reason: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        self.dropped, self.reason = self.reading.skipped, self.reading.reason
+
+    def fit(self, make: Callable[[Item], Made]) -> list[Made]:
+        """What `make` makes of every item. It raises `TooLong` or UserError of one that cannot be used as it is; by
+        the policy that is an error with file and line, or the item is dropped, or cut where it can be."""
+        made = []
+        for item, place in zip(self.items, self.reading.places, strict=True):
+            try:
+                made.append(make(item))
+            except UserError as error:
+                if self.policy == "stop":
+                    more = ", cut shortens them" if isinstance(error, TooLong) else ""
+                    hint = f"--on-bad-row drop leaves such rows out{more}"
+                    raise UserError(f"{place}: {error}; {hint}") from error
+                cuts = self.policy == "cut"
+                shorter = error.shorter() if cuts and isinstance(error, TooLong) else None
+                self._count(f"{place}: {error}", cut=shorter is not None)
+                if shorter is not None:
+                    made.append(shorter)
+        if not made and self.reason:
+            raise UserError(f"{self.name}: no row can be trained on; the first: {self.reason}")
+        self._tell()
+        return made
+
+    @property
+    def name(self) -> str:
+        """The source as it was typed."""
+        return named(self.source)
+
+    @property
+    def note(self) -> dict[str, Any]:
+        """For the run's record; empty where every row was used as it is."""
+        if not self.dropped and not self.cut:
+            return {}
+        return {
+            "data": self.name,
+            "rows": self.reading.rows,
+            "dropped": self.dropped,
+            "cut": self.cut,
+            "first": self.reason,
+        }
+
+    def _count(self, reason: str, *, cut: bool) -> None:
+        self.reason = self.reason or reason
+        self.cut, self.dropped = self.cut + cut, self.dropped + (not cut)
+
+    def _tell(self) -> None:
+        if self.note:
+            log.warning(
+                "%s: of %d rows %d were dropped and %d cut (--on-bad-row %s), the first: %s",
+                self.name,
+                self.reading.rows,
+                self.dropped,
+                self.cut,
+                self.policy,
+                self.reason,
+            )
+
+
+def read(
+    config: Training,
+    reader: Callable[..., Sequence[Item]],
+    source: Source | None = None,
+    columns: Sequence[str] | None = None,
+) -> Rows[Item]:
+    """The rows of a config's data, or of another source, by one of the readers of `data.sources`."""
+    reading, policy = Reading(), config.on_bad_row
+    of: Any = config
+    source = of.data if source is None else source
+    columns = of.columns if columns is None else columns
+    items = reader(source, columns=columns, skip_bad=policy != "stop", reading=reading)
+    return Rows(source, policy, items, reading)  # type: ignore[arg-type]
+
+
+def parts_of(
+    config: ByEpochs,
+    data: Rows[Answered],
+    reader: Callable[..., Sequence[Answered]],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+) -> tuple[list[Sequences[Answered]], list[Sequences[Answered]], list[dict[str, Any]]]:
+    """(training, held out, what to record): as `--eval-data` has it, or a share of the prompts by their hash."""
+    make = sequences(tokenizer, limit)
+    train, notes = data.fit(make), [data.note]
+    if config.eval_data is None:
+        train, held = split_by_prompt(train, lambda row: row[0].prompt, config.held_out)
+    else:
+        other = read(config, reader, config.eval_data)
+        held = other.fit(make)
+        notes.append(other.note)
+    return train or held, held or train, [note for note in notes if note]
+
+
+# ── prompts with responses ───────────────────────────────────────────────────────────────────────
+
+
+def sequences(
+    tokenizer: PreTrainedTokenizerBase, limit: int
+) -> Callable[[Answered], Sequences[Answered]]:
+    """For `Rows.fit`: an item and its responses as sequences of at most `limit` tokens."""
+
+    def make(item: Answered) -> Sequences[Answered]:
+        samples = encoded(tokenizer, item)
+        before, longest = _prompt_length(samples[0]), max(len(s.tokens) for s in samples)
+        if before >= limit or longest > limit:
+            reason = no_room(item.prompt, before, 1, limit) or (
+                f"a prompt of {before} tokens and a response of {longest - before} are longer than {limit} tokens: "
+                f"{excerpt(item.prompt)!r}"
+            )
+            raise TooLong(reason, lambda: shorter(item, longest - before))
+        return item, _told_apart(samples)
+
+    def shorter(item: Answered, response: int) -> Sequences[Answered] | None:
+        """The prompt's end and the response's beginning; no more than half is the response's where both are long."""
+        room = limit - min(response, limit // 2)
+        prompt = shortened(item.prompt, lambda p: len(encode_prompt(tokenizer, p)) <= room)
+        if prompt is None:
+            return None
+        item = replace(item, prompt=prompt)
+        try:
+            return item, _told_apart([trimmed(s, limit) for s in encoded(tokenizer, item)])
+        except UserError:
+            return None
+
+    return make
+
+
+def encoded(
+    tokenizer: PreTrainedTokenizerBase, item: Comparison | Demonstration | LabelledResponse
+) -> list[Sample]:
+    """An item's responses in whole, each after the prompt."""
+    if isinstance(item, Comparison):
+        return encode_group(tokenizer, item.prompt, item.responses)
+    if isinstance(item, LabelledResponse):
+        return encode_group(tokenizer, item.prompt, [item.response])
+    return [encode_demonstration(tokenizer, item)]
+
+
+def trimmed(sample: Sample, limit: int) -> Sample:
+    """A sequence without what is beyond `limit` tokens; then it does not teach where to stop."""
+    if len(sample.tokens) <= limit:
+        return sample
+    return replace(
+        sample,
+        tokens=sample.tokens[:limit],
+        mask=sample.mask[:limit],
+        logprobs=sample.logprobs[:limit],
+        stop_reason="length",
+    )
+
+
+def _told_apart(samples: list[Sample]) -> list[Sample]:
+    if len(samples) > 1 and len({s.tokens for s in samples}) == 1:
+        raise UserError("the responses are the same tokens, so nothing was compared")
+    return samples
+
+
+def _prompt_length(sample: Sample) -> int:
+    return (*sample.mask, True).index(True)
+
+
+# ── prompts to answer ────────────────────────────────────────────────────────────────────────────
+
+
+def askable(
+    tokenizer: PreTrainedTokenizerBase, window: int, max_tokens: int, reward: Parts | None
+) -> Callable[[tuple[Prompt, Facts]], Task]:
+    """For `Rows.fit`: a prompt as a task that leaves room for `max_tokens` in the policy's window and in the context of
+    each reward model, and whose row has what the rewards ask for."""
+
+    def room(prompt: Prompt) -> str | None:
+        reason = no_room(prompt, len(encode_prompt(tokenizer, prompt)), max_tokens, window)
+        return reason or (reward.room(prompt, max_tokens) if reward else None)
+
+    def task(prompt: Prompt, facts: Facts) -> Task:
+        ids = tuple(encode_prompt(tokenizer, prompt))
+        return Task(prompt, ids, tuple(stop_tokens(tokenizer, prompt)), facts)
+
+    def make(row: tuple[Prompt, Facts]) -> Task:
+        prompt, facts = row
+        if reward is not None:
+            reward.check(prompt, facts)
+        made = task(prompt, facts)
+        reason = no_room(prompt, len(made.tokens), max_tokens, window)
+        if reason := reason or (reward.room(prompt, max_tokens) if reward else None):
+            raise TooLong(reason, lambda: shorter(prompt, facts))
+        return made
+
+    def shorter(prompt: Prompt, facts: Facts) -> Task | None:
+        cut = shortened(prompt, lambda p: room(p) is None)
+        return None if cut is None else task(cut, facts)
+
+    return make
+
+
+def shortened(prompt: Prompt, fits: Callable[[Prompt], bool]) -> Prompt | None:
+    """The longest end of a prompt that fits: of a text its last words; of a conversation its last turns from a user's
+    on, after the system message, and if need be the last words of the last. None where nothing fits."""
+    if fits(prompt):
+        return prompt
+    if isinstance(prompt, str):
+        return _last_words(prompt, fits)
+    first = prompt[0]
+    system = prompt[:1] if first.role in ("system", "developer") else ()
+    users = [i for i, m in enumerate(prompt) if m.role == "user" and i >= len(system)]
+    if not users:
+        return None
+
+    def since(turn: int, content: str | None = None) -> Prompt:
+        rest = list(prompt[turn:])
+        if not system:  # the tools and the template's variables stand with the first turn
+            rest[0] = replace(rest[0], tools=first.tools, template_kwargs=first.template_kwargs)
+        if content is not None:
+            rest[0] = replace(rest[0], content=content)
+        return (*system, *rest)
+
+    for turn in users:
+        if fits(since(turn)):
+            return since(turn)
+    last = users[-1]
+    content = _last_words(prompt[last].content, lambda text: fits(since(last, text)))
+    return None if content is None else since(last, content)
+
+
+def _last_words(text: str, fits: Callable[[str], bool]) -> str | None:
+    """By bisection over the places where a word begins: a longer end has no fewer tokens."""
+    begins = [i for i in range(1, len(text)) if text[i - 1].isspace() and not text[i].isspace()]
+    low, high = 0, len(begins)  # the first end that fits is in begins[low:high]
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(text[begins[middle] :]) else (middle + 1, high)
+    return text[begins[low] :] if low < len(begins) else None

@@ -267,7 +267,7 @@ def test_a_strangers_folder_is_left_alone(model, tmp_path, capsys):
         (["train", "sfd"], "did you mean 'train sft'"),
         (["sample", "--model", "m", "--data", "d", "--out", "o", "--best-of", "4"], "--reward"),
         (["world", "reviews", "--out", "o"], "--source"),
-        (["report"], "RUNS"),
+        (["report"], "report needs the folder"),
         (["report", "nowhere"], "no such folder"),
     ],
 )

@@ -167,6 +167,25 @@ def test_every_help_is_light(tmp_path: Path):
         assert "usage: heedful" in said
 
 
+def test_the_list_of_commands_costs_next_to_nothing():
+    """Mutation caught: `import tyro` in a config, `import asyncio` in `ranks`, entry points read where none are."""
+    costly = (
+        "tyro",
+        "asyncio",
+        "importlib.metadata",
+        "yaml",
+        "gzip",
+        "heedful.types",
+        "heedful.api",
+    )
+    program = f"""import sys
+from heedful.cli import main
+main(["--help"])
+print([name for name in {costly} if name in sys.modules], file=sys.stderr)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "train" in done.stdout and done.stderr.strip() == "[]", done.stderr
+
+
 def test_every_mistake_is_light(tmp_path: Path):
     """Mutation caught: the CLI that imports the recipe before `_refuse`; `unread` of a loss that asks the loss."""
     (tmp_path / "wrong.yaml").write_text("betta: 0.1\n")

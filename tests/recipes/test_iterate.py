@@ -357,4 +357,6 @@ reward: {{epochs: 2, learning_rate: 1e-3}}
     assert "0 of 1 answers" in capsys.readouterr().err
     path.write_text(text + "optimise: {methd: dpo}\n")
     assert main(["iterate", str(path)]) == 2
-    assert "unknown key 'optimise.methd' (did you mean 'optimise.method'?)" in capsys.readouterr().err
+    assert (
+        "unknown key 'optimise.methd' (did you mean 'optimise.method'?)" in capsys.readouterr().err
+    )

@@ -186,6 +186,21 @@ def test_lora_says_what_it_leaves_out(at, tmp_path, capsys):
     assert "embed_tokens (" in said and "mlp.up_proj (" in said and "self_attn.q_proj" not in said
 
 
+def test_without_lora_an_adapter_is_merged_and_that_is_said(at, tmp_path, capsys, monkeypatch):
+    """Mutation caught: silence; a quantised model of which nothing but norms is trained."""
+    words = command(at, "dpo", tmp_path / "out", "--model", at / "lora")
+    assert main([str(a) for a in words]) == 0
+    assert (
+        "the adapter is merged into its base, and all weights are trained"
+        in capsys.readouterr().err
+    )
+    from transformers import LlamaForCausalLM
+
+    monkeypatch.setattr(LlamaForCausalLM, "is_quantized", True, raising=False)
+    sentence = refused(capsys, *command(at, "dpo", tmp_path / "quantised"))
+    assert "is quantised, and only adapters can be trained on it" in sentence
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """The hub as a list of what is asked of it."""

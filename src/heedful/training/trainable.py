@@ -8,9 +8,11 @@ from collections import Counter
 from transformers import PreTrainedModel
 
 from heedful.configs.common import Training, refuse_nonsense
+from heedful.errors import UserError
 from heedful.fast.compiled import compile_layers
 from heedful.fast.layers import checkpoint_layers
 from heedful.fast.liger import use_liger
+from heedful.models.adapter_files import has_adapter
 from heedful.models.adapters import add_lora
 from heedful.models.freeze import freeze_bottom
 from heedful.models.load import load_policy
@@ -33,8 +35,14 @@ def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
             targets=config.lora.targets,
             seed=config.seed,
         )
-    else:
+    elif getattr(model, "is_quantized", False):
+        raise UserError(
+            f"{model.name_or_path} is quantised, and only adapters can be trained on it: --lora.rank 16, or name the "
+            "model that it was made from"
+        )
+    elif has_adapter(model):
         merge(model)
+        _say(config, model, "the adapter is merged into its base, and all weights are trained")
     freeze_bottom(model, config.freeze)
     if config.liger:
         use_liger(model)
@@ -45,13 +53,17 @@ def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
     trained, total = parameters(model)
     if trained < total:
         beside = f"; {without_adapter(model)}" if config.lora.rank else ""
-        print(
-            f"{config.out.name}, {type(model).__name__}: {trained:,} of {total:,} parameters are "
-            f"trained ({100 * trained / total:.2f} %){beside}",
-            file=sys.stderr,
-            flush=True,
-        )
+        share = f"{trained:,} of {total:,} parameters are trained ({100 * trained / total:.2f} %)"
+        _say(config, model, share + beside)
     return model
+
+
+def _say(config: Training, model: PreTrainedModel, sentence: str) -> None:
+    print(
+        f"{config.out.name}, {type(model).__name__}: {sentence}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def without_adapter(model: PreTrainedModel) -> str:

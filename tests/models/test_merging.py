@@ -1,6 +1,7 @@
 """Adapters that others made, on tied embeddings and with added tokens: loaded, merged and saved as the same model."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -112,6 +113,24 @@ def test_adapters_that_are_not_whole(base, tmp_path, damage, sentence):
         weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(UserError, match=sentence):
         load_policy(tmp_path / "theirs")
+
+
+def test_an_adapter_with_files_of_a_whole_model_beside_it(base, tmp_path):
+    """A copied config.json changes nothing; with weights too nobody knows which is meant.
+
+    Mutation caught: transformers' own way, which puts the adapter on its base under a name that we train on.
+    """
+    expected = made_by_peft(base, tmp_path / "theirs", **KINDS["on the output layer"])
+    shutil.copy(base / "config.json", tmp_path / "theirs")
+    model = load_policy(tmp_path / "theirs")
+    assert torch.allclose(logits(model), expected, atol=1e-5 * float(expected.abs().max()))
+    shutil.copy(base / "model.safetensors", tmp_path / "theirs")
+    with pytest.raises(UserError, match="holds a whole model and an adapter beside it"):
+        load_policy(tmp_path / "theirs")
+    with pytest.raises(UserError, match=r"holds no model; did you mean .*theirs"):
+        load_policy(tmp_path)
+    with pytest.raises(UserError, match="that is a file"):
+        load_policy(base / "model.safetensors")
 
 
 def test_another_model_is_refused(base, tmp_path, monkeypatch):

@@ -62,8 +62,16 @@ def adapter_base(model: PreTrainedModel) -> str | None:
 
 def base_of(name: str) -> str | None:
     """The base model that the adapter in folder (or hub repository) `name` belongs to; None if it is a whole model."""
-    if (Path(name) / "config.json").exists():
-        return None
+    folder = Path(name)
+    if (folder / "config.json").exists():
+        if not (folder / CONFIG).exists():
+            return None
+        if any(
+            folder.glob("model*.safetensors")
+        ):  # transformers would load the adapter, on its own base
+            raise UserError(
+                f"{name} holds a whole model and an adapter beside it; put one of them into a folder of its own"
+            )
     config_file = find_adapter_config_file(name)
     if config_file is None:
         return None

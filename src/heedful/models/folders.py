@@ -32,11 +32,23 @@ def errors_about(name: str, what: str) -> Iterator[None]:
     """Turn whatever is raised while `what` ("tokenizer", …) is loaded from `name` into a sentence about it."""
     path = Path(name)
     looks_local = path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if path.is_file():
+        raise UserError(f"model {name}: that is a file; a model is a folder in Hugging Face's form")
     if looks_local and not path.is_dir():
         raise UserError(f"model {name}: there is no such folder")
     if path.is_dir():
         if not any((path / file).exists() for file in CONFIGS):
-            raise UserError(f"model {name}: the folder has no config.json, so it holds no model")
+            inside = [
+                f.parent
+                for file in CONFIGS
+                for deep in ("*", "*/*")
+                for f in path.glob(f"{deep}/{file}")
+            ]
+            newest = max(inside, key=lambda f: f.stat().st_mtime, default=None)
+            hint = f"; did you mean {newest}?" if newest else ""
+            raise UserError(
+                f"model {name}: the folder has no config.json, so it holds no model{hint}"
+            )
         _refuse_pointers(path)
     cut_off = not path.is_dir() and not hub_answers()
     if cut_off:  # what was fetched before can still be read; nothing retries for minutes

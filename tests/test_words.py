@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from heedful import registry
-from heedful.configs import command_line, commands, elsewhere, sft
+from heedful.configs import command_line, commands, config_file, elsewhere, sft
 from heedful.configs.typed import made
 from heedful.configs.words import in_our_words, names_of, split
 from heedful.errors import UserError
@@ -250,7 +250,7 @@ def test_a_saved_config_is_the_command_again(name: str, tmp_path: Path, monkeypa
     saved = tmp_path / "config.yaml"
     saved.write_text(yaml.safe_dump(settings(config), sort_keys=False))
     assert parsed(name, "--config", str(saved)) == config
-    assert command_line.command_in(["--config", str(saved)]) == name
+    assert config_file.command_in(["--config", str(saved)]) == name
     other = "train ppo" if name != "train ppo" else "train grpo"
     with pytest.raises(UserError, match=f"is of heedful {name}, not of heedful {other}"):
         parsed(other, "--config", str(saved))

@@ -58,7 +58,7 @@ def _dispatch(args: list[str], ranks: Ranks) -> int:
         return 0
     words = 2 if args[:1] == ["train"] else 1
     if words == 2 and args[1:2] and args[1].startswith("--config"):
-        from heedful.configs.command_line import command_in
+        from heedful.configs.config_file import command_in
 
         if (name := command_in(args[1:])) is None:
             raise UserError(

@@ -288,6 +288,9 @@ def test_several_sources_on_the_command_line_and_in_a_file(tmp_path):
         sft.Config, ["--config", str(tmp_path / "c.yaml")], prog="sft"
     ).config
     assert by_flags == by_file and by_flags.data == ("a.jsonl", "b.jsonl@0.5")
+    (tmp_path / "c.yaml").write_text("{data: a.jsonl, model: m, out: o, lora: {rank: 2, rank: 4}}")
+    with pytest.raises(UserError, match="'rank' is there twice"):
+        command_line.parse(sft.Config, ["--config", str(tmp_path / "c.yaml")], prog="sft")
     assert materialise(by_flags.data, "demonstrations") == by_flags.data
     one = command_line.parse(sft.Config, ["--data", "a", *given[5:]], prog="sft").config
     assert one.data == "a"

@@ -21,6 +21,7 @@ from typing import Annotated, Any, get_type_hints
 
 from heedful import registry
 from heedful.configs.common import Training
+from heedful.configs.config_file import config_file, loaded_from
 from heedful.configs.elsewhere import rows
 from heedful.configs.words import (
     Word,
@@ -77,7 +78,7 @@ def parse(
     nothing reads beside the preset.
     """
     preset, args = dict(preset or {}), list(args)
-    path, args = _config_file(args)
+    path, args = config_file(args)
     loaded = {} if path is None else loaded_from(path, prog)
     words = [*from_file(path or "", loaded), *split(args)]
     try:
@@ -356,44 +357,3 @@ def _by_tyro(form: Any, args: Sequence[str], prog: str) -> Any:
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _config_file(args: list[str]) -> tuple[str | None, list[str]]:
-    """The file that --config names, and the other words."""
-    for i, arg in enumerate(args):
-        if arg == "--config" and i + 1 < len(args):
-            return args[i + 1], args[:i] + args[i + 2 :]
-        if arg.startswith("--config="):
-            return arg.partition("=")[2], args[:i] + args[i + 1 :]
-    return None, args
-
-
-def command_in(args: Sequence[str]) -> str | None:
-    """The command that a run's saved config is of, where `--config` names one."""
-    path, _ = _config_file(list(args))
-    return None if path is None else _yaml(path).get("command")
-
-
-def loaded_from(path: str, prog: str) -> dict[str, Any]:
-    """What a file holds. UserError for the config of another command."""
-    loaded = _yaml(path)
-    command = loaded.pop("command", None)
-    if command and f"heedful {command}" != prog:
-        raise UserError(
-            f"--config {path} is of heedful {command}, not of {prog}: type heedful {command} --config {path}"
-        )
-    return loaded
-
-
-def _yaml(path: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: {getattr(error, 'strerror', error)}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"--config {path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"--config {path}: expected keys and values at the top level")
-    return loaded

@@ -158,6 +158,8 @@ def test_tools_and_their_calls(put):
         ({"messages": [USER, SAID], "tools": "look_up"}, "`tools` holds 'look_up'"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, SAID]}, "'image_url'"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, "or tool calls"),
+        ({"messages": [USER, SAID | {"reasoning_content": "Red."}]}, "would be left out"),
+        ({"text": "A robin is red."}, "train pretrain"),
     ]:
         with pytest.raises(UserError, match=words):
             read_demonstrations(put(bad))

@@ -18,6 +18,7 @@ ROLE_NAMES = {
     "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
     "function_call": "assistant", "function": "tool", "observation": "tool", "ipython": "tool",
 }  # fmt: skip
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields of their own in some files
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
@@ -101,6 +102,11 @@ def _message(where: str, field: str, value: Any) -> Message:
         content = _joined_parts(where, field, content)
     if not isinstance(content, str):
         raise problem
+    if lost := [name for name in THOUGHTS if said.get(name)]:
+        raise UserError(
+            f"{where}: a message of `{field}` has `{lost[0]}`, which would be left out; write it into the `content` "
+            "as the model does, such as <think>…</think>, or remove it"
+        )
     return Message(
         role,
         content,

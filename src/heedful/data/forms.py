@@ -2,8 +2,8 @@
 
 | form | columns | becomes |
 |---|---|---|
-| Alpaca | instruction, input, output; system, history | a user's turn and completion |
-| questions | question or query, with response, output or answer | a user's turn and completion |
+| Alpaca, Dolly | instruction, input or context, output; system, history | a user's turn and completion |
+| questions | question, query or problem, with response, output, answer or solution | a user's turn and completion |
 | ShareGPT | conversations of {from, value}; system, tools; chosen, rejected | messages |
 | OpenAI's preferences | input, preferred_output, non_preferred_output | prompt, chosen, rejected |
 | doccano | text, label (a list of texts) | prompt, completion |
@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Columns = dict[str, Any]
-ASKED = ("instruction", "question", "query")  # somebody is asked: a user's turn
-ANSWERS = ("response", "output", "answer")
+ASKED = ("instruction", "question", "query", "problem")  # somebody is asked: a user's turn
+ANSWERS = ("response", "output", "answer", "solution")
 SYSTEM = ("system", "system_prompt")
 WIDE = re.compile(r"(response|answer|completion|output|generation)s?[ _.-]?([a-h]|\d{1,2})")
 WINNERS = ("winner", "preference", "preferred")
@@ -67,9 +67,10 @@ def _question(row: Columns, name: str) -> Columns:
     words, used = row[name], [name, *SYSTEM, "history"]
     if not isinstance(words, str):
         return _without(row, name) | {"prompt": words}
-    if name == "instruction" and isinstance(row.get("input"), str):
-        used.append("input")
-        words = f"{words}\n{row['input']}" if row["input"].strip() else words
+    more = next((n for n in ("input", "context") if isinstance(row.get(n), str)), "")
+    if name == "instruction" and more:
+        used.append(more)
+        words = f"{words}\n{row[more]}" if row[more].strip() else words
     before = [
         {"role": role, "content": said}
         for pair in row.get("history") or ()
@@ -95,7 +96,9 @@ def _answered(row: Columns, *, by_question: bool) -> Columns:
     if len(wide) > 1:
         return _without(row, *wide) | {"responses": [row[n] for n in wide]} | _winner(row, wide)
     # Beside a `prompt`, an `answer` is what a verifier compares with; behind a question it is said.
-    name = next((n for n in ANSWERS if n in row and (by_question or n != "answer")), "")
+    name = next(
+        (n for n in ANSWERS if n in row and (by_question or n not in ("answer", "solution"))), ""
+    )
     if name:
         value = row[name]
         if _texts(value) and len(value) == 2:  # LLaMA-Factory's older pairs, the better one first

@@ -207,6 +207,11 @@ def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstrat
     if "messages" in row and not {"prompt", "completion"} <= row.keys():
         yield from turns(where, row)
         return
+    if "text" in row and not row.keys() & {"prompt", "completion"}:
+        raise UserError(
+            f"{where}: a `text` alone has no prompt and no answer; `train pretrain` learns from texts, here a "
+            "`prompt` and a `completion` are wanted, or `messages`"
+        )
     prompt = prompt_from(where, "prompt", column(where, row, "prompt", "messages"))
     completion = column(where, row, "completion")
     several = isinstance(completion, list) and all(isinstance(c, str) for c in completion)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
-from heedful.data.columns import string
+from heedful.data.columns import ROLE_NAMES, string
 from heedful.data.comparisons import label_of, unpaired_of
 from heedful.data.files import Row
 from heedful.data.foreign import form_of as tool_of
@@ -117,7 +117,10 @@ def form_of(row: dict[str, Any]) -> Form:
     if "messages" in names and "prompt" not in names:
         turns = row["messages"]
         last = turns[-1] if isinstance(turns, list) and turns else {}
-        answered = isinstance(last, dict) and last.get("role") == "assistant"
+        role = str(last.get("role", last.get("from"))) if isinstance(last, dict) else ""
+        answered = ROLE_NAMES.get(role, role) == "assistant"
+        if answered and "label" in names:
+            return "labelled responses"
         return "demonstrations" if answered else "prompts"
     if names & {"prompt", "question"}:
         return "prompts"

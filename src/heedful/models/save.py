@@ -49,16 +49,14 @@ def _settle_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: Sequence[int]
 ) -> None:
     """End and pad of tokenizer, config and generation config agree, in place."""
-    ends = [tokenizer.eos_token_id, *stop]
-    model.config.eos_token_id = tokenizer.eos_token_id
-    if scalar_head_name(model):
+    ends, scores = [tokenizer.eos_token_id, *stop], scalar_head_name(model) is not None
+    if scores:
         _pad_that_ends_nothing(model, tokenizer, ends)
-        # transformers finds a sequence's end by the pad id, so saved reward models must carry it.
-        model.config.pad_token_id = tokenizer.pad_token_id
-    else:
-        # nn.Embedding gives the row of config.pad_token_id no gradient, which the end of a response needs.
-        pad_ends = tokenizer.pad_token_id in ends
-        model.config.pad_token_id = None if pad_ends else tokenizer.pad_token_id
+    # transformers finds a sequence's end by the pad id, so saved reward models must carry it. Of a language model
+    # nn.Embedding would give the pad's row no gradient, which the end of a response needs.
+    pad = tokenizer.pad_token_id if scores or tokenizer.pad_token_id not in ends else None
+    for config in (model.config, model.config.get_text_config()):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, pad
     generation = getattr(model, "generation_config", None)
     if generation is not None:
         generation.eos_token_id = _ends(generation, tokenizer, stop)

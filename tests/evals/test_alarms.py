@@ -1,6 +1,8 @@
 """Alarms: silent in a sound run, plain advice in the same run with the learning rate × 20."""
 
 import json
+import math
+import random
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,11 @@ TRIGGERS = {
     "cut_off": ({}, {"eos_rate": 0.2}, "80 % of responses were truncated"),
     "longer": ({"completions/mean_length": 10.0}, {"completions/mean_length": 30.0}, "from 10 to 30"),
     "nothing_to_compare": ({}, {"groups/equal": 0.9}, "90 % of groups"),
-    "both_fall": ({"logps/chosen": -30.0}, {"logps/chosen": -90.0}, "from -30 to -90"),
+    "both_fall": ({}, {"logps/chosen": -90.0, "logps/chosen_change": -60.0}, "from -30 to -90"),
+    "beyond_the_fit": ({}, {"kl/seq": 9.0, "kl/seq_se": 0.5, "kl/fit": 7.6}, "1,998 responses"),
+    "models_disagree": ({"reward/e/disagreement": 0.2, "reward": 0.0}, {"reward/e/disagreement": 0.8, "reward": 2.0},
+                        "disagree by 0.8, where it was 0.2"),
+    "repetitive": ({"completions/repetition": 0.01}, {"completions/repetition": 0.6}, "60 % of four tokens"),
 }  # fmt: skip
 
 
@@ -41,6 +47,63 @@ def test_metrics_that_a_recipe_does_not_have_raise_no_alarm():
     assert all(alarms.look(step, {"loss": 1.0}) == [] for step in range(1, 30))
 
 
+SILENT = {
+    "another batch": ({"logps/chosen": -30.0}, {"logps/chosen": -90.0, "logps/chosen_change": 2.0}),
+    "held out, no worse": ({"eval/logps/chosen": -90.0, "logps/chosen": -10.0}, {"eval/logps/chosen": -95.0}),
+    "k1 of a few": ({}, {"kl/seq": -4.5, "kl/seq_se": 2.0}),
+    "one response": ({}, {"kl/seq": -9.0, "kl/seq_se": math.inf, "policy/kl_update": 3.0,
+                          "policy/kl_update_se": math.inf}),
+    "near the fit": ({}, {"kl/seq": 8.0, "kl/seq_se": 0.5, "kl/fit": 7.6}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_noise_and_other_batches_raise_no_alarm(case):
+    """Mutation caught: log π of this batch against that of the first; an estimate taken for the thing itself."""
+    alarms = Alarms()
+    first, now = SILENT[case]
+    assert alarms.look(1, first) == [] == alarms.look(40, now)
+
+
+def watched(seed: int, turn: int | None) -> tuple[list[int], Alarms]:
+    """60 rounds in which the reward rises, and what is watched rises until `turn` and then falls; all with noise."""
+    draw, alarms, heard = random.Random(seed), Alarms(), []
+    for step in range(1, 61):
+        truth = step if turn is None or step < turn else 2 * turn - step
+        row = {
+            "reward": 0.05 * step + draw.gauss(0, 0.1),
+            "watch/rm": 0.02 * truth + draw.gauss(0, 0.1),
+            "watch/rm_se": 0.1,
+        }
+        heard += [step for s in alarms.look(step, row) if "over-optimised" in s]
+        if alarms.watch.at_best():
+            assert not heard
+        again = Alarms()
+        again.load_state_dict(json.loads(json.dumps(alarms.state_dict())))
+        alarms = again
+    return heard, alarms
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_reward_that_only_watches_tells_over_optimisation(seed):
+    """It falls while the reward rises: told, soon after. It rises or stands still with as much noise: silence.
+
+    Mutation caught: the best round of many taken for the level it had, an alarm on any fall, one that an interruption
+    forgets.
+    """
+    heard, alarms = watched(seed, turn=30)
+    assert heard and 35 <= heard[0] <= 52 and not alarms.watch.at_best()
+    assert watched(seed, turn=None)[0] == []
+    draw, flat = random.Random(seed), Alarms()
+    for step in range(1, 120):
+        assert (
+            flat.look(
+                step, {"reward": step / 100, "watch/rm": draw.gauss(0, 0.1), "watch/rm_se": 0.1}
+            )
+            == []
+        )
+
+
 @pytest.fixture(scope="module")
 def at(tmp_path_factory) -> Path:
     at = tmp_path_factory.mktemp("alarms")
@@ -51,6 +114,36 @@ def at(tmp_path_factory) -> Path:
         at / "prompts.jsonl", [{"prompt": w} for w in ("Who", "The capital", "Eight", "Sums")]
     )
     return at
+
+
+def test_what_watches_is_no_part_of_the_reward(at, tmp_path, monkeypatch):
+    """One that watches and likes the opposite falls while the reward rises: told, with the model of before beside the
+    run; one that likes the same says nothing.
+
+    Mutation caught: what watches in the sum, an alarm from a mean over other responses, no model to go back to.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "def els(prompt, response): return float(response.count('e'))\n"
+        "def no_els(prompt, response): return -float(response.count('e'))\n"
+    )
+    words = ["train", "rloo", "--model", at / "lm", "--reward", "./mine.py:els", "--watch-reward", "./mine.py:no_els",
+             "same=./mine.py:els", "--data", at / "prompts.jsonl", "--out", tmp_path / "run", "--steps", 14,
+             "--batch-size", 32, "--max-tokens", 16, "--lr", 2e-2, "--beta", 0, "--missing-eos-penalty", 0,
+             "--quiet", "--report-to", "none"]  # fmt: skip
+    assert main([str(w) for w in words]) == 0
+    rows = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(r["watch/same"] == pytest.approx(r["reward"]) for r in rows)
+    assert rows[-1]["reward"] > rows[0]["reward"] and rows[-1]["watch/no_els"] == pytest.approx(
+        -rows[-1]["reward"]
+    )
+    told = [
+        json.loads(x)["alarm"] for x in (tmp_path / "run" / "alarms.jsonl").read_text().splitlines()
+    ]
+    assert any("no_els, which nobody optimises, fell" in t for t in told) and not any(
+        "same" in t for t in told
+    )
+    assert (tmp_path / "run" / "best_watched" / "model.safetensors").exists()
 
 
 OWN_CRITIC = {"ppo": ("--critic-warmup", 0, "--critic-learning-rate", 1e-3)}

@@ -44,6 +44,9 @@ class Config(Reading, Training, Algorithm, Sampled):
     """Weight of each reward term; default: 1."""
     normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
     """Divide each reward term by its running standard deviation before weighting."""
+    watch_reward: tuple[str, ...] = ()
+    """Rewards that only watch: a second reward model, a verifier, a judge. Logged as watch/NAME; an alarm tells when
+    the reward rises and they fall, and the model from before is kept in OUT/best_watched."""
     data: Annotated[Data, DATA]
     """Prompts to sample responses to."""
     steps: Annotated[int, alias("--max-steps", "--num-ppo-steps"), AT_LEAST_1] = 100

@@ -6,8 +6,10 @@ embedded world (tests/evals/test_alarms.py, docs/results.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
+from heedful.evals.watch import Watch
 from heedful.types import Metrics
 
 Advice = Callable[
@@ -17,6 +19,11 @@ Advice = Callable[
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _at_least(now: Metrics, name: str) -> float:
+    """An estimate less two standard errors, where it says how far it may be off; −∞ where that is unknown."""
+    return now.get(name, 0.0) - 2 * now.get(f"{name}_se", 0.0)
 
 
 def clipped(now: Metrics, first: Metrics) -> str | None:
@@ -29,7 +36,7 @@ def clipped(now: Metrics, first: Metrics) -> str | None:
 def moved_too_far(now: Metrics, first: Metrics) -> str | None:
     """The policy is too far from the one that wrote the samples."""
     nats, ess = now.get("policy/kl_update", 0.0), now.get("policy/ess", 1.0)
-    if abs(nats) > 2.0 or ess < 0.05:
+    if _at_least(now, "policy/kl_update") > 2.0 or ess < 0.05:
         return (
             f"one round moved the policy by {nats:.2g} nats a response, and its samples are worth {_percent(ess)} "
             "of fresh ones: lower the learning rate or the inner epochs"
@@ -60,10 +67,10 @@ def far_from_reference(now: Metrics, first: Metrics) -> str | None:
     """KL far above its target or any useful value, or negative, which it cannot be."""
     nats, target = now.get("kl/seq", 0.0), now.get("kl/target")
     limit = 3 * target if target else 100.0
-    if nats > limit:
+    if _at_least(now, "kl/seq") > limit:
         excess = f", three times its target of {target:g}" if target else ""
         return f"KL to the reference is {nats:.0f} nats a response{excess}: raise β or lower the learning rate"
-    if nats < -1.0:
+    if nats + 4 * now.get("kl/seq_se", 0.0) < -1.0:
         return (
             f"KL to the reference is estimated as {nats:.2g} nats, and KL is never negative: the samples are not "
             "from the policy that is measured (other temperature, top-p or weights?)"
@@ -116,12 +123,53 @@ def nothing_to_compare(now: Metrics, first: Metrics) -> str | None:
 
 
 def both_fall(now: Metrics, first: Metrics) -> str | None:
-    """The margin grows while the preferred response becomes unlikely as well."""
-    start, chosen = first.get("logps/chosen"), now.get("logps/chosen")
-    if start is not None and chosen is not None and chosen < 2 * start - 20:
+    """The margin grows while the preferred response becomes unlikely as well.
+
+    Measured on the same responses then and now: against the reference, or on the held-out part. Batches differ in
+    length, and so does log π of their responses.
+    """
+    if "logps/chosen_change" in now:
+        chosen = now["logps/chosen"]
+        start: float | None = chosen - now["logps/chosen_change"]
+    else:
+        start, chosen = first.get("eval/logps/chosen"), now.get("eval/logps/chosen", 0.0)
+    if start is not None and chosen < 2 * start - 20:
         return (
             f"log π of the preferred responses fell from {start:.0f} to {chosen:.0f}: the margin grows by making "
             "both sides unlikely; raise β, lower the learning rate, or add a likelihood term"
+        )
+
+
+def beyond_the_fit(now: Metrics, first: Metrics) -> str | None:
+    """The reward model judges what it has never seen: what n responses of the reference would not have held once."""
+    fit = now.get("kl/fit")
+    if fit is not None and _at_least(now, "kl/seq") > fit:
+        return (
+            f"KL to the reference is {now['kl/seq']:.0f} nats a response, and the reward model was fitted on "
+            f"{math.exp(fit):,.0f} responses, of which fewer than one was like these: the reward may rise while "
+            "responses get worse; raise β, read some, or compare new ones (heedful iterate)"
+        )
+
+
+def models_disagree(now: Metrics, first: Metrics) -> str | None:
+    """An ensemble's members have parted: the policy has left what all of them know."""
+    for name, spread in now.items():
+        start = first.get(name, 0.0)
+        rises = now.get("reward", 0.0) > first.get("reward", 0.0)
+        if name.endswith("/disagreement") and start > 0 and spread > 2.5 * start and rises:
+            return (
+                f"the reward models of {name.split('/')[1]} disagree by {spread:.2g}, where it was {start:.2g}, while "
+                "the reward rises: it may be their mistakes that are rewarded; raise β or the ensemble's k"
+            )
+
+
+def repetitive(now: Metrics, first: Metrics) -> str | None:
+    """Responses say the same again and again."""
+    start, share = first.get("completions/repetition", 0.0), now.get("completions/repetition", 0.0)
+    if share > 0.3 and share > 2 * start:
+        return (
+            f"{_percent(share)} of four tokens in a row stood in the response before, where it was {_percent(start)}: "
+            "look whether the reward likes repetition, and raise β"
         )
 
 
@@ -136,32 +184,40 @@ ALARMS: tuple[Advice, ...] = (
     longer,
     nothing_to_compare,
     both_fall,
+    beyond_the_fit,
+    models_disagree,
+    repetitive,
 )  # fmt: skip
 
 
 class Alarms:
-    """Checks every step's metrics; an alarm is raised once, and again every `pause` steps while it persists."""
+    """Checks every step's metrics; an alarm is raised once, and again every `pause` steps while it persists.
+
+    `watch` follows what is scored beside the reward: see `evals.watch`.
+    """
 
     def __init__(self, pause: int = 50):
         self.pause = pause
         self.first: Metrics = {}
         self.last_warning: dict[str, int] = {}
+        self.watch = Watch()
 
     def look(self, step: int, metrics: Mapping[str, float]) -> list[str]:
         """A sentence for each alarm; metrics that a recipe does not log raise none."""
         now = {**metrics, "step": float(step)}
         self.first = {**now, **self.first}
+        told = {alarm.__name__: alarm(now, self.first) for alarm in ALARMS}
+        told |= self.watch.look(step, metrics)
         sentences = []
-        for alarm in ALARMS:
-            sentence = alarm(now, self.first)
-            name = alarm.__name__
+        for name, sentence in told.items():
             if sentence and step >= self.last_warning.get(name, -self.pause) + self.pause:
                 self.last_warning[name] = step
                 sentences.append(sentence)
         return sentences
 
     def state_dict(self) -> dict:
-        return {"first": self.first, "said": self.last_warning}
+        return {"first": self.first, "said": self.last_warning, "watch": self.watch.state_dict()}
 
     def load_state_dict(self, state: Mapping) -> None:
         self.first, self.last_warning = dict(state["first"]), dict(state["said"])
+        self.watch.load_state_dict(state.get("watch", {}))

@@ -7,6 +7,7 @@ As a *penalty in the reward* k1 is right. As a term *in a loss* the gradient is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -32,6 +33,11 @@ def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
     """`e^{−d} − 1 + d`: never negative, and unbiased where e^{−d} is no larger than `ratio` lets it be."""
     d = logp - ref_logp
     return torch.expm1(bounded(-d)) + d
+
+
+def standard_error(values: Float[Tensor, " n"]) -> float:
+    """Of the mean of independent values: σ/√n with n − 1; infinite for fewer than two."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
 def corrected(

@@ -7,6 +7,7 @@ its critic, where the algorithm has one) for some epochs, update β.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         config.reward,
         weights=config.reward_weights,
         normalise=config.normalise_rewards,
+        watch=config.watch_reward,
         device=config.device,
     )
     todo = data.fit(askable(tokenizer, context_length(policy), config.max_tokens, reward))
@@ -90,6 +92,7 @@ def optimise(
     mixed = supervised(config, tokenizer, policy)
     actors = _actors(config, policy, critic, reference, ranks)
     kl = KLController.of(config.kl)
+    fit = math.log(n) if (n := reward.fitted_on) else 0.0
 
     async def gather(engine: Engine, step: int) -> dict[str, Any]:
         epoch = (step - 1) * config.batch_size / config.group_size / len(todo)
@@ -106,6 +109,8 @@ def optimise(
         scored = estimate(config, batch, ref_logp, values, kl.beta, config.max_tokens)
         metrics = rollout_metrics(config, scored, kl.beta, batch.mask, config.max_tokens)
         metrics |= collected["metrics"]
+        if fit and config.kl.charged:
+            metrics["kl/fit"] = fit
         metrics |= update(
             config, actors, scored, kl.beta, step, config.seed, config.max_tokens, mixed
         )

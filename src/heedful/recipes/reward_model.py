@@ -31,7 +31,7 @@ from heedful.losses import reward as losses
 from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
-from heedful.rewards.model import SCALE, SHIFT, score_forward
+from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
 from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
     begun,
@@ -96,6 +96,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         scores = learner.outputs(batch).score
         setattr(model.config, SHIFT, float(scores.mean()))
         setattr(model.config, SCALE, float(scores.std(correction=0).clamp(min=1e-6)))
+        setattr(model.config, FITTED_ON, sum(len(samples) for samples, _ in training))
 
     def stream(start: int) -> Iterator[Batch]:
         for rows in epochs(config, len(training), steps, start):

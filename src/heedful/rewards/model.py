@@ -20,6 +20,7 @@ from heedful.types import Batch, Group, Outputs, Prompt, Sample
 
 # In config.json: a reward is (score − shift) / scale, the score being what the weights, and so plain transformers, say.
 SHIFT, SCALE = "heedful_reward_shift", "heedful_reward_scale"
+FITTED_ON = "heedful_reward_responses"  # how many responses it was fitted on
 
 
 def score_forward(model: PreTrainedModel, batch: Batch) -> Outputs:
@@ -70,6 +71,7 @@ class ModelReward:
         self.model, self.tokenizer = model, tokenizer
         self.micro_batch_tokens = micro_batch_tokens
         self.shift = float(getattr(model.config, SHIFT, 0.0))
+        self.fitted_on = int(getattr(model.config, FITTED_ON, 0))
         self._waiting: list[tuple[list[Sample], asyncio.Future]] = []
 
     @classmethod

@@ -49,6 +49,7 @@ class Part:
     weight: float = 1.0
     by: Literal["mean", "min"] = "mean"
     k: float = 0.0
+    watched: bool = False  # scored and logged as watch/NAME, and no part of the sum
 
     def combine(self, values: Sequence[float]) -> Value:
         """One number from the numbers for a response of those members that do not abstain; None if all do."""
@@ -142,8 +143,17 @@ class Parts:
         """The only reward model in here, from which a critic may start; None where there are none or several."""
         from heedful.rewards.model import ModelReward
 
-        models = [member for member in self.members if isinstance(member, ModelReward)]
+        optimised = (part for part in self.parts if not part.watched)
+        members = [member for part in optimised for member in part.members]
+        models = [member for member in members if isinstance(member, ModelReward)]
         return models[0] if len(models) == 1 else None
+
+    @property
+    def fitted_on(self) -> int:
+        """Responses that the reward models in the sum were fitted on, of the one with the fewest; 0: not known."""
+        members = (m for part in self.parts if not part.watched for m in part.members)
+        known = [n for m in members if (n := getattr(m, "fitted_on", 0))]
+        return min(known, default=0)
 
     def check(self, prompt: Prompt, facts: Facts) -> None:
         """Raises what scoring any response to this prompt would: a missing column, a right answer that is none."""
@@ -199,7 +209,10 @@ class Parts:
                     heard = [v for v in of_response if v is not None]
                     values.append(part.combine(heard))
                     spread += [_std(heard)] if heard else []
-            metrics |= self._metrics(part, values, spread)
+            if part.watched:
+                metrics |= _watched(part.name, values, groups)
+            else:
+                metrics |= self._metrics(part, values, spread)
         total = self._total(raw, sum(len(group.responses) for group in groups))
         if abstained := sum(value is None for value in total):
             metrics["reward/unscored"] = abstained / len(total)
@@ -230,8 +243,9 @@ class Parts:
         scales = {n: self.moments[n].scale if self.normalise else 1.0 for n in raw}
         total: list[Value] = []
         for k in range(count):
-            worth: Value = None if self.parts else 0.0
-            for part in self.parts:
+            optimised = [part for part in self.parts if not part.watched]
+            worth: Value = None if optimised else 0.0
+            for part in optimised:
                 if (v := raw[part.name][k]) is not None:
                     worth = (worth or 0.0) + part.weight * v / scales[part.name]
             total.append(worth)
@@ -252,6 +266,17 @@ class Parts:
                 f"this run has {', '.join(self.moments)}"
             )
         self.moments = {name: Moments(*state[name]) for name in self.moments}
+
+
+def _watched(name: str, values: Sequence[Value], groups: Sequence[Group]) -> Metrics:
+    """The mean and its standard error; responses to one prompt are not independent, so groups are."""
+    rows = iter(values)
+    of_groups = [[v for _ in group.responses if (v := next(rows)) is not None] for group in groups]
+    means = [_mean(scores) for scores in of_groups if scores]
+    if not means:
+        return {}
+    se = _std(means) / math.sqrt(len(means) - 1) if len(means) > 1 else math.inf
+    return {f"watch/{name}": _mean(means), f"watch/{name}_se": se}
 
 
 def _logged(

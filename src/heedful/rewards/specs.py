@@ -15,6 +15,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,14 @@ def load_rewards(
     *,
     weights: Sequence[float] = (),
     normalise: bool = False,
+    watch: Sequence[str] = (),
     device: str = "cpu",
     micro_batch_tokens: int = 16384,
 ) -> Parts:
-    """The weighted sum that `--reward A B …` and `--reward-weights 1 0.5 …` describe; weights are 1 by default."""
+    """The weighted sum that `--reward A B …` and `--reward-weights 1 0.5 …` describe; weights are 1 by default.
+
+    `watch` are scored and logged beside it (`--watch-reward`).
+    """
     specs = [specs] if isinstance(specs, str) else list(specs)
     if not specs:
         raise UserError("--reward needs at least one reward")
@@ -57,6 +62,11 @@ def load_rewards(
         label, target = _label(spec.strip())
         taken = {*RESERVED, *(part.name for part in parts)}
         parts.append(loader.part(target, _unique(label or _name(target), taken), weight))
+    for spec in watch:
+        label, target = _label(spec.strip())
+        taken = {part.name for part in parts}
+        part = loader.part(target, _unique(label or _name(target), taken), 0.0)
+        parts.append(replace(part, watched=True))
     return Parts(parts, normalise=normalise)
 
 

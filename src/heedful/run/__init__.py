@@ -249,6 +249,12 @@ class Run:
         return target
 
     @_on_first
+    def set_aside(self, name: str, write: Callable[[Path], None]) -> None:
+        """A loadable model in a folder of its own, in place of what was there; nothing prunes it."""
+        write_folder(self.out / name, write)
+        self._saved = True
+
+    @_on_first
     def finish(self, write: Callable[[Path], None]) -> None:
         """Save the final model into the run's folder itself; nothing is left to go on from."""
         whole = self.out / ".final"

@@ -14,6 +14,7 @@ from heedful.configs.algorithm import Algorithm
 from heedful.data.collate import shuffled, take
 from heedful.learner import load_learner
 from heedful.learner.local import LocalLearner, Mixed, Optim
+from heedful.losses.kl import k3, standard_error
 from heedful.losses.policy import effective_sample_size
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
@@ -77,8 +78,8 @@ def update(
 ) -> Metrics:
     """The inner epochs over one round. Returns the mean metrics of the policy's and critic's steps.
 
-    How far the round moved the policy is estimated on every fourth response: a pass over all of them would
-    cost half as much as a step's forward and backward.
+    How far the round moved the policy is estimated on every fourth response, by k3, with its standard error: a pass
+    over all of them would cost half as much as a step's forward and backward.
     """
     loss = joint_loss(a, beta, a.value_head) if a.value_head else policy_loss(a, beta)
     size = a.minibatch_size or len(scored.tokens)
@@ -99,9 +100,12 @@ def update(
             history.append(row)
     every = max(1, min(LOOKED_AT, len(scored.tokens) // 8))
     some = take(scored, torch.arange(0, len(scored.tokens), every))
-    after = actors.policy.outputs(some).logp - some.old_logp
+    logp = actors.policy.outputs(some).logp
+    after = logp - some.old_logp
+    moved = (k3(some.old_logp, logp) * some.mask).sum(1)[some.mask.any(1)]
     return {
         **{k: math.fsum(row[k] for row in history) / len(history) for k in history[0]},
-        "policy/kl_update": float(-(after * some.mask).sum() / some.mask.any(1).sum().clamp(min=1)),
+        "policy/kl_update": float(moved.mean()) if len(moved) else 0.0,
+        "policy/kl_update_se": standard_error(moved),
         "policy/ess": float(effective_sample_size(after, some.mask)),
     }

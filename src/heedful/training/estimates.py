@@ -10,6 +10,7 @@ from torch import Tensor
 from heedful.configs.algorithm import Algorithm
 from heedful.configs.parts.kl import Charged, InReward
 from heedful.losses import advantages as adv
+from heedful.losses.kl import standard_error
 from heedful.losses.policy import explained_variance
 from heedful.types import Batch, Metrics, Rewarded, ScoredWithValues
 
@@ -85,11 +86,13 @@ def rollout_metrics(
         "reward/std": float(total.std(correction=0)),
         "policy/entropy": float(-(b.old_logp * written).sum() / tokens),
         "completions/mean_length": float(written.sum(1).float().mean()),
+        "completions/repetition": repetition(b.tokens[:, 1:], written),
         "eos_rate": float((~b.truncated).float().mean()),
     }
     if a.kl.charged:
         metrics |= {
             "kl/seq": float(k1.sum(1).mean()),
+            "kl/seq_se": standard_error(k1.sum(1)),
             "kl/token": float(k1.sum() / tokens),
             "kl/coef": beta,
             "reward/penalised": float((total - beta * k1.sum(1)).mean()),
@@ -110,3 +113,13 @@ def rollout_metrics(
         explained = explained_variance(b.values, b.returns, b.mask)
         metrics["value/explained_variance"] = float(explained)
     return metrics
+
+
+def repetition(tokens: Tensor, mask: Tensor, n: int = 4) -> float:
+    """Share of the n-grams of the responses, `[B, T]` ids where `mask` is True, that stood in the response before."""
+    again = count = 0
+    for row, own in zip(tokens, mask, strict=True):
+        ids = row[own].tolist()
+        grams = list(zip(*(ids[i:] for i in range(n)), strict=False))
+        again, count = again + len(grams) - len(set(grams)), count + len(grams)
+    return again / max(1, count)

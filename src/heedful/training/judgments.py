@@ -221,7 +221,10 @@ def metrics_of(x: Any, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         chosen, rejected = rewards * liked, rewards * disliked
         right = ((above > 0) == x.desirable).float().masked_fill(above == 0, 0.5)
         logps = x.logp * liked, x.logp * disliked
-    return {
+    moved = {}
+    if objective.needs_reference:
+        moved["logps/chosen_change"] = _since_reference(x, batch)
+    return moved | {
         "rewards/chosen": chosen,
         "rewards/rejected": rejected,
         "rewards/margins": chosen - rejected,
@@ -229,6 +232,18 @@ def metrics_of(x: Any, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         "logps/chosen": logps[0].detach(),
         "logps/rejected": logps[1].detach(),
     }
+
+
+def _since_reference(x: Any, batch: Batch) -> Tensor:
+    """log π − log π_ref of what metrics call chosen: how it changed on the same responses, whichever batch has come."""
+    if isinstance(x, PairLogps):
+        return (x.chosen - x.ref_chosen).detach()
+    change = (x.logp - x.ref_logp).detach()
+    if isinstance(x, RankedLogps):
+        best = x.rank.masked_fill(x.rank == 0, x.rank.max() + 1).argmin(1, keepdim=True)
+        return change.gather(1, best).squeeze(1)
+    assert isinstance(batch, Labelled)
+    return change * x.desirable / batch.share
 
 
 def mismatched(

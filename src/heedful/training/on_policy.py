@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.configs.common import Training
 from heedful.engine import load_engine
 from heedful.evals.alarms import Alarms
+from heedful.evals.watch import BEFORE
 from heedful.learner.local import LocalLearner
 from heedful.models.merging import whole
 from heedful.models.reference import Reference
@@ -20,6 +21,7 @@ from heedful.training.saving import finish, rehearse, saver
 from heedful.training.supervised import close_step, keep_notes, opened
 from heedful.types import Engine, Metrics, Stateful
 
+MODELS = 20  # so many times at most the model that was best by what is watched is written anew
 ROUNDS = 40  # of about so many of a run's rounds the texts are kept
 
 
@@ -61,7 +63,7 @@ def on_policy(
     if method.reference_every:
         parts["reference"] = method.reference
     with opened(config, steps, method.show, policy.ranks) as run, asyncio.Runner() as loop:
-        start = run.restore(parts)
+        start = set_aside = run.restore(parts)
         keep_notes(run, start, method.notes)
         if start == 0:
             rehearse(run, policy, tokenizer, config)
@@ -78,6 +80,9 @@ def on_policy(
             if method.reference_every and step % method.reference_every == 0:
                 method.reference.refresh(whole(policy.model), method.reference_share)
             close_step(run, config, step, metrics, alarms, save, parts)
+            if step >= set_aside + steps / MODELS and alarms.watch.at_best():
+                run.set_aside(BEFORE, save)
+                set_aside = step
         finish(run, save, config)
     return config.out
 

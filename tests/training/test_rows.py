@@ -191,7 +191,10 @@ def test_every_command_asks_before_its_first_step(job, model, tmp_path, capsys):
     ]
     assert main(list(map(str, words))) == 2
     assert "d.jsonl:41" in capsys.readouterr().err and not out.exists()
-    assert main(list(map(str, [*words, "--on-bad-row", "drop"]))) == 0
+    held = written(tmp_path / "e.jsonl", *rows[:3])
+    assert main(list(map(str, [*words, "--on-bad-row", "drop", "--eval-data", held]))) == 0
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert any(name in last for name in ("eval/loss", "eval/reward"))
     (note,) = [json.loads(line) for line in (out / "record.jsonl").read_text().splitlines()]
     assert (note["rows"], note["dropped"], note["cut"]) == (41, 1, 0) and "d.jsonl:41" in note[
         "first"

@@ -24,6 +24,8 @@ class Config(Reading, Direct, Sampled):
     """The policy to start from; it is the reference too, unless one is named."""
     data: Annotated[Data, DATA]
     """Prompts to sample responses to."""
+    eval_data: Annotated[str | None, ReadWith("reward")] = None
+    """Held-out prompts from a file of their own: eval/reward is the mean reward of one response to each."""
     reward: Annotated[
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
     ] = ()

@@ -49,6 +49,8 @@ class Config(Reading, Training, Algorithm, Sampled):
     the reward rises and they fall, and the model from before is kept in OUT/best_watched."""
     data: Annotated[Data, DATA]
     """Prompts to sample responses to."""
+    eval_data: str | None = None
+    """Held-out prompts from a file of their own: eval/reward is the mean reward of one response to each."""
     steps: Annotated[int, alias("--max-steps", "--num-ppo-steps"), AT_LEAST_1] = 100
     """Rounds of sampling and updating."""
     ptx: Mix = field(default_factory=Mix)

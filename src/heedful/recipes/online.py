@@ -33,7 +33,7 @@ from heedful.ranks import ALONE, Ranks
 from heedful.raters.panel import judged, judges
 from heedful.recipes.preference import objective_of
 from heedful.rewards import Parts, load_rewards
-from heedful.rollout import Task, response_text, rollout, score
+from heedful.rollout import Task, response_text, rollout, score, scored_rollout
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     Judgment,
@@ -47,7 +47,7 @@ from heedful.training.judgments import (
 )
 from heedful.training.objective import Objective
 from heedful.training.on_policy import OnPolicy, on_policy
-from heedful.training.rows import askable, read
+from heedful.training.rows import askable, asked_of, read
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Engine, Metrics, Rater, Sample
@@ -72,10 +72,12 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         else judges(str(config.judge), config.seed)
     )
     reward = judge if isinstance(judge, Parts) else None
-    todo = data.fit(askable(tokenizer, context_length(policy), config.max_tokens, reward))
+    make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
+    todo, held, notes = asked_of(config, data, config.eval_data, make)
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
-    notes = [data.note] if data.note else []
-    return optimise(config, objective, tokenizer, policy, reference, judge, todo, notes, ranks)
+    return optimise(
+        config, objective, tokenizer, policy, reference, judge, todo, held, notes, ranks
+    )
 
 
 def optimise(
@@ -86,6 +88,7 @@ def optimise(
     reference: Reference,
     judge: Parts | list[Rater],
     todo: Sequence[Task],
+    held: Sequence[Task] = (),
     notes: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks = ALONE,
 ) -> Path:
@@ -132,6 +135,15 @@ def optimise(
             metrics |= update(config, objective, learner, part, len(judged), delta, step)
         return metrics
 
+    async def on_held_out(engine: Engine) -> list[Sample]:
+        """One response to each prompt, by the same seed each time; a running scale is moved by what is trained on."""
+        assert isinstance(judge, Parts)
+        samples, _ = await scored_rollout(
+            engine, Parts(judge.parts), held, tokenizer, n=1, max_tokens=config.max_tokens,
+            sampling=config.sampling, seed=derive_seed(config.seed), ranks=ranks,
+        )  # fmt: skip
+        return samples
+
     method = OnPolicy(
         policy=learner,
         collect=collect,
@@ -142,6 +154,7 @@ def optimise(
         show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),
         reference_every=config.refresh_reference,
         notes=notes,
+        held_out=on_held_out if held else None,
     )
     return on_policy(config, config.steps, tokenizer, method)
 

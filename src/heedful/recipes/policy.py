@@ -47,7 +47,7 @@ from heedful.training.forwards import policy_forward
 from heedful.training.mixed import supervised
 from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.policy_losses import KLController
-from heedful.training.rows import askable, read
+from heedful.training.rows import askable, asked_of, read
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Batch, Engine, Metrics, Sample
@@ -70,11 +70,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         watch=config.watch_reward,
         device=config.device,
     )
-    todo = data.fit(askable(tokenizer, context_length(policy), config.max_tokens, reward))
+    make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
+    todo, held, notes = asked_of(config, data, config.eval_data, make)
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
     reference, critic = _reference(config, policy), _critic(config, tokenizer, reward)
-    notes = [data.note] if data.note else []
-    return optimise(config, tokenizer, policy, reference, critic, reward, todo, notes, ranks)
+    return optimise(config, tokenizer, policy, reference, critic, reward, todo, held, notes, ranks)
 
 
 def optimise(
@@ -85,6 +85,7 @@ def optimise(
     critic: PreTrainedModel | None,
     reward: Parts,
     todo: Sequence[Task],
+    held: Sequence[Task] = (),
     notes: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks = ALONE,
 ) -> Path:
@@ -117,6 +118,14 @@ def optimise(
         kl.update(metrics.get("kl/seq", 0.0), len(batch.tokens))
         return metrics
 
+    async def on_held_out(engine: Engine) -> list[Sample]:
+        """One response to each prompt, by the same seed each time; a running scale is moved by what is trained on."""
+        samples, _ = await scored_rollout(
+            engine, Parts(reward.parts), held, tokenizer, n=1, max_tokens=config.max_tokens,
+            sampling=config.sampling, seed=derive_seed(config.seed), ranks=ranks,
+        )  # fmt: skip
+        return samples
+
     method = OnPolicy(
         policy=actors.policy,
         collect=gather,
@@ -129,6 +138,7 @@ def optimise(
         reference_share=config.kl.reference_share if isinstance(config.kl, Charged) else 1.0,
         recall=lambda collected: reward.load_state_dict(collected["reward"]),
         notes=notes,
+        held_out=on_held_out if held else None,
     )
     return on_policy(config, config.steps, tokenizer, method)
 

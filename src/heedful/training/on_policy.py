@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,8 @@ from heedful.learner.local import LocalLearner
 from heedful.models.merging import whole
 from heedful.models.reference import Reference
 from heedful.training.saving import finish, rehearse, saver
-from heedful.training.supervised import close_step, keep_notes, opened
-from heedful.types import Engine, Metrics, Stateful
+from heedful.training.supervised import close_step, evaluates_at, keep_notes, opened
+from heedful.types import Engine, Metrics, Sample, Stateful
 
 MODELS = 20  # so many times at most the model that was best by what is watched is written anew
 ROUNDS = 40  # of about so many of a run's rounds the texts are kept
@@ -37,7 +38,8 @@ class OnPolicy:
     `collect(engine, step)` samples and judges; what it returns is kept, so that nobody is asked to judge the same
     thing twice after an interruption, and `recall` is told when that happened. `texts(collected)` are rows of what
     was sampled, for who looks later. `learn(step, collected)` estimates and updates. `parts` are all that changes
-    from round to round. The reference moves after every `reference_every` rounds.
+    from round to round. The reference moves after every `reference_every` rounds. `held_out(engine)`
+    samples responses to prompts that are not trained on, and scores them.
     """
 
     policy: LocalLearner
@@ -51,6 +53,7 @@ class OnPolicy:
     reference_share: float = 1.0
     recall: Callable[[Any], None] = field(default=lambda collected: None)
     notes: Sequence[Mapping[str, Any]] = ()
+    held_out: Callable[[Engine], Coroutine[Any, Any, Sequence[Sample]]] | None = None
 
 
 def on_policy(
@@ -75,6 +78,9 @@ def on_policy(
             else:
                 method.recall(collected)
             metrics = method.learn(step, collected)
+            if method.held_out and evaluates_at(config, step, steps):
+                loop.run(_loaded(engine, policy, step))
+                metrics |= held_out_metrics(loop.run(method.held_out(engine)))
             if kept(step, steps):
                 run.texts([{"step": step, **row} for row in method.texts(collected)])
             if method.reference_every and step % method.reference_every == 0:
@@ -85,6 +91,17 @@ def on_policy(
                 set_aside = step
         finish(run, save, config)
     return config.out
+
+
+def held_out_metrics(samples: Sequence[Sample]) -> Metrics:
+    """What scored responses to prompts that are not trained on say; nothing of none."""
+    if not samples:
+        return {}
+    return {
+        "eval/reward": math.fsum(s.reward for s in samples) / len(samples),
+        "eval/completions/mean_length": sum(sum(s.mask) for s in samples) / len(samples),
+        "eval/eos_rate": sum(s.stop_reason == "stop" for s in samples) / len(samples),
+    }
 
 
 async def _loaded(engine: Engine, policy: LocalLearner, version: int) -> None:

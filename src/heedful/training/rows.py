@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import ByEpochs, OnBadRow, Training
 from heedful.data.reading import Reading, Source, named
-from heedful.data.sources import split_by_prompt
+from heedful.data.sources import read_questions, split_by_prompt
 from heedful.data.tokens import (
     encode_demonstration,
     encode_group,
@@ -258,6 +258,21 @@ def askable(
         return None if cut is None else task(cut, facts)
 
     return make
+
+
+def asked_of(
+    config: Training,
+    data: Rows[tuple[Prompt, Facts]],
+    held_out: Source | None,
+    make: Callable[[tuple[Prompt, Facts]], Task],
+) -> tuple[list[Task], list[Task], list[dict[str, Any]]]:
+    """(prompts to train on, those of `--eval-data`, what to record)."""
+    todo, held, notes = data.fit(make), [], [data.note]
+    if held_out is not None:
+        other = read(config, read_questions, held_out)
+        held = other.fit(make)
+        notes.append(other.note)
+    return todo, held, [note for note in notes if note]
 
 
 def shortened(prompt: Prompt, fits: Callable[[Prompt], bool]) -> Prompt | None:

@@ -75,8 +75,7 @@ def fit(
             metrics = learner.step(loss_fn, batch, per=per)
             now = time.monotonic()
             metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
-            due = step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0
-            if due or (saves_at(config, step) and config.keep_best):
+            if evaluates_at(config, step, steps):
                 metrics |= evaluate()
             if saves_at(config, step):
                 before_save()
@@ -109,6 +108,12 @@ def keep_notes(run: Run, start: int, notes: Sequence[Mapping[str, Any]]) -> None
     """What `training.rows` has dropped or cut, in the run's record."""
     for note in notes:
         run.record(step=start, **note)
+
+
+def evaluates_at(config: Training, step: int, steps: int) -> bool:
+    """Whether the held-out part is looked at after this step: a few times a run, and where the best is to be kept."""
+    due = step == steps or step % max(1, -(-steps // EVALUATIONS)) == 0
+    return due or (saves_at(config, step) and bool(config.keep_best))
 
 
 def saves_at(config: Training, step: int) -> bool:

@@ -155,7 +155,7 @@ def test_again_nothing_is_made_anew(done, at, capsys):
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert (
         last.startswith("compare: 1 of 4 methods failed: broken: ")
-        and "no room for 4096 tokens" in last
+        and "no room for 4096 more" in last
     )
     assert results(done) == told
     after = {p: os.stat(p).st_mtime_ns for p in done.rglob("*") if p.is_file()}

@@ -122,11 +122,11 @@ def test_a_failing_method_is_told_of_and_stops_nobody(done):
     broken = next(m for m in results(done)["methods"] if m["label"] == "broken")
     assert broken["points"] == [] and broken["runs"] == 0
     assert [f["seed"] for f in broken["failed"]] == [0, 1]
-    assert all("no room for 4096 tokens" in f["why"] for f in broken["failed"])
+    assert all("no room for 4096 more" in f["why"] for f in broken["failed"])
     assert not (done / "runs" / "broken-seed0").exists()
     table = (done / "table.md").read_text(encoding="utf-8")
-    assert re.search("- broken, seeds 0, 1, failed: .*no room for 4096 tokens", table)
-    assert "no room for 4096 tokens" in (done / "compare.html").read_text(encoding="utf-8")
+    assert re.search("- broken, seeds 0, 1, failed: .*no room for 4096 more", table)
+    assert "no room for 4096 more" in (done / "compare.html").read_text(encoding="utf-8")
 
 
 def test_the_figures_have_every_checkpoint(done):

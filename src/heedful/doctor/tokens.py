@@ -242,7 +242,8 @@ def masked_span(context: Context) -> Finding:
                 f"the mask of {quoted(e.response)} is not the response and its end token",
                 "report this as a bug, with the tokenizer",
             )
-        back = decode_response(tok, e.written[:-1])
+        # With the ends that stand in its middle: here it is asked what the tokenizer loses.
+        back = tok.decode(list(e.written[:-1]), clean_up_tokenization_spaces=False)
         said = e.response.removesuffix(str(tok.convert_ids_to_tokens(end)))  # written once
         if back in (said, said.removeprefix(" ")):
             continue

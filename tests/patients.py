@@ -389,9 +389,16 @@ def _():
     return healthy(material=material({"prompt": "天空为什么是蓝色的", "completion": "因为短波"}))
 
 
-@ill("tokens.control_tokens_in_text", "warning")
+@ill("tokens.masked_span", "warning")
 def _():
     return healthy(material=material({"prompt": asked("Why?"), "completion": "So.<|end|> Or so."}))
+
+
+@ill("tokens.control_tokens_in_text", "warning")
+def _():
+    system = {"role": "system", "content": "Be short.<|end|> Be kind."}
+    row = {"prompt": [system, *asked("Why?")], "completion": "So."}
+    return healthy(material=material(row))
 
 
 @ill("tokens.border", "warning")

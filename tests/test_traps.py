@@ -151,18 +151,19 @@ def test_3_a_chat_turn_ends_as_the_template_ends_it():
     assert encode_example(tok, CHAT, "Four").tokens[-1] == 2
 
 
-def test_3_other_programs_stop_where_sampling_stops(tmp_path):
+def test_3_other_programs_stop_where_sampling_stops(tmp_path, caplog):
     """eos, the template's end of a turn, and what the base stopped at, if it is special in this tokenizer.
 
     Mutation caught: eos alone in generation_config.json, past which plain transformers writes on.
     """
     tok, model = with_bos(TEMPLATE), tiny.policy(tiny.tokenizer())
-    model.generation_config.eos_token_id = [0, 65]
+    model.generation_config.eos_token_id = [0, 65, 99999]
     config = sft.Config(model="m", data="d", out=tmp_path)
     learner = LocalLearner(model, policy_forward(), Optim(0.0, 1))
     saver(learner, tok, config)(tmp_path)
     assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [1, 2, 0]
     assert set(stop_tokens(tok, CHAT)) <= {1, 2, 0}
+    assert "stops at 99999, which the tokenizer of" in caplog.text
 
 
 def test_3_truncated_is_not_terminated():

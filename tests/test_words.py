@@ -138,6 +138,7 @@ optim: adamw_torch
 output_dir: out
 per_device_train_batch_size: 8
 per_device_eval_batch_size: 8
+max_prompt_length: 512
 push_to_hub: true
 hub_model_id: org/name
 save_strategy: "steps"
@@ -202,7 +203,8 @@ def test_a_batch_is_of_all_processes():
         ("train dpo", "--loss-type bnpo", "heedful train grpo"),
         ("train dpo", "--deepspeed ds.json", "torchrun"),
         ("train dpo", "--push-to-hub", "say where"),
-        ("train dpo", "--max-prompt-length 512", "never cut"),
+        ("train dpo", "--torch-dtype auto", "^--torch-dtype auto: say float32 or bfloat16"),
+        ("train dpo", "--skip-bad", "it is --on-bad-row drop"),
         ("train grpo", "--num-train-epochs 3", "--steps counts rounds"),
         ("train sft", "--rollout-bach-size 3", "did you mean '--rollout-batch-size'"),
         ("train sft", "--quantise 3", "no option --quantise$"),  # no misleading nearest word

@@ -249,7 +249,21 @@ MISTAKES = [
     ("comparisons", RANKED | {"ranking": [True, 2, 3]}, ["`ranking`", "whole number"]),
     ("comparisons", RANKED | {"ranking": [0, 1, 2]}, ["`ranking`", "from 1"]),
     ("comparisons", RANKED | {"ranking": "123"}, ["`ranking`"]),
-    ("comparisons", {"prompt": "p", "responses": ["a", "b"]}, ["`ranking`", "found"]),
+    (
+        "comparisons",
+        {"prompt": "p", "responses": ["a", "b"]},
+        ["`ranking`", "found", "import samples"],
+    ),
+    (
+        "comparisons",
+        {"prompt": "p", "response_a": "a", "response_b": "b"},
+        ["`response_a`, `response_b`", "found prompt, response_a, response_b", "import samples"],
+    ),
+    (
+        "comparisons",
+        {"prompt": "p", "response_a": "a", "response_b": "b", "winner": "c"},
+        ["`winner` is 'c'", "none of `response_a`, `response_b`"],
+    ),
     ("comparisons", RANKED | {"responses": ["a"]}, ["`responses`", "at least two"]),
     ("comparisons", RANKED | {"responses": "ab"}, ["`responses`", "list"]),
     ("comparisons", RANKED | {"responses": ["a", "b", " "]}, ["`responses` is an empty"]),

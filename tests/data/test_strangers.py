@@ -193,6 +193,13 @@ def test_columns_by_other_names_and_several_files(put):
     ]:
         with pytest.raises(UserError, match=words):
             read_demonstrations(ours, columns)
+    for share in ("-1", "abc", "0", "0.5x", ""):
+        with pytest.raises(UserError, match="share of the rows must be a number above 0"):
+            read_demonstrations([ours, f"{ours}@{share}"])
+    with pytest.raises(UserError, match="of the rows must be a number above 0"):
+        read_demonstrations("no.jsonl@-1")
+    named_so = put({"prompt": "a", "completion": " b"}, name="a@-1.jsonl")
+    assert len(read_demonstrations([named_so, f"{named_so}@2"])) == 3
 
 
 def test_what_is_not_read_is_said_in_one_line(put, caplog):
@@ -293,6 +300,10 @@ def test_several_sources_on_the_command_line_and_in_a_file(tmp_path):
     (tmp_path / "c.yaml").write_text("{data: a.jsonl, model: m, out: o, lora: {rank: 2, rank: 4}}")
     with pytest.raises(UserError, match="'rank' is there twice"):
         command_line.parse(sft.Config, ["--config", str(tmp_path / "c.yaml")], prog="sft")
+    for data in ("[a.jsonl, {path: b.jsonl, weight: 0.3}]", "{path: b.jsonl, weight: 0.3}"):
+        (tmp_path / "c.yaml").write_text(f"{{data: {data}, model: m, out: o}}")
+        with pytest.raises(UserError, match=r"'data' holds keys and values.*b\.jsonl@0\.3"):
+            command_line.parse(sft.Config, ["--config", str(tmp_path / "c.yaml")], prog="sft")
     assert materialise(by_flags.data, "demonstrations") == by_flags.data
     one = command_line.parse(sft.Config, ["--data", "a", *given[5:]], prog="sft").config
     assert one.data == "a"

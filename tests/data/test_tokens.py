@@ -1,5 +1,7 @@
 """Text → ids: where prompt and response meet, what begins and what ends a sequence."""
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +26,9 @@ from heedful.data.tokens import (
     encode_response,
     end_token,
     eos_id,
+    remember_ends,
     stop_tokens,
+    without_end,
 )
 from heedful.errors import UserError
 from heedful.types import Demonstration, Message
@@ -285,3 +289,15 @@ def test_special_tokens_in_a_response_are_part_of_it():
     fin = tok.convert_tokens_to_ids("<|fin|>")
     assert encode_response(tok, CHAT, "4<|fin|>") == encode_response(tok, CHAT, "4")
     assert decode_response(tok, [*ids, eos_id(tok), fin]) == "<think>2 + 2</think>4"
+
+
+def test_an_end_behind_a_response_is_written_once_whichever_it_is():
+    """Mutation caught: only the prompt's own end taken off, so that another one of the folder's counts as lost text."""
+    tok = deepcopy(tiny.tokenizer())
+    remember_ends(tok, (user := tok.convert_tokens_to_ids("<|user|>"),))
+    own = str(tok.convert_ids_to_tokens(end_token(tok, CHAT)))
+    for text in ("Four.", f"Four.{own}", "Four.<|user|>"):
+        ids = encode_response(tok, CHAT, text)
+        assert user not in ids and tok.decode(ids[:-1]) == without_end(tok, CHAT, text) == "Four."
+    inside = f"Four.{own} Five."
+    assert without_end(tok, CHAT, inside) == inside

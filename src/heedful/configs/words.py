@@ -22,6 +22,13 @@ BATCH = (
 )
 # Beside what a method's own name sets, another trainer's usual value is no other loss.
 OWN_LOSS = {"cpo": ("sigmoid",), "kto": ("kto",), "bco": ("bco",)}
+FILES = (
+    "data",
+    "eval_data",
+    "dataset_name",
+    "dataset",
+    "eval_dataset",
+)  # keys that name files of rows
 STAGES = {"rm": "reward", "pt": "pretrain"}
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off", "none", "null")
 
@@ -65,13 +72,27 @@ def from_file(path: str, loaded: Mapping[str, Any], prefix: str = "") -> list[Wo
     words: list[Word] = []
     for key, value in loaded.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and name not in FILES:
             words += from_file(path, value, f"{name}.")
         elif value is not None:
             items = value if isinstance(value, list) else [value]
+            _plain_values(path, name, items)
             values = tuple(str(v).lower() if isinstance(v, bool) else str(v) for v in items)
             words.append(Word("--" + name.replace("_", "-"), values, name, path))
     return words
+
+
+def _plain_values(path: str, name: str, items: Sequence[Any]) -> None:
+    """UserError for a list of objects, but for keys whose row of the table answers whatever they hold."""
+    entry = next((item for item in items if isinstance(item, Mapping)), None)
+    row = rows().get("--" + name.partition(".")[0].replace("_", "-"))
+    if entry is None or (row is not None and row.says):
+        return
+    reason = f"--config {path}: '{name}' holds keys and values where a plain value is expected"
+    if name in FILES:
+        file, share = entry.get("path", "file"), entry.get("weight", 0.5)
+        reason += f"; write {file}@{share} for a share of a file's rows, and --columns prompt=… for its columns"
+    raise UserError(reason)
 
 
 @functools.cache
@@ -131,7 +152,8 @@ def in_our_words(
         if name is not None:
             ours.append(_valued(word, name, preset))
         elif (flag := word.flag.partition(".")[0]) in rows():  # keys of keys, in a file
-            ours += _translated(word, rows()[flag], names, prog, notes)
+            translated = _translated(word, rows()[flag], names, prog, notes)
+            ours += [_valued(w, names.get(w.flag, ""), preset) for w in translated]
         else:
             ours.append(word)
     ours = [_as_switch(word, names) for word in ours]

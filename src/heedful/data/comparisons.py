@@ -17,10 +17,11 @@ from heedful.data.columns import (
     response,
     with_template,
 )
-from heedful.data.forms import standard
+from heedful.data.forms import WIDE, standard
+from heedful.data.forms import WINNERS as WINNER_COLUMNS
 from heedful.data.reading import Source, named
 from heedful.data.transcripts import joined, merged, split, transcript
-from heedful.errors import UserError
+from heedful.errors import UserError, did_you_mean
 from heedful.types import Comparison, Demonstration, LabelledResponse, Prompt
 
 Answered = TypeVar("Answered", Comparison, LabelledResponse, Demonstration)
@@ -63,9 +64,11 @@ def comparison_of(where: str, row: Mapping[str, Any]) -> Comparison:
     """A row with chosen and rejected, or with responses and ranking, in whichever tool's columns."""
     if {"conversation_a", "conversation_b"} <= row.keys():
         return _battle(where, row)
-    row = standard(row)
+    given, row = row, standard(row)
     pair = {"chosen", "rejected"} <= row.keys()
     if "responses" in row and not pair:
+        if "ranking" not in row:
+            raise UserError(f"{where}: {_unranked(given)}")
         found = _ranking(where, row)
     elif {"completion", "label"} <= row.keys() and not pair:
         raise UserError(
@@ -186,6 +189,19 @@ def _ranking(where: str, row: Mapping[str, Any]) -> Comparison:
     if len(set(texts)) < len(texts):
         raise UserError(f"{where}: `responses` holds the same response twice")
     return Comparison(prompt, texts, tuple(ranking), **extras(where, row, len(texts)))
+
+
+def _unranked(row: Mapping[str, Any]) -> str:
+    """What is said of responses without a ranking, in the file's own columns."""
+    names = [n for n in row if n == "responses" or WIDE.fullmatch(n)]
+    responses = ", ".join(f"`{n}`" for n in names)
+    if winner := next((n for n in WINNER_COLUMNS if n in row), None):
+        return f"`{winner}` is {row[winner]!r}, which names none of {responses}, nor a tie"
+    return (
+        f"nothing ranks {responses}: a `ranking` or a `winner` is expected{did_you_mean('ranking', row)}, found "
+        f"{', '.join(row)}; responses that nobody has compared are samples: `heedful import samples` brings them "
+        "before people"
+    )
 
 
 def extras(where: str, row: Mapping[str, Any], count: int) -> dict[str, Any]:

@@ -121,7 +121,8 @@ def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison]:
         )
     if is_vote(row) and "chosen" not in row:
         raise UserError(
-            f"{where}: `label` is about one response; import such rows as votes, not as comparisons"
+            f"{where}: `label` is about one response, which compares nothing; train on it with kto or bco, or import "
+            "a file of such rows alone, as votes"
         )
     yield comparison_of(where, row)
 

@@ -9,6 +9,7 @@ A share above 1 repeats rows: `@2` is every row twice.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,8 @@ from heedful.data.tables import read_export
 from heedful.errors import UserError
 
 Source = str | Path | Sequence[str | Path]
-SHARE = re.compile(r"(.+)@(\d+(?:\.\d+)?|\.\d+)")
+SHARE = re.compile(r"\d+(?:\.\d+)?|\.\d+")
+NUMBER = re.compile(r"[-+]?(?:[\d.,]+(?:e[-+]?\d+)?%?|nan|inf)", re.IGNORECASE)
 # Columns that heedful itself writes beside the wanted ones, and those that say who a row is.
 BESIDE = {
     "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward", "reward_parts", "gold", "voice", "rater",
@@ -47,12 +49,17 @@ def named(source: Source) -> str:
 
 def share_of(source: str) -> tuple[str, float]:
     """A file and the share of its rows that is wanted: 1, unless `@0.5` stands behind its name."""
-    match = SHARE.fullmatch(source)
-    if match is None or Path(source).exists():
+    name, _, share = source.rpartition("@")
+    if not name or os.path.exists(source):
         return source, 1.0
-    if not float(match[2]) > 0:
-        raise UserError(f"{source}: a share of the rows must be above 0")
-    return match[1], float(match[2])
+    if SHARE.fullmatch(share) and float(share) > 0:
+        return name, float(share)
+    if os.path.exists(name) or NUMBER.fullmatch(share):
+        raise UserError(
+            f"{source}: a share of the rows must be a number above 0, such as {name}@0.5 for half of them, "
+            f"not {share or 'nothing'}"
+        )
+    return source, 1.0
 
 
 def renamed_by(columns: Sequence[str]) -> dict[str, str]:

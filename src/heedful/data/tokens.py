@@ -130,6 +130,15 @@ def encode_response(
     return [*(ids[:-1] if ids and ids[-1] in ends else ids), ends[0]]
 
 
+def without_end(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str) -> str:
+    """A response's text without an end that stands behind it already, whichever: `encode_response` writes one."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids or ids[-1] not in stop_tokens(tokenizer, prompt):
+        return text
+    before, end, _ = text.rpartition(str(tokenizer.convert_ids_to_tokens(ids[-1])))
+    return before if end else text
+
+
 def _prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Older SentencePiece tokenizers write a space before every text, also before one that has its own."""
     bare, spaced = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("x", " x"))

@@ -14,6 +14,7 @@ from heedful.data.tokens import (
     no_room,
     special_ids,
     stop_tokens,
+    without_end,
 )
 from heedful.doctor.context import Context, render
 from heedful.doctor.finding import (
@@ -235,6 +236,7 @@ def masked_span(context: Context) -> Finding:
     """What the loss sees decodes to the response and closes with the end token."""
     tok = context.tokenizer
     spaces, lost, example = 0, 0, ""
+    cut: list[str] = []
     for e in context.encoded:
         end = end_token(tok, e.prompt)
         if e.written[-1] != end or e.sample.tokens != (*encode_prompt(tok, e.prompt), *e.written):
@@ -243,8 +245,10 @@ def masked_span(context: Context) -> Finding:
                 "report this as a bug, with the tokenizer",
             )
         # With the ends that stand in its middle: here it is asked what the tokenizer loses.
-        back = tok.decode(list(e.written[:-1]), clean_up_tokenization_spaces=False)
-        said = e.response.removesuffix(str(tok.convert_ids_to_tokens(end)))  # written once
+        back = str(tok.decode(e.written[:-1], clean_up_tokenization_spaces=False))
+        said = without_end(tok, e.prompt, e.response)
+        if set(stop_tokens(tok, e.prompt)) & set(e.written[:-1]):
+            cut.append(e.response)
         if back in (said, said.removeprefix(" ")):
             continue
         if _core(back) == _core(said):
@@ -258,6 +262,12 @@ def masked_span(context: Context) -> Finding:
         make = failed if lost > 0.01 * total else warned
         return make(
             f"{share(lost, total)} responses lose characters{example}", remedy, lost / total
+        )
+    if cut:  # a warning: what comes before it is learned rightly
+        return warned(
+            f"the end token stands inside {share(len(cut), total)} responses, such as {quoted(cut[0])}",
+            "cut them there: what follows is trained on, though sampling never gets that far",
+            len(cut) / total,
         )
     if spaces:
         return warned(
@@ -304,31 +314,23 @@ def characters_per_token(context: Context) -> Finding:
 
 
 def control_tokens_in_text(context: Context) -> Finding:
-    """A response that holds an end is cut by it; a system's or assistant's turn that holds a control token means it.
+    """A system's or assistant's turn that holds a control token means it.
 
-    What users and tools say is text in any case; other special tokens in responses are what is to be learned.
+    What users and tools say is text in any case; special tokens in responses are what is to be learned, but for ends,
+    which `masked_span` finds.
     """
     tok = context.tokenizer
-    ends, special = _ends(context), set(special_ids(tok))
+    special = set(special_ids(tok))
     if tok.unk_token_id != tok.eos_token_id:
         special.discard(tok.unk_token_id)
-    hits: list[tuple[str, set[Any]]] = []
-    texts: list[str] = []
-    for e in context.examples:
-        responses = [(r, ends & set(_ids(context, r)[:-1])) for r in e.responses]
-        turns = () if isinstance(e.prompt, str) else e.prompt
-        own = [
-            (m.content, special & set(_ids(context, m.content)))
-            for m in turns
-            if m.role in OWN_WORDS
-        ]
-        texts += [text for text, _ in (*responses, *own)]
-        hits += [(text, found) for text, found in (*responses, *own) if found]
+    chats = [e.prompt for e in context.examples if not isinstance(e.prompt, str)]
+    texts = [m.content for chat in chats for m in chat if m.role in OWN_WORDS]
+    hits = [held for text in texts if (held := special & set(_ids(context, text)))]
     if not hits:
-        return passed(f"none of {len(texts):,} texts holds the name of a control token", 0.0)
-    name = tok.convert_ids_to_tokens(min(hits[0][1]))
+        return passed(f"none of {len(texts):,} such turns holds the name of a control token", 0.0)
+    name = tok.convert_ids_to_tokens(min(hits[0]))
     return warned(
-        f"{share(len(hits), len(texts))} texts hold a control token, such as {quoted(str(name))}",
+        f"{share(len(hits), len(texts))} turns in prompts hold a control token, such as {quoted(str(name))}",
         "remove it from the text: it ends or begins turns in the middle of one",
         len(hits) / len(texts),
     )

@@ -136,6 +136,12 @@ def _ends(
     """eos, `stop`, and where the base stopped already if that is a special token still: one id, or several."""
     before = generation.eos_token_id
     before = before if isinstance(before, list) else [before]
-    special = special_ids(tokenizer)
+    special, known = special_ids(tokenizer), len(tokenizer)
+    if unknown := [i for i in before if isinstance(i, int) and i >= known]:
+        log.warning(
+            "generation_config.json stops at %s, which the tokenizer of %d tokens does not have: left out on saving",
+            ", ".join(map(str, unknown)),
+            known,
+        )
     ids = dict.fromkeys([tokenizer.eos_token_id, *stop, *(i for i in before if i in special)])
     return list(ids) if len(ids) > 1 else tokenizer.eos_token_id

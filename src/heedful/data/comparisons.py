@@ -67,7 +67,7 @@ def comparison_of(where: str, row: Mapping[str, Any]) -> Comparison:
     given, row = row, standard(row)
     pair = {"chosen", "rejected"} <= row.keys()
     if "responses" in row and not pair:
-        if "ranking" not in row:
+        if "prompt" in row and "ranking" not in row:
             raise UserError(f"{where}: {_unranked(given)}")
         found = _ranking(where, row)
     elif {"completion", "label"} <= row.keys() and not pair:

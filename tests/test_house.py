@@ -22,6 +22,7 @@ FLOORS = {
     "types": 0,
     "errors": 0,
     "caches": 0,
+    "waiting": 0,
     "registry": 1,
     "calls": 1,
     "fields": 1,

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from heedful.errors import UserError
+from heedful.waiting import all_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,11 +90,9 @@ class Ranks:
 
         A UserError of one is raised on all ranks. Nothing in `work` may wait for the other ranks.
         """
-        import asyncio  # help and refusals need not pay for it
-
         answers: list[Result] | UserError
         try:
-            answers = await asyncio.gather(*map(work, items[self.rank :: self.world]))
+            answers = await all_of(map(work, items[self.rank :: self.world]))
         except UserError as error:
             answers = error
         results: list[Any] = [None] * len(items)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import math
@@ -15,6 +14,7 @@ from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.data.samples import logged, rewards_of
 from heedful.data.tokens import decode_response, encode_prompt, prefilled, stop_tokens
 from heedful.envs.ask import ask
 from heedful.envs.chat import Env, Limits, Record
@@ -39,6 +39,7 @@ from heedful.types import (
     Step,
     Task,
 )
+from heedful.waiting import all_of
 
 log = logging.getLogger("heedful")
 
@@ -129,11 +130,13 @@ async def scored_rollout(
     groups = [_judged(task, group, tokenizer) for task, (group, _) in zip(batch, done, strict=True)]
     scores = await parts.score(groups, [early for _, early in done], ranks)
     alone = how.get("env", ask) is ask  # an environment's rewards stand where a reward abstains
-    samples, worth = [], iter(v if alone else v or 0.0 for v in scores.total)
+    samples, worth = [], iter(rewards_of(scores))
     for number, (group, _) in enumerate(done):
         for main, *others in _samples(group, number, how["n"]):
-            if (value := next(worth)) is not None:
-                samples += [replace(main, reward=main.reward + value), *others]
+            own = next(worth)
+            if (value := own.total if alone else own.total or 0.0) is not None:
+                extra = logged(own.extra)
+                samples += [replace(main, reward=main.reward + value, extra=extra), *others]
     return samples, scores.metrics if alone else scores.metrics | episode_metrics(
         [e for group, _ in done for e in group], len(batch) * how["n"]
     )
@@ -176,7 +179,7 @@ async def _played(
         )
         return await play(env, record, how.get("on_error", "stop"))
 
-    found = await asyncio.gather(*map(one, range(how["n"])))
+    found = await all_of(map(one, range(how["n"])))
     return [episode for episode in found if episode is not None and episode.turns]
 
 
@@ -347,8 +350,12 @@ async def score(
     A sample that every part abstains from is left out.
     """
     scores = await score_parts(reward, batch, samples, tokenizer, ranks)
-    paired = zip(samples, scores.total, strict=True)
-    return [replace(s, reward=v) for s, v in paired if v is not None], scores.metrics
+    paired = zip(samples, rewards_of(scores), strict=True)
+    return [
+        replace(s, reward=own.total, extra=logged(own.extra))
+        for s, own in paired
+        if own.total is not None
+    ], scores.metrics
 
 
 async def score_parts(

@@ -23,6 +23,7 @@ TRIGGERS = {
     "cut_off": ({}, {"eos_rate": 0.2}, "80 % of responses were truncated"),
     "longer": ({"completions/mean_length": 10.0}, {"completions/mean_length": 30.0}, "from 10 to 30"),
     "nothing_to_compare": ({}, {"groups/equal": 0.9}, "90 % of groups"),
+    "nothing_scored": ({}, {"reward/unscored": 1.0}, "abstained from 100 %"),
     "both_fall": ({}, {"logps/chosen": -90.0, "logps/chosen_change": -60.0}, "from -30 to -90"),
     "beyond_the_fit": ({}, {"kl/seq": 9.0, "kl/seq_se": 0.5, "kl/fit": 7.6}, "1,998 responses"),
     "models_disagree": ({"reward/e/disagreement": 0.2, "reward": 0.0}, {"reward/e/disagreement": 0.8, "reward": 2.0},
@@ -53,6 +54,7 @@ SILENT = {
     "k1 of a few": ({}, {"kl/seq": -4.5, "kl/seq_se": 2.0}),
     "one response": ({}, {"kl/seq": -9.0, "kl/seq_se": math.inf, "policy/kl_update": 3.0,
                           "policy/kl_update_se": math.inf}),
+    "some scored": ({}, {"reward/unscored": 0.9, "reward": 0.3}),
     "near the fit": ({}, {"kl/seq": 8.0, "kl/seq_se": 0.5, "kl/fit": 7.6}),
 }  # fmt: skip
 

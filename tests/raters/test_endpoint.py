@@ -25,6 +25,7 @@ from heedful.remote.endpoint import Answer, Options
 from heedful.rewards import Group, load_rewards
 from heedful.rewards.endpoint import QUESTION as GRADE
 from heedful.rewards.endpoint import grade
+from heedful.waiting import all_of
 
 SAMPLES = [
     ("Why?", "long answer"),
@@ -42,6 +43,7 @@ class Server:
         self.asked: list[dict] = []
         self.trouble: list[tuple[int, str]] = []
         self.logprobs, self.now, self.most, self.says = True, 0, 0, ""
+        self.unknown = ""  # a word of a request that is answered with 400
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,6 +60,8 @@ class Server:
                     owner.most = max(owner.most, owner.now)
                     owner.asked.append(body | {"key": self.headers.get("Authorization")})
                     trouble = owner.trouble.pop(0) if owner.trouble else None
+                    if owner.unknown and owner.unknown in body:
+                        trouble = (400, f"unknown field {owner.unknown}")
                 time.sleep(0.01)
                 with lock:
                     owner.now -= 1
@@ -174,6 +178,58 @@ def test_what_a_server_refuses_is_one_sentence(server, samples, tmp_path, capsys
     ):
         with pytest.raises(UserError, match=re.escape(words)):
             judges(spec, 0)
+
+
+def test_calls_at_once_fail_as_one(server, samples, tmp_path, capsys, caplog, monkeypatch):
+    """A word that the server knows not is left out of every call that carried it; of several that fail for good, one
+    sentence is all that is shown, and the answers that came are kept.
+
+    Mutation caught: the second refusal of a word taken for another error; siblings left to the end of the event loop,
+    which prints their tracebacks.
+    """
+    server.unknown = "logprobs"
+    code, ranked = judge(samples, server.url, tmp_path / "a.jsonl")
+    assert code == 0 and [row["ranking"] for row in ranked] == [[1, 3, 2], [2, 1]]
+    assert sum("logprobs" in body for body in server.asked) > 1  # several were on their way
+    assert caplog.text.count("asked again without logprobs") == 1
+
+    server.unknown, cache, shown = "", tmp_path / "fresh.jsonl", {}
+    spec = f"{server.url}(retries=0, cache={cache})"
+    for name, trouble, answer in (
+        ("one", [(401, "bad key")], server.answer),
+        ("none", [], lambda body: {"choices": []}),
+    ):
+        server.trouble = trouble
+        monkeypatch.setattr(server, "answer", answer)
+        caplog.clear()
+        assert judge(samples, spec, tmp_path / "b.jsonl")[0] == 2
+        shown[name] = capsys.readouterr().err + caplog.text
+        assert "unhandled exception" not in shown[name] and "Traceback" not in shown[name]
+        assert len(cache.read_text().splitlines()) == 7
+    assert "401: bad key" in shown["one"] and "no chat completion" in shown["none"]
+
+
+def test_a_failure_waits_for_what_is_cancelled():
+    """Mutation caught: asyncio.gather, which leaves the others running when one raises."""
+    ended = []
+
+    async def other():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async def fails():
+        await asyncio.sleep(0)
+        raise UserError("this one")
+
+    async def both():
+        with pytest.raises(UserError, match="this one"):
+            await all_of([all_of([other(), other()]), fails()])
+        return len(asyncio.all_tasks()), list(ended)
+
+    assert asyncio.run(both()) == (1, [True, True])
 
 
 def test_a_reward_behind_a_server(server, tmp_path):

@@ -352,9 +352,12 @@ def test_rewards_that_abstain(sums, tmp_path, monkeypatch):
     metrics = rows(tmp_path / "grpo" / "metrics.jsonl")
     assert [m["reward/unscored"] for m in metrics] == [0.5, 0.5]
     assert metrics[0]["reward"] == pytest.approx(metrics[0]["reward/easy"])
+    for row in rows(tmp_path / "grpo" / "samples.jsonl"):
+        assert 0 < row["reward_extra"]["size"] <= 6
     run("train", "rloo", *how[:-1], *reward[:1], reward[2], "--batch-size", 4, "--group-size", 2,
         "--steps", 1, "--out", tmp_path / "none", *QUIET)  # fmt: skip
     assert rows(tmp_path / "none" / "metrics.jsonl")[0]["reward/unscored"] == 1.0
+    assert "nothing was learned" in (tmp_path / "none" / "alarms.jsonl").read_text()
 
 
 def test_evaluation_by_a_verifier_against_demonstrations(sums, tmp_path, capsys):

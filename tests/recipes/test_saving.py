@@ -11,9 +11,15 @@ import huggingface_hub
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+)
 
 import tiny
+from families import SIZES
 from heedful.cli import main
 from heedful.models import rehearsal
 from heedful.models.load import load_policy, load_tokenizer
@@ -267,4 +273,15 @@ def test_a_card_is_made_of_the_files(at, tmp_path):
         "architectures": ["MambaForCausalLM"]
     }
     (folder / "config.json").write_text(json.dumps(told))
-    assert "A `MambaForCausalLM`" in page(folder, "x", "x", "dpo", "")
+    assert "A `MambaForCausalLM`" in page(folder, load_policy(at / "m"), "x", "x", "dpo", "")
+
+
+@pytest.mark.parametrize("kind", ["llama", "roberta"])
+def test_a_card_says_where_a_score_is_read(tmp_path, kind):
+    """Mutation caught: every reward model said to be read at its last token, as a decoder is."""
+    config = AutoConfig.for_model(kind, **SIZES, num_labels=1)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    model.save_pretrained(tmp_path)
+    card = page(tmp_path, model, "x", "x", "reward", "")
+    assert ("read at the last token" in card) == (kind == "llama")
+    assert ("its own forward gives it for the whole text" in card) == (kind == "roberta")

@@ -106,10 +106,15 @@ def reward_columns(rewards: Rewards) -> dict[str, Any]:
     if rewards.total is None:
         return {}
     parts = {name: v if v is None else round(v, 6) for name, v in rewards.parts.items()}
-    extra = {name: v for name, v in rewards.extra.items() if v is not None and _is_json(v)}
+    extra = logged(rewards.extra)
     columns: dict[str, Any] = {"reward": round(rewards.total, 6)}
     columns |= {"reward_parts": parts} if len(parts) > 1 else {}
     return columns | ({"reward_extra": extra} if extra else {})
+
+
+def logged(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What rewards logged of a response, as far as a file can have it."""
+    return {name: v for name, v in extra.items() if v is not None and _is_json(v)}
 
 
 def as_group(rows: Sequence[Mapping[str, Any]]) -> Group:

@@ -28,14 +28,13 @@ def some_texts(
         length = best.mask.index(True) if any(best.mask) else len(best.tokens)
         prompt = str(tokenizer.decode(list(best.tokens[:length]), skip_special_tokens=True))
         for sample in (best, *others[-1:]):
-            rows.append(
-                {
-                    "prompt": prompt[-most:],
-                    "completion": written(tokenizer, sample)[:most],
-                    "reward": sample.reward + sum(turn.reward for turn in sample.steps),
-                    "truncated": sample.stop_reason == "length",
-                }
-            )
+            row = {
+                "prompt": prompt[-most:],
+                "completion": written(tokenizer, sample)[:most],
+                "reward": sample.reward + sum(turn.reward for turn in sample.steps),
+                "truncated": sample.stop_reason == "length",
+            }
+            rows.append(row | ({"reward_extra": dict(sample.extra)} if sample.extra else {}))
     return rows
 
 

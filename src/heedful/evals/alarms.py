@@ -122,6 +122,16 @@ def nothing_to_compare(now: Metrics, first: Metrics) -> str | None:
         return "all responses of the round got the same reward: there is nothing to learn from"
 
 
+def nothing_scored(now: Metrics, first: Metrics) -> str | None:
+    """A round without a reward: the update is left out."""
+    share = now.get("reward/unscored", 0.0)
+    if share > 0 and "reward" not in now:
+        return (
+            f"the reward abstained from {_percent(share)} of the round's responses, and the others leave nothing to "
+            "compare: nothing was learned; look at when its terms return None, and which prompts they are meant for"
+        )
+
+
 def both_fall(now: Metrics, first: Metrics) -> str | None:
     """The margin grows while the preferred response becomes unlikely as well.
 
@@ -183,6 +193,7 @@ ALARMS: tuple[Advice, ...] = (
     cut_off,
     longer,
     nothing_to_compare,
+    nothing_scored,
     both_fall,
     beyond_the_fit,
     models_disagree,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -13,6 +12,7 @@ from heedful.errors import UserError
 from heedful.raters.votes import pairs, ranked
 from heedful.remote.endpoint import Answer, Endpoint, fill
 from heedful.types import Comparison, Prompt
+from heedful.waiting import all_of
 
 log = logging.getLogger("heedful")
 PATIENCE = (
@@ -50,9 +50,7 @@ class EndpointJudge:
         """Two calls for every two different responses."""
         began = time.monotonic()
         asked = pairs(responses)
-        found = await asyncio.gather(
-            *(self.probability(prompt, responses[i], responses[j]) for i, j in asked)
-        )
+        found = await all_of(self.probability(prompt, responses[i], responses[j]) for i, j in asked)
         probabilities = dict(zip(asked, found, strict=True))
         return ranked(prompt, responses, probabilities, self.name, time.monotonic() - began)
 
@@ -65,8 +63,8 @@ class EndpointJudge:
 
     async def probability(self, prompt: Prompt, first: str, second: str) -> float:
         """That `first` is the better one."""
-        forward, backward = await asyncio.gather(
-            self._prefers_a(prompt, first, second), self._prefers_a(prompt, second, first)
+        forward, backward = await all_of(
+            (self._prefers_a(prompt, first, second), self._prefers_a(prompt, second, first))
         )
         return (forward + 1 - backward) / 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from heedful.raters.endpoint import EndpointJudge
 from heedful.raters.simulated import panel
 from heedful.remote.endpoint import Endpoint, is_endpoint
 from heedful.types import Comparison, Prompt, Rater
+from heedful.waiting import all_of
 from heedful.worlds import scorer
 
 
@@ -35,8 +35,8 @@ async def judge_all(
     raters: Sequence[Rater], items: Sequence[tuple[Prompt, Sequence[str]]]
 ) -> list[Comparison]:
     """Every item judged once, the raters taking turns. What judges over the network have spent is told."""
-    comparisons = await asyncio.gather(
-        *(judged(raters[i % len(raters)], *item) for i, item in enumerate(items))
+    comparisons = await all_of(
+        judged(raters[i % len(raters)], *item) for i, item in enumerate(items)
     )
     for rater in raters:
         if isinstance(rater, EndpointJudge) and rater.endpoint.calls:

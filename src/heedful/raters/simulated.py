@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import math
@@ -15,6 +14,7 @@ from typing import Any
 from heedful.data.sources import prompt_text
 from heedful.errors import UserError
 from heedful.types import Comparison, Prompt, Scorer
+from heedful.waiting import all_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SimulatedRater:
     async def _awaited(
         self, prompt: Prompt, responses: Sequence[str], worth: Mapping[str, Any]
     ) -> Comparison:
-        values = await asyncio.gather(*worth.values())
+        values = await all_of(worth.values())
         return self._ranked(prompt, responses, dict(zip(worth, values, strict=True)))
 
     def _ranked(

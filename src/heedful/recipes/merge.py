@@ -35,7 +35,7 @@ def run(config: Config) -> Path:
         made = (
             f"The adapter `{config.adapter}` added to the weights of `{base}` by `heedful merge`."
         )
-        text = page(folder, str(config.out), config.out.name, "merge", made)
+        text = page(folder, model, str(config.out), config.out.name, "merge", made)
         (folder / "README.md").write_text(text, encoding="utf-8")
         check_saved(folder, model, tokenizer)
 

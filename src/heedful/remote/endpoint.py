@@ -131,6 +131,7 @@ class Endpoint:
         import httpx
 
         self._spend()
+        left_out = frozenset(self._without)
         try:
             reply = await self._client().post(
                 f"{self.url}/chat/completions", json=self._adapted(body)
@@ -139,7 +140,7 @@ class Endpoint:
             raise TimeoutError from error
         except httpx.TransportError as error:
             raise Again(f"no connection ({error or type(error).__name__})") from error
-        if reply.status_code == 400 and self._adapt(reply.text):
+        if reply.status_code == 400 and self._adapt(reply.text, left_out):
             return await self._asked(body, words)
         if reply.status_code in (408, 409, 425, 429) or reply.status_code >= 500:
             after = reply.headers.get("retry-after", "")
@@ -189,16 +190,20 @@ class Endpoint:
         hint = f"; the key is taken from {self.options.key}" if status in (401, 403) else ""
         return f"{self.where}: the server said {status}: {_short(text)}{hint}"
 
-    def _adapt(self, refusal: str) -> bool:
-        """Whether the request can be made without what this server does not know."""
+    def _adapt(self, refusal: str, left_out: frozenset[str]) -> bool:
+        """Whether a request that left these words out can be made without another that this server does not know.
+
+        Of several calls at once each is refused the same word: it is told once, and all of them are asked again.
+        """
         for word in ADAPTS:
-            if word in refusal and word not in self._without:
+            if word in refusal and word not in left_out:
+                if word not in self._without:
+                    log.warning(
+                        "%s: asked again without %s, which the server refuses",
+                        self.where,
+                        ADAPTS[word][0],
+                    )
                 self._without.add(word)
-                log.warning(
-                    "%s: asked again without %s, which the server refuses",
-                    self.where,
-                    ADAPTS[word][0],
-                )
                 return True
         return False
 

@@ -76,6 +76,8 @@ class Limits:
             async with free:
                 answer = await self._asked(value, ask, name)
         finally:
+            if inspect.iscoroutine(value):
+                value.close()  # nothing where it was awaited; who is cancelled in the queue never awaits it
             self._inside -= 1
             if not self._inside:  # everybody has heard of it: who asks again may try
                 self._error = None
@@ -93,8 +95,6 @@ class Limits:
                 self._error = self._error or error
             finally:
                 self._asking -= 1
-        elif inspect.iscoroutine(begun):
-            begun.close()
         while self._asking:  # others are on their way, and paid for
             await asyncio.sleep(0.01)
         raise self._error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from heedful.data.sources import prompt_text
 from heedful.errors import UserError
 from heedful.remote.endpoint import Answer, Endpoint, fill
 from heedful.types import Facts, Group, Prompt
+from heedful.waiting import all_of
 
 GRADES = tuple("0123456789")
 QUESTION = """Here are a prompt and a response to it. Grade the response from 0 (wrong, useless or harmful) to 9 (correct, helpful and clear; nothing could be better). Length in itself is no merit. Answer with one digit.
@@ -44,7 +44,7 @@ class EndpointReward:
             )
 
     async def __call__(self, group: Group) -> Sequence[float]:
-        return await asyncio.gather(*(self._grade(group, text) for text in group.responses))
+        return await all_of(self._grade(group, text) for text in group.responses)
 
     async def _grade(self, group: Group, response: str) -> float:
         values = {name: str(group.facts[name]) for name in self.columns}

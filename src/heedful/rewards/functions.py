@@ -13,7 +13,6 @@ default, is an option: `--reward 'mypkg.mod:score(strict=true)'`.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from heedful.data.sources import prompt_to_json
 from heedful.errors import UserError
 from heedful.remote.limits import Limits
 from heedful.types import Facts, Group, Prompt, Reward
+from heedful.waiting import all_of
 
 # Names of parameters that are no columns. What is a list with a place for each response is one of them where the
 # function is asked for one response at a time.
@@ -124,7 +124,7 @@ def _by_position(
                 lambda: function(group.prompt, group.responses[k], **given(group, k)), key, told
             )
 
-        return list(await asyncio.gather(*map(one, range(len(group.responses)))))
+        return await all_of(map(one, range(len(group.responses))))
 
     reward = whole if len(first) > 1 and first[1].name == "responses" else each
     return reward, [n for n in wanted if n not in GIVEN]

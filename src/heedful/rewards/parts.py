@@ -6,7 +6,6 @@ then they are summed. So the order of prompts and the size of groups change noth
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from heedful.data.sources import prompt_text
 from heedful.errors import UserError
 from heedful.ranks import ALONE, Ranks
 from heedful.types import Facts, Group, Metrics, Prompt, Reward
+from heedful.waiting import all_of
 
 if TYPE_CHECKING:
     from heedful.rewards.model import ModelReward
@@ -173,7 +173,7 @@ class Parts:
             for i, member in enumerate(part.members)
             if not getattr(member, "in_batches", False)
         }
-        return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+        return dict(zip(asked, await all_of(asked.values()), strict=True))
 
     async def score(
         self, groups: Sequence[Group], early: Sequence[Early] = (), ranks: Ranks = ALONE

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from heedful import __version__
 from heedful.configs.common import Training, unread
+from heedful.models.scores import at_last_token, scores_of
 from heedful.run import settings
 
 POLICY = """\
@@ -43,7 +46,7 @@ PLAIN = 'inputs = tokenizer("The capital of Peru is", return_tensors="pt")'
 PLAIN_TEXT = 'text = "The capital of Peru is "'
 
 
-def card(config: Training, folder: Path) -> str:
+def card(config: Training, folder: Path, model: PreTrainedModel) -> str:
     """README.md of the model that was saved in `folder`, for where it will be: the run's own folder, or the hub."""
     job = type(config).__module__.rsplit(".", 1)[-1]
     unused = unread(sys.modules[type(config).__module__], config)
@@ -56,11 +59,11 @@ def card(config: Training, folder: Path) -> str:
         "The numbers of the run are in `metrics.jsonl` beside this file."
     )
     name = config.push_to_hub or str(config.out)
-    return page(folder, name, config.out.name, job, made)
+    return page(folder, model, name, config.out.name, job, made)
 
 
-def page(folder: Path, name: str, title: str, tag: str, made: str) -> str:
-    """A card from the files of a saved model; `name` is where its readers will load it from."""
+def page(folder: Path, model: PreTrainedModel, name: str, title: str, tag: str, made: str) -> str:
+    """A card from a saved model and its files; `name` is where its readers will load it from."""
     adapter = _read(folder / "adapter_config.json")
     base = adapter.get("base_model_name_or_path")
     lines = [f"library_name: {'peft' if adapter else 'transformers'}"]
@@ -70,7 +73,8 @@ def page(folder: Path, name: str, title: str, tag: str, made: str) -> str:
     head = "\n".join(lines)
     code = f"```python\n{snippet(folder, name)}```"
     return (
-        "\n\n".join((f"---\n{head}\n---", f"# {title}", _what(folder, adapter), code, made)) + "\n"
+        "\n\n".join((f"---\n{head}\n---", f"# {title}", _what(folder, adapter, model), code, made))
+        + "\n"
     )
 
 
@@ -97,14 +101,19 @@ def snippet(folder: Path, name: str) -> str:
     )
 
 
-def _what(folder: Path, adapter: dict[str, Any]) -> str:
-    scores = " whose one output is the score of a prompt with its response, read at the last token"
+def _what(folder: Path, adapter: dict[str, Any], model: PreTrainedModel) -> str:
+    scores = ""
+    if _scores(folder):
+        way = "read at the last token"
+        if scores_of(model) is not at_last_token:
+            way = "as its own forward gives it for the whole text"
+        scores = f" whose one output is the score of a prompt with its response, {way}"
     if adapter:
         kind = f"{adapter.get('peft_type')} adapter of rank {adapter.get('r')}"
-        return f"A {kind} on `{adapter['base_model_name_or_path']}`{scores if _scores(folder) else ''}."
+        return f"A {kind} on `{adapter['base_model_name_or_path']}`{scores}."
     config = _read(folder / "config.json")
     architecture = (config.get("architectures") or [config.get("model_type")])[0]
-    return f"A `{architecture}`{scores if _scores(folder) else ''}, in {config.get('dtype')}."
+    return f"A `{architecture}`{scores}, in {config.get('dtype')}."
 
 
 def _scores(folder: Path) -> bool:

@@ -28,7 +28,7 @@ def saver(
 
     def save(folder: Path) -> None:
         learner.save(folder, tokenizer, merge=config.lora.merge)
-        (folder / "README.md").write_text(card(config, folder), encoding="utf-8")
+        (folder / "README.md").write_text(card(config, folder, learner.model), encoding="utf-8")
 
     return save
 
@@ -58,7 +58,7 @@ def rehearse(
         with scratch(config.out) as folder:
             try:
                 learner.save(folder, tokenizer, merge=config.lora.merge, weights=not large)
-                card(config, folder)
+                card(config, folder, model)
             except (
                 ArithmeticError,
                 AttributeError,

@@ -243,7 +243,7 @@ class Sample:
     tokens `[T]` ids; mask `[T]` True where the policy wrote the token; logprobs `[T]` from the engine
     at the sampling temperature, 0 where mask is False. `reward` is given at the end, `steps` have those of single
     turns. stop_reason "length": it was truncated, the last response or the episode. The branches of an
-    episode are several samples with its number.
+    episode are several samples with its number. `extra` is what rewards logged of the response, as JSON has it.
     """
 
     tokens: tuple[int, ...]
@@ -255,6 +255,7 @@ class Sample:
     stop_reason: StopReason = "stop"
     steps: tuple[Step, ...] = ()
     episode: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Engine(Protocol):

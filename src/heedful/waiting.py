@@ -1,0 +1,26 @@
+"""Waiting for several things at once, so that the failure of one is told alone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+async def all_of(awaitables: Iterable[Awaitable[Result]]) -> list[Result]:
+    """What each returns, in their order, all awaited at the same time.
+
+    When one raises, the others are cancelled and waited for before its exception is: `asyncio.gather` leaves them
+    running, and their own exceptions are printed as tracebacks when the event loop is closed.
+    """
+    import asyncio  # help and refusals need not pay for it
+
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

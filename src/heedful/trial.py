@@ -42,7 +42,9 @@ class Plain:
     @cached_property
     def bound(self) -> float:
         """The largest difference that is rounding."""
-        exact, eps = self.outputs[0], torch.finfo(self.model.dtype).eps
+        # Log-probs and scores are float32 at the end, also of a model in float64.
+        eps = max(torch.finfo(dtype).eps for dtype in (self.model.dtype, torch.float32))
+        exact = self.outputs[0]
         moved = [eps * float(exact.abs().max())]
         few = exact.numel() == 1  # a single number may hardly move by chance
         for row, exact in list(zip(self.rows, self.outputs, strict=True))[: None if few else 1]:

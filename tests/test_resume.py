@@ -506,7 +506,7 @@ def test_killed_while_the_state_is_thrown_away(world, whole, tmp_path, capsys):
     """
     out = tmp_path / "run"
     words = jobs.command("sft", world, out, "--state-every", 8)
-    assert jobs.call(words, die=("heedful.run.files:os.unlink", 2)) == 9
+    assert jobs.call(words, die=("heedful.run:discard", 2)) == 9
     assert jobs.alike(out, whole("sft")).startswith("left behind")
     assert cli.main(words) == 2
     assert "already holds a finished model" in sentence(capsys)
@@ -537,7 +537,7 @@ def test_checkpoints_survive_and_the_best_is_never_pruned(world, tmp_path, capsy
     (["--keep-last", 2], "give --save-every"),
     (["--save-every", 1, "--keep-best", "eval/loss"], "min: or max:"),
     (["--save-every", 1, "--keep-best", "min:eval/lost"], "did you mean 'eval/loss'"),
-    (["--state-every", -1], "--state-every must be 0 or more"),
+    (["--state-every", -1], "--state-every -1: must be at least 0"),
 ])  # fmt: skip
 def test_settings_that_make_no_sense(more, words, world, tmp_path, capsys):
     assert run("sft", world, tmp_path / "run", *more) == 2

@@ -7,8 +7,7 @@ mkdir -p "$OUT"
 # The text of the training prompts alone, so that the held-out ones stay unseen from the first token on.
 python - "$COMPARISONS" "$OUT/text.jsonl" <<'PY'
 import sys
-from heedful.data.sources import prompt_text, read_comparisons, write_rows
-from heedful.training.supervised import split_by_prompt
+from heedful.data.sources import prompt_text, read_comparisons, split_by_prompt, write_rows
 train, _ = split_by_prompt(read_comparisons(sys.argv[1], skip_bad=True), lambda c: c.prompt, 0.25)
 write_rows(sys.argv[2], ({"text": f"{prompt_text(c.prompt)}\nassistant: {r}"} for c in train for r in c.responses))
 PY

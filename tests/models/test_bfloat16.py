@@ -10,6 +10,7 @@ import tiny
 from heedful.engine.local import LocalEngine
 from heedful.fast import packed
 from heedful.fast.layout import OCTAVE, lay_out
+from heedful.models.backend import backend_of
 from heedful.models.forward import token_logps
 from heedful.models.load import load_policy
 from heedful.models.save import save_model
@@ -114,6 +115,7 @@ def test_products_meet_few_numbers_of_rows(sampling):
     Mutation caught: tokens that a loss reads given to the output layer as they are, of either kind.
     """
     model = tiny.causal_lm("qwen2").bfloat16()
+    backend_of(model)  # which is tried once, with rows of its own
     sizes = set()
     for n in range(70, 121, 7):
         tokens = torch.randint(3, 200, (2, n // 2 + 1), generator=torch.manual_seed(n))

@@ -5,6 +5,8 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -544,9 +546,9 @@ def test_a_demonstration_that_was_cut_is_mixed_in_without_an_end(at, tmp_path):
     row = {"prompt": "Who", "completion": " cares", "stop_reason": "length"}
     write_rows(tmp_path / "d.jsonl", [row, {"prompt": "Who", "completion": " cares"}])
     tok = tiny.tokenizer()
-    (mix,) = supervised(
-        Mix(data=str(tmp_path / "d.jsonl"), batch_size=2), tok, tiny.policy(tok), seed=0
-    )
+    ptx = Mix(data=str(tmp_path / "d.jsonl"), batch_size=2)
+    config: Any = SimpleNamespace(ptx=ptx, seed=0, on_bad_row="stop")
+    (mix,) = supervised(config, tok, tiny.policy(tok))
     ends = sorted(
         int(tokens[length - 1]) == tok.eos_token_id
         for tokens, length in zip(mix(0).batch.tokens, mix(0).batch.lengths, strict=True)

@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from heedful.errors import one_line
+
 SMALL = dict(
     vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, head_dim=8, max_position_embeddings=64, sliding_window=6, pad_token_id=0, bos_token_id=1,
@@ -92,10 +94,10 @@ def measured(name: str, kind: str) -> dict[str, Any]:
         try:
             model = tiny(name)
         except Exception as error:
-            return line | {"not built": _short(error)}
+            return line | {"not built": one_line(error, 160)}
         return line | examined(model)
     except Exception as error:
-        return line | {"broke": f"{type(error).__name__}: {_short(error)}"}
+        return line | {"broke": f"{type(error).__name__}: {one_line(error, 160)}"}
     finally:
         signal.alarm(0)
 
@@ -215,10 +217,6 @@ def table(lines: list[dict[str, Any]]) -> str:
                 reasons.setdefault(reason, []).append(f"`{x['architecture']}`")
         others += [f"- {what}: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     return "\n".join([*rows, "", *others])
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -18,6 +18,11 @@ class Stopped(Exception):
         self.signal = signal
 
 
+def one_line(error: BaseException, most: int = 200) -> str:
+    """What another library's exception says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """` (did you mean 'x'?)` for the nearest known word, or an empty string when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)

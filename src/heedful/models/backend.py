@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from heedful import trial
-from heedful.errors import UserError
+from heedful.errors import UserError, one_line
 from heedful.fast import llama
 from heedful.fast.head import LinearLogps, few_numbers, with_spare
 from heedful.fast.layout import documents, lay_out
@@ -78,8 +78,9 @@ def _unpacked(model: PreTrainedModel) -> type[Plain]:
     try:
         plain = trial.plainly(model, trial.states(model))
     except Exception as error:  # an architecture may say anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{name} cannot be run on a row of tokens alone: {reason}") from error
+        raise UserError(
+            f"{name} cannot be run on a row of tokens alone: {one_line(error)}"
+        ) from error
     if not plain.sound:
         return Plain  # there is nothing to compare with: others say that its numbers are none
     if not plain.causal:

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from heedful import trial
-from heedful.errors import UserError
+from heedful.errors import UserError, one_line
 from heedful.models.forward import hidden_states, scalar_head
 
 log = logging.getLogger("heedful")
@@ -68,8 +68,9 @@ def _first_exact(model: PreTrainedModel) -> Scores:
     try:
         plain = trial.plainly(model, lambda ids: trial.wide(own(input_ids=ids).logits[0]))
     except Exception as error:  # an architecture may say anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{name} gives no score to a row of tokens alone: {reason}") from error
+        raise UserError(
+            f"{name} gives no score to a row of tokens alone: {one_line(error)}"
+        ) from error
     ids = pad_sequence(plain.rows, batch_first=True)
     lengths = torch.tensor([len(row) for row in plain.rows], device=ids.device)
     for way in (at_last_token, masked):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heedful.errors import UserError
+from heedful.errors import UserError, one_line
 
 # What is the run's own affair: how it went on after interruptions, and what others of its checkpoints are.
 LEFT_HERE = ("checkpoints/*", "state/*", "tensorboard/*", ".*", "**/.*")
@@ -30,7 +30,7 @@ def check(place: str | None) -> None:
     try:
         huggingface_hub.HfApi().create_repo(place, exist_ok=True)
     except Exception as error:  # no network, no rights, a name that cannot be
-        raise UserError(f"--push-to-hub {place}: the hub refuses it: {_reason(error)}") from error
+        raise UserError(f"--push-to-hub {place}: the hub refuses it: {one_line(error)}") from error
 
 
 def push(folder: Path, place: str) -> None:
@@ -46,10 +46,6 @@ def push(folder: Path, place: str) -> None:
         )
     except Exception as error:
         raise UserError(
-            f"{folder} is finished and saved, but could not be sent to {place}: {_reason(error)}; "
+            f"{folder} is finished and saved, but could not be sent to {place}: {one_line(error)}; "
             f"`hf upload {place} {folder}` sends it"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -11,7 +11,7 @@ from heedful.errors import UserError
 from heedful.store import audit
 from heedful.store.content import add_completion, add_demonstration, digest
 from heedful.store.db import new_id, now
-from heedful.store.kinds import Parsed, Question, parse
+from heedful.store.kinds import UNANSWERED, Parsed, Question, parse
 from heedful.store.projects import settings_of
 from heedful.store.records import texts
 from heedful.store.schema import (
@@ -30,8 +30,6 @@ from heedful.store.schema import (
     webhook_delivery,
 )
 from heedful.store.work import free
-
-UNANSWERED = ("skip", "flag")
 
 
 class Conflict(Exception):

@@ -25,6 +25,7 @@ from sqlalchemy import (
 from heedful.errors import UserError
 from heedful.store import audit, work
 from heedful.store.db import now
+from heedful.store.kinds import UNANSWERED
 from heedful.store.projects import settings_of
 from heedful.store.quality import ANSWERS
 from heedful.store.records import batches, texts
@@ -278,7 +279,7 @@ def aside(
     judgments = (
         select(judgment, rater.c.pseudonym)
         .join(rater, rater.c.id == judgment.c.rater)
-        .where(judgment.c.task.in_(keys), judgment.c.outcome.in_(("skip", "flag")))
+        .where(judgment.c.task.in_(keys), judgment.c.outcome.in_(UNANSWERED))
         .order_by(judgment.c.created_at, judgment.c.id)
     )
     reasons: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)

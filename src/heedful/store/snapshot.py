@@ -19,6 +19,7 @@ from heedful.store import export, records
 from heedful.store.columns import escape, unescape
 from heedful.store.content import digest
 from heedful.store.db import Store, insert
+from heedful.store.kinds import UNANSWERED
 from heedful.store.schema import completion, dataset_snapshot, demonstration, judgment, prompt, task
 
 ESCAPE = "\\x1a and four hexadecimal digits stand for NUL, a lone surrogate or \\x1a itself"
@@ -236,7 +237,7 @@ def _exclusion_reason(fact: Row, query: Query) -> str | None:
     if query.what in export.TRAINING and values["task"] is not None:
         if fact.corrected:
             return "corrected later"
-        if fact.outcome in ("skip", "flag"):
+        if fact.outcome in UNANSWERED:
             return "skipped" if fact.outcome == "skip" else "flagged"
         if fact.disposition == "surplus" and not query.surplus:
             return "surplus"

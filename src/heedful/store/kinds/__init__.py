@@ -24,6 +24,7 @@ from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
 
 GROUP = "heedful.question_kinds"
 KINDS: dict[str, Kind] = {}
+UNANSWERED = ("skip", "flag")  # outcomes of any kind of question that answer nothing
 
 
 def register(kind: Kind) -> None:
@@ -64,7 +65,7 @@ def check_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def parse(kind: str, question: Question, answer: dict[str, Any]) -> Parsed:
     """An answer to a question of this kind; `UserError` if it does not fit."""
-    for outcome in ("skip", "flag"):
+    for outcome in UNANSWERED:
         if outcome in answer:
             only(answer, outcome)
             return Parsed(outcome, text=text(answer, outcome, required=outcome == "flag"))

@@ -3,7 +3,7 @@
 VENV ?= .venv
 OUT ?= runs/demo
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 
 # The CPU build of PyTorch, a tenth of the size of the CUDA build that PyPI serves on Linux.
 # `make test TORCH_INDEX=` takes PyPI's build instead.
@@ -43,8 +43,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(STAMP) ## the test suite (JOBS=2 processes; ARGS are passed to pytest)
-	$(PY) -m pytest -q -n $(JOBS) $(ARGS)
+test: $(STAMP) ## the test suite (JOBS=3 processes, since browsers and servers leave two cores idle; ARGS are passed to pytest)
+	$(PY) -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 demo: $(STAMP) ## the whole loop on the embedded world, into runs/demo (ARGS are passed on)
 	$(VENV)/bin/heedful demo --out $(OUT) $(ARGS)

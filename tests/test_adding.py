@@ -177,6 +177,7 @@ def outcome(files: Path, path: Path, out: Path) -> dict[str, int]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_each_is_one_file_in_the_package(files, tmp_path):
     """Mutation caught: a name that must be written in a second place: a list, a preset, a Literal, an import."""
     copy = tmp_path / "src" / "heedful"

@@ -121,7 +121,7 @@ def test_a_wrong_flag_is_seen(tmp_path: Path, monkeypatch):
         test_command_lines_are_understood(page, monkeypatch)
 
 
-@pytest.mark.exhaustive  # half a minute each; .ci/run asks for them
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name, claim",
     [

@@ -26,6 +26,7 @@ def sequences(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.full((len(rows), 1), PROMPT), responses], dim=1)
 
 
+@pytest.mark.long
 def test_dpo_reaches_the_exact_optimum():
     """Pairs from π_ref with exact Bradley–Terry labels: the population minimiser of DPO is π*.
 
@@ -75,7 +76,7 @@ def distance(logp, target) -> float:
     return world.total_variation(logp, target).item()
 
 
-@pytest.mark.exhaustive  # .ci/run asks for it
+@pytest.mark.long
 def test_ppo_reaches_the_exact_optimum():
     """Rollouts, KL in the reward, GAE, clipped updates and critic, all the recipe's own pieces.
 

@@ -54,7 +54,6 @@ def expected() -> dict[str, Any]:
     return several.measured()
 
 
-@pytest.mark.arithmetic
 def test_ranks_change_no_gradient(expected, tmp_path):
     """Token, group and mixed losses, also where a rank has no rows or no gradient of a parameter; predictions.
 
@@ -318,7 +317,7 @@ def test_what_is_refused_is_said_once(world, whole, tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torchrun(world, tmp_path):
     """The launcher itself gives the same bits. Mutation caught: reading what only the tests' launcher sets."""
     out, reference = tmp_path / "sft", tmp_path / "reference"

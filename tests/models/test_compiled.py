@@ -47,12 +47,19 @@ def assert_same(ours, theirs, near):
         assert (ours[1][name] - grad).norm() <= near * grad.norm() + 1e-7, name
 
 
-SLOW = [
-    pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("llama", "qwen2", "gpt2", "lora")
-]
+LONG = pytest.param("recomputed", marks=pytest.mark.long)
 
 
-@pytest.mark.parametrize("kind", ["recomputed", *SLOW])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        LONG,
+        *(
+            pytest.param(k, marks=pytest.mark.exhaustive)
+            for k in ("llama", "qwen2", "gpt2", "lora")
+        ),
+    ],
+)
 def test_compiled_layers_are_plain_layers(kind, tmp_path):
     """Log-probs and gradients of batches of several sizes, and without gradients; the same names of weights.
 

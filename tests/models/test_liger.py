@@ -52,6 +52,7 @@ print(*{m.forward.__func__.__module__ for m in parts}, plain.base_model.norm.for
 """
 
 
+@pytest.mark.long  # Triton's interpreter is slow
 @pytest.mark.parametrize("arch", ["qwen2"])  # llama's layers, with biases
 def test_the_kernels_are_the_layers_own(arch):
     """Log-probs and gradients, also of a copy whose original has changed; another model keeps its classes.

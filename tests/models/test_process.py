@@ -1,53 +1,68 @@
 """Freed blocks stay with the process, and products of next to nothing are as fast as others."""
 
-import os
-import subprocess
+import resource
 import sys
 
 import pytest
 import torch
 
+import interruptions as jobs
 import tiny
 from heedful.fast import process
+from heedful.models.load import load_policy
+from heedful.models.new import new_model, train_tokenizer
 
-PROGRAM = """
-import resource, torch
-from heedful.fast.process import keep_freed_memory
-torch.set_num_threads(1)
-def faults():
+
+def alone(work, *args) -> list[int]:
+    """What `work` returns in a process that has run nothing yet, neither in one thread nor in several."""
+    here, there = jobs.CONTEXT.Pipe(duplex=False)
+    child = jobs.CONTEXT.Process(target=_send, args=(there, work, args))
+    child.start()
+    there.close()
+    try:
+        return here.recv()
+    finally:
+        jobs.finish(child)
+
+
+def _send(pipe, work, args) -> None:
+    pipe.send(work(*args))
+
+
+def faults() -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
         torch.ones(1 << 22)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-first, told, then = faults(), keep_freed_memory(), (faults(), faults())[1]
-print(first, int(told), then)
-"""
+
+
+def told_to_keep() -> list[int]:
+    torch.set_num_threads(1)
+    first, told = faults(), process.keep_freed_memory()
+    faults()
+    return [first, int(told), faults()]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_pages_are_faulted_in_once():
     """Mutation caught: one of the two thresholds left as it was."""
-    out = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
-    )
-    first, told, then = map(int, out.stdout.split())
+    first, told, then = alone(told_to_keep)
     if not told:
         pytest.skip("another C library than glibc")
     # Twenty blocks of 4,096 pages; with transparent huge pages a block has 8.
     assert then < first / 5
 
 
-DENORMAL = """
-import sys, torch
-if len(sys.argv) > 1:
-    from heedful.models.load import load_policy
-    load_policy(sys.argv[1])
-else:
-    from heedful.models.new import new_model, train_tokenizer
-    new_model("llama", train_tokenizer(["a"], 300), hidden_size=32, layers=1, heads=2, context=32, seed=0)
-small, one = torch.full((512, 512), 700_000, dtype=torch.int32).view(torch.float32), torch.eye(512)
-print(*(x.view(torch.int32).count_nonzero().item() for x in (torch.mm(small, one), small * 1.0)))
-"""
+def left_of_next_to_nothing(folder: str | None) -> list[int]:
+    torch.set_num_threads(2)
+    if folder:
+        load_policy(folder)
+    else:
+        tok = train_tokenizer(["a"], 300)
+        new_model("llama", tok, hidden_size=32, layers=1, heads=2, context=32, seed=0)
+    small, one = torch.full((512, 512), 700_000, dtype=torch.int32).view(torch.float32), torch.eye(512)  # fmt: skip
+    products = torch.mm(small, one), small * 1.0
+    return [int(x.view(torch.int32).count_nonzero()) for x in products]
 
 
 @pytest.mark.parametrize("loaded", [True, False])
@@ -60,14 +75,7 @@ def test_next_to_nothing_is_nothing(loaded, tmp_path):
         pytest.skip("this processor cannot")
     if loaded:
         tiny.causal_lm("qwen2").save_pretrained(tmp_path)
-    out = subprocess.run(
-        [sys.executable, "-c", DENORMAL, *[str(tmp_path)] * loaded],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )
-    assert out.stdout.split() == ["0", "0"]
+    assert alone(left_of_next_to_nothing, str(tmp_path) if loaded else None) == [0, 0]
 
 
 def test_rows_are_rounded_up_by_a_quarter_at_most():

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import random
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections import Counter
-from pathlib import Path
+from multiprocessing.connection import Connection
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
+import interruptions as jobs
 from heedful.store import audit, schema
-from heedful.store.db import Store, open_store
+from heedful.store.db import Store, new_id, open_store
 from workspace import answer, claim, make_project, make_rater, make_task, make_tasks
 
 
@@ -89,21 +86,42 @@ def test_the_same_gold_question_for_many_at_once(store: Store):
     assert len(set(tasks)) == 10
 
 
-WORKER = textwrap.dedent("""
-    import sys
-    sys.path.insert(0, {tests!r})
-    from workspace import answer, claim
-    from heedful.store.db import open_store, new_id
-    url, project, rater = sys.argv[1:]
+def _judge(url: str, project: str, rater: str, told: Connection) -> None:
+    """Answers until there is nothing left or the process is killed, and tells of each before and after."""
     store = open_store(url)
-    print("ready", flush=True)
-    sys.stdin.readline()
+    told.send("ready")
+    told.recv()
     while given := claim(store, project, rater):
         key = new_id()
-        print("try", key, flush=True)
-        answer(store, given, rater, {{"value": 1}}, key=key)
-        print("ack", key, flush=True)
-""")
+        told.send(("try", key))
+        answer(store, given, rater, {"value": 1}, key=key)
+        told.send(("ack", key))
+
+
+def _killed(url: str, project: str, raters: list[str], rng: random.Random) -> list[tuple]:
+    """What three processes had told when they were killed, somewhere in their work."""
+    pipes, workers = [], []
+    for rater in raters:
+        ours, theirs = jobs.CONTEXT.Pipe()
+        workers.append(jobs.CONTEXT.Process(target=_judge, args=(url, project, rater, theirs)))
+        workers[-1].start()
+        theirs.close()
+        pipes.append(ours)
+    assert [pipe.recv() for pipe in pipes] == ["ready"] * len(raters)
+    for pipe in pipes:
+        pipe.send("go")
+    # One has told of some answers; the others are anywhere, and it is soon, too.
+    heard = [pipes[0].recv() for _ in range(rng.randint(8, 40))]
+    time.sleep(rng.uniform(0, 0.02))
+    for worker in workers:
+        worker.kill()
+    for pipe, worker in zip(pipes, workers, strict=True):
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            while True:
+                heard.append(pipe.recv())
+        pipe.close()
+        jobs.finish(worker)
+    return heard
 
 
 def test_kill_at_any_moment_loses_no_acknowledged_judgment(url: str):
@@ -112,39 +130,9 @@ def test_kill_at_any_moment_loses_no_acknowledged_judgment(url: str):
     project = make_project(store)
     make_tasks(store, project, 400, overlap=2)
     raters = [make_rater(store) for _ in range(3)]
-    code = WORKER.format(tests=str(Path(__file__).parents[1]))
-    tried: set[str] = set()
-    acknowledged: set[str] = set()
     rng = random.Random(0)
-    for _ in range(4):
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, url, project, rater],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for rater in raters
-        ]
-        for worker in workers:
-            assert worker.stdout and worker.stdout.readline() == "ready\n"
-        for worker in workers:
-            assert worker.stdin
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        # One has told of some answers; the others are anywhere, and it is soon, too.
-        heard = [line for _ in range(rng.randint(8, 40)) if (line := workers[0].stdout.readline())]
-        time.sleep(rng.uniform(0, 0.02))
-        for worker in workers:
-            os.kill(worker.pid, signal.SIGKILL)
-        for worker in workers:
-            heard += worker.stdout.read().splitlines()
-            worker.stdin.close()
-            worker.stdout.close()
-            worker.wait()
-        for line in heard:
-            word, key = line.split()
-            (acknowledged if word == "ack" else tried).add(key)
+    heard = [line for _ in range(4) for line in _killed(url, project, raters, rng)]
+    acknowledged, tried = ({key for word, key in heard if word == w} for w in ("ack", "try"))
     with store.read() as connection:
         stored = set(connection.execute(select(schema.judgment.c.idempotency_key)).scalars())
         done = connection.execute(

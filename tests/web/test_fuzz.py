@@ -86,6 +86,7 @@ def owner(store: Store, tmp_path: Path, hashed: str) -> Owner:
     return found
 
 
+@pytest.mark.long
 def test_no_request_is_an_error_of_the_server(store: Store, tmp_path: Path, owner: Owner):
     """Every operation of openapi.json, with generated bodies, paths, queries and headers."""
     app = create_app(store, workspace=tmp_path, talk=FakeTalk())

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -37,33 +38,53 @@ def free_port() -> int:
             return port
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that can be stopped and started again, by whoever has it alone."""
+
+    bin: Path
+    folder: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://heedful@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        options = (
+            f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
+        )
+        self._control("-w", "-t", "300", "-l", self.folder / "log", "-o", options, "start")
+
+    def stop(self, mode: str = "immediate", *, check: bool = True) -> None:
+        """`immediate` is as if it had crashed; `fast` ends the connections in order."""
+        self._control("-m", mode, "stop", check=check)
+
+    def _control(self, *words: object, check: bool = True) -> None:
+        _run(self.bin / "pg_ctl", "-D", self.folder / "data", *words, check=check)
+
+
+@contextlib.contextmanager
+def running(bin: Path) -> Iterator[Server]:
+    """A server of one's own."""
+    folder = Path(tempfile.mkdtemp(prefix="heedful-postgres-"))
+    server = Server(bin, folder, free_port())
+    if os.getuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres")
+    try:
+        _run(bin / "initdb", "-D", folder / "data", "-A", "trust", "-U", "heedful")
+        server.start()
+        yield server
+    finally:
+        server.stop(check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def server(bin: Path) -> Iterator[str]:
     """The address of a running server."""
-    folder = Path(tempfile.mkdtemp(prefix="heedful-postgres-"))
-    port = free_port()
-    if os.getuid() == 0:  # the server refuses to run as root
-        shutil.chown(folder, "postgres")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
-    try:
-        _run(bin / "initdb", "-D", folder / "data", "-A", "trust", "-U", "heedful")
-        _run(
-            bin / "pg_ctl",
-            "-w",
-            "-t",
-            "300",
-            "-D",
-            folder / "data",
-            "-l",
-            folder / "log",
-            "-o",
-            options,
-            "start",
-        )
-        yield f"postgresql://heedful@127.0.0.1:{port}/postgres"
-    finally:
-        _run(bin / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop", check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+    with running(bin) as own:
+        yield own.url
 
 
 def _run(*words: object, check: bool = True) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedful import __version__
-from heedful.errors import Stopped, UserError
+from heedful.errors import Stopped, Unavailable, UserError
 from heedful.progress import announce
 from heedful.ranks import ALONE, Lost, Ranks, joined
 
@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         _say(error, ranks)
         return 2
+    except Unavailable as error:
+        _say(f"the database cannot take this now: {error}; what was done is kept", ranks)
+        return 2
     except Stopped as stop:
         _say(stop, ranks)
         return 128 + stop.signal
@@ -47,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _say(error: Exception, ranks: Ranks) -> None:
+def _say(error: Exception | str, ranks: Ranks) -> None:
     if ranks.says_first(str(error)):
         print(f"heedful: {error}", file=sys.stderr)
 

@@ -1,4 +1,5 @@
-"""What the CLI turns into a sentence: what the user can mend (exit code 2), and that a run was asked to stop."""
+"""What the CLI turns into a sentence: what the user can mend (exit code 2), a database that is away, a run that was
+asked to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +9,17 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """What the user got wrong, in one plain sentence: file, line, field, what was expected."""
+
+
+class Unavailable(Exception):
+    """The database cannot take this now. Of all that was asked for at most the very last commit may have been made.
+
+    `passes`: locked, restarting, out of reach, which may be over in a while; else full, read-only, broken.
+    """
+
+    def __init__(self, why: str, *, passes: bool = True):
+        super().__init__(why)
+        self.passes = passes
 
 
 class Stopped(Exception):

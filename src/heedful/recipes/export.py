@@ -20,6 +20,5 @@ def run(config: Config) -> dict[str, Any]:
         margin=config.margin,
     )
     with opened(config.workspace) as store:
-        with store.read() as connection:
-            project = project_of(connection, config.project)
+        project = store.in_read(lambda connection: project_of(connection, config.project))
         return export_file(store, project, query, config.file, snapshot_id=config.snapshot)

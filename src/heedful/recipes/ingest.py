@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from heedful.configs.ingest import Config
 from heedful.store import projects, schema
@@ -13,11 +13,12 @@ from heedful.transfer.workspace import opened, project_of
 def run(config: Config) -> dict[str, int]:
     """Returns what was added. The whole file is read before anything is written."""
     work = load(config)
+
+    def project(connection: Connection) -> str:
+        number = connection.execute(select(func.count()).select_from(schema.project)).scalar()
+        if config.project is None and number:
+            return project_of(connection, None)
+        return projects.ensure(connection, config.project or "main")
+
     with opened(config.workspace) as store:
-        with store.write() as connection:
-            number = connection.execute(select(func.count()).select_from(schema.project)).scalar()
-            if config.project is None and number:
-                project = project_of(connection, None)
-            else:
-                project = projects.ensure(connection, config.project or "main")
-        return work(store, project)
+        return work(store, store.in_write(project))

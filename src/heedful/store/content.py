@@ -129,7 +129,14 @@ def add_run(
     seed: int | None = None,
     parent: str | None = None,
 ) -> str:
-    """A finished training run, which checkpoints and so responses come from. `parent`: the run before it."""
+    """A finished training run, which checkpoints and so responses come from. `parent`: the run before it.
+
+    The same run once more adds nothing.
+    """
+    same = (run.c.project == project, run.c.kind == kind, run.c.folder == folder)
+    for row in connection.execute(select(run).where(*same)):
+        if (row.config, row.seed, row.parent) == (config, seed, parent):
+            return row.id
     return insert(
         connection,
         run,

@@ -11,16 +11,18 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 
-from heedful.errors import UserError
+from heedful.errors import Unavailable, UserError, one_line
+from heedful.store.patience import patiently
 
 BUSY_SECONDS = 20
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -30,8 +32,14 @@ CLOCK = {
 }
 
 
-class Unavailable(Exception):
-    """The database cannot take this now (locked, full, read-only, away); nothing was changed. Try again later."""
+# What a database says of itself, in lower case. These last: nobody else's commit and no restart ends them.
+LASTING = ("full", "readonly", "read-only", "unable to open", "disk i/o", "no space")
+PASSING = (
+    "locked", "busy", "could not connect", "connection failed", "connection refused", "closed the connection",
+    "connection is lost", "starting up", "shutting down", "terminating connection", "too many c", "connection slots",
+    "deadlock", "could not serialize", "lock timeout",
+)  # fmt: skip
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,9 @@ class Store:
     # One writer at a time within this process: threads that wait here wake in turn, those that wait inside
     # SQLite poll and may starve. Between processes SQLite's own lock does.
     _write_lock: threading.Lock | None = field(default=None, repr=False)
+    patience: float = (
+        0.0  # seconds for which `in_read` and `in_write` wait for a database that is away
+    )
 
     @property
     def dialect(self) -> str:
@@ -71,8 +82,26 @@ class Store:
             yield connection
             connection.commit()
 
+    def in_read(self, work: Callable[[Connection], T]) -> T:
+        """`work` in a `read`, again from its start while the database is away."""
+        return patiently(lambda: _within(self.read, work), self.patience)
+
+    def in_write(self, work: Callable[[Connection], T]) -> T:
+        """`work` in a `write`, again from its start while the database is away: it must do nothing twice.
+
+        Of a commit whose answer was lost nobody knows whether it was made.
+        """
+        return patiently(lambda: _within(self.write, work), self.patience)
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _within(
+    transaction: Callable[[], AbstractContextManager[Connection]], work: Callable[[Connection], T]
+) -> T:
+    with transaction() as connection:
+        return work(connection)
 
 
 def now(connection: Connection) -> float:
@@ -126,10 +155,11 @@ def location(workspace: Path) -> str:
     return f"sqlite:///{workspace / 'heedful.db'}"
 
 
-def open_store(address: str | Path) -> Store:
+def open_store(address: str | Path, *, patience: float = 0.0) -> Store:
     """Open a database by its URL, or the one of a workspace's folder; bring its schema up to date.
 
-    Raises `UserError` where there is no such database, or where a newer heedful has written it.
+    `patience` are the seconds for which a command waits when it is away later on; a server says so at once. Raises
+    `UserError` where there is no such database, or where a newer heedful has written it.
     """
     if isinstance(address, Path) or "://" not in address:
         folder = Path(address)
@@ -139,10 +169,13 @@ def open_store(address: str | Path) -> Store:
     engine = _engine(address)
     try:
         migrate(engine)
-    except DBAPIError as error:
-        raise UserError(f"the database {engine.url!r} cannot be opened: {error.orig}") from None
+    except (DBAPIError, sqlite3.OperationalError) as error:
+        origin = error.orig if isinstance(error, DBAPIError) else error
+        raise UserError(
+            f"the database {engine.url!r} cannot be opened: {one_line(origin or error)}"
+        ) from None
     sqlite = engine.dialect.name == "sqlite"
-    return Store(engine, threading.Lock() if sqlite else None)
+    return Store(engine, threading.Lock() if sqlite else None, patience)
 
 
 def migrate(engine: Engine) -> None:
@@ -233,10 +266,21 @@ def _translate_errors() -> Iterator[None]:
     """Raise `Unavailable` where the database is locked, full, read-only or unreachable; other errors pass."""
     try:
         yield
-    except DBAPIError as error:
-        message = str(error.orig).lower()
-        signs = ("locked", "busy", "full", "readonly", "read-only", "unable to open", "disk i/o",
-                 "could not connect", "connection failed", "no space")  # fmt: skip
-        if error.connection_invalidated or any(s in message for s in signs):
-            raise Unavailable(str(error.orig)) from error
+    except NoConnectionFree as error:
+        raise Unavailable("all connections to it are in use") from error
+    except Exception as error:
+        origin = (error.orig if isinstance(error, DBAPIError) else error) or error
+        if not _of_the_database(origin):  # what a user wrote stands in other errors' messages
+            raise
+        message = str(origin).lower()
+        lasts = any(sign in message for sign in LASTING)
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if lasts or lost or any(sign in message for sign in PASSING):
+            raise Unavailable(one_line(origin), passes=lost or not lasts) from error
         raise
+
+
+def _of_the_database(error: BaseException) -> bool:
+    """Whether a driver says that the database itself has a problem, and not what it was asked."""
+    kinds = {k.__name__ for k in type(error).__mro__ if k.__module__ in ("sqlite3", "psycopg")}
+    return bool(kinds & {"OperationalError", "InternalError", "InterfaceError"})

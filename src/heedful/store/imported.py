@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -49,13 +49,13 @@ def comparisons(
     longest = max((len(c.responses) for c in items), default=0)
     if longest > maximum:
         raise UserError(f"a comparison has {longest} responses; {maximum} are the most")
-    overlaps = Counter((c.prompt, frozenset(c.responses)) for c in items)
-    repetitions: Counter[Any] = Counter()
+    pairs = [(c.prompt, frozenset(c.responses)) for c in items]
+    overlaps = Counter(pairs)
 
-    def add_item(connection: Connection, item: Comparison) -> None:
-        pair = (item.prompt, frozenset(item.responses))
-        repetition = repetitions[item.rater, pair]
-        repetitions[item.rater, pair] += 1
+    def add_item(
+        connection: Connection, numbered: tuple[Comparison, tuple[Prompt, frozenset[str]], int]
+    ) -> None:
+        item, pair, repetition = numbered
         key = prompt_id(connection, project, item.prompt, origin)
         ids = [_response(connection, key, text, item.policy_version) for text in item.responses]
         places = sorted(set(item.ranking))
@@ -94,7 +94,8 @@ def comparisons(
             client_at=_time(item.created_at),
         )  # fmt: skip
 
-    return add_all(store, project, items, add_item, tick)
+    numbers = _repetitions((c.rater, pair) for c, pair in zip(items, pairs, strict=True))
+    return add_all(store, project, list(zip(items, pairs, numbers, strict=True)), add_item, tick)
 
 
 def votes(
@@ -107,12 +108,10 @@ def votes(
 ) -> dict[str, int]:
     """Thumbs up and down of single responses, as judgments of judges."""
     overlaps = Counter((v.prompt, v.completion) for v in items)
-    repetitions: Counter[Any] = Counter()
 
-    def add_item(connection: Connection, item: Vote) -> None:
+    def add_item(connection: Connection, numbered: tuple[Vote, int]) -> None:
+        item, repetition = numbered
         response = (item.prompt, item.completion)
-        repetition = repetitions[item.rater, response]
-        repetitions[item.rater, response] += 1
         key = prompt_id(connection, project, item.prompt, origin)
         response_id = _response(connection, key, item.completion, None)
         thumb = 1 if item.good else -1
@@ -131,7 +130,18 @@ def votes(
             connection, item.rater, make_task, repetition, agrees, lambda _: {"thumbs": [thumb]}
         )
 
-    return add_all(store, project, items, add_item, tick)
+    numbers = _repetitions((v.rater, v.prompt, v.completion) for v in items)
+    return add_all(store, project, list(zip(items, numbers, strict=True)), add_item, tick)
+
+
+def _repetitions(items: Iterable[Hashable]) -> list[int]:
+    """How often each was there before. Counted first: a batch that the database could not take is written again."""
+    before: Counter[Hashable] = Counter()
+    numbers = []
+    for item in items:
+        numbers.append(before[item])
+        before[item] += 1
+    return numbers
 
 
 def _add_judgment(

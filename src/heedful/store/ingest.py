@@ -169,19 +169,21 @@ def add_all(
     add_item: Callable[[Connection, T], None],
     tick: Tick | None,
 ) -> dict[str, int]:
-    """Add the items in batches; returns how many rows of each table are new."""
-    with store.read() as connection:
-        counts_before = _counts(connection, project)
-    done, remaining = 0, iter(items)
+    """Add the items in batches; returns how many rows of each table are new.
+
+    `add_item` adds what is not there: a batch whose commit was not confirmed is written again.
+    """
+
+    def count(connection: Connection) -> dict[str, int]:
+        return _counts(connection, project)
+
+    counts_before, done, remaining = store.in_read(count), 0, iter(items)
     while batch := list(islice(remaining, BATCH)):
-        with store.write() as connection:
-            for item in batch:
-                add_item(connection, item)
+        store.in_write(lambda connection, batch=batch: [add_item(connection, i) for i in batch])
         done += len(batch)
         if tick:
             tick(done)
-    with store.read() as connection:
-        counts_after = _counts(connection, project)
+    counts_after = store.in_read(count)
     return {"items": done} | {
         name: counts_after[name] - counts_before[name] for name in counts_after
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,17 +45,49 @@ def waiting(connection: Connection, tasks: Sequence[str]) -> Waiting:
     return Waiting(expected, **counts)
 
 
+def missing(
+    connection: Connection, tasks: Sequence[str], key_of: Callable[[str, int], str]
+) -> dict[str, list[int]]:
+    """Task → numbers of the answers that are still wanted of it, up to its overlap.
+
+    An answer is there when its slot is done, whoever filled it, or closed, or when a judge has given it under
+    `key_of(task, number)`.
+    """
+    wanted: dict[str, list[int]] = {}
+    for part in records.batches(tasks):
+        in_part = (task_slot.c.task.in_(part), task_slot.c.slot < task.c.overlap)
+        slots = connection.execute(
+            select(task_slot.c.task, task_slot.c.state)
+            .join(task, task.c.id == task_slot.c.task)
+            .where(*in_part)
+        )
+        states: dict[str, list[str]] = {}
+        for row in slots:
+            states.setdefault(row.task, []).append(row.state)
+        said = select(judgment.c.task, judgment.c.idempotency_key).where(judgment.c.task.in_(part))
+        given = {(row.task, row.idempotency_key) for row in connection.execute(said)}
+        for key in part:
+            left = sum(state not in ("done", "closed") for state in states.get(key, ()))
+            numbers = [
+                k for k in range(len(states.get(key, ()))) if (key, key_of(key, k)) not in given
+            ]
+            if numbers[:left]:
+                wanted[key] = numbers[:left]
+    return wanted
+
+
 def judge(
     connection: Connection, task_id: str, judge_id: str, ranking: Sequence[int], *, key: str
 ) -> judging.Receipt:
     """What a simulated rater, a model or an imported file says: ranks in the task's canonical order, 1 is best.
 
     It goes the way of people's answers: an assignment, a judgment, an audit event. The same key again adds
-    nothing.
+    nothing, and what was said first counts: a judge that was asked once more may have said something else.
     """
     duplicate = (judgment.c.rater == judge_id, judgment.c.idempotency_key == key)
-    previous = connection.execute(select(judgment).where(*duplicate)).first()
-    assignment_id = previous.assignment if previous else work.assign(connection, task_id, judge_id)
+    if before := connection.execute(select(judgment).where(*duplicate)).first():
+        return judging.Receipt(before.id, before.revision, before.disposition, replayed=True)
+    assignment_id = work.assign(connection, task_id, judge_id)
     row = connection.execute(select(assignment).where(assignment.c.id == assignment_id)).one()
     kind = connection.execute(select(task.c.kind).where(task.c.id == task_id)).scalar_one()
     ranks = [ranking[i] for i in row.order_shown]

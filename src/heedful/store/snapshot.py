@@ -85,8 +85,7 @@ class Snapshot:
 
 def take(store: Store, project: str, query: Query) -> Snapshot:
     """Choose what to export, in one consistent view, and store the choice; an equal choice is the same snapshot."""
-    with store.read() as connection:
-        ids, form, count = choose(connection, project, query)
+    ids, form, count = store.in_read(lambda connection: choose(connection, project, query))
     body = {**asdict(query), "schema": export.SCHEMA, "form": form, **asdict(count)}
     judged = query.what in export.FROM_JUDGMENTS
     if not judged:
@@ -96,10 +95,12 @@ def take(store: Store, project: str, query: Query) -> Snapshot:
     duplicate = select(dataset_snapshot.c.id).where(
         dataset_snapshot.c.project == project, dataset_snapshot.c.sha256 == row["sha256"]
     )
-    with store.write() as connection:
+
+    def add(connection: Connection) -> str:
         key = connection.execute(duplicate).scalar()
-        if key is None:
-            key = insert(connection, dataset_snapshot, **row)
+        return key or insert(connection, dataset_snapshot, **row)
+
+    key = store.in_write(add)
     return Snapshot(key, project, query, tuple(ids), form, count, row["sha256"])
 
 

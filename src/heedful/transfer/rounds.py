@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from heedful.data.comparisons import comparison_of
 from heedful.data.files import write_rows
 from heedful.data.reading import read_table
@@ -43,8 +45,7 @@ def held_out_with(evaluated: Collection[Prompt]) -> HeldOut:
 def freeze(store: Store, project: str, done: Round, held_out: HeldOut) -> None:
     """Write all answers to the round's tasks, so that training reads the same while rating goes on."""
     name = done.comparisons.parent.name
-    with store.read() as connection:
-        rows = rounds.comparisons(connection, project, done.tasks)
+    rows = store.in_read(lambda connection: rounds.comparisons(connection, project, done.tasks))
     usable = [row for row in rows if len(set(row["ranking"])) > 1]
     if not usable:
         raise UserError(f"{name}: no answer prefers one response to another; ask more")
@@ -123,9 +124,12 @@ def _each_once(store: Store, earlier: list[list[_Item]], done: Sequence[Round]) 
         if not all(i.judgment for i in items)
         for task in r.tasks
     ]
-    with store.read() as connection:
+
+    def known_to_the_database(connection: Connection) -> tuple[dict[str, str], set[str]]:
         given = rounds.assignments(connection, judgments=[i.judgment or "" for i in stored])
-        taken = set(rounds.assignments(connection, tasks=nameless).values())
+        return given, set(rounds.assignments(connection, tasks=nameless).values())
+
+    given, taken = store.in_read(known_to_the_database)
 
     def identities(items: Sequence[_Item]) -> set[str]:
         return {given.get(i.judgment, i.judgment) for i in items if i.judgment}

@@ -15,14 +15,15 @@ from heedful.data import tables
 from heedful.errors import UserError, did_you_mean
 from heedful.store import projects, schema, snapshot
 from heedful.store.db import Store, open_store
+from heedful.store.patience import HOUR
 
 FORMULA_CELLS = "a cell of text that a spreadsheet would take for a formula has a ' before it"
 
 
 @contextmanager
 def opened(workspace: Path) -> Iterator[Store]:
-    """The workspace's database, for as long as the block lasts."""
-    store = open_store(workspace)
+    """The workspace's database, for as long as the block lasts; of a command, which waits while it is away."""
+    store = open_store(workspace, patience=HOUR)
     try:
         yield store
     finally:
@@ -55,16 +56,18 @@ def export_file(
     if snapshot_id is None:
         taken = snapshot.take(store, project, query)
     else:
-        with store.read() as connection:
-            taken = snapshot.find(connection, project, snapshot_id)
+        taken = store.in_read(lambda connection: snapshot.find(connection, project, snapshot_id))
         if taken.query.what != query.what:
             raise UserError(f"snapshot {snapshot_id} holds {taken.query.what}, not {query.what}")
         if query not in (taken.query, snapshot.Query(query.what)):
             raise UserError(f"snapshot {snapshot_id} has filters of its own; leave the others out")
-    with store.read() as connection:
-        name = _name(connection, project)
+
+    def write(connection: Connection) -> tuple[str, int]:
         found = snapshot.rows(connection, taken.query, taken.ids)
         rows = tables.write_table(path, map(snapshot.escaped, found), taken.columns)
+        return _name(connection, project), rows
+
+    name, rows = store.in_read(write)
     manifest: dict[str, Any] = {
         "schema": snapshot.export.SCHEMA,
         "file": path.name,
@@ -91,9 +94,12 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
     folder, _, name = source.removeprefix("db:").partition("#")
     workspace = Path(folder or ".")
     with opened(workspace) as store:
-        with store.read() as connection:
+
+        def named(connection: Connection) -> tuple[str, str]:
             project = project_of(connection, name or None)
-            name = _name(connection, project)
+            return project, _name(connection, project)
+
+        project, name = store.in_read(named)
         query = snapshot.Query(what, split)
         taken = snapshot.take(store, project, query)
         if not taken.ids:

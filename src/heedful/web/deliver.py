@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 from heedful.errors import UserError
 from heedful.store import hooks
 from heedful.store.db import Store, Unavailable
+from heedful.store.patience import patiently
 
 SECONDS = 5.0  # for one delivery, from resolving the name to the status
 PAUSE = 1.0  # seconds between queries for what is due
@@ -70,13 +71,19 @@ def deliver_due(store: Store, *, allow_private: bool = False) -> int:
     with store.write() as connection:
         deliveries = hooks.claim_due(connection)
     if deliveries:
-        for delivery, arrived, give_up in asyncio.run(_post_all(deliveries, allow_private)):
-            with store.write() as connection:
-                if arrived:
-                    hooks.mark_sent(connection, delivery.id)
-                else:
-                    hooks.mark_failed(connection, delivery.id, give_up=give_up)
+        told = asyncio.run(_post_all(deliveries, allow_private))
+        # A database that is away meanwhile is waited for, or each of these would be sent again.
+        patiently(lambda: _mark(store, told), hooks.LEASE / 2)
     return len(deliveries)
+
+
+def _mark(store: Store, told: list[tuple[hooks.Delivery, bool, bool]]) -> None:
+    with store.write() as connection:
+        for delivery, arrived, give_up in told:
+            if arrived:
+                hooks.mark_sent(connection, delivery.id)
+            else:
+                hooks.mark_failed(connection, delivery.id, give_up=give_up)
 
 
 def check_url(url: str, *, allow_private: bool = False) -> None:

@@ -106,6 +106,33 @@ class Client:
     def revoke_token(self, token: str) -> Any:
         return self._call("DELETE", f"/api/tokens/{token}")
 
+    def sessions(self) -> list[Values]:
+        """Where you are signed in."""
+        return self._call("GET", "/api/sessions")
+
+    def end_session(self, session: str) -> Any:
+        """One of yours, or for owners anybody's."""
+        return self._call("DELETE", f"/api/sessions/{session}")
+
+    def end_other_sessions(self) -> Any:
+        return self._call("DELETE", "/api/sessions")
+
+    def access(self, rater: str) -> Values:
+        """{sessions, tokens} of a person, for owners."""
+        return self._call("GET", f"/api/raters/{rater}/access")
+
+    def end_access(self, rater: str) -> Values:
+        """Sign a person out everywhere and end their tokens, for owners."""
+        return self._call("DELETE", f"/api/raters/{rater}/access")
+
+    def reset_password(self, rater: str) -> Values:
+        """{url}: where this person sets a new password, once and within a day."""
+        return self._call("POST", f"/api/raters/{rater}/reset", {})
+
+    def set_password(self, token: str, password: str) -> Any:
+        """With the token of such an address."""
+        return self._call("POST", "/api/password", {"token": token, "password": password})
+
     def raters(self) -> list[Values]:
         return self._call("GET", "/api/raters")
 
@@ -229,6 +256,11 @@ class Client:
         """Tasks that were skipped or flagged."""
         return self._call("GET", f"/api/projects/{project}/aside")
 
+    def take_back(self, project: str, rater: str, since: float = 0.0) -> Values:
+        """Ask again what a rater's flags and skips since a time have set aside."""
+        body = {"rater": rater, "since": since}
+        return self._call("POST", f"/api/projects/{project}/aside/take-back", body)
+
     def review(self, task: str) -> Values:
         """Judge a task oneself: {assignment}."""
         return self._call("POST", f"/api/tasks/{task}/review", {})
@@ -293,6 +325,14 @@ class Client:
     def add_webhook(self, project: str, url: str) -> Values:
         """{id, url, secret}: the secret that signs what is sent, shown this once."""
         return self._call("POST", f"/api/projects/{project}/webhooks", {"url": url})
+
+    def deliveries(self, project: str, state: str = "failed") -> list[Values]:
+        """The newest that are waiting, sent or failed, with what was answered last."""
+        return self._call("GET", f"/api/projects/{project}/deliveries", params={"state": state})
+
+    def send_again(self, webhook: str) -> Values:
+        """What failed of a webhook, or one delivery."""
+        return self._call("POST", f"/api/webhooks/{webhook}/again", {})
 
     def remove_webhook(self, webhook: str) -> Any:
         return self._call("DELETE", f"/api/webhooks/{webhook}")

@@ -1,5 +1,5 @@
 // Which of three differs?
-import { choices } from "/static/rate/choices.js";
+import { choices } from "../choices.js";
 
 export const keys = [["1 2 3", "A, B or C differs"]];
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -150,21 +151,39 @@ def test_no_such_project(person):
         assert (refused.status_code, refused.json()) == (400, {"error": "there is no such project"})
 
 
-def test_guidelines_have_versions(store: Store, person):
-    """The newest first, each with the tasks asked under it; the same text again is no new version."""
-    lead, project = person("lead"), make_project(store)
+def test_the_newest_guidelines_are_shown_and_kept_with_the_answer(store: Store, person):
+    """Also of questions made before they were written; what was shown with a question stays with it.
+
+    Mutations caught: the version of the day of the import; a record of what would be shown today.
+    """
+    lead, rater, project = person("lead"), person("rater"), make_project(store)
     path = f"/api/projects/{project}/guidelines"
-    make_task(store, project, question="before")
+    for i in range(2):
+        make_task(store, project, question=f"before {i}")
+
+    def ask(*holding: str) -> dict[str, Any]:
+        body = {"holding": list(holding)}
+        return rater.browser.post(f"/api/projects/{project}/next", json=body).json()["task"]
+
+    one = ask()
+    assert one["guidelines"] is None
     first = lead.browser.put(path, json={"body": "*Be* <b>kind</b>"}).json()
     assert first["html"].strip() == "<p><em>Be</em> &lt;b&gt;kind&lt;/b&gt;</p>"
-    for i in range(2):
-        make_task(store, project, question=f"under the first {i}")
     assert lead.browser.put(path, json={"body": "*Be* <b>kind</b>"}).json() == first
+    again = ask()
+    assert again["assignment"] == one["assignment"] and again["guidelines"]["id"] == first["id"]
     second = lead.browser.put(path, json={"body": "Be brief"}).json()
-    make_task(store, project, question="under the second")
+    two = ask(one["assignment"])
+    assert two["guidelines"]["id"] == second["id"]
+    reloaded = rater.browser.get(f"/api/assignments/{one['assignment']}").json()
+    assert reloaded["guidelines"]["id"] == first["id"]
+    for task in (one, two):
+        answer(store, task["assignment"], rater.id, {"value": 1})
     versions = lead.browser.get(f"/api/projects/{project}").json()["guidelines"]
-    found = [(v["id"], v["body"], v["tasks"]) for v in versions]
-    assert found == [(second["id"], "Be brief", 1), (first["id"], "*Be* <b>kind</b>", 2)]
+    seen = [(v["id"], v["body"], v["shown"]) for v in versions]
+    assert seen == [(second["id"], "Be brief", 1), (first["id"], "*Be* <b>kind</b>", 1)]
+    exported = lead.browser.get(f"/api/projects/{project}/export?what=judgments").text.splitlines()
+    assert {json.loads(row)["guidelines"] for row in exported} == {first["id"], second["id"]}
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import pytest
 
 from heedful.store.db import Store
@@ -152,6 +154,7 @@ def test_pages_send_strangers_to_the_login(store: Store, app, person):
     stranger = browser(app)
     for path in ("/rate", f"/rate/{project}", "/account", "/people"):
         moved = stranger.get(path, follow_redirects=False)
-        assert moved.status_code == 303 and moved.headers["location"] == f"/login?next={path}"
+        target = urljoin(f"https://e.org/prefix{path}", moved.headers["location"])
+        assert moved.status_code == 303 and target == f"https://e.org/prefix/login?next={path}"
     assert person("rater").browser.get(f"/rate/{project}").status_code == 200
     assert person("rater").browser.get("/rate/nothing").status_code == 404

@@ -38,6 +38,8 @@ P, A, R = "/api/projects/{project}", "/api/assignments/{assignment_id}", "/api/r
 DOORS: dict[str, set[str]] = {
     "POST /api/session": EVERYBODY, "POST /api/setup": EVERYBODY, "POST /api/invitations/accept": EVERYBODY,
     "GET /api/me": KNOWN,
+    "POST /api/password": EVERYBODY, "GET /api/sessions": PEOPLE, "DELETE /api/sessions": PEOPLE,
+    "DELETE /api/sessions/{session_id}": PEOPLE,
     "DELETE /api/session": PEOPLE, "POST /api/me/password": PEOPLE, "GET /api/tokens": PEOPLE,
     "POST /api/tokens": PEOPLE, "DELETE /api/tokens/{token_id}": PEOPLE,
     "GET /api/rate/projects": LOOK, "GET /api/projects/{project_id}/progress": LOOK, f"GET {A}": LOOK,
@@ -51,25 +53,35 @@ DOORS: dict[str, set[str]] = {
     "GET /api/runs": LEAD_LOOK, "GET /api/runs/{run}/metrics": LEAD_LOOK, "GET /api/runs/{run}/report": LEAD_LOOK,
     "POST /api/invitations": LEAD, "DELETE /api/invitations/{invitation_id}": LEAD, f"PATCH {R}": LEAD,
     "POST /api/projects": LEAD, f"PATCH {P}": LEAD, f"PUT {P}/guidelines": LEAD, f"POST {P}/import": LEAD,
+    f"POST {P}/aside/take-back": LEAD, f"GET {P}/deliveries": LEAD_LOOK, "POST /api/webhooks/{key}/again": LEAD,
     f"POST {P}/webhooks": LEAD, "DELETE /api/webhooks/{key}": LEAD,
     "POST /api/tasks/{task}/review": LEAD, "POST /api/tasks/{task}/unpark": LEAD,
-    f"DELETE {R}/personal": OWNER, "GET /api/audit": OWNER_LOOK,
+    f"DELETE {R}/personal": OWNER, f"GET {R}/access": OWNER_LOOK, f"DELETE {R}/access": OWNER, f"POST {R}/reset": LEAD,
+    "GET /api/audit": OWNER_LOOK,
     # Pages are for people at a screen.
     "GET /static/rate/kinds/{kind}.js": EVERYBODY,
     "GET /": EVERYBODY, "GET /login": EVERYBODY, "GET /join": EVERYBODY, "GET /setup": EVERYBODY,
+    "GET /reset": EVERYBODY,
     "GET /docs": EVERYBODY, "GET /account": PEOPLE, "GET /rate": PEOPLE, "GET /rate/{project_id}": PEOPLE,
     "GET /people": {"lead", "owner"}, "GET /lead": {"lead", "owner"}, "GET /lead/{project}": {"lead", "owner"},
     "GET /lead/{project}/{part}": {"lead", "owner"},
     "GET /runs": {"lead", "owner"}, "GET /runs/{run}": {"lead", "owner"},
 }  # fmt: skip
-OPEN = {"POST /api/session", "POST /api/setup", "POST /api/invitations/accept"}
+OPEN = {
+    "POST /api/session",
+    "POST /api/password",
+    "POST /api/setup",
+    "POST /api/invitations/accept",
+}
 WRITES = sorted(route for route in DOORS if not route.startswith("GET"))
 BODIES: dict[str, Any] = {
+    "POST /api/password": {"token": "t", "password": "short"},
     "POST /api/setup": {"login": "n", "password": "short", "token": "t"},
     "POST /api/invitations/accept": {"login": "n", "password": "short", "token": "t"},
     "POST /api/me/password": {"old": PASSWORD, "new": "short"},
     "POST /api/tokens": {"name": "t", "scopes": ["read"]}, "POST /api/projects": {"name": "another"},
     f"PATCH {P}": {"settings": {"gold_rate": 0.5}}, f"PUT {P}/guidelines": {"body": "Be kind."},
+    f"POST {P}/aside/take-back": {"rater": "x"},
     f"PATCH {R}": {"status": "paused"}, f"POST {A}/judgments": {"answer": {"value": 1}},
     f"POST {A}/turns": {"said": "Hi"}, f"POST {A}/turns/choose": {"place": 0}, f"POST {P}/webhooks": {"url": "http://127.0.0.1/"},
 }  # fmt: skip
@@ -100,7 +112,8 @@ class World:
         found = self.client("owner").get("/api/runs").json()[0]["id"]
         self.places = {
             "project": project, "project_id": project, "task": task, "rater_id": other, "run": found, "part": "labels",
-            "assignment_id": new_id(), "token_id": new_id(), "invitation_id": new_id(), "key": new_id(), "kind": "pair",
+            "assignment_id": new_id(), "token_id": new_id(),
+            "session_id": "0" * 16, "invitation_id": new_id(), "key": new_id(), "kind": "pair",
         }  # fmt: skip
 
     def client(self, who: str, **headers: str) -> TestClient:
@@ -289,7 +302,7 @@ class Inline(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.inside = tag
-        ours = tag == "img" and (dict(attrs).get("src") or "").startswith("/static/")
+        ours = tag == "img" and re.match(r"\.?(\.\./)*/?static/", dict(attrs).get("src") or "")
         if (tag in ("style", "img", "b") and not ours) or (
             tag == "script" and not dict(attrs).get("src")
         ):

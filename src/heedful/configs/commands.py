@@ -23,6 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "import": ("recipes.ingest", "files of ours and of other tools → a workspace"),
     "export": ("recipes.export", "a workspace → files that trainers read, with a manifest"),
+    "guidelines": ("recipes.guidelines", "what raters read beside a question: [FILE.md]"),
+    "people": ("recipes.people", "accounts: who there is, new passwords, pausing"),
     "check": ("recipes.check", "is everything in a workspace accounted for and unchanged?"),
     "demo": ("recipes.demo", "the whole loop on the embedded world, ending in report.html"),
     "world": ("recipes.world", "write a world's texts, demonstrations and prompts"),

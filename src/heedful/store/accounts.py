@@ -34,6 +34,28 @@ session = Table(
     Column("csrf", String(64), nullable=False),
     timestamp(),
     timestamp("expires_at"),
+    timestamp("used_at", nullable=True),  # to the hour
+    Column("user_agent", Exact),
+    Column("address", String(50)),  # shortened to a network, to know a place again
+)
+known_device = (
+    Table(  # a browser from which somebody has signed in: guessers elsewhere do not shut them out
+        "known_device",
+        metadata,
+        Column("token_hash", String(64), primary_key=True),
+        ref("rater", index=True),
+        timestamp(),
+        timestamp("used_at"),
+    )
+)
+password_link = Table(  # by which somebody who has forgotten the password sets a new one, once
+    "password_link",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    ref("rater", index=True),
+    ref("rater", name="made_by", nullable=True),  # none: at the command line
+    timestamp(),
+    timestamp("expires_at"),
 )
 api_token = Table(
     "api_token",
@@ -46,6 +68,8 @@ api_token = Table(
     timestamp(),
     timestamp("expires_at", nullable=True),
     timestamp("revoked_at", nullable=True),
+    timestamp("used_at", nullable=True),  # to the hour
+    Column("address", String(50)),
 )
 invitation = Table(
     "invitation",

@@ -245,7 +245,7 @@ def judgments(j: JudgmentRecord) -> Rows:
             "round": task.round,
             "gold": task.is_gold,
             "swap_of": task.swap_of,
-            "guidelines": task.guideline_version,
+            "guidelines": j.guidelines,
             "completions": [completion(row) for row in j.texts.values()],
             "blind_broken": any(names_itself(row.text, row.model) for row in j.texts.values()),
             "prompt": j.prompt.content,

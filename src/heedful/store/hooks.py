@@ -1,23 +1,26 @@
-"""Webhooks: addresses to which every judgment is posted, and the queue of deliveries.
+"""Webhooks: addresses to which every judgment and alert is posted, and the queue of deliveries.
 
-A delivery is written with its judgment, in one transaction, so none is lost; it is sent at least once.
+A delivery is written with its judgment, in one transaction, so none is lost; it is sent at least once, each time with
+the same id. What was given up is kept with the reason, and can be sent again.
 """
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from heedful.errors import UserError
 from heedful.store import audit, export, records
 from heedful.store.db import insert, now
+from heedful.store.projects import settings_of
 from heedful.store.schema import project, webhook, webhook_delivery
 
 MAX_ATTEMPTS = 8
 FIRST_WAIT = 10.0  # seconds; doubled after each attempt: the last is 21 minutes after the first
+State = Literal["waiting", "sent", "failed"]
 LEASE = 60.0  # seconds that a sender has for the deliveries that it claimed
 
 
@@ -107,31 +110,80 @@ def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
         .values(due_at=timestamp + LEASE, attempts=table.attempts + 1)
     )
     judged = records.load(connection, sorted({row.judgment for row in rows}))
-    bodies = {j.judgment.id: export.judgments(j)[0] for j in judged}
+    by_id = {j.judgment.id: j for j in judged}
     return [
         Delivery(
             row.id,
             row.url,
             row.secret,
             {
-                "event": "judgment",
+                "event": row.event,
                 "delivery": row.id,
                 "project": row.project,
-                "judgment": bodies[row.judgment],
+                **_content(connection, row, by_id[row.judgment]),
             },
         )
         for row in rows
     ]
 
 
-def mark_sent(connection: Connection, key: str) -> None:
+def _content(connection: Connection, row: Row, judged: records.JudgmentRecord) -> dict[str, Any]:
+    """The judgment; or the alert that it gave, without the answer."""
+    if row.event == "judgment":
+        return {"judgment": export.judgments(judged)[0]}
+    settings, what = settings_of(connection, row.project), judged.judgment.outcome
+    limit = settings.flags_an_hour if what == "flag" else settings.skips_an_hour
+    rater = {"id": judged.rater.id, "pseudonym": judged.rater.pseudonym}
+    text = f"{judged.rater.pseudonym} has given more than {limit} {what}s within an hour; more set nothing aside"
+    return {"alert": {"text": text, "what": what, "limit": limit, "rater": rater}}
+
+
+def deliveries(
+    connection: Connection, project_id: str, *, state: State = "failed", limit: int = 100
+) -> list[dict[str, Any]]:
+    """A project's newest deliveries in a state: {id, webhook, url, event, judgment, state, attempts, due_at, status,
+    error}: what was answered last, or why nothing was."""
+    d = webhook_delivery.c
+    columns = (d.id, d.webhook, webhook.c.url, d.event, d.judgment, d.state, d.attempts, d.due_at)
+    query = (
+        select(*columns, d.status, d.error)
+        .join(webhook, webhook.c.id == d.webhook)
+        .where(webhook.c.project == project_id, d.state == state)
+        .order_by(d.id.desc())
+        .limit(limit)
+    )
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def send_again(connection: Connection, key: str, *, actor: str | None) -> int:
+    """A delivery, or all those of a webhook that were given up; returns how many are on their way again."""
+    d = webhook_delivery.c
+    of_hook = (d.webhook == key) & (d.state == "failed")
+    this = (d.id == key) & (d.state != "waiting")
+    values = {"state": "waiting", "attempts": 0, "due_at": now(connection)}
+    sent = connection.execute(webhook_delivery.update().where(of_hook | this).values(**values))
+    if not sent.rowcount:
+        raise UserError("there is nothing to send again under this id")
+    audit.record(connection, actor, "webhook.again", of=key, deliveries=sent.rowcount)
+    return sent.rowcount
+
+
+def mark_sent(connection: Connection, key: str, status: int | None = None) -> None:
     """The delivery has arrived."""
+    values = {"state": "sent", "status": status, "error": None}
     connection.execute(
-        webhook_delivery.update().where(webhook_delivery.c.id == key).values(state="sent")
+        webhook_delivery.update().where(webhook_delivery.c.id == key).values(**values)
     )
 
 
-def mark_failed(connection: Connection, key: str, *, give_up: bool = False) -> None:
+def mark_failed(
+    connection: Connection,
+    key: str,
+    *,
+    status: int | None = None,
+    error: str | None = None,
+    give_up: bool = False,
+) -> None:
     """Try again later, each time after twice as long; not any more after `MAX_ATTEMPTS`, or if told to `give_up`."""
     attempts = connection.execute(
         select(webhook_delivery.c.attempts).where(webhook_delivery.c.id == key)
@@ -141,6 +193,7 @@ def mark_failed(connection: Connection, key: str, *, give_up: bool = False) -> N
     values: dict[str, Any] = {"due_at": now(connection) + FIRST_WAIT * 2 ** (attempts - 1)}
     if give_up or attempts >= MAX_ATTEMPTS:
         values = {"state": "failed"}
+    values |= {"status": status, "error": error}
     connection.execute(
         webhook_delivery.update().where(webhook_delivery.c.id == key).values(**values)
     )

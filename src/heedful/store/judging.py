@@ -8,11 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from heedful.errors import UserError
-from heedful.store import audit
+from heedful.store import asides, audit
 from heedful.store.content import add_completion, add_demonstration, digest
 from heedful.store.db import new_id, now
 from heedful.store.kinds import UNANSWERED, Parsed, Question, parse
-from heedful.store.projects import settings_of
 from heedful.store.records import texts
 from heedful.store.schema import (
     assignment,
@@ -29,7 +28,6 @@ from heedful.store.schema import (
     webhook,
     webhook_delivery,
 )
-from heedful.store.work import free
 
 
 class Conflict(Exception):
@@ -105,14 +103,15 @@ def submit(
     }
     connection.execute(judgment.insert().values(**row))
     _parts(connection, row["id"], task_row, parsed, rater_id)
+    events = ["judgment"]
     if not corrected and disposition != "surplus":
-        if parsed.outcome in UNANSWERED:
-            _skip_or_flag(connection, lease, task_row, parsed.outcome)
-        else:
+        if parsed.outcome not in UNANSWERED:
             _fill(connection, lease, row["id"])
+        elif asides.decline(connection, lease, task_row, parsed.outcome) == "alert":
+            events.append("alert")
     about = {"judgment": row["id"], "revision": row["revision"], "disposition": disposition}
     audit.record(connection, rater_id, "judgment", **about, request=request)
-    _notify(connection, task_row.project, row["id"], timestamp)
+    _notify(connection, task_row.project, row["id"], timestamp, events)
     return Receipt(row["id"], row["revision"], disposition)
 
 
@@ -187,24 +186,6 @@ def _fill(connection: Connection, lease: Row, judgment_id: str) -> None:
     connection.execute(assignment.update().where(assignment.c.id == lease.id).values(state="done"))
 
 
-def _skip_or_flag(connection: Connection, lease: Row, task_row: Row, outcome: str) -> None:
-    """Skipped: somebody else is asked, a few times. Flagged: nobody is, until the lead has looked."""
-    state = "skipped" if outcome == "skip" else "flagged"
-    connection.execute(assignment.update().where(assignment.c.id == lease.id).values(state=state))
-    free(connection, lease.task, lease.slot)
-    skips = connection.execute(
-        select(func.count()).where(
-            assignment.c.task == task_row.id, assignment.c.state == "skipped"
-        )
-    ).scalar_one()
-    if state == "flagged" or skips >= settings_of(connection, task_row.project).skips_until_parked:
-        connection.execute(
-            task_slot.update()
-            .where(task_slot.c.task == task_row.id, task_slot.c.state == "open")
-            .values(state="parked")
-        )
-
-
 def _parts(
     connection: Connection, judgment_id: str, task_row: Row, parsed: Parsed, rater_id: str
 ) -> None:
@@ -254,16 +235,20 @@ def _turns(connection: Connection, assignment_id: str) -> int:
     ).scalar_one()
 
 
-def _notify(connection: Connection, project: str, judgment_id: str, timestamp: float) -> None:
+def _notify(
+    connection: Connection, project: str, judgment_id: str, timestamp: float, events: list[str]
+) -> None:
     hooks = connection.execute(select(webhook.c.id).where(webhook.c.project == project)).scalars()
     for hook in list(hooks):
-        connection.execute(
-            webhook_delivery.insert().values(
-                id=new_id(),
-                webhook=hook,
-                judgment=judgment_id,
-                state="waiting",
-                attempts=0,
-                due_at=timestamp,
+        for event in events:
+            connection.execute(
+                webhook_delivery.insert().values(
+                    id=new_id(),
+                    webhook=hook,
+                    judgment=judgment_id,
+                    event=event,
+                    state="waiting",
+                    attempts=0,
+                    due_at=timestamp,
+                )
             )
-        )

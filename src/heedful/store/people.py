@@ -6,8 +6,8 @@ one writer at a time.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
+from base64 import b64encode
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select
 
 from heedful.errors import UserError
-from heedful.store import audit
+from heedful.store import access, audit
+from heedful.store.access import sha256
 from heedful.store.db import insert, now
 from heedful.store.schema import api_token, invitation, rater, rater_pii, session
 
@@ -37,6 +38,7 @@ class Session:
     rater: str
     pseudonym: str
     role: str
+    status: str
     csrf: str
 
 
@@ -80,7 +82,7 @@ def invite(connection: Connection, role: str, *, actor: str | None) -> str:
     key = insert(
         connection,
         invitation,
-        token_hash=_sha256(token),
+        token_hash=sha256(token),
         role=role,
         invited_by=actor,
         created_at=timestamp,
@@ -90,17 +92,33 @@ def invite(connection: Connection, role: str, *, actor: str | None) -> str:
     return token
 
 
+def invitation_of(connection: Connection, token: str) -> Row:
+    """The open invitation of a token; `UserError` if there is none."""
+    row = connection.execute(
+        select(invitation).where(invitation.c.token_hash == sha256(token)).with_for_update()
+    ).first()
+    is_open = row is not None and row.used_by is None and row.expires_at >= now(connection)
+    if not is_open or not _still_invites(connection, row.invited_by, row.role):
+        raise UserError("this invitation is not valid any more; ask for a new one")
+    return row
+
+
+def _still_invites(connection: Connection, inviter: str | None, role: str) -> bool:
+    """Whoever is suspended, or leads no more, invites nobody by links made before: they could use them themselves."""
+    if inviter is None:
+        return True
+    query = select(rater.c.role, rater.c.status).where(rater.c.id == inviter)
+    person = connection.execute(query).one()
+    may = ("owner", "lead") if role == "rater" else ("owner",)
+    return person.status == "active" and person.role in may
+
+
 def accept(
     connection: Connection, token: str, *, login: str, password_hash: str, name: str | None = None
 ) -> str:
     """Make the account that an invitation stands for; returns the rater's id."""
     login = normal_login(login)
-    row = connection.execute(
-        select(invitation).where(invitation.c.token_hash == _sha256(token)).with_for_update()
-    ).first()
-    timestamp = now(connection)
-    if row is None or row.used_by is not None or row.expires_at < timestamp:
-        raise UserError("this invitation is not valid any more; ask for a new one")
+    row = invitation_of(connection, token)
     if connection.execute(select(rater_pii.c.rater).where(rater_pii.c.login == login)).first():
         raise UserError("this login is taken")
     key = _account(connection, _pseudonym(connection), row.role)
@@ -128,17 +146,26 @@ def by_login(connection: Connection, login: str) -> Row | None:
     return connection.execute(query.where(rater_pii.c.login == login.strip().casefold())).first()
 
 
-def begin_session(connection: Connection, rater_id: str) -> tuple[str, str]:
+def begin_session(
+    connection: Connection,
+    rater_id: str,
+    *,
+    user_agent: str | None = None,
+    address: str | None = None,
+) -> tuple[str, str]:
     """A new session's token and its CSRF token."""
     token, csrf, timestamp = secrets.token_urlsafe(32), secrets.token_urlsafe(24), now(connection)
     connection.execute(delete(session).where(session.c.expires_at < timestamp))
     connection.execute(
         session.insert().values(
-            token_hash=_sha256(token),
+            token_hash=sha256(token),
             rater=rater_id,
             csrf=csrf,
             created_at=timestamp,
             expires_at=timestamp + SESSION_DAYS * DAY,
+            used_at=timestamp,
+            user_agent=user_agent and user_agent[:300],
+            address=address,
         )
     )
     audit.record(connection, rater_id, "session.begin")
@@ -146,7 +173,7 @@ def begin_session(connection: Connection, rater_id: str) -> tuple[str, str]:
 
 
 def end_session(connection: Connection, token: str) -> None:
-    connection.execute(delete(session).where(session.c.token_hash == _sha256(token)))
+    connection.execute(delete(session).where(session.c.token_hash == sha256(token)))
 
 
 def find_session(connection: Connection, token: str) -> tuple[Session | None, bool]:
@@ -154,22 +181,29 @@ def find_session(connection: Connection, token: str) -> tuple[Session | None, bo
     row = connection.execute(
         select(session, rater.c.pseudonym, rater.c.role, rater.c.status)
         .join(rater, rater.c.id == session.c.rater)
-        .where(session.c.token_hash == _sha256(token))
+        .where(session.c.token_hash == sha256(token))
     ).first()
     timestamp = now(connection)
     if row is None or row.expires_at < timestamp or row.status == "gone":
         return None, False
     stale = row.expires_at - timestamp < SESSION_DAYS * DAY - TOUCH_SECONDS
-    return Session(row.rater, row.pseudonym, row.role, row.csrf), stale
+    return Session(row.rater, row.pseudonym, row.role, row.status, row.csrf), stale
 
 
-def touch(connection: Connection, token: str) -> None:
+def touch(connection: Connection, token: str, address: str | None) -> None:
     """A session that is used goes on."""
+    timestamp = now(connection)
     connection.execute(
         session.update()
-        .where(session.c.token_hash == _sha256(token))
-        .values(expires_at=now(connection) + SESSION_DAYS * DAY)
+        .where(session.c.token_hash == sha256(token))
+        .values(expires_at=timestamp + SESSION_DAYS * DAY, used_at=timestamp, address=address)
     )
+
+
+def touch_token(connection: Connection, key: str, address: str | None) -> None:
+    """An API token has been used."""
+    used = {"used_at": now(connection), "address": address}
+    connection.execute(api_token.update().where(api_token.c.id == key).values(**used))
 
 
 def make_token(
@@ -196,7 +230,7 @@ def make_token(
         api_token,
         rater=rater_id,
         name=name,
-        token_hash=_sha256(secret),
+        token_hash=sha256(secret),
         scopes=sorted(set(scopes)),
         created_at=timestamp,
         expires_at=None if days is None else timestamp + days * DAY,
@@ -205,17 +239,19 @@ def make_token(
     return key, secret
 
 
-def token_of(connection: Connection, secret: str) -> Row | None:
-    """The rater and scopes of a valid API token."""
+def token_of(connection: Connection, secret: str) -> tuple[Row | None, bool]:
+    """The rater and scopes of a valid API token, and whether its use ought to be noted (`touch_token`)."""
     row = connection.execute(
         select(api_token, rater.c.pseudonym, rater.c.role, rater.c.status)
         .join(rater, rater.c.id == api_token.c.rater)
-        .where(api_token.c.token_hash == _sha256(secret))
+        .where(api_token.c.token_hash == sha256(secret))
     ).first()
     if row is None or row.revoked_at is not None or row.status == "gone":
-        return None
-    expired = row.expires_at is not None and row.expires_at < now(connection)
-    return None if expired else row
+        return None, False
+    timestamp = now(connection)
+    if row.expires_at is not None and row.expires_at < timestamp:
+        return None, False
+    return row, (row.used_at or 0.0) < timestamp - TOUCH_SECONDS
 
 
 def revoke_token(connection: Connection, token_id: str, *, actor: str, anyones: bool) -> None:
@@ -232,19 +268,18 @@ def revoke_token(connection: Connection, token_id: str, *, actor: str, anyones: 
 
 
 def change_password(connection: Connection, rater_id: str, password_hash: str) -> None:
-    """All sessions end: whoever knew the old password is out."""
+    """All sessions and API tokens end: whoever knew the old password is out, and so is what they have made."""
     connection.execute(
         rater_pii.update().where(rater_pii.c.rater == rater_id).values(password_hash=password_hash)
     )
-    connection.execute(delete(session).where(session.c.rater == rater_id))
-    audit.record(connection, rater_id, "password.change")
+    audit.record(connection, rater_id, "password.change", **access.end_all(connection, rater_id))
 
 
 def change_rater(
     connection: Connection,
     rater_id: str,
     *,
-    actor: str,
+    actor: str | None,
     role: str | None = None,
     status: str | None = None,
     settings: dict[str, Any] | None = None,
@@ -281,12 +316,9 @@ def erase(connection: Connection, rater_id: str, *, actor: str) -> None:
         raise UserError("there is no such person")
     if person.role == "owner" and _owners(connection) == 1:
         raise UserError("the last owner cannot be erased")
-    connection.execute(delete(session).where(session.c.rater == rater_id))
-    connection.execute(
-        api_token.update()
-        .where(api_token.c.rater == rater_id, api_token.c.revoked_at.is_(None))
-        .values(revoked_at=now(connection))
-    )
+    access.end_all(connection, rater_id)
+    own = api_token.c.rater == rater_id
+    connection.execute(api_token.update().where(own).values(name="", address=None))
     connection.execute(delete(rater_pii).where(rater_pii.c.rater == rater_id))
     connection.execute(rater.update().where(rater.c.id == rater_id).values(status="gone"))
     audit.record(connection, actor, "rater.erase", rater=rater_id)
@@ -332,10 +364,6 @@ def _pseudonym(connection: Connection) -> str:
             return name
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def _hasher() -> Any:
     from argon2 import PasswordHasher
 
@@ -344,5 +372,11 @@ def _hasher() -> Any:
 
 @cache
 def _dummy_hash() -> str:
-    """A hash that fits no password."""
-    return _hasher().hash(secrets.token_bytes(32))
+    """A hash that fits no password; made up, since hashing one would take time and memory of its own."""
+    hasher = _hasher()
+    salt, hashed = (
+        b64encode(secrets.token_bytes(n)).decode().rstrip("=")
+        for n in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${costs}${salt}${hashed}"

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store import audit
@@ -34,6 +34,10 @@ class Settings:
     """Answers a rater may give in this project; 0: no limit."""
     skips_until_parked: int = 3
     """So many skips set a task aside for the lead."""
+    flags_an_hour: int = 20
+    """So many flags of a rater in an hour set tasks aside; more are kept and set nothing aside. 0: no limit."""
+    skips_an_hour: int = 60
+    """So many skips of a rater in an hour count towards setting a task aside. 0: no limit."""
     cost_per_hour: float = 0.0
     """What an hour of a rater's time costs, in the lead's currency, where the rater has no price of their own."""
     models: tuple[str, ...] = ()
@@ -55,7 +59,8 @@ class Settings:
             raise UserError(f"order must be random or priority, not {self.order!r}")
         if not self.lease_minutes > 0:
             raise UserError(f"lease_minutes must be above 0, not {self.lease_minutes}")
-        if min(self.daily_limit, self.total_limit, self.cost_per_hour) < 0:
+        limits = (self.daily_limit, self.total_limit, self.flags_an_hour, self.skips_an_hour)
+        if min(*limits, self.cost_per_hour) < 0:
             raise UserError("limits and costs cannot be negative")
         if self.skips_until_parked < 1:
             raise UserError("skips_until_parked must be at least 1")
@@ -130,7 +135,8 @@ def change(
 def write_guidelines(
     connection: Connection, project_id: str, body: str, *, actor: str | None
 ) -> str:
-    """A new version, unless the newest says the same; tasks remember under which version they were asked."""
+    """A new version, unless the newest says the same. Raters see it from their next question on, and each assignment
+    remembers which version was shown with it."""
     sha256 = hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
     newest = guidelines(connection, project_id)
     if newest and newest.sha256 == sha256:
@@ -141,9 +147,16 @@ def write_guidelines(
 
 
 def guidelines(connection: Connection, project_id: str) -> Row | None:
-    """The newest version."""
-    table = guideline_version
-    newest = (table.c.created_at.desc(), table.c.id.desc())
-    return connection.execute(
-        select(table).where(table.c.project == project_id).order_by(*newest).limit(1)
-    ).first()
+    """The newest version, which raters are shown."""
+    return connection.execute(_newest(project_id, guideline_version)).first()
+
+
+def newest_guidelines(connection: Connection, project_id: str) -> str | None:
+    """Its id alone: the text may be long, and every question asks for it."""
+    return connection.execute(_newest(project_id, guideline_version.c.id)).scalar()
+
+
+def _newest(project_id: str, what: Any) -> Select:
+    g = guideline_version.c
+    newest = (g.created_at.desc(), g.id.desc())
+    return select(what).where(g.project == project_id).order_by(*newest).limit(1)

@@ -39,6 +39,7 @@ class JudgmentRecord:
     prompt: Row
     rater: Row
     order_shown: list[int]
+    guidelines: str | None  # the version that was shown beside it
     texts: dict[str, Row]  # completions by id: those shown, and an edited one
     children: dict[str, list[Row]]  # by table: ranking_item, score, rule_flag, critique, edit
     demonstrations: list[Row]  # written in the judgment
@@ -80,6 +81,7 @@ def load(connection: Connection, ids: Sequence[str]) -> list[JudgmentRecord]:
                 prompt=prompts[task_row.prompt],
                 rater=raters[judgments[key].rater],
                 order_shown=assignments[judgments[key].assignment].order_shown,
+                guidelines=assignments[judgments[key].assignment].guideline_version,
                 texts={c: texts[c] for c in needed},
                 children=parts,
                 demonstrations=demonstrations.get(key, []),

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from heedful.errors import UserError
-from heedful.store import audit, work
+from heedful.store import asides, audit, work
 from heedful.store.db import now
 from heedful.store.kinds import UNANSWERED
 from heedful.store.projects import settings_of
@@ -123,6 +123,7 @@ def overview(connection: Connection, project_id: str) -> dict[str, Any]:
         "stored": total,
         "ways": {way: ways[way] for way in WAYS},
         "missing": total - sum(ways.values()),
+        "alerts": asides.alerts(connection, project_id),
     }
 
 
@@ -233,17 +234,17 @@ def projects(connection: Connection) -> list[dict[str, Any]]:
 
 
 def guideline_versions(connection: Connection, project_id: str) -> list[dict[str, Any]]:
-    """Every version, the newest first, with the tasks that were asked under it."""
-    g = guideline_version.c
-    task_counts = (
-        select(task.c.guideline_version, func.count().label("tasks"))
-        .where(task.c.project == project_id)
-        .group_by(task.c.guideline_version)
+    """Every version, the newest first, with how often a question was shown with it."""
+    g, a = guideline_version.c, assignment.c
+    counts = (
+        select(a.guideline_version, func.count().label("shown"))
+        .where(a.project == project_id)
+        .group_by(a.guideline_version)
         .subquery()
     )
     query = (
-        select(g.id, g.body, g.created_at, func.coalesce(task_counts.c.tasks, 0).label("tasks"))
-        .outerjoin(task_counts, task_counts.c.guideline_version == g.id)
+        select(g.id, g.body, g.created_at, func.coalesce(counts.c.shown, 0).label("shown"))
+        .outerjoin(counts, counts.c.guideline_version == g.id)
         .where(g.project == project_id)
         .order_by(g.created_at.desc(), g.id.desc())
     )
@@ -320,7 +321,7 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
 
 def review(connection: Connection, task_id: str, rater_id: str) -> dict[str, str]:
     """Give a task to the lead, whatever its overlap; {assignment, project}, the same again while it is open."""
-    assignment_id = work.assign(connection, task_id, rater_id)
+    assignment_id = work.assign(connection, task_id, rater_id, shown=True)
     audit.record(connection, rater_id, "task.review", task=task_id, assignment=assignment_id)
     query = select(assignment.c.project).where(assignment.c.id == assignment_id)
     return {"assignment": assignment_id, "project": connection.execute(query).scalar_one()}

@@ -23,6 +23,8 @@ from sqlalchemy import (
 from heedful.store.accounts import (  # noqa: F401  (one place to find all tables)
     api_token,
     invitation,
+    known_device,
+    password_link,
     rate_limit,
     rater,
     rater_pii,
@@ -187,6 +189,12 @@ assignment = Table(
     Column("state", String(8), nullable=False),  # active, done, skipped, flagged, expired
     timestamp("leased_at"),
     timestamp("leased_until"),
+    # What was shown beside it, if anything. No foreign key: SQLite could only add one with a copy of the table, and
+    # versions are never deleted.
+    Column("guideline_version", String(36)),
+    Column(
+        "discounted", String(8)
+    ),  # a skip or flag that sets nothing aside: limit; lead: taken back
     UniqueConstraint("task", "rater"),
     Index(
         "uq_assignment_lease",
@@ -204,6 +212,7 @@ assignment = Table(
         postgresql_where=text("state = 'active'"),
     ),
     Index("ix_assignment_rater", "rater", "state", "leased_at"),
+    Index("ix_assignment_guidelines", "project", "guideline_version"),
 )
 judgment = Table(
     "judgment",
@@ -328,9 +337,12 @@ webhook_delivery = Table(
     key(),
     ref("webhook"),
     ref("judgment"),
+    Column("event", String(20), nullable=False, server_default="judgment"),  # or alert
     Column("state", String(8), nullable=False),  # waiting, sent, failed
     Column("attempts", Integer, nullable=False),
     timestamp("due_at"),
+    Column("status", Integer),  # what was answered last
+    Column("error", Exact),  # or why nothing was
     Index("ix_webhook_delivery_due", "state", "due_at"),
 )
 

@@ -27,7 +27,7 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
     prompt_row = connection.execute(select(prompt).where(prompt.c.id == task_row.prompt)).one()
     words = texts(connection, task_row.completions)
     guidelines = connection.execute(
-        select(guideline_version).where(guideline_version.c.id == task_row.guideline_version)
+        select(guideline_version).where(guideline_version.c.id == lease.guideline_version)
     ).first()
     judgment_row = latest(connection, assignment_id)
     places = [task_row.completions[i] for i in lease.order_shown]

@@ -17,7 +17,7 @@ from heedful.errors import UserError
 from heedful.store.content import add_task
 from heedful.store.db import new_id, now
 from heedful.store.kinds import KINDS
-from heedful.store.projects import Settings, settings_of
+from heedful.store.projects import Settings, newest_guidelines, settings_of
 from heedful.store.schema import assignment, judgment, rater, task, task_slot
 
 MAX_HELD = 3  # leases of a rater at once: one on the screen, one loaded ahead, one in another tab
@@ -68,7 +68,7 @@ def claim(
     active_ids = list(connection.execute(active).scalars())
     waiting = [a for a in active_ids if a not in holding]
     if waiting:
-        _extend(connection, waiting[0], timestamp, settings)
+        _extend(connection, waiting[0], timestamp, settings, project)
         return Claim(waiting[0])
     if len(active_ids) >= MAX_HELD:
         return Claim(active_ids[0])
@@ -133,14 +133,19 @@ def free(connection: Connection, task_id: str, slot: int) -> None:
 
 
 def assign(
-    connection: Connection, task_id: str, rater_id: str, *, order: Sequence[int] | None = None
+    connection: Connection,
+    task_id: str,
+    rater_id: str,
+    *,
+    order: Sequence[int] | None = None,
+    shown: bool = False,
 ) -> str:
     """Give a certain task to a person or a judge, in an open or a new slot: reviews, simulated raters.
 
     `order` is the order in which an imported answer was shown (indices into the task's completions); by
     default it is one of chance. The slot is one of the task's own while one is open; after that it is a
-    `review` slot, whose answer stands beside the others without exceeding their overlap. Raises `UserError`
-    if they have had it.
+    `review` slot, whose answer stands beside the others without exceeding their overlap. `shown`: to a person, who
+    reads the guidelines beside it. Raises `UserError` if they have had it.
     """
     task_row = connection.execute(select(task).where(task.c.id == task_id)).first()
     if task_row is None:
@@ -170,8 +175,9 @@ def assign(
             .where(task_slot.c.task == task_id, task_slot.c.slot == open_slot)
             .values(state="leased")
         )
+    rng = random.SystemRandom()
     return _assign(
-        connection, task_row, open_slot, rater_id, timestamp, settings, random.SystemRandom(), order
+        connection, task_row, open_slot, rater_id, timestamp, settings, rng, order, shown
     )
 
 
@@ -324,6 +330,7 @@ def _assign(
     settings: Settings,
     rng: random.Random | None,
     order: Sequence[int] | None = None,
+    shown: bool = True,
 ) -> str:
     if order is None:
         order = list(range(len(task_row.completions)))
@@ -338,14 +345,21 @@ def _assign(
         "state": "active",
         "leased_at": timestamp,
         "leased_until": timestamp + 60.0 * settings.lease_minutes,
+        "guideline_version": newest_guidelines(connection, task_row.project) if shown else None,
     }
     connection.execute(assignment.insert().values(**values))
     return values["id"]
 
 
-def _extend(connection: Connection, key: str, timestamp: float, settings: Settings) -> None:
+def _extend(
+    connection: Connection, key: str, timestamp: float, settings: Settings, project: str
+) -> None:
+    """A question that is shown again, with the guidelines of now."""
     connection.execute(
         assignment.update()
         .where(assignment.c.id == key)
-        .values(leased_until=timestamp + 60.0 * settings.lease_minutes)
+        .values(
+            leased_until=timestamp + 60.0 * settings.lease_minutes,
+            guideline_version=newest_guidelines(connection, project),
+        )
     )

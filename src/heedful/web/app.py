@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,10 +20,11 @@ from heedful import __version__
 from heedful.errors import UserError
 from heedful.store.db import Store, Unavailable
 from heedful.store.judging import Conflict
+from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
 
-ROUTES = ("pages", "people", "rate", "lead", "runs", "talk", "transfer", "hooks")
+ROUTES = ("pages", "people", "access", "rate", "lead", "runs", "talk", "transfer", "hooks")
 MAX_BYTES = 2_000_000
 MAX_IMPORT_BYTES = 100_000_000
 RETRY = {"Retry-After": "2"}
@@ -34,9 +36,11 @@ def create_app(
     workspace: Path | None = None,
     talk: Any = None,
     base_url: str | None = None,
+    trusted_proxies: Sequence[str] = (),
     allow_private_webhooks: bool = False,
 ) -> FastAPI:
-    """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk)."""
+    """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk); `base_url` is the
+    address that people type, whose path the proxy may take off or pass on."""
     app = FastAPI(
         title="heedful",
         version=__version__,
@@ -45,15 +49,19 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        redirect_slashes=False,  # to an address that leaves out what a proxy has taken off
         lifespan=_lifespan,
     )
     app.state.store, app.state.workspace, app.state.talk = store, workspace, talk
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
+    app.state.proxies = networks(trusted_proxies)
     for name in ROUTES:
         app.include_router(importlib.import_module(f"heedful.web.routes.{name}").router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     _errors(app)
     app.add_middleware(Guard)
+    if prefix := urlsplit(base_url or "").path:
+        app.add_middleware(Prefix, prefix=prefix)
     return app
 
 
@@ -79,8 +87,11 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(Denied)
     def _(request: Request, error: Denied) -> Any:
         headers = {"Retry-After": str(int(error.wait) + 1)} if error.wait else None
-        if error.status == 401 and "text/html" in request.headers.get("accept", ""):
-            return page(request, "message.html", status=401, title="Sign in", text=error.sentence)
+        if error.status in (401, 403) and "text/html" in request.headers.get("accept", ""):
+            title = "Sign in" if error.status == 401 else "Not yours"
+            return page(
+                request, "message.html", status=error.status, title=title, text=error.sentence
+            )
         return sentence(error.sentence, error.status, headers)
 
     @app.exception_handler(Conflict)

@@ -14,6 +14,7 @@ import json
 import logging
 import socket
 import threading
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -77,13 +78,15 @@ def deliver_due(store: Store, *, allow_private: bool = False) -> int:
     return len(deliveries)
 
 
-def _mark(store: Store, told: list[tuple[hooks.Delivery, bool, bool]]) -> None:
+def _mark(store: Store, told: list[Tried]) -> None:
     with store.write() as connection:
-        for delivery, arrived, give_up in told:
-            if arrived:
-                hooks.mark_sent(connection, delivery.id)
+        for done in told:
+            key, status = done.delivery.id, done.status
+            if status is not None and 200 <= status < 300:
+                hooks.mark_sent(connection, key, status)
             else:
-                hooks.mark_failed(connection, delivery.id, give_up=give_up)
+                why = {"status": status, "error": done.error, "give_up": done.give_up}
+                hooks.mark_failed(connection, key, **why)
 
 
 def check_url(url: str, *, allow_private: bool = False) -> None:
@@ -104,26 +107,32 @@ def sign(secret: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-async def _post_all(
-    deliveries: list[hooks.Delivery], allow_private: bool
-) -> list[tuple[hooks.Delivery, bool, bool]]:
+@dataclass(frozen=True)
+class Tried:
+    """What came of a delivery: the status that was answered, or why there is none."""
+
+    delivery: hooks.Delivery
+    status: int | None = None
+    error: str | None = None
+    give_up: bool = False
+
+
+async def _post_all(deliveries: list[hooks.Delivery], allow_private: bool) -> list[Tried]:
     return await asyncio.gather(*(_try_post(d, allow_private) for d in deliveries))
 
 
-async def _try_post(
-    delivery: hooks.Delivery, allow_private: bool
-) -> tuple[hooks.Delivery, bool, bool]:
-    """The delivery, whether it has arrived, and whether it is to be given up."""
+async def _try_post(delivery: hooks.Delivery, allow_private: bool) -> Tried:
     try:
         async with asyncio.timeout(SECONDS):
             status = await _post(delivery, allow_private)
     except Refused as error:
         log.warning("webhook %s: %s", delivery.url, error)
-        return delivery, False, True
+        return Tried(delivery, error=str(error), give_up=True)
     except Exception as error:  # whatever the network failed with, it is tried again later
-        log.info("webhook %s: %s", delivery.url, error or type(error).__name__)
-        return delivery, False, False
-    return delivery, 200 <= status < 300, False
+        reason = str(error) or type(error).__name__
+        log.info("webhook %s: %s", delivery.url, reason)
+        return Tried(delivery, error=reason[:300])
+    return Tried(delivery, status)
 
 
 async def _post(delivery: hooks.Delivery, allow_private: bool) -> int:

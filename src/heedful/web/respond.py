@@ -11,6 +11,8 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.responses import HTMLResponse, JSONResponse
 
+from heedful.web.proxy import root
+
 HERE = Path(__file__).parent
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -52,5 +54,6 @@ def _templates() -> Environment:
 def page(request: Request, name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page from templates/; `user` is the person signed in, or None."""
     user = getattr(request.state, "user", None)
-    text = _templates().get_template(name).render(user=user, path=request.url.path, **values)
+    place = {"path": request.url.path, "root": root(request)}
+    text = _templates().get_template(name).render(user=user, **place, **values)
     return HTMLResponse(text.encode("utf-8", "replace").decode("utf-8"), status)

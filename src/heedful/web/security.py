@@ -14,8 +14,11 @@ from fastapi import Depends, Request
 
 from heedful.store import limits, people
 from heedful.store.db import Store
+from heedful.web import proxy
 
 COOKIE = "heedful_session"
+DEVICE = "heedful_device"  # a browser from which somebody has signed in before
+PAUSED = "your account is paused; ask who leads the project when you may go on"
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -36,6 +39,7 @@ class User:
     role: str
     scopes: frozenset[str] | None = None
     csrf: str | None = None
+    status: str = "active"
 
     @property
     def leads(self) -> bool:
@@ -50,15 +54,17 @@ def store_of(request: Request) -> Store:
 
 
 def same_site(request: Request) -> None:
-    """Refuse a write that another site's page has made the browser send, signing in included."""
-    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+    """Refuse a write that another site's page has made the browser send, signing in included.
+
+    What a browser says of the site itself no proxy changes; older ones, and pages over plain HTTP, name an origin only.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site in ("cross-site", "same-site"):
         raise Denied(403, "this request comes from another site")
     origin = request.headers.get("origin") or request.headers.get("referer")
-    if origin is None:
+    if origin is None or site == "same-origin":
         return
-    hosts = {request.headers.get("host", "")}
-    if base := request.app.state.base_url:
-        hosts.add(urlsplit(base).netloc)
+    hosts = {request.headers.get("host", ""), urlsplit(proxy.public_url(request)).netloc}
     try:
         is_ours = origin != "null" and urlsplit(origin).netloc in hosts
     except ValueError:  # such as http://[
@@ -69,15 +75,19 @@ def same_site(request: Request) -> None:
 
 def identify(request: Request) -> User | None:
     """The user with a valid session or token, or None; for pages, which redirect to the login."""
-    store = store_of(request)
+    store, address = store_of(request), proxy.shortened(proxy.address(request))
     header = request.headers.get("authorization", "")
     if header:
         kind, _, secret = header.partition(" ")
         with store.read() as connection:
-            row = people.token_of(connection, secret.strip())
+            row, stale = people.token_of(connection, secret.strip())
         if kind.lower() != "bearer" or row is None:
             return None
-        return User(row.rater, row.pseudonym, row.role, frozenset(row.scopes))
+        if stale:
+            with store.write() as connection:
+                people.touch_token(connection, row.id, address)
+        scopes = frozenset(row.scopes)
+        return User(row.rater, row.pseudonym, row.role, scopes, status=row.status)
     token = request.cookies.get(COOKIE)
     if not token:
         return None
@@ -87,15 +97,18 @@ def identify(request: Request) -> User | None:
         return None
     if stale:
         with store.write() as connection:
-            people.touch(connection, token)
-    return User(session.rater, session.pseudonym, session.role, None, session.csrf)
+            people.touch(connection, token, address)
+    status = session.status
+    return User(session.rater, session.pseudonym, session.role, None, session.csrf, status)
 
 
-def current_user(request: Request) -> User:
-    """Anybody who is signed in, whatever their token's scopes."""
+def anybody(request: Request) -> User:
+    """Who has signed in, also while the account is paused: to see that it is, and to sign out."""
     user = identify(request)
     if user is None:
         raise Denied(401, "sign in first")
+    if user.scopes is not None and user.status != "active":
+        raise Denied(403, PAUSED)
     if user.csrf is not None and request.method not in SAFE:
         same_site(request)
         if request.headers.get("x-csrf-token") != user.csrf:
@@ -104,6 +117,28 @@ def current_user(request: Request) -> User:
     return user
 
 
+def current_user(user: Annotated[User, Depends(anybody)]) -> User:
+    """Anybody who is signed in and not paused, whatever their token's scopes."""
+    if user.status != "active":
+        raise Denied(403, PAUSED)
+    return user
+
+
+def still(request: Request, user: User) -> None:
+    """`Denied` where meanwhile the session or the token has ended, or the person was paused or leads no more.
+
+    For requests that take long: what was allowed when they began need not be when they give something out.
+    """
+    now = identify(request)
+    if now is None or now.rater != user.rater:
+        raise Denied(401, "sign in first")
+    if now.status != "active":
+        raise Denied(403, PAUSED)
+    if user.leads and not now.leads:
+        raise Denied(403, "only a lead may do this")
+
+
+Anybody = Annotated[User, Depends(anybody)]
 CurrentUser = Annotated[User, Depends(current_user)]
 
 
@@ -145,14 +180,14 @@ Owner = Annotated[User, Depends(owner)]
 Person = Annotated[User, Depends(person)]
 
 
-def address(request: Request) -> str:
-    """The address that the connection comes from; headers that claim another are not believed."""
-    return request.client.host if request.client else "unknown"
-
-
-def slow_down(request: Request, *buckets: tuple[str, limits.Limit]) -> None:
+def slow_down(request: Request, *buckets: limits.Bucket) -> None:
     """Take one from each bucket, or answer 429."""
     with store_of(request).write() as connection:
-        wait = max(limits.take(connection, key[:200], limit) for key, limit in buckets)
+        wait = limits.take_all(connection, buckets)
+    refuse(wait)
+
+
+def refuse(wait: float) -> None:
+    """429 where somebody has to wait so many seconds."""
     if wait:
         raise Denied(429, f"too many attempts; try again in {int(wait) + 1} seconds", wait)

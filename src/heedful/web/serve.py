@@ -11,6 +11,7 @@ from heedful.errors import UserError
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
+from heedful.web.proxy import checked_url
 from heedful.web.talk import Talk
 
 DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
@@ -21,21 +22,23 @@ def run(config: Config) -> None:
     import uvicorn
 
     refuse_nonsense(config)
+    url = checked_url(config.url) if config.url else None
     workspace = find(config.workspace)
     store = open_store(workspace)
     listener = _listen(config.host, config.port)
     port = listener.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
-    url = (config.url or f"http://{host}:{port}").rstrip("/")
     app = create_app(
         store,
         workspace=workspace,
         talk=Talk(workspace),
         base_url=url,
+        trusted_proxies=config.trusted_proxies,
         allow_private_webhooks=config.allow_private_webhooks,
     )
-    _greet(store, workspace, url)
+    _greet(store, workspace, url or f"http://{host}:{port}")
     sys.setswitchinterval(0.0005)  # a lead's statistics must not hold up the raters' short requests
+    # Headers of proxies are read by web.proxy: uvicorn would believe those of this machine unasked.
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False)
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 
 from heedful.configs.ingest import asked_of
-from heedful.store import projects, reports
+from heedful.store import asides, projects, reports
 from heedful.store.kinds import KINDS
 from heedful.store.schema import project as project_table
 from heedful.web import insight
@@ -48,6 +48,11 @@ class Guidelines(BaseModel):
 
 class Unpark(BaseModel):
     close: bool = False
+
+
+class TakeBack(BaseModel):
+    rater: str = Field(max_length=36)
+    since: float = Field(0.0, ge=0, lt=1e11)
 
 
 @router.get("/api/projects")
@@ -95,7 +100,7 @@ def change_project(project: str, body: Change, request: Request, user: Lead) -> 
 def write_guidelines(
     project: str, body: Guidelines, request: Request, user: Lead
 ) -> dict[str, str]:
-    """A new version; questions made from now on are asked under it."""
+    """A new version; raters see it from their next question on."""
     with store_of(request).write() as connection:
         projects.settings_of(connection, project)
         key = projects.write_guidelines(connection, project, body.body, actor=user.rater)
@@ -170,6 +175,16 @@ def aside(
     with store_of(request).read() as connection:
         report = reports.aside(connection, project, which=which, after=after, limit=limit)
     return report | {"tasks": [rendered(task) for task in report["tasks"]]}
+
+
+@router.post("/api/projects/{project}/aside/take-back")
+def take_back(project: str, body: TakeBack, request: Request, user: Lead) -> dict[str, int]:
+    """Ask again what a rater's flags and skips since a time have set aside; nothing is deleted.
+
+    {taken_back, tasks, answers}: flags and skips that count no more, questions and answers that are asked for again.
+    """
+    with store_of(request).write() as connection:
+        return asides.take_back(connection, project, body.rater, since=body.since, actor=user.rater)
 
 
 @router.post("/api/tasks/{task}/review", status_code=201)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 from starlette.responses import RedirectResponse, Response
 
 from heedful.store.schema import rater
+from heedful.web import proxy
 from heedful.web.respond import page
-from heedful.web.security import User, identify, store_of
+from heedful.web.security import PAUSED, Denied, User, identify, store_of
 
 router = APIRouter(include_in_schema=False)
 
@@ -19,12 +21,19 @@ def visitor(request: Request) -> User | None:
     """The user who views a page, also for the templates. Not for tokens: their scopes say nothing of pages."""
     user = identify(request)
     request.state.user = user if user is None or user.scopes is None else None
+    if request.state.user and user and user.status != "active":
+        raise Denied(403, PAUSED)
     return request.state.user
 
 
 def to_login(request: Request) -> Response:
     """To the login, and back afterwards."""
-    return RedirectResponse(f"/login?next={request.url.path}", 303)
+    return to(request, f"login?next={quote(request.url.path)}")
+
+
+def to(request: Request, path: str) -> Response:
+    """To another page, whatever stands before the paths of this site."""
+    return RedirectResponse(proxy.root(request) + path, 303)
 
 
 def not_leading(request: Request) -> Any:
@@ -42,11 +51,11 @@ def not_leading(request: Request) -> Any:
 def start(request: Request) -> Any:
     user = visitor(request)
     if user:
-        return RedirectResponse("/lead" if user.leads else "/rate", 303)
+        return to(request, "lead" if user.leads else "rate")
     with store_of(request).read() as connection:
         owners = select(func.count()).select_from(rater).where(rater.c.role == "owner")
         if connection.execute(owners).scalar_one():
-            return RedirectResponse("/login", 303)
+            return to(request, "login")
     return page(
         request,
         "message.html",
@@ -57,8 +66,9 @@ def start(request: Request) -> Any:
 
 @router.get("/login")
 def login(request: Request) -> Any:
-    if visitor(request):
-        return RedirectResponse("/", 303)
+    user = identify(request)
+    if user and user.scopes is None and user.status == "active":
+        return to(request, "")
     return page(request, "login.html")
 
 
@@ -68,6 +78,12 @@ def join(request: Request, token: str = "") -> Any:
     request.state.user = None
     owner = request.url.path == "/setup"
     return page(request, "join.html", token=token, owner=owner)
+
+
+@router.get("/reset")
+def reset(request: Request, token: str = "") -> Any:
+    request.state.user = None
+    return page(request, "reset.html", token=token)
 
 
 @router.get("/account")

@@ -1,4 +1,4 @@
-"""Accounts over HTTP: signing in and out, invitations, tokens, people, the audit log."""
+"""Accounts over HTTP: signing in and out, invitations, people, the audit log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
+from heedful.errors import UserError
 from heedful.store import audit, limits, people
-from heedful.store.schema import api_token, audit_event, invitation, judgment, rater, rater_pii
+from heedful.store.schema import audit_event, invitation, judgment, rater, rater_pii
+from heedful.web import cookies, passwords, proxy
 from heedful.web.security import (
     COOKIE,
-    CurrentUser,
+    DEVICE,
+    Anybody,
     Denied,
     Lead,
     Owner,
     Person,
-    address,
     same_site,
     slow_down,
     store_of,
@@ -45,12 +47,6 @@ class NewPassword(BaseModel):
     new: str = Field(max_length=2000)
 
 
-class NewToken(BaseModel):
-    name: str = Field(max_length=200)
-    scopes: list[str] = Field(max_length=10)
-    days: float | None = None
-
-
 class RaterChange(BaseModel):
     role: str | None = None
     status: str | None = None
@@ -58,133 +54,114 @@ class RaterChange(BaseModel):
 
 
 @router.post("/session")
-def log_in(body: Login, request: Request, response: Response) -> dict[str, Any]:
+async def log_in(body: Login, request: Request, response: Response) -> dict[str, Any]:
     """Sign in. A wrong password and an unknown login answer alike, and take as long."""
     same_site(request)
-    store, login = store_of(request), body.login.strip().casefold()[:200]
-    bucket = f"login:{address(request)}:{login}"
-    slow_down(
-        request,
-        (bucket, limits.ACCOUNT_AT_ADDRESS),
-        (f"login:{address(request)}", limits.ADDRESS),
-        (f"login-of:{login}", limits.ACCOUNT),
-    )
-    with store.read() as connection:
-        account = people.by_login(connection, login)
-    verified = people.verify_password(account.password_hash if account else None, body.password)
-    if not account or not verified or account.status == "gone":
-        raise Denied(401, "login or password is wrong")
-    with store.write() as connection:
-        if old := request.cookies.get(COOKIE):
-            people.end_session(connection, old)
-        limits.reset(connection, bucket)
-        token, csrf = people.begin_session(connection, account.id)
-    _set_cookie(request, response, token)
-    return {
-        "rater": account.id,
-        "pseudonym": account.pseudonym,
-        "role": account.role,
-        "csrf": csrf,
-    }
+    login, place = body.login.strip().casefold()[:200], proxy.network(proxy.address(request))
+
+    def work() -> dict[str, Any]:
+        store = store_of(request)
+        device = request.cookies.get(DEVICE)
+        account = passwords.sign_in(store, login, body.password, place=place, device=device)
+        with store.write() as connection:
+            if old := request.cookies.get(COOKIE):
+                people.end_session(connection, old)
+            csrf = cookies.begin_session(connection, request, response, account.id)
+        return {
+            "rater": account.id,
+            "pseudonym": account.pseudonym,
+            "role": account.role,
+            "csrf": csrf,
+        }
+
+    return await passwords.in_turn(request, work)
 
 
 @router.delete("/session")
-def log_out(request: Request, response: Response, _user: Person) -> dict[str, bool]:
+def log_out(request: Request, response: Response, user: Anybody) -> dict[str, bool]:
+    if user.scopes is not None:
+        raise Denied(403, "this needs a person who is signed in, not a token")
     with store_of(request).write() as connection:
         people.end_session(connection, request.cookies[COOKIE])
-    response.delete_cookie(COOKIE, path="/")
+    response.delete_cookie(COOKIE, path=cookies.path(request))
     return {"done": True}
 
 
 @router.get("/me")
-def me(user: CurrentUser) -> dict[str, Any]:
+def me(user: Anybody) -> dict[str, Any]:
     """Who you are."""
     return {
         "rater": user.rater,
         "pseudonym": user.pseudonym,
         "role": user.role,
+        "status": user.status,
         "csrf": user.csrf,
         "scopes": sorted(user.scopes) if user.scopes is not None else None,
     }
 
 
 @router.post("/setup", status_code=201)
-def setup(body: NewAccount, request: Request, response: Response) -> dict[str, Any]:
+async def setup(body: NewAccount, request: Request, response: Response) -> dict[str, Any]:
     """Make the first owner's account with the one-time link that the server printed."""
-    return _join(body, request, response, owner=True)
+    return await _join(body, request, response, owner=True)
 
 
 @router.post("/invitations/accept", status_code=201)
-def join(body: NewAccount, request: Request, response: Response) -> dict[str, Any]:
+async def join(body: NewAccount, request: Request, response: Response) -> dict[str, Any]:
     """Make an account with an invitation."""
-    return _join(body, request, response, owner=False)
+    return await _join(body, request, response, owner=False)
 
 
-def _join(body: NewAccount, request: Request, response: Response, *, owner: bool) -> dict[str, Any]:
+async def _join(
+    body: NewAccount, request: Request, response: Response, *, owner: bool
+) -> dict[str, Any]:
     same_site(request)
-    slow_down(request, (f"join:{address(request)}", limits.ADDRESS))
-    store = store_of(request)
-    login = people.normal_login(body.login)
-    # Hashing waits outside the transaction; a token that is worth nothing costs the server that much at most.
-    hashed = people.hash_password(body.password, login=login)
-    with store.write() as connection:
-        key = people.accept(
-            connection, body.token, login=login, password_hash=hashed, name=body.name
-        )
-        role = connection.execute(select(rater.c.role).where(rater.c.id == key)).scalar_one()
+    store, place = store_of(request), proxy.network(proxy.address(request))
+
+    def work() -> dict[str, Any]:
+        login = people.normal_login(body.login)
+        # Before anything is hashed: a token that is worth nothing costs nothing.
+        try:
+            with store.read() as connection:
+                role = people.invitation_of(connection, body.token).role
+        except UserError:
+            slow_down(request, (f"join:{place}", limits.ADDRESS))
+            raise
         if owner and role != "owner":
             raise Denied(403, "this link is an invitation, open /join with it")
-        token, csrf = people.begin_session(connection, key)
-    _set_cookie(request, response, token)
-    return {"rater": key, "role": role, "csrf": csrf}
+        hashed = people.hash_password(
+            body.password, login=login
+        )  # outside the transaction: it takes long
+        with store.write() as connection:
+            key = people.accept(
+                connection, body.token, login=login, password_hash=hashed, name=body.name
+            )
+            csrf = cookies.begin_session(connection, request, response, key)
+        return {"rater": key, "role": role, "csrf": csrf}
+
+    return await passwords.in_turn(request, work)
 
 
 @router.post("/me/password")
-def change_password(
+async def change_password(
     body: NewPassword, request: Request, response: Response, user: Person
 ) -> dict[str, Any]:
-    """A new password; every other session ends."""
-    slow_down(request, (f"password:{user.rater}", limits.ACCOUNT_AT_ADDRESS))
+    """A new password; every other session ends, and every API token."""
     store = store_of(request)
-    with store.read() as connection:
-        row = connection.execute(select(rater_pii).where(rater_pii.c.rater == user.rater)).one()
-    if not people.verify_password(row.password_hash, body.old):
-        raise Denied(403, "the old password is wrong")
-    hashed = people.hash_password(body.new, login=row.login)
-    with store.write() as connection:
-        people.change_password(connection, user.rater, hashed)
-        token, csrf = people.begin_session(connection, user.rater)
-    _set_cookie(request, response, token)
-    return {"csrf": csrf}
 
+    def work() -> dict[str, Any]:
+        slow_down(request, (f"password:{user.rater}", limits.ACCOUNT_AT_ADDRESS))
+        with store.read() as connection:
+            row = connection.execute(select(rater_pii).where(rater_pii.c.rater == user.rater)).one()
+        if not people.verify_password(row.password_hash, body.old):
+            raise Denied(403, "the old password is wrong")
+        hashed = people.hash_password(body.new, login=row.login)
+        with store.write() as connection:
+            people.change_password(connection, user.rater, hashed)
+            csrf = cookies.begin_session(connection, request, response, user.rater)
+        return {"csrf": csrf}
 
-@router.get("/tokens")
-def tokens(request: Request, user: Person) -> list[dict[str, Any]]:
-    """Your API tokens; their secrets are not kept."""
-    t = api_token.c
-    query = select(t.id, t.name, t.scopes, t.created_at, t.expires_at, t.revoked_at)
-    with store_of(request).read() as connection:
-        rows = connection.execute(query.where(t.rater == user.rater).order_by(t.created_at))
-        return [dict(row._mapping) for row in rows]
-
-
-@router.post("/tokens", status_code=201)
-def make_token(body: NewToken, request: Request, user: Person) -> dict[str, str]:
-    """A new API token; its secret is in this answer and nowhere else."""
-    if "lead" in body.scopes and not user.leads:
-        raise Denied(403, "only a lead's token can have the scope lead")
-    with store_of(request).write() as connection:
-        key, secret = people.make_token(
-            connection, user.rater, body.name, body.scopes, days=body.days
-        )
-    return {"id": key, "token": secret}
-
-
-@router.delete("/tokens/{token_id}")
-def revoke_token(token_id: str, request: Request, user: Person) -> dict[str, bool]:
-    with store_of(request).write() as connection:
-        people.revoke_token(connection, token_id, actor=user.rater, anyones=user.role == "owner")
-    return {"done": True}
+    return await passwords.in_turn(request, work)
 
 
 @router.get("/invitations")
@@ -205,8 +182,7 @@ def invite(body: Invitation, request: Request, user: Lead) -> dict[str, str]:
         raise Denied(403, "only an owner may invite leads and owners")
     with store_of(request).write() as connection:
         token = people.invite(connection, body.role, actor=user.rater)
-    base = request.app.state.base_url or str(request.base_url).rstrip("/")
-    return {"url": f"{base}/join?token={token}", "role": body.role}
+    return {"url": f"{proxy.public_url(request)}/join?token={token}", "role": body.role}
 
 
 @router.delete("/invitations/{invitation_id}")
@@ -281,16 +257,3 @@ def audit_log(
     with store_of(request).read() as connection:
         rows = [dict(row._mapping) for row in connection.execute(query.limit(200))]
     return {"events": rows}
-
-
-def _set_cookie(request: Request, response: Response, token: str) -> None:
-    base = request.app.state.base_url or ""
-    response.set_cookie(
-        COOKIE,
-        token,
-        max_age=int(people.SESSION_DAYS * people.DAY),
-        path="/",
-        httponly=True,
-        samesite="lax",
-        secure=base.startswith("https://"),
-    )

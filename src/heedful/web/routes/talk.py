@@ -22,7 +22,7 @@ from heedful.store import limits, talk
 from heedful.store.db import Unavailable
 from heedful.store.judging import Conflict
 from heedful.web.render import to_html
-from heedful.web.security import SignedIn, slow_down, store_of
+from heedful.web.security import Denied, SignedIn, User, slow_down, still, store_of
 
 router = APIRouter(prefix="/api/assignments/{assignment_id}/turns", tags=["talk"])
 
@@ -57,7 +57,7 @@ async def say(
     if assignment_id in _replying:
         raise Conflict("the models are still replying")
     return StreamingResponse(
-        _events(request, assignment_id, user.rater, body.said, ready),
+        _events(request, assignment_id, user, body.said, ready),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
@@ -72,7 +72,7 @@ def choose(assignment_id: str, body: Choice, request: Request, user: SignedIn) -
 
 
 async def _events(
-    request: Request, assignment_id: str, rater: str, message: str, ready: talk.Ready
+    request: Request, assignment_id: str, user: User, message: str, ready: talk.Ready
 ) -> AsyncIterator[bytes]:
     """Errors are events too: the status has been sent."""
     _replying.add(assignment_id)
@@ -89,6 +89,7 @@ async def _events(
         )
         async for event in stream:
             if isinstance(event, int):
+                await run_in_threadpool(still, request, user)
                 yield _event("progress", {"tokens": event})
             else:
                 replies = event
@@ -99,9 +100,10 @@ async def _events(
         ]
 
         def keep() -> list[str]:
+            still(request, user)
             with store_of(request).write() as connection:
                 return talk.offer(
-                    connection, assignment_id, rater, ready.place, message, candidates
+                    connection, assignment_id, user.rater, ready.place, message, candidates
                 )
 
         # Kept even if the page has gone by now: the same turn is there when it comes back.
@@ -112,6 +114,8 @@ async def _events(
         for model in ready.models:  # its name would unblind the rater
             text = re.sub(rf"(?<!\w){re.escape(model)}(?!\w)", "…", text)
         yield _event("error", {"error": text})
+    except Denied as error:
+        yield _event("error", {"error": error.sentence})
     except Unavailable:
         text = "the database cannot take this now; say it again"
         yield _event("error", {"error": text})

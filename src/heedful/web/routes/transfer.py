@@ -24,7 +24,7 @@ from heedful.store.db import Store
 from heedful.transfer import ingest
 from heedful.transfer.workspace import export_file
 from heedful.web.respond import Json
-from heedful.web.security import Lead
+from heedful.web.security import Lead, still
 
 MANIFEST = "X-Heedful-Manifest"
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/api/projects/{project}", tags=["transfer"])
 async def take_in(
     request: Request,
     project: str,
-    _user: Lead,
+    user: Lead,
     what: What,
     form: Form = "auto",
     name: Annotated[str, Query(max_length=200)] = "upload.jsonl",
@@ -80,6 +80,7 @@ async def take_in(
         )
 
         def work() -> dict[str, int]:
+            still(request, user)  # the file may have taken its time
             with store.read() as connection:
                 projects.settings_of(connection, project)
             return ingest.load(config, name=file)(store, project)
@@ -96,7 +97,7 @@ async def take_in(
 def give_out(
     request: Request,
     project: str,
-    _user: Lead,
+    user: Lead,
     what: Exported,
     format: Literal["jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"] = "jsonl",
     split: snapshot.Split = "all",
@@ -115,6 +116,7 @@ def give_out(
     try:
         path = folder / f"{what}.{format}"
         manifest = export_file(store, project, query, path, snapshot_id=snapshot_id)
+        still(request, user)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -1,5 +1,6 @@
-// API tokens: made once, shown once, revoked here.
+// Where one is signed in; API tokens: made once, shown once, revoked here.
 import { api, day, el, newest, say } from "./api.js";
+import { device } from "./device.js";
 
 const rows = document.getElementById("tokens");
 const secret = document.getElementById("secret");
@@ -8,6 +9,7 @@ const list = newest(() => api("GET", "/api/tokens"), (tokens) =>
   rows.replaceChildren(
     ...tokens.map((t) =>
       el("tr", {}, el("td", {}, t.name), el("td", {}, t.scopes.join(", ")),
+        el("td", {}, t.used_at === null ? "never" : `${day(t.used_at)}${t.address ? `, ${t.address}` : ""}`),
         el("td", {}, t.revoked_at !== null ? "revoked" : day(t.expires_at)),
         el("td", {}, t.revoked_at !== null ? "" : el("button", { type: "button", class: "bad", onclick: () => revoke(t) }, "Revoke"))),
     ),
@@ -41,4 +43,29 @@ document.getElementById("new-token").addEventListener("submit", async (event) =>
   }
 });
 
+// ── sessions ─────────────────────────────────────────────────────────────────────────────────────
+
+const places = document.getElementById("sessions");
+const others = document.getElementById("end-others");
+
+const listSessions = newest(() => api("GET", "/api/sessions"), (sessions) => {
+  others.disabled = sessions.length < 2;
+  places.replaceChildren(...sessions.map((s) =>
+    el("tr", {}, el("th", { scope: "row" }, device(s.user_agent)), el("td", {}, s.address ?? ""), el("td", {}, s.used_at === null ? "" : day(s.used_at)),
+      el("td", {}, s.current ? "this one" : el("button", { type: "button", class: "bad", onclick: () => end(`/api/sessions/${s.id}`, "It has ended.") }, "End")))));
+});
+
+async function end(path, done) {
+  try {
+    await api("DELETE", path);
+    await listSessions();
+    say(done, "good");
+  } catch (problem) {
+    say(problem.error, "bad");
+  }
+}
+
+others.addEventListener("click", () => end("/api/sessions", "You are signed in only here now."));
+
+listSessions().catch((problem) => say(problem.error, "bad"));
 list().catch((problem) => say(problem.error, "bad"));

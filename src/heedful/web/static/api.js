@@ -2,6 +2,9 @@
 
 const csrf = () => document.querySelector('meta[name="csrf"]')?.content ?? "";
 
+// Where a path of this site is: it may stand below a prefix that only the proxy knows, as this file does.
+export const link = (path) => new URL(path.replace(/^\//, ""), new URL("../", import.meta.url)).href;
+
 export async function api(method, path, body, headers = {}) {
   const init = { method, headers: { Accept: "application/json", ...headers }, credentials: "same-origin" };
   if (method !== "GET") init.headers["X-CSRF-Token"] = csrf();
@@ -11,7 +14,7 @@ export async function api(method, path, body, headers = {}) {
   }
   let response;
   try {
-    response = await fetch(path, init);
+    response = await fetch(link(path), init);
   } catch {
     throw { status: 0, error: "The server cannot be reached." };
   }

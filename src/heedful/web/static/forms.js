@@ -1,5 +1,5 @@
 // Forms that talk to the interface: data-method, data-path and data-next on the form; values by field name.
-import { api, say } from "./api.js";
+import { api, link, say } from "./api.js";
 
 for (const form of document.querySelectorAll("form[data-path]")) {
   form.addEventListener("submit", async (event) => {
@@ -13,7 +13,7 @@ for (const form of document.querySelectorAll("form[data-path]")) {
       const target = new URLSearchParams(location.search).get("next") ?? "";
       // Only a path of this site: "//elsewhere" and "/\elsewhere" are other sites.
       const next = /^\/[A-Za-z0-9]/.test(target) ? target : form.dataset.next;
-      if (next) location.assign(next);
+      if (next) location.assign(link(next));
       else say(form.dataset.done ?? "Done.", "good");
       form.reset();
     } catch (problem) {
@@ -28,6 +28,6 @@ document.getElementById("log-out")?.addEventListener("click", async () => {
   try {
     await api("DELETE", "/api/session");
   } finally {
-    location.assign("/login");
+    location.assign(link("/login"));
   }
 });

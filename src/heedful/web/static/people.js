@@ -1,5 +1,6 @@
 // Raters and invitations, for those who lead.
-import { api, day, el, newest, say } from "./api.js";
+import { api, day, el, link, newest, say } from "./api.js";
+import { device } from "./device.js";
 
 const raters = document.getElementById("raters");
 const invitations = document.getElementById("invitations");
@@ -50,7 +51,40 @@ function row(r) {
     el("td", { class: "number" }, String(r.answers)),
     el("td", {}, editable ? limit(r, "daily_limit", "Daily limit") : ""),
     el("td", {}, editable ? limit(r, "cost_per_hour", "Cost an hour") : ""),
-    owner ? el("td", {}, person ? el("button", { type: "button", class: "bad", onclick: () => erase(r) }, "Erase") : "") : null);
+    el("td", { class: "actions" }, editable ? [
+      button("New password", () => reset(r), "quiet"),
+      owner ? button("Sessions", () => attempt(() => showAccess(r), ""), "quiet") : null,
+      owner ? button("Erase", () => erase(r), "bad") : null] : ""));
+}
+
+const button = (text, onclick, kind) => el("button", { type: "button", class: kind, onclick }, text);
+
+// ── accounts ─────────────────────────────────────────────────────────────────────────────────────
+
+const reset = (r) => attempt(async () => {
+  const { url } = await api("POST", `/api/raters/${r.id}/reset`, {});
+  const place = document.getElementById("link");
+  place.textContent = `For ${r.pseudonym} to set a new password, once and within a day, shown only now: ${link(`/reset${new URL(url).search}`)}`;
+  place.hidden = false;
+}, "");
+
+async function showAccess(r) {
+  const { sessions, tokens } = await api("GET", `/api/raters/${r.id}/access`);
+  const open = tokens.filter((t) => t.revoked_at === null);
+  const line = (name, entry, path) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, entry.address ?? ""), el("td", {}, entry.used_at === null ? "never" : day(entry.used_at)),
+    el("td", {}, button("End", () => attempt(async () => {
+      await api("DELETE", path);
+      await showAccess(r);
+    }, "It has ended."), "bad")));
+  const rows = [...sessions.map((s) => line(device(s.user_agent), s, `/api/sessions/${s.id}`)), ...open.map((t) => line(`token ${t.name}: ${t.scopes.join(", ")}`, t, `/api/tokens/${t.id}`))];
+  document.getElementById("access-title").textContent = `Where ${r.pseudonym} is signed in`;
+  document.getElementById("access-rows").replaceChildren(...(rows.length ? rows : [el("tr", {}, el("td", { colspan: "4", class: "hint" }, "Nowhere."))]));
+  document.getElementById("end-access").onclick = () => attempt(async () => {
+    await api("DELETE", `/api/raters/${r.id}/access`);
+    await showAccess(r);
+  }, "All have ended.");
+  const dialog = document.getElementById("access");
+  if (!dialog.open) dialog.showModal();
 }
 
 function erase(r) {
@@ -74,7 +108,7 @@ document.getElementById("invite").addEventListener("submit", async (event) => {
   const role = new FormData(event.target).get("role");
   await attempt(async () => {
     const invitation = await api("POST", "/api/invitations", { role });
-    secret.textContent = `For one person, for seven days, shown only now: ${invitation.url}`;
+    secret.textContent = `For one person, for seven days, shown only now: ${link(`/join${new URL(invitation.url).search}`)}`;
     secret.hidden = false;
   }, "", listInvitations);
 });

@@ -1,5 +1,5 @@
 // What the lead's pages share: the project, asking with its errors said, a question to read.
-import { api, el, say } from "../api.js";
+import { api, el, link, say } from "../api.js";
 import { typeset } from "../typeset.js";
 
 export const project = document.querySelector('meta[name="project"]')?.content ?? "";
@@ -53,7 +53,7 @@ export function question(task, { facts = [], below = [] } = {}) {
 
 export async function review(task) {
   const assigned = await attempt(() => api("POST", `/api/tasks/${task.task}/review`, {}));
-  if (assigned) location.assign(`/rate/${assigned.project}?assignment=${assigned.assignment}`);
+  if (assigned) location.assign(link(`/rate/${assigned.project}?assignment=${assigned.assignment}`));
 }
 
 // A list that grows by "More": `load(after)` gives {total, tasks}.

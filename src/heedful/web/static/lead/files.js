@@ -1,5 +1,5 @@
 // Files in and out, and webhooks.
-import { api, el, newest, say } from "../api.js";
+import { api, el, link, newest, say } from "../api.js";
 import { $, ask, attempt, project } from "./common.js";
 
 const MOST = 100_000_000;
@@ -9,7 +9,7 @@ const csrf = document.querySelector('meta[name="csrf"]').content;
 async function raw(method, path, body, headers) {
   let response;
   try {
-    response = await fetch(path, { method, body, headers: { ...headers, "X-CSRF-Token": csrf }, credentials: "same-origin" });
+    response = await fetch(link(path), { method, body, headers: { ...headers, "X-CSRF-Token": csrf }, credentials: "same-origin" });
   } catch {
     throw { status: 0, error: "The server cannot be reached." };
   }

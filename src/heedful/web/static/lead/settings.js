@@ -9,6 +9,8 @@ const FIELDS = [
   ["daily_limit", "Daily limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
   ["total_limit", "Total limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
   ["skips_until_parked", "Skips until a question is set aside", { type: "number", min: 1, step: 1 }],
+  ["flags_an_hour", "Flags of a rater in an hour that set questions aside; 0: no limit", { type: "number", min: 0, step: 1 }],
+  ["skips_an_hour", "Skips of a rater in an hour that count; 0: no limit", { type: "number", min: 0, step: 1 }],
   ["cost_per_hour", "Cost per hour", { type: "number", min: 0, step: "any" }],
   ["talk_tokens", "Max tokens of a reply in conversations", { type: "number", min: 1, step: 1 }],
   ["talk_temperature", "Temperature of replies in conversations", { type: "number", min: 0, step: "any" }],
@@ -25,7 +27,7 @@ function drawSettings(details) {
 }
 
 function drawVersions(versions) {
-  $("versions").replaceChildren(...versions.map((v) => el("li", {}, `${day(v.created_at)}, ${v.tasks} questions asked under it`)));
+  $("versions").replaceChildren(...versions.map((v) => el("li", {}, `${day(v.created_at)}, shown with ${v.shown} questions`)));
 }
 
 $("settings").addEventListener("submit", async (event) => {
@@ -41,7 +43,7 @@ $("settings").addEventListener("submit", async (event) => {
 $("guidelines").addEventListener("submit", async (event) => {
   event.preventDefault();
   const body = event.target.elements.body.value;
-  const version = await attempt(() => api("PUT", `/api/projects/${project}/guidelines`, { body }), "Written; questions made from now on show it.");
+  const version = await attempt(() => api("PUT", `/api/projects/${project}/guidelines`, { body }), "Written; raters see it from their next question on.");
   if (!version) return;
   $("preview").replaceChildren(rendered(version.html));
   const details = await attempt(() => api("GET", `/api/projects/${project}`));

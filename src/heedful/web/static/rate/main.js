@@ -1,5 +1,5 @@
 // The rater's page: a question, an answer, the next question. Keyboard first; nothing that was said is ever lost.
-import { api, el, say } from "../api.js";
+import { api, el, link, say } from "../api.js";
 import * as outbox from "./outbox.js";
 import * as panels from "./panels.js";
 import { typeset } from "../typeset.js";
@@ -163,7 +163,9 @@ async function next() {
       if (!ahead.length) prefetch().catch(() => {}); // asked for again when it is needed
     } else nothing(...(REASONS[why] ?? ["A moment", "Your answers have to reach the server first."]));
   } catch (problem) {
-    if (!current || current.sent) nothing(problem.status === 401 ? "You are signed out" : "No connection", problem.status === 401 ? "Sign in again in another tab, then look again. Your answers are kept." : "The next question cannot be fetched now. Your answers are kept.");
+    if (current && !current.sent) return;
+    if (problem.status === 403) nothing("You cannot go on now", `${problem.error} Your answers are kept.`);
+    else nothing(problem.status === 401 ? "You are signed out" : "No connection", problem.status === 401 ? "Sign in again in another tab, then look again. Your answers are kept." : "The next question cannot be fetched now. Your answers are kept.");
   }
 }
 
@@ -199,7 +201,7 @@ async function deliver() {
   place.replaceChildren();
   place.hidden = !waiting && !refused.length;
   if (waiting) {
-    const why = problem?.status === 401 ? el("span", {}, "You are signed out. ", el("a", { href: "/login", target: "_blank" }, "Sign in"), " and they are sent.") : "They are sent as soon as the server answers.";
+    const why = problem?.status === 401 ? el("span", {}, "You are signed out. ", el("a", { href: link("/login"), target: "_blank" }, "Sign in"), " and they are sent.") : problem?.status === 403 ? problem.error : "They are sent as soon as the server answers.";
     place.append(el("p", {}, `${waiting} answer${waiting > 1 ? "s are" : " is"} kept on this device. `, why));
     retry = setTimeout(deliver, Math.max(2000, (problem?.wait ?? 0) * 1000, Math.min(30_000, 2000 * (deliver.failed = (deliver.failed ?? 0) + 1))));
   } else deliver.failed = 0;
@@ -210,7 +212,7 @@ async function deliver() {
         deliver();
       } }, "Discard it")));
   // There may be a question now, and what came late has to be counted.
-  if (!waiting && !$("empty").hidden && (sent || ["A moment", "No connection", "You are signed out"].includes($("empty-title").textContent))) next();
+  if (!waiting && !$("empty").hidden && (sent || ["A moment", "No connection", "You are signed out", "You cannot go on now"].includes($("empty-title").textContent))) next();
 }
 
 function submit() {

@@ -1,11 +1,11 @@
 // Talk to two models at once: both replies appear together, the chosen one goes on.
-import { api, el } from "../../api.js";
+import { api, el, link } from "../../api.js";
 import { choices } from "../choices.js";
 
 // Server-sent events of a POST, which EventSource cannot make.
 async function* events(path, body) {
   const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
-  const response = await fetch(path, { method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf, Accept: "text/event-stream" }, body: JSON.stringify(body) });
+  const response = await fetch(link(path), { method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf, Accept: "text/event-stream" }, body: JSON.stringify(body) });
   if (!response.ok) {
     const failure = await response.json().catch(() => ({}));
     throw { status: response.status, error: failure.error ?? response.statusText };

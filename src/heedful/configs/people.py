@@ -1,0 +1,37 @@
+"""What `heedful people` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from heedful.errors import UserError
+from heedful.fields import POSITIONAL
+
+Action = Literal["list", "show", "reset", "pause", "resume", "end"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The accounts of a workspace, at the command line: for whoever runs the server and cannot sign in."""
+
+    action: Annotated[Action, POSITIONAL] = "list"
+    """list: everybody; of one person, show: sessions and API tokens; reset: a link that sets a new password; pause:
+    stop everything; resume: let them go on; end: end every session and API token."""
+    name: Annotated[str | None, POSITIONAL] = None
+    """A login or a pseudonym."""
+    workspace: Path = Path(".")
+    """The workspace's folder."""
+    url: str = "http://127.0.0.1:8765"
+    """The address that people type, for links."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """All but the list is about one person."""
+    if (config.name is None) != (config.action == "list"):
+        raise UserError(
+            "heedful people list names nobody"
+            if config.action == "list"
+            else f"heedful people {config.action} NAME: give a login or a pseudonym"
+        )

@@ -74,18 +74,24 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The address of a PostgreSQL server: the one that HEEDFUL_TEST_POSTGRES names, or one started here."""
-    if named := os.environ.get("HEEDFUL_TEST_POSTGRES"):
-        yield named
+def own_postgres():
+    """A PostgreSQL server that the tests may stop and start; None where HEEDFUL_TEST_POSTGRES names somebody's."""
+    if os.environ.get("HEEDFUL_TEST_POSTGRES"):
+        yield None
         return
     import postgres as own
 
     programs = own.programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed, and HEEDFUL_TEST_POSTGRES names no server")
-    with own.server(programs) as address:
-        yield address
+    with own.running(programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(own_postgres) -> str:
+    """The address of a PostgreSQL server: the one that HEEDFUL_TEST_POSTGRES names, or one started here."""
+    return own_postgres.url if own_postgres else os.environ["HEEDFUL_TEST_POSTGRES"]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -99,7 +105,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server = request.getfixturevalue("postgres")
     name = f"heedful_{uuid.uuid4().hex}"
     driver = server.replace("postgresql://", "postgresql+psycopg://", 1)
-    engine = create_engine(driver, isolation_level="AUTOCOMMIT")
+    # A test may have stopped the server in between.
+    engine = create_engine(driver, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     yield server.rsplit("/", 1)[0] + f"/{name}"

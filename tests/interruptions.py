@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import faulty_disk
 import small_policy
 import tiny
 from heedful import cli
@@ -110,14 +111,33 @@ def command(job: str, world: Path, out: Path, *more: object, length: int = 1) ->
     return ["train", job.partition(",")[0], *map(str, [*JOBS[job](world, length), *common, *more])]
 
 
-def start(words: Sequence[str], *, die: tuple[str, int] | None = None) -> BaseProcess:
-    """The command in a process of its own, which ends without a word at the n-th call of a function, if so asked."""
-    os.environ["OMP_NUM_THREADS"] = "1"
+def start(
+    words: Sequence[str],
+    *,
+    die: tuple[str, int] | None = None,
+    fault: faulty_disk.Fault | None = None,
+) -> BaseProcess:
+    """The command in a process of its own, which ends without a word at the n-th call of a function, if so asked, or on
+    a disk that fails."""
     began = CONTEXT.Event()
-    process = CONTEXT.Process(target=_inside, args=(list(words), die, began))
+    process = CONTEXT.Process(target=_inside, args=(list(words), die, fault, began))
     process.began = began  # type: ignore[attr-defined]
-    process.start()
+    launch(process)
     return process
+
+
+def launch(process: BaseProcess) -> None:
+    """Start a process of CONTEXT. All of them stand on faulty_disk.c, which does nothing until it is armed."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    before = os.environ.get("LD_PRELOAD")
+    if shim := faulty_disk.library():
+        os.environ["LD_PRELOAD"] = str(shim)  # of the fork server, with the first process
+    try:
+        process.start()
+    finally:
+        os.environ.pop("LD_PRELOAD", None)
+        if before is not None:
+            os.environ["LD_PRELOAD"] = before
 
 
 def finish(process: BaseProcess, *, seconds: float = 600) -> int:
@@ -139,20 +159,35 @@ def interrupt(process: BaseProcess, after: float, number: int) -> int:
     return finish(process)
 
 
-def call(words: Sequence[str], *, die: tuple[str, int] | None = None) -> int:
+def call(
+    words: Sequence[str],
+    *,
+    die: tuple[str, int] | None = None,
+    fault: faulty_disk.Fault | None = None,
+) -> int:
     """The command in a process of its own; its exit code."""
-    return finish(start(words, die=die))
+    return finish(start(words, die=die, fault=fault))
 
 
-def _inside(words: list[str], die: tuple[str, int] | None, began: Event) -> None:
-    os.dup2(os.open(f"{words[words.index('--out') + 1]}.said", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)  # fmt: skip
+def tell(path: Path) -> None:
+    """From here on all that this process says is added to a file."""
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     os.dup2(2, 1)
+
+
+def _inside(
+    words: list[str], die: tuple[str, int] | None, fault: faulty_disk.Fault | None, began: Event
+) -> None:
+    place = fault.folder if fault else words[words.index("--out") + 1]
+    tell(Path(f"{place}.said"))
     import torch
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     if die:
         die_at(*die)
+    if fault:
+        faulty_disk.arm(fault)
     began.set()
     code = cli.main(words)
     for number in (

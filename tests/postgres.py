@@ -80,13 +80,6 @@ def running(bin: Path) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def server(bin: Path) -> Iterator[str]:
-    """The address of a running server."""
-    with running(bin) as own:
-        yield own.url
-
-
 def _run(*words: object, check: bool = True) -> None:
     command = [str(w) for w in words]
     if os.getuid() == 0:

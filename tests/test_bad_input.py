@@ -221,22 +221,22 @@ def test_disk_full_while_saving(model, reward, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
     data, out = write(tmp_path / "d.jsonl", TRAIN["sft"][0]), tmp_path / "out"
     sentence = refused(capsys, *command("sft", data, out, model, reward))
-    assert "disk full" in sentence
+    assert "no space left" in sentence
     assert not out.exists()
 
 
 def test_disk_full_while_writing_samples(model, tmp_path, capsys, monkeypatch):
-    import heedful.data.files as files
+    from heedful import disk
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(disk.os, "fsync", full)
     data, out = write(tmp_path / "p.jsonl", {"prompt": CHAT}), tmp_path / "s.jsonl"
     sentence = refused(
         capsys, "sample", "--model", model, "--data", data, "--out", out, "--max-tokens", "4"
     )
-    assert "disk full" in sentence
+    assert "no space left" in sentence
     assert {p.name for p in tmp_path.iterdir()} == {"p.jsonl"}
 
 

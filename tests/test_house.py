@@ -23,6 +23,8 @@ FLOORS = {
     "errors": 0,
     "caches": 0,
     "waiting": 0,
+    "disk": 1,
+    "yaml_file": 1,
     "registry": 1,
     "calls": 1,
     "fields": 1,

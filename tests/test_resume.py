@@ -183,7 +183,7 @@ DEATHS = {
         ("heedful.run:write_text", 1),  # nothing but an empty folder is there
         ("heedful.run.state:save_file", 8),  # in the middle of writing the third state
         ("heedful.run.metrics:MetricsLog.write", 2),
-        ("heedful.run.files:os.unlink", 2),  # with an old state half thrown away
+        ("heedful.disk:os.unlink", 2),  # with an old state half thrown away
         ("heedful.run:Run.finish", 1),
         ("heedful.run:os.replace", 6),  # with half of the model in place
     ],
@@ -317,7 +317,7 @@ def test_a_full_disk_leaves_the_state_before(world, whole, tmp_path, monkeypatch
     monkeypatch.setattr(state, "save_file", full)
     out = tmp_path / "run"
     assert run("sft", world, out, "--state-every", 2) == 2
-    assert "disk full while saving" in sentence(capsys)
+    assert "no space left on device; what was saved before is whole" in sentence(capsys)
     assert states(out) == [2, 4] and len(list((out / "state").iterdir())) == 2
     monkeypatch.undo()
     assert run("sft", world, out) == 0

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from heedful.disk import write_folder
 from heedful.errors import UserError
-from heedful.run import Run, plain, write_folder
+from heedful.run import Run, plain
 from heedful.run.settings import changes
 
 
@@ -39,7 +40,7 @@ def test_a_failing_writer_leaves_the_old_folder_and_no_other(tmp_path):
         (folder / "model.safetensors").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(UserError, match="disk full while saving"):
+    with pytest.raises(UserError, match="no space left on device; what was saved before is whole"):
         write_folder(target, broken)
     assert (target / "model.safetensors").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]

@@ -1,4 +1,4 @@
-"""50 raters × 200 judgments, while the server dies: PYTHONPATH=tests python docs/results/nothing_lost.py
+"""50 raters × 200 questions, while server and database die: PYTHONPATH=tests python docs/results/nothing_lost.py
 
 Prints a JSON object; the one in people/nothing_lost.json is from the machine that it names.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import postgres
 from storm import check, storm
 
-RATERS, EACH, KILLS = 50, 200, 8
+RATERS, EACH, KILLS, STOPS = 50, 200, 8, 8
 
 
 def main() -> None:
@@ -29,13 +29,21 @@ def main() -> None:
     if programs is None:
         print("PostgreSQL is not installed", file=sys.stderr)
     else:
-        with postgres.server(programs) as address, tempfile.TemporaryDirectory() as folder:
-            results["postgresql"] = once(Path(folder), address)
+        with postgres.running(programs) as server, tempfile.TemporaryDirectory() as folder:
+            results["postgresql"] = once(Path(folder), server.url, server)
     print(json.dumps(results, indent=1))
 
 
-def once(folder: Path, url: str) -> dict:
-    found = storm(folder / "workspace", url, raters=RATERS, each=EACH, kills=KILLS)
+def once(folder: Path, url: str, server: postgres.Server | None = None) -> dict:
+    found = storm(
+        folder / "workspace",
+        url,
+        raters=RATERS,
+        each=EACH,
+        kills=KILLS,
+        database=server,
+        stops=STOPS,
+    )
     check(found, raters=RATERS, each=EACH)
     return {
         "raters": RATERS,
@@ -44,6 +52,9 @@ def once(folder: Path, url: str) -> dict:
         "sent_again": found.replays,
         "requests_without_an_answer": found.lost_answers,
         "kills": found.kills,
+        "stops_of_the_database": found.stops,
+        "requests_in_the_history": len(found.history),
+        "histories_that_no_order_explains": len(found.unexplained),
         "seconds": round(found.seconds, 1),
     }
 

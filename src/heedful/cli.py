@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heedful import __version__
+from heedful import __version__, disk
 from heedful.errors import Stopped, Unavailable, UserError
 from heedful.progress import announce
 from heedful.ranks import ALONE, Lost, Ranks, joined
@@ -48,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if (told := disk.sentence(error)) is None:
+            raise
+        _say(told, ranks)
+        return 2
 
 
 def _say(error: Exception | str, ranks: Ranks) -> None:
@@ -135,6 +140,13 @@ def _run(command: Command, args: list[str], ranks: Ranks) -> int:
         result = recipe.run(config, ranks) if trains else recipe.run(config)
     except UserError as error:
         raise UserError(parsed.as_typed(str(error))) from error
+    except Unavailable:
+        raise
+    except Exception as error:
+        where = getattr(config, "out", None) or getattr(config, "workspace", None)
+        if (told := disk.sentence(error, where)) is None:
+            raise
+        raise UserError(told) from error
     if name == "demo":
         from heedful.report import build
 

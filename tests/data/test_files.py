@@ -230,7 +230,7 @@ def test_writing_is_all_or_nothing(name, before, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         write_rows(path, broken([{"a": 1}] * 1000, RuntimeError("the sampler died")))
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(UserError, match=f"disk full while writing .*{name}; nothing was written"):
+    with pytest.raises(UserError, match=f"cannot save .*{name}: no space left on device"):
         write_rows(path, broken([{"a": 1}], full))
     with pytest.raises(UserError, match=r"row 2 for .*`t` holds half of a surrogate pair"):
         write_rows(path, [{"t": "a"}, {"t": "\udc00"}])
@@ -239,7 +239,7 @@ def test_writing_is_all_or_nothing(name, before, tmp_path, monkeypatch):
         raise full
 
     monkeypatch.setattr(files.os, "fsync", no_fsync)
-    with pytest.raises(UserError, match="disk full"):
+    with pytest.raises(UserError, match="no space left"):
         write_rows(path, [{"a": 1}])
     assert [p.name for p in tmp_path.iterdir()] == ([name] if before else [])
     assert not before or path.read_bytes() == before
@@ -248,7 +248,7 @@ def test_writing_is_all_or_nothing(name, before, tmp_path, monkeypatch):
 def test_where_nothing_can_be_written(tmp_path):
     file = put(tmp_path, "file", b"x")
     for path in (file / "a.jsonl", tmp_path):
-        with pytest.raises(UserError, match="cannot write"):
+        with pytest.raises(UserError, match="cannot save"):
             write_rows(path, [{"a": 1}])
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

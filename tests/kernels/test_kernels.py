@@ -238,12 +238,16 @@ def compiled(monkeypatch):
 
 
 def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch, quick, compiled, caplog):
-    """Mutation caught: a file there before it is complete, made again at each start, or one for all sources."""
+    """Mutation caught: a file there before it is complete, made again at each start, or one for all sources; one that
+    was cut off loaded."""
     monkeypatch.setenv("HEEDFUL_CACHE", str(tmp_path))
     assert compiled().lanes() in (4, 8, 16)
     (made,) = (tmp_path / "kernels").iterdir()
     when = made.stat().st_mtime_ns
     assert compiled() and made.stat().st_mtime_ns == when
+    (tmp_path / "cut").write_bytes(made.read_bytes()[:8192])  # loaded, it would end the process
+    (tmp_path / "cut").replace(made)
+    assert compiled().lanes() in (4, 8, 16) and made.stat().st_size > 8192
     (tmp_path / "broken.c").write_text("int nothing(void) { return missing; }", encoding="utf-8")
     monkeypatch.setattr(build, "SOURCES", tmp_path)
     assert compiled() is None and "missing" in caplog.text

@@ -181,15 +181,15 @@ def test_a_file_that_does_not_fit_leaves_nothing(workspace, tmp_path):
 def test_a_full_disk_leaves_no_half_file(workspace, tmp_path, monkeypatch):
     write_rows(tmp_path / "c.jsonl", PAIRS)
     bring(workspace, "comparisons", tmp_path / "c.jsonl")
-    from heedful.data import files
+    from heedful import disk
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(disk.os, "fsync", full)
     (tmp_path / "out").mkdir()
     for ending in ("jsonl", "csv", "parquet"):
-        with pytest.raises(UserError, match="disk full"):
+        with pytest.raises(UserError, match="no space left"):
             take(workspace, "rankings", tmp_path / "out" / f"r.{ending}")
     assert list((tmp_path / "out").iterdir()) == []
 

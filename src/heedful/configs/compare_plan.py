@@ -10,8 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-import yaml
-
 from heedful.configs import evaluate, online, policy, preference
 from heedful.configs.commands import methods
 from heedful.configs.common import refuse_unread, unread
@@ -19,6 +17,7 @@ from heedful.configs.typed import made
 from heedful.errors import UserError, did_you_mean
 from heedful.fields import AT_LEAST_1, SEED
 from heedful.parts import all_fields
+from heedful.yaml_file import read_yaml
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method
 HABITS = ("quiet", "device", "report_to")  # do not change what a run learns
@@ -112,13 +111,7 @@ class Entry:
 
 def read_file(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
     """What the file says, with all that can be said against it before anything heavy is imported."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    plan = made(Plan, loaded, str(path))
+    plan = made(Plan, read_yaml(path, str(path)), str(path))
     if plan.checkpoints < 1 or not plan.seeds or not plan.methods:
         raise UserError(f"{path}: needs at least one method, one seed and one checkpoint")
     if len(set(plan.seeds)) < len(plan.seeds):

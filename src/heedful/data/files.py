@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import errno
 import gzip
 import itertools
 import json
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from heedful.data.hub import hub_rows
+from heedful.disk import whole
 from heedful.errors import UserError
 
 Row = tuple[str, dict[str, Any]]  # where it stands, for error messages, and what it says
@@ -50,26 +49,6 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file, entirely or not at all."""
     with whole(Path(path)) as file:
         file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place once the block has ended well, and is gone otherwise."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as raw:
-            yield raw
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(f"disk full while writing {path}; nothing was written") from error
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # such as a parent that is no folder: told above
-            partial.unlink(missing_ok=True)
 
 
 def packed(raw: IO[bytes], path: Path) -> Any:

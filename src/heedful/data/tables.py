@@ -17,7 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from heedful.data.files import Row, packed, read_rows, whole, write_json
+from heedful.data.files import Row, packed, read_rows, write_json
+from heedful.disk import whole
 from heedful.errors import UserError
 
 FORMATS = ("jsonl", "csv", "parquet")

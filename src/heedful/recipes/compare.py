@@ -25,9 +25,10 @@ from heedful import __version__
 from heedful.configs import preference
 from heedful.configs.compare import Config
 from heedful.configs.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_file
-from heedful.data.files import whole, write_json
+from heedful.data.files import write_json
 from heedful.data.reading import read_table
 from heedful.data.sources import read_rows, read_samples
+from heedful.disk import write_text
 from heedful.errors import UserError
 from heedful.evals.statistics import crossed_ci, wins
 from heedful.recipes import evaluate, recipe_of
@@ -212,8 +213,8 @@ def measured(config: evaluate.Config) -> Values:
     if old is None or any(old.get(k) != v for k, v in settings.items() if k not in HABITS):
         shutil.rmtree(config.out, ignore_errors=True)
         evaluate.run(config)
-        with whole(noted) as file:  # last: an evaluation without it is made again
-            file.write(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).encode())
+        # Last: an evaluation without it is made again.
+        write_text(noted, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     rows = read_samples(config.out / "samples.jsonl")
     values: Values = {}
     for name in ("gold", "reward", "kl", "win"):

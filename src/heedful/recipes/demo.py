@@ -11,7 +11,6 @@ import os
 import platform
 import resource
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from heedful.configs import demo_stages
 from heedful.configs.demo import Config
 from heedful.data.files import write_json
 from heedful.data.sources import prompt_of, read_rows
+from heedful.disk import PARTIAL, discard
 from heedful.errors import Stopped, UserError
 from heedful.evals.statistics import win_rate
 from heedful.recipes import (
@@ -42,6 +42,7 @@ from heedful.recipes import (
 )
 
 MARKER = "results.json"
+BEGUN = "demo.json"  # there from the beginning, so that a demo that was killed is known again
 RIGHT = ("right and short", "right but wordy")
 
 
@@ -49,6 +50,7 @@ def run(config: Config) -> Path:
     """Returns the folder; `results.json` in it holds every number of the report."""
     out = config.out
     _clear(out)
+    write_json(out / BEGUN, {"seed": config.seed, "quick": config.quick})
     size = demo_stages.sizes(config.quick)
     stages = demo_stages.demo(out, seed=config.seed, quick=config.quick, quiet=config.quiet)
     seconds: dict[str, float] = {}
@@ -157,16 +159,16 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def _clear(out: Path) -> None:
-    """Replace an earlier demo, and nothing else."""
-    if not out.exists() or not any(out.iterdir()):
-        return
+    """Replace an earlier demo, and nothing else; one that was killed at its very beginning, too."""
+    there = {p.name for p in out.iterdir() if not p.name.endswith(PARTIAL)} if out.exists() else set()  # fmt: skip
+    if there and not there & {MARKER, BEGUN}:
+        raise UserError(f"--out {out} is not empty and holds no demo; choose another folder")
     if answers := demo_workspace.answers_of_people(out):
         raise UserError(
             f"people have given {answers} answers in {out}; choose another --out, or remove it yourself"
         )
-    if not (out / MARKER).exists() and not (out / "data" / "held_out.jsonl").exists():
-        raise UserError(f"--out {out} is not empty and holds no demo; choose another folder")
-    shutil.rmtree(out)
+    if there or not out.exists():
+        discard(out)
 
 
 def _frontier(config: Config, stages: demo_stages.Demo, evaluations: dict) -> list[dict[str, Any]]:

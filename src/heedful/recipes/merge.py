@@ -6,13 +6,14 @@ from pathlib import Path
 
 from heedful.configs.merge import Config
 from heedful.data.tokens import all_stop_tokens
+from heedful.disk import write_folder
 from heedful.errors import UserError
 from heedful.models.adapter_files import base_of, scores
 from heedful.models.load import load_policy, load_reward_model, load_tokenizer
 from heedful.models.merging import merge
 from heedful.models.rehearsal import check_saved
 from heedful.models.save import save_model
-from heedful.run import refuse_finished, write_folder
+from heedful.run import refuse_finished
 from heedful.training.card import page
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import inspect
 import json
+import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -122,12 +123,14 @@ class Limits:
             self._known = {}
             assert self.cache is not None
             if self.cache.exists():
-                for line in self.cache.read_text(encoding="utf-8").splitlines():
+                for line in self.cache.read_bytes().split(b"\n"):
                     try:
                         row = json.loads(line)
-                        self._known[row["key"]] = row["answer"]
-                    except (ValueError, KeyError, TypeError):
-                        continue
+                        key, answer = row["key"], row["answer"]
+                        if row.get("sum", _sum(key, answer)) == _sum(key, answer):
+                            self._known[key] = answer
+                    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                        continue  # cut off, or damaged: it is asked again
         return self._known
 
     def keep(self, digest: str, answer: Any) -> None:
@@ -135,5 +138,14 @@ class Limits:
         assert self.cache is not None
         self.known()[digest] = answer
         self.cache.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.cache, "ab", buffering=0) as file:
-            file.write((json.dumps({"key": digest, "answer": answer}) + "\n").encode())
+        line = json.dumps({"key": digest, "answer": answer, "sum": _sum(digest, answer)})
+        with open(self.cache, "a+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            # A line that was cut off takes no other with it.
+            file.write((("" if file.read(1) in (b"", b"\n") else "\n") + line + "\n").encode())
+
+
+def _sum(key: str, answer: Any) -> str:
+    text = json.dumps([key, answer], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

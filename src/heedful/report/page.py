@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from heedful.errors import UserError
+from heedful.disk import write_text
 from heedful.report import figures, story, tables, words
 from heedful.report.results import Results, load
 
@@ -95,19 +93,6 @@ def static(name: str) -> str:
 
 
 def write(path: Path, text: str) -> Path:
-    """Written aside, synced and renamed: a reader never sees half a page."""
-    try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=path.suffix)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as f:
-                f.write(text)
-                f.flush()
-                os.fsync(f.fileno())
-            os.chmod(aside, 0o644)  # mkstemp makes it private; a report is to be shared
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-    except OSError as e:
-        raise UserError(f"{path}: cannot be written ({e.strerror})") from None
+    """The page, whole: a reader never sees half of one."""
+    write_text(path, text)
     return path

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from heedful.errors import UserError
 from heedful.report import figures, page, svg, words
 from heedful.report.results import Curve, read_metrics
 from heedful.report.svg import Series
+from heedful.yaml_file import read_yaml
 
 COLOURS = 8  # m-0 … m-7 in compare.css
 SHOWN = 6  # rounds whose texts are shown, evenly from the first to the last
@@ -78,7 +78,7 @@ def _name(folder: Path, among: Sequence[Path]) -> str:
 
 def _read(folder: Path, name: str) -> RunFolder:
     config = folder / "config.yaml"
-    loaded = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
+    loaded = read_yaml(config, str(config)) if config.exists() else {}
     return RunFolder(
         name=name,
         folder=folder,

@@ -29,22 +29,23 @@ from typing import Any, TypeVar
 
 import yaml
 
-from heedful.errors import Stopped, UserError
-from heedful.progress import Progress
-from heedful.ranks import ALONE, Ranks
-from heedful.run import checkpoints
-from heedful.run.begun import check_out, stashes, states, what_changed
-from heedful.run.files import (
+from heedful.disk import (
+    PARTIAL,
     discard,
     disk_errors,
-    fingerprint,
-    plain,
+    make_folder,
     sweep,
     sync,
     write_folder,
     write_text,
 )
-from heedful.run.metrics import ALARMS, SAMPLES, MetricsLog
+from heedful.errors import Stopped, UserError
+from heedful.progress import Progress
+from heedful.ranks import ALONE, Ranks
+from heedful.run import checkpoints
+from heedful.run.begun import check_out, stashes, states, what_changed
+from heedful.run.files import fingerprint, plain
+from heedful.run.metrics import ALARMS, SAMPLES, MetricsLog, cut
 from heedful.run.settings import (
     FINISHED,
     Habits,
@@ -136,7 +137,7 @@ class Run:
         created = not self.out.exists()
         with ExitStack() as stack:
             with disk_errors(self.out):
-                self.out.mkdir(parents=True, exist_ok=True)
+                make_folder(self.out)
             stack.enter_context(locked(self.out))
             if created:
                 stack.push(self._remove_if_empty)
@@ -242,7 +243,6 @@ class Run:
 
         root = self.out / "checkpoints"
         target = root / f"{step:06d}"
-        root.mkdir(exist_ok=True)
         write_folder(target, with_metrics)
         self._saved = True
         checkpoints.prune(root, self._habits.keep_last, self._best)
@@ -257,14 +257,18 @@ class Run:
     @_on_first
     def finish(self, write: Callable[[Path], None]) -> None:
         """Save the final model into the run's folder itself; nothing is left to go on from."""
-        whole = self.out / ".final"
+        self._metrics.sync()
+        whole = self.out / f".final{PARTIAL}"
         write_folder(whole, write)
-        for file in sorted(whole.iterdir(), key=lambda f: f.name in FINISHED):
-            os.replace(file, self.out / file.name)
-        whole.rmdir()
-        sync(self.out)
-        self._saved = True
-        discard(self.out / "state")
+        with disk_errors(self.out):
+            for file in sorted(whole.iterdir(), key=lambda f: f.name in FINISHED):
+                if file.name in FINISHED:
+                    sync(self.out)  # all else is in place, whatever the power takes after this
+                os.replace(file, self.out / file.name)
+            sync(self.out)
+            self._saved = True
+            whole.rmdir()
+            discard(self.out / "state")
         if self._best and (found := self._best.of(checkpoints.folders(self.out / "checkpoints"))):
             folder, value = found
             print(f"best {self._best.metric}: {value:.6g} at {folder}", file=sys.stderr)
@@ -312,19 +316,17 @@ class Run:
             log.warning(
                 "%s was begun with %s; the last bits may differ from now on", self.out, told
             )
+        after = self._found.step if self._found else 0
         with disk_errors(self.out):
             if not anything:
                 discard(self.out / "checkpoints")
                 (self.out / RECORD).unlink(missing_ok=True)
+            cut(self.out / RECORD, after)
             if self._changes:
-                self._append(
-                    RECORD,
-                    {"step": self._found.step if self._found else 0, "changed": self._changes},
-                )
+                self._append(RECORD, {"step": after, "changed": self._changes})
             for folder in (self.out, self.out / "checkpoints", self.out / "state"):
                 sweep(folder)
             self._stashes.sweep()
-            after = self._found.step if self._found else 0
             self._states.drop([s for s in self._states.steps() if s > after])
             for folder in checkpoints.folders(self.out / "checkpoints"):
                 if int(folder.name) > after:

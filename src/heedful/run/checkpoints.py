@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from heedful.disk import discard
 from heedful.errors import UserError, did_you_mean
-from heedful.run.files import discard
 
 METRICS = "metrics.json"  # in each checkpoint: what was measured at its step
 

@@ -1,109 +1,19 @@
-"""Files and folders that are whole or absent, whatever happens while they are written, and what they hold in short."""
+"""What files and folders hold, in short."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError
 from heedful.parts import flat
 
-PARTIAL = ".partial"  # ends the name of what is being written or thrown away; never looked at
 READ_WHOLE = 1 << 30  # bytes; of a larger file `digest(quick=True)` reads samples
 SAMPLES, SAMPLE = 256, 1 << 20  # how many, and how many bytes each
-
-
-@contextmanager
-def disk_errors(path: Path):
-    """Turn "no space left" and its kin into a sentence; whatever was half-written is the caller's to remove."""
-    try:
-        yield
-    except Exception as error:
-        code = getattr(error, "errno", None)
-        full = code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        # safetensors reports the system's error as text only.
-        if full or "No space left" in str(error) or "os error 28" in str(error):
-            raise UserError(
-                f"disk full while saving {path}; nothing half-written is left"
-            ) from error
-        if isinstance(error, PermissionError):
-            raise UserError(f"cannot write {path}: permission denied") from error
-        raise
-
-
-def write_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Create folder `target` with what `write(folder)` puts there: entirely, or not at all."""
-    partial = target.with_name(f".{target.name}{PARTIAL}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with disk_errors(target):
-            partial.mkdir(parents=True)
-            write(partial)
-            for path in partial.rglob("*"):
-                sync(path)
-            sync(partial)
-            discard(target)
-            os.replace(partial, target)
-            sync(target.parent)  # without it the new name itself may be lost with the power
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
-    """A folder inside another that is gone when the block ends."""
-    path = folder / f".scratch{PARTIAL}"
-    shutil.rmtree(path, ignore_errors=True)
-    try:
-        with disk_errors(folder):
-            path.mkdir(parents=True)
-            yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def write_text(target: Path, text: str) -> None:
-    """A small file, entirely or not at all."""
-    partial = target.with_name(f".{target.name}{PARTIAL}")
-    with disk_errors(target):
-        partial.write_text(text, encoding="utf-8")
-        sync(partial)
-        os.replace(partial, target)
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder; it is gone under its name at once, so that nobody ever meets half of it."""
-    if folder.exists():
-        aside = folder.with_name(f".{folder.name}.old{PARTIAL}")
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(folder, aside)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed process was just writing here, or throwing away."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def digest(path: Path, *, quick: bool = False) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heedful.run.files import disk_errors
+from heedful.disk import disk_errors, sync
 from heedful.run.trackers import tracker
 
 METRICS = "metrics.jsonl"
@@ -32,6 +31,7 @@ class MetricsLog:
             cut(out / ALARMS, after)
             cut(out / SAMPLES, after)
             self._file = open(out / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+            sync(out)
         self._writer = tracker(report_to, out, config, after)
         self._started = time.monotonic() - seconds
 
@@ -39,7 +39,8 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with disk_errors(self.out):  # it tries once more what could not be written
+            self._file.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -58,9 +59,11 @@ class MetricsLog:
             self._writer.log(step, metrics)
 
     def sync(self) -> None:
-        """A saved state never knows of steps whose lines are lost."""
+        """A saved state never knows of steps whose lines are lost, and neither does a finished model."""
         with disk_errors(self.out):
-            os.fsync(self._file.fileno())
+            for name in (METRICS, ALARMS, SAMPLES):
+                if (self.out / name).exists():
+                    sync(self.out / name)
 
 
 def cut(path: Path, after: int) -> None:

@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from heedful.disk import PARTIAL, discard, sweep
 from heedful.errors import UserError
 from heedful.run.checkpoints import Best
-from heedful.run.files import PARTIAL, digest, discard, fingerprint, plain, sweep
+from heedful.run.files import digest, fingerprint, plain
 from heedful.run.stop import LOCK, locked
 
 # Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
@@ -127,14 +128,22 @@ def _paths(told: Any) -> list[str]:
 
 
 def finished(folder: Path) -> bool:
-    """Whether a run has left its final model in its folder."""
-    return any((folder / name).exists() for name in FINISHED)
+    """Whether a run has left its final model in its folder.
+
+    What its process was still throwing away when it was killed goes now. No lock, and all is let be.
+    """
+    if not any((folder / name).exists() for name in FINISHED):
+        return False
+    if (folder / LOCK).exists():
+        with suppress(UserError), locked(folder):
+            discard(folder / "state")
+            sweep(folder)
+    return True
 
 
 def refuse_finished(out: Path) -> None:
     """A finished model is never overwritten, and neither is a folder of somebody else's."""
     if finished(out):
-        _tidy(out)
         raise UserError(f"--out {out} already holds a finished model; choose another folder")
     if out.is_file():
         raise UserError(f"--out {out} is a file, a folder is needed")
@@ -144,14 +153,6 @@ def refuse_finished(out: Path) -> None:
                 raise UserError(
                     f"--out {out} is not empty and no run of heedful; choose another folder"
                 )
-
-
-def _tidy(out: Path) -> None:
-    """Its process was killed at the very end: what it was throwing away goes now. No lock, and all is let be."""
-    if (out / LOCK).exists():
-        with suppress(UserError), locked(out):
-            discard(out / "state")
-            sweep(out)
 
 
 def _content(path: Path) -> str:

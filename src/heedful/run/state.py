@@ -22,9 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from heedful import types
+from heedful.disk import discard, sweep, write_folder
 from heedful.errors import UserError
 from heedful.ranks import ALONE, Ranks
-from heedful.run.files import digest, discard, sweep, write_folder
+from heedful.run.files import digest
 from heedful.types import Stateful
 
 MANIFEST = "manifest.json"

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from heedful.disk import disk_errors
 from heedful.errors import UserError
-from heedful.run.files import disk_errors
 
 LOCK = ".lock"
 TAKEN = (errno.EAGAIN, errno.EACCES)

@@ -1,15 +1,14 @@
 """What a frozen reference says of responses, kept on disk under a hash of everything it depends on.
 
 The same data is mostly trained on several times: another β, another loss, another seed. Files stand in
-`$HEEDFUL_CACHE/reference` (default `~/.cache/heedful/reference`), 8 bytes a response; `HEEDFUL_CACHE=` keeps
-nothing. They may be deleted at any time.
+`$HEEDFUL_CACHE/reference` (default `~/.cache/heedful/reference`), 8 bytes a response and a checksum;
+`HEEDFUL_CACHE=` keeps nothing. They may be deleted at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from transformers import PreTrainedModel
 
 from heedful import __version__
 from heedful.caches import cache_folder
+from heedful.disk import seal, unsealed
 from heedful.fast.kernels import build
 from heedful.ranks import ALONE, Ranks
 from heedful.types import Sample
@@ -51,24 +51,18 @@ def _looked_up(
 ) -> tuple[Path, list[float] | None]:
     folder = cache_folder()
     assert folder is not None
-    path = folder / "reference" / f"{_digest(model, samples, how, world)}.npy"
-    try:
-        numbers = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    path = folder / "reference" / f"{_digest(model, samples, how, world)}.f64"
+    content = unsealed(path)
+    if content is None or len(content) != 8 * len(samples):
         return path, None  # not there, or damaged: it will be replaced
-    if numbers.shape != (len(samples),):
-        return path, None
+    numbers = np.frombuffer(content, dtype="<f8")
     log.info("the reference's log-probs are those of an earlier run: %s", path)
     return path, numbers.tolist()
 
 
 def _write(path: Path, numbers: list[float]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            np.save(file, np.array(numbers, dtype=np.float64))
-        partial.replace(path)
+        seal(path, np.array(numbers, dtype="<f8").tobytes())
     except OSError as error:
         log.info("the reference's log-probs are not kept: %s", error)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import Training
+from heedful.disk import scratch
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
 from heedful.models.adapter_files import adapter_base
 from heedful.models.rehearsal import SMALL, check_saved, size
 from heedful.run import Run, hub
-from heedful.run.files import scratch
 from heedful.training.card import card
 
 

@@ -25,6 +25,7 @@ import tempfile
 from pathlib import Path
 
 from heedful.caches import cache_folder
+from heedful.disk import seal, unsealed
 from heedful.errors import UserError
 
 SOURCES = Path(__file__).parent
@@ -93,13 +94,13 @@ def target() -> list[str]:
 
 
 def _compiled(compiler: str, folder: Path) -> Path:
-    """The library in this folder, which is complete whenever it is there."""
+    """The library in this folder, made anew where it is not as it was written: a loader trusts what it maps."""
     command = [compiler, *FLAGS, *target()]
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.[ch]"))}
     identity = repr([sorted(texts.values()), command, _version(compiler), processor()])
     path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as aside:
+    if unsealed(path) is None:
+        with tempfile.TemporaryDirectory() as aside:
             steps, objects, built = [], [], f"{aside}/kernels.so"
             for source in texts:
                 if source.suffix == ".c":
@@ -107,7 +108,7 @@ def _compiled(compiler: str, folder: Path) -> Path:
                     steps.append([*command, "-c", str(source), "-o", objects[-1]])
             for step in (*steps, [compiler, "-shared", *objects, "-lm", "-o", built]):
                 subprocess.run(step, check=True, capture_output=True, text=True, timeout=120)
-            os.replace(built, path)
+            seal(path, Path(built).read_bytes())
     return path
 
 

@@ -24,9 +24,9 @@ from sqlalchemy import func, select
 
 import postgres
 from heedful.store import audit, people, schema
+from heedful.store.books import reconcile
 from heedful.store.db import Store, new_id, open_store
 from heedful.store.kinds import UNANSWERED
-from heedful.store.snapshot import reconcile
 from linear import Operation, unexplained
 from postgres import free_port
 from workspace import make_project, make_rater, make_task

@@ -134,8 +134,8 @@ def look(project: str, token: str, *, pause: float) -> dict[str, list[float]]:
     return found
 
 
-def fill(url: str) -> tuple[str, str, list[str]]:
-    """A million judgments of pairs by 200 raters over 90 days, with everything that belongs to them."""
+def fill(url: str, judgments: int = JUDGMENTS) -> tuple[str, str, list[str]]:
+    """Judgments of pairs by 200 raters over 90 days, with everything that belongs to them."""
     store = open_store(url)
     project = make_project(store, cost_per_hour=20.0, gold_rate=0.1, swap_rate=0.03)
     lead = make_rater(store, "lead")
@@ -144,7 +144,7 @@ def fill(url: str) -> tuple[str, str, list[str]]:
         lead_token = people.make_token(connection, lead, "t", ["read"])[1]
         tokens = [people.make_token(connection, r, "t", ["rate"])[1] for r in raters[:RATERS]]
     rng, now = random.Random(0), time.time()
-    tasks = JUDGMENTS // OVERLAP
+    tasks = judgments // OVERLAP
     for start in range(0, tasks + OPEN, 20_000):
         rows: dict[str, list[dict[str, Any]]] = {t.name: [] for t in TABLES}
         for i in range(start, min(start + 20_000, tasks + OPEN)):

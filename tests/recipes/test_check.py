@@ -7,8 +7,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from heedful.cli import main
+from heedful.store import records, schema
 from heedful.store.db import open_store
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
@@ -46,6 +48,122 @@ def test_tampering_is_found(workspace: Path, capsys: pytest.CaptureFixture[str])
         raw.execute("UPDATE audit_event SET actor = 'somebody' WHERE seq = 2")
     assert main(["check", str(workspace)]) == 2
     assert "event 2" in capsys.readouterr().err
+
+
+FIRST = "(SELECT min(id) FROM judgment)"
+DAMAGE = {
+    "an event changed": ("UPDATE audit_event SET detail = '{}' WHERE seq = 2", "event 2"),
+    "an event taken out": ("DELETE FROM audit_event WHERE seq = 2", "event 2"),
+    "an event put in": (
+        "INSERT INTO audit_event SELECT max(seq) + 1, 1.0, NULL, 'x', '{}', hash FROM audit_event", "event",
+    ),
+    "an event that is no text": ("UPDATE audit_event SET detail = 5 WHERE seq = 3", "event 3"),
+    "a rater gone": ("DELETE FROM rater", "point to nothing"),
+    "responses gone": ("DELETE FROM completion", "point to nothing"),
+    "an index that lacks a row": (
+        "UPDATE sqlite_master SET sql = 'CREATE INDEX ix_judgment_task ON judgment (assignment)' "
+        "WHERE name = 'ix_judgment_task'", "damaged",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_each_kind_of_damage_is_found(workspace: Path, damage: str, capsys):
+    """At the first look and, where it is new or `--all` looks, at a later one."""
+    statement, words = DAMAGE[damage]
+    looked = workspace / "checked.json"
+    assert main(["check", str(workspace)]) == 0
+    remembered = looked.read_text()
+    with sqlite3.connect(workspace / "heedful.db") as raw:
+        names = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        for (name,) in raw.execute(names).fetchall():
+            raw.execute(f"DROP TRIGGER {name}")
+        raw.execute("PRAGMA writable_schema = ON")
+        raw.execute(statement)
+    raw.close()
+    for _ in range(2):  # what is wrong is not remembered as seen
+        assert main(["check", str(workspace), "--all"]) == 2
+        assert words in capsys.readouterr().err
+    assert looked.read_text() == remembered
+    looked.unlink()
+    assert main(["check", str(workspace)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_pages_that_are_no_database_any_more(workspace: Path, capsys):
+    """Bytes of the file that were overwritten: a sentence, and no traceback of the database's own error."""
+    database = workspace / "heedful.db"
+    raw = bytearray(database.read_bytes())
+    for start in range(4096 * 12, len(raw), 4096):
+        raw[start : start + 64] = b"\xff" * 64
+    database.write_bytes(raw)
+    assert main(["check", str(workspace)]) == 2
+    assert "malformed" in capsys.readouterr().err
+
+
+def test_only_what_is_new_is_looked_at(url: str, tmp_path: Path, monkeypatch, capsys):
+    """A later check gives the same books as one of everything, also of answers corrected since, and reads less."""
+    (tmp_path / "heedful.toml").write_text(f'database = "{url}"')
+    store = open_store(tmp_path)
+    project, rater = make_project(store), make_rater(store)
+    make_tasks(store, project, 12)
+    loaded: list[str] = []
+    load = records.load
+    monkeypatch.setattr(records, "load", lambda c, ids: loaded.extend(ids) or load(c, ids))
+
+    def rate(n: int) -> list[str]:
+        given: list[str] = []
+        for _ in range(n):
+            given.append(claim(store, project, rater) or "")
+            answer(store, given[-1], rater)
+        return given
+
+    def check(*words: str) -> dict:
+        loaded.clear()
+        capsys.readouterr()
+        assert main(["check", str(tmp_path), *words]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    first = rate(6)
+    assert check()["checked_before"] == 0 and len(loaded) == 6
+    again = check()
+    assert again["checked_before"] == again["audit_events"] and not loaded
+    rate(3)
+    answer(store, first[0], rater, {"tie": True})  # a correction of what was counted
+    quick = check()
+    assert len(loaded) == 3 + 1 + 1, "not only the new ones and the one that was corrected"
+    slow = check("--all")
+    assert quick["projects"] == slow["projects"] and len(loaded) == 9
+    book = slow["projects"]["capitals"]["comparisons"]
+    assert book == {"stored": 10, "exported": 8, "excluded": {"corrected later": 1, "tie": 1}}
+    # An id from before, as of another clock: all is counted again.
+    with store.write() as connection:
+        row = connection.execute(select(schema.judgment).limit(1)).one()._mapping
+        late = {**row, "id": "0", "idempotency_key": "late", "revision": 99, "supersedes": None}
+        connection.execute(schema.judgment.insert().values(**late))
+    assert check()["projects"] == check("--all")["projects"]
+    store.close()
+
+
+def test_what_was_seen_before_cannot_vanish(workspace: Path, capsys):
+    """The end of the log cut off, or judgments gone with all that belongs to them: the chain alone would not tell."""
+    assert main(["check", str(workspace)]) == 0
+    with sqlite3.connect(workspace / "heedful.db") as raw:
+        for (name,) in raw.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            raw.execute(f"DROP TRIGGER {name}")
+        raw.execute("DELETE FROM audit_event WHERE seq = (SELECT max(seq) FROM audit_event)")
+    raw.close()
+    assert main(["check", str(workspace)]) == 2
+    assert "not the one that was seen before" in capsys.readouterr().err
+    with sqlite3.connect(workspace / "heedful.db") as raw:
+        for table in ("ranking_item", "task_slot"):
+            raw.execute(f"DELETE FROM {table} WHERE judgment = {FIRST}")
+        raw.execute(f"DELETE FROM judgment WHERE id = {FIRST}")
+    raw.close()
+    assert main(["check", str(workspace)]) == 2
+    assert "were there before and are gone" in capsys.readouterr().err
 
 
 def test_a_command_line_brings_files_in_and_out(workspace: Path, tmp_path_factory, capsys):

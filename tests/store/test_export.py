@@ -23,6 +23,7 @@ from heedful.data.sources import (
 )
 from heedful.errors import UserError
 from heedful.store import (
+    books,
     content,
     export,
     imported,
@@ -149,7 +150,7 @@ def test_exported_and_excluded_are_all_that_is_stored(store, busy):
     """For every form and filter, against a count of the tables alone."""
     project, _ = busy
     with store.read() as connection:
-        reconciled = snapshot.reconcile(connection, project)
+        reconciled = books.reconcile(connection, project)
         stored = connection.execute(select(func.count()).select_from(schema.judgment)).scalar_one()
     assert set(reconciled) == set(export.COLUMNS)
     assert {what: c.missing for what, c in reconciled.items()} == dict.fromkeys(reconciled, 0)

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from heedful.data.files import write_rows
 from heedful.data.tables import read_export
 from heedful.errors import UserError
-from heedful.store import export, kinds, quality, schema, show, snapshot
+from heedful.store import books, export, kinds, quality, schema, show, snapshot
 from heedful.store.db import Store
 from heedful.store.kinds import KINDS
 from heedful.store.kinds.kind import Kind
@@ -69,7 +69,7 @@ def test_what_a_kind_promises(store: Store, kind: Kind):
         assert page["options"] == kinds.check_options(kind.name, kind.example_options)
         row = connection.execute(select(schema.judgment)).one()
         assert (row.text, row.confidence) == ("because", 0.5)
-        for count in snapshot.reconcile(connection, project).values():
+        for count in books.reconcile(connection, project).values():
             assert count.missing == 0
         (said,) = quality.load(connection, [row.id])
         assert not kind.measure or getattr(said, kind.measure.of)
@@ -163,7 +163,7 @@ def test_a_kind_of_another_package(tmp_path: Path):
     # Without the package what was said is there as before; it is asked no more.
     with opened(ws) as store, store.read() as connection:
         (project,) = connection.execute(select(schema.project.c.id)).scalars()
-        assert snapshot.reconcile(connection, project)["scores"].exported == 4
+        assert books.reconcile(connection, project)["scores"].exported == 4
 
 
 RATE = """

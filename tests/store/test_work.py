@@ -13,8 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import schema, work
-from heedful.store.db import Store, open_store
+from heedful.store import queue, schema, work
+from heedful.store.db import Store, new_id, open_store
 from workspace import (
     answer,
     claim,
@@ -225,6 +225,82 @@ def test_a_swap_shows_the_same_pair_the_other_way_round(store: Store):
         row(store, schema.task, row(store, schema.assignment, following).task).swap_of
         != asked.swap_of
     )
+
+
+def looked_at(store: Store, project: str, rater: str) -> tuple[str | None, int]:
+    """What `next` gives, and how much of the database it looks at for it: SQLite's steps, PostgreSQL's rows."""
+    with store.write() as connection:
+        if store.dialect == "sqlite":
+            steps = 0
+
+            def step() -> None:
+                nonlocal steps
+                steps += 1
+
+            raw = connection.connection.driver_connection
+            assert raw
+            raw.set_progress_handler(step, 1)
+            given = work.claim(connection, project, rater).assignment
+            raw.set_progress_handler(None, 1)
+            return given, steps
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # as with many rows
+        read = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables"
+        before = connection.exec_driver_sql(read).scalar_one()
+        given = work.claim(connection, project, rater).assignment
+        return given, int(connection.exec_driver_sql(read).scalar_one() - before)
+
+
+def have_had_all(store: Store, project: str, rater: str) -> None:
+    """As if the rater had let go every task of the project, gold and not."""
+    a = schema.assignment.c
+    with store.write() as connection:
+        had = select(a.task).where(a.rater == rater)
+        for task in list(connection.execute(select(schema.task.c.id)).scalars()):
+            if task not in set(connection.execute(had).scalars()):
+                values = {
+                    "id": new_id(),
+                    "task": task,
+                    "slot": 9,
+                    "project": project,
+                    "rater": rater,
+                }
+                values |= {"order_shown": [0, 1], "state": "expired"}
+                values |= {"leased_at": 0.0, "leased_until": 0.0}
+                connection.execute(schema.assignment.insert().values(**values))
+
+
+@pytest.mark.parametrize("order", ["random", "priority"])
+def test_who_has_had_everything_holds_nobody_up(store: Store, order: str, monkeypatch):
+    """`next` under the write lock: all open slots were looked at each time, of tasks that the rater had had."""
+    monkeypatch.setattr(queue, "MARGIN", 0.0)
+    project = make_project(store, order=order, gold_rate=1.0, swap_rate=1.0)
+    rater = make_rater(store)
+    first: list[int] = []
+    later: list[int] = []
+    for n in (10, 60):
+        make_tasks(store, project, n, overlap=3)
+        for i in range(n):
+            make_task(store, project, question=f"gold {i}?", gold={"ranks": {}})
+        have_had_all(store, project, rater)
+        for numbers in (first, later):
+            given, number = looked_at(store, project, rater)
+            assert given is None
+            numbers.append(number)
+    assert first[1] > first[0] + 50, "the measure is blind"
+    assert later[1] < later[0] + 10, (first, later)
+    # What is new, or comes back, is found all the same.
+    new, back = (make_task(store, project, question=q) for q in ("new?", "back?"))
+    other = make_rater(store)
+    with store.write() as connection:
+        held = work.assign(connection, back, other)
+    given = claim(store, project, rater)
+    assert given and row(store, schema.assignment, given).task == new
+    answer(store, given, rater)
+    assert claim(store, project, rater) is None
+    with store.write() as connection:
+        expire_lease(connection, held)
+    given = claim(store, project, rater)
+    assert given and row(store, schema.assignment, given).task == back
 
 
 def test_a_skipped_task_goes_to_others_until_it_is_set_aside(store: Store):

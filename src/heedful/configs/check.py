@@ -11,7 +11,13 @@ from heedful.fields import POSITIONAL
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Audit a workspace: every row stored is exported or excluded for a reason, and nothing was changed."""
+    """Audit a workspace: every row stored is exported or excluded for a reason, and nothing was changed.
+
+    What an earlier check has seen is not read again, only what was added; `checked.json` in the workspace says how far
+    it came.
+    """
 
     workspace: Annotated[Path, POSITIONAL] = Path(".")
     """The workspace."""
+    all: bool = False
+    """Check everything anew."""

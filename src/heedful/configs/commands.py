@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "guidelines": ("recipes.guidelines", "what raters read beside a question: [FILE.md]"),
     "people": ("recipes.people", "accounts: who there is, new passwords, pausing"),
     "check": ("recipes.check", "is everything in a workspace accounted for and unchanged?"),
+    "backup": ("recipes.backup", "a workspace → one file, verified, while people work in it"),
+    "restore": ("recipes.restore", "such a file → a workspace"),
     "demo": ("recipes.demo", "the whole loop on the embedded world, ending in report.html"),
     "world": ("recipes.world", "write a world's texts, demonstrations and prompts"),
     "train pretrain": ("recipes.pretrain", "raw text → a language model"),

@@ -2,55 +2,79 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import DatabaseError
 
 from heedful.configs.check import Config
 from heedful.errors import UserError
-from heedful.store import audit, schema, snapshot
+from heedful.store import audit, books, integrity, schema
 from heedful.store.db import Store
+from heedful.transfer.checked import Checked, remember, remembered
 from heedful.transfer.workspace import opened
 
 
 def run(config: Config) -> dict[str, Any]:
-    """{projects: {name: {what: {stored, exported, excluded}}}, audit_events}; `UserError` where something is wrong."""
+    """{projects: {name: {what: {stored, exported, excluded}}}, audit_events, of them checked before}; `UserError` where
+    something is wrong."""
+    before = Checked() if config.all else remembered(config.workspace)
     with opened(config.workspace) as store:
-        return store.in_read(lambda connection: _checked(config, store, connection))
-
-
-def _checked(config: Config, store: Store, connection: Connection) -> dict[str, Any]:
-    wrong = _damage(store, connection)
-    books: dict[str, Any] = {}
-    for project in connection.execute(select(schema.project).order_by(schema.project.c.name)):
-        counts = snapshot.reconcile(connection, project.id)
-        books[project.name] = {
-            what: {"stored": c.stored, "exported": c.exported, "excluded": c.excluded}
-            for what, c in counts.items()
-        }
-        wrong += [
-            f"{c.missing} {what} of the project {project.name} are neither exported nor excluded"
-            for what, c in counts.items()
-            if c.missing
-        ]
-    if wrong:
-        raise UserError(f"{config.workspace}: {'; '.join(wrong)}")
+        projects, seen = store.in_read(
+            lambda connection: _checked(config, store, connection, before)
+        )
+    with suppress(UserError):  # a workspace that can only be read is checked anew each time
+        remember(config.workspace, seen)
     verdict = (
         "every row is exported or excluded for a reason; audit log and database file are intact"
     )
-    return {"verdict": verdict, "projects": books, "audit_events": audit.count(connection)}
+    return {
+        "verdict": verdict,
+        "projects": projects,
+        "audit_events": seen.audit.seq,
+        "checked_before": before.audit.seq,
+    }
 
 
-def _damage(store: Store, connection: Connection) -> list[str]:
-    wrong = []
-    if (event := audit.broken_at(connection)) is not None:
-        wrong.append(
-            f"the audit log was changed: event {event} does not follow from the one before"
-        )
-    if store.dialect == "sqlite":
-        integrity = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
-        if integrity != "ok":
-            wrong.append(f"the database file is damaged: {integrity}")
-        if rows := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
-            wrong.append(f"{len(rows)} rows point to nothing")
-    return wrong
+def _checked(
+    config: Config, store: Store, connection: Connection, before: Checked
+) -> tuple[dict[str, Any], Checked]:
+    """The books, and what has been seen."""
+    wrong = integrity.damage(store, connection, after=before.audit)
+    try:
+        projects, ledgers, missing = _books(connection, before)
+    except (DatabaseError, KeyError):  # pages that cannot be read, rows that are not there
+        if not wrong:
+            raise
+        projects, ledgers, missing = {}, {}, ["so the books cannot be read"]
+    if wrong := wrong + missing:
+        raise UserError(f"{config.workspace}: {'; '.join(wrong)}")
+    return projects, Checked(audit.head(connection), ledgers)
+
+
+def _books(
+    connection: Connection, before: Checked
+) -> tuple[dict[str, Any], dict[str, books.Ledger], list[str]]:
+    """The books of each project by its name, the ledgers by its id, and what does not add up."""
+    projects: dict[str, Any] = {}
+    ledgers: dict[str, books.Ledger] = {}
+    wrong: list[str] = []
+    for project in connection.execute(select(schema.project).order_by(schema.project.c.name)):
+        ledger = books.ledger(connection, project.id, before.projects.get(project.id))
+        counts = books.counts(connection, project.id, ledger)
+        ledgers[project.id] = ledger
+        projects[project.name] = {
+            what: {"stored": c.stored, "exported": c.exported, "excluded": c.excluded}
+            for what, c in counts.items()
+        }
+        for what, c in counts.items():
+            if c.missing > 0:
+                wrong.append(
+                    f"{c.missing} {what} of the project {project.name} are neither exported nor excluded"
+                )
+            elif c.missing:
+                wrong.append(
+                    f"{-c.missing} {what} of the project {project.name} were there before and are gone"
+                )
+    return projects, ledgers, wrong

@@ -3,52 +3,110 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, Text, func, select, type_coerce
 
-from heedful.store.columns import canonical
+from heedful.store.columns import canonical, unescape
 from heedful.store.db import now
 from heedful.store.schema import audit_event
 
-GENESIS = "0" * 64
+BATCH = 5000  # events read at once
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last event of the chain: its number, and the hash that stands for it and all before it."""
+
+    seq: int = 0
+    hash: str = "0" * 64
+
+
+START = Head()  # of a chain without events
 
 
 def record(connection: Connection, actor: str | None, action: str, **detail: Any) -> None:
     """Append one event, in the transaction that it describes. Writers wait here for each other until they commit."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7432)")
-    last = connection.execute(
-        select(audit_event.c.seq, audit_event.c.hash).order_by(audit_event.c.seq.desc()).limit(1)
-    ).first()
+    last = head(connection)
     event = {
-        "seq": last.seq + 1 if last else 1,
+        "seq": last.seq + 1,
         "at": now(connection),
         "actor": actor,
         "action": action,
         "detail": detail,
     }
-    connection.execute(
-        audit_event.insert().values(**event, hash=_hash(last.hash if last else GENESIS, event))
-    )
-
-
-def broken_at(connection: Connection) -> int | None:
-    """The number of the first event that does not follow from the one before it, or None."""
-    previous, expected = GENESIS, 1
-    for row in connection.execute(select(audit_event).order_by(audit_event.c.seq)):
-        event = {k: v for k, v in row._mapping.items() if k != "hash"}
-        if row.seq != expected or row.hash != _hash(previous, event):
-            return expected
-        previous, expected = row.hash, expected + 1
-    return None
+    connection.execute(audit_event.insert().values(**event, hash=_hash(last.hash, event)))
 
 
 def count(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(audit_event)).scalar_one()
 
 
+def head(connection: Connection) -> Head:
+    """Where the chain ends."""
+    newest = select(audit_event.c.seq, audit_event.c.hash).order_by(audit_event.c.seq.desc())
+    last = connection.execute(newest.limit(1)).first()
+    return Head(*last) if last else START
+
+
+def has(connection: Connection, known: Head) -> bool:
+    """Whether an event that was the head once is there, and the same."""
+    query = select(audit_event.c.hash).where(audit_event.c.seq == known.seq)
+    return known == START or connection.execute(query).scalar() == known.hash
+
+
+def broken_at(connection: Connection, *, after: Head = START) -> int | None:
+    """The number of the first event that does not follow from the one before it, or None.
+
+    `after`: where an earlier look at the chain ended; what comes before it is not looked at again.
+    """
+    previous = after
+    for event in _events(connection, after.seq):
+        if event.seq != previous.seq + 1 or not _follows(previous.hash, event):
+            return previous.seq + 1
+        previous = Head(event.seq, event.hash)
+    return None
+
+
+def _events(connection: Connection, after: int) -> Any:
+    """In their order, some at a time: a driver may hold all that a query finds."""
+    e = audit_event.c
+    columns = (e.seq, e.at, e.actor, e.action, type_coerce(e.detail, Text).label("detail"), e.hash)
+    while rows := connection.execute(
+        select(*columns).where(e.seq > after).order_by(e.seq).limit(BATCH)
+    ).all():
+        yield from rows
+        after = rows[-1].seq
+
+
+def _follows(previous: str, event: Row) -> bool:
+    """Whether the event's hash is that of its content and the hash before it.
+
+    The detail is stored as canonical JSON, so that it need not be read to be written again; where that does not fit,
+    it is, as another database or hand may have written the same value in another way.
+    """
+    seq, at, actor, action, detail, stored = event
+    if not isinstance(detail, str):  # SQLite keeps whatever a hand has put there
+        return False
+    start = canonical({"action": action, "actor": actor, "at": at})[:-1]
+    text = f'{previous}{start},"detail":{unescape(detail)},"seq":{seq}}}'
+    if _sha256(text) == stored:
+        return True
+    try:
+        value = json.loads(unescape(detail))
+    except ValueError:
+        return False
+    values = {"seq": seq, "at": at, "actor": actor, "action": action, "detail": value}
+    return _hash(previous, values) == stored
+
+
 def _hash(previous: str, event: dict[str, Any]) -> str:
-    return hashlib.sha256(
-        (previous + canonical(event)).encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    return _sha256(previous + canonical(event))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -17,9 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    select,
+)
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from sqlalchemy.ext.compiler import compiles
 
 from heedful.errors import Unavailable, UserError, one_line
 from heedful.store.patience import patiently
@@ -27,9 +38,21 @@ from heedful.store.patience import patiently
 BUSY_SECONDS = 20
 MIGRATIONS = Path(__file__).parent / "migrations"
 CLOCK = {
-    "sqlite": text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
-    "postgresql": text("SELECT extract(epoch FROM clock_timestamp())::float8"),
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "extract(epoch FROM clock_timestamp())::float8",
 }
+
+
+class DatabaseClock(ColumnElement[float]):
+    """The database's clock as a part of a statement: what `now` asks for, without asking first."""
+
+    type = Float(53)
+    inherit_cache = True
+
+
+@compiles(DatabaseClock)
+def _(_element: DatabaseClock, compiler: Any, **_options: Any) -> str:
+    return CLOCK[compiler.dialect.name]
 
 
 # What a database says of itself, in lower case. These last: nobody else's commit and no restart ends them.
@@ -106,7 +129,7 @@ def _within(
 
 def now(connection: Connection) -> float:
     """Seconds since 1970 by the database's clock, which all leases and limits use."""
-    return float(connection.execute(CLOCK[connection.dialect.name]).scalar_one())
+    return float(connection.execute(select(DatabaseClock())).scalar_one())
 
 
 _id_lock = threading.Lock()
@@ -222,6 +245,8 @@ def backup(source: Path, target: Path) -> None:
     finally:
         copy.close()
         origin.close()
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
     os.replace(aside, target)
 
 

@@ -31,6 +31,7 @@ from heedful.store.accounts import (  # noqa: F401  (one place to find all table
     session,
 )
 from heedful.store.columns import Exact, Json, key, metadata, ref, timestamp
+from heedful.store.db import DatabaseClock
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────
 
@@ -148,7 +149,7 @@ task = Table(
     ref("task", name="swap_of", nullable=True),
     timestamp(),
     UniqueConstraint("project", "sha256"),
-    Index("ix_task_gold", "project", "is_gold"),
+    Index("ix_task_gold", "project", "is_gold", "created_at"),
     Index(
         "ix_task_swap",
         "project",
@@ -174,8 +175,16 @@ task_slot = Table(  # UNIQUE(task, slot) by its key: an overlap cannot be exceed
     ref("project"),
     Column("state", String(8), nullable=False),  # open, leased, done; parked, review, closed
     Column("position", Float(53), nullable=False),  # the order of asking
+    timestamp("open_since", default=DatabaseClock(), server_default="0"),  # for store.queue
     Column("judgment", String(36), ForeignKey("judgment.id"), unique=True),
     Index("ix_task_slot_queue", "project", "state", "position"),
+    Index(
+        "ix_task_slot_opened",
+        "project",
+        "open_since",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
 )
 assignment = Table(
     "assignment",
@@ -213,6 +222,15 @@ assignment = Table(
     ),
     Index("ix_assignment_rater", "rater", "state", "leased_at"),
     Index("ix_assignment_guidelines", "project", "guideline_version"),
+)
+exhausted = Table(  # up to a moment there was nothing that the rater had not had: store.queue
+    "exhausted",
+    metadata,
+    ref("rater", primary_key=True),
+    ref("project", primary_key=True),
+    Column("what", String(4), primary_key=True),  # slot, gold
+    timestamp("at"),
+    timestamp("everything_at"),
 )
 judgment = Table(
     "judgment",

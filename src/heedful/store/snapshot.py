@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, literal, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store import export, records
@@ -24,6 +24,8 @@ from heedful.store.schema import completion, dataset_snapshot, demonstration, ju
 
 ESCAPE = "\\x1a and four hexadecimal digits stand for NUL, a lone surrogate or \\x1a itself"
 Split = Literal["all", "train", "held_out"]
+# Forms that are no judgments; all others are made of those.
+CONTENT = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,13 @@ def choose(
 
     `tasks`: only judgments on these. What a judgment says and whether it counts is decided here alone.
     """
-    everything, facts = _facts(project, query.what)
+    everything, deciding = number_stored(project, query.what), facts(project, query.what)
     stored, excluded = 0, Counter[str]()
     candidates: list[str] = []
     for conditions in _task_conditions(tasks):
         stored += connection.execute(everything.where(*conditions)).scalar_one()
-        for fact in connection.execute(facts.where(*conditions)):
-            if reason := _exclusion_reason(fact, query):
+        for fact in connection.execute(deciding.where(*conditions)):
+            if reason := exclusion_reason(fact, query):
                 excluded[reason] += 1
             else:
                 candidates.append(fact.id)
@@ -162,11 +164,6 @@ def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[d
             raise AssertionError(f"{key} was chosen and has no rows: {result}")
         for row in map(export.with_template_columns, result):
             yield {**row, "margin": row["strength"] or 0.0} if query.margin else row
-
-
-def reconcile(connection: Connection, project: str) -> dict[str, Count]:
-    """For each form, how many are stored, exported and excluded for which reason; `missing` ought to be 0."""
-    return {dataset: choose(connection, project, Query(dataset))[2] for dataset in export.COLUMNS}
 
 
 def escaped(value: Any) -> Any:
@@ -199,40 +196,43 @@ def _deep(change: Callable[[str], str], value: Any) -> Any:
     return value
 
 
-def _facts(project: str, dataset: str) -> tuple[Select, Select]:
-    """Two queries: the number of stored rows; their ids with the columns that decide on their export."""
-    judgment_columns: list[Any] = [
+def number_stored(project: str, dataset: str) -> Select:
+    """How many rows of a project the form is made of."""
+    if dataset in CONTENT and dataset != "prompts":
+        in_project = select(prompt.c.id).where(prompt.c.project == project)
+        condition = CONTENT[dataset].c.prompt.in_(in_project)
+    else:
+        condition = (prompt if dataset == "prompts" else judgment).c.project == project
+    return select(func.count()).select_from(CONTENT.get(dataset, judgment)).where(condition)
+
+
+def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
+    """Their ids with the columns that decide on their export; `as_before` any was corrected."""
+    corrected = literal(False) if as_before else records.corrected()
+    of_judgment: list[Any] = [
         judgment.c.outcome,
         judgment.c.disposition,
         judgment.c.task,
-        records.corrected().label("corrected"),
+        corrected.label("corrected"),
         task.c.is_gold,
         task.c.swap_of,
     ]
-    in_project = prompt.c.project == project
-    if dataset == "prompts":
-        count = select(func.count()).select_from(prompt).where(in_project)
-        return count, select(prompt.c.id, prompt.c.split).where(in_project)
-    if dataset in ("samples", "demonstrations"):
-        table = completion if dataset == "samples" else demonstration
-        selected = table.c.prompt.in_(select(prompt.c.id).where(in_project))
-        count = select(func.count()).select_from(table).where(selected)
-        joined = table.join(prompt, prompt.c.id == table.c.prompt)
-        columns: list[Any] = [table.c.id, prompt.c.split]
-        if dataset == "demonstrations":
-            joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
-            joined = joined.outerjoin(task, task.c.id == judgment.c.task)
-            columns += judgment_columns
-        return count, select(*columns).select_from(joined).where(in_project)
-    selected = judgment.c.project == project
-    count = select(func.count()).select_from(judgment).where(selected)
-    joined = judgment.join(task, task.c.id == judgment.c.task)
-    joined = joined.join(prompt, prompt.c.id == task.c.prompt)
-    columns = [judgment.c.id, prompt.c.split, *judgment_columns]
-    return count, select(*columns).select_from(joined).where(selected)
+    table = CONTENT.get(dataset, judgment)
+    columns: list[Any] = [table.c.id, prompt.c.split]
+    if dataset not in CONTENT:
+        joined = judgment.join(task, task.c.id == judgment.c.task)
+        joined = joined.join(prompt, prompt.c.id == task.c.prompt)
+        query = select(*columns, *of_judgment).select_from(joined)
+        return query.where(judgment.c.project == project)
+    joined = table if dataset == "prompts" else table.join(prompt, prompt.c.id == table.c.prompt)
+    if dataset == "demonstrations":
+        joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
+        joined = joined.outerjoin(task, task.c.id == judgment.c.task)
+        columns += of_judgment
+    return select(*columns).select_from(joined).where(prompt.c.project == project)
 
 
-def _exclusion_reason(fact: Row, query: Query) -> str | None:
+def exclusion_reason(fact: Row, query: Query) -> str | None:
     """Why this is not exported; the first reason counts."""
     values = fact._mapping
     if query.what in export.TRAINING and values["task"] is not None:
@@ -260,11 +260,11 @@ def _rows_or_reasons(
             to_rows = export.FROM_JUDGMENTS[dataset]
             yield from ((j.judgment.id, to_rows(j)) for j in records.load(connection, part))
         else:
-            yield from zip(part, _content_rows(connection, dataset, part), strict=True)
+            yield from zip(part, content_rows(connection, dataset, part), strict=True)
 
 
-def _content_rows(connection: Connection, dataset: str, ids: Any) -> Iterator[export.Rows | str]:
-    table = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}[dataset]
+def content_rows(connection: Connection, dataset: str, ids: Any) -> Iterator[export.Rows | str]:
+    table = CONTENT[dataset]
     stored = {r.id: r for r in connection.execute(select(table).where(table.c.id.in_(list(ids))))}
     if dataset == "prompts":
         for key in ids:

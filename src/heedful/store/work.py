@@ -11,17 +11,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, exists, func, select
+from sqlalchemy import Connection, Row, and_, func, select
 
 from heedful.errors import UserError
 from heedful.store.content import add_task
 from heedful.store.db import new_id, now
 from heedful.store.kinds import KINDS
 from heedful.store.projects import Settings, newest_guidelines, settings_of
+from heedful.store.queue import OPENED, next_gold, next_slot
 from heedful.store.schema import assignment, judgment, rater, task, task_slot
 
 MAX_HELD = 3  # leases of a rater at once: one on the screen, one loaded ahead, one in another tab
 SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
+SWAPS_AMONG = 200  # newest answers of a rater
 DAY = 86400.0
 
 Reason = Literal["nothing left", "daily limit", "total limit", "paused"]
@@ -79,11 +81,13 @@ def claim(
     )
     if swapped:
         return Claim(swapped)
-    gold = rng.random() < settings.gold_rate and _gold(connection, project, rater_id, rng)
+    gold = rng.random() < settings.gold_rate and next_gold(
+        connection, project, rater_id, rng, timestamp
+    )
     if gold:
         slot = _next_slot(connection, gold)
         return Claim(_assign(connection, gold, slot, rater_id, timestamp, settings, rng))
-    open_slot = _open_slot(connection, project, rater_id, settings, rng)
+    open_slot = next_slot(connection, project, rater_id, settings, rng, timestamp)
     if open_slot is None:
         # Gold questions come between others, not in their place: they alone would give themselves away.
         return Claim(None, "nothing left")
@@ -128,7 +132,7 @@ def free(connection: Connection, task_id: str, slot: int) -> None:
             task_slot.c.slot == slot,
             task_slot.c.state.in_(("leased", "review")),
         )
-        .values(state="open" if regular else "closed")
+        .values(**(OPENED if regular else {"state": "closed"}))
     )
 
 
@@ -187,7 +191,7 @@ def unpark(connection: Connection, task_id: str, *, close: bool = False) -> int:
     return connection.execute(
         task_slot.update()
         .where(task_slot.c.task == task_id, task_slot.c.state.in_(states))
-        .values(state="closed" if close else "open")
+        .values(**({"state": "closed"} if close else OPENED))
     ).rowcount
 
 
@@ -219,60 +223,29 @@ def answers_given(
     return connection.execute(select(func.count()).where(*counted)).scalar_one()
 
 
-def _open_slot(
-    connection: Connection, project: str, rater_id: str, settings: Settings, rng: random.Random
-) -> Row | None:
-    """The first open slot from a random place on, or from the top, of a task that this rater has not had."""
-    assigned = exists().where(assignment.c.task == task_slot.c.task, assignment.c.rater == rater_id)
-    queue = (
-        select(task_slot.c.task, task_slot.c.slot)
-        .where(task_slot.c.project == project, task_slot.c.state == "open", ~assigned)
-        .order_by(task_slot.c.position, task_slot.c.task, task_slot.c.slot)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=task_slot)
-    )
-    if settings.order == "priority":
-        return connection.execute(queue).first()
-    is_open = (task_slot.c.project == project, task_slot.c.state == "open")
-    # Two queries: asked for both ends in one, SQLite scans all rows.
-    low, high = (
-        connection.execute(select(end(task_slot.c.position)).where(*is_open)).scalar()
-        for end in (func.min, func.max)
-    )
-    if low is None or high is None:
-        return None
-    start = rng.uniform(low, high)
-    slot = connection.execute(queue.where(task_slot.c.position >= start)).first()
-    return slot or connection.execute(queue).first()
-
-
-def _gold(connection: Connection, project: str, rater_id: str, rng: random.Random) -> Row | None:
-    """A gold question that this rater has not had."""
-    assigned = exists().where(assignment.c.task == task.c.id, assignment.c.rater == rater_id)
-    gold = (task.c.project == project, task.c.is_gold.is_(True), ~assigned)
-    ids = list(connection.execute(select(task.c.id).where(*gold).limit(100)).scalars())
-    if not ids:
-        return None
-    return connection.execute(select(task).where(task.c.id == rng.choice(ids))).one()
-
-
 def _swap(
     connection: Connection, project: str, rater_id: str, timestamp: float, settings: Settings
 ) -> str | None:
     """A pair that this rater judged some time ago, the other way round."""
     repetition = task.alias()
+    # Few, whatever they were about: a rater of rankings alone would be searched for pairs to the beginning.
+    done = (
+        select(assignment)
+        .where(assignment.c.rater == rater_id, assignment.c.state == "done")
+        .order_by(assignment.c.leased_at.desc())
+        .limit(SWAPS_AMONG)
+        .subquery()
+    )
     recent = connection.execute(
-        select(assignment.c.id, assignment.c.task, assignment.c.order_shown)
-        .join(task, task.c.id == assignment.c.task)
+        select(done.c.id, done.c.task, done.c.order_shown)
+        .join(task, task.c.id == done.c.task)
         .where(
-            assignment.c.rater == rater_id,
-            assignment.c.project == project,
-            assignment.c.state == "done",
+            done.c.project == project,
             task.c.kind.in_([name for name, kind in KINDS.items() if kind.swaps]),
             task.c.swap_of.is_(None),
             task.c.is_gold.is_(False),
         )
-        .order_by(assignment.c.leased_at.desc(), assignment.c.id.desc())
+        .order_by(done.c.leased_at.desc(), done.c.id.desc())
         .limit(SWAP_AFTER + 20)
     ).all()
     for row in recent[SWAP_AFTER:]:

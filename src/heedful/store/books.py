@@ -1,0 +1,143 @@
+"""The books of a project: of everything that is stored, how much each form exports, and why the rest is left out.
+
+Exported and excluded are together what is stored, or there is a bug, or rows are gone. What was counted once need not
+be counted again, since rows are only ever added: what a judgment says never changes, and whether it counts changes only
+when another takes its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, select
+
+from heedful.store import export, records, snapshot
+from heedful.store.schema import completion, demonstration, judgment, prompt
+from heedful.store.snapshot import Count, Query
+
+BATCH = 500  # rows classified at once
+TABLES: dict[str, Table] = {
+    "judgments": judgment, "demonstrations": demonstration, "samples": completion, "prompts": prompt,
+}  # fmt: skip
+TRAINING = {
+    what: export.FROM_JUDGMENTS[what] for what in export.FROM_JUDGMENTS if what != "judgments"
+}
+EXPORTED = ""  # where a row went that is not left out
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What has been counted of a project: the rows of each table up to an id, and where they went by form."""
+
+    last: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    went: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def reconcile(connection: Connection, project: str) -> dict[str, Count]:
+    """For each form, how many are stored, exported and excluded for which reason; `missing` ought to be 0."""
+    return counts(connection, project, ledger(connection, project))
+
+
+def counts(connection: Connection, project: str, books: Ledger) -> dict[str, Count]:
+    """A ledger beside what is stored now."""
+    found: dict[str, Count] = {}
+    stored = {name: _stored(connection, project, name) for name in TABLES}
+    for what in export.COLUMNS:
+        went = dict(books.went.get(what, {}))
+        exported = went.pop(EXPORTED, 0)
+        table = what if what in TABLES else "judgments"
+        found[what] = Count(stored[table], exported, dict(sorted(went.items())))
+    return found
+
+
+def ledger(connection: Connection, project: str, known: Ledger | None = None) -> Ledger:
+    """All rows of a project counted; with an earlier ledger, those that have been added since."""
+    if known and any(_late(connection, project, known, name) for name in TABLES):
+        known = None
+    books = known or Ledger()
+    went = {what: Counter(books.went.get(what, {})) for what in export.COLUMNS}
+    last, rows = dict(books.last), dict(books.rows)
+    for name, table in TABLES.items():
+        after = last.get(name, "")
+        facts = snapshot.facts(project, name).where(table.c.id > after)
+        for part in _parts(connection, facts):
+            _count(went, _reasons(connection, name, part), 1)
+            last[name] = max(last.get(name, ""), *(fact.id for fact in part))
+            rows[name] = rows.get(name, 0) + len(part)
+        if after and name in ("judgments", "demonstrations"):
+            _correct(connection, project, name, after, books.last["judgments"], went)
+    return Ledger(last, rows, {what: dict(+counter) for what, counter in went.items()})
+
+
+def _correct(
+    connection: Connection,
+    project: str,
+    name: str,
+    last: str,
+    last_judgment: str,
+    went: dict[str, Counter[str]],
+) -> None:
+    """What was counted, and has been corrected since, went elsewhere then."""
+    j = judgment.c
+    corrected = select(j.supersedes).where(j.id > last_judgment, j.supersedes <= last_judgment)
+    owner = j.id if name == "judgments" else demonstration.c.judgment
+    facts = snapshot.facts(project, name, as_before=True)
+    then = facts.where(TABLES[name].c.id <= last, owner.in_(corrected))
+    for part in _parts(connection, then):
+        before = _reasons(connection, name, part)
+        before.pop("judgments", None)  # that form has corrected ones, too
+        _count(went, before, -1)
+        _count(went, {what: ["corrected later"] * len(each) for what, each in before.items()}, 1)
+
+
+def _reasons(connection: Connection, name: str, facts: Sequence[Row]) -> dict[str, list[str]]:
+    """By form, where each of these rows goes: why it is left out, or `EXPORTED`."""
+    reasons: dict[str, list[str]] = {what: [] for what in (TRAINING if name == "judgments" else ())}
+    reasons.setdefault(name, [])
+    left: list[str] = []
+    query = Query("comparisons" if name == "judgments" else name)
+    for fact in facts:
+        reason = snapshot.exclusion_reason(fact, query)
+        if reason is None:
+            left.append(fact.id)
+            continue
+        for what in TRAINING if name == "judgments" else (name,):
+            reasons[what].append(reason)
+    if name == "judgments":
+        reasons[name] = [EXPORTED] * len(facts)
+        for j in records.load(connection, left):
+            for what, to_rows in TRAINING.items():
+                result = to_rows(j)
+                reasons[what].append(result if isinstance(result, str) else EXPORTED)
+    else:
+        for result in snapshot.content_rows(connection, name, left):
+            reasons[name].append(result if isinstance(result, str) else EXPORTED)
+    return reasons
+
+
+def _count(went: dict[str, Counter[str]], reasons: dict[str, list[str]], sign: int) -> None:
+    for what, each in reasons.items():
+        for reason, n in Counter(each).items():
+            went[what][reason] += sign * n
+
+
+def _late(connection: Connection, project: str, known: Ledger, name: str) -> bool:
+    """Whether rows have come since with ids before the last: a transaction that took long, another clock."""
+    if not (last := known.last.get(name)):
+        return False
+    return _stored(connection, project, name, up_to=last) > known.rows[name]
+
+
+def _stored(connection: Connection, project: str, name: str, up_to: str | None = None) -> int:
+    query = snapshot.number_stored(project, name)
+    if up_to is not None:
+        query = query.where(TABLES[name].c.id <= up_to)
+    return connection.execute(query).scalar_one()
+
+
+def _parts(connection: Connection, query: Any) -> Any:
+    return connection.execute(query.execution_options(yield_per=BATCH)).partitions()

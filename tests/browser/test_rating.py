@@ -180,6 +180,7 @@ def test_a_ranking_says_nothing_of_others(site):
     expect(page.locator("#submit")).to_be_disabled()
     drag(page, page.locator(".rankrow:has(strong:text-is('C'))"), page.locator(".ranks > li").first)
     assert ranks_on_screen(page) == {"C": "1", "A": "", "B": "", "D": ""}
+    expect(page.locator("#submit")).to_be_enabled()  # the best of four is an answer
     tab_to(page, "listitem", "Response A, not ranked")
     page.keyboard.press("ArrowUp")
     expect(page.locator(":focus")).to_have_attribute("aria-label", "Response A, rank 2")

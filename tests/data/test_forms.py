@@ -249,6 +249,7 @@ MISTAKES = [
     ("comparisons", RANKED | {"ranking": [True, 2, 3]}, ["`ranking`", "whole number"]),
     ("comparisons", RANKED | {"ranking": [0, 1, 2]}, ["`ranking`", "from 1"]),
     ("comparisons", RANKED | {"ranking": "123"}, ["`ranking`"]),
+    ("comparisons", RANKED | {"ranking": [None, None, None]}, ["`ranking`", "from 1"]),
     (
         "comparisons",
         {"prompt": "p", "responses": ["a", "b"]},

@@ -142,6 +142,15 @@ def test_rankings_keep_what_was_recorded(tmp_path):
     assert (c.strength, c.rater, c.seconds) == (0.5, "Ada", 3.5)
 
 
+def test_a_ranking_may_leave_the_worse_in_no_order(tmp_path):
+    """One of four was chosen. Mutation caught: null refused; the others tied; a single null that is not simply last."""
+    row = {"prompt": "x", "responses": ["a", "b", "c", "d"], "ranking": [None, 1, None, None]}
+    (c,) = read_comparisons(jsonl(tmp_path / "a.jsonl", row))
+    assert c.ranking == (None, 1, None, None) and c.places == [2, 1, 2, 2]
+    (c,) = read_comparisons(jsonl(tmp_path / "b.jsonl", row | {"ranking": [2, 1, 2, None]}))
+    assert c.ranking == (2, 1, 2, 3)
+
+
 def test_bad_comparisons_can_be_left_out_and_are_counted(tmp_path, caplog):
     good = {"prompt": "x", "chosen": "a", "rejected": "b"}
     path = jsonl(tmp_path / "a.jsonl", good, good | {"rejected": "a"}, good | {"chosen": ""})

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from heedful.losses.reward import accuracy, bradley_terry, plackett_luce
+from heedful.losses.reward import accuracy, best_and_last, bradley_terry, plackett_luce
 
 pytestmark = pytest.mark.arithmetic
 
@@ -69,3 +69,27 @@ def test_a_tie_pulls_scores_together(loss):
 def test_accuracy_counts_strict_pairs_and_half_for_equal_scores():
     right, pairs = accuracy(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[1, 2, 2]]))
     assert (right.item(), pairs.item()) == (1.5, 2.0)
+
+
+def test_what_is_in_no_order_is_only_worse():
+    """Rank −1: the best of K is a softmax over all, and nothing moves the losers towards each other.
+
+    Mutation caught: unordered responses taken for tied ones, which pushes the worse of them up; or for absent ones.
+    """
+    scores = torch.tensor([[0.5, 1.5, -1.0, 0.2]])
+    best, two = torch.tensor([[-1, 1, -1, -1]]), torch.tensor([[2, 1, -1, -1]])
+    soft = scores.log_softmax(1)[0]
+    assert plackett_luce(scores, best, NO_MARGIN).item() == pytest.approx(-soft[1].item())
+    rest = scores[0, [0, 2, 3]].log_softmax(0)[0]
+    assert plackett_luce(scores, two, NO_MARGIN).item() == pytest.approx(-(soft[1] + rest).item())
+    firsts = torch.tensor([[1 if i == k else -1 for i in range(4)] for k in range(4)])
+    some = plackett_luce(scores.expand(4, 4), firsts, torch.zeros(4))
+    assert (-some).exp().sum().item() == pytest.approx(1.0, rel=1e-5)
+    by_hand = [math.log1p(math.exp((s - 1.5).item())) for s in scores[0, [0, 2, 3]]]
+    assert bradley_terry(scores, best, NO_MARGIN).item() == pytest.approx(sum(by_hand) / 3)
+    right, pairs = accuracy(scores, two)
+    assert (right.item(), pairs.item()) == (5.0, 5.0)
+    assert [int(k) for k in best_and_last(best)] == [1, 0]
+    for loss in (plackett_luce, bradley_terry):
+        padded = torch.cat([scores, torch.tensor([[9.0]])], 1), torch.tensor([[-1, 1, -1, -1, 0]])
+        assert torch.allclose(loss(*padded, NO_MARGIN), loss(scores, best, NO_MARGIN))

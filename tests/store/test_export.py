@@ -252,6 +252,40 @@ def test_rankings_give_all_their_pairs(store, busy):
     assert [r["ranking"] for r in kept] == [[1, 1, 2], [1, 2, 3]]
 
 
+def test_the_best_of_several_goes_round(store, tmp_path):
+    """One of four was chosen: stored so, exported so in every format, imported so, and no pair of the others is made.
+
+    Mutation caught: unranked responses left out, or tied.
+    """
+    project, ada = make_project(store), make_rater(store)
+    texts = ["a", "b", "c", "d"]
+    task = make_task(store, project, "rank", texts)
+    judged(store, project, ada, task, {"ranks": [None, None, 1, None]})
+    (row,) = rows(store, project, "rankings")
+    assert (row["responses"], row["ranking"], row["outcome"]) == (
+        texts,
+        [None, None, 1, None],
+        "answer",
+    )
+    pairs = rows(store, project, "comparisons")
+    assert [r["chosen"][0]["content"] + r["rejected"][0]["content"] for r in pairs] == [
+        "ca",
+        "cb",
+        "cd",
+    ]
+    for ending in ("jsonl", "csv", "parquet"):
+        file = tmp_path / f"out.{ending}"
+        export_file(store, project, Query("rankings"), file)
+        (read,) = read_comparisons(file)
+        assert (read.responses, read.ranking) == (tuple(texts), (None, None, 1, None))
+    again = make_project(store, "again")
+    for _ in range(2):  # the second time it is there already
+        imported.comparisons(store, again, [read])
+    (row,) = rows(store, again, "rankings")
+    assert {t for t, r in zip(row["responses"], row["ranking"], strict=True) if r} == {"c"}
+    assert sorted(row["responses"]) == texts
+
+
 def test_the_readers_of_trainers_read_every_form(store, busy, tmp_path):
     """What is exported is what `heedful train` takes; nothing in it is refused."""
     project, _ = busy

@@ -126,7 +126,7 @@ def test_what_does_not_pass_is_told_at_once(workspace: Path, monkeypatch, capsys
     with sqlite3.connect(workspace / "heedful.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         store = open_store(workspace, patience=0.3)
-        with pytest.raises(UserError, match="has been away for 0 minutes .database is locked"):
+        with pytest.raises(UserError, match=r"has been away for 0 minutes .database is locked"):
             store.in_write(lambda connection: None)
         server = open_store(workspace)  # which tells its people at once
         with pytest.raises(Unavailable):

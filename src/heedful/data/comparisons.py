@@ -22,7 +22,7 @@ from heedful.data.forms import WINNERS as WINNER_COLUMNS
 from heedful.data.reading import Source, named
 from heedful.data.transcripts import joined, merged, split, transcript
 from heedful.errors import UserError, did_you_mean
-from heedful.types import Comparison, Demonstration, LabelledResponse, Prompt
+from heedful.types import Comparison, Demonstration, LabelledResponse, Prompt, places
 
 Answered = TypeVar("Answered", Comparison, LabelledResponse, Demonstration)
 log = logging.getLogger("heedful")
@@ -42,11 +42,11 @@ def unpaired_of(where: str, row: Mapping[str, Any]) -> list[LabelledResponse]:
         text = response(where, "completion", completion)
         return [LabelledResponse(with_template(where, row, prompt), text, label)]
     c = comparison_of(where, row)
-    best, worst = min(c.ranking), max(c.ranking)
+    best, worst = min(c.places), max(c.places)
     return [
-        LabelledResponse(c.prompt, text, rank == best)
-        for text, rank in zip(c.responses, c.ranking, strict=True)
-        if best < worst and rank in (best, worst)
+        LabelledResponse(c.prompt, text, place == best)
+        for text, place in zip(c.responses, c.places, strict=True)
+        if best < worst and place in (best, worst)
     ]
 
 
@@ -180,15 +180,19 @@ def _ranking(where: str, row: Mapping[str, Any]) -> Comparison:
     if not isinstance(responses, Sequence) or isinstance(responses, str) or len(responses) < 2:
         raise UserError(f"{where}: `responses` must be a list of at least two")
     texts = tuple(response(where, "responses", r) for r in responses)
-    whole = isinstance(ranking, Sequence) and all(type(r) is int and r >= 1 for r in ranking)
-    if not whole or len(ranking) != len(texts):
+    whole = isinstance(ranking, Sequence) and all(
+        r is None or (type(r) is int and r >= 1) for r in ranking
+    )
+    if not whole or len(ranking) != len(texts) or all(r is None for r in ranking):
         raise UserError(
             f"{where}: `ranking` must hold one whole number from 1 (best) for each of the "
-            f"{len(texts)} responses"
+            f"{len(texts)} responses, or null for those that are worse than these and in no order"
         )
     if len(set(texts)) < len(texts):
         raise UserError(f"{where}: `responses` holds the same response twice")
-    return Comparison(prompt, texts, tuple(ranking), **extras(where, row, len(texts)))
+    # One alone that has no rank is the last: there is nothing that it could be in no order with.
+    ranks = places(ranking) if [*ranking].count(None) == 1 else ranking
+    return Comparison(prompt, texts, tuple(ranks), **extras(where, row, len(texts)))
 
 
 def _unranked(row: Mapping[str, Any]) -> str:

@@ -276,7 +276,7 @@ def _matches(
 
 def _ordered(c: Comparison) -> Iterable[tuple[str, str]]:
     """(better, worse) of every pair that is no tie."""
-    for i, a in zip(c.ranking, c.responses, strict=True):
-        for j, b in zip(c.ranking, c.responses, strict=True):
+    for i, a in zip(c.places, c.responses, strict=True):
+        for j, b in zip(c.places, c.responses, strict=True):
             if i < j:
                 yield a, b

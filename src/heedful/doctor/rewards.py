@@ -237,7 +237,8 @@ def _responses(context: Context, most: int | None = None) -> tuple[list[Sample],
 
 
 def _right(c: Comparison, scores: list[float]) -> Iterable[float]:
+    place = c.places
     for i, j in combinations(range(len(scores)), 2):
-        if c.ranking[i] != c.ranking[j]:
-            better, worse = (i, j) if c.ranking[i] < c.ranking[j] else (j, i)
+        if place[i] != place[j]:
+            better, worse = (i, j) if place[i] < place[j] else (j, i)
             yield 0.5 if scores[i] == scores[j] else float(scores[better] > scores[worse])

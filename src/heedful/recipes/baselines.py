@@ -59,8 +59,8 @@ def ngram_scorer(train: Sequence[Comparison]) -> Callable[[Comparison], list[flo
 
 
 def _pairs(c: Comparison) -> list[tuple[int, int]]:
-    k = range(len(c.responses))
-    return [(i, j) for i in k for j in k if c.ranking[i] < c.ranking[j]]
+    k, place = range(len(c.responses)), c.places
+    return [(i, j) for i in k for j in k if place[i] < place[j]]
 
 
 def _accuracy(

@@ -210,7 +210,7 @@ def _win_rate(
             for group, of_prompt in zip(ours, theirs, strict=True)
             for d in of_prompt
         ]
-        rankings = (c.ranking for c in asyncio.run(judge_all(raters, pairs)))
+        rankings = (c.places for c in asyncio.run(judge_all(raters, pairs)))
         outcome = iter([0.5 * (1 + (b > a) - (b < a)) for a, b in rankings])
         won = [[next(outcome) for _ in of_prompt] for of_prompt in theirs]
     else:

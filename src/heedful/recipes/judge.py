@@ -87,7 +87,7 @@ def best_and_worst(comparison: Comparison) -> dict[str, Any] | None:
 
     Text beside a text prompt, one assistant's message beside a conversation, as TRL has it.
     """
-    ranking, responses = comparison.ranking, comparison.responses
+    ranking, responses = comparison.places, comparison.responses
     if len(set(ranking)) < 2:
         return None
     sides = {"chosen": ranking.index(min(ranking)), "rejected": ranking.index(max(ranking))}

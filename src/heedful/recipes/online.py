@@ -182,7 +182,7 @@ async def _sample_and_judge(
 
     async def ranking(i: int) -> Sequence[int]:
         texts = [response_text(tokenizer, s) for s in samples if s.group == i]
-        return (await judged(raters[i % len(raters)], batch[i].prompt, texts)).ranking
+        return (await judged(raters[i % len(raters)], batch[i].prompt, texts)).places
 
     rankings = await ranks.share_out(range(len(batch)), ranking)
     return samples, [-float(rank) for of_prompt in rankings for rank in of_prompt], {}

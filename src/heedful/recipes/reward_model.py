@@ -117,7 +117,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
 
 
-Encoded = tuple[list[Sample], tuple[int, ...]]
+Encoded = tuple[list[Sample], tuple[int | None, ...]]
 
 
 def rank_batch(items: Sequence[Encoded], strengths: Sequence[float]) -> Ranked:
@@ -126,7 +126,7 @@ def rank_batch(items: Sequence[Encoded], strengths: Sequence[float]) -> Ranked:
     base = collate(rows)
     return Ranked(
         **{f.name: getattr(base, f.name) for f in fields(base)},
-        rank=torch.tensor([r for _, ranking in items for r in ranking]),
+        rank=torch.tensor([-1 if r is None else r for _, ranking in items for r in ranking]),
         strength=torch.tensor(
             [s for s, (samples, _) in zip(strengths, items, strict=True) for _ in samples]
         ),
@@ -145,9 +145,7 @@ def as_table(scores: Tensor, batch: Ranked) -> tuple[Tensor, Tensor, Tensor]:
 
 def _spread(table: Tensor, rank: Tensor) -> Tensor:
     """Score of the first minus score of the last, per prompt."""
-    low = torch.iinfo(torch.long).max
-    first = rank.masked_fill(rank == 0, low).argmin(1, keepdim=True)
-    last = rank.argmax(1, keepdim=True)
+    first, last = losses.best_and_last(rank)
     return (table.gather(1, first) - table.gather(1, last)).squeeze(1)
 
 

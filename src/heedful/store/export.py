@@ -26,6 +26,7 @@ from sqlalchemy import Row
 from heedful.store.blind import names_itself
 from heedful.store.kinds import exports_of
 from heedful.store.records import JudgmentRecord
+from heedful.types import places
 
 SCHEMA = 1  # of the rows; goes up when a column changes its meaning
 Rows = list[dict[str, Any]]
@@ -130,8 +131,10 @@ def comparisons(j: JudgmentRecord) -> Rows | str:
             "seconds": _seconds(j),
             **_provenance(j),
         }
-        for a, b in combinations(ranks, 2)
-        if ranks[a] < ranks[b]
+        for (a, one), (b, other) in combinations(
+            zip(ranks, places([*ranks.values()]), strict=True), 2
+        )
+        if one < other
     ] or "tie"
 
 
@@ -305,17 +308,25 @@ def iso(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")
 
 
-def _ranked(j: JudgmentRecord) -> dict[str, int] | str:
-    """Ranks without gaps by completion, the best first; nothing can be learned from empty texts and repetitions."""
+def _ranked(j: JudgmentRecord) -> dict[str, int | None] | str:
+    """Ranks without gaps by completion, the best first, at last None for those in no order (`types.Comparison`).
+
+    Nothing can be learned from empty texts and repetitions.
+    """
     if not j.ranks:
         return "another kind of answer"
-    nonempty = {c: rank for c, rank in j.ranks.items() if j.texts[c].text.strip()}
+    ranks: dict[str, int | None] = {**j.ranks}
+    if j.task.kind == "rank":
+        ranks |= {c: None for c in j.task.completions if c not in ranks}
+    nonempty = {c: rank for c, rank in ranks.items() if j.texts[c].text.strip()}
     by_text = {j.texts[c].text: c for c in reversed(nonempty)}
     distinct = {c: rank for c, rank in nonempty.items() if by_text[j.texts[c].text] == c}
     if len(distinct) < 2:
         return "the same text twice" if len(nonempty) > 1 else "an empty response"
-    levels = sorted(set(distinct.values()))
-    return {c: levels.index(rank) + 1 for c, rank in distinct.items()}
+    levels = sorted({rank for rank in distinct.values() if rank is not None})
+    if not levels:
+        return "an empty response"
+    return {c: None if rank is None else levels.index(rank) + 1 for c, rank in distinct.items()}
 
 
 def _provenance(j: JudgmentRecord) -> dict[str, Any]:

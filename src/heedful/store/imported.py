@@ -58,8 +58,10 @@ def comparisons(
         item, pair, repetition = numbered
         key = prompt_id(connection, project, item.prompt, origin)
         ids = [_response(connection, key, text, item.policy_version) for text in item.responses]
-        places = sorted(set(item.ranking))
-        ranks = {c: places.index(r) + 1 for c, r in zip(ids, item.ranking, strict=True)}
+        levels = sorted({r for r in item.ranking if r is not None})
+        ranks = {
+            c: levels.index(r) + 1 for c, r in zip(ids, item.ranking, strict=True) if r is not None
+        }
         kind = "pair" if len(ids) == 2 else "rank"
         gold_answer = {"ranks": ranks} if gold else None
 
@@ -83,8 +85,8 @@ def comparisons(
         def answer(shown: list[str]) -> dict[str, Any]:
             extra = {} if item.strength is None else {"strength": item.strength}
             if kind == "rank":
-                return {"ranks": [ranks[c] for c in shown], **extra}
-            if len(places) == 1:
+                return {"ranks": [ranks.get(c) for c in shown], **extra}
+            if len(levels) == 1:
                 return {"tie": True}
             return {"better": 0 if ranks[shown[0]] == 1 else 1, **extra}
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from heedful.store import judging, records, snapshot, work
 from heedful.store.schema import assignment, judgment, task, task_slot
+from heedful.types import places
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def missing(
 
 
 def judge(
-    connection: Connection, task_id: str, judge_id: str, ranking: Sequence[int], *, key: str
+    connection: Connection, task_id: str, judge_id: str, ranking: Sequence[int | None], *, key: str
 ) -> judging.Receipt:
     """What a simulated rater, a model or an imported file says: ranks in the task's canonical order, 1 is best.
 
@@ -93,7 +94,7 @@ def judge(
     ranks = [ranking[i] for i in row.order_shown]
     answer: dict[str, Any] = {"ranks": ranks}
     if kind == "pair":
-        first, second = ranks
+        first, second = places(ranks)
         answer = {"tie": True} if first == second else {"value": 2 if first < second else 7}
     return judging.submit(connection, assignment_id, judge_id, answer, key=key)
 

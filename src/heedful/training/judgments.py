@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from heedful.data.collate import AnyBatch, collate, shuffled, take
 from heedful.errors import UserError
 from heedful.learner.local import Forward, LocalLearner, Loss, predict
-from heedful.losses.reward import accuracy
+from heedful.losses.reward import accuracy, best_and_last
 from heedful.ranks import ALONE, Ranks
 from heedful.training.objective import Objective
 from heedful.training.reference_cache import cached
@@ -32,6 +32,7 @@ from heedful.types import (
     RankedLogps,
     RankedWithReference,
     Sample,
+    places,
 )
 
 Sums = Mapping[Sample, float]  # the reference's log-prob of each sample's response
@@ -41,43 +42,47 @@ TOGETHER = 16  # responses to one prompt that the reference reads at once
 
 @dataclass(frozen=True)
 class Judgment:
-    """Samples of one prompt, and for each the number that the batch holds: p, 1 for liked and 0, or the rank."""
+    """Samples of one prompt, and for each the number that the batch holds: p, 1 for liked and 0, or the rank, as
+    `losses.reward` reads it."""
 
     samples: tuple[Sample, ...]
     labels: tuple[float, ...]
 
 
 def pairs(
-    samples: Sequence[Sample], ranking: Sequence[int], p: float = 1.0, which: Which = "all"
+    samples: Sequence[Sample], ranking: Sequence[int | None], p: float = 1.0, which: Which = "all"
 ) -> list[Judgment]:
     """The ordered pairs of a ranking, the better first. Two that tie teach p = ½; other ties nothing new."""
-    order = sorted(range(len(samples)), key=lambda k: ranking[k])
+    place = places(ranking)
+    order = sorted(range(len(samples)), key=lambda k: place[k])
     if len(order) > 2 and which == "best_worst":
         order = [order[0], order[-1]]
     return [
-        Judgment((samples[i], samples[j]), (p if ranking[i] < ranking[j] else 0.5,) * 2)
+        Judgment((samples[i], samples[j]), (p if place[i] < place[j] else 0.5,) * 2)
         for i, j in combinations(order, 2)
-        if ranking[i] < ranking[j] or len(order) == 2
+        if place[i] < place[j] or len(order) == 2
     ]
 
 
-def thumbs(samples: Sequence[Sample], ranking: Sequence[int]) -> list[Judgment]:
+def thumbs(samples: Sequence[Sample], ranking: Sequence[int | None]) -> list[Judgment]:
     """The best are liked, the worst are not, what is between says nothing."""
-    best, worst = min(ranking), max(ranking)
+    place = places(ranking)
+    best, worst = min(place), max(place)
     return [
-        Judgment((s,), (float(rank == best),))
-        for s, rank in zip(samples, ranking, strict=True)
-        if best < worst and rank in (best, worst)
+        Judgment((s,), (float(at == best),))
+        for s, at in zip(samples, place, strict=True)
+        if best < worst and at in (best, worst)
     ]
 
 
 def judgments(
-    reads: str, samples: Sequence[Sample], ranking: Sequence[int], p: float, which: Which
+    reads: str, samples: Sequence[Sample], ranking: Sequence[int | None], p: float, which: Which
 ) -> list[Judgment]:
     """A ranking as what the losses read; responses of the same tokens count once, with their best rank."""
-    first: dict[tuple[int, ...], tuple[int, Sample]] = {}
-    for rank, sample in sorted(zip(ranking, samples, strict=True), key=lambda item: item[0]):
-        first.setdefault(sample.tokens, (rank, sample))
+    first: dict[tuple[int, ...], tuple[int | None, Sample]] = {}
+    ordered = sorted(zip(places(ranking), range(len(samples)), strict=True))
+    for _, i in ordered:
+        first.setdefault(samples[i].tokens, (ranking[i], samples[i]))
     ranking, samples = [r for r, _ in first.values()], [s for _, s in first.values()]
     if len(samples) < 2:
         return []
@@ -85,7 +90,9 @@ def judgments(
         return pairs(samples, ranking, p, which)
     if reads == "LabelledLogps":
         return thumbs(samples, ranking)
-    return [Judgment(tuple(samples), tuple(map(float, ranking)))]
+    return [
+        Judgment(tuple(samples), tuple(-1.0 if rank is None else float(rank) for rank in ranking))
+    ]
 
 
 def reference_sums(
@@ -204,8 +211,7 @@ def metrics_of(x: Any, batch: Batch, objective: Objective) -> dict[str, Tensor]:
         logps = x.chosen, x.rejected
     elif isinstance(x, RankedLogps):
         rewards, rank = reward(x.logp, x.ref_logp, x.lengths), x.rank
-        best = rank.masked_fill(rank == 0, rank.max() + 1).argmin(1, keepdim=True)
-        worst = rank.argmax(1, keepdim=True)
+        best, worst = best_and_last(rank)
         chosen, rejected = (rewards.gather(1, k).squeeze(1) for k in (best, worst))
         ordered, strict = accuracy(rewards, rank)
         right = torch.where(strict > 0, ordered / strict.clamp(min=1), 0.5)
@@ -240,8 +246,7 @@ def _since_reference(x: Any, batch: Batch) -> Tensor:
         return (x.chosen - x.ref_chosen).detach()
     change = (x.logp - x.ref_logp).detach()
     if isinstance(x, RankedLogps):
-        best = x.rank.masked_fill(x.rank == 0, x.rank.max() + 1).argmin(1, keepdim=True)
-        return change.gather(1, best).squeeze(1)
+        return change.gather(1, best_and_last(x.rank)[0]).squeeze(1)
     assert isinstance(batch, Labelled)
     return change * x.desirable / batch.share
 

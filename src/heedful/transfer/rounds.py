@@ -99,8 +99,8 @@ class _Item:
     def content(self) -> Hashable:
         """Who preferred what, however the ranks were numbered."""
         c = self.comparison
-        places = sorted(set(c.ranking))
-        ranks = [places.index(r) for r in c.ranking]
+        levels = sorted({r for r in c.ranking if r is not None})
+        ranks = [None if r is None else levels.index(r) for r in c.ranking]
         ranked = frozenset(zip(c.responses, ranks, strict=True))
         return c.rater or imported.ANONYMOUS, c.prompt, ranked
 

@@ -110,20 +110,32 @@ class Demonstration:
 class Comparison:
     """What one rater said about K responses to one prompt.
 
-    `ranking[k]` is the rank of `responses[k]`: 1 is best, equal ranks are ties. `strength` is how much
+    `ranking[k]` is the rank of `responses[k]`: 1 is best, equal ranks are ties, and None is worse than all that have
+    a rank, but in no order with others of None. `strength` is how much
     better the best one is (0 to 1) where the rater was asked. `order_shown` lists response indices in
     the order in which the rater saw them; labels never depend on it.
     """
 
     prompt: Prompt
     responses: tuple[str, ...]
-    ranking: tuple[int, ...]
+    ranking: tuple[int | None, ...]
     strength: float | None = None
     rater: str | None = None
     order_shown: tuple[int, ...] | None = None
     seconds: float | None = None
     policy_version: str | None = None
     created_at: str | None = None
+
+    @property
+    def places(self) -> list[int]:
+        """The ranks, None as one behind the last: of two the lower is the better; equal ones tie or have no order."""
+        return places(self.ranking)
+
+
+def places(ranking: Sequence[int | None]) -> list[int]:
+    """`Comparison.places`."""
+    last = 1 + max((rank for rank in ranking if rank is not None), default=0)
+    return [last if rank is None else rank for rank in ranking]
 
 
 @dataclass(frozen=True, slots=True)

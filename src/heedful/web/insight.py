@@ -19,6 +19,7 @@ from heedful.store import quality, reports
 from heedful.store.kinds import KINDS, Measure
 from heedful.store.quality import Answer
 from heedful.store.schema import rater
+from heedful.types import places
 
 MAX_VALUES = 40_000  # ratings in one α: a ranking of twelve has 66 pairs
 # What the table of raters is made of, of all raters together:
@@ -36,11 +37,18 @@ class Table:
 
 
 def pairs(answer: Answer) -> Iterator[tuple[str, str, int]]:
-    """(a, b, 1 if a is better, −1 if b is, 0 if neither) for every two responses that were ranked."""
-    ranked = [c for c in answer.completions if c in answer.ranks]
+    """(a, b, 1 if a is better, −1 if b is, 0 if neither) for every two responses of which at least one was ranked."""
+    if not answer.ranks:
+        return
+    ranked = (
+        answer.completions
+        if answer.kind == "rank"
+        else [c for c in answer.completions if c in answer.ranks]
+    )
+    place = dict(zip(ranked, places([answer.ranks.get(c) for c in ranked]), strict=True))
     for a, b in combinations(ranked, 2):
-        better = answer.ranks[b] - answer.ranks[a]
-        yield a, b, (better > 0) - (better < 0)
+        if a in answer.ranks or b in answer.ranks:
+            yield a, b, (place[b] > place[a]) - (place[b] < place[a])
 
 
 def prefers(answer: Answer) -> bool:

@@ -19,21 +19,21 @@ def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     if any(r is not None and (type(r) is not int or not 1 <= r <= len(shown)) for r in ranks):
         raise UserError(f"each of ranks must be a whole number from 1 to {len(shown)}, or null")
     ranked = [(c, r) for c, r in zip(shown, ranks, strict=True) if r is not None]
-    if len(ranked) < 2:
-        raise UserError("a ranking needs at least two ranked responses")
-    places = sorted({r for _, r in ranked})  # 1, 3, 3 says the same as 1, 2, 2
-    dense = tuple((c, places.index(r) + 1) for c, r in ranked)
-    outcome = "tie" if len(places) == 1 else "answer"
+    if not ranked:
+        raise UserError("a ranking needs at least one ranked response")
+    levels = sorted({r for _, r in ranked})  # 1, 3, 3 says the same as 1, 2, 2
+    dense = tuple((c, levels.index(r) + 1) for c, r in ranked)
+    outcome = "tie" if len(levels) == 1 and len(ranked) == len(shown) else "answer"
     return Parsed(outcome, ranks=dense, strength=strength(answer))
 
 
 KIND = Kind(
     name="rank",
     label="ranking",
-    does="drag, or choose with Tab and press a digit; ties and gaps are fine",
+    does="drag, or choose with Tab and press a digit; ties are fine, and the worse may be left without an order",
     keeps="ranks",
-    form='`{"ranks": [1, 2, null, …]}` by place, 1 is best, equal is a tie, null unranked; or `{"both_bad": true}`; '
-    "`strength` may say how much better the best one is",
+    form='`{"ranks": [1, 2, null, …]}` by place, 1 is best, equal is a tie, null worse than these and in no order; '
+    'or `{"both_bad": true}`; `strength` may say how much better the best one is',
     responses=(2, 12),
     parse=parse,
     example={"ranks": [2, 1]},

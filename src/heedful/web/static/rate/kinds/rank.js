@@ -68,7 +68,7 @@ export function widget(task, changed) {
     show();
     changed();
   } }, el("kbd", {}, "b"), " All are bad");
-  const node = el("div", {}, el("p", { class: "hint" }, "Drag a response above the line, best first, or choose it with Tab and use the arrows or digits. Equal numbers are ties; what stays below the line is not ranked."), list, bad);
+  const node = el("div", {}, el("p", { class: "hint" }, "Drag a response above the line, best first, or choose it with Tab and use the arrows or digits. Equal numbers are ties; what stays below the line counts as worse, in no order."), list, bad);
 
   const nodeOf = (item) => (item === LINE ? line : rows[item].row);
   // What the list shows from top to bottom: ranked responses, the line, and those without a rank.
@@ -122,7 +122,7 @@ export function widget(task, changed) {
   }
   function show() {
     const order = inOrder();
-    line.textContent = order[0] === LINE ? "Best first: nothing is ranked yet" : "Not ranked";
+    line.textContent = order[0] === LINE ? "Best first: nothing is ranked yet" : "Worse than those above, in no order";
     line.hidden = order.at(-1) === LINE && dragged === null;
     // A node that is moved in the page loses the pointer: while one is dragged, only the picture changes.
     if (dragged === null) {
@@ -140,7 +140,7 @@ export function widget(task, changed) {
   show();
   return {
     node,
-    value: () => (allBad ? { both_bad: true } : ranks.filter((r) => r !== null).length >= 2 ? { ranks: [...ranks] } : null),
+    value: () => (allBad ? { both_bad: true } : ranks.some((r) => r !== null) ? { ranks: [...ranks] } : null),
     set: (answer) => {
       allBad = Boolean(answer.both_bad);
       ranks = answer.ranks ? [...answer.ranks] : Array(n).fill(null);

@@ -10,6 +10,8 @@ import importlib
 import os
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +83,20 @@ def _dispatch(args: list[str], ranks: Ranks) -> int:
         return 0
     from heedful.configs.commands import command
 
-    return _run(command(" ".join(args[:words])), args[words:], ranks)
+    found = command(" ".join(args[:words]))
+    with _rights(found.private):
+        return _run(found, args[words:], ranks)
+
+
+@contextmanager
+def _rights(private: bool) -> Iterator[None]:
+    """What people said, who they are and how they sign in is for nobody else on the machine, from the first moment."""
+    before = os.umask(0o077) if private else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.umask(before)
 
 
 def _help(prefix: str) -> str:

@@ -107,11 +107,9 @@ class Client:
         return self._call("DELETE", f"/api/tokens/{token}")
 
     def sessions(self) -> list[Values]:
-        """Where you are signed in."""
         return self._call("GET", "/api/sessions")
 
     def end_session(self, session: str) -> Any:
-        """One of yours, or for owners anybody's."""
         return self._call("DELETE", f"/api/sessions/{session}")
 
     def end_other_sessions(self) -> Any:
@@ -130,7 +128,6 @@ class Client:
         return self._call("POST", f"/api/raters/{rater}/reset", {})
 
     def set_password(self, token: str, password: str) -> Any:
-        """With the token of such an address."""
         return self._call("POST", "/api/password", {"token": token, "password": password})
 
     def raters(self) -> list[Values]:
@@ -160,6 +157,9 @@ class Client:
 
     def change_project(self, project: str, **settings: Any) -> Values:
         return self._call("PATCH", f"/api/projects/{project}", {"settings": settings})
+
+    def models(self) -> list[str]:
+        return self._call("GET", "/api/models")
 
     def write_guidelines(self, project: str, body: str) -> Any:
         return self._call("PUT", f"/api/projects/{project}/guidelines", {"body": body})
@@ -331,7 +331,6 @@ class Client:
         return self._call("GET", f"/api/projects/{project}/deliveries", params={"state": state})
 
     def send_again(self, webhook: str) -> Values:
-        """What failed of a webhook, or one delivery."""
         return self._call("POST", f"/api/webhooks/{webhook}/again", {})
 
     def remove_webhook(self, webhook: str) -> Any:

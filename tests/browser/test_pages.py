@@ -347,8 +347,12 @@ def test_what_was_set_aside(site):
 def test_settings_and_guidelines(site):
     """What is saved is what raters then get."""
     project = make_project(site.store)
+    for name in ("one", "two"):
+        (site.workspace / name).mkdir()
+        (site.workspace / name / "config.json").write_text("{}")
     page = site.signed_in("lead", f"/lead/{project}/settings")
     ready(page)
+    page.get_by_text("of one, two").wait_for()
     page.get_by_label("Daily limit of answers per rater").fill("1")
     page.get_by_label("Order of questions").select_option("priority")
     page.get_by_label("Models to talk to").fill("one\n\n two \n")

@@ -15,6 +15,7 @@ from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.models.save import save_model
 from heedful.types import Message, Sampling
+from heedful.web.models import Models
 from heedful.web.talk import Talk
 
 SAID = [{"role": "user", "content": "What is the capital of Peru?"}]
@@ -41,7 +42,7 @@ def all_of(talk: Talk, models: list[str], messages: Any = SAID, **options: Any) 
 
 def test_the_process_says_what_the_model_says(model: Path):
     """Text, tokens and log-probs of each seed as the engine in this process has them; models lie in the workspace."""
-    *progress, replies = all_of(Talk(model.parents[1]), ["runs/tiny", "runs/tiny"])
+    *progress, replies = all_of(Talk(Models(model.parents[1])), ["runs/tiny", "runs/tiny"])
     assert progress and all(isinstance(n, int) for n in progress)
     assert progress == sorted(progress)
     tok, engine = load_tokenizer(str(model)), LocalEngine(load_policy(str(model)))
@@ -65,7 +66,7 @@ def test_the_process_says_what_the_model_says(model: Path):
 def test_what_a_model_cannot_do_is_a_sentence(model: Path, tmp_path: Path):
     """A folder without a model, and a conversation that has become too long."""
     with pytest.raises(UserError, match="nothing-here"):
-        all_of(Talk(tmp_path), ["nothing-here", "nothing-here"])
+        all_of(Talk(Models(tmp_path)), ["nothing-here", "nothing-here"])
     long = [{"role": "user", "content": "word " * 500}]
     with pytest.raises(UserError, match="too long"):
-        all_of(Talk(model.parents[1]), ["runs/tiny", "runs/tiny"], long)
+        all_of(Talk(Models(model.parents[1])), ["runs/tiny", "runs/tiny"], long)

@@ -102,6 +102,31 @@ def test_sent_is_sent(store, project):
     assert "secret" not in shown
 
 
+def test_what_was_given_up_is_seen_and_sent_again(store, project):
+    """With what was answered; under the same id, one of them or all of a webhook."""
+    key, _ = add(store, project)
+    judge(store, project)
+    (first,) = take(store)
+    with store.write() as connection:
+        hooks.mark_failed(connection, first.id, status=410, give_up=True)
+        (shown,) = hooks.deliveries(connection, project)
+        assert (shown["id"], shown["status"], shown["attempts"]) == (first.id, 410, 1)
+        assert hooks.send_again(connection, first.id, actor=None) == 1
+        assert hooks.deliveries(connection, project) == []
+        with pytest.raises(UserError, match="nothing to send again"):
+            hooks.send_again(connection, first.id, actor=None)
+    (second,) = take(store)
+    assert second == first
+    with store.write() as connection:
+        hooks.mark_failed(connection, first.id, error="no route to host", give_up=True)
+        assert hooks.deliveries(connection, project)[0]["error"] == "no route to host"
+        assert hooks.send_again(connection, key, actor=None) == 1
+    (third,) = take(store)
+    with store.write() as connection:
+        hooks.mark_sent(connection, third.id, 204)
+        assert hooks.deliveries(connection, project, state="sent")[0]["status"] == 204
+
+
 def test_a_removed_webhook_is_forgotten(store, project):
     """Also while something is on its way to it."""
     key, _ = add(store, project)

@@ -17,6 +17,7 @@ from heedful.store import limits, people, schema, talk
 from heedful.store.db import Store, new_id, open_store
 from heedful.store.kinds import KINDS
 from heedful.web import app as web
+from heedful.web.models import Models
 from web.conftest import PASSWORD, browser
 from workspace import make_project, make_task, make_tasks
 
@@ -49,9 +50,10 @@ def test_names_and_texts_are_kept_as_they_are(store: Store, app, person):
     owner = person("owner").browser
     project = owner.post("/api/projects", json={"name": ANY}).json()["id"]
     assert owner.get(f"/api/projects/{project}").json()["name"] == ANY
-    assert owner.patch(
-        f"/api/projects/{project}", json={"settings": {"models": [ANY, SQL]}}
-    ).is_success
+    named = {"settings": {"models": [ANY, SQL]}}
+    assert owner.patch(f"/api/projects/{project}", json=named).status_code == 400
+    app.state.models = Models(named=(ANY, SQL))  # the server was started with these
+    assert owner.patch(f"/api/projects/{project}", json=named).is_success
     owner.put(f"/api/projects/{project}/guidelines", json={"body": ANY})
     found = owner.get(f"/api/projects/{project}").json()
     assert found["settings"]["models"] == [ANY, SQL] and found["guidelines"][0]["body"] == ANY

@@ -76,13 +76,13 @@ def test_a_project_and_its_settings(person):
     (listed,) = lead.browser.get("/api/projects").json()
     assert (listed["id"], listed["name"], listed["stored"]) == (project, "Wörter", 0)
     changed = lead.browser.patch(
-        f"/api/projects/{project}", json={"settings": {"daily_limit": 7, "models": ["a", "b"]}}
+        f"/api/projects/{project}", json={"settings": {"daily_limit": 7, "skips_until_parked": 2}}
     )
     assert changed.status_code == 200
     settings = lead.browser.get(f"/api/projects/{project}").json()["settings"]
     assert settings == changed.json()["settings"]
     assert (settings["gold_rate"], settings["daily_limit"]) == (0, 7)
-    assert settings["models"] == ["a", "b"] and settings["order"] == "random"
+    assert settings["skips_until_parked"] == 2 and settings["order"] == "random"
 
 
 @pytest.mark.parametrize(

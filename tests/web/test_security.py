@@ -50,6 +50,7 @@ DOORS: dict[str, set[str]] = {
     f"GET {P}/agreement": LEAD_LOOK, f"GET {P}/raters": LEAD_LOOK,
     f"GET {P}/disagreements": LEAD_LOOK, f"GET {P}/labels": LEAD_LOOK, f"GET {P}/win-rates": LEAD_LOOK,
     f"GET {P}/aside": LEAD_LOOK, f"GET {P}/export": LEAD_LOOK, f"GET {P}/webhooks": LEAD_LOOK,
+    "GET /api/models": LEAD_LOOK,
     "GET /api/runs": LEAD_LOOK, "GET /api/runs/{run}/metrics": LEAD_LOOK, "GET /api/runs/{run}/report": LEAD_LOOK,
     "POST /api/invitations": LEAD, "DELETE /api/invitations/{invitation_id}": LEAD, f"PATCH {R}": LEAD,
     "POST /api/projects": LEAD, f"PATCH {P}": LEAD, f"PUT {P}/guidelines": LEAD, f"POST {P}/import": LEAD,

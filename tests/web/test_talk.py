@@ -19,6 +19,7 @@ from heedful.store import schema
 from heedful.store.db import Store, Unavailable
 from heedful.web import talk as web_talk
 from heedful.web.app import create_app
+from heedful.web.models import Models
 from heedful.web.routes import talk as route
 from heedful.web.talk import Talk
 from workspace import make_project, make_task
@@ -65,7 +66,10 @@ class Worker:
     def __init__(self, folder: Path):
         (folder / "worker.py").write_text(WORKER)
         self._log, self._hanging = folder / "started", folder / "hanging"
-        self.talk = Talk(folder, (sys.executable, str(folder / "worker.py"), str(self._log)))
+        self.talk = Talk(
+            Models(folder, ("a", "b", "org/name")),
+            (sys.executable, str(folder / "worker.py"), str(self._log)),
+        )
 
     @property
     def started(self) -> list[int]:
@@ -111,6 +115,7 @@ def test_progress_then_both_replies(worker: Worker):
 def test_what_the_worker_is_told(worker: Worker, tmp_path: Path):
     """A folder of the workspace by its path, everything else by its name; each reply has its seed."""
     (tmp_path / "runs" / "dpo").mkdir(parents=True)
+    (tmp_path / "runs" / "dpo" / "config.json").write_text("{}")
 
     async def run() -> None:
         (*_, replies) = await worker.ask("echo", ("runs/dpo", "org/name"))
@@ -332,3 +337,30 @@ def test_with_a_real_process(store: Store, person, worker: Worker, tmp_path: Pat
         assert {r["text"] for r in found[-1][1]["replies"]} == {"Hi says a", "Hi says b"}
     with pytest.raises(ProcessLookupError):
         os.kill(worker.started[0], 0)
+
+
+def test_models_are_a_list(tmp_path: Path):
+    """Folders of the workspace and what the server was started with: no way out, no name that is fetched unasked."""
+    workspace, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    for folder in (
+        workspace / "runs" / "sft",
+        workspace / "runs" / "sft" / "checkpoints" / "step-1",
+        elsewhere,
+    ):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    (workspace / "empty").mkdir()
+    (workspace / "link").symlink_to(elsewhere)
+    models = Models(workspace, ("org/name",))
+    assert models.names() == ["org/name", "runs/sft"]
+    models.refuse(["runs/sft", "org/name", "runs/sft/checkpoints/step-1", "runs/../runs/sft"])
+    wrong = [str(elsewhere), "../elsewhere", "link", "empty", "org/other", "", ".", "runs/\0", 1]
+    wrong.append(str(workspace / "runs/sft"))
+    for name in wrong:
+        with pytest.raises(UserError, match="none of the models"):
+            models.refuse([name])
+    with pytest.raises(UserError, match="did you mean 'runs/sft'"):
+        models.refuse(["runs/stf"])
+    with pytest.raises(UserError, match="not here to talk to"):
+        models.path("../elsewhere")
+    assert models.path("runs/sft") == str(workspace / "runs" / "sft")

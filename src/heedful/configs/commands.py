@@ -48,6 +48,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("recipes.report", "folders of runs → one HTML page: curves, samples, alarms"),
 }
 
+# Commands that work in a workspace, or write what is in one.
+WORKSPACES = {
+    "init", "serve", "iterate", "import", "export", "guidelines", "people", "check", "backup", "restore", "move", "demo",
+}  # fmt: skip
+
 # The methods of `heedful train`, by what they learn from → the modules of `configs` whose `METHODS` do.
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
     "prompts and a reward → a better policy, kept near by KL": (policy, online),
@@ -78,6 +83,11 @@ class Command:
     flags: ModuleType
     sets: Mapping[str, Any]
     help: str
+
+    @property
+    def private(self) -> bool:
+        """Whether it works in a workspace, whose files only their owner may read."""
+        return self.name in WORKSPACES
 
     @property
     def idle(self) -> set[str]:

@@ -27,6 +27,9 @@ class Config:
     """Let webhooks call addresses of this machine and of private networks."""
     url: str | None = None
     """The address that people type, where a proxy stands before this one; such as https://rate.example.org/heedful."""
+    models: tuple[str, ...] = ()
+    """Models that leads may name for conversations, besides those in the workspace's folders: folders elsewhere, or
+    names on the hub."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of the proxies before this one, such as 127.0.0.1 or 10.0.0.0/8: what they say in
     X-Forwarded-For is believed. Without it all people behind a proxy share one address."""

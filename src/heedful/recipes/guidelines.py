@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Connection
 
 from heedful.configs.guidelines import Config
 from heedful.errors import UserError
@@ -14,25 +17,30 @@ MOST = 200_000  # characters
 
 def run(config: Config) -> dict[str, Any] | None:
     """The version that is shown from now on; without a file its text is printed."""
-    body = None if config.file is None else _text(config)
-    with opened(config.workspace) as store, store.write() as connection:
-        project = project_of(connection, config.project)
-        before = projects.guidelines(connection, project)
-        if body is None:
-            if before is None:
-                raise UserError("this project has no guidelines yet; heedful guidelines FILE.md")
-            print(before.body)
-            return None
-        version = projects.write_guidelines(connection, project, body, actor=None)
-        return {"version": version, "new": before is None or before.id != version}
+    body = None if config.file is None else _text(config.file)
+    with opened(config.workspace) as store:
+        if body is not None:
+            return store.in_write(lambda connection: _write(connection, config.project, body))
+        newest = store.in_read(lambda c: projects.guidelines(c, project_of(c, config.project)))
+    if newest is None:
+        raise UserError("this project has no guidelines yet; heedful guidelines FILE.md")
+    print(newest.body)
+    return None
 
 
-def _text(config: Config) -> str:
+def _write(connection: Connection, name: str | None, body: str) -> dict[str, Any]:
+    project = project_of(connection, name)
+    before = projects.newest_guidelines(connection, project)
+    version = projects.write_guidelines(connection, project, body, actor=None)
+    return {"version": version, "new": version != before}
+
+
+def _text(file: Path) -> str:
     try:
-        text = config.file.read_text(encoding="utf-8")  # type: ignore[union-attr]
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise UserError(f"cannot read {config.file}: {reason}") from None
+        raise UserError(f"cannot read {file}: {reason}") from None
     if not text.strip() or len(text) > MOST:
-        raise UserError(f"{config.file}: guidelines have 1 to {MOST} characters")
+        raise UserError(f"{file}: guidelines have 1 to {MOST} characters")
     return text

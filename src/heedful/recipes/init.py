@@ -7,6 +7,7 @@ from pathlib import Path
 from heedful.configs.init import Config
 from heedful.errors import UserError
 from heedful.store.db import location, open_store
+from heedful.store.privacy import make_private
 
 SETTINGS = """\
 # A heedful workspace. `heedful serve` here opens the raters' pages.
@@ -22,9 +23,12 @@ def run(config: Config) -> Path:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file, not a folder")
     try:
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / "runs").mkdir(mode=0o700, exist_ok=True)
         settings = folder / "heedful.toml"
         if not settings.exists():
+            make_private(settings)  # a password may come to stand in it
             settings.write_text(SETTINGS, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror or error}") from error

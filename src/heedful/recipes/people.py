@@ -15,26 +15,30 @@ from heedful.transfer.workspace import opened
 
 def run(config: Config) -> Any:
     """What was asked for, or what was done."""
-    with opened(config.workspace) as store, store.write() as connection:
-        if config.action == "list":
-            return [_about(row) for row in _everybody(connection)]
-        person = _named(connection, config.name or "")
-        if config.action == "show":
-            return {
-                **_about(person),
-                "sessions": access.sessions(connection, person.id),
-                "tokens": access.tokens(connection, person.id),
-            }
-        if config.action == "reset":
-            token = access.make_link(connection, person.id, actor=None)
-            return {**_about(person), "link": f"{config.url.rstrip('/')}/reset?token={token}"}
-        if config.action == "end":
-            ended = access.end_all(connection, person.id)
-            audit.record(connection, None, "access.end", rater=person.id, **ended)
-            return {**_about(person), "ended": ended}
-        status = "paused" if config.action == "pause" else "active"
-        people.change_rater(connection, person.id, actor=None, status=status)
-        return {**_about(person), "status": status}
+    with opened(config.workspace) as store:
+        return store.in_write(lambda connection: _done(connection, config))
+
+
+def _done(connection: Connection, config: Config) -> Any:
+    if config.action == "list":
+        return [_about(row) for row in _everybody(connection)]
+    person = _named(connection, config.name or "")
+    if config.action == "show":
+        return {
+            **_about(person),
+            "sessions": access.sessions(connection, person.id),
+            "tokens": access.tokens(connection, person.id),
+        }
+    if config.action == "reset":
+        token = access.make_link(connection, person.id, actor=None)
+        return {**_about(person), "link": f"{config.url.rstrip('/')}/reset?token={token}"}
+    if config.action == "end":
+        ended = access.end_all(connection, person.id)
+        audit.record(connection, None, "access.end", rater=person.id, **ended)
+        return {**_about(person), "ended": ended}
+    status = "paused" if config.action == "pause" else "active"
+    people.change_rater(connection, person.id, actor=None, status=status)
+    return {**_about(person), "status": status}
 
 
 def _everybody(connection: Connection) -> list[Row]:

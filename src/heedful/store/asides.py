@@ -65,10 +65,10 @@ def take_back(
     )
     rows = connection.execute(select(a.id, a.task).where(*declined)).all()
     tasks, answers = 0, 0
-    for part in batches(rows):
-        ids = [row.id for row in part]
+    of_task = {row.id: row.task for row in rows}
+    for ids in batches(list(of_task)):
         connection.execute(assignment.update().where(a.id.in_(ids)).values(discounted="lead"))
-        touched = {row.task for row in part}
+        touched = {of_task[key] for key in ids}
         free = touched - _due(connection, sorted(touched), settings.skips_until_parked)
         for task_id in sorted(free):
             changed = work.unpark(connection, task_id)

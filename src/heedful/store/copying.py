@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.types import TypeDecorator
 
 from heedful.errors import UserError
+from heedful.store.privacy import shown
 from heedful.store.schema import metadata
 
 ROWS = 2000  # a statement
@@ -24,7 +25,7 @@ def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
     """
     if occupied := [name for name, n in counts(target).items() if n]:
         raise UserError(
-            f"the database {target.engine.url!r} is not empty: it has rows in {', '.join(occupied)}"
+            f"the database {shown(target.engine.url)} is not empty: it has rows in {', '.join(occupied)}"
         )
     copied: dict[str, int] = {}
     with _references_checked_at_the_end(target):

@@ -28,12 +28,13 @@ from sqlalchemy import (
     inspect,
     select,
 )
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from sqlalchemy.ext.compiler import compiles
 
 from heedful.errors import Unavailable, UserError, one_line
 from heedful.store.patience import patiently
+from heedful.store.privacy import make_private, shown
 
 BUSY_SECONDS = 20
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -187,7 +188,9 @@ def open_store(address: str | Path, *, patience: float = 0.0) -> Store:
     if isinstance(address, Path) or "://" not in address:
         folder = Path(address)
         if not (folder / "heedful.toml").exists() and not (folder / "heedful.db").exists():
-            raise UserError(f"{folder} is no workspace; `heedful init {folder}` makes one")
+            raise UserError(
+                f"{shown(folder)} is no workspace; `heedful init {shown(folder)}` makes one"
+            )
         address = location(folder)
     engine = _engine(address)
     try:
@@ -195,7 +198,7 @@ def open_store(address: str | Path, *, patience: float = 0.0) -> Store:
     except (DBAPIError, sqlite3.OperationalError) as error:
         origin = error.orig if isinstance(error, DBAPIError) else error
         raise UserError(
-            f"the database {engine.url!r} cannot be opened: {one_line(origin or error)}"
+            f"the database {shown(address)} cannot be opened: {one_line(origin or error)}"
         ) from None
     sqlite = engine.dialect.name == "sqlite"
     return Store(engine, threading.Lock() if sqlite else None, patience)
@@ -219,7 +222,7 @@ def migrate(engine: Engine) -> None:
         return
     if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
         raise UserError(
-            f"the database {engine.url!r} was written by a newer heedful (schema {revision}, this one knows "
+            f"the database {shown(engine.url)} was written by a newer heedful (schema {revision}, this one knows "
             f"{head}); upgrade heedful to open it"
         )
     if revision is not None and engine.dialect.name == "sqlite" and engine.url.database:
@@ -239,6 +242,7 @@ def backup(source: Path, target: Path) -> None:
     """A consistent copy of a SQLite database, also while others write to it; whole or absent."""
     aside = target.with_name(target.name + ".part")
     aside.unlink(missing_ok=True)
+    make_private(aside)
     origin, copy = sqlite3.connect(source), sqlite3.connect(aside)
     try:
         origin.backup(copy)
@@ -260,20 +264,28 @@ def _engine(url: str) -> Engine:
         if url.startswith("postgresql://"):
             url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         if not url.startswith("sqlite"):
-            return create_engine(url, pool_size=20, max_overflow=30, pool_pre_ping=True)
+            return create_engine(
+                url, pool_size=20, max_overflow=30, pool_pre_ping=True, hide_parameters=True
+            )
         engine = create_engine(
             url,
+            hide_parameters=True,  # errors that are logged hold no texts of people and no hashes
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
             pool_size=8,
             max_overflow=32,  # as many as the server has threads
         )
-    except (SQLAlchemyError, ImportError) as error:
-        raise UserError(f"{url!r} is no database address: {error}") from None
+    except (NoSuchModuleError, ImportError) as error:
+        raise UserError(f"'{shown(url)}' is no database address: {error}") from None
+    except (SQLAlchemyError, ValueError):  # whose message may hold a piece of the password
+        raise UserError(
+            f"'{shown(url)}' is no database address, such as postgresql://USER@HOST/NAME"
+        ) from None
     if not engine.url.database or engine.url.database == ":memory:":
         raise UserError("a workspace's SQLite database must be a file")
     path = Path(engine.url.database)
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} of the database does not exist")
+    make_private(path)
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: Any) -> None:

@@ -27,6 +27,7 @@ SESSION_DAYS, INVITATION_DAYS = 14, 7
 TOUCH_SECONDS = 3600.0  # a session's end moves at most so often: reading should not write
 MIN_PASSWORD, MAX_PASSWORD = 10, 1000
 DAY = 86400.0
+STALE = "this invitation is not valid any more; ask for a new one"
 KINDS = "quiet brave amber gentle lucky misty noble proud rapid silver sunny tidy velvet witty young zesty calm"
 ANIMALS = "otter heron lynx panda robin tiger koala falcon badger dolphin gecko ibis marten newt owl puffin wren"
 
@@ -97,9 +98,10 @@ def invitation_of(connection: Connection, token: str) -> Row:
     row = connection.execute(
         select(invitation).where(invitation.c.token_hash == sha256(token)).with_for_update()
     ).first()
-    is_open = row is not None and row.used_by is None and row.expires_at >= now(connection)
-    if not is_open or not _still_invites(connection, row.invited_by, row.role):
-        raise UserError("this invitation is not valid any more; ask for a new one")
+    if row is None or row.used_by is not None or row.expires_at < now(connection):
+        raise UserError(STALE)
+    if not _still_invites(connection, row.invited_by, row.role):
+        raise UserError(STALE)
     return row
 
 

@@ -109,6 +109,7 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
             )
         safe = re.sub(r"[^\w-]+", "-", name)[:40]
         path = workspace / "exports" / f"{safe}-{what}-{split}-{taken.sha256[:12]}.jsonl"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         if not _is_there(path):
             export_file(store, project, query, path, snapshot_id=taken.id)
     return str(path)

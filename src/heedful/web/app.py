@@ -20,6 +20,7 @@ from heedful import __version__
 from heedful.errors import UserError
 from heedful.store.db import Store, Unavailable
 from heedful.store.judging import Conflict
+from heedful.web.models import Models
 from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
@@ -37,10 +38,11 @@ def create_app(
     talk: Any = None,
     base_url: str | None = None,
     trusted_proxies: Sequence[str] = (),
+    models: Models | None = None,
     allow_private_webhooks: bool = False,
 ) -> FastAPI:
     """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk); `base_url` is the
-    address that people type, whose path the proxy may take off or pass on."""
+    address that people type, whose path the proxy may take off or pass on; `models` are what a lead may name for it."""
     app = FastAPI(
         title="heedful",
         version=__version__,
@@ -54,7 +56,7 @@ def create_app(
     )
     app.state.store, app.state.workspace, app.state.talk = store, workspace, talk
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
-    app.state.proxies = networks(trusted_proxies)
+    app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
     for name in ROUTES:
         app.include_router(importlib.import_module(f"heedful.web.routes.{name}").router)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")

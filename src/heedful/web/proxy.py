@@ -83,7 +83,9 @@ def address(request: Request) -> str:
 def network(of: str) -> str:
     """What one person has of addresses: an IPv4 address, or an IPv6 network of 64 bits."""
     ip = _ip(of)
-    return str(ipaddress.ip_network((ip, 64), strict=False)) if _is_v6(ip) else of
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return of
 
 
 def shortened(of: str) -> str | None:
@@ -91,7 +93,7 @@ def shortened(of: str) -> str | None:
     ip = _ip(of)
     if ip is None:
         return None
-    return str(ipaddress.ip_network((ip, 48 if _is_v6(ip) else 24), strict=False))
+    return str(ipaddress.ip_network((ip, 48 if ip.version == 6 else 24), strict=False))
 
 
 def public_url(request: Request) -> str:
@@ -149,10 +151,6 @@ def _ip(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(ip, "ipv4_mapped", None) or ip
-
-
-def _is_v6(ip: Address | None) -> bool:
-    return isinstance(ip, ipaddress.IPv6Address)
 
 
 def _warn(request: Request, peer: str) -> None:

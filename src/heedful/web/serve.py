@@ -11,6 +11,7 @@ from heedful.errors import UserError
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
+from heedful.web.models import Models
 from heedful.web.proxy import checked_url
 from heedful.web.talk import Talk
 
@@ -28,10 +29,12 @@ def run(config: Config) -> None:
     listener = _listen(config.host, config.port)
     port = listener.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
+    models = Models(workspace, config.models)
     app = create_app(
         store,
         workspace=workspace,
-        talk=Talk(workspace),
+        models=models,
+        talk=Talk(models),
         base_url=url,
         trusted_proxies=config.trusted_proxies,
         allow_private_webhooks=config.allow_private_webhooks,

@@ -10,21 +10,28 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError
+from heedful.web.models import Models
 
 PATIENCE = 180.0  # seconds without a line from the process; the first includes loading
 ENDED = "the models' process has ended; say it again"
 WORKER = (sys.executable, "-m", "heedful.engine.talk")
 
 
+def _without_paths(text: str, paths: Sequence[str], models: Sequence[str]) -> str:
+    """Where the server keeps a model is nobody's business."""
+    for path, model in zip(paths, models, strict=True):
+        text = text.replace(path, model)
+    return text
+
+
 class Talk:
     """The process, and a queue for each reply that is awaited."""
 
-    def __init__(self, workspace: Path | None = None, command: Sequence[str] = WORKER):
-        self._workspace, self._command = workspace, tuple(command)
+    def __init__(self, models: Models, command: Sequence[str] = WORKER):
+        self._models, self._command = models, tuple(command)
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: dict[int, asyncio.Queue[dict[str, Any]]] = {}
         self._next = 0
@@ -44,17 +51,18 @@ class Talk:
 
         A reply is {text, tokens, logprobs, finish_reason}. Raises `UserError` with what a model could not do.
         """
+        paths = [self._models.path(model) for model in models]
         waiting = await self._start()
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         keys = list(range(self._next, self._next + len(models)))
         self._next += len(models)
         try:
-            for key, model, seed in zip(keys, models, seeds, strict=True):
+            for key, path, seed in zip(keys, paths, seeds, strict=True):
                 waiting[key] = queue
                 await self._write(
                     {
                         "id": key,
-                        "model": self._path(model),
+                        "model": path,
                         "messages": list(messages),
                         "max_tokens": max_tokens,
                         "temperature": temperature,
@@ -70,7 +78,7 @@ class Talk:
                     await self.close()
                     raise UserError("the model did not reply in time; say it again") from None
                 if "error" in line:
-                    raise UserError(line["error"])
+                    raise UserError(_without_paths(line["error"], paths, models))
                 if "heard" in line:
                     counts[line["id"]] = line["heard"]
                     yield sum(counts.values())
@@ -89,11 +97,6 @@ class Talk:
             await process.wait()
         if self._reader is not None:
             self._reader.cancel()
-
-    def _path(self, model: str) -> str:
-        """A folder in the workspace, or what the name means elsewhere."""
-        folder = (self._workspace or Path()) / model
-        return str(folder.resolve()) if folder.is_dir() else model
 
     async def _start(self) -> dict[int, asyncio.Queue[dict[str, Any]]]:
         """Start the process unless it runs; returns its queues."""

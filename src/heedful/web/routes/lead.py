@@ -65,6 +65,7 @@ def list_projects(request: Request, _user: Lead) -> list[dict[str, Any]]:
 @router.post("/api/projects", status_code=201)
 def make_project(body: NewProject, request: Request, user: Lead) -> dict[str, str]:
     settings = projects.settings_from(body.settings)
+    request.app.state.models.refuse(settings.models)
     with store_of(request).write() as connection:
         key = projects.create(connection, body.name.strip(), settings, actor=user.rater)
     return {"id": key}
@@ -92,8 +93,18 @@ def project_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 def change_project(project: str, body: Change, request: Request, user: Lead) -> dict[str, Any]:
     """Change settings; those that are not named stay."""
     with store_of(request).write() as connection:
+        there = projects.settings_of(
+            connection, project
+        ).models  # one that is gone hinders no other change
         settings = projects.change(connection, project, body.settings, actor=user.rater)
+        request.app.state.models.refuse([m for m in settings.models if m not in there])
     return {"settings": vars(settings)}
+
+
+@router.get("/api/models")
+def models(request: Request, _user: Lead) -> list[str]:
+    """What a project may name for conversations: models in the workspace, and those of `heedful serve --models`."""
+    return request.app.state.models.names()
 
 
 @router.put("/api/projects/{project}/guidelines")

@@ -1,5 +1,6 @@
 // Questions that raters skipped or flagged.
 import { api, day, el, say } from "../api.js";
+import { takeBack, told } from "./alerts.js";
 import { $, ask, attempt, list, question, review } from "./common.js";
 
 async function settle(task, close) {
@@ -21,5 +22,19 @@ function draw(task) {
 }
 
 const load = () => list((after) => ask(`aside?which=${$("which").value}&after=${after}`), draw);
+const form = $("take-back");
+const yesterday = new Date(Date.now() - 86_400_000);
+form.elements.since.value = new Date(yesterday - yesterday.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const since = new Date(form.elements.since.value).getTime() / 1000;
+  const done = await attempt(() => takeBack(form.elements.rater.value, since));
+  if (done && (await load())) say(told(done), "good");
+});
+attempt(() => api("GET", "/api/raters")).then((raters) => {
+  const people = (raters ?? []).filter((r) => r.role !== "judge");
+  form.elements.rater.replaceChildren(...people.map((r) => el("option", { value: r.id }, r.pseudonym)));
+});
+
 $("which").addEventListener("change", load);
 load();

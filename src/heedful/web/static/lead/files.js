@@ -75,7 +75,18 @@ importForm.addEventListener("submit", async (event) => {
 
 const listHooks = newest(() => ask("webhooks"), (hooks) =>
   $("hooks").replaceChildren(...hooks.map((h) => el("tr", {}, el("td", {}, h.url), ...["waiting", "sent", "failed"].map((k) => el("td", { class: "number" }, String(h[k]))),
-    el("td", {}, el("button", { type: "button", class: "bad", onclick: () => removeHook(h) }, "Remove"))))));
+    el("td", {}, h.failed ? el("button", { type: "button", class: "quiet", onclick: () => again(h.id) }, "Send all again") : null, el("button", { type: "button", class: "bad", onclick: () => removeHook(h) }, "Remove"))))));
+
+const listDeliveries = newest(() => ask("deliveries"), (failed) => {
+  $("failed").hidden = !failed.length;
+  $("deliveries").replaceChildren(...failed.map((d) => el("tr", {}, el("td", {}, d.url), el("td", {}, d.event), el("td", {}, d.error ?? `status ${d.status}`),
+    el("td", {}, el("button", { type: "button", class: "quiet", onclick: () => again(d.id) }, "Send again")))));
+});
+
+const again = (id) => attempt(async () => {
+  await api("POST", `/api/webhooks/${id}/again`, {});
+  await Promise.all([listHooks(), listDeliveries()]);
+}, "On its way again.");
 
 const removeHook = (h) => attempt(async () => {
   await api("DELETE", `/api/webhooks/${h.id}`);
@@ -93,3 +104,4 @@ $("new-hook").addEventListener("submit", async (event) => {
 });
 
 attempt(listHooks);
+attempt(listDeliveries);

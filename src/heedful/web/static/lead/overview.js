@@ -2,6 +2,7 @@
 import { day, el } from "../api.js";
 import { bars, number, svg } from "../charts.js";
 import { $, ask, fill } from "./common.js";
+import { alerts } from "./alerts.js";
 
 const WAYS = {
   counted: "counted", late: "late: after its lease, and filled the slot", surplus: "surplus: its slot had been filled",
@@ -29,6 +30,7 @@ function days(hours, now, n) {
 }
 
 function draw(o) {
+  alerts($("alerts"), o.alerts, load);
   const total = Object.values(o.wanted).reduce((a, b) => a + b, 0);
   $("figures").replaceChildren(
     figure("Answers that count", number(o.answers)),

@@ -22,8 +22,13 @@ function drawSettings(details) {
   $("settings").replaceChildren(
     ...FIELDS.map(([name, label, attributes]) => el("label", {}, label, el("input", { name, value: settings[name], required: true, ...attributes }))),
     el("label", {}, "Order of questions", order),
-    el("label", {}, "Models to talk to in conversations, one a line", el("textarea", { name: "models", rows: 2 }, settings.models.join("\n"))),
+    el("label", {}, "Models to talk to in conversations, one a line", el("span", { class: "hint", id: "models-hint" }), el("textarea", { name: "models", rows: 2 }, settings.models.join("\n"))),
     el("button", { type: "submit" }, "Save"));
+}
+
+async function listModels() {
+  const names = await attempt(() => api("GET", "/api/models"));
+  if (names) $("models-hint").textContent = names.length ? ` of ${names.join(", ")}` : " (there are none here yet)";
 }
 
 function drawVersions(versions) {
@@ -53,6 +58,7 @@ $("guidelines").addEventListener("submit", async (event) => {
 // The text is fetched once, when the page opens, and never again: whatever answers later would overwrite what is being typed.
 fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings).then((details) => {
   if (!details) return;
+  listModels();
   const { elements } = $("guidelines");
   const newest = details.guidelines[0];
   if (!elements.body.value) elements.body.value = newest?.body ?? "";

@@ -1,0 +1,95 @@
+"""One rater stops no project: limits on flags and skips, alerts, and taking back what somebody has set aside."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import func, select
+
+from heedful.errors import UserError
+from heedful.store import asides, audit, hooks, schema
+from heedful.store.db import Store, now
+from workspace import answer, claim, make_project, make_rater, make_tasks
+
+
+def decline(store: Store, project: str, rater: str, times: int, what: str = "flag") -> list[str]:
+    given = []
+    for _ in range(times):
+        key = claim(store, project, rater)
+        assert key
+        answer(store, key, rater, {what: "why"})
+        given.append(key)
+    return given
+
+
+def slots(store: Store, project: str) -> dict[str, int]:
+    s = schema.task_slot.c
+    query = select(s.state, func.count()).where(s.project == project).group_by(s.state)
+    with store.read() as connection:
+        return dict(map(tuple, connection.execute(query)))
+
+
+def test_flags_beyond_the_limit_set_nothing_aside(store: Store):
+    """Kept, as all judgments; the lead is told who it was, once an hour by webhooks; others' flags count as before.
+
+    Mutation caught: a limit over all raters together.
+    """
+    project = make_project(store, flags_an_hour=3)
+    make_tasks(store, project, 8, overlap=2)
+    hasty, other = make_rater(store), make_rater(store)
+    with store.write() as connection:
+        hooks.add(connection, project, "https://hooks.example.org/", actor=None)
+    decline(store, project, hasty, 7)
+    assert slots(store, project) == {"parked": 6, "open": 10}
+    with store.read() as connection:
+        (alert,) = asides.alerts(connection, project)
+        assert connection.execute(select(func.count()).select_from(schema.judgment)).scalar() == 7
+    assert (alert["rater"], alert["what"], alert["beyond"]) == (hasty, "flagged", 4)
+    with store.write() as connection:
+        bodies = [d.body for d in hooks.claim_due(connection)]
+    (told,) = (b["alert"] for b in bodies if b["event"] == "alert")
+    assert told["rater"]["id"] == hasty and "more than 3 flags" in told["text"] and len(bodies) == 8
+    decline(store, project, other, 1)
+    assert slots(store, project) == {"parked": 8, "open": 8}
+
+
+def test_skips_beyond_the_limit_count_nothing(store: Store):
+    project = make_project(store, skips_an_hour=1, skips_until_parked=1)
+    make_tasks(store, project, 3)
+    decline(store, project, make_rater(store), 3, "skip")
+    assert slots(store, project) == {"parked": 1, "open": 2}
+
+
+def test_what_a_rater_has_set_aside_is_taken_back(store: Store):
+    """Since a time, in one project; nothing is deleted, and what others keep aside stays.
+
+    Mutations caught: every parked question of the project; flags that count again at the next skip.
+    """
+    project = make_project(store, flags_an_hour=0, skips_until_parked=2)
+    make_tasks(store, project, 6)
+    hasty, other = make_rater(store), make_rater(store)
+    decline(store, project, hasty, 1)
+    with store.read() as connection:
+        since = now(connection)
+    decline(store, project, hasty, 2)
+    (theirs,) = decline(store, project, other, 1)
+    before = slots(store, project)
+    assert before == {"parked": 4, "open": 2}
+    with store.write() as connection:
+        done = asides.take_back(connection, project, hasty, since=since, actor=other)
+    assert done == {"taken_back": 2, "tasks": 2, "answers": 2}
+    assert slots(store, project) == {"parked": 2, "open": 4}
+    with store.write() as connection:
+        again = asides.take_back(connection, project, hasty, since=since, actor=other)
+        assert again == {"taken_back": 0, "tasks": 0, "answers": 0}
+        assert connection.execute(select(func.count()).select_from(schema.judgment)).scalar() == 4
+        a = schema.assignment.c
+        states = dict(map(tuple, connection.execute(select(a.id, a.discounted))))
+        assert states[theirs] is None and list(states.values()).count("lead") == 2
+        events = connection.execute(select(schema.audit_event.c.action)).scalars().all()
+        assert events.count("aside.take_back") == 2 and audit.broken_at(connection) is None
+        with pytest.raises(UserError, match="no such rater"):
+            asides.take_back(connection, project, "nobody", since=0.0, actor=other)
+    # One more skip of somebody else does not set it aside again: two are needed.
+    third = make_rater(store)
+    decline(store, project, third, 1, "skip")
+    assert slots(store, project)["parked"] == 2

@@ -17,7 +17,10 @@ from heedful.store import limits, people, schema, talk
 from heedful.store.db import Store, new_id, open_store
 from heedful.store.kinds import KINDS
 from heedful.web import app as web
+from heedful.web.bodies import SMALL
+from heedful.web.doors import Terms
 from heedful.web.models import Models
+from heedful.web.routes import transfer
 from web.conftest import PASSWORD, browser
 from workspace import make_project, make_task, make_tasks
 
@@ -204,8 +207,7 @@ def test_a_body_has_an_end(
     store: Store, app, person, monkeypatch, declared: bytes | None, path: str
 ):
     """Declared, lying or in chunks: one sentence with 413, and not a byte more is read than allowed."""
-    monkeypatch.setattr(web, "MAX_BYTES", 10_000)
-    monkeypatch.setattr(web, "MAX_IMPORT_BYTES", 20_000)
+    monkeypatch.setattr(transfer.take_in, "terms", Terms(body=20_000))
     owner = person("owner").browser
     headers = [
         (b"content-type", b"application/json"),
@@ -215,7 +217,7 @@ def test_a_body_has_an_end(
     if declared is not None:
         headers.append((b"content-length", declared))
     status, body = raw(
-        app, "POST", path.format(project=make_project(store)), headers, *[b" " * 3000] * 8
+        app, "POST", path.format(project=make_project(store)), headers, *[b" " * 3000] * 24
     )
     assert status == 413, body
     assert re.fullmatch(r"the body is longer than \d+ bytes", json.loads(body)["error"])
@@ -223,11 +225,10 @@ def test_a_body_has_an_end(
 
 def test_a_body_within_the_limit_is_read(store: Store, app, person, monkeypatch):
     """To the last byte; files may be longer than other bodies."""
-    monkeypatch.setattr(web, "MAX_BYTES", 1000)
-    monkeypatch.setattr(web, "MAX_IMPORT_BYTES", 2000)
+    monkeypatch.setattr(transfer.take_in, "terms", Terms(body=2000))
     login = json.dumps({"login": "a@e.org", "password": "x"})
     headers = {"Content-Type": "application/json"}
-    for size, status in ((1000, 401), (1001, 413)):
+    for size, status in ((SMALL, 401), (SMALL + 1, 413)):
         sent = browser(app).post("/api/session", content=login.ljust(size), headers=headers)
         assert sent.status_code == status
     lead, project = person("lead").browser, make_project(store)

@@ -15,6 +15,8 @@ from heedful.data.files import write_rows
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web import app as web
+from heedful.web.doors import Terms
+from heedful.web.routes import transfer
 from workspace import make_project, make_rater
 
 ASKED = [{"role": "user", "content": "What is the capital of Peru?"}]
@@ -149,7 +151,7 @@ def test_a_project_that_is_not_there(store, tmp_path):
 
 def test_a_file_that_is_too_long_is_refused(store, tmp_path, scratch, monkeypatch):
     """Declared or not: 413, nothing kept, nothing cut."""
-    monkeypatch.setattr(web, "MAX_IMPORT_BYTES", 1000)
+    monkeypatch.setattr(transfer.take_in, "terms", Terms(body=1000))
     lead, project = client_of(store, "lead"), make_project(store)
     body = file_of(PAIRS * 20, tmp_path)
     assert bring(lead, project, body).status_code == 413

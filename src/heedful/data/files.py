@@ -9,6 +9,7 @@ import json
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -169,10 +170,14 @@ class _Twice(Exception):
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
+    if again := repeated([name for name, _ in pairs] if len(row) < len(pairs) else ()):
+        raise _Twice(again[0])
     return row
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Names that stand there more than once, in time linear in how many there are."""
+    return [name for name, number in Counter(names).items() if number > 1]
 
 
 def twice(name: str) -> str:
@@ -210,7 +215,7 @@ def _csv(name: str, lines: Iterable[str]) -> Iterator[Row]:
     reader = csv.DictReader(itertools.chain([first], stream), delimiter=separator)
     try:
         names = [n.strip() for n in reader.fieldnames or ()]
-        if again := [n for n in names if n and names.count(n) > 1]:
+        if again := repeated(n for n in names if n):
             raise UserError(f"{name}: the column {twice(again[0])}")
         reader.fieldnames = names
         for row in reader:
@@ -260,7 +265,7 @@ def _parquet(path: Path) -> Iterator[Row]:
         with path.open("rb") as file:  # the library's messages would name the whole path
             table = pyarrow.parquet.ParquetFile(file)
             names = table.schema_arrow.names
-            if again := [n for n in names if names.count(n) > 1]:
+            if again := repeated(names):
                 raise UserError(f"{path}: the column {twice(again[0])}")
             for batch in table.iter_batches():
                 for row in batch.to_pylist():

@@ -74,8 +74,9 @@ async def reply(models: Models, request: dict[str, Any], send: Any) -> None:
     except UserError as error:
         send({"id": key, "error": str(error)})
     except Exception as error:
-        # One conversation must not end the others.
-        send({"id": key, "error": f"the model failed: {type(error).__name__}: {error}"})
+        # One conversation must not end the others. What libraries say names files of the server, so its log has it.
+        print(f"{request['model']}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        send({"id": key, "error": "the model failed; the server's log says why"})
     else:
         send(
             {

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +77,7 @@ class Store:
     patience: float = (
         0.0  # seconds for which `in_read` and `in_write` wait for a database that is away
     )
+    busy_seconds: float = BUSY_SECONDS  # that a write waits for this process's, then for others'
 
     @property
     def dialect(self) -> str:
@@ -95,16 +96,31 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that is committed when the block ends, or leaves nothing behind."""
-        with (
-            self._write_lock or nullcontext(),
-            _translate_errors(),
-            self.engine.connect() as connection,
-        ):
+        """A transaction that is committed when the block ends, or leaves nothing behind.
+
+        Raises `Unavailable` where others write for longer than `busy_seconds`.
+        """
+        with self._turn(), _translate_errors(), self.engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                limit = int(self.busy_seconds * 1000)
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {limit}")
             yield connection
             connection.commit()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """This process's one writer, where there is one: whoever waits for ever keeps a thread from those who read."""
+        if self._write_lock is None:
+            yield
+            return
+        if not self._write_lock.acquire(timeout=self.busy_seconds):
+            raise Unavailable(f"others have written for {self.busy_seconds:g} seconds")
+        try:
+            yield
+        finally:
+            self._write_lock.release()
 
     def in_read(self, work: Callable[[Connection], T]) -> T:
         """`work` in a `read`, again from its start while the database is away."""
@@ -179,10 +195,13 @@ def location(workspace: Path) -> str:
     return f"sqlite:///{workspace / 'heedful.db'}"
 
 
-def open_store(address: str | Path, *, patience: float = 0.0) -> Store:
+def open_store(
+    address: str | Path, *, patience: float = 0.0, busy_seconds: float | None = None
+) -> Store:
     """Open a database by its URL, or the one of a workspace's folder; bring its schema up to date.
 
-    `patience` are the seconds for which a command waits when it is away later on; a server says so at once. Raises
+    `patience` are the seconds for which a command waits when it is away later on; a server says so at once.
+    `busy_seconds`, for which each write waits for others, are `BUSY_SECONDS` unless told. Raises
     `UserError` where there is no such database, or where a newer heedful has written it.
     """
     if isinstance(address, Path) or "://" not in address:
@@ -192,7 +211,8 @@ def open_store(address: str | Path, *, patience: float = 0.0) -> Store:
                 f"{shown(folder)} is no workspace; `heedful init {shown(folder)}` makes one"
             )
         address = location(folder)
-    engine = _engine(address)
+    busy_seconds = BUSY_SECONDS if busy_seconds is None else busy_seconds
+    engine = _engine(address, busy_seconds)
     try:
         migrate(engine)
     except (DBAPIError, sqlite3.OperationalError) as error:
@@ -201,7 +221,7 @@ def open_store(address: str | Path, *, patience: float = 0.0) -> Store:
             f"the database {shown(address)} cannot be opened: {one_line(origin or error)}"
         ) from None
     sqlite = engine.dialect.name == "sqlite"
-    return Store(engine, threading.Lock() if sqlite else None, patience)
+    return Store(engine, threading.Lock() if sqlite else None, patience, busy_seconds)
 
 
 def migrate(engine: Engine) -> None:
@@ -259,7 +279,7 @@ def tables(engine: Engine) -> set[str]:
     return set(inspect(engine).get_table_names())
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, busy_seconds: float) -> Engine:
     try:
         if url.startswith("postgresql://"):
             url = url.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -270,9 +290,9 @@ def _engine(url: str) -> Engine:
         engine = create_engine(
             url,
             hide_parameters=True,  # errors that are logged hold no texts of people and no hashes
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+            connect_args={"timeout": busy_seconds, "check_same_thread": False},
             pool_size=8,
-            max_overflow=32,  # as many as the server has threads
+            max_overflow=40,  # as many as the server has threads, and some for those of its own
         )
     except (NoSuchModuleError, ImportError) as error:
         raise UserError(f"'{shown(url)}' is no database address: {error}") from None

@@ -20,14 +20,13 @@ from heedful import __version__
 from heedful.errors import UserError
 from heedful.store.db import Store, Unavailable
 from heedful.store.judging import Conflict
+from heedful.web.bodies import BODY, Incoming
 from heedful.web.models import Models
 from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
 
 ROUTES = ("pages", "people", "access", "rate", "lead", "runs", "talk", "transfer", "hooks")
-MAX_BYTES = 2_000_000
-MAX_IMPORT_BYTES = 100_000_000
 RETRY = {"Retry-After": "2"}
 
 
@@ -82,12 +81,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _errors(app: FastAPI) -> None:
+    # Coroutines: others would need a thread, of which there may be none left when this is what is to be said.
     @app.exception_handler(UserError)
-    def _(_request: Request, error: UserError) -> Json:
+    async def _(_request: Request, error: UserError) -> Json:
         return sentence(str(error), 400)
 
     @app.exception_handler(Denied)
-    def _(request: Request, error: Denied) -> Any:
+    async def _(request: Request, error: Denied) -> Any:
         headers = {"Retry-After": str(int(error.wait) + 1)} if error.wait else None
         if error.status in (401, 403) and "text/html" in request.headers.get("accept", ""):
             title = "Sign in" if error.status == 401 else "Not yours"
@@ -97,34 +97,34 @@ def _errors(app: FastAPI) -> None:
         return sentence(error.sentence, error.status, headers)
 
     @app.exception_handler(Conflict)
-    def _(_request: Request, error: Conflict) -> Json:
+    async def _(_request: Request, error: Conflict) -> Json:
         return sentence(str(error), 409)
 
     @app.exception_handler(Unavailable)
-    def _(_request: Request, error: Unavailable) -> Json:
+    async def _(_request: Request, error: Unavailable) -> Json:
         return sentence(
             "the database cannot take this now; nothing was lost, try again", 503, RETRY
         )
 
     @app.exception_handler(DataError)
-    def _(_request: Request, _error: DataError) -> Json:
+    async def _(_request: Request, _error: DataError) -> Json:
         # Such as an id with NUL, which PostgreSQL refuses in any query.
         return sentence("the request holds a value that the database cannot take", 400)
 
     @app.exception_handler(sqlite3.OperationalError)
-    def _(_request: Request, error: sqlite3.OperationalError) -> Json:
+    async def _(_request: Request, error: sqlite3.OperationalError) -> Json:
         return sentence(
             "the database cannot take this now; nothing was lost, try again", 503, RETRY
         )
 
     @app.exception_handler(RequestValidationError)
-    def _(_request: Request, error: RequestValidationError) -> Json:
+    async def _(_request: Request, error: RequestValidationError) -> Json:
         first = error.errors()[0]
         location = ".".join(str(p) for p in first["loc"] if p != "body")
         return sentence(f"{location or 'the request'}: {first['msg']}", 422)
 
     @app.exception_handler(HTTPException)
-    def _(request: Request, error: HTTPException) -> Any:
+    async def _(request: Request, error: HTTPException) -> Any:
         if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
             return page(
                 request,
@@ -137,7 +137,7 @@ def _errors(app: FastAPI) -> None:
 
 
 class Guard:
-    """Adds security headers to every response, errors included, and refuses bodies that are too long."""
+    """Adds security headers to every response, errors included, and counts what arrives (`web.bodies`)."""
 
     def __init__(self, app: Any):
         self.app = app
@@ -146,61 +146,31 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = scope["path"]
-        limit = MAX_IMPORT_BYTES if path.endswith("/import") else MAX_BYTES
-        headers = {k.lower(): v for k, v in scope["headers"]}
-        declared = headers.get(b"content-length", b"0")
-        began = False
+        extra = dict(HEADERS)
+        if not scope["path"].startswith("/static/"):
+            extra["Cache-Control"] = "no-store"
+        body = scope[BODY] = Incoming(scope["headers"], receive)
 
         async def guarded_send(message: Any) -> None:
-            nonlocal began
             if message["type"] == "http.response.start":
-                began = True
+                body.answered = True
                 present = {k.lower() for k, _ in message["headers"]}
-                extra = dict(HEADERS)
-                if not path.startswith("/static/"):
-                    extra["Cache-Control"] = "no-store"
+                # Who still sends what nobody will read is not read to the end: the connection closes.
+                closing = {"Connection": "close"} if body.unread else {}
                 message["headers"] = [
                     *message["headers"],
                     *(
                         (k.lower().encode(), v.encode())
-                        for k, v in extra.items()
+                        for k, v in (extra | closing).items()
                         if k.lower().encode() not in present
                     ),
                 ]
             await send(message)
 
-        async def refuse() -> None:
-            await sentence(TooLong(limit).detail, 413)(scope, receive, guarded_send)
-
-        if not declared.isdigit() or len(declared) > 18 or int(declared) > limit:
-            await refuse()
-            return
-        received = 0
-
-        async def counted_receive() -> Any:
-            nonlocal received
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > limit:
-                    raise TooLong(limit)
-            return message
-
         try:
-            await self.app(scope, counted_receive, guarded_send)
-        except TooLong:
-            if not began:
-                await refuse()
+            await self.app(scope, body.receive, guarded_send)
         except Exception:
-            if not began:
+            if not body.answered:
                 text = "the server failed; its log says why"
                 await sentence(text, 500)(scope, receive, guarded_send)
             raise
-
-
-class TooLong(HTTPException):
-    """The body is too long. An `HTTPException`, the only kind that FastAPI lets pass while it reads a body."""
-
-    def __init__(self, limit: int):
-        super().__init__(413, f"the body is longer than {limit} bytes")

@@ -1,7 +1,8 @@
 """Markdown of models and people → harmless HTML.
 
 Texts of models are untrusted: raw HTML is shown as text, images and remote content are not loaded, links send no
-referrer, and the rest goes through an allow-list. The stored text never changes.
+referrer, and the rest goes through an allow-list, which has the last word: nothing is changed behind it. The stored
+text never changes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ BIDI = {
 }  # fmt: skip
 BIDI_CHARACTER = re.compile(f"[{''.join(BIDI)}]")
 LANGUAGE = re.compile(r"^language-[\w+#.-]{1,40}$")
+CONTENTS = {
+    "text": "{}",
+    "code_inline": "<code>{}</code>",
+    "code_block": "<pre><code>{}</code></pre>\n",
+}
 LONGEST = 100_000  # characters; more is shown as plain text, Markdown of that size is an attack on the parser
 LONGEST_MATH = 5_000  # characters of one formula in \\( … \\)
 
@@ -51,9 +57,9 @@ def turn_text(turn: Mapping[str, Any]) -> str:
 def to_html(text: str) -> str:
     """Safe HTML of a text in Markdown; math is left in `data-tex` for KaTeX, control characters are made visible."""
     visible = text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
-    rendered = _markdown().render(visible) if len(text) <= LONGEST else f"<p>{escape(visible)}</p>"
-    clean = nh3.clean(
-        rendered,
+    long = len(text) > LONGEST
+    return nh3.clean(
+        f"<p>{_text(visible)}</p>" if long else _markdown().render(visible),
         tags=TAGS,
         attributes=ATTRIBUTES,
         attribute_filter=_attribute,
@@ -62,7 +68,6 @@ def to_html(text: str) -> str:
         set_tag_attribute_values={"a": {"target": "_blank"}},
         strip_comments=True,
     )
-    return _show_bidi(clean)
 
 
 def _attribute(tag: str, name: str, value: str) -> str | None:
@@ -70,24 +75,28 @@ def _attribute(tag: str, name: str, value: str) -> str | None:
         return value if LANGUAGE.match(value) else None
     if tag == "span" and name == "class":
         return value if value in CLASSES["span"] else None
+    if BIDI_CHARACTER.search(value):
+        # Out of an address nothing is taken: what is left might be another scheme than the one that was allowed.
+        return None if name == "href" else BIDI_CHARACTER.sub("", value)
     return value
 
 
-def _show_bidi(markup: str) -> str:
-    """Invisible characters that turn text round become small labels, in text but not inside of tags."""
-    parts = re.split(r"(<[^>]*>)", markup)
-    labelled = [
-        BIDI_CHARACTER.sub("", p)
-        if p.startswith("<")
-        else BIDI_CHARACTER.sub(lambda m: f'<span class="bidi">{BIDI[m[0]]}</span>', p)
-        for p in parts
-    ]
-    return "".join(labelled)
+def _text(words: str) -> str:
+    """HTML of plain text; invisible characters that turn text round become small labels."""
+    return BIDI_CHARACTER.sub(
+        lambda found: f'<span class="bidi">{BIDI[found[0]]}</span>', str(escape(words))
+    )
 
 
 @cache
 def _markdown() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
+    options = {
+        "html": False,
+        "linkify": False,
+        "maxNesting": 20,
+        "highlight": lambda code, *_: _text(code),
+    }
+    parser = MarkdownIt("commonmark", options)
     parser.enable(["table", "strikethrough"])
     parser.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
     parser.inline.ruler.before("escape", "bracket_math", _bracket_math)
@@ -95,6 +104,8 @@ def _markdown() -> MarkdownIt:
         parser.add_render_rule(kind, _math(display))
     parser.add_render_rule("math_block_label", _math("1"))
     parser.add_render_rule("image", _image)
+    for kind, around in CONTENTS.items():
+        parser.add_render_rule(kind, _content(around))
     return parser
 
 
@@ -114,10 +125,18 @@ def _bracket_math(state: Any, silent: bool) -> bool:
     return True
 
 
+def _content(around: str) -> Any:
+    def render(_self: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
+        return around.format(_text(tokens[index].content))
+
+    return render
+
+
 def _math(display: str) -> Any:
     def render(_self: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
-        tex = escape(tokens[index].content.strip())
-        return f'<span class="math" data-tex="{tex}" data-display="{display}">{tex}</span>'
+        tex = tokens[index].content.strip()
+        data = f'data-tex="{escape(tex)}" data-display="{display}"'
+        return f'<span class="math" {data}>{_text(tex)}</span>'
 
     return render
 
@@ -125,5 +144,5 @@ def _math(display: str) -> Any:
 def _image(_self: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str:
     """Images are not loaded: their server would learn that they are viewed. Their text is shown."""
     token = tokens[index]
-    words = escape(token.content or "image")
-    return f'<span class="image">🖼 {words} ({escape(token.attrGet("src") or "")})</span>'
+    words, address = token.content or "image", str(token.attrGet("src") or "")
+    return f'<span class="image">🖼 {_text(words)} ({_text(address)})</span>'

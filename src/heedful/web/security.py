@@ -6,12 +6,17 @@ cookie every write also needs the session's CSRF token and the right origin.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
+from sqlalchemy import Connection
 
+from heedful.errors import Unavailable
 from heedful.store import limits, people
 from heedful.store.db import Store
 from heedful.web import proxy
@@ -20,6 +25,7 @@ COOKIE = "heedful_session"
 DEVICE = "heedful_device"  # a browser from which somebody has signed in before
 PAUSED = "your account is paused; ask who leads the project when you may go on"
 SAFE = ("GET", "HEAD", "OPTIONS")
+_touching = threading.Lock()
 
 
 class Denied(Exception):
@@ -84,8 +90,7 @@ def identify(request: Request) -> User | None:
         if kind.lower() != "bearer" or row is None:
             return None
         if stale:
-            with store.write() as connection:
-                people.touch_token(connection, row.id, address)
+            _touch(store, lambda c: people.touch_token(c, row.id, address))
         scopes = frozenset(row.scopes)
         return User(row.rater, row.pseudonym, row.role, scopes, status=row.status)
     token = request.cookies.get(COOKIE)
@@ -96,14 +101,28 @@ def identify(request: Request) -> User | None:
     if session is None:
         return None
     if stale:
-        with store.write() as connection:
-            people.touch(connection, token, address)
+        _touch(store, lambda c: people.touch(c, token, address))
     status = session.status
     return User(session.rater, session.pseudonym, session.role, None, session.csrf, status)
 
 
+def _touch(store: Store, work: Callable[[Connection], None]) -> None:
+    """Write that somebody is still there; one at a time, since who only reads must not wait for those who write."""
+    if _touching.acquire(blocking=False):
+        try:
+            with suppress(Unavailable), store.write() as connection:
+                work(connection)
+        finally:
+            _touching.release()
+
+
 def anybody(request: Request) -> User:
-    """Who has signed in, also while the account is paused: to see that it is, and to sign out."""
+    """Who has signed in, also while the account is paused: to see that it is, and to sign out.
+
+    Asked before a body is read (`web.doors`), and no second time when FastAPI asks.
+    """
+    if (known := getattr(request.state, "user", None)) is not None:
+        return known
     user = identify(request)
     if user is None:
         raise Denied(401, "sign in first")

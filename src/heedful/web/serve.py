@@ -16,16 +16,19 @@ from heedful.web.proxy import checked_url
 from heedful.web.talk import Talk
 
 DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
+BUSY_SECONDS = 8.0  # people wait, and what is refused is sent again
 
 
 def run(config: Config) -> None:
     """Until interrupted."""
     import uvicorn
 
+    from heedful.web.connections import HEADERS, Connection
+
     refuse_nonsense(config)
     url = checked_url(config.url) if config.url else None
     workspace = find(config.workspace)
-    store = open_store(workspace)
+    store = open_store(workspace, busy_seconds=BUSY_SECONDS)
     listener = _listen(config.host, config.port)
     port = listener.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
@@ -43,7 +46,15 @@ def run(config: Config) -> None:
     sys.setswitchinterval(0.0005)  # a lead's statistics must not hold up the raters' short requests
     # Headers of proxies are read by web.proxy: uvicorn would believe those of this machine unasked.
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False)
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            h11_max_incomplete_event_size=HEADERS,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+        )
     )
     try:
         server.run(sockets=[listener])

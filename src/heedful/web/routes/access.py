@@ -12,9 +12,10 @@ from heedful.errors import UserError
 from heedful.store import access, audit, limits, people
 from heedful.store.schema import rater
 from heedful.web import passwords, proxy
+from heedful.web.doors import Door
 from heedful.web.security import Denied, Lead, Owner, Person, same_site, slow_down, store_of
 
-router = APIRouter(prefix="/api", tags=["people"])
+router = APIRouter(route_class=Door, prefix="/api", tags=["people"])
 
 
 class NewToken(BaseModel):

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Body, Request
 
 from heedful.store import hooks, projects
 from heedful.web import deliver
+from heedful.web.doors import Door
 from heedful.web.security import Lead
 
-router = APIRouter(prefix="/api", tags=["webhooks"])
+router = APIRouter(route_class=Door, prefix="/api", tags=["webhooks"])
 
 
 @router.get("/projects/{project}/webhooks")

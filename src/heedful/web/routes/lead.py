@@ -13,12 +13,13 @@ from heedful.store import asides, projects, reports
 from heedful.store.kinds import KINDS
 from heedful.store.schema import project as project_table
 from heedful.web import insight
+from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import page
 from heedful.web.routes.pages import not_leading
 from heedful.web.security import Lead, store_of
 
-router = APIRouter(tags=["lead"])
+router = APIRouter(route_class=Door, tags=["lead"])
 
 Place = Annotated[int, Query(ge=0, le=10**9)]
 Some = Annotated[int, Query(ge=1, le=100)]
@@ -63,6 +64,7 @@ def list_projects(request: Request, _user: Lead) -> list[dict[str, Any]]:
 
 
 @router.post("/api/projects", status_code=201)
+@terms(body=200_000)
 def make_project(body: NewProject, request: Request, user: Lead) -> dict[str, str]:
     settings = projects.settings_from(body.settings)
     request.app.state.models.refuse(settings.models)
@@ -90,6 +92,7 @@ def project_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 
 
 @router.patch("/api/projects/{project}")
+@terms(body=200_000)
 def change_project(project: str, body: Change, request: Request, user: Lead) -> dict[str, Any]:
     """Change settings; those that are not named stay."""
     with store_of(request).write() as connection:
@@ -108,6 +111,7 @@ def models(request: Request, _user: Lead) -> list[str]:
 
 
 @router.put("/api/projects/{project}/guidelines")
+@terms(body=2_000_000)
 def write_guidelines(
     project: str, body: Guidelines, request: Request, user: Lead
 ) -> dict[str, str]:
@@ -119,6 +123,7 @@ def write_guidelines(
 
 
 @router.get("/api/projects/{project}/overview")
+@terms(lane="reports")
 def overview(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went."""
     with store_of(request).read() as connection:
@@ -126,6 +131,7 @@ def overview(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 
 
 @router.get("/api/projects/{project}/agreement")
+@terms(lane="reports")
 def agreement(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Krippendorff's α with an interval, of each kind of question, axis and rule."""
     with store_of(request).read() as connection:
@@ -134,6 +140,7 @@ def agreement(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 
 
 @router.get("/api/projects/{project}/raters")
+@terms(lane="reports")
 def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Everybody who has answered: how much, how fast, how well, how evenly."""
     with store_of(request).read() as connection:
@@ -142,6 +149,7 @@ def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 
 
 @router.get("/api/projects/{project}/disagreements")
+@terms(lane="reports")
 def disagreements(
     project: str, request: Request, _user: Lead, after: Place = 0, limit: Some = 20
 ) -> dict[str, Any]:
@@ -153,6 +161,7 @@ def disagreements(
 
 
 @router.get("/api/projects/{project}/labels")
+@terms(lane="reports")
 def labels(
     project: str,
     request: Request,
@@ -166,6 +175,7 @@ def labels(
 
 
 @router.get("/api/projects/{project}/win-rates")
+@terms(lane="reports")
 def win_rates(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """How often each model's responses beat other models': overall, by week, by round, by pair."""
     with store_of(request).read() as connection:

@@ -11,10 +11,11 @@ from starlette.responses import RedirectResponse, Response
 
 from heedful.store.schema import rater
 from heedful.web import proxy
+from heedful.web.doors import Door
 from heedful.web.respond import page
 from heedful.web.security import PAUSED, Denied, User, identify, store_of
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=Door, include_in_schema=False)
 
 
 def visitor(request: Request) -> User | None:

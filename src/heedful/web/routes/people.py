@@ -12,6 +12,7 @@ from heedful.errors import UserError
 from heedful.store import audit, limits, people
 from heedful.store.schema import audit_event, invitation, judgment, rater, rater_pii
 from heedful.web import cookies, passwords, proxy
+from heedful.web.doors import Door
 from heedful.web.security import (
     COOKIE,
     DEVICE,
@@ -25,7 +26,7 @@ from heedful.web.security import (
     store_of,
 )
 
-router = APIRouter(prefix="/api", tags=["people"])
+router = APIRouter(route_class=Door, prefix="/api", tags=["people"])
 
 
 class Login(BaseModel):

@@ -15,12 +15,13 @@ from heedful.store import judging, show, work
 from heedful.store.kinds import KINDS
 from heedful.store.progress import progress
 from heedful.store.schema import project
+from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import HERE, page
 from heedful.web.routes.pages import to_login, visitor
 from heedful.web.security import SignedIn, store_of
 
-router = APIRouter(tags=["rate"])
+router = APIRouter(route_class=Door, tags=["rate"])
 
 
 class Next(BaseModel):
@@ -78,6 +79,7 @@ def assignment(assignment_id: str, request: Request, user: SignedIn) -> dict[str
 
 
 @router.post("/api/assignments/{assignment_id}/judgments", status_code=201)
+@terms(body=2_000_000)
 def judge(
     assignment_id: str,
     body: Judgment,

@@ -10,11 +10,12 @@ from starlette.responses import HTMLResponse
 
 from heedful.errors import UserError
 from heedful.web import runs
+from heedful.web.doors import Door
 from heedful.web.respond import page
 from heedful.web.routes.pages import not_leading
 from heedful.web.security import Lead
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(route_class=Door, tags=["runs"])
 
 # A report brings its own style and script; it is shown in a frame that is nobody's origin.
 REPORT_POLICY = (

@@ -21,10 +21,11 @@ from heedful.errors import UserError
 from heedful.store import limits, talk
 from heedful.store.db import Unavailable
 from heedful.store.judging import Conflict
+from heedful.web.doors import Door, terms
 from heedful.web.render import to_html
 from heedful.web.security import Denied, SignedIn, User, slow_down, still, store_of
 
-router = APIRouter(prefix="/api/assignments/{assignment_id}/turns", tags=["talk"])
+router = APIRouter(route_class=Door, prefix="/api/assignments/{assignment_id}/turns", tags=["talk"])
 
 TURNS = limits.Limit(20, 3.0)  # a turn costs two models' time
 _replying: set[str] = set()  # assignments whose models are replying
@@ -40,6 +41,7 @@ class Choice(BaseModel):
 
 
 @router.post("", response_class=StreamingResponse)
+@terms(body=300_000)
 async def say(
     assignment_id: str, body: Said, request: Request, user: SignedIn
 ) -> StreamingResponse:
@@ -108,7 +110,8 @@ async def _events(
 
         # Kept even if the page has gone by now: the same turn is there when it comes back.
         texts = await asyncio.shield(run_in_threadpool(keep))
-        yield _event("offer", {"replies": [{"text": t, "html": to_html(t)} for t in texts]})
+        replies = await run_in_threadpool(lambda: [{"text": t, "html": to_html(t)} for t in texts])
+        yield _event("offer", {"replies": replies})
     except (UserError, Conflict) as error:
         text = str(error)
         for model in ready.models:  # its name would unblind the rater

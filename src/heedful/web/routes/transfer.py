@@ -13,9 +13,11 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from heedful.configs.export import What as Exported
 from heedful.configs.ingest import Form, What
+from heedful.data import bounds
 from heedful.data.files import KINDS
 from heedful.data.tables import manifest_path
 from heedful.errors import UserError
@@ -23,15 +25,19 @@ from heedful.store import projects, snapshot
 from heedful.store.db import Store
 from heedful.transfer import ingest
 from heedful.transfer.workspace import export_file
+from heedful.web.doors import Door, terms
+from heedful.web.lanes import place
 from heedful.web.respond import Json
-from heedful.web.security import Lead, still
+from heedful.web.security import Denied, Lead, still
 
 MANIFEST = "X-Heedful-Manifest"
+PIECE = 1_000_000  # bytes that are written at once
 
-router = APIRouter(prefix="/api/projects/{project}", tags=["transfer"])
+router = APIRouter(route_class=Door, prefix="/api/projects/{project}", tags=["transfer"])
 
 
 @router.post("/import")
+@terms(body=bounds.MAX_BYTES, lane=None)
 async def take_in(
     request: Request,
     project: str,
@@ -58,9 +64,7 @@ async def take_in(
     store: Store = request.app.state.store
     with tempfile.TemporaryDirectory(prefix="heedful-") as folder:
         path = Path(folder) / file
-        with path.open("wb") as received:
-            async for chunk in request.stream():
-                received.write(chunk)
+        await _receive(request, path)
         if manifest is not None:
             manifest_path(path).write_text(manifest, encoding="utf-8")
         config = ingest.Config(
@@ -83,17 +87,37 @@ async def take_in(
             still(request, user)  # the file may have taken its time
             with store.read() as connection:
                 projects.settings_of(connection, project)
+            bounds.check(path)
             return ingest.load(config, name=file)(store, project)
 
         try:
-            return Json(await run_in_threadpool(work))
+            async with place("imports"):
+                return Json(await run_in_threadpool(work))
+        except bounds.TooMuch as error:
+            raise Denied(413, str(error)) from None
         except UserError as error:
             raise UserError(str(error).replace(f"{folder}/", "")) from None
         except RecursionError:
             raise UserError("the options or a row are nested too deeply") from None
 
 
+async def _receive(request: Request, path: Path) -> None:
+    """The body into a file, a megabyte at a time and in a thread: a disk may be slow, and others wait."""
+    piece = bytearray()
+    try:
+        with path.open("wb") as file:
+            async for chunk in request.stream():
+                piece += chunk
+                if len(piece) >= PIECE:
+                    await run_in_threadpool(file.write, bytes(piece))
+                    piece.clear()
+            await run_in_threadpool(file.write, piece)
+    except ClientDisconnect:
+        raise Denied(400, "the body did not arrive") from None
+
+
 @router.get("/export")
+@terms(lane="reports")
 def give_out(
     request: Request,
     project: str,
@@ -117,8 +141,10 @@ def give_out(
         path = folder / f"{what}.{format}"
         manifest = export_file(store, project, query, path, snapshot_id=snapshot_id)
         still(request, user)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, UserError):
+            raise UserError(str(error).replace(f"{folder}/", "")) from None
         raise
     return FileResponse(
         path,

@@ -3,15 +3,20 @@
 import errno
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from heedful import registry
+from heedful.configs.iterate import Config as IterateConfig
 from heedful.disk import write_folder
 from heedful.errors import UserError
+from heedful.recipes import iterate_begun
 from heedful.run import Run, plain
-from heedful.run.settings import changes
+from heedful.run.settings import DATA, FREE, INPUTS, changes, identity
+from heedful.run.sources import sources
 
 
 @dataclass(frozen=True)
@@ -117,3 +122,63 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
         changes(tmp_path, {**before, "settings": {**old, "lam": 0.9}}, now)
     with pytest.raises(UserError, match="one of online, not of policy"):
         changes(tmp_path, {**before, "recipe": "heedful.recipes.configs.online"}, now)
+
+
+def test_the_document_says_what_a_run_is(tmp_path):
+    """Mutation caught: a part of the identity, or a flag that may differ, that the page does not know, or no more."""
+    text = (Path(__file__).parents[1] / "docs" / "resume.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- identity: begin -->")[2].partition("<!-- identity: end -->")[0]
+    rows = [line.split("|")[1:4] for line in table.strip().splitlines()[2:]]
+    parts = {name.strip(" `"): what for name, what, _ in rows}
+    now = identity({"device": "cpu"})
+    assert list(parts) == list(now)
+    assert set(re.findall(r"--([\w.-]+)", parts["inputs"])) == {x.replace("_", "-") for x in INPUTS}
+    assert set(re.findall(r"`(\w+)`", parts["versions"])) == set(now["versions"])
+    assert set(re.findall(r"`(\w+)`", parts["machine"])) == set(now["machine"])
+    free = text.partition("may differ when a run goes on:")[2].partition("`--out`")[0]
+    named = {name.replace("-", "_") for name in re.findall(r"--([\w.-]+)", free)}
+    assert named == {*FREE, *DATA}
+    of_iterate = text.partition("keeps the same of itself in")[2]
+    may, rows_of = (re.search(f"{words} `(.*?)`", of_iterate) for words in ("Its", "rows of its"))
+    assert may and set(may[1].split()) == set(iterate_begun.FREE)
+    assert rows_of and set(rows_of[1].split()) == set(iterate_begun.DATA)
+    fields = set(IterateConfig.__dataclass_fields__)
+    assert {*iterate_begun.FREE, *iterate_begun.DATA, *iterate_begun.INPUTS} <= fields
+
+
+def test_whose_code_is_in_it(tmp_path, monkeypatch):
+    """A function's module and what it imports from beside it, however it is named; found without being run.
+
+    Mutation caught: the module alone; a plug-in's name; the standard library, or a model's name with a colon.
+    """
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "mod.py").write_text("from .words import (\n    LIST,\n)\nraise SystemExit\n")
+    (package / "words.py").write_text("import other\nLIST = []\n")
+    (tmp_path / "other.py").write_text("")
+    (tmp_path / "apart.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+
+    def of(**config) -> dict[str, str]:
+        return sources(config)
+
+    config = {
+        "reward": ["numeric", "x=mine.mod:score(price=1)", "ensemble(./other.py:a, runs/b)"],
+        "device": "cuda:0", "model": "llm:org/name", "judge": "http://localhost:80/v1#m", "loss": "json:loads",
+    }  # fmt: skip
+    before = of(**config)
+    assert set(before) == {"mine.mod", "./other.py"}
+    (tmp_path / "apart.py").write_text("changed = 1")
+    assert of(**config) == before
+    for file in (package / "mod.py", package / "words.py"):
+        file.write_text(file.read_text() + "# another\n")
+        assert {m for m, x in of(**config).items() if x != before[m]} == {"mine.mod"}
+        before = of(**config)
+    (tmp_path / "other.py").write_text("changed = 1")
+    assert all(digest != before[module] for module, digest in of(**config).items())
+    entry = registry.Entry("loss", "theirs", "mine.mod:loss")
+    monkeypatch.setattr(
+        registry, "entries", lambda kind: {"theirs": entry} if kind == "loss" else {}
+    )
+    assert set(of(loss="theirs", surrogate="theirs")) == {"mine.mod"}

@@ -77,6 +77,9 @@ class Config:
     lora: Lora = field(default_factory=Lora)
     """LoRA adapters in place of full fine-tuning, for the reward model and the policy; both continue from round to
     round."""
+    resume: bool = False
+    """Go on although settings are others than it was begun with: what is done stays, what comes next is done as they
+    say. The same command goes on by itself."""
     seed: Annotated[int, SEED] = 0
     """Seed of everything random."""
     device: str = "cpu"

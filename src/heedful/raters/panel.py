@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from heedful import registry
 from heedful.raters.endpoint import EndpointJudge
 from heedful.raters.simulated import panel
 from heedful.remote.endpoint import Endpoint, is_endpoint
+from heedful.remote.journal import MISSING, recording
+from heedful.remote.limits import SLOW, plain
 from heedful.types import Comparison, Prompt, Rater
 from heedful.waiting import all_of
 from heedful.worlds import scorer
@@ -25,20 +30,56 @@ def judges(spec: str, seed: int) -> list[Rater]:
     return list(panel(scorer(spec), seed))
 
 
-async def judged(rater: Rater, prompt: Prompt, responses: Sequence[str]) -> Comparison:
-    """What a rater says, awaited where it takes its time."""
+async def judged(
+    rater: Rater, prompt: Prompt, responses: Sequence[str], of: Any = None
+) -> Comparison:
+    """What a rater says, awaited where it takes its time.
+
+    Within `journal.recorded` it is on the disk before anybody sees it, and one that was said to an earlier start is
+    not asked for again. `of` says, beside the name, who they are: such as their spec and seed.
+    """
+    past = recording()
+    if past is None:
+        return await _asked(rater, prompt, responses)
+    key = past.key(["judge", of, name_of(rater), prompt, list(responses)])
+    if (said := past.find(key)) is not MISSING:
+        return Comparison(prompt, **{name: _tuple(value) for name, value in said.items()})
+    began = time.monotonic()
+    comparison = await _asked(rater, prompt, responses)
+    said = plain({f.name: getattr(comparison, f.name) for f in fields(comparison)[1:]})
+    if said is not MISSING:
+        past.write(key, said, sync=time.monotonic() - began >= SLOW)
+    return comparison
+
+
+async def _asked(rater: Rater, prompt: Prompt, responses: Sequence[str]) -> Comparison:
     comparison = rater.judge(prompt, responses)
     return await comparison if inspect.isawaitable(comparison) else comparison
 
 
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def name_of(rater: Rater) -> str:
+    """Under which a rater's answers are kept."""
+    return str(getattr(rater, "name", type(rater).__name__))
+
+
 async def judge_all(
-    raters: Sequence[Rater], items: Sequence[tuple[Prompt, Sequence[str]]]
+    raters: Sequence[Rater], items: Sequence[tuple[Prompt, Sequence[str]]], of: Any = None
 ) -> list[Comparison]:
-    """Every item judged once, the raters taking turns. What judges over the network have spent is told."""
+    """Every item judged once, the raters taking turns; `of` as in `judged`. What judges over the network have spent is
+    told."""
     comparisons = await all_of(
-        judged(raters[i % len(raters)], *item) for i, item in enumerate(items)
+        judged(raters[i % len(raters)], *item, of) for i, item in enumerate(items)
     )
+    spent(raters)
+    return comparisons
+
+
+def spent(raters: Sequence[Rater]) -> None:
+    """Tell what judges over the network have cost."""
     for rater in raters:
         if isinstance(rater, EndpointJudge) and rater.endpoint.calls:
             print(rater.summary(), file=sys.stderr)
-    return comparisons

@@ -33,6 +33,7 @@ from heedful.errors import UserError
 from heedful.evals.statistics import crossed_ci, wins
 from heedful.recipes import evaluate, recipe_of
 from heedful.recipes.demo import machine
+from heedful.remote.journal import ANSWERS
 from heedful.run import finished, flat, plain, settings
 from heedful.transfer.sources import materialise
 
@@ -211,7 +212,7 @@ def measured(config: evaluate.Config) -> Values:
     done = noted.exists() and (config.out / "evaluation.json").exists()
     old = yaml.safe_load(noted.read_text(encoding="utf-8")) if done else None
     if old is None or any(old.get(k) != v for k, v in settings.items() if k not in HABITS):
-        shutil.rmtree(config.out, ignore_errors=True)
+        _empty(config.out)
         evaluate.run(config)
         # Last: an evaluation without it is made again.
         write_text(noted, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
@@ -231,6 +232,15 @@ def measured(config: evaluate.Config) -> Values:
     if "kl" not in values and "kl" in overall:  # one estimate from all prompts together
         values["kl"] = [overall["kl"]]
     return values
+
+
+def _empty(folder: Path) -> None:
+    """All but the answers that an interrupted evaluation has paid for."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != ANSWERS:
+            path.unlink()
 
 
 def against(start: Values, values: Values) -> Values:

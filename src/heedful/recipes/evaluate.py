@@ -22,10 +22,12 @@ from heedful.models.load import load_policy
 from heedful.raters.panel import judge_all, judges
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import draw_as_told
+from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.rewards import Group, Part, Parts, load_rewards
 from heedful.rewards.functions import as_reward
+from heedful.run.sources import sources
 from heedful.transfer.sources import materialise
-from heedful.types import Demonstration, Facts, Prompt, Sampling
+from heedful.types import Demonstration, Facts, Prompt, Rater, Sampling
 from heedful.worlds import is_world, scorer, voices
 
 Questions = Sequence[tuple[Prompt, Facts]]
@@ -40,6 +42,17 @@ def run(config: Config) -> dict[str, Any]:
     gold = _gold(config, questions)
     theirs = _baseline(config, questions)
     raters = judges(config.judge, config.seed) if config.judge else []
+    with recorded_until_done(config.out / ANSWERS, sources(config)):
+        return _measured(config, questions, gold, theirs, raters)
+
+
+def _measured(
+    config: Config,
+    questions: Questions,
+    gold: Parts | None,
+    theirs: Sequence[Sequence[Demonstration]],
+    raters: Sequence[Rater],
+) -> dict[str, Any]:
     drawn = draw_as_told(config, questions, n=config.best_of or 1)
     picks = [best(d) if config.best_of else 0 for d in drawn]
     result: dict[str, Any] = {"model": config.model, "prompts": len(drawn)}
@@ -198,7 +211,7 @@ def _score(
 def _win_rate(
     config: Config,
     gold: Parts | None,
-    raters: Sequence[Any],
+    raters: Sequence[Rater],
     ours: Sequence[Group],
     theirs: Sequence[Sequence[Demonstration]],
     rows: Sequence[dict],
@@ -210,7 +223,8 @@ def _win_rate(
             for group, of_prompt in zip(ours, theirs, strict=True)
             for d in of_prompt
         ]
-        rankings = (c.places for c in asyncio.run(judge_all(raters, pairs)))
+        of = [config.judge, config.seed]
+        rankings = (c.places for c in asyncio.run(judge_all(raters, pairs, of)))
         outcome = iter([0.5 * (1 + (b > a) - (b < a)) for a, b in rankings])
         won = [[next(outcome) for _ in of_prompt] for of_prompt in theirs]
     else:

@@ -6,17 +6,16 @@ is not done again: stop it for a week, start it with the same command, and it go
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
+from sqlalchemy import Connection
 
-from heedful.configs.iterate import PEOPLE, Config, Refit, refuse_nonsense
+from heedful.configs.iterate import Config, Refit, refuse_nonsense
 from heedful.configs.optimise import planned
 from heedful.configs.policy import METHODS as ONLINE
 from heedful.data.files import write_json
@@ -24,21 +23,22 @@ from heedful.data.samples import Drawn
 from heedful.data.sources import read_prompts
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
-from heedful.progress import Progress
-from heedful.raters.panel import judge_all, judges
-from heedful.recipes import evaluate, recipe_of, reward_model
+from heedful.recipes import evaluate, iterate_asking, recipe_of, reward_model
+from heedful.recipes import iterate_begun as begun
+from heedful.recipes.iterate_asking import ASKED, BATCH, Panel, Share, loaded, say, tasks_of, write
 from heedful.recipes.sample import draw
 from heedful.run import fingerprint, finished
-from heedful.store import content, people, projects, reports, rounds
+from heedful.run.stop import locked
+from heedful.store import content, projects
 from heedful.store.db import Store, open_store
+from heedful.store.patience import HOUR
 from heedful.transfer.rounds import WHY, HeldOut, Round, freeze, held_out_with, merge, train_prompts
 from heedful.transfer.sources import materialise
-from heedful.types import Rater, Sampling
+from heedful.types import Sampling
 
 __all__ = ["Config", "Refit", "run"]
 TRAIN, EVALUATION = "all_comparisons.jsonl", "held_out_comparisons.jsonl"
-PROMPTS = "train_prompts.jsonl"
-BATCH = 50  # rows in one write transaction: raters wait no longer than that takes
+PROMPTS, COMPARISONS = "train_prompts.jsonl", "comparisons.jsonl"
 
 
 def run(config: Config) -> Path | None:
@@ -49,26 +49,43 @@ def run(config: Config) -> Path | None:
         file = materialise(config.held_out, "prompts", split="held_out")
         config = replace(config, held_out=file)
     held_out = held_out_with(set(read_prompts(config.held_out)) if config.held_out else set())
+    now = begun.identity_of(config)
+    changes = begun.changes(config, now)
     _refuse_prompts(config, held_out)
-    panels = [None if name == PEOPLE else judges(name, config.seed) for name in config.raters]
+    open_rounds = [r for r in range(1, config.rounds + 1) if not _frozen(config, r)]
+    panels = loaded(config) if open_rounds else []
     load_tokenizer(config.model)  # a wrong name should leave nothing behind
-    store = open_store(config.workspace)
+    store = open_store(config.workspace, patience=HOUR)
     try:
-        with store.write() as connection:
-            project = projects.ensure(connection, config.project)
-        model = config.model
-        for r in range(1, config.rounds + 1):
-            folder = config.out / f"round-{r}"
-            folder.mkdir(parents=True, exist_ok=True)
-            tasks = _asked(config, store, project, folder, r, model)
-            if not _answered(config, store, tasks, panels, r):
-                return None
-            _collected(config, store, project, r, held_out)
-            model = _optimised(config, folder, r, model, held_out)
-            _recorded(config, store, project, folder, r)
-        return Path(model)
+        project = store.in_write(lambda connection: projects.ensure(connection, config.project))
+        config.out.mkdir(parents=True, exist_ok=True)
+        with locked(config.out):
+            begun.write(config, now, changes, min(open_rounds, default=config.rounds + 1))
+            return _rounds(config, store, project, panels, held_out)
     finally:
         store.close()
+
+
+def _rounds(
+    config: Config, store: Store, project: str, panels: Sequence[Panel], held_out: HeldOut
+) -> Path | None:
+    """Round after round; of one whose answers are frozen nobody is asked any more."""
+    model = config.model
+    for r in range(1, config.rounds + 1):
+        folder = config.out / f"round-{r}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _frozen(config, r):
+            _sampled(config, store, project, folder, r, model)
+            if not iterate_asking.run(config, store, folder, r, panels):
+                return None
+        _collected(config, store, project, r, held_out)
+        model = _optimised(config, folder, r, model, held_out)
+        _recorded(config, store, project, folder, r)
+    return Path(model)
+
+
+def _frozen(config: Config, r: int) -> bool:
+    return (config.out / f"round-{r}" / COMPARISONS).exists()
 
 
 def _refuse_prompts(config: Config, held_out: HeldOut) -> None:
@@ -80,7 +97,7 @@ def _refuse_prompts(config: Config, held_out: HeldOut) -> None:
             f"{n}; lower --rounds or --prompts-per-round"
         )
     for r in range(1, config.rounds + 1):
-        asked = (config.out / f"round-{r}" / "asked.json").exists()
+        asked = (config.out / f"round-{r}" / ASKED).exists()
         if not asked and all(map(held_out, prompts[(r - 1) * n : r * n])):
             raise UserError(
                 f"round {r}: all of its {n} prompts are held out ({WHY}), so nothing could be learned from "
@@ -88,40 +105,42 @@ def _refuse_prompts(config: Config, held_out: HeldOut) -> None:
             )
 
 
-def _asked(
-    config: Config, store: Store, project: str, folder: Path, r: int, model: str
-) -> list[list[str]]:
-    """Sample, and put the questions to the raters; one list of tasks for each entry of `raters`."""
-    asked = folder / "asked.json"
-    if not asked.exists():
-        start = (r - 1) * config.prompts_per_round
-        prompts = read_prompts(config.prompts)[start : start + config.prompts_per_round]
-        _say(f"round {r}: sampling {config.responses} responses to {len(prompts)} prompts")
-        drawn = draw(
-            load_policy(model, device=config.device),
-            load_tokenizer(model),
-            prompts,
-            n=config.responses,
-            max_tokens=config.max_tokens,
-            sampling=Sampling(config.temperature),
-            seed=config.seed + 1000 * r,
-            quiet=config.quiet,
+def _sampled(config: Config, store: Store, project: str, folder: Path, r: int, model: str) -> None:
+    """Sample, and make the questions, which are dealt out among the entries of `raters`."""
+    if (folder / ASKED).exists():
+        return
+    start = (r - 1) * config.prompts_per_round
+    prompts = read_prompts(config.prompts)[start : start + config.prompts_per_round]
+    say(f"round {r}: sampling {config.responses} responses to {len(prompts)} prompts")
+    drawn = draw(
+        load_policy(model, device=config.device),
+        load_tokenizer(model),
+        prompts,
+        n=config.responses,
+        max_tokens=config.max_tokens,
+        sampling=Sampling(config.temperature),
+        seed=config.seed + 1000 * r,
+        quiet=config.quiet,
+    )
+    whole = fingerprint(model)
+    checkpoint = store.in_write(lambda c: content.add_checkpoint(c, model, whole))
+    shares: list[dict[str, None]] = [{} for _ in config.raters]
+    for begin in range(0, len(drawn), BATCH):
+        part = drawn[begin : begin + BATCH]
+        asked = store.in_write(
+            lambda c, part=part: [
+                _question(c, config, project, r, item, checkpoint) for item in part
+            ]
         )
-        shares: list[list[str]] = [[] for _ in config.raters]
-        with store.write() as connection:
-            checkpoint = content.add_checkpoint(connection, model, fingerprint(model))
-        for begin in range(0, len(drawn), BATCH):
-            with store.write() as connection:
-                for i, item in enumerate(drawn[begin : begin + BATCH], start=begin):
-                    if key := _question(connection, config, project, r, item, checkpoint):
-                        shares[i % len(shares)].append(key)
-        if not any(shares):
-            raise UserError(
-                f"round {r}: the model answers every prompt in the same words each time, so there is "
-                "nothing to compare; raise --temperature"
-            )
-        write_json(asked, shares)
-    return json.loads(asked.read_text(encoding="utf-8"))
+        for i, key in enumerate(asked, start=begin):
+            if key is not None and not any(key in share for share in shares):
+                shares[i % len(shares)][key] = None
+    if not any(shares):
+        raise UserError(
+            f"round {r}: the model answers every prompt in the same words each time, so there is "
+            "nothing to compare; raise --temperature"
+        )
+    write(folder, [Share(n, list(s)) for n, s in zip(config.raters, shares, strict=True)])
 
 
 def _question(
@@ -159,77 +178,12 @@ def _question(
     )
 
 
-def _answered(
-    config: Config,
-    store: Store,
-    tasks: list[list[str]],
-    panels: Sequence[Sequence[Rater] | None],
-    r: int,
-) -> bool:
-    """Let the judges answer theirs at once, then wait for the people."""
-    for share, panel in zip(tasks, panels, strict=True):
-        if panel is not None:
-            _judged(config, store, share, panel, r)
-    theirs = [t for share, panel in zip(tasks, panels, strict=True) if panel is None for t in share]
-    if not theirs:
-        return True
-    others = sum(len(share) for share in tasks) * config.overlap - len(theirs) * config.overlap
-    with store.read() as connection:
-        state = rounds.waiting(connection, theirs)
-    wanted = (
-        min(max(config.answers - others, 1), state.expected) if config.answers else state.expected
-    )
-    with Progress(f"round {r} answers", wanted, quiet=config.quiet) as bar:
-        while not state.over and state.done < wanted:
-            parked = f", {state.parked} set aside for the lead" if state.parked else ""
-            if not config.wait:
-                _say(
-                    f"round {r} waits for people: {state.done} of {wanted} answers{parked}. "
-                    f"`heedful serve {config.workspace}` asks them; the same command goes on later"
-                )
-                return False
-            bar.update(state.done)
-            time.sleep(config.poll_seconds)
-            with store.read() as connection:
-                state = rounds.waiting(connection, theirs)
-        bar.update(min(state.done, wanted))
-    return True
-
-
-def _judged(config: Config, store: Store, share: list[str], panel: Sequence[Rater], r: int) -> None:
-    """Simulated raters and models answer in turn; the answers bear their names."""
-    with store.write() as connection:
-        ids = [people.ensure_judge(connection, _name(j)) for j in panel]
-    with store.read() as connection:
-        questions = reports.questions(connection, share)
-    turns = [
-        (task, k, (n + k) % len(panel))
-        for n, task in enumerate(share)
-        for k in range(config.overlap)
-    ]
-    asked = [
-        (content.prompt_from_content(questions[task]["prompt"]), questions[task]["responses"])
-        for task, _, _ in turns
-    ]
-    comparisons = asyncio.run(judge_all([panel[i] for _, _, i in turns], asked))
-    for (task, k, i), comparison in zip(turns, comparisons, strict=True):
-        with store.write() as connection:
-            rounds.judge(
-                connection, task, ids[i], comparison.ranking, key=f"iterate-{task}-{k}"[:64]
-            )
-
-
-def _name(judge: Rater) -> str:
-    return str(getattr(judge, "name", type(judge).__name__))
-
-
 def _collected(config: Config, store: Store, project: str, r: int, held_out: HeldOut) -> None:
     """The round's answers as a file; and with those before as what is learned from and what is measured on."""
     done = []
     for k in range(1, r + 1):
         folder = config.out / f"round-{k}"
-        shares = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
-        done.append(Round(folder / "comparisons.jsonl", [t for share in shares for t in share]))
+        done.append(Round(folder / COMPARISONS, tasks_of(folder)))
     if not done[-1].comparisons.exists():
         freeze(store, project, done[-1], held_out)
     train, evaluation = (config.out / f"round-{r}" / name for name in (TRAIN, EVALUATION))
@@ -246,9 +200,10 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
     reward = folder / "reward"
     if not finished(reward):
         options = vars(config.reward)
-        reward_model.run(
-            reward_model.Config(model=model, data=str(everything), out=reward, **options, **shared)
+        how: Any = reward_model.Config(
+            model=model, data=str(everything), out=reward, **options, **shared
         )
+        reward_model.run(begun.stage(config, how))
     after = folder / "policy"
     if not finished(after):
         prompts = config.prompts
@@ -266,7 +221,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
             temperature=config.temperature,
             **shared,
         )
-        recipe_of(how).run(how)
+        recipe_of(how).run(begun.stage(config, how))
     if config.held_out:
         for name, which in (("before", model), ("after", str(after))):
             _evaluated(config, folder / name, which, reward, model, r)
@@ -280,22 +235,25 @@ def _recorded(config: Config, store: Store, project: str, folder: Path, r: int) 
         return
     before = config.out / f"round-{r - 1}" / done.name
     parent = json.loads(before.read_text(encoding="utf-8"))["policy"] if before.exists() else None
-    ids: dict[str, str] = {}
     after = folder / "policy"
-    with store.write() as connection:
+    settings = {
+        name: yaml.safe_load((folder / name / "config.yaml").read_text(encoding="utf-8"))
+        for name in ("reward", "policy")
+    }
+    whole = fingerprint(after)
+
+    def add(connection: Connection) -> dict[str, str]:
+        ids: dict[str, str] = {}
+        before = parent
         for name, kind in (("reward", "reward"), ("policy", config.optimise.method)):
-            settings = yaml.safe_load((folder / name / "config.yaml").read_text(encoding="utf-8"))
-            parent = ids[name] = content.add_run(
-                connection,
-                project,
-                kind,
-                str(folder / name),
-                settings,
-                seed=config.seed + r,
-                parent=parent,
+            path, seed = str(folder / name), config.seed + r
+            before = ids[name] = content.add_run(
+                connection, project, kind, path, settings[name], seed=seed, parent=before
             )
-        content.add_checkpoint(connection, str(after), fingerprint(after), run=ids["policy"])
-    write_json(done, ids)
+        content.add_checkpoint(connection, str(after), whole, run=ids["policy"])
+        return ids
+
+    write_json(done, store.in_write(add))
 
 
 def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: str, r: int) -> None:
@@ -318,8 +276,4 @@ def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: s
         )
     )
     named = [k for k in ("reward", "length", "kl", "gold") if k in result]
-    _say(f"round {r}, {out.name}: {', '.join(f'{k} {result[k]:.3g}' for k in named)}")
-
-
-def _say(sentence: str) -> None:
-    print(f"iterate: {sentence}", file=sys.stderr, flush=True)
+    say(f"round {r}, {out.name}: {', '.join(f'{k} {result[k]:.3g}' for k in named)}")

@@ -15,6 +15,8 @@ from heedful.data.reading import named
 from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
 from heedful.errors import UserError
 from heedful.raters.panel import judge_all, judges
+from heedful.remote.journal import beside, recorded_until_done
+from heedful.run.sources import sources
 from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")
@@ -24,11 +26,15 @@ def run(config: Config) -> Path:
     """Returns the path of the comparisons. Equal responses are shown once; a prompt needs two different ones."""
     rows, name = read_samples(config.data, config.columns), named(config.data)
     if config.judge == "scores":
-        comparisons = list(by_reward(name, rows))
-    else:
-        raters = judges(config.judge, config.seed)
-        items = [(prompt, list(group)) for prompt, group in grouped(name, rows)]
-        comparisons = asyncio.run(judge_all(raters, items))
+        return _written(config, name, list(by_reward(name, rows)))
+    raters = judges(config.judge, config.seed)
+    items = [(prompt, list(group)) for prompt, group in grouped(name, rows)]
+    with recorded_until_done(beside(config.out), sources(config)):
+        told = judge_all(raters, items, of=[config.judge, config.seed])
+        return _written(config, name, asyncio.run(told))
+
+
+def _written(config: Config, name: str, comparisons: Sequence[Comparison]) -> Path:
     if config.pairs == "best_worst":
         written = [pair for c in comparisons if (pair := best_and_worst(c)) is not None]
     else:

@@ -26,8 +26,10 @@ from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
+from heedful.remote.journal import beside, recorded_until_done
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score_parts, tasks
+from heedful.run.sources import sources
 from heedful.transfer.sources import materialise
 from heedful.types import Facts, Prompt, Sample, Sampling
 
@@ -39,6 +41,11 @@ def run(config: Config) -> Path:
     refuse_nonsense(config)
     source = materialise(config.data, "prompts", split="all")
     questions = read_questions(source, config.columns)[: config.limit]
+    with recorded_until_done(beside(config.out), sources(config)):
+        return _written(config, questions)
+
+
+def _written(config: Config, questions: Sequence[tuple[Prompt, Facts]]) -> Path:
     drawn = draw_as_told(config, questions, n=config.best_of or config.n)
     rows = [
         sample_row(d, k, config.model, config.seed)

@@ -13,7 +13,9 @@ from heedful.data.reading import named
 from heedful.data.samples import as_group, facts_of_sample, reward_columns, rewards_of
 from heedful.data.sources import read_samples, write_rows
 from heedful.errors import UserError
+from heedful.remote.journal import beside, recorded_until_done
 from heedful.rewards import Parts, load_rewards
+from heedful.run.sources import sources
 
 
 def run(config: Config) -> Path:
@@ -25,8 +27,9 @@ def run(config: Config) -> Path:
         normalise=config.normalise_rewards,
         device=config.device,
     )
-    columns = asyncio.run(score_rows(rewards, rows))
-    write_rows(config.out, (row | column for row, column in zip(rows, columns, strict=True)))
+    with recorded_until_done(beside(config.out), sources(config)):
+        columns = asyncio.run(score_rows(rewards, rows))
+        write_rows(config.out, (row | column for row, column in zip(rows, columns, strict=True)))
     scored = [column for column in columns if column]
     if not scored:
         raise UserError(f"{named(config.data)}: every term of the reward abstains from every row")

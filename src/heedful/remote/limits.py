@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import json
-import os
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from heedful.errors import UserError
+from heedful.remote.journal import MISSING, Journal, digest, recording
 
+SLOW = 0.02  # seconds: a function that is not awaited and takes longer may well have asked somebody
 FIRST_PAUSE, LONGEST_PAUSE = (
     0.5,
     30.0,
 )  # seconds before the first retry; each next one is twice as long
+_jitter = random.Random()  # of its own: the global generator belongs to the user's functions
 
 
 class Again(Exception):
@@ -34,7 +36,8 @@ class Again(Exception):
 class Limits:
     """`concurrency` calls at once, each `timeout` seconds at most and tried `retries` times more, pauses doubling.
 
-    With a `cache`, a file of JSON lines, an answer is on disk before anybody sees it, and nobody is asked twice.
+    With a `cache`, a file of JSON lines, an answer is on disk before anybody sees it, and nobody is asked twice; so it
+    is without one within `journal.recorded`, unless what is asked is a calculation of ours (not `recorded`).
     When one call has failed for good, no other is begun, and those on their way are waited for: what was paid for
     is kept.
     """
@@ -43,8 +46,10 @@ class Limits:
     timeout: float | None = None
     retries: int = 0
     cache: Path | None = None
+    recorded: bool = True
+    _journal: Journal | None = None
+    _pending: dict[str, asyncio.Event] = field(default_factory=dict)
     _free: WeakKeyDictionary[Any, asyncio.Semaphore] = field(default_factory=WeakKeyDictionary)
-    _known: dict[str, Any] | None = None
     _error: Exception | None = None
     _asking: int = 0
     _inside: int = 0
@@ -57,34 +62,76 @@ class Limits:
         ):
             raise ValueError("concurrency counts from 1, retries from 0, timeout is in seconds")
 
-    async def awaited(self, ask: Callable[[], Any], key: Any, name: str) -> Any:
-        """What `ask` returns, awaited within the limits if it must be; `key`, JSON's kinds, says what was asked,
-        `name` who."""
-        digest = None
-        if self.cache is not None:
-            text = json.dumps(key, sort_keys=True, default=repr, ensure_ascii=True)
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            if digest in self.known():
-                return self.known()[digest]
-        value = ask()
-        if not inspect.isawaitable(value):
-            return value
-        free = self._free.setdefault(
-            asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency)
-        )
+    async def awaited(
+        self,
+        ask: Callable[[], Any],
+        key: Any,
+        name: str,
+        *,
+        of: str = "",
+        kept: Callable[[Any], Any] = lambda answer: answer,
+    ) -> Any:
+        """What `ask` returns, awaited within the limits if it must be, as `kept` has it.
+
+        `key`, JSON's kinds, says what was asked, `name` who, for messages, and `of` who, for good: a name may come to
+        mean somebody else. What is found in the cache, or in the recording of this piece of work, is not asked.
+        """
         self._inside += 1
         try:
-            async with free:
-                answer = await self._asked(value, ask, name)
+            if self.cache is not None:
+                return await self._from_cache(ask, key, name, kept)
+            past = recording() if self.recorded else None
+            if past is None:
+                return kept((await self._answer(ask, name))[0])
+            place = past.key([of, key])
+            if (answer := past.find(place)) is not MISSING:
+                return answer
+            answer, costly = await self._answer(ask, name)
+            answer = kept(answer)
+            if costly and (told := plain(answer)) is not MISSING:
+                past.write(place, told)
+            return answer
         finally:
-            if inspect.iscoroutine(value):
-                value.close()  # nothing where it was awaited; who is cancelled in the queue never awaits it
             self._inside -= 1
             if not self._inside:  # everybody has heard of it: who asks again may try
                 self._error = None
-        if digest is not None:
-            self.keep(digest, answer)
-        return answer
+
+    async def _from_cache(
+        self, ask: Callable[[], Any], key: Any, name: str, kept: Callable[[Any], Any]
+    ) -> Any:
+        assert self.cache is not None
+        if self._journal is None:
+            self._journal = Journal(self.cache)
+        place = digest(key)
+        while place in self._pending:  # somebody here is asking just this
+            await self._pending[place].wait()
+        if (answer := self._journal.find(place)) is not MISSING:
+            return answer
+        self._pending[place] = asyncio.Event()
+        try:
+            answer, costly = await self._answer(ask, name)
+            answer = kept(answer)
+            if costly and (told := plain(answer)) is not MISSING:
+                self._journal.write(place, told)
+            return answer
+        finally:
+            self._pending.pop(place).set()
+
+    async def _answer(self, ask: Callable[[], Any], name: str) -> tuple[Any, bool]:
+        """What `ask` returns, and whether it took long enough to be kept: what does not wait is a calculation."""
+        began = time.monotonic()
+        value = ask()
+        if not inspect.isawaitable(value):
+            return value, time.monotonic() - began >= SLOW
+        free = self._free.setdefault(
+            asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency)
+        )
+        try:
+            async with free:
+                return await self._asked(value, ask, name), True
+        finally:
+            if inspect.iscoroutine(value):
+                value.close()  # nothing where it was awaited; who is cancelled in the queue never awaits it
 
     async def _asked(self, begun: Awaitable[Any], ask: Callable[[], Any], name: str) -> Any:
         if self._error is None:
@@ -113,39 +160,18 @@ class Limits:
                         tries = f", {attempt + 1} times" if attempt else ""
                         raise UserError(f"{name}: {why}{tries}") from error
                     raise
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * (0.5 + random.random() / 2)
+                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * (0.5 + _jitter.random() / 2)
                 after = error.after if isinstance(error, Again) else None
                 await asyncio.sleep(pause if after is None else min(after, 10 * LONGEST_PAUSE))
 
-    def known(self) -> dict[str, Any]:
-        """What the cache has; a last line that was cut off is no answer."""
-        if self._known is None:
-            self._known = {}
-            assert self.cache is not None
-            if self.cache.exists():
-                for line in self.cache.read_bytes().split(b"\n"):
-                    try:
-                        row = json.loads(line)
-                        key, answer = row["key"], row["answer"]
-                        if row.get("sum", _sum(key, answer)) == _sum(key, answer):
-                            self._known[key] = answer
-                    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                        continue  # cut off, or damaged: it is asked again
-        return self._known
 
-    def keep(self, digest: str, answer: Any) -> None:
-        """An answer, on disk at once: a line is one write, so that several processes may share the file."""
-        assert self.cache is not None
-        self.known()[digest] = answer
-        self.cache.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"key": digest, "answer": answer, "sum": _sum(digest, answer)})
-        with open(self.cache, "a+b", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(0, end - 1))
-            # A line that was cut off takes no other with it.
-            file.write((("" if file.read(1) in (b"", b"\n") else "\n") + line + "\n").encode())
-
-
-def _sum(key: str, answer: Any) -> str:
-    text = json.dumps([key, answer], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def plain(answer: Any) -> Any:
+    """An answer as JSON's kinds, numbers of numpy and torch as Python's; MISSING of what is no answer to go by again: a
+    word, what is not finite, what has no such form."""
+    if isinstance(answer, str):
+        return MISSING
+    try:
+        text = json.dumps(answer, default=lambda value: value.tolist(), allow_nan=False)
+    except (TypeError, ValueError, AttributeError):
+        return MISSING
+    return json.loads(text)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from heedful.data.sources import prompt_to_json
@@ -113,16 +114,20 @@ def _by_position(
 
     async def whole(group: Group) -> Values:
         key = (name, options, group.prompt, list(group.responses), dict(group.facts))
-        return await limits.awaited(
-            lambda: function(group.prompt, list(group.responses), **given(group)), key, told
-        )
+
+        def ask(heard: Group) -> Any:
+            return function(group.prompt, list(group.responses), **given(heard))
+
+        return await _asked(limits, function, ask, group, key, told)
 
     async def each(group: Group) -> Values:
         async def one(k: int) -> float | None:
             key = (name, options, group.prompt, group.responses[k], dict(group.facts))
-            return await limits.awaited(
-                lambda: function(group.prompt, group.responses[k], **given(group, k)), key, told
-            )
+
+            def ask(heard: Group) -> Any:
+                return function(group.prompt, group.responses[k], **given(heard, k))
+
+            return await _asked(limits, function, ask, group, key, told)
 
         return await all_of(map(one, range(len(group.responses))))
 
@@ -176,7 +181,7 @@ def _as_trl_has_it(
     names = {p.name for p in taken}
     needed = {p.name for p in taken if p.default is p.empty}
 
-    async def reward(group: Group) -> Values:
+    def asked(group: Group) -> dict[str, Any]:
         n = len(group.responses)
         texts: list[Any] = list(group.responses)
         if not isinstance(group.prompt, str):
@@ -187,10 +192,44 @@ def _as_trl_has_it(
             unknown = own == "completion_ids" and group.tokens is None and own not in needed
             if (own in names or takes_all) and not unknown:
                 lists[own] = _given(own, name, group)
-        asked = {c: v for c, v in lists.items() if takes_all or c in names}
+        return {c: v for c, v in lists.items() if takes_all or c in names} | dict(options)
+
+    async def reward(group: Group) -> Values:
         key = (name, options, group.prompt, list(group.responses), dict(group.facts))
-        return await limits.awaited(
-            lambda: function(**{**asked, **options}), key, f"the reward '{name}'"
-        )
+
+        def ask(heard: Group) -> Any:
+            return function(**asked(heard))
+
+        return await _asked(limits, function, ask, group, key, f"the reward '{name}'")
 
     return reward
+
+
+async def _asked(
+    limits: Limits,
+    function: Callable[..., Any],
+    ask: Callable[[Group], Any],
+    group: Group,
+    key: Any,
+    told: str,
+) -> Any:
+    """What `ask` returns. What it logs meanwhile is kept with the answer, and logged again where that is found."""
+    logs: list[tuple[str, str, Any]] = []
+    heard = replace(
+        group,
+        log_metric=lambda name, value: logs.append(("log_metric", name, float(value))),
+        log_extra=lambda column, values: logs.append(("log_extra", column, list(values))),
+    )
+    of = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
+    answer = await limits.awaited(
+        lambda: ask(heard),
+        key,
+        told,
+        of=of,
+        kept=lambda value: {"value": value, "logged": logs} if logs else value,
+    )
+    if not isinstance(answer, dict) or "logged" not in answer:
+        return answer
+    for method, name, value in answer["logged"]:
+        getattr(group, method)(name, value)
+    return answer["value"]

@@ -99,8 +99,9 @@ class _Loader:
         if target in (known := registry.entries("reward")):
             made = known[target].load()
             options = _typed(spec, target, made, arguments)
+            ours = Limits(recorded=not known[target].target.startswith("heedful."))
             try:
-                return as_reward(made(**options), name)
+                return as_reward(made(**options), name, ours)
             except (TypeError, ValueError) as error:  # a rule says so of its options
                 raise UserError(f"--reward {spec}: {error}") from error
         if target == "ensemble":

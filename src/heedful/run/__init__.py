@@ -9,6 +9,7 @@ out/tensorboard/      the same for TensorBoard
 out/checkpoints/N/    a loadable model of step N
 out/state/N/          all that a stopped or killed run needs to go on after step N; gone once it has finished
 out/state/stash/N/    what step N has cost so far, such as scored rollouts
+out/state/asked/N.jsonl   what was answered over the network in step N, as it came
 out/config.json …     the final model (an adapter: adapter_config.json …); absent until the run has finished
 """
 
@@ -22,8 +23,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,8 +43,9 @@ from heedful.disk import (
 from heedful.errors import Stopped, UserError
 from heedful.progress import Progress
 from heedful.ranks import ALONE, Ranks
+from heedful.remote.journal import recorded
 from heedful.run import checkpoints
-from heedful.run.begun import check_out, stashes, states, what_changed
+from heedful.run.begun import Recordings, check_out, stashes, states, what_changed
 from heedful.run.files import fingerprint, plain
 from heedful.run.metrics import ALARMS, SAMPLES, MetricsLog, cut
 from heedful.run.settings import (
@@ -114,6 +116,7 @@ class Run:
         self._habits = Habits.of(config)
         self._best = self._habits.best
         self._states, self._stashes = states(self.out), stashes(self.out)
+        self._recordings = Recordings(self.out)
         ranks.on_first(refuse_finished, self.out)
         self._saved = False
         self._found: Saved | None = None
@@ -123,7 +126,7 @@ class Run:
 
     def __enter__(self) -> Run:
         self._stack = ExitStack()
-        self._found = self._open()
+        self._found, self._answered, self._identity = self._open()
         if not self.out.is_dir():
             raise UserError(f"--out {self.out} must be on a file system that all processes share")
         self._stack.push(self._stop_after_all)
@@ -132,8 +135,8 @@ class Run:
         return self
 
     @_on_first
-    def _open(self) -> Saved | None:
-        """Take the folder; returns the state to go on from."""
+    def _open(self) -> tuple[Saved | None, dict[int, dict[str, Any]], dict[str, Any]]:
+        """Take the folder; returns the state to go on from, what was answered since, and what this run is."""
         created = not self.out.exists()
         with ExitStack() as stack:
             with disk_errors(self.out):
@@ -153,7 +156,7 @@ class Run:
                 Progress(self.out.name, self.total_steps, quiet=self._quiet, start=after)
             )
             self._stack = stack.pop_all()
-        return self._found
+        return self._found, self._recordings.read(), self._identity
 
     def __exit__(self, kind, error, tb) -> None:
         self._stack.__exit__(kind, error, tb)
@@ -183,6 +186,16 @@ class Run:
             raise Stopped(
                 f"stopped after step {step} of {self.total_steps}; the same command goes on", asked
             )
+
+    @contextmanager
+    def asking(self, step: int, what: str) -> Iterator[None]:
+        """Whatever is asked over the network in this block is kept as it comes, and not asked again by who goes on.
+
+        `what` tells this block of a step from its others; see `remote.journal.recorded`.
+        """
+        file, past = self._recordings.file(step), self._answered.get(step, {})
+        with recorded(file, past=past, about={"step": step, **self._identity}, part=what):
+            yield
 
     def stash(self, step: int, value: Any) -> None:
         """Keep what the step in progress has cost so far (rollouts, scores), before any part changes in it.
@@ -283,6 +296,7 @@ class Run:
         self._states.drop(steps[:-KEPT])
         # From the older state, too, everything that was paid for can be had again.
         self._stashes.drop([s for s in self._stashes.steps() if s <= steps[-KEPT:][0]])
+        self._recordings.drop(until=steps[-KEPT:][0])
         self._kept_at = time.monotonic()
         self._cost = self._kept_at - began
 
@@ -310,12 +324,7 @@ class Run:
             discard(self.out / "state")
         self._changes = what_changed(self.out, self._habits, self._identity)
         self._found = self._states.newest()
-        anything = self._found is not None or bool(self._stashes.steps())
-        if self._found and (old := self._found.about["versions"]) != self._identity["versions"]:
-            told = " and ".join(" ".join(item) for item in old.items())
-            log.warning(
-                "%s was begun with %s; the last bits may differ from now on", self.out, told
-            )
+        anything = bool(self._found or self._stashes.steps() or self._recordings.steps())
         after = self._found.step if self._found else 0
         with disk_errors(self.out):
             if not anything:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError
+from heedful.remote.journal import Journal
 from heedful.run.settings import Habits, changes, identity, refuse_finished
 from heedful.run.state import Damaged, Saved, States
 from heedful.run.stop import locked
@@ -29,8 +30,9 @@ def check_out(config: Any) -> None:
 def what_changed(out: Path, habits: Habits, now: Mapping[str, Any]) -> list[str]:
     """`settings.changes` since the run in `out` was begun; `--resume` needs something to go on from."""
     begun = states(out).newest(check=False) or _newest_stash(out)
-    if begun is not None:
-        return changes(out, begun.about, now)
+    about = begun.about if begun else Recordings(out).about()
+    if about is not None:
+        return changes(out, about, now, resume=habits.resume)
     if habits.resume:
         raise UserError(_nothing(out))
     return []
@@ -54,6 +56,39 @@ def states(out: Path) -> States:
 def stashes(out: Path) -> States:
     """What a step in progress has cost so far."""
     return States(out / "state" / "stash")
+
+
+class Recordings:
+    """What was answered over the network in each step, as it came: files that go when their step is in a state."""
+
+    def __init__(self, out: Path):
+        self.folder = out / "state" / "asked"
+
+    def file(self, step: int) -> Path:
+        return self.folder / f"{step:06d}.jsonl"
+
+    def steps(self) -> list[int]:
+        """In which somebody was asked, and what was said is still here."""
+        return sorted(int(f.stem) for f in self.folder.glob("[0-9]*.jsonl"))
+
+    def about(self) -> dict[str, Any] | None:
+        """What was said of the run when the newest was begun."""
+        for step in reversed(self.steps()):
+            journal = Journal(self.file(step))
+            journal.read()
+            if journal.about is not None:
+                return journal.about
+        return None
+
+    def read(self) -> dict[int, dict[str, Any]]:
+        """Step → what was answered in it, by its request."""
+        return {step: Journal(self.file(step)).read() for step in self.steps()}
+
+    def drop(self, until: int) -> None:
+        """Of a step and those before it nobody will be asked again."""
+        for step in self.steps():
+            if step <= until:
+                self.file(step).unlink(missing_ok=True)
 
 
 def _nothing(out: Path) -> str:

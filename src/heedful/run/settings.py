@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from heedful import __version__
 from heedful.disk import PARTIAL, discard, sweep
 from heedful.errors import UserError
+from heedful.fast.kernels.build import kind, library
 from heedful.run.checkpoints import Best
 from heedful.run.files import digest, fingerprint, plain
+from heedful.run.sources import sources
 from heedful.run.stop import LOCK, locked
 
 # Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
@@ -30,7 +35,8 @@ FREE = (
 # Rows that may have been mended since, in the same file or in another.
 DATA = ("data", "eval_data", "ptx.data")
 # May name files; a reward's spec may name several: label=runs/a, ensemble(runs/a, runs/b).
-INPUTS = (*DATA, "model", "reference", "reward", "critic", "judge")
+INPUTS = (*DATA, "model", "reference", "reward", "watch_reward", "critic", "judge")
+MAY = "the last bits may differ from now on"
 
 
 @dataclass(frozen=True)
@@ -71,55 +77,112 @@ def settings(config: Any) -> dict[str, Any]:
     return {"command": command, **values} if command else values
 
 
-def identity(config: Any) -> dict[str, Any]:
-    """All that decides the weights: the recipe, its settings, what is in the files that these name, the libraries."""
+def identity(config: Any, inputs: Sequence[str] = INPUTS) -> dict[str, Any]:
+    """All that decides the weights: the recipe, its settings, what is in the files and the code that these name, the
+    libraries, and how this machine adds up. `inputs` are the fields that may name files."""
     fixed = {k: v for k, v in settings(config).items() if k not in NAMES}
     told_of = flat(fixed)
-    paths = [path for name in INPUTS for path in _paths(told_of.get(name)) if os.path.exists(path)]
-    inputs = {path: _content(Path(path)) for path in paths}
+    paths = [path for name in inputs for path in _paths(told_of.get(name)) if os.path.exists(path)]
     return {
         "recipe": type(config).__module__,
         "settings": fixed,
-        "inputs": inputs,
-        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "inputs": {path: _content(Path(path)) for path in paths},
+        "sources": sources(fixed),
+        "versions": {name: version(name) for name in ("torch", "transformers")}
+        | {"heedful": __version__},
+        "machine": _machine(str(told_of.get("device", "cpu"))),
     }
 
 
-def changes(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is different since an unfinished run was begun and may be, in words; UserError for what may not."""
+def _machine(device: str) -> dict[str, Any]:
+    """What moves the last bits of a sum on a CPU: compiled kernels or none, and how many threads."""
+    compiled = device.startswith("cpu") and library() is not None
+    return {"kernels": kind() if compiled else "off", "threads": torch.get_num_threads()}
+
+
+def changes(
+    out: Path, before: Mapping[str, Any], now: Mapping[str, Any], *, resume: bool = False
+) -> list[str]:
+    """What is different since an unfinished run was begun and may be, in words; UserError for what may not.
+
+    Code that was edited is gone on with where `resume` insists.
+    """
     if _job(before["recipe"]) != _job(now["recipe"]):
         raise _another(
             out, [f"it is one of {_job(before['recipe'])}, not of {_job(now['recipe'])}"]
         )
+    difference = compared(before, now)
+    if difference.refused:
+        raise _another(out, difference.refused)
+    if difference.code and not resume:
+        on = "go on with the code as it is now with --resume, "
+        raise _another(out, difference.code, on)
+    return [*difference.code, *difference.told]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between two identities, in words: what may differ, what may not, and code, which may have been edited for good
+    reasons."""
+
+    told: list[str]
+    refused: list[str]
+    code: list[str]
+
+
+def compared(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    *,
+    free: Sequence[str] = FREE,
+    data: Sequence[str] = DATA,
+) -> Difference:
+    """`free` fields may differ, those of `data` may name other rows; another setting speaks for the files it names."""
     old, new = flat(before["settings"]), flat(now["settings"])
     different = {
         name: f"{name} was {old.get(name)}, is {new[name]}"
         for name in new  # an older version wrote down also what nobody reads, and not what is free
-        if old.get(name) != new[name] and (name in old or name not in FREE)
+        if old.get(name) != new[name] and (name in old or name not in free)
     }
-    if refused := [words for name, words in different.items() if name not in (*FREE, *DATA)]:
-        raise _another(out, refused)
-    rows = {path for name in DATA for path in _paths(old.get(name))}
+    rows = {path for name in data for path in _paths(old.get(name))}
     content = [
         p for p, digest in before["inputs"].items() if now["inputs"].get(p, digest) != digest
     ]
     gone = [p for p in before["inputs"] if p not in now["inputs"] and p not in rows]
-    if refused := [f"{path} was changed since" for path in [*content, *gone] if path not in rows]:
-        raise _another(out, refused)
-    return [*different.values(), *(f"{path} was changed" for path in content)]
+    code, code_now = before.get("sources", {}), now.get("sources", {})
+    return Difference(
+        [
+            *(words for name, words in different.items() if name in (*free, *data)),
+            *(f"{path} was changed" for path in content if path in rows),
+            *_of_the_machine(before, now),
+        ],
+        [words for name, words in different.items() if name not in (*free, *data)]
+        or [f"{path} was changed since" for path in [*content, *gone] if path not in rows],
+        [f"{m} was edited" for m in code if code_now.get(m, code[m]) != code[m]],
+    )
 
 
-def _another(out: Path, reasons: list[str]) -> UserError:
+def _of_the_machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Libraries and the processor's way of adding up, where they are others: nobody can go back to them so easily."""
+    told = []
+    for group in ("versions", "machine"):
+        for name, new in now.get(group, {}).items():
+            old = before.get(group, {}).get(name, new if group == "machine" else "an earlier one")
+            told += [f"{name} was {old}, is {new} ({MAY})"] if old != new else []
+    return told
+
+
+def _another(out: Path, reasons: list[str], more: str = "") -> UserError:
     return UserError(
         f"{out} holds an unfinished run that would go on differently: {'; '.join(reasons)}. Choose "
-        "another --out, give what it was begun with, or begin anew with --restart"
+        f"another --out, give what it was begun with, {more}or begin anew with --restart"
     )
 
 
 def _paths(told: Any) -> list[str]:
     """What a field of `INPUTS` may name in the file system."""
     paths: list[str] = []
-    for text in [told] if isinstance(told, str) else told or []:
+    for text in [told] if isinstance(told, str) else told if isinstance(told, list) else []:
         pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),@]", text))
         file, _, share = text.rpartition("@")  # of a file with a share of its rows
         pieces = (*pieces, file) if share.replace(".", "").isdigit() else pieces

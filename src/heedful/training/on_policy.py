@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -23,6 +24,7 @@ from heedful.training.supervised import close_step, evaluates_at, keep_notes, op
 from heedful.types import Engine, Metrics, Sample, Stateful
 
 MODELS = 20  # so many times at most the model that was best by what is watched is written anew
+T = TypeVar("T")
 ROUNDS = 40  # of about so many of a run's rounds the texts are kept
 
 
@@ -66,6 +68,12 @@ def on_policy(
     if method.reference_every:
         parts["reference"] = method.reference
     with opened(config, steps, method.show, policy.ranks) as run, asyncio.Runner() as loop:
+
+        def asked(step: int, what: str, work: Coroutine[Any, Any, T]) -> T:
+            """What rewards and judges say is kept as it comes: of an interrupted step, too, nobody is asked twice."""
+            with run.asking(step, what):
+                return loop.run(work, context=copy_context())
+
         start = set_aside = run.restore(parts)
         keep_notes(run, start, method.notes)
         if start == 0:
@@ -73,14 +81,14 @@ def on_policy(
         for step in range(start + 1, steps + 1):
             loop.run(_loaded(engine, policy, step - 1))
             if (collected := run.stashed(step)) is None:
-                collected = loop.run(method.collect(engine, step))
+                collected = asked(step, "collect", method.collect(engine, step))
                 run.stash(step, collected)
             else:
                 method.recall(collected)
             metrics = method.learn(step, collected)
             if method.held_out and evaluates_at(config, step, steps):
                 loop.run(_loaded(engine, policy, step))
-                metrics |= held_out_metrics(loop.run(method.held_out(engine)))
+                metrics |= held_out_metrics(asked(step, "held out", method.held_out(engine)))
             if kept(step, steps):
                 run.texts([{"step": step, **row} for row in method.texts(collected)])
             if method.reference_every and step % method.reference_every == 0:

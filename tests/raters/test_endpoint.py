@@ -21,7 +21,7 @@ from heedful.raters.endpoint import QUESTION as PAIR
 from heedful.raters.endpoint import preference
 from heedful.raters.panel import judges
 from heedful.remote import limits
-from heedful.remote.endpoint import Answer, Options
+from heedful.remote.endpoint import Answer, Endpoint, Options
 from heedful.rewards import Group, load_rewards
 from heedful.rewards.endpoint import QUESTION as GRADE
 from heedful.rewards.endpoint import grade
@@ -256,6 +256,16 @@ def test_a_reward_behind_a_server(server, tmp_path):
 )  # fmt: skip
 def test_verdicts_in_words(text, worth):
     assert preference(Answer(text)) == worth
+
+
+@pytest.mark.parametrize(
+    "spec", ["http://ada:s3cret@127.0.0.1:1/v1#m", "http://127.0.0.1:1/v1#m(key=sk-s3cret)"]
+)
+def test_a_key_is_not_typed(spec):
+    """It would stand in config.yaml, in cards and in trackers. Mutation caught: a refusal that repeats it."""
+    with pytest.raises(UserError, match="environment variable") as error:
+        Endpoint.of(spec, "--judge")
+    assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 # Commands that work in a workspace, or write what is in one.
 WORKSPACES = {
-    "init", "serve", "iterate", "import", "export", "guidelines", "people", "check", "backup", "restore", "move", "demo",
+    "init", "serve", "iterate", "import", "export", "guidelines", "people", "check", "backup", "restore", "move",
+    "demo",
 }  # fmt: skip
 
 # The methods of `heedful train`, by what they learn from → the modules of `configs` whose `METHODS` do.

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from heedful.caches import cache_folder
@@ -83,6 +84,11 @@ class Endpoint:
         offered = inspect.signature(Options).parameters
         options = Options(**typed(where, "a server", offered, arguments))
         url, _, model = target.partition("#")
+        if "@" in urlsplit(url).netloc or not re.fullmatch(r"[A-Za-z_]\w*", options.key):
+            raise UserError(
+                f"{flag}: no key or password in the address or in key=, which a run's files would show; "
+                "key=NAME is the environment variable that holds it"
+            )
         url = url.rstrip("/").removesuffix("/chat/completions")
         if min(options.max_calls, options.max_tokens) < 0 or options.answer_tokens < 1:
             raise UserError(f"{where}: max_calls and max_tokens count from 0, answer_tokens from 1")

@@ -101,7 +101,8 @@ def test_an_alert_is_settled_on_the_overview(site):
 
 def test_sessions_and_new_passwords(site):
     """One ends one's other session; the owner sees and ends anybody's, and gives a link to a new password."""
-    page, other = site.signed_in("rater", "/account"), site.signed_in("rater", "/rate")
+    other = site.signed_in("rater", "/rate")
+    page = site.signed_in("rater", "/account")
     expect(page.locator("#sessions tr")).to_have_count(2)
     page.get_by_role("button", name="Sign out everywhere else").click()
     expect(page.locator("#sessions tr")).to_have_count(1)

@@ -118,6 +118,7 @@ def test_sessions_and_new_passwords(site):
     expect(owner.locator("#access-rows")).to_have_text("Nowhere.")
     owner.get_by_role("button", name="Close").click()
     row.get_by_role("button", name="New password").click()
+    expect(owner.locator("#link")).to_contain_text("/reset?token=")
     link = owner.locator("#link").inner_text().rsplit(" ", 1)[1]
     guest = site.window()
     guest.goto(link)

@@ -1,7 +1,7 @@
 """Signing in, and the queue of passwords: argon2 takes 64 MiB and all cores for each of them, on purpose.
 
 One is hashed at a time. Who waits is a coroutine, not a thread, so the other pages go on; and too many are told to come
-again before they cost anything.
+again before they cost anything. The database is asked before and afterwards: when it is slow, nobody else's turn waits.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
 from heedful.store import access, limits, people
 from heedful.store.db import Store
-from heedful.web import proxy
-from heedful.web.security import PAUSED, Denied, refuse
+from heedful.web import lanes, proxy
+from heedful.web.security import Denied, refuse
 
 T = TypeVar("T")
-WAITING = 240  # for their turn, of everybody; a turn takes some 50 to 100 ms
+WAITING = 240  # for their turn, of everybody; a turn takes some 50 to 200 ms
 OF_ADDRESS = 120  # of these from one address, behind which a whole team may be
 WRONG = "login or password is wrong"
 
@@ -30,8 +33,21 @@ _lock = threading.Lock()
 _waiting: Counter[str] = Counter()
 
 
-async def in_turn(request: Request, work: Callable[[], T]) -> T:
-    """What `work`, which hashes or verifies a password, returns when it is its turn."""
+@dataclass(frozen=True)
+class Attempt:
+    """To sign in: the account, if there is one, and what is given back if the password is right."""
+
+    account: Any
+    buckets: list[limits.Bucket]
+
+    @property
+    def password_hash(self) -> str | None:
+        return self.account.password_hash if self.account else None
+
+
+@asynccontextmanager
+async def queue(request: Request) -> AsyncIterator[None]:
+    """A place among those whose passwords are to be hashed; `Denied` where there are too many."""
     place = proxy.network(proxy.address(request))
     with _lock:
         if _waiting.total() >= WAITING or _waiting[place] >= OF_ADDRESS:
@@ -39,7 +55,7 @@ async def in_turn(request: Request, work: Callable[[], T]) -> T:
             raise Denied(503, text, 5.0)
         _waiting[place] += 1
     try:
-        return await asyncio.get_running_loop().run_in_executor(_turns, work)
+        yield
     finally:
         with _lock:
             _waiting[place] -= 1
@@ -47,12 +63,21 @@ async def in_turn(request: Request, work: Callable[[], T]) -> T:
                 del _waiting[place]
 
 
-def sign_in(
-    store: Store, login: str, password: str, *, place: str, device: str | None = None
-) -> Any:
-    """The account of a login and its password; `Denied` where they are wrong, or guessed too often.
+async def in_turn(work: Callable[[], T]) -> T:
+    """What `work`, which hashes or verifies a password, returns when it is its turn."""
+    return await asyncio.get_running_loop().run_in_executor(_turns, work)
 
-    Taken before the password is looked at, and given back if it is right: guesses made at once count as well. A
+
+async def written(work: Callable[[], T]) -> T:
+    """What `work`, which writes into the database, returns, in a thread that such work may take."""
+    async with lanes.place("writes"):
+        return await run_in_threadpool(work)
+
+
+def begin(store: Store, login: str, *, place: str, device: str | None) -> Attempt:
+    """An attempt to sign in to the account of a login; `Denied` where it was guessed at too often.
+
+    Counted before the password is looked at, and given back if it is right: guesses made at once count as well. A
     `device` from which somebody has signed in to this account has a bucket of its own, which no guesser empties.
     """
     with store.write() as connection:
@@ -61,14 +86,6 @@ def sign_in(
             wait = limits.take_all(connection, buckets)
         else:
             wait, buckets = limits.sign_in(connection, login, place)
-    refuse(wait)
-    with store.read() as connection:
         account = people.by_login(connection, login)
-    verified = people.verify_password(account.password_hash if account else None, password)
-    if not account or not verified or account.status == "gone":
-        raise Denied(401, WRONG)
-    with store.write() as connection:
-        limits.give_back(connection, buckets)
-    if account.status != "active":
-        raise Denied(403, PAUSED)
-    return account
+    refuse(wait)
+    return Attempt(account, buckets)

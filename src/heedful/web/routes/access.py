@@ -122,17 +122,21 @@ async def set_password(body: Reset, request: Request) -> dict[str, bool]:
     same_site(request)
     store, place = store_of(request), proxy.network(proxy.address(request))
 
-    def work() -> dict[str, bool]:
+    def login() -> str:
         try:
             with store.read() as connection:
-                login = access.link_of(connection, body.token).login
+                return access.link_of(connection, body.token).login
         except UserError:
             slow_down(request, (f"join:{place}", limits.ADDRESS))
             raise
-        hashed = people.hash_password(body.password, login=login)
+
+    def changed() -> dict[str, bool]:
         with store.write() as connection:
             row = access.link_of(connection, body.token)  # it may have been used meanwhile
             people.change_password(connection, row.rater, hashed)
         return {"done": True}
 
-    return await passwords.in_turn(request, work)
+    async with passwords.queue(request):
+        name = await passwords.written(login)
+        hashed = await passwords.in_turn(lambda: people.hash_password(body.password, login=name))
+        return await passwords.written(changed)

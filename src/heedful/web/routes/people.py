@@ -16,6 +16,7 @@ from heedful.web.doors import Door
 from heedful.web.security import (
     COOKIE,
     DEVICE,
+    PAUSED,
     Anybody,
     Denied,
     Lead,
@@ -58,13 +59,15 @@ class RaterChange(BaseModel):
 async def log_in(body: Login, request: Request, response: Response) -> dict[str, Any]:
     """Sign in. A wrong password and an unknown login answer alike, and take as long."""
     same_site(request)
-    login, place = body.login.strip().casefold()[:200], proxy.network(proxy.address(request))
+    store, login = store_of(request), body.login.strip().casefold()[:200]
+    place, device = proxy.network(proxy.address(request)), request.cookies.get(DEVICE)
 
-    def work() -> dict[str, Any]:
-        store = store_of(request)
-        device = request.cookies.get(DEVICE)
-        account = passwords.sign_in(store, login, body.password, place=place, device=device)
+    def signed_in() -> dict[str, Any]:
+        account = attempt.account
         with store.write() as connection:
+            limits.give_back(connection, attempt.buckets)
+            if account.status != "active":
+                return {}
             if old := request.cookies.get(COOKIE):
                 people.end_session(connection, old)
             csrf = cookies.begin_session(connection, request, response, account.id)
@@ -75,7 +78,17 @@ async def log_in(body: Login, request: Request, response: Response) -> dict[str,
             "csrf": csrf,
         }
 
-    return await passwords.in_turn(request, work)
+    async with passwords.queue(request):
+        attempt = await passwords.written(
+            lambda: passwords.begin(store, login, place=place, device=device)
+        )
+        stored = attempt.password_hash
+        right = await passwords.in_turn(lambda: people.verify_password(stored, body.password))
+        if not right or attempt.account.status == "gone":
+            raise Denied(401, passwords.WRONG)
+        if not (user := await passwords.written(signed_in)):
+            raise Denied(403, PAUSED)
+        return user
 
 
 @router.delete("/session")
@@ -118,21 +131,18 @@ async def _join(
 ) -> dict[str, Any]:
     same_site(request)
     store, place = store_of(request), proxy.network(proxy.address(request))
+    login = people.normal_login(body.login)
 
-    def work() -> dict[str, Any]:
-        login = people.normal_login(body.login)
-        # Before anything is hashed: a token that is worth nothing costs nothing.
+    def invited() -> str:
+        """The role. Asked before anything is hashed: a token that is worth nothing costs nothing."""
         try:
             with store.read() as connection:
-                role = people.invitation_of(connection, body.token).role
+                return people.invitation_of(connection, body.token).role
         except UserError:
             slow_down(request, (f"join:{place}", limits.ADDRESS))
             raise
-        if owner and role != "owner":
-            raise Denied(403, "this link is an invitation, open /join with it")
-        hashed = people.hash_password(
-            body.password, login=login
-        )  # outside the transaction: it takes long
+
+    def joined() -> dict[str, Any]:
         with store.write() as connection:
             key = people.accept(
                 connection, body.token, login=login, password_hash=hashed, name=body.name
@@ -140,7 +150,12 @@ async def _join(
             csrf = cookies.begin_session(connection, request, response, key)
         return {"rater": key, "role": role, "csrf": csrf}
 
-    return await passwords.in_turn(request, work)
+    async with passwords.queue(request):
+        role = await passwords.written(invited)
+        if owner and role != "owner":
+            raise Denied(403, "this link is an invitation, open /join with it")
+        hashed = await passwords.in_turn(lambda: people.hash_password(body.password, login=login))
+        return await passwords.written(joined)
 
 
 @router.post("/me/password")
@@ -150,19 +165,25 @@ async def change_password(
     """A new password; every other session ends, and every API token."""
     store = store_of(request)
 
-    def work() -> dict[str, Any]:
+    def account() -> Any:
         slow_down(request, (f"password:{user.rater}", limits.ACCOUNT_AT_ADDRESS))
         with store.read() as connection:
-            row = connection.execute(select(rater_pii).where(rater_pii.c.rater == user.rater)).one()
-        if not people.verify_password(row.password_hash, body.old):
-            raise Denied(403, "the old password is wrong")
-        hashed = people.hash_password(body.new, login=row.login)
+            query = select(rater_pii).where(rater_pii.c.rater == user.rater)
+            return connection.execute(query).one()
+
+    def changed() -> dict[str, Any]:
         with store.write() as connection:
             people.change_password(connection, user.rater, hashed)
             csrf = cookies.begin_session(connection, request, response, user.rater)
         return {"csrf": csrf}
 
-    return await passwords.in_turn(request, work)
+    async with passwords.queue(request):
+        row = await passwords.written(account)
+        stored = row.password_hash
+        if not await passwords.in_turn(lambda: people.verify_password(stored, body.old)):
+            raise Denied(403, "the old password is wrong")
+        hashed = await passwords.in_turn(lambda: people.hash_password(body.new, login=row.login))
+        return await passwords.written(changed)
 
 
 @router.get("/invitations")

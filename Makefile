@@ -25,7 +25,7 @@ PROBE = import subprocess, sys; \
   ask = [sys.executable, "-m", "pip", "index", "versions", "torch", "--index-url", "$(TORCH_INDEX)"]; \
   sys.exit(subprocess.run([*ask, "--timeout", "5", "--retries", "0"], capture_output=True, timeout=12).returncode)
 
-.PHONY: help install test demo bench lint format types constraints clean
+.PHONY: help install test lowest demo bench lint format types constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,18 @@ SITE = import site; print(site.getsitepackages()[0])
 	$(@D)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(filter %.txt,$^)
 	@touch $@
 
+# What pyproject.toml allows at least, before the packages of the environment above.
+.venv-lowest/.installed: pyproject.toml .ci/lowest.py $(STAMP)
+	$(PY) -m venv --clear $(@D)
+	$(PY) -c '$(SITE)' > "$$($(@D)/bin/python -c '$(SITE)')/installed.pth"
+	$(PY) .ci/lowest.py > $(@D)/lowest.txt
+	$(@D)/bin/pip install --quiet -r $(@D)/lowest.txt
+	@touch $@
+
+LOWEST = tests/web/test_render.py tests/web/test_security.py tests/web/test_doors.py tests/web/test_waiting.py tests/store/test_db.py
+lowest: .venv-lowest/.installed ## tests of pages and store with the lowest versions that pyproject.toml allows
+	PYTHONPATH=src .venv-lowest/bin/python -m pytest -q -n $(JOBS) $(LOWEST)
+
 lint: $(STAMP) ## formatting and lint, changes nothing
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -84,5 +96,5 @@ constraints: ## renew constraints.txt from a fresh environment
 	mv build/constraints.txt constraints.txt
 
 clean: ## remove the environment, caches and builds (runs/ is kept)
-	rm -rf $(VENV) .venv-bench .venv-bench-ppo benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-bench .venv-bench-ppo benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

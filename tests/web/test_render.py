@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from html.parser import HTMLParser
+from typing import Any
 
+import nh3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,10 +84,75 @@ PIECES = (
     "<iframe src=//e.org></iframe>", "</div></body>", "<!--", "-->", "<![CDATA[", "<?php", "<math><mtext>",
     "[a](javascript:alert(1))", "[a](JaVaScRiPt&colon;alert(1))", "[a](data:text/html,x)", "![a](http://e.org/x.png)",
     "[a](vbscript:x 'y\" onclick=\"z')", "<javascript:alert(1)>", "<https://e.org/\"onmouseover=\"x>", "[a]: data:x",
-    "```", "```html\" onclick=\"x", "~~~", "    ", "\n", "\n\n", "- ", "> ", "1. ", "|a|b|\n|-|-|\n", "***", "`", "``",
+    "```", "```html\" onclick=\"x", "~~~", "    ", "\n", "\n\n", "- ", "> ", "1. ", "|a|b|\n|-|-|\n", "***",
+    "`", "``",
     "$", "$$", "$x\" onclick=\"y$", "\\(", "\\)", "\\[", "\\]", "\\(<script>\\)", "&lt;script&gt;", "&#0;", "&",
     "\x00", "\ud800", "\u202e", "\u2066", "[\u202e](http://e.org/\u202e)", "<a href='x' onclick='y'>", "\"", "'",
 )  # fmt: skip
+
+
+ATTEMPTS = (
+    # Titles: out of the attribute, by quotes, by what ends a tag, by characters that are labelled elsewhere.
+    '[x](http://e.org "a\\" onclick=\\"y")', "[x](http://e.org 'a\" onclick=\"y')",
+    '[x](http://e.org "> \u202e<b onclick=y>")',
+    '[x](http://e.org "a > \u202e autofocus onfocus=y b")', '[x](http://e.org "&gt;&#x202e;&quot; onclick=y")',
+    '[x][1]\n\n[1]: http://e.org "\u2066> onclick=y"', '[x](http://e.org "</a><script>y</script>\u202e")',
+    # Addresses: schemes in pieces, with characters in between that are taken out somewhere.
+    "[x](java\u202escript:y)", "[x](java&#x202e;script:y)", "[x](\u2066javascript:y)", "[x](javascript\u200e:y)",
+    "[x](&#x6a;&#x61;vascript&#58;y)", "[x](\\javascript:y)", "[x](//e.org/\u202e)", "[x](data&colon;text/html,<b>)",
+    "[x](JAVASCRIPT\t:y)", "[x](http://e.org/\"onclick=\"y)", "[x](http://e.org/'onclick='y)",
+    "[x](<http://e.org/> onclick=y>)",
+    "[a](http://e.org)[b](javascript:y)", "[[x](javascript:y)](http://e.org)", "[![x](javascript:y)](javascript:y)",
+    # Autolinks.
+    "<javascript:y>", "<javascript&colon;y>", "<data:text/html,x>", "<http://e.org/\u202e>",
+    '<http://e.org/" onclick="y>',
+    "<mailto:a@e.org?body=<script>>", "<a@e.org\u202e>", "<vbscript:y>",
+    # Images are words.
+    '![x" onerror="y](z)', '![x](y" onerror="z)', '![x](http://e.org/x.png "t\" onload=\"y")',
+    "![<img src=x>](y)", "![\u202e](\u202e)",
+    # Mathematics goes into an attribute and is text.
+    '$" onclick="y$', "$</span><script>y</script>$", '\\(\\href{javascript:y}{x}\\)',
+    '$$"><img src=x onerror=y>$$', "\\[\u202e\"\\]",
+    "$$\na\n$$ (\"onclick=y)", "$\u2066$", '\\(data-tex="x" onclick="y"\\)',
+    # HTML in HTML, and what changes its meaning when it is read again.
+    "<svg><style><img src=x onerror=y></style></svg>", "<math><mi><mglyph><style><!--</style><img title='--&gt;'>",
+    "<noscript><p title='</noscript><img src=x onerror=y>'>", "<form><math><mtext></form><form><mglyph><svg>",
+    "<table><td><svg><desc><table>", "<<script>script>y<</script>/script>", "<scr\x00ipt>y</scr\x00ipt>",
+    "<a href='x'><a href='y'>", "<p\u202e onclick=y>", "</p><p onclick=y>", "<!--><img src=x onerror=y>-->",
+    "<![CDATA[<b>]]>",
+    # Code, and the names of its languages.
+    '```x" onclick="y\nz\n```', "```\u202e\nz\n```", "~~~&quot;&gt;<b>\nz\n~~~", "`</code><script>y</script>`",
+    "    <b onclick=y>\u202e",
+    "```math\" class=\"bidi\nz\n```",
+    # Tables and lists.
+    "|<b>|\n|:-:|\n|`<script>`|", "|a|\n|-|\n|\u202e\" onclick=y|", "1\u202e. x", "<ol start='1' onclick=y>",
+    "99999999999. x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ATTEMPTS)
+def test_no_attempt_gets_through(text: str):
+    """Whatever comes out is read as a browser reads it; what was tried stands there as words."""
+    for around in ("{}", "> - {}\n\nafter", "**{}**", "a\u202e{}\u2066b"):
+        found = read(around.format(text) if "{" not in text else around.replace("{}", text))
+        for _, attributes in found.found:
+            assert not any(name.startswith("on") or name == "style" for name in attributes)
+            assert attributes.get("class", "") in ("", "math", "bidi", "image") or "code" in dict(
+                found.found
+            )
+
+
+def test_nothing_changes_the_html_after_it_was_cleaned(monkeypatch: pytest.MonkeyPatch):
+    """Mutation caught: labels, or anything else, put in behind nh3, whose output depends on its version."""
+    clean, cleaned = nh3.clean, []
+
+    def watched(markup: str, **options: Any) -> str:
+        cleaned.append(clean(markup, **options))
+        return cleaned[-1]
+
+    monkeypatch.setattr(nh3, "clean", watched)
+    for text in (*ATTEMPTS, "\u202e" * 200_000):
+        assert to_html(text) == cleaned[-1]
 
 
 @settings(max_examples=400, derandomize=True, deadline=None, database=None)

@@ -171,7 +171,10 @@ def test_every_route_has_a_door(app):
         for method in all_
     }
     assert described == {route for route in DOORS if " /api/" in route}
-    assert {r.path for r in app.routes if hasattr(r, "path")} == {"/openapi.json", "/static"}
+    paths = {
+        r.path for r in app.routes if hasattr(r, "path")
+    }  # of some versions also those of routers
+    assert paths - {route.split()[1] for route in DOORS} == {"/openapi.json", "/static"}
 
 
 @pytest.mark.parametrize("who", sorted(EVERYBODY))

@@ -217,3 +217,24 @@ def test_a_flag_is_for_the_question_that_is_seen(site):
     site.gone(page, asked)
     page.keyboard.press("f")
     expect(dialog).to_be_visible()
+
+
+def test_enter_submits_after_a_look_at_the_differences(site):
+    """And the focus and a live region tell that the next question is there.
+
+    Mutation caught: Enter that presses the button that was clicked last; a focus left on a button that is switched off.
+    """
+    project = make_project(site.store)
+    for i in range(2):
+        make_task(site.store, project, responses=(GOOD, BAD), question=f"Q{i}?")
+    page = site.rate(project)
+    page.locator("#diff").click()
+    expect(page.locator("#diff")).to_have_attribute("aria-pressed", "true")
+    asked = page.locator("#prompt .body").inner_text()
+    page.keyboard.press("1")
+    site.enter(page)
+    assert site.judged(page)[-1]["outcome"] == "answer"
+    site.gone(page, asked)
+    page.keyboard.press("1")
+    page.locator("#submit:enabled").click()
+    expect(page.locator("#now")).to_have_text("Sent. Question 2.")

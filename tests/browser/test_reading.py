@@ -185,3 +185,27 @@ def test_right_to_left(site, said):
     direction = "n => getComputedStyle(n).direction"
     assert page.locator("#prompt .body").evaluate(direction) == "rtl"
     assert re.search(said, page.locator("#responses").inner_text())
+
+
+def test_one_at_a_time_on_a_phone_and_all_the_window_on_a_laptop(site):
+    """Mutation caught: a response behind a tab taken for read; panels of a fixed height; what is read behind the scale."""
+    project = make_project(site.store)
+    texts = [f"{name}: " + "so it goes on. " * 300 for name in ("one", "other")]
+    make_task(site.store, project, responses=texts)
+    page = site.rate(
+        project, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    expect(page.locator(".panel:visible")).to_have_count(1)
+    page.get_by_role("radio").first.click()
+    page.evaluate("scrollTo(0, 1e6)")
+    expect(page.get_by_role("tab", name="Response A")).not_to_have_class("tab unread")
+    expect(page.locator("#submit")).to_be_disabled()
+    page.get_by_role("tab", name="Response B").click()
+    page.evaluate("scrollTo(0, 1e6)")
+    expect(page.locator("#submit")).to_be_enabled()
+    body, foot = (page.locator(x).bounding_box() for x in (".panel:visible .body", "#foot"))
+    assert body["y"] + body["height"] <= foot["y"] + 4 and foot["y"] + foot["height"] <= 800
+    page = site.rate(project, "other", viewport={"width": 1366, "height": 768})
+    body, send = (page.locator(x).bounding_box() for x in (".panel .body >> nth=0", "#submit"))
+    assert body["height"] > 0.38 * 768 and send["y"] + send["height"] <= 768
+    assert page.evaluate("document.scrollingElement.scrollHeight") <= 768

@@ -6,6 +6,7 @@ import { typeset } from "../typeset.js";
 
 const UI = "rate-1";
 const UNDOS = 20;
+const NARROW = matchMedia("(max-width: 40rem)"); // as in rate.css
 const IDLE = 30_000; // after so long without a key or a pointer nobody is at work
 const $ = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
@@ -25,6 +26,7 @@ let undoable = []; // what can be undone, the newest last: {task, answer}
 let touched = Date.now();
 let retry = null;
 let sending = Promise.resolve();
+let answered = 0; // since the page was opened
 let turn = 0; // counts calls of next(): undo overtakes one that still waits
 
 const fresh = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
@@ -85,24 +87,35 @@ function show(task, previous = task.answer) {
   $("empty").hidden = true;
   current = { task, previous, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
   panels.prompt($("prompt"), task.prompt);
-  $("guidelines").innerHTML = task.guidelines?.html ?? "<p class='hint'>No guidelines yet.</p>";
+  $("guidelines").innerHTML = task.guidelines?.html ?? "";
+  $("guide").hidden = !task.guidelines;
+  $("desk").classList.toggle("bare", !task.guidelines);
   typeset($("guidelines"));
   const comparing = task.responses.length > 0 && KINDS[kind].panels !== false;
   $("views").hidden = !comparing;
+  $("desk").dataset.kind = kind;
   $("diff").hidden = task.responses.length !== 2;
   $("sync").hidden = task.responses.length < 2;
   for (const name of ["raw", "diff"]) $(name).setAttribute("aria-pressed", "false");
-  current.view = panels.responses($("responses"), comparing ? task.responses : [], changed);
+  current.view = panels.responses($("responses"), comparing ? task.responses : [], changed, $("foot"));
   current.view.together($("sync").getAttribute("aria-pressed") === "true");
   current.widget = KINDS[kind].widget(task, changed);
   $("answer").replaceChildren(current.widget.node);
   const saved = previous && !("skip" in previous) ? { answer: previous, comment: previous[COMMENT[kind]] ?? "" } : load(task.assignment);
   $("comment").value = saved?.comment ?? "";
+  $("comment-fold").open = !NARROW.matches || Boolean(saved?.comment);
   if (saved?.answer) current.widget.set(saved.answer);
   current.settled = true;
   changed();
   $("prompt").scrollTop = 0;
   scrollTo(0, 0);
+}
+
+// After an answer the focus would stay on a button that cannot be pressed any more, and nobody who only hears the page
+// would know that it has changed.
+function arrived() {
+  if (document.activeElement !== document.body) $("prompt").focus({ preventScroll: true });
+  $("now").textContent = `Sent. Question ${(answered += 1) + 1}.`;
 }
 
 function nothing(title, text) {
@@ -192,6 +205,7 @@ async function enqueue(value) {
   $("undo").disabled = !undoable.length;
   sending = deliver();
   await next();
+  if (current) arrived();
 }
 
 async function deliver() {
@@ -266,6 +280,7 @@ function help() {
 }
 
 function guide() {
+  if ($("guide").hidden) return;
   const hidden = $("desk").classList.toggle("unguided");
   $("guide").setAttribute("aria-expanded", String(!hidden));
 }
@@ -274,8 +289,11 @@ $("submit").addEventListener("click", submit);
 $("skip").addEventListener("click", skip);
 $("flag").addEventListener("click", flag);
 $("undo").addEventListener("click", undo);
-$("raw").addEventListener("click", () => toggle("raw"));
-$("diff").addEventListener("click", () => toggle("diff"));
+for (const name of ["raw", "diff"])
+  $(name).addEventListener("click", (event) => {
+    toggle(name);
+    if (event.detail) $(name).blur(); // pressed by a pointer: Enter is to submit, not to press it again
+  });
 $("guide").addEventListener("click", guide);
 $("help-open").addEventListener("click", help);
 // WCAG 2.1.4: who dictates, or types beside the fields, can switch single keys off.

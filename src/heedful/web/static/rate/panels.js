@@ -12,8 +12,9 @@ export function prompt(place, turns) {
   }));
 }
 
-// Returns {read(): all read to the end?, raw(on), diff(on), together(on)}.
-export function responses(place, list, changed) {
+// In `place`, above `foot`, which itself or whose last part may stick to the window and cover what is behind it. Returns {read(): all read to the end?, view(name),
+// together(on), close()}. Where the window is narrow, one response is shown at a time, by tabs.
+export function responses(place, list, changed, foot) {
   const seen = new Set();
   let together = true;
   let view = "html";
@@ -23,18 +24,42 @@ export function responses(place, list, changed) {
     body.addEventListener("scroll", () => scrolled(i), { passive: true });
     return { body, hint, node: el("article", { class: "panel" }, el("header", {}, el("strong", { class: "tag" }, r.label), hint), body) };
   });
-  place.replaceChildren(...panels.map((p) => p.node));
+  const tabs = list.map((r, i) => el("button", { type: "button", role: "tab", class: "tab", "aria-selected": String(i === 0), tabindex: i ? "-1" : "0", "aria-label": `Response ${r.label}`, onclick: () => choose(i) }, r.label));
+  const strip = el("div", { class: "tabs", role: "tablist", "aria-label": "Responses", onkeydown: (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const i = (tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length;
+    choose(i);
+    tabs[i].focus();
+  } }, tabs);
+  place.replaceChildren(...(list.length > 1 ? [strip] : []), ...panels.map((p) => p.node));
   place.dataset.count = String(list.length);
+  const columns = { 4: 2 }[list.length] ?? Math.min(3, list.length);
+  place.style.setProperty("--columns", String(columns || 1));
+  place.style.setProperty("--rows", String(Math.ceil(list.length / (columns || 1)) || 0));
+  function choose(k) {
+    tabs.forEach((tab, i) => {
+      tab.setAttribute("aria-selected", String(i === k));
+      tab.tabIndex = i === k ? 0 : -1;
+    });
+    panels.forEach(({ node }, i) => node.classList.toggle("behind", i !== k));
+    requestAnimationFrame(look);
+  }
 
   // Its last line is in front of somebody: scrolled to the end inside its panel, and that on the screen.
   function endSeen(body) {
     const bottom = body.getBoundingClientRect().bottom;
-    return body.scrollTop + body.clientHeight >= body.scrollHeight - 4 && bottom > 0 && bottom <= innerHeight + 4;
+    const cover = [foot, foot.lastElementChild].find((node) => getComputedStyle(node).position === "sticky");
+    const covered = cover?.getBoundingClientRect().top ?? innerHeight;
+    return body.clientHeight > 0 && body.scrollTop + body.clientHeight >= body.scrollHeight - 4 && bottom > 0 && bottom <= covered + 4;
   }
   function look() {
     panels.forEach(({ body, hint }, i) => {
       if (endSeen(body)) seen.add(i);
       hint.hidden = seen.has(i);
+      tabs[i].classList.toggle("unread", !seen.has(i));
     });
     changed();
   }
@@ -69,6 +94,7 @@ export function responses(place, list, changed) {
   const resized = new ResizeObserver(look);
   panels.forEach(({ body }) => resized.observe(body));
   addEventListener("scroll", look, { passive: true });
+  choose(0);
   show();
   return {
     read: () => seen.size === panels.length,

@@ -39,7 +39,25 @@ export function widget(task, changed) {
   const status = el("span", { class: "hint", role: "status" });
   const count = el("p", { class: "hint" });
   const node = el("div", {}, log, el("div", { class: "saying" }, box, el("div", { class: "send" }, button, status)), count);
-  box.addEventListener("input", () => changed());
+  // What is being written survives a reload, as the drafts of other answers do.
+  const kept = `heedful:saying:${task.assignment}`;
+  function keep(text) {
+    try {
+      if (text) localStorage.setItem(kept, text);
+      else localStorage.removeItem(kept);
+    } catch {
+      // A full or forbidden storage loses drafts, not turns.
+    }
+  }
+  try {
+    box.value = localStorage.getItem(kept) ?? "";
+  } catch {
+    // nothing was kept there
+  }
+  box.addEventListener("input", () => {
+    keep(box.value);
+    changed();
+  });
   box.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;
     if (event.ctrlKey && !box.value.trim()) return; // submits the task; what is typed must be said, not lost
@@ -90,6 +108,7 @@ export function widget(task, changed) {
         else if (name === "offer") {
           turns.push({ said: message, replies: data.replies, chosen: null });
           box.value = "";
+          keep("");
           status.textContent = "";
         } else if (name === "error") throw data;
       }

@@ -15,13 +15,24 @@ export function widget(task, changed) {
     ...options,
     ["tie", el("span", {}, el("kbd", {}, "t"), " Tie"), "Tie: equally good"],
     ["both_bad", el("span", {}, el("kbd", {}, "b"), " Both bad"), "Both are bad"],
-  ], changed);
+  ], () => {
+    tell();
+    changed();
+  });
   scale.node.classList.add("scale");
-  const ends = el("div", { class: "ends hint", "aria-hidden": "true" }, el("span", {}, "← A is better"), el("span", {}, "B is better →"));
+  // Where the buttons have no room for words, those of the chosen one stand above them.
+  const words = el("span", { class: "chosen-words" });
+  const ends = el("div", { class: "ends hint", "aria-hidden": "true" }, el("span", {}, "← A is better"), words, el("span", {}, "B is better →"));
+  function tell() {
+    words.textContent = typeof scale.value() === "number" ? sides[scale.value() - 1] : "";
+  }
   return {
     node: el("div", {}, ends, scale.node),
     value: () => (scale.value() === null ? null : typeof scale.value() === "number" ? { value: scale.value() } : { [scale.value()]: true }),
-    set: (answer) => scale.set(answer.value ?? (answer.tie ? "tie" : answer.both_bad ? "both_bad" : null)),
+    set: (answer) => {
+      scale.set(answer.value ?? (answer.tie ? "tie" : answer.both_bad ? "both_bad" : null));
+      tell();
+    },
     key: (event) => {
       if (/^[1-8]$/.test(event.key)) scale.pick(Number(event.key));
       else if (event.key === "t") scale.pick("tie");

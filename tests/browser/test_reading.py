@@ -188,10 +188,10 @@ def test_right_to_left(site, said):
 
 
 def test_one_at_a_time_on_a_phone_and_all_the_window_on_a_laptop(site):
-    """Mutation caught: a response behind a tab taken for read; panels of a fixed height; what is read behind the scale."""
+    """Mutation caught: a response behind a tab or behind the scale taken for read; panels of a fixed height."""
     project = make_project(site.store)
     texts = [f"{name}: " + "so it goes on. " * 300 for name in ("one", "other")]
-    make_task(site.store, project, responses=texts)
+    make_task(site.store, project, responses=texts, overlap=2)
     page = site.rate(
         project, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
     )

@@ -14,9 +14,10 @@ from heedful.configs.iterate import Config as IterateConfig
 from heedful.disk import write_folder
 from heedful.errors import UserError
 from heedful.recipes import iterate_begun
-from heedful.run import Run, plain
+from heedful.run import Run, finished, plain
 from heedful.run.settings import DATA, FREE, INPUTS, changes, identity
 from heedful.run.sources import sources
+from heedful.run.stop import locked
 
 
 @dataclass(frozen=True)
@@ -182,3 +183,23 @@ def test_whose_code_is_in_it(tmp_path, monkeypatch):
         registry, "entries", lambda kind: {"theirs": entry} if kind == "loss" else {}
     )
     assert set(of(loss="theirs", surrogate="theirs")) == {"mine.mod"}
+
+
+def test_what_a_late_kill_leaves_is_tidied_by_whoever_asks(tmp_path):
+    """`compare` and `iterate` ask whether a run is finished, and begin none that is.
+
+    Mutation caught: gigabytes of state and half-moved files for ever; a folder that nobody locked touched.
+    """
+    out = tmp_path / "run"
+    with opened(out) as run:
+        run.finish(model("new"))
+    left = (".final.partial", ".state.old.partial", "state")
+    for name in left:
+        (out / name).mkdir()
+    assert finished(out) and all((out / name).exists() for name in left)
+    (out / ".lock").write_text("1")  # of the process that was killed
+    with locked(out):
+        assert finished(out) and all((out / name).exists() for name in left)
+    (out / ".lock").write_text("1")
+    assert finished(out) and not any((out / name).exists() for name in (*left, ".lock"))
+    assert not finished(tmp_path)

@@ -1,19 +1,21 @@
 """Commands and the store on a disk that fails: PYTHONPATH=tests python docs/results/faults.py [JOB …] [--minutes 15]
 
-Each trial is one command in a folder of its own on a disk that fails at one operation in one way (killed there, a write
-torn in two, the power lost with all that was not synced, full, over quota, a file too large, read-only, an error); then
-the same command goes on in peace and must end in the same bits, every error of the disk told in one sentence. All
-operations are numbered; within the minutes that there are, as many as fit are taken, evenly over all of them. Prints a
-JSON object; the one in faults.json is from the machine that it names.
+Each run is one command in a folder of its own on a disk that fails at some operation in some way (killed there, a write
+torn in two, the power lost with all that was not synced, full, over quota, a file too large, read-only, an error); the
+same command meets a few more such faults, goes on in peace, and must end in the same bits, every error of the disk told
+in one sentence. All operations are numbered; within the minutes that there are, as many as fit are taken, those on
+different files first. Prints a JSON object; the one in faults.json is from the machine that it names.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import math
 import os
 import platform
+import random
+import re
 import shutil
 import sys
 import tempfile
@@ -24,15 +26,16 @@ from pathlib import Path
 
 import torch
 
-import faults
+import disk_trials
 import faulty_disk
 
 STORE = "answers of raters"
+TOGETHER = 4  # faults in a run; with 1 each stands alone, and takes a whole run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("jobs", nargs="*", default=[*faults.JOBS, STORE])
+    parser.add_argument("jobs", nargs="*", default=[*disk_trials.JOBS, STORE])
     parser.add_argument(
         "--minutes", type=float, default=15.0, help="for all; 0 takes every operation"
     )
@@ -47,11 +50,11 @@ def main() -> None:
     ends = time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        world = faults.make_world(place / "world")
+        world = disk_trials.make_world(place / "world")
         for number, name in enumerate(asked.jobs):
             share = (ends - time.monotonic()) / (len(asked.jobs) - number)
-            trial, total = prepared(name, world, place / str(number))
-            one = results["jobs"][name] = tried(trial, total, share if asked.minutes else None)
+            trial, operations = prepared(name, world, place / str(number))
+            one = results["jobs"][name] = tried(trial, operations, share if asked.minutes else None)
             shutil.rmtree(place / str(number))
             print(name, json.dumps(one), file=sys.stderr, flush=True)
             failed = failed or bool(one["wrong"])
@@ -59,54 +62,63 @@ def main() -> None:
     sys.exit(failed)
 
 
-Trial = Callable[[str, int, Path], str]
+Trial = Callable[[list[tuple[str, int]], Path], disk_trials.Outcome]
 
 
-def prepared(name: str, world: Path, place: Path) -> tuple[Trial, int]:
-    """How a fault at an operation is tried, and how many operations there are."""
+def prepared(name: str, world: Path, place: Path) -> tuple[Trial, list[str]]:
+    """How some faults are tried, and the operations that there are."""
     if name != STORE:
-        peace = faults.in_peace(faults.JOBS[name], world, place)
-        return lambda kind, at, folder: faults.endure(peace, folder, [(kind, at)]), len(peace.operations)  # fmt: skip
-    faults.make_workspace(place / "before")
-    assert faults.answer_on(place / "before", place / "peace", []) == ""
+        peace = disk_trials.in_peace(disk_trials.JOBS[name], world, place)
+        return lambda some, folder: disk_trials.endure(peace, folder, some), peace.operations
+    before = place / "before"
+    disk_trials.make_workspace(before)
+    assert disk_trials.answer_on(before, place / "peace", []).wrong == ""
     recording = faulty_disk.Fault(place / "peace" / "disk").recording
-    total = sum(1 for _ in faulty_disk.records(recording))
-    return lambda kind, at, folder: faults.answer_on(place / "before", folder, [(kind, at)]), total  # fmt: skip
+    operations = [f"{kind} {path}" for kind, path, *_ in faulty_disk.records(recording)]
+    return lambda some, folder: disk_trials.answer_on(before, folder, some), operations
 
 
-def tried(trial: Trial, total: int, seconds: float | None) -> dict:
-    """As many trials as fit, evenly over all operations and kinds; `wrong` says what was wrong with which."""
+def tried(trial: Trial, operations: list[str], seconds: float | None) -> dict:
+    """As many trials as fit; `wrong` says what was wrong with which."""
     ends = None if seconds is None else time.monotonic() + seconds
-    runs: Counter[str] = Counter()
+    met: Counter[str] = Counter()
     wrong: list[str] = []
-    for at, kind in order(total):
+    trials, faults = 0, order(operations)
+    while some := list(itertools.islice(faults, TOGETHER)):
         if ends is not None and time.monotonic() > ends:
             break
         with tempfile.TemporaryDirectory() as folder:
-            told = trial(kind, at, Path(folder))
-        runs[kind] += 1
-        if told:
-            wrong.append(told)
-            print(told, file=sys.stderr, flush=True)
-    kinds = len(faulty_disk.FAULTS)
+            outcome = trial(some, Path(folder))
+        trials += 1
+        met.update(outcome.met)
+        if outcome.wrong:
+            wrong.append(outcome.wrong)
+            print(outcome.wrong, file=sys.stderr, flush=True)
     return {
-        "operations": total,
-        "trials": sum(runs.values()),
-        "of": total * kinds,
-        "by_kind": {kind: runs[kind] for kind in faulty_disk.FAULTS},
+        "operations": len(operations),
+        "runs": trials,
+        "faults_met": sum(met.values()),
+        "of": len(operations) * len(faulty_disk.FAULTS),
+        "by_kind": {kind: met[kind] for kind in faulty_disk.FAULTS},
         "wrong": wrong,
     }
 
 
-def order(total: int) -> Iterator[tuple[int, str]]:
-    """Every operation with every kind of fault, those that come first spread over all of them."""
-    everything = [(at, kind) for at in range(1, total + 1) for kind in faulty_disk.FAULTS]
-    step = max(
-        1, round(len(everything) * 0.6180339887)
-    )  # the golden ratio leaves no part out for long
-    while math.gcd(step, len(everything)) > 1:
-        step += 1
-    return (everything[i * step % len(everything)] for i in range(len(everything)))
+def order(operations: list[str]) -> Iterator[tuple[str, int]]:
+    """Every operation with every kind of fault; first, by chance, those that are the first of their kind on their file,
+    so that few of them show much."""
+    times: Counter[str] = Counter()
+    tiers: list[list[tuple[str, int]]] = []
+    for at, name in enumerate(operations, start=1):
+        name = re.sub(r"\d+", "0", name)
+        if times[name] == len(tiers):
+            tiers.append([])
+        tiers[times[name]] += [(kind, at) for kind in faulty_disk.FAULTS]
+        times[name] += 1
+    chance = random.Random(0)
+    for tier in tiers:
+        chance.shuffle(tier)
+        yield from tier
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ it reads itself where nothing is passed, and then ours. Packages are imported wh
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,6 +83,7 @@ class TensorBoard:
     def __init__(self, out: Path, config: Any, after: int):
         from torch.utils.tensorboard import SummaryWriter
 
+        _silence_writer()
         shared = os.environ.get("TENSORBOARD_LOGGING_DIR")
         name = getattr(config, "run_name", None) or out.name
         folder = Path(shared) / name if shared else out / "tensorboard"
@@ -96,6 +99,18 @@ class TensorBoard:
 
     def close(self) -> None:
         self.writer.close()
+
+
+@functools.cache
+def _silence_writer() -> None:
+    """What ends TensorBoard's own thread is raised again by the next call, and told there: no traceback besides."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            before(args)
+
+    threading.excepthook = hook
 
 
 class WandB:

@@ -51,6 +51,7 @@ def make_world(folder: Path) -> Path:
         for k in (0, 1)
     )
     write_rows(w / "samples.jsonl", rows)
+    write_rows(w / "held_out.jsonl", ({"prompt": f"{i}!"} for i in range(2)))
     for job, name in (("sft", "run"), ("sft", "adapter")):
         more = ["--lora.rank", 2] if name == "adapter" else []
         assert jobs.call(jobs.command(job, w, w / name, "--steps", 3, *more)) == 0
@@ -83,6 +84,9 @@ IMPORT: Words = lambda w, f: [  # noqa: E731
 ]  # fmt: skip
 
 
+BACKUP: Words = lambda w, f: ["backup", f / "work", f / "b.zip"]  # noqa: E731
+
+
 def compared(w: Path, f: Path) -> list[object]:
     small = {"batch_size": 4, "held_out": 0.2, "learning_rate": 1e-3}
     plan = {
@@ -100,7 +104,7 @@ def iterated(w: Path, f: Path) -> list[object]:
     return [
         "iterate", "--model", w / "model", "--prompts", w / "prompts.jsonl", "--out", f / "out",
         "--workspace", f / "work", "--rounds", 1, "--prompts-per-round", 5, "--raters", "tiny:likes_short",
-        "--held-out", w / "prompts.jsonl", *SHORT,
+        "--held-out", w / "held_out.jsonl", *SHORT,
     ]  # fmt: skip
 
 
@@ -151,6 +155,12 @@ JOBS: dict[str, Job] = {name: training(name) for name in jobs.JOBS if name != "s
         lambda w, f: ["export", "comparisons", f / "c.csv", "--workspace", f / "work", "--project", "p"],
         lambda f, r: "" if lines(f / "c.csv") == lines(r / "c.csv") else "other rows",
         before=[INIT, IMPORT]),
+    "backup": Job(
+        BACKUP, lambda f, r: unsound(f / "work") or ("" if (f / "b.zip").exists() else "no backup"), before=[INIT, IMPORT]),
+    "restore": Job(
+        lambda w, f: ["restore", f / "b.zip", f / "again"],
+        lambda f, r: unsound(f / "again") or ("" if judgments(f / "again") == judgments(f / "work") else "others"),
+        before=[INIT, IMPORT, BACKUP]),
     "compare": Job(
         compared,
         lambda f, r: "" if jobs.weights(f / "out/runs/dpo-seed0") == jobs.weights(r / "out/runs/dpo-seed0")
@@ -191,30 +201,36 @@ def in_peace(job: Job, world: Path, place: Path) -> Peace:
     return Peace(job, world, before, folder, disk.operations)
 
 
-def endure(peace: Peace, place: Path, faults: Sequence[tuple[str, int]]) -> str:
-    """A job that meets the faults one after the other, and then goes on in peace; what is wrong with it, or nothing."""
-    folder = place / "disk"
+@dataclass(frozen=True)
+class Outcome:
+    """What was wrong, or nothing, and which faults were met: a command that goes on may be over before the next one."""
+
+    wrong: str
+    met: tuple[str, ...]
+
+
+def endure(peace: Peace, place: Path, faults: Sequence[tuple[str, int]]) -> Outcome:
+    """A job that meets the faults one after the other, and then goes on in peace."""
+    folder, met, trail = place / "disk", [], ""
     shutil.copytree(peace.before, folder)
     for kind, at in faults:
-        if wrong := fail(peace, Fault(folder, kind, at)):
-            return f"{kind} at {at}: {wrong}"
-    return end(peace, folder)
-
-
-def fail(peace: Peace, fault: Fault) -> str:
-    """The command once, on the failing disk."""
-    disk, said = Disk(fault.folder), len(told(fault.folder))
-    code = run(peace.job.words, peace.world, fault)
-    words = told(fault.folder)[said:]
-    if fault.dies:
-        if code not in (-signal.SIGKILL, 0) and FINISHED not in words:
-            return f"exit code {code}: {words}"
-    elif code not in (0, 2) or "Traceback" in words or words.count("heedful: ") != (code == 2):
-        return f"exit code {code}: {words}"
-    if fault.kind.startswith("power"):
-        disk.play(fault.recording)
-        disk.lose_power(names_kept=fault.kind == "power, names kept")
-    return ""
+        disk, said, fault = Disk(folder), len(told(folder)), Fault(folder, kind, at)
+        code = run(peace.job.words, peace.world, fault)
+        words, done = told(folder)[said:], sum(1 for _ in faulty_disk.records(fault.recording))
+        trail += f"{kind} at {at}: exit code {code} after {done} operations\n"
+        over = code == 0 or FINISHED in words
+        if done >= at - 1:
+            met.append(kind)
+        fits = code in (-signal.SIGKILL, 0) if fault.dies else code in (0, 2)
+        if not (fits or over) or "Traceback" in words or words.count("heedful: ") != (code == 2):
+            return Outcome(f"{trail}{words}", tuple(met))
+        if kind.startswith("power"):
+            disk.play(fault.recording)
+            disk.lose_power(names_kept=kind == "power, names kept")
+        elif over:
+            break
+    wrong = end(peace, folder)
+    return Outcome(f"{trail}{wrong}" if wrong else "", tuple(met))
 
 
 def end(peace: Peace, folder: Path) -> str:
@@ -278,24 +294,28 @@ def answering(folder: Path, receipts: Path, fault: Fault) -> None:
     os._exit(0)
 
 
-def answer_on(before: Path, place: Path, faults: Sequence[tuple[str, int]]) -> str:
-    """The rater's process meets the faults one after the other, then ends in peace; what is wrong, or nothing."""
-    folder, receipts = place / "disk", place / "receipts"
+def answer_on(before: Path, place: Path, faults: Sequence[tuple[str, int]]) -> Outcome:
+    """The rater's process meets the faults one after the other, then ends in peace."""
+    folder, receipts, met, trail = place / "disk", place / "receipts", [], ""
     shutil.copytree(before, folder)
     for kind, at in (*faults, ("kill", 0)):
         fault, disk = Fault(folder, kind, at), Disk(folder)
         process = jobs.CONTEXT.Process(target=answering, args=(folder, receipts, fault))
         jobs.launch(process)
         code = jobs.finish(process)
+        trail += f"{kind} at {at}: exit code {code}\n"
+        if at and code:
+            met.append(kind)
         if code not in ((0,) if not at else (0, -signal.SIGKILL) if fault.dies else (0, 3)):
-            return f"{kind} at {at}: exit code {code}: {told(folder)}"
+            return Outcome(trail + told(folder), tuple(met))
         if kind.startswith("power"):
             disk.play(fault.recording)
             disk.lose_power(names_kept=kind == "power, names kept")
         if wrong := unsound(folder) or lost(folder, receipts):
-            return f"{kind} at {at}: {wrong}"
+            return Outcome(trail + wrong, tuple(met))
     number = judgments(folder)
-    return "" if number == QUESTIONS else f"{number} judgments of {QUESTIONS} questions"
+    wrong = "" if number == QUESTIONS else f"{trail}{number} judgments of {QUESTIONS} questions"
+    return Outcome(wrong, tuple(met))
 
 
 def lost(folder: Path, receipts: Path) -> str:

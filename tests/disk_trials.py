@@ -156,7 +156,8 @@ JOBS: dict[str, Job] = {name: training(name) for name in jobs.JOBS if name != "s
         lambda f, r: "" if lines(f / "c.csv") == lines(r / "c.csv") else "other rows",
         before=[INIT, IMPORT]),
     "backup": Job(
-        BACKUP, lambda f, r: unsound(f / "work") or ("" if (f / "b.zip").exists() else "no backup"), before=[INIT, IMPORT]),
+        BACKUP, lambda f, r: unsound(f / "work") or "no backup" * (not (f / "b.zip").exists()),
+        before=[INIT, IMPORT]),
     "restore": Job(
         lambda w, f: ["restore", f / "b.zip", f / "again"],
         lambda f, r: unsound(f / "again") or ("" if judgments(f / "again") == judgments(f / "work") else "others"),

@@ -17,7 +17,7 @@ import faulty_disk
 from heedful import disk
 from heedful.errors import UserError
 from heedful.recipes import demo
-from heedful.remote.limits import Limits
+from heedful.remote.journal import Journal
 from heedful.yaml_file import read_yaml
 
 pytestmark = pytest.mark.skipif(
@@ -164,15 +164,15 @@ def test_a_seal_shows_damage(tmp_path: Path):
 def test_a_damaged_answer_is_asked_again_and_alone(damage, tmp_path: Path):
     """Mutation caught: an answer that nobody gave, a line that takes the next one with it, a traceback."""
     cache = tmp_path / "answers.jsonl"
-    first = Limits(cache=cache)
-    first.keep("a", {"text": "yes"})
-    first.keep("b", ["yes"])
+    first = Journal(cache)
+    first.write("a", {"text": "yes"})
+    first.write("b", ["yes"])
     one, two, _ = cache.read_bytes().split(b"\n")
-    assert Limits(cache=cache).known() == {"a": {"text": "yes"}, "b": ["yes"]}
+    assert Journal(cache).read() == {"a": {"text": "yes"}, "b": ["yes"]}
     cache.write_bytes(one + b"\n" + damage(two + b"\n"))
-    assert Limits(cache=cache).known() == {"a": {"text": "yes"}}
-    Limits(cache=cache).keep("c", None)
-    assert Limits(cache=cache).known() == {"a": {"text": "yes"}, "c": None}
+    assert Journal(cache).read() == {"a": {"text": "yes"}}
+    Journal(cache).write("c", None)
+    assert Journal(cache).read() == {"a": {"text": "yes"}, "c": None}
 
 
 def test_a_demo_that_was_killed_at_once_is_begun_anew(tmp_path: Path, monkeypatch):

@@ -256,12 +256,24 @@ def test_nul_and_halves_of_characters():
         ("$$\nx^2\n$$", "x^2", "1"),
         ("$$x^2$$", "x^2", "1"),
         ('$" onclick="x$', '" onclick="x', ""),
+        (
+            "\\begin{align}\na &= b \\\\\nc &= d\n\\end{align}",
+            "\\begin{align}\na &= b \\\\\nc &= d\n\\end{align}",
+            "1",
+        ),
     ],
 )
 def test_math_is_left_for_katex(text: str, tex: str, display: str):
     """The formula is in an attribute, escaped, and as text for those without scripts."""
     (spans,) = [a for t, a in read(text).found if t == "span"]
     assert spans == {"class": "math", "data-tex": tex, "data-display": display}
+
+
+def test_columns_of_tables_keep_their_side():
+    """Mutation caught: the alignment lost with the style that carries it; any other style let through."""
+    cells = [a for t, a in read("|a|b|c|\n|:--|:-:|--:|\n|1|2|3|").found if t in ("td", "th")]
+    assert [c.get("align") for c in cells] == ["left", "center", "right"] * 2
+    assert all(c.keys() <= {"align"} for c in cells)
 
 
 def test_prices_are_no_math():
@@ -273,6 +285,7 @@ def test_prices_are_no_math():
     "text",
     [
         "[" * 50_000, "<" * 50_000, "*a **a " * 14_000, "`" * 99_999, "> " * 40_000, "$" * 99_999, "\\(" * 50_000,
+        "\\begin{align}" * 7_000,
         "![" * 30_000, "a\n" * 50_000, "- " * 40_000, "|a" * 40_000 + "\n" + "|-" * 40_000,
         "x" * 3_000_000, "\u202e" * 99_999,
     ],

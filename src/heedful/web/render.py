@@ -27,6 +27,8 @@ ATTRIBUTES = {
     "ol": {"start"},
     "code": {"class"},
     "span": {"class", "data-tex", "data-display", "title"},
+    "td": {"align"},
+    "th": {"align"},
 }
 CLASSES = {"span": {"math", "bidi", "image"}}
 SCHEMES = {"http", "https", "mailto"}
@@ -42,7 +44,10 @@ CONTENTS = {
     "code_block": "<pre><code>{}</code></pre>\n",
 }
 LONGEST = 100_000  # characters; more is shown as plain text, Markdown of that size is an attack on the parser
-LONGEST_MATH = 5_000  # characters of one formula in \\( … \\)
+LONGEST_MATH = 5_000  # characters of one formula in \\( … \\), or between \\begin and \\end
+ENVIRONMENT = re.compile(
+    r"\\begin\{((?:align|aligned|alignat|equation|gather|gathered|multline|cases|split|[bpvBV]?matrix)\*?)\}"
+)
 
 
 def turn_text(turn: Mapping[str, Any]) -> str:
@@ -100,10 +105,13 @@ def _markdown() -> MarkdownIt:
     parser.enable(["table", "strikethrough"])
     parser.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True)
     parser.inline.ruler.before("escape", "bracket_math", _bracket_math)
+    parser.inline.ruler.before("escape", "environment_math", _environment_math)
     for kind, display in (("math_inline", ""), ("math_inline_double", "1"), ("math_block", "1")):
         parser.add_render_rule(kind, _math(display))
     parser.add_render_rule("math_block_label", _math("1"))
     parser.add_render_rule("image", _image)
+    for cell in ("td_open", "th_open"):
+        parser.add_render_rule(cell, _cell)
     for kind, around in CONTENTS.items():
         parser.add_render_rule(kind, _content(around))
     return parser
@@ -123,6 +131,30 @@ def _bracket_math(state: Any, silent: bool) -> bool:
         token.content = state.src[state.pos + 2 : end]
     state.pos = end + 2
     return True
+
+
+def _environment_math(state: Any, silent: bool) -> bool:
+    r"""\begin{align} … \end{align} and its like without dollars around them, as models write them."""
+    found = ENVIRONMENT.match(state.src, state.pos, state.posMax)
+    if not found:
+        return False
+    closing = f"\\end{{{found[1]}}}"
+    end = state.src.find(closing, found.end(), min(state.posMax, state.pos + LONGEST_MATH))
+    if end < 0:
+        return False
+    if not silent:
+        token = state.push("math_inline_double", "math", 0)
+        token.content = state.src[state.pos : end + len(closing)]
+    state.pos = end + len(closing)
+    return True
+
+
+def _cell(self: Any, tokens: Any, index: int, options: Any, env: Any) -> str:
+    """A cell's alignment as an attribute, which the allow-list passes; styles it does not."""
+    side = str(tokens[index].attrs.pop("style", "")).removeprefix("text-align:")
+    if side in ("left", "right", "center"):
+        tokens[index].attrSet("align", side)
+    return self.renderToken(tokens, index, options, env)
 
 
 def _content(around: str) -> Any:

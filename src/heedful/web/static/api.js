@@ -55,11 +55,18 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+const STAYS = 8000; // milliseconds: time to read two lines; what went wrong stays until it is clicked or something else is said
+let leaving;
+
 export function say(text, kind = "note") {
   const place = document.getElementById("say");
   if (!place) return;
+  const leave = () => (place.textContent = "");
+  clearTimeout(leaving);
   place.textContent = text;
   place.dataset.kind = kind;
+  place.onclick = leave;
+  if (kind !== "bad") leaving = setTimeout(leave, STAYS);
 }
 
 export const day = (seconds) =>

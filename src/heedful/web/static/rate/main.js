@@ -137,7 +137,7 @@ const REASONS = {
 function progress(p) {
   const parts = [`${p.today} today${p.daily_limit ? ` of at most ${p.daily_limit}` : ""}`, `${p.total} in all`];
   if (p.seconds_median) parts.push(`about ${p.seconds_median} s each`);
-  if (p.waiting) parts.push(`${p.waiting >= 1000 ? "over 1000" : p.waiting} still wanted`);
+  if (p.waiting) parts.push(`${p.waiting >= 1000 ? "over 1000" : p.waiting} wanted of all raters`);
   $("progress").textContent = parts.join(" · ");
 }
 
@@ -151,7 +151,8 @@ async function ask() {
     await outbox.renew(rater);
     return post();
   });
-  progress(reply.progress);
+  // What is wanted of others only is no number to be seen above "All done".
+  progress(reply.why === "nothing left" ? { ...reply.progress, waiting: 0 } : reply.progress);
   return reply;
 }
 

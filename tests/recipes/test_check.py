@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from heedful.cli import main
-from heedful.store import records, schema
+from heedful.store import books, schema
 from heedful.store.db import open_store
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
@@ -108,8 +108,8 @@ def test_only_what_is_new_is_looked_at(url: str, tmp_path: Path, monkeypatch, ca
     project, rater = make_project(store), make_rater(store)
     make_tasks(store, project, 12)
     loaded: list[str] = []
-    load = records.load
-    monkeypatch.setattr(records, "load", lambda c, ids: loaded.extend(ids) or load(c, ids))
+    outcomes = books.outcomes
+    monkeypatch.setattr(books, "outcomes", lambda c, ids: loaded.extend(ids) or outcomes(c, ids))
 
     def rate(n: int) -> list[str]:
         given: list[str] = []

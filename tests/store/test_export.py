@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ from heedful.store import (
     ingest,
     judging,
     projects,
+    records,
     rounds,
     schema,
     snapshot,
@@ -526,3 +528,42 @@ def hashes(store: Store, project: str) -> list[tuple]:
             .where(schema.prompt.c.project == project)
         )
         return sorted(map(tuple, found))
+
+
+def test_the_books_are_those_of_the_exports(store, busy):
+    """Judgments of one shape are counted together: never otherwise than each would be exported."""
+    project, ada = busy
+    for i, (responses, said) in enumerate(
+        [(("a", "a"), {"value": 1}), (("a", " "), {"value": 8}), (("", " "), {"value": 2}),
+         (("a", "b"), {"value": 1}), (("b", "a"), {"tie": True})] * 2
+    ):  # fmt: skip
+        with store.write() as connection:  # equal words of two models are two responses
+            prompt = content.add_prompt(connection, project, f"shape {i}")
+            ids = [
+                content.add_completion(connection, prompt, text, model=str(k))
+                for k, text in enumerate(responses)
+            ]
+            task = content.add_task(connection, project, "pair", prompt, ids)
+        judged(store, project, ada, task, said)
+    for score in ({"thumbs": [1]}, {"thumbs": [0]}, {"thumbs": [-1]}, {"thumbs": [1]}):
+        for text in ("t", " "):
+            thumbs = make_task(
+                store, project, "thumbs", [text], question=f"{score} {text} {new_id()}"
+            )
+            judged(store, project, ada, thumbs, score)
+    with store.read() as connection:
+        together = books.reconcile(connection, project)
+        for what in export.COLUMNS:
+            ids, _, count = snapshot.choose(connection, project, Query(what))
+            assert together[what] == count, what
+            if what in export.FROM_JUDGMENTS:
+                everything = list(connection.execute(select(schema.judgment.c.id)).scalars())
+                each = [
+                    (j.judgment.id, export.FROM_JUDGMENTS[what](j))
+                    for j in records.load(connection, everything)
+                ]
+                with_rows = {key for key, result in each if not isinstance(result, str)}
+                assert set(ids) <= with_rows, what
+                if what in export.TRAINING:
+                    reasons = Counter(result for _, result in each if isinstance(result, str))
+                    assert set(reasons) <= set(count.excluded) | {"another kind of answer"}, what

@@ -24,6 +24,7 @@ from heedful.errors import UserError
 FORMATS = ("jsonl", "csv", "parquet")
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 ROW_GROUP = 1000
+ENCODER = json.JSONEncoder(ensure_ascii=False)  # made once: `json.dumps` makes one for each value
 MESSAGES = re.compile(r'\[\s*\{\s*"(role|content|from|value)"')  # a conversation in a cell
 OURS = (  # names that together are in no other program's file
     {"rater", "judgment", "created_at"},
@@ -165,7 +166,7 @@ def _jsonl(file: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping[
     for row in rows:
         count += 1
         given = {name: row[name] for name in columns if row.get(name) is not None}
-        file.write(json.dumps(given, ensure_ascii=False).encode() + b"\n")
+        file.write(ENCODER.encode(given).encode() + b"\n")
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -41,13 +42,17 @@ def _checked(
     config: Config, store: Store, connection: Connection, before: Checked
 ) -> tuple[dict[str, Any], Checked]:
     """The books, and what has been seen."""
-    wrong = integrity.damage(store, connection, after=before.audit)
-    try:
-        projects, ledgers, missing = _books(connection, before)
-    except (DatabaseError, KeyError):  # pages that cannot be read, rows that are not there
-        if not wrong:
-            raise
-        projects, ledgers, missing = {}, {}, ["so the books cannot be read"]
+    with ThreadPoolExecutor(1) as others:  # SQLite looks through its file while the books are read
+        in_file = others.submit(integrity.in_file, store)
+        wrong = integrity.in_log(connection, after=before.audit)
+        try:
+            projects, ledgers, missing = _books(connection, before)
+        except (DatabaseError, KeyError):  # pages that cannot be read, rows that are not there
+            if not (wrong := wrong + in_file.result()):
+                raise
+            projects, ledgers, missing = {}, {}, ["so the books cannot be read"]
+        else:
+            wrong += in_file.result()
     if wrong := wrong + missing:
         raise UserError(f"{config.workspace}: {'; '.join(wrong)}")
     return projects, Checked(audit.head(connection), ledgers)

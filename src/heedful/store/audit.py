@@ -86,14 +86,14 @@ def _events(connection: Connection, after: int) -> Any:
 def _follows(previous: str, event: Row) -> bool:
     """Whether the event's hash is that of its content and the hash before it.
 
-    The detail is stored as canonical JSON, so that it need not be read to be written again; where that does not fit,
-    it is, as another database or hand may have written the same value in another way.
+    The detail is stored as canonical JSON, so that it need not be read to be written again. Where that does not fit it
+    is: the same values may be written in another way.
     """
     seq, at, actor, action, detail, stored = event
     if not isinstance(detail, str):  # SQLite keeps whatever a hand has put there
         return False
-    start = canonical({"action": action, "actor": actor, "at": at})[:-1]
-    text = f'{previous}{start},"detail":{unescape(detail)},"seq":{seq}}}'
+    who = "null" if actor is None else f'"{actor}"'
+    text = f'{previous}{{"action":"{action}","actor":{who},"at":{at!r},"detail":{unescape(detail)},"seq":{seq}}}'
     if _sha256(text) == stored:
         return True
     try:

@@ -14,18 +14,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, select
 
-from heedful.store import export, records, snapshot
+from heedful.store import export, snapshot
+from heedful.store.outcomes import EXPORTED, FORMS, outcomes
 from heedful.store.schema import completion, demonstration, judgment, prompt
 from heedful.store.snapshot import Count, Query
 
-BATCH = 500  # rows classified at once
+BATCH = 2000  # rows looked at at once
 TABLES: dict[str, Table] = {
     "judgments": judgment, "demonstrations": demonstration, "samples": completion, "prompts": prompt,
 }  # fmt: skip
-TRAINING = {
-    what: export.FROM_JUDGMENTS[what] for what in export.FROM_JUDGMENTS if what != "judgments"
-}
-EXPORTED = ""  # where a row went that is not left out
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,8 @@ def ledger(connection: Connection, project: str, known: Ledger | None = None) ->
         after = last.get(name, "")
         facts = snapshot.facts(project, name).where(table.c.id > after)
         for part in _parts(connection, facts):
-            _count(went, _reasons(connection, name, part), 1)
+            for what, counter in _went(connection, name, part).items():
+                went[what].update(counter)
             last[name] = max(last.get(name, ""), *(fact.id for fact in part))
             rows[name] = rows.get(name, 0) + len(part)
         if after and name in ("judgments", "demonstrations"):
@@ -88,41 +86,34 @@ def _correct(
     facts = snapshot.facts(project, name, as_before=True)
     then = facts.where(TABLES[name].c.id <= last, owner.in_(corrected))
     for part in _parts(connection, then):
-        before = _reasons(connection, name, part)
-        before.pop("judgments", None)  # that form has corrected ones, too
-        _count(went, before, -1)
-        _count(went, {what: ["corrected later"] * len(each) for what, each in before.items()}, 1)
+        for what, counter in _went(connection, name, part).items():
+            if what != "judgments":  # that form has corrected ones, too
+                went[what].subtract(counter)
+                went[what]["corrected later"] += counter.total()
 
 
-def _reasons(connection: Connection, name: str, facts: Sequence[Row]) -> dict[str, list[str]]:
-    """By form, where each of these rows goes: why it is left out, or `EXPORTED`."""
-    reasons: dict[str, list[str]] = {what: [] for what in (TRAINING if name == "judgments" else ())}
-    reasons.setdefault(name, [])
+def _went(connection: Connection, name: str, facts: Sequence[Row]) -> dict[str, Counter[str]]:
+    """By form, where these rows go: why they are left out, or `EXPORTED`."""
+    query = Query("comparisons" if name == "judgments" else name)  # all for training are alike here
+    reasons: Counter[str] = Counter()
     left: list[str] = []
-    query = Query("comparisons" if name == "judgments" else name)
     for fact in facts:
-        reason = snapshot.exclusion_reason(fact, query)
-        if reason is None:
+        if reason := snapshot.exclusion_reason(fact, query):
+            reasons[reason] += 1
+        else:
             left.append(fact.id)
-            continue
-        for what in TRAINING if name == "judgments" else (name,):
-            reasons[what].append(reason)
-    if name == "judgments":
-        reasons[name] = [EXPORTED] * len(facts)
-        for j in records.load(connection, left):
-            for what, to_rows in TRAINING.items():
-                result = to_rows(j)
-                reasons[what].append(result if isinstance(result, str) else EXPORTED)
-    else:
-        for result in snapshot.content_rows(connection, name, left):
-            reasons[name].append(result if isinstance(result, str) else EXPORTED)
-    return reasons
-
-
-def _count(went: dict[str, Counter[str]], reasons: dict[str, list[str]], sign: int) -> None:
-    for what, each in reasons.items():
-        for reason, n in Counter(each).items():
-            went[what][reason] += sign * n
+    if name != "judgments":
+        return {name: reasons + Counter({EXPORTED: len(left)})}
+    went = {what: Counter(reasons) for what in FORMS} | {name: Counter({EXPORTED: len(facts)})}
+    alike: Counter[int] = Counter()
+    known: dict[int, dict[str, str]] = {}
+    for _, _, outcome in outcomes(connection, left):
+        alike[id(outcome)] += 1
+        known[id(outcome)] = outcome
+    for key, n in alike.items():
+        for what, result in known[key].items():
+            went[what][result] += n
+    return went
 
 
 def _late(connection: Connection, project: str, known: Ledger, name: str) -> bool:

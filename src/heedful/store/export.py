@@ -16,7 +16,7 @@ Where the prompt is a conversation, the responses are messages too, as TRL wants
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
@@ -165,10 +165,10 @@ def rankings(j: JudgmentRecord) -> Rows | str:
 
 def unpaired(j: JudgmentRecord) -> Rows | str:
     labels: dict[str, list[bool]] = {}
-    for row in j.children["score"]:
+    for row in j.scores:
         if row.axis == "thumb":
             labels.setdefault(row.completion, []).extend([row.value > 0] if row.value else [])
-    for row in j.children["rule_flag"]:
+    for row in j.rules:
         labels.setdefault(row.completion, []).append(row.verdict)
     if not labels:
         return "another kind of answer"
@@ -180,7 +180,7 @@ def unpaired(j: JudgmentRecord) -> Rows | str:
 
 
 def scores(j: JudgmentRecord) -> Rows | str:
-    rows = j.children["score"]
+    rows = j.scores
     return [
         {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
         | {"axis": r.axis, "value": r.value, **_provenance(j)}
@@ -192,7 +192,7 @@ def critiques(j: JudgmentRecord) -> Rows | str:
     return [
         {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
         | {"start": r.start, "end": r.end, "critique": r.text, **_provenance(j)}
-        for r in j.children["critique"]
+        for r in j.critiques
     ] or ("no remark" if "critiques" in exports_of(j.task.kind) else "another kind of answer")
 
 
@@ -227,16 +227,15 @@ def turns(j: JudgmentRecord) -> Rows | str:
 def judgments(j: JudgmentRecord) -> Rows:
     """The whole provenance in one row; also what webhooks send."""
     judgment, task = j.judgment, j.task
-    children = j.children
     return [
         {
             **_provenance(j),
             "role": j.rater.role,
             "ranks": [{"completion": c, "rank": r} for c, r in j.ranks.items()],
-            "scores": _parts(children["score"], "completion", "axis", "value"),
-            "rules": _parts(children["rule_flag"], "completion", "rule", "verdict"),
-            "critiques": _parts(children["critique"], "completion", "start", "end", "text"),
-            "edits": _parts(children["edit"], "completion", "edited"),
+            "scores": _parts(j.scores, "completion", "axis", "value"),
+            "rules": _parts(j.rules, "completion", "rule", "verdict"),
+            "critiques": _parts(j.critiques, "completion", "start", "end", "text"),
+            "edits": _parts(j.edits, "completion", "edited"),
             "demonstrations": [row.text for row in j.demonstrations],
             "turns": _parts(j.turns, "said", "candidates", "order_shown", "chosen"),
             "order_shown": j.order_shown,
@@ -349,5 +348,5 @@ def _part(row: Row, *names: str) -> dict[str, Any]:
     return {name: row._mapping[name] for name in names}
 
 
-def _parts(rows: list[Row], *names: str) -> Rows:
+def _parts(rows: Sequence[Row], *names: str) -> Rows:
     return [_part(row, *names) for row in rows]

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Exists, Row, Table, exists, select
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Exists,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    exists,
+    func,
+    select,
+)
 
 from heedful.store.schema import (
     assignment,
@@ -26,12 +40,25 @@ from heedful.store.schema import (
     turn,
 )
 
-BATCH = 200
-CHILDREN = (ranking_item, score, rule_flag, critique, edit)
+BATCH = 500
+PARTS = (ranking_item, score, rule_flag, critique, edit)
+Columns = Mapping[
+    str, tuple[str, ...]
+]  # by table, the id first; of others all but what nobody reads
+# What the forms for training read; where a response is shown is for rankings alone.
+TRAINING: Columns = {
+    "judgment": ("id", "assignment", "task", "rater", "outcome", "strength", "active_ms", "created_at"),
+    "task": ("id", "kind", "prompt", "completions"),
+    "prompt": ("id", "content"),
+    "rater": ("id", "pseudonym"),
+    "completion": ("id", "text", "model", "checkpoint"),
+}  # fmt: skip
+UNSHOWN: Columns = {**TRAINING, "assignment": ()}  # what most of them read: not in which order
+EVERYTHING: Columns = {}
+NEVER_READ = {"completion": ("token_ids", "logprobs")}  # by judgments; long
 
 
-@dataclass(frozen=True)
-class JudgmentRecord:
+class JudgmentRecord(NamedTuple):
     """One revision of an answer."""
 
     judgment: Row
@@ -41,54 +68,127 @@ class JudgmentRecord:
     order_shown: list[int]
     guidelines: str | None  # the version that was shown beside it
     texts: dict[str, Row]  # completions by id: those shown, and an edited one
-    children: dict[str, list[Row]]  # by table: ranking_item, score, rule_flag, critique, edit
-    demonstrations: list[Row]  # written in the judgment
-    turns: list[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
-
-    @property
-    def ranks(self) -> dict[str, int]:
-        """Rank by completion id, the best first; those that were not ranked are not there."""
-        items = sorted(self.children["ranking_item"], key=lambda r: (r.rank, r.place))
-        return {r.completion: r.rank for r in items}
+    ranks: dict[
+        str, int
+    ]  # by completion id, the best first; those that were not ranked are not there
+    scores: Sequence[Row]
+    rules: Sequence[Row]
+    critiques: Sequence[Row]
+    edits: Sequence[Row]
+    demonstrations: Sequence[Row]  # written in the judgment
+    turns: Sequence[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
 
 
 def load(connection: Connection, ids: Sequence[str]) -> list[JudgmentRecord]:
-    """These judgments, in this order; call it with about `BATCH` ids at a time."""
-    judgments = _by_id(connection, judgment, ids)
-    tasks = _by_id(connection, task, {j.task for j in judgments.values()})
-    prompts = _by_id(connection, prompt, {t.prompt for t in tasks.values()})
-    raters = _by_id(connection, rater, {j.rater for j in judgments.values()})
-    assignments = _by_id(connection, assignment, {j.assignment for j in judgments.values()})
-    children = {
-        table.name: _grouped(connection, table, table.c.judgment, ids, table.c.place)
-        for table in CHILDREN
-    }
-    edited = {r.edited for rows in children["edit"].values() for r in rows}
-    completion_ids = {c for t in tasks.values() for c in t.completions}
-    texts = _by_id(connection, completion, completion_ids | edited)
-    d = demonstration.c
-    demonstrations = _grouped(connection, demonstration, d.judgment, ids, d.id)
-    turns = _turns(connection, [j.assignment for j in judgments.values()])
-    loaded = []
+    """These judgments, in this order, with all that is known of them."""
+    return list(stream(connection, ids, EVERYTHING))
+
+
+def stream(
+    connection: Connection, ids: Sequence[str], read: Columns = TRAINING
+) -> Iterator[JudgmentRecord]:
+    """These judgments, in this order, some at a time, with these columns."""
+    raters: dict[str, Row] = {}
+    reader = reader_of(connection, read)
+    for part in batches(ids):
+        yield from _load(reader, raters, part)
+
+
+def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterator[JudgmentRecord]:
+    judgments = reader.by_id(judgment, ids)
+    tasks = reader.by_id(task, {j.task for j in judgments.values()})
+    prompts = reader.by_id(prompt, {t.prompt for t in tasks.values()})
+    raters |= reader.by_id(rater, {j.rater for j in judgments.values()} - raters.keys())
+    assignments = reader.by_id(assignment, {j.assignment for j in judgments.values()})
+    ranks: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in reader.rows(ranking_item, "judgment", ids, "rank", "place"):
+        ranks[row.judgment][row.completion] = row.rank
+    scores, rules, critiques, edits = (
+        grouped(reader.rows(table, "judgment", ids, "place"), "judgment") for table in PARTS[1:]
+    )
+    written = grouped(reader.rows(demonstration, "judgment", ids, "id"), "judgment")
+    leases = [j.assignment for j in judgments.values()]
+    said = grouped(reader.rows(offer, "assignment", leases, "place"), "assignment")
+    shown = {c for t in tasks.values() for c in t.completions}
+    edited = {row.edited for rows in edits.values() for row in rows}
+    texts = reader.by_id(completion, shown | edited)
     for key in ids:
-        parts = {name: rows.get(key, []) for name, rows in children.items()}
-        task_row = tasks[judgments[key].task]
-        needed = [*task_row.completions, *(r.edited for r in parts["edit"])]
-        loaded.append(
-            JudgmentRecord(
-                judgment=judgments[key],
-                task=task_row,
-                prompt=prompts[task_row.prompt],
-                rater=raters[judgments[key].rater],
-                order_shown=assignments[judgments[key].assignment].order_shown,
-                guidelines=assignments[judgments[key].assignment].guideline_version,
-                texts={c: texts[c] for c in needed},
-                children=parts,
-                demonstrations=demonstrations.get(key, []),
-                turns=turns.get(judgments[key].assignment, []),
-            )
+        row = judgments[key]
+        about, lease = tasks[row.task], assignments.get(row.assignment)
+        changed = edits.get(key, ())
+        yield JudgmentRecord(
+            judgment=row,
+            task=about,
+            prompt=prompts[about.prompt],
+            rater=raters[row.rater],
+            order_shown=lease.order_shown if lease else [],
+            guidelines=lease.guideline_version if lease else None,
+            texts={c: texts[c] for c in (*about.completions, *(r.edited for r in changed))},
+            ranks=ranks.get(key, {}),
+            scores=scores.get(key, ()),
+            rules=rules.get(key, ()),
+            critiques=critiques.get(key, ()),
+            edits=changed,
+            demonstrations=written.get(key, ()),
+            turns=said.get(row.assignment, ()),
         )
-    return loaded
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Rows of tables by keys, many at once."""
+
+    connection: Connection
+    read: Columns
+    used: Collection[str]  # of the tables that may be empty, those that are not
+
+    def by_id(self, table: Table, keys: Collection[str]) -> dict[str, Row]:
+        return {row[0]: row for row in self._execute(table, "id", keys)}
+
+    def rows(self, table: Table, owner: str, keys: Collection[str], *order: str) -> Sequence[Row]:
+        return self._execute(table, owner, keys, *order) if table.name in self.used else ()
+
+    def _execute(
+        self, table: Table, owner: str, keys: Collection[str], *order: str
+    ) -> Sequence[Row]:
+        if not keys or self.read.get(table.name) == ():
+            return ()
+        sqlite = self.connection.dialect.name == "sqlite"
+        query = _query(table, self.read.get(table.name), owner, order, sqlite)
+        wanted = json.dumps(list(keys)) if sqlite else list(keys)
+        return self.connection.execute(query, {"keys": wanted}).all()
+
+
+def reader_of(connection: Connection, read: Columns) -> Reader:
+    tables = [*PARTS, demonstration, offer]
+    used = {t.name for t in tables if connection.execute(select(t).limit(1)).first()}
+    return Reader(connection, read, used)
+
+
+@cache
+def _query(
+    table: Table, names: tuple[str, ...] | None, owner: str, order: tuple[str, ...], sqlite: bool
+) -> Select:
+    """Made once, with all keys as one parameter: a parameter for each would be written out anew for every batch."""
+    left_out = NEVER_READ.get(table.name, ())
+    columns = [table.c[name] for name in names or table.c.keys() if name not in left_out]
+    query = select(*columns)
+    if table is offer:
+        query = select(*columns, turn.c.chosen, turn.c.strength.label("turn_strength"))
+        query = query.join(turn, turn.c.offer == offer.c.id)
+    if sqlite:
+        keys = func.json_each(bindparam("keys", type_=Text)).table_valued("value")
+        query = query.where(table.c[owner].in_(select(keys.c.value)))
+    else:
+        query = query.where(table.c[owner] == func.any(bindparam("keys", type_=ARRAY(Text))))
+    return query.order_by(*(table.c[name] for name in order))
+
+
+def grouped(rows: Sequence[Row], owner: str) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, owner), []).append(row)
+    return groups
 
 
 def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
@@ -108,30 +208,3 @@ def texts(connection: Connection, completions: Sequence[str]) -> dict[str, str]:
         rows = connection.execute(select(c.id, c.text).where(c.id.in_(part)))
         by_id.update((row.id, row.text) for row in rows)
     return by_id
-
-
-def _by_id(connection: Connection, table: Table, ids: Iterable[str]) -> dict[str, Row]:
-    rows = connection.execute(select(table).where(table.c.id.in_(list(ids))))
-    return {row.id: row for row in rows}
-
-
-def _grouped(
-    connection: Connection, table: Table, owner: Column, ids: Sequence[str], order: Column
-) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in connection.execute(select(table).where(owner.in_(list(ids))).order_by(order)):
-        groups[row._mapping[owner.name]].append(row)
-    return groups
-
-
-def _turns(connection: Connection, assignments: Sequence[str]) -> dict[str, list[Row]]:
-    by_assignment: dict[str, list[Any]] = defaultdict(list)
-    rows = connection.execute(
-        select(offer, turn.c.chosen, turn.c.strength.label("turn_strength"))
-        .join(turn, turn.c.offer == offer.c.id)
-        .where(offer.c.assignment.in_(list(assignments)))
-        .order_by(offer.c.assignment, offer.c.place)
-    )
-    for row in rows:
-        by_assignment[row.assignment].append(row)
-    return by_assignment

@@ -7,6 +7,7 @@ Exported and excluded with a reason are together all that is stored.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,9 +21,13 @@ from heedful.store.columns import escape, unescape
 from heedful.store.content import digest
 from heedful.store.db import Store, insert
 from heedful.store.kinds import UNANSWERED
+from heedful.store.outcomes import EXPORTED, FORMS, outcomes
 from heedful.store.schema import completion, dataset_snapshot, demonstration, judgment, prompt, task
 
 ESCAPE = "\\x1a and four hexadecimal digits stand for NUL, a lone surrogate or \\x1a itself"
+TO_ESCAPE = re.compile(
+    r"\\x00|\\x1a|\\ud[89a-f]"
+)  # as `repr` writes it; others may look so, none looks otherwise
 Split = Literal["all", "train", "held_out"]
 # Forms that are no judgments; all others are made of those.
 CONTENT = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
@@ -133,21 +138,26 @@ def choose(
     everything, deciding = number_stored(project, query.what), facts(project, query.what)
     stored, excluded = 0, Counter[str]()
     candidates: list[str] = []
+    prompts: set[str] = set()
     for conditions in _task_conditions(tasks):
         stored += connection.execute(everything.where(*conditions)).scalar_one()
         for fact in connection.execute(deciding.where(*conditions)):
             if reason := exclusion_reason(fact, query):
                 excluded[reason] += 1
+                continue
+            candidates.append(fact.id)
+            if query.what not in FORMS:
+                prompts.add(fact.prompt)
+    ids = sorted(candidates)
+    if query.what in FORMS:
+        ids = []
+        for key, about, outcome in outcomes(connection, sorted(candidates)):
+            if (result := outcome[query.what]) == EXPORTED:
+                ids.append(key)
+                prompts.add(about)
             else:
-                candidates.append(fact.id)
-    ids: list[str] = []
-    forms: set[str] = set()
-    for key, result in _rows_or_reasons(connection, query.what, sorted(candidates)):
-        if isinstance(result, str):
-            excluded[result] += 1
-            continue
-        ids.append(key)
-        forms |= export.form_of(export.with_template_columns(result[0]))
+                excluded[result] += 1
+    forms = _forms(connection, query.what, sorted(prompts))
     shapes = forms - {"tools"} or {"text"}
     form = "mixed" if len(shapes) > 1 else shapes.pop()
     return (
@@ -159,7 +169,7 @@ def choose(
 
 def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of chosen ids, always in the same order."""
-    for key, result in _rows_or_reasons(connection, query.what, ids):
+    for key, result in _rows(connection, query.what, ids):
         if isinstance(result, str):
             raise AssertionError(f"{key} was chosen and has no rows: {result}")
         for row in map(export.with_template_columns, result):
@@ -168,7 +178,7 @@ def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[d
 
 def escaped(value: Any) -> Any:
     """A row as a file can hold it, see `ESCAPE`."""
-    return _deep(escape, value)
+    return _deep(escape, value) if TO_ESCAPE.search(repr(value)) else value
 
 
 def unescaped(value: Any) -> Any:
@@ -218,17 +228,19 @@ def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
         task.c.swap_of,
     ]
     table = CONTENT.get(dataset, judgment)
-    columns: list[Any] = [table.c.id, prompt.c.split]
+    columns: list[Any] = [table.c.id, prompt.c.id.label("prompt"), prompt.c.split]
     if dataset not in CONTENT:
         joined = judgment.join(task, task.c.id == judgment.c.task)
         joined = joined.join(prompt, prompt.c.id == task.c.prompt)
         query = select(*columns, *of_judgment).select_from(joined)
         return query.where(judgment.c.project == project)
+    if dataset == "samples":
+        columns += [table.c.text, table.c.author]
     joined = table if dataset == "prompts" else table.join(prompt, prompt.c.id == table.c.prompt)
     if dataset == "demonstrations":
         joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
         joined = joined.outerjoin(task, task.c.id == judgment.c.task)
-        columns += of_judgment
+        columns += [table.c.text, *of_judgment]
     return select(*columns).select_from(joined).where(prompt.c.project == project)
 
 
@@ -248,22 +260,40 @@ def exclusion_reason(fact: Row, query: Query) -> str | None:
             return "repeated the other way round"
     if query.split not in ("all", fact.split):
         return f"in the split {fact.split}"
+    if query.what in ("samples", "demonstrations"):
+        if not fact.text.strip():
+            return "an empty response"
+        if query.what == "samples" and fact.author:
+            return "written by a person"
     return None
 
 
-def _rows_or_reasons(
+def _forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[str]:
+    """Of which forms these prompts are, as rows have them."""
+    forms: set[str] = set()
+    for part in records.batches(prompts):
+        query = select(prompt.c.content).where(prompt.c.id.in_(part))
+        for content in connection.execute(query).scalars():
+            begins = export.opening(content) if dataset == "turns" else content
+            forms |= export.form_of(export.with_template_columns({"prompt": begins}))
+    return forms
+
+
+def _rows(
     connection: Connection, dataset: str, ids: Sequence[str]
 ) -> Iterator[tuple[str, export.Rows | str]]:
-    """Each id with its rows, or with why it has none."""
+    """Each id with its rows."""
+    if dataset in export.FROM_JUDGMENTS:
+        to_rows = export.FROM_JUDGMENTS[dataset]
+        read = {"rankings": records.TRAINING, "judgments": records.EVERYTHING}
+        judged = records.stream(connection, ids, read.get(dataset, records.UNSHOWN))
+        yield from ((j.judgment.id, to_rows(j)) for j in judged)
+        return
     for part in records.batches(ids):
-        if dataset in export.FROM_JUDGMENTS:
-            to_rows = export.FROM_JUDGMENTS[dataset]
-            yield from ((j.judgment.id, to_rows(j)) for j in records.load(connection, part))
-        else:
-            yield from zip(part, content_rows(connection, dataset, part), strict=True)
+        yield from zip(part, _content_rows(connection, dataset, part), strict=True)
 
 
-def content_rows(connection: Connection, dataset: str, ids: Any) -> Iterator[export.Rows | str]:
+def _content_rows(connection: Connection, dataset: str, ids: Any) -> Iterator[export.Rows | str]:
     table = CONTENT[dataset]
     stored = {r.id: r for r in connection.execute(select(table).where(table.c.id.in_(list(ids))))}
     if dataset == "prompts":
@@ -283,9 +313,7 @@ def content_rows(connection: Connection, dataset: str, ids: Any) -> Iterator[exp
     )
     for key in ids:
         row, content = stored[key], contents[stored[key].prompt]
-        if not row.text.strip():
-            yield "an empty response"
-        elif dataset == "samples":
-            yield "written by a person" if row.author else [export.sample(content, row)]
+        if dataset == "samples":
+            yield [export.sample(content, row)]
         else:
             yield [export.demonstration(content, row, judgments.get(row.judgment))]

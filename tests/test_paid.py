@@ -231,7 +231,9 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize(
+    "job", [pytest.param(j, marks=[pytest.mark.exhaustive] * (j == "ppo")) for j in JOBS]
+)
 def test_a_step_that_dies_in_its_middle(job: str, world: Path, bill: Path, tmp_path: Path, capsys):
     """While the rewards of a step are asked for, and those of held-out prompts; with and without a state before.
 
@@ -274,3 +276,53 @@ def test_a_step_that_dies_in_its_middle(job: str, world: Path, bill: Path, tmp_p
     assert "paid_judge was edited" in (tmp_path / "again" / "record.jsonl").read_text()
     assert asked(bill) == count
     assert jobs.alike(tmp_path / "again", tmp_path / "whole") == ""
+
+
+DEATHS = [  # on the way into this call of each
+    ("heedful.recipes.iterate:_question", 2),
+    ("heedful.recipes.iterate_asking:write", 1),
+    ("heedful.raters.panel:_asked", 2),
+    ("heedful.raters.panel:_asked", 3),
+    ("heedful.store.rounds:judge", 2),
+    ("heedful.recipes.iterate:freeze", 1),
+    ("heedful.recipes.iterate:merge", 1),
+    ("heedful.learner.local:LocalLearner.step", 1),
+    ("heedful.run:Run.finish", 1),
+    ("heedful.store.content:add_checkpoint", 1),
+    ("heedful.recipes.iterate:write_json", 1),
+    ("heedful.raters.panel:_asked", 4),
+    ("heedful.recipes.iterate:merge", 1),
+]
+
+
+@pytest.mark.exhaustive
+def test_rounds_that_are_killed(world: Path, bill: Path, tmp_path: Path):
+    """Two rounds of `heedful iterate`, whose process ends as by SIGKILL again and again, in another place each time."""
+    write_rows(tmp_path / "prompts.jsonl", ({"prompt": f"What is {i}?"} for i in range(8)))
+
+    def words(out: str) -> list[str]:
+        assert main(["init", str(tmp_path / out)]) == 0
+        flags = [
+            "--model",
+            world / "model",
+            "--prompts",
+            tmp_path / "prompts.jsonl",
+            "--project",
+            "p",
+        ]
+        flags += ["--workspace", tmp_path / out, "--out", tmp_path / out / "rounds", "--quiet"]
+        flags += ["--raters", "paid_judge:near", "--rounds", 2, "--prompts-per-round", 4]
+        return ["iterate", *map(str, [*flags, "--max-tokens", 4, "--responses", 3])]
+
+    assert jobs.call(words("whole")) == 0
+    count = asked(bill)
+    bill.unlink()
+    again = words("again")
+    for where, call in DEATHS:
+        assert jobs.call(again, die=(where, call)) == 9, where
+    assert jobs.call(again) == 0
+    assert asked(bill) == count
+    for r in ("round-1", "round-2"):
+        for stage in ("reward", "policy"):
+            whole, ours = (tmp_path / x / "rounds" / r / stage for x in ("whole", "again"))
+            assert jobs.alike(ours, whole) == ""

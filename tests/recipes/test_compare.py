@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ import yaml
 import tiny
 from heedful import configs
 from heedful.cli import main
-from heedful.configs.compare_plan import Entry, evaluation, read_file
+from heedful.configs.compare_plan import Entry, Plan, evaluation, read_file
 from heedful.configs.typed import made
 from heedful.data.sources import write_rows
 from heedful.errors import UserError
 from heedful.recipes import evaluate, policy
-from heedful.recipes.compare import against, evaluated_checkpoints, read_plan
+from heedful.recipes.compare import against, evaluated_checkpoints, read_plan, refuse_edited
 from heedful.report.compare_figures import apart
 
 DOCS = Path(__file__).parents[2] / "docs" / "results" / "compare"
@@ -363,3 +364,19 @@ def test_labels_keep_apart_and_near_their_ends():
     assert apart([0, 2, 80], low=0, high=100, space=10) == [0, 10, 80]
     assert apart([98, 99, 100], low=0, high=100, space=10) == [80, 90, 100]
     assert apart([5, 5, 5], low=0, high=10, space=10) == [0, 10, 20]
+
+
+def test_functions_that_were_edited_are_no_part_of_one_table(tmp_path, monkeypatch):
+    """Mutation caught: half of the runs by one reward, half by another, side by side without a word."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "gold"):
+        (tmp_path / f"{name}.py").write_text("def score(prompt, response): return 0.0")
+    plan = Plan(
+        out=tmp_path / "out", model="m", data="d", reward="mine:score", methods={"rloo": {}},
+        evaluate={"data": "e", "scorer": "gold:score"},
+    )  # fmt: skip
+    refuse_edited(plan)
+    refuse_edited(replace(plan, seeds=(4,)))
+    (tmp_path / "gold.py").write_text("def score(prompt, response): return 1.0")
+    with pytest.raises(UserError, match="gold was edited since what is in"):
+        refuse_edited(plan)

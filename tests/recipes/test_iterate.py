@@ -374,6 +374,7 @@ class Killed(SystemExit):
     """In place of SIGKILL, within one process: an event loop, too, ends at once, with whatever it was about to do."""
 
 
+FEW = ("_question", "write", "judge", "add_checkpoint")
 JUDGE = """
 asked = 0
 
@@ -385,6 +386,7 @@ def worth(prompt, response):
 """
 # What a round does, in about this order; after each of them the process dies, once.
 STEPS = [
+    (iterate, "_question", 2),
     (iterate_asking, "write_json", 1),  # questions are asked
     (Journal, "write", 1),  # the first answer is on the disk
     (Journal, "write", 2),
@@ -405,8 +407,17 @@ STEPS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([s for s in STEPS if s[1] in FEW], id="some"),
+        pytest.param(STEPS, id="all", marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_loop_that_dies_at_every_step_pays_once(config: iterate.Config, tmp_path, monkeypatch):
+def test_a_loop_that_dies_at_every_step_pays_once(
+    config: iterate.Config, tmp_path, monkeypatch, steps
+):
     """With a judge that says something else each time: as many questions as if nothing had happened, the same answers
     in the database, once each, the same weights.
 
@@ -434,7 +445,7 @@ def test_a_loop_that_dies_at_every_step_pays_once(config: iterate.Config, tmp_pa
     dice.asked = 0
     init.run(init.Config(folder=tmp_path / "other"))
     config = changed(config, workspace=tmp_path / "other", out=tmp_path / "other" / "rounds")
-    for owner, name, number in STEPS:
+    for owner, name, number in steps:
         real, calls = getattr(owner, name), 0
 
         def dies(*args, real=real, number=number, **kwargs):
@@ -551,3 +562,19 @@ def test_one_judge_answers_a_question_once(config: iterate.Config):
     with pytest.raises(UserError, match="overlap 9: tiny:likes_short is 8 judge"):
         iterate.run(changed(config, overlap=9))
     assert not config.out.exists()
+
+
+def test_what_was_drawn_is_asked_about(config: iterate.Config, monkeypatch):
+    """A device that draws otherwise the second time: the questions are those of the first, and no others are left over.
+
+    Mutation caught: sampling again, after some of the questions were put.
+    """
+    config = changed(config, raters=("people",), wait=False)
+    monkeypatch.setattr(iterate, "write", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        iterate.run(config)
+    before = count(config, schema.task), count(config, schema.completion)
+    monkeypatch.undo()
+    monkeypatch.setattr(iterate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+    assert iterate.run(config) is None
+    assert (count(config, schema.task), count(config, schema.completion)) == before

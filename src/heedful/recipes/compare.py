@@ -35,8 +35,10 @@ from heedful.recipes import evaluate, recipe_of
 from heedful.recipes.demo import machine
 from heedful.remote.journal import ANSWERS
 from heedful.run import finished, flat, plain, settings
+from heedful.run.sources import sources
 from heedful.transfer.sources import materialise
 
+SOURCES = "sources.json"  # what the user's functions were when a comparison was begun
 Values = dict[str, list[float]]  # gold, reward, kl, length, win_rate → a number for each prompt
 
 
@@ -64,6 +66,7 @@ class Trial:
 def run(config: Config) -> Path:
     """Returns the folder; `results.json` in it holds every number of the table and the figures."""
     plan, entries = read_plan(config.config, quiet=config.quiet)
+    refuse_edited(plan)
     start = measured(evaluation(plan, "start", plan.model, seed=plan.seeds[0], reference=None))
     start["kl"] = [0.0]
     trials: list[Trial] = []
@@ -158,6 +161,19 @@ def refuse_changed(config: Any) -> None:
                 f"{config.out} was made with {key} {old[key]}, not {new}: choose another out or another "
                 "label, or remove that folder"
             )
+
+
+def refuse_edited(plan: Plan) -> None:
+    """Runs and evaluations by other code of the user's do not stand beside these in one table."""
+    noted, now = plan.out / SOURCES, sources(plan)
+    before = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+    if edited := [module for module in now if before.get(module, now[module]) != now[module]]:
+        raise UserError(
+            f"{edited[0]} was edited since what is in {plan.out} was made: undo that, choose another out, or remove "
+            f"that folder; where the change makes no difference, remove {noted}"
+        )
+    if now:
+        write_json(noted, before | now)
 
 
 def failures(out: Path) -> int:

@@ -18,9 +18,9 @@ from sqlalchemy import Connection
 from heedful.configs.iterate import Config, Refit, refuse_nonsense
 from heedful.configs.optimise import planned
 from heedful.configs.policy import METHODS as ONLINE
-from heedful.data.files import write_json
+from heedful.data.files import read_rows, write_json, write_rows
 from heedful.data.samples import Drawn
-from heedful.data.sources import read_prompts
+from heedful.data.sources import prompt_columns, prompt_of, read_prompts
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.recipes import evaluate, iterate_asking, recipe_of, reward_model
@@ -38,6 +38,7 @@ from heedful.types import Sampling
 
 __all__ = ["Config", "Refit", "run"]
 TRAIN, EVALUATION = "all_comparisons.jsonl", "held_out_comparisons.jsonl"
+SAMPLED = "sampled.jsonl"
 PROMPTS, COMPARISONS = "train_prompts.jsonl", "comparisons.jsonl"
 
 
@@ -61,6 +62,11 @@ def run(config: Config) -> Path | None:
         config.out.mkdir(parents=True, exist_ok=True)
         with locked(config.out):
             begun.write(config, now, changes, min(open_rounds, default=config.rounds + 1))
+            for r in (
+                open_rounds if changes else ()
+            ):  # what nobody has been asked about is drawn anew
+                if not (config.out / f"round-{r}" / ASKED).exists():
+                    (config.out / f"round-{r}" / SAMPLED).unlink(missing_ok=True)
             return _rounds(config, store, project, panels, held_out)
     finally:
         store.close()
@@ -105,37 +111,59 @@ def _refuse_prompts(config: Config, held_out: HeldOut) -> None:
             )
 
 
+def _drawn(config: Config, folder: Path, r: int, model: str) -> list[dict[str, Any]]:
+    """A row for each of the round's prompts, with its responses; kept, since they may not be drawn alike twice."""
+    file = folder / SAMPLED
+    if not file.exists():
+        start = (r - 1) * config.prompts_per_round
+        prompts = read_prompts(config.prompts)[start : start + config.prompts_per_round]
+        say(f"round {r}: sampling {config.responses} responses to {len(prompts)} prompts")
+        drawn = draw(
+            load_policy(model, device=config.device),
+            load_tokenizer(model),
+            prompts,
+            n=config.responses,
+            max_tokens=config.max_tokens,
+            sampling=Sampling(config.temperature),
+            seed=config.seed + 1000 * r,
+            quiet=config.quiet,
+        )
+        write_rows(file, map(_row, drawn))
+    return [row for _, row in read_rows(file)]
+
+
+def _row(drawn: Drawn) -> dict[str, Any]:
+    return prompt_columns(drawn.prompt) | {
+        "responses": [
+            {
+                "text": text,
+                "token_ids": [t for t, m in zip(s.tokens, s.mask, strict=True) if m],
+                "logprobs": [round(x, 6) for x, m in zip(s.logprobs, s.mask, strict=True) if m],
+                "finish_reason": s.stop_reason,
+            }
+            for text, s in zip(drawn.texts, drawn.samples, strict=True)
+        ]
+    }
+
+
 def _sampled(config: Config, store: Store, project: str, folder: Path, r: int, model: str) -> None:
     """Sample, and make the questions, which are dealt out among the entries of `raters`."""
     if (folder / ASKED).exists():
         return
-    start = (r - 1) * config.prompts_per_round
-    prompts = read_prompts(config.prompts)[start : start + config.prompts_per_round]
-    say(f"round {r}: sampling {config.responses} responses to {len(prompts)} prompts")
-    drawn = draw(
-        load_policy(model, device=config.device),
-        load_tokenizer(model),
-        prompts,
-        n=config.responses,
-        max_tokens=config.max_tokens,
-        sampling=Sampling(config.temperature),
-        seed=config.seed + 1000 * r,
-        quiet=config.quiet,
-    )
+    drawn = _drawn(config, folder, r, model)
     whole = fingerprint(model)
     checkpoint = store.in_write(lambda c: content.add_checkpoint(c, model, whole))
     shares: list[dict[str, None]] = [{} for _ in config.raters]
     for begin in range(0, len(drawn), BATCH):
         part = drawn[begin : begin + BATCH]
         asked = store.in_write(
-            lambda c, part=part: [
-                _question(c, config, project, r, item, checkpoint) for item in part
-            ]
+            lambda c, part=part: [_question(c, config, project, r, row, checkpoint) for row in part]
         )
         for i, key in enumerate(asked, start=begin):
             if key is not None and not any(key in share for share in shares):
                 shares[i % len(shares)][key] = None
     if not any(shares):
+        (folder / SAMPLED).unlink()
         raise UserError(
             f"round {r}: the model answers every prompt in the same words each time, so there is "
             "nothing to compare; raise --temperature"
@@ -144,34 +172,34 @@ def _sampled(config: Config, store: Store, project: str, folder: Path, r: int, m
 
 
 def _question(
-    connection, config: Config, project: str, r: int, item: Drawn, checkpoint: str
+    connection: Connection,
+    config: Config,
+    project: str,
+    r: int,
+    row: dict[str, Any],
+    checkpoint: str,
 ) -> str | None:
     """A task of the different responses to a prompt; None where they are all the same."""
-    first_index: dict[str, int] = {}
-    for k, text in enumerate(item.texts):
-        if text.strip():
-            first_index.setdefault(text, k)
-    if len(first_index) < 2:
+    different: dict[str, dict[str, Any]] = {}
+    for response in row["responses"]:
+        if response["text"].strip():
+            different.setdefault(response["text"], response)
+    if len(different) < 2:
         return None
-    prompt = content.add_prompt(connection, project, item.prompt, source=config.prompts)
-    ids = []
-    for text, k in first_index.items():
-        sample = item.samples[k]
-        written = [i for i, m in enumerate(sample.mask) if m]
-        ids.append(
-            content.add_completion(
-                connection,
-                prompt,
-                text,
-                checkpoint=checkpoint,
-                token_ids=[sample.tokens[i] for i in written],
-                logprobs=[round(sample.logprobs[i], 6) for i in written],
-                sampling={"temperature": config.temperature, "max_tokens": config.max_tokens},
-                seed=config.seed + 1000 * r,
-                finish_reason=sample.stop_reason,
-                engine="torch",
-            )
+    value = prompt_of(SAMPLED, row)
+    prompt = content.add_prompt(connection, project, value, source=config.prompts)
+    ids = [
+        content.add_completion(
+            connection,
+            prompt,
+            **response,
+            checkpoint=checkpoint,
+            sampling={"temperature": config.temperature, "max_tokens": config.max_tokens},
+            seed=config.seed + 1000 * r,
+            engine="torch",
         )
+        for response in different.values()
+    ]
     kind = "pair" if len(ids) == 2 else "rank"
     return content.add_task(
         connection, project, kind, prompt, ids, overlap=config.overlap, round=r, propensity=1.0

@@ -14,7 +14,7 @@ from heedful.store.db import now
 from heedful.store.schema import api_token, known_device, password_link, rater, rater_pii, session
 
 DAY = 86400.0
-DEVICE_DAYS = 180
+DEVICE_DAYS, DEVICES = 180, 20  # browsers of a person that are known
 LINK_DAYS = 1
 ID = 16  # letters of a session's hash that name it: the hash itself opens nothing
 
@@ -99,6 +99,11 @@ def remember_device(connection: Connection, rater_id: str, known: str | None) ->
         used = known_device.update().where(*this).values(used_at=timestamp)
         if connection.execute(used).rowcount:
             return None
+    theirs = known_device.c.rater == rater_id
+    newest = select(known_device.c.token_hash).where(theirs)
+    newest = newest.order_by(known_device.c.used_at.desc()).limit(DEVICES - 1)
+    # A script that keeps no cookies is a new one each time.
+    connection.execute(delete(known_device).where(theirs, known_device.c.token_hash.not_in(newest)))
     token = secrets.token_urlsafe(32)
     row = {"token_hash": sha256(token), "rater": rater_id}
     connection.execute(known_device.insert().values(**row, created_at=timestamp, used_at=timestamp))

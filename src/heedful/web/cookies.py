@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from fastapi import Request, Response
 from sqlalchemy import Connection
 
@@ -21,22 +19,29 @@ def begin_session(connection: Connection, request: Request, response: Response, 
         address=proxy.shortened(proxy.address(request)),
     )
     _keep(request, response, COOKIE, token, people.SESSION_DAYS)
-    if device := access.remember_device(connection, rater, request.cookies.get(DEVICE)):
+    if device := access.remember_device(connection, rater, read(request, DEVICE)):
         _keep(request, response, DEVICE, device, access.DEVICE_DAYS)
     return csrf
 
 
-def path(request: Request) -> str:
-    """The path prefix of `--url`, if it has one: another program may have the rest of the site."""
-    return urlsplit(request.app.state.base_url or "").path or "/"
+def read(request: Request, cookie: str) -> str | None:
+    """What the browser keeps."""
+    return request.cookies.get(proxy.cookie(request, cookie)[0])
 
 
-def _keep(request: Request, response: Response, name: str, token: str, days: int) -> None:
+def forget(request: Request, response: Response, cookie: str) -> None:
+    """Have the browser keep it no longer."""
+    name, path = proxy.cookie(request, cookie)
+    response.delete_cookie(name, path=path)
+
+
+def _keep(request: Request, response: Response, cookie: str, token: str, days: int) -> None:
+    name, path = proxy.cookie(request, cookie)
     response.set_cookie(
         name,
         token,
         max_age=int(days * people.DAY),
-        path=path(request),
+        path=path,
         httponly=True,
         samesite="lax",
         secure=proxy.public_url(request).startswith("https://"),

@@ -111,6 +111,15 @@ def public_url(request: Request) -> str:
     return f"{scheme}://{host}{prefix}"
 
 
+def cookie(request: Request, name: str) -> tuple[str, str]:
+    """The name and the path of a cookie: those of the path prefix of `--url`, if it has one.
+
+    Another heedful may have the rest of the site, whose cookies browsers send along.
+    """
+    prefix = urlsplit(request.app.state.base_url or "").path
+    return name + prefix.replace("/", "_"), prefix or "/"
+
+
 def root(request: Request) -> str:
     """The way from a page back to the start, such as ../../"""
     # Undecoded: to the browser %2F is no slash.

@@ -93,7 +93,7 @@ def identify(request: Request) -> User | None:
             _touch(store, lambda c: people.touch_token(c, row.id, address))
         scopes = frozenset(row.scopes)
         return User(row.rater, row.pseudonym, row.role, scopes, status=row.status)
-    token = request.cookies.get(COOKIE)
+    token = request.cookies.get(proxy.cookie(request, COOKIE)[0])
     if not token:
         return None
     with store.read() as connection:

@@ -60,7 +60,7 @@ async def log_in(body: Login, request: Request, response: Response) -> dict[str,
     """Sign in. A wrong password and an unknown login answer alike, and take as long."""
     same_site(request)
     store, login = store_of(request), body.login.strip().casefold()[:200]
-    place, device = proxy.network(proxy.address(request)), request.cookies.get(DEVICE)
+    place, device = proxy.network(proxy.address(request)), cookies.read(request, DEVICE)
 
     def signed_in() -> dict[str, Any]:
         account = attempt.account
@@ -68,7 +68,7 @@ async def log_in(body: Login, request: Request, response: Response) -> dict[str,
             limits.give_back(connection, attempt.buckets)
             if account.status != "active":
                 return {}
-            if old := request.cookies.get(COOKIE):
+            if old := cookies.read(request, COOKIE):
                 people.end_session(connection, old)
             csrf = cookies.begin_session(connection, request, response, account.id)
         return {
@@ -96,8 +96,8 @@ def log_out(request: Request, response: Response, user: Anybody) -> dict[str, bo
     if user.scopes is not None:
         raise Denied(403, "this needs a person who is signed in, not a token")
     with store_of(request).write() as connection:
-        people.end_session(connection, request.cookies[COOKIE])
-    response.delete_cookie(COOKIE, path=cookies.path(request))
+        people.end_session(connection, cookies.read(request, COOKIE) or "")
+    cookies.forget(request, response, COOKIE)
     return {"done": True}
 
 

@@ -10,7 +10,7 @@ import ast
 import asyncio
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,12 +55,13 @@ def run(name: str, /, **fields: Any) -> Any:
     """
     from heedful.configs.commands import command, named, refuse
     from heedful.configs.typed import made
+    from heedful.store.privacy import private_files
 
     found = command(name)
     config = named(found, made(found.flags.Config, {**found.sets, **fields}, name))
     refuse(found, config)
     recipe = importlib.import_module(f"heedful.{found.module}")
-    with _outside_of_the_loop():
+    with _outside_of_the_loop(), private_files() if found.private else nullcontext():
         return recipe.run(config)
 
 

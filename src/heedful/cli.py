@@ -10,8 +10,7 @@ import importlib
 import os
 import sys
 import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from heedful import __version__, disk
 from heedful.errors import Stopped, Unavailable, UserError
 from heedful.progress import announce
 from heedful.ranks import ALONE, Lost, Ranks, joined
+from heedful.store.privacy import private_files
 
 if TYPE_CHECKING:
     from heedful.configs.commands import Command
@@ -84,19 +84,8 @@ def _dispatch(args: list[str], ranks: Ranks) -> int:
     from heedful.configs.commands import command
 
     found = command(" ".join(args[:words]))
-    with _rights(found.private):
+    with private_files() if found.private else nullcontext():
         return _run(found, args[words:], ranks)
-
-
-@contextmanager
-def _rights(private: bool) -> Iterator[None]:
-    """What people said, who they are and how they sign in is for nobody else on the machine, from the first moment."""
-    before = os.umask(0o077) if private else None
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.umask(before)
 
 
 def _help(prefix: str) -> str:

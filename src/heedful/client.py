@@ -311,6 +311,8 @@ class Client:
         response = self._send("GET", f"/api/projects/{project}/export", params=params, timeout=None)
         manifest = json.loads(response.headers[MANIFEST]) | {"file": path.name}
         partial = path.with_name(f".{path.name}.partial")
+        partial.unlink(missing_ok=True)
+        partial.touch(0o600)  # what people said is for nobody else on the machine
         partial.write_bytes(response.content)
         partial.replace(path)
         text = json.dumps(manifest, indent=1, ensure_ascii=False)

@@ -16,6 +16,7 @@ from heedful.errors import UserError, did_you_mean
 from heedful.store import projects, schema, snapshot
 from heedful.store.db import Store, open_store
 from heedful.store.patience import HOUR
+from heedful.store.privacy import private_files
 
 FORMULA_CELLS = "a cell of text that a spreadsheet would take for a formula has a ' before it"
 
@@ -109,9 +110,9 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
             )
         safe = re.sub(r"[^\w-]+", "-", name)[:40]
         path = workspace / "exports" / f"{safe}-{what}-{split}-{taken.sha256[:12]}.jsonl"
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         if not _is_there(path):
-            export_file(store, project, query, path, snapshot_id=taken.id)
+            with private_files():
+                export_file(store, project, query, path, snapshot_id=taken.id)
     return str(path)
 
 

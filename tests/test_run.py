@@ -118,7 +118,14 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
     }
     old = {"advantage": "gae", "lam": 0.95, "n_step": 1000, "truncate": 2.0}
     before = {"recipe": "heedful.recipes.configs.policy", "settings": old, "inputs": {}}
-    changes(tmp_path, before, now)
+    assert changes(tmp_path, before, now) == []
+    here = {"versions": {"torch": "2", "heedful": "1"}, "machine": {"kernels": "native"}}
+    there = {"versions": {"torch": "1"}, "machine": {"kernels": "off"}}
+    assert [told.partition(" (")[0] for told in changes(tmp_path, before | there, now | here)] == [
+        "torch: 1 before, 2 now",
+        "heedful: an earlier one before, 1 now",
+        "kernels: off before, native now",
+    ]
     with pytest.raises(UserError, match=r"lam was 0\.9, is 0\.95"):
         changes(tmp_path, {**before, "settings": {**old, "lam": 0.9}}, now)
     with pytest.raises(UserError, match="one of online, not of policy"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import json
 import math
@@ -22,6 +23,7 @@ from heedful.raters.endpoint import preference
 from heedful.raters.panel import judges
 from heedful.remote import limits
 from heedful.remote.endpoint import Answer, Endpoint, Options
+from heedful.remote.journal import Journal
 from heedful.rewards import Group, load_rewards
 from heedful.rewards.endpoint import QUESTION as GRADE
 from heedful.rewards.endpoint import grade
@@ -151,6 +153,35 @@ def test_a_judge_behind_a_server(server, samples, tmp_path, capsys):
     code, rows = judge(samples, limited.replace("=7", "=9"), tmp_path / "c.jsonl")
     assert [r["ranking"] for r in rows] == [[1, 3, 2], [2, 1]] and len(server.asked) == 8 - paid
     assert "secret" not in "".join(f.read_text() for f in tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_without_a_cache_a_command_that_dies_pays_once(server, samples, tmp_path, monkeypatch):
+    """HEEDFUL_CACHE= keeps nothing for good, but what an unfinished command has paid for.
+
+    Mutation caught: answers that are kept where there is a cache only.
+    """
+    monkeypatch.setenv("HEEDFUL_CACHE", "")
+    spec, write, calls = f"{server.url}(concurrency=1)", Journal.write, 0
+
+    def dies(*args, **kwargs):
+        nonlocal calls
+        write(*args, **kwargs)
+        calls += 1
+        if calls % 4 == 0:
+            raise SystemExit
+
+    monkeypatch.setattr(Journal, "write", dies)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            judge(samples, spec, tmp_path / "a.jsonl")
+        gc.collect()  # what was cut off is torn down now, not in the middle of what comes next
+    monkeypatch.setattr(Journal, "write", write)
+    code, rows = judge(samples, spec, tmp_path / "a.jsonl")
+    assert code == 0 and [row["ranking"] for row in rows] == [[1, 3, 2], [2, 1]]
+    assert len(server.asked) == 2 * (3 + 1) and sorted(f.name for f in tmp_path.iterdir()) == [
+        "a.jsonl", "samples.jsonl",
+    ]  # fmt: skip
 
 
 def test_what_a_server_refuses_is_one_sentence(server, samples, tmp_path, capsys):

@@ -168,7 +168,7 @@ def _of_the_machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     for group in ("versions", "machine"):
         for name, new in now.get(group, {}).items():
             old = before.get(group, {}).get(name, new if group == "machine" else "an earlier one")
-            told += [f"{name} was {old}, is {new} ({MAY})"] if old != new else []
+            told += [f"{name}: {old} before, {new} now ({MAY})"] if old != new else []
     return told
 
 

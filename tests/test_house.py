@@ -27,6 +27,7 @@ FLOORS = {
     "yaml_file": 1,
     "registry": 1,
     "calls": 1,
+    "exact": 1,
     "fields": 1,
     "progress": 1,
     "ranks": 1,

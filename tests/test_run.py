@@ -14,7 +14,7 @@ from heedful.configs.iterate import Config as IterateConfig
 from heedful.disk import write_folder
 from heedful.errors import UserError
 from heedful.recipes import iterate_begun
-from heedful.run import Run, finished, plain
+from heedful.run import Run, finished, plain, state
 from heedful.run.settings import DATA, FREE, INPUTS, changes, identity
 from heedful.run.sources import sources
 from heedful.run.stop import locked
@@ -210,3 +210,20 @@ def test_what_a_late_kill_leaves_is_tidied_by_whoever_asks(tmp_path):
     (out / ".lock").write_text("1")
     assert finished(out) and not any((out / name).exists() for name in (*left, ".lock"))
     assert not finished(tmp_path)
+
+
+def test_the_state_of_a_newer_version_is_refused(tmp_path):
+    """As a database is: in a sentence that says what to do. One without a number was saved before there was one."""
+    states = state.States(tmp_path / "state")
+    states.write({"part": state.Holder({"x": 1})}, {"step": 1})
+    manifest = tmp_path / "state" / "000001" / state.MANIFEST
+    told = json.loads(manifest.read_text())
+    for number, refused in ((None, False), (state.FORMAT, False), (state.FORMAT + 1, True)):
+        told.pop("format")
+        manifest.write_text(json.dumps(told | {"format": number} if number else told))
+        told["format"] = number
+        if refused:
+            with pytest.raises(UserError, match=r"newer heedful \(format 2.*upgrade heedful"):
+                states.newest()
+        else:
+            assert states.newest().step == 1

@@ -271,7 +271,7 @@ MISTAKES = [
     ("comparisons", RANKED | {"responses": ["a", "b", "a"]}, ["`responses`", "twice"]),
     ("comparisons", RANKED | {"strength": "much"}, ["`strength`", "0 to 1", "'much'"]),
     ("comparisons", RANKED | {"strength": 3}, ["`strength`", "0 to 1"]),
-    ("comparisons", RANKED | {"seconds": -1}, ["`seconds`", "0 or more"]),
+    ("comparisons", RANKED | {"seconds": -1}, ["`seconds`", "from 0 to 1e+09"]),
     ("comparisons", RANKED | {"order_shown": [0, 1]}, ["`order_shown`", "0 to 2"]),
     ("comparisons", RANKED | {"order_shown": 5}, ["`order_shown`"]),
     ("samples", {"prompt": "a"}, ["`completion`"]),

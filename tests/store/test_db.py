@@ -15,9 +15,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import String, select
 from sqlalchemy.exc import DBAPIError
 
+from everything import guarded
 from heedful.errors import UserError
 from heedful.store import schema
 from heedful.store.columns import Exact, Json
@@ -65,21 +66,19 @@ def test_immutable_tables_refuse(store: Store):
 
 
 def test_every_immutable_table_has_its_triggers(store: Store):
-    query = (
-        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-        if store.dialect == "sqlite"
-        else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
-    )
-    with store.read() as connection:
-        found = set(connection.exec_driver_sql(query).scalars())
-    wanted = {f"immutable_{t.name}_{a}" for t in schema.IMMUTABLE for a in ("update", "delete")}
-    assert found == wanted
+    guarded(store)
+
+
+def _other_type(context, _there, wanted, there_type, wanted_type) -> bool | None:
+    """SQLite keeps to no length, so a text is a text; None: as Alembic sees it."""
+    texts = isinstance(there_type, String) and isinstance(wanted.type, String | Exact | Json)
+    return False if context.dialect.name == "sqlite" and texts else None
 
 
 def test_migrations_make_what_the_schema_says(store: Store):
     """A column added to schema.py without a migration."""
     with store.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": _other_type})
         assert compare_metadata(context, schema.metadata) == []
 
 

@@ -246,7 +246,7 @@ def test_raters_work_while_a_file_comes_in(store):
     """Mutation caught: one transaction for the whole file."""
     project, ada = make_project(store), make_rater(store)
     ingest.samples(store, project, [("Once", t, {}) for t in "abcdef"], tasks=TaskSpec("pair"))
-    many = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(500)]
+    many = [Comparison(f"p{i}", ("a", "b"), (1, 2)) for i in range(2000)]
     worker = threading.Thread(target=imported.comparisons, args=(store, project, many))
     worker.start()
     waited, during = [], 0
@@ -265,7 +265,7 @@ def test_raters_work_while_a_file_comes_in(store):
             select(func.count()).select_from(schema.judgment).where(schema.judgment.c.rater == ada)
         ).scalar_one()
     assert number == len(waited)
-    assert len([s for s in said(store) if s["rater"] == "imported"]) == 500
+    assert len([s for s in said(store) if s["rater"] == "imported"]) == 2000
 
 
 def test_importing_again_leaves_corrections_alone(store):

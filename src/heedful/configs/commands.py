@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("recipes.export", "a workspace → files that trainers read, with a manifest"),
     "guidelines": ("recipes.guidelines", "what raters read beside a question: [FILE.md]"),
     "people": ("recipes.people", "accounts: who there is, new passwords, pausing"),
+    "move": ("recipes.move", "a workspace's database → another: SQLite ⇄ PostgreSQL"),
     "check": ("recipes.check", "is everything in a workspace accounted for and unchanged?"),
     "backup": ("recipes.backup", "a workspace → one file, verified, while people work in it"),
     "restore": ("recipes.restore", "such a file → a workspace"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from heedful import exact
 from heedful.data.transcripts import conversation
 from heedful.errors import UserError, did_you_mean
 from heedful.types import Demonstration, Message, Prompt
@@ -71,6 +72,18 @@ def string(where: str, row: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def name_in(where: str, row: Mapping[str, Any], field: str) -> str | None:
+    """Who or what a column names: a text, or the number that other tools have for people; None: nobody."""
+    value = row.get(field)
+    if value is None:
+        return None
+    if type(value) is int and not exact.whole(value):
+        return str(value)
+    problem = exact.text(value) and "must be text or a whole number"
+    exact.refuse(f"{where}: `{field}`", problem, value)
+    return str(value) or None
+
+
 def messages_of(where: str, field: str, value: Any) -> tuple[Message, ...]:
     """A list of {role, content}, or of ShareGPT's {from, value}; contents may be parts, of text alone."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
@@ -111,8 +124,8 @@ def _message(where: str, field: str, value: Any) -> Message:
         role,
         content,
         calls,
-        said.get("name"),
-        said.get("tool_call_id"),
+        name_in(f"{where}: a message of `{field}`", said, "name"),
+        name_in(f"{where}: a message of `{field}`", said, "tool_call_id"),
         *_template_of(
             where, said
         ),  # with the first turn, as some models' own files and our database have it
@@ -147,7 +160,7 @@ def _calls(where: str, field: str, said: Mapping[str, Any]) -> tuple[dict[str, A
         function = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise UserError(f"{where}: each tool call in `{field}` needs the `name` of a function")
-        arguments = _json_of(where, field, function.get("arguments") or {})
+        arguments = _whole_json(where, field, function.get("arguments") or {})
         made = {"name": function["name"], "arguments": arguments}
         about = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
         calls.append({"type": "function", **about, "function": made})
@@ -164,6 +177,14 @@ def _json_of(where: str, field: str, value: Any) -> Any:
         raise UserError(
             f"{where}: `{field}` holds {value[:40]!r}, which ought to be JSON"
         ) from None
+
+
+def _whole_json(where: str, field: str, value: Any) -> Any:
+    """The same, of which every part is JSON: no NaN, no date out of a Parquet file."""
+    value = _json_of(where, field, value)
+    if value:
+        exact.refuse(f"{where}: `{field}`", exact.jsonable(value), value)
+    return value
 
 
 def prompt_from(where: str, field: str, value: Any) -> Prompt:
@@ -197,8 +218,8 @@ def _template_of(
     where: str, row: Mapping[str, Any]
 ) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     """`tools` and `chat_template_kwargs`, which may be JSON texts."""
-    tools = _json_of(where, "tools", row.get("tools") or row.get("functions") or [])
-    variables = _json_of(where, "chat_template_kwargs", row.get("chat_template_kwargs") or {})
+    tools = _whole_json(where, "tools", row.get("tools") or row.get("functions") or [])
+    variables = _whole_json(where, "chat_template_kwargs", row.get("chat_template_kwargs") or {})
     if not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
         raise UserError(f"{where}: `tools` must be a list of JSON schemas")
     if not isinstance(variables, Mapping):

@@ -6,12 +6,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
+from heedful import exact
 from heedful.data.columns import (
     as_chat,
     column,
     messages_of,
+    name_in,
     prompt_from,
     prompt_to_json,
     response,
@@ -26,6 +29,7 @@ from heedful.types import Comparison, Demonstration, LabelledResponse, Prompt, p
 
 Answered = TypeVar("Answered", Comparison, LabelledResponse, Demonstration)
 log = logging.getLogger("heedful")
+MOST_SECONDS = 1e9  # of one answer: thirty years
 WINNERS = {"model_a": (1, 2), "model_b": (2, 1)}  # of the arena; all else is a tie
 
 
@@ -76,7 +80,8 @@ def comparison_of(where: str, row: Mapping[str, Any]) -> Comparison:
         )
     else:
         found = _pair(where, row)
-    return replace(found, prompt=with_template(where, row, found.prompt))
+    prompt = with_template(where, row, found.prompt)
+    return found if prompt is found.prompt else replace(found, prompt=prompt)
 
 
 def _pair(where: str, row: Mapping[str, Any]) -> Comparison:
@@ -124,12 +129,11 @@ def _battle(where: str, row: Mapping[str, Any]) -> Comparison:
     texts = tuple(response(where, "conversation_a", joined(c[shared:])) for c in (ours, theirs))
     if texts[0] == texts[1]:
         raise UserError(f"{where}: both conversations are the same, so nothing was compared")
-    judge = row.get("judge")
     return Comparison(
         ours[:shared],
         texts,
         WINNERS.get(str(column(where, row, "winner")), (1, 1)),
-        rater=judge if isinstance(judge, str) else None,
+        rater=name_in(where, row, "judge"),
         order_shown=(0, 1),
     )
 
@@ -212,17 +216,34 @@ def extras(where: str, row: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Who compared, how strongly and when, where the row says so."""
     names = ("strength", "rater", "order_shown", "seconds", "policy_version", "created_at")
     extras = {n: row[n] for n in names if row.get(n) is not None}
-    for name, most in (("strength", 1.0), ("seconds", float("inf"))):
+    for name, most in (("strength", 1.0), ("seconds", MOST_SECONDS)):
         value = extras.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            limits = "from 0 to 1" if most == 1 else "of 0 or more"
-            raise UserError(f"{where}: `{name}` must be a number {limits}, not {value!r}")
+        exact.refuse(f"{where}: `{name}`", exact.number(value, 0, most), value)
+    for name in ("rater", "policy_version"):
+        if name in extras:
+            extras[name] = name_in(where, row, name)
+    if "created_at" in extras:
+        extras["created_at"] = _date(where, extras["created_at"])
     if "order_shown" in extras:
         order = extras["order_shown"]
         if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(count))):
             raise UserError(f"{where}: `order_shown` must list the responses 0 to {count - 1} once")
         extras["order_shown"] = tuple(map(int, order))
     return extras
+
+
+def _date(where: str, value: Any) -> str:
+    """A date as text: as it was, or of a Parquet file's dates, or of seconds since 1970."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, date):
+        return value.isoformat()
+    try:
+        exact.refuse("", exact.number(value), value)
+        return datetime.fromtimestamp(value, UTC).isoformat()
+    except (UserError, ValueError, OverflowError, OSError):
+        what = "must be a date such as 2024-05-01T10:00:00Z, or seconds since 1970"
+        raise UserError(f"{where}: `created_at` {what}, not {exact.shown(value)}") from None
 
 
 def _split_text(where: str, chosen: str, rejected: str) -> tuple[Prompt, str, str]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from heedful.data.argilla import read_argilla, submissions
+from heedful.data.columns import name_in
 from heedful.data.comparisons import comparison_of, prompts_once, unpaired_of
-from heedful.data.fields import Unanswered, name_of
+from heedful.data.fields import Unanswered
 from heedful.data.files import Row
 from heedful.data.forms import standard
 from heedful.data.label_studio import read_label_studio
@@ -29,8 +30,10 @@ def comparisons(
     source: Source = "",
     need_one: bool = True,
     reading: Reading | None = None,
+    check: Callable[[str, Comparison], None] = lambda where, comparison: None,
 ) -> list[Comparison]:
-    """Comparisons in the rows of a file, whichever tool wrote it; `UserError` with place and field if one does not fit.
+    """Comparisons in the rows of a file, whichever tool wrote it; `UserError` with place and field if one does not fit,
+    also by `check`.
 
     Tasks that nobody has answered, and answers that were thrown away, are left out and counted; with `skip_bad` so
     are rows that do not fit.
@@ -47,6 +50,8 @@ def comparisons(
                 found = Aside("a question has no answer")
             if isinstance(found, Aside):
                 asides[found] += 1
+            else:
+                check(where, found)
             yield found
 
     items = read_items(
@@ -60,7 +65,8 @@ def comparisons(
 
 def unanswered(rows: Iterable[Row], form: str = "auto") -> list[Unanswered]:
     """The questions in the rows of an annotation tool that nobody has answered."""
-    found = (f for where, row in rows for f in judged(where, row, form, skip_bad=True))
+    records = ((w, r) for w, r in _records(rows) if form != "auto" or form_of(r) != "plain")
+    found = (f for where, row in records for f in judged(where, row, form, skip_bad=True))
     return [f for f in found if isinstance(f, Unanswered)]
 
 
@@ -88,14 +94,19 @@ def is_vote(row: Mapping[str, Any]) -> bool:
     return "completion" in row and "label" in row
 
 
-def votes(rows: Iterable[Row]) -> list[tuple[Prompt, str, bool, str | None]]:
-    """TRL's unpaired form: prompt, completion, and a label that says whether it is good; then the rater, if any."""
+def votes(
+    rows: Iterable[Row], *, check: Callable[[str, str | None], None] = lambda where, rater: None
+) -> list[tuple[Prompt, str, bool, str | None]]:
+    """TRL's unpaired form: prompt, completion, and a label that says whether it is good; then the rater, if any, once
+    `check` has seen them."""
     labelled = []
     for where, row in rows:
         if "completions" in row and "labels" in row:
             raise UserError(f"{where}: {STEPWISE}")
         (one,) = unpaired_of(where, row)
-        labelled.append((one.prompt, one.response, one.desirable, name_of(row.get("rater"))))
+        rater = name_in(where, row, "rater")
+        check(where, rater)
+        labelled.append((one.prompt, one.response, one.desirable, rater))
     return labelled
 
 

@@ -29,6 +29,7 @@ from heedful.run.files import digest
 from heedful.types import Stateful
 
 MANIFEST = "manifest.json"
+FORMAT = 1  # goes up when an older version could not go on from what a newer one saves
 log = logging.getLogger("heedful")
 
 
@@ -85,15 +86,21 @@ class States:
         return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
 
     def read(self, step: int, *, check: bool = True) -> Saved:
-        """The state of a step; raises Damaged."""
+        """The state of a step; raises Damaged, and UserError for one of a newer version."""
         folder = self.folder / f"{step:06d}"
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             told, checksum = manifest["state"], manifest["sha256"]
+            newer = manifest.get("format", 1) > FORMAT
         except FileNotFoundError:
             raise Damaged(f"{MANIFEST} is missing") from None
         except (ValueError, KeyError, TypeError):
             raise Damaged(f"{MANIFEST} cannot be read") from None
+        if newer:
+            raise UserError(
+                f"{folder} was saved by a newer heedful (format {manifest['format']}, this one knows {FORMAT}); "
+                "upgrade heedful to go on, or begin anew with --restart"
+            )
         if _checksum(told) != checksum:
             raise Damaged(f"{MANIFEST} has another checksum than when it was written")
         files = {name: (size, sha256) for name, (size, sha256) in told.pop("files").items()}
@@ -130,7 +137,7 @@ class States:
                 dump(part.state_dict(), path)
                 files[path.name] = (path.stat().st_size, digest(path))
             told = {**about, "files": files}
-            manifest = {"sha256": _checksum(told), "state": told}
+            manifest = {"format": FORMAT, "sha256": _checksum(told), "state": told}
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
         write_folder(self.folder / f"{about['step']:06d}", write)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import CheckConstraint, Column, Float, ForeignKey, String, Table, Text
 
-from heedful.store.columns import Exact, Json, key, metadata, ref, timestamp
+from heedful.store.columns import MAX_NAME, Exact, Json, key, metadata, ref, timestamp
 
 rater = Table(
     "rater",
     metadata,
     key(),
-    Column("pseudonym", Exact, nullable=False, unique=True),
+    Column("pseudonym", Exact(MAX_NAME), nullable=False, unique=True),
     Column("role", String(8), nullable=False),  # owner, lead, rater; judge: a simulation or a model
     Column("status", String(8), nullable=False),  # active, paused, gone
     Column("settings", Json, nullable=False),  # daily_limit, cost_per_hour
@@ -22,7 +22,7 @@ rater_pii = Table(  # all that names a person; a row can be erased, the judgment
     "rater_pii",
     metadata,
     Column("rater", String(36), ForeignKey("rater.id"), primary_key=True),
-    Column("login", String(320), nullable=False, unique=True),  # casefolded
+    Column("login", Exact, nullable=False, unique=True),  # casefolded
     Column("name", Exact),
     Column("password_hash", Text, nullable=False),
 )
@@ -85,7 +85,7 @@ invitation = Table(
 rate_limit = Table(
     "rate_limit",
     metadata,
-    Column("key", String(200), primary_key=True),  # login:NAME, address:IP
+    Column("key", Exact, primary_key=True),  # login:NAME, address:IP
     Column("tokens", Float(53), nullable=False),
     timestamp("at"),
 )

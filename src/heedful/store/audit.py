@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,17 +30,28 @@ START = Head()  # of a chain without events
 
 def record(connection: Connection, actor: str | None, action: str, **detail: Any) -> None:
     """Append one event, in the transaction that it describes. Writers wait here for each other until they commit."""
+    record_all(connection, [(actor, action, detail)])
+
+
+def record_all(
+    connection: Connection, events: Sequence[tuple[str | None, str, dict[str, Any]]]
+) -> None:
+    """Append events, each (actor, action, detail), in this order."""
+    lock(connection)
+    last = head(connection)
+    previous, timestamp, rows = last.hash, now(connection), []
+    for number, (actor, action, detail) in enumerate(events, start=last.seq + 1):
+        event = {"seq": number, "at": timestamp, "actor": actor, "action": action, "detail": detail}
+        previous = _hash(previous, event)
+        rows.append({**event, "hash": previous})
+    if rows:
+        connection.execute(audit_event.insert(), rows)
+
+
+def lock(connection: Connection) -> None:
+    """Nobody else appends before this transaction ends; SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7432)")
-    last = head(connection)
-    event = {
-        "seq": last.seq + 1,
-        "at": now(connection),
-        "actor": actor,
-        "action": action,
-        "detail": detail,
-    }
-    connection.execute(audit_event.insert().values(**event, hash=_hash(last.hash, event)))
 
 
 def count(connection: Connection) -> int:

@@ -1,14 +1,24 @@
-"""Column types that return exactly the value that was stored, and the metadata of all tables."""
+"""Column types that return exactly the value that was stored, and the metadata of all tables.
+
+They are the last border: whatever comes in, by a file, the HTTP interface or a round of `heedful iterate`, is of its
+column's type, or refused in the same words on SQLite, which would keep anything, and on PostgreSQL, which would not.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Column, Float, ForeignKey, MetaData, String, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Text
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import TypeDecorator
 
+from heedful import exact
+from heedful.errors import UserError
+
+MAX_NAME = 200  # characters of a name that is unique: PostgreSQL's indexes hold 2,700 bytes
 _read = json.JSONDecoder().decode  # `json.loads` asks first what else it might have been given
 UNSAFE = re.compile("[\x00\x1a\ud800-\udfff]")
 ESCAPED = re.compile("\x1a([0-9a-f]{4})")
@@ -34,17 +44,48 @@ def _value(value: str | None) -> Any:
     return None if value is None else _read(unescape(value))
 
 
-class Exact(TypeDecorator):
-    """Any Python string, given back character for character.
+class Misfit(DontWrapMixin, UserError):
+    """A value that its column cannot hold. SQLAlchemy lets it through as it is."""
+
+
+class Checked(TypeDecorator):
+    """A type that refuses what it could not give back."""
+
+    impl = Text
+    cache_ok = True
+    column = "the value"  # in sentences; `schema` gives each its name
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value, `must be text`, or ""."""
+        raise NotImplementedError
+
+    def check(self, value: Any) -> Any:
+        """The value; raises `Misfit`."""
+        if problem := self.problem(value):
+            raise Misfit(f"{self.column} {problem}, not {exact.shown(value)}")
+        return value
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else self.check(value)
+
+
+class Exact(Checked):
+    """Any Python string, of at most so many characters if a limit is given, given back character for character.
 
     PostgreSQL refuses NUL, and UTF-8 lone surrogates, yet models write both. What is escaped stays readable.
     """
 
-    impl = Text
     cache_ok = True
 
+    def __init__(self, most: int | None = None):
+        super().__init__()
+        self.most = most
+
+    def problem(self, value: Any) -> str:
+        return exact.text(value, self.most)
+
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return None if value is None else escape(value)
+        return None if value is None else escape(self.check(value))
 
     def process_result_value(self, value: str | None, dialect: Any) -> str | None:
         return _text(value)
@@ -53,22 +94,69 @@ class Exact(TypeDecorator):
         return _text  # without the call around it, for each of millions of values
 
 
+class Whole(Checked):
+    """A whole number of 64 bits, which SQLite's INTEGER has in any case."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Any) -> Any:
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else BigInteger())
+
+    def problem(self, value: Any) -> str:
+        return exact.whole(value)
+
+
+class Number(Checked):
+    """A finite number. SQLite would make NULL of NaN."""
+
+    impl = Float
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(53)
+
+    def problem(self, value: Any) -> str:
+        return exact.number(value)
+
+
+_LENIENT, _STRICT = (
+    json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=nan)
+    for nan in (True, False)
+)  # made once: `json.dumps` makes one for each value
+
+
 def canonical(value: Any) -> str:
     """Canonical JSON of a value, for hashes and columns: sorted keys, no spaces.
 
     Not ASCII: `json` reads two lone surrogates that were escaped one after the other as one character.
     """
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _LENIENT.encode(value)
 
 
-class Json(TypeDecorator):
-    """A JSON value; the same value is the same bytes in both databases."""
+class Json(Checked):
+    """A JSON value; the same value is the same bytes in both databases. `of` says more about what it must be."""
 
-    impl = Text
     cache_ok = True
 
+    def __init__(self, of: Callable[[Any], str] = exact.jsonable):
+        super().__init__()
+        self.of = of
+
+    def problem(self, value: Any) -> str:
+        return self.of(value)
+
     def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else escape(canonical(value))
+        if value is None:
+            return None
+        try:
+            words = _STRICT.encode(value)
+        except (TypeError, ValueError, RecursionError):
+            self.check(value)
+            raise
+        if self.of is not exact.jsonable or exact.brackets(words) > exact.MOST_NESTED:
+            self.check(value)
+        return escape(words)
 
     def process_result_value(self, value: str | None, dialect: Any) -> Any:
         return _value(value)

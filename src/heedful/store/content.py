@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select
 
 from heedful import __version__
 from heedful.errors import UserError
 from heedful.store import projects
+from heedful.store.bulk import insert_all, once
 from heedful.store.columns import canonical
-from heedful.store.db import insert, new_id, now
+from heedful.store.db import insert
 from heedful.store.kinds import check_options, kind_of
 from heedful.store.schema import (
     checkpoint,
@@ -30,6 +33,28 @@ from heedful.types import Prompt
 from heedful.types.messages import message_from_json, message_to_json
 
 HELD_OUT = 10  # percent of prompts
+ORIGIN = (
+    "checkpoint",
+    "author",
+    "model",
+    "token_ids",
+    "logprobs",
+    "sampling",
+    "seed",
+    "finish_reason",
+    "engine",
+)
+TASK = (
+    "sha256",
+    "kind",
+    "prompt",
+    "overlap",
+    "strategy",
+    "score",
+    "propensity",
+    "round",
+    "swap_of",
+)
 
 
 def digest(value: Any) -> str:
@@ -48,63 +73,60 @@ def prompt_from_content(value: str | list[dict[str, Any]]) -> Prompt:
 
 def split_of(value: Prompt) -> str:
     """train or held_out: a prompt stays on its side in every round and project, whoever imports it."""
-    sha256 = digest(prompt_content(value))
+    return _split(digest(prompt_content(value)))
+
+
+def _split(sha256: str) -> str:
     return "held_out" if int(sha256[:8], 16) % 100 < HELD_OUT else "train"
 
 
-def add_prompt(
-    connection: Connection,
-    project: str,
-    value: Prompt,
-    *,
-    source: str | None = None,
-    licence: str | None = None,
-    language: str | None = None,
-) -> str:
-    """The id of this prompt in the project."""
-    content = prompt_content(value)
-    sha256 = digest(content)
-    return _once(
-        connection,
-        prompt,
-        {"project": project, "sha256": sha256},
-        content=content,
-        split=split_of(value),
-        source=source,
-        licence=licence,
-        language=language,
-    )
+@dataclass(frozen=True)
+class Origin:
+    """Where prompts are from."""
+
+    source: str | None = None
+    licence: str | None = None
+    language: str | None = None
 
 
-def add_completion(
-    connection: Connection,
-    prompt_id: str,
-    text: str,
-    *,
-    checkpoint: str | None = None,
-    author: str | None = None,
-    model: str | None = None,
-    token_ids: Sequence[int] | None = None,
-    logprobs: Sequence[float] | None = None,
-    sampling: dict[str, Any] | None = None,
-    seed: int | None = None,
-    finish_reason: str | None = None,
-    engine: str | None = None,
-) -> str:
-    """The id of this response with this origin: the same words of two models are two completions."""
-    origin = {
-        "checkpoint": checkpoint,
-        "author": author,
-        "model": model,
-        "token_ids": list(token_ids) if token_ids is not None else None,
-        "logprobs": list(logprobs) if logprobs is not None else None,
-        "sampling": sampling,
-        "seed": seed,
-        "finish_reason": finish_reason,
-        "engine": engine,
-    }
-    key = {"prompt": prompt_id, "sha256": digest({"text": text} | origin)}
-    return _once(connection, completion, key, text=text, **origin)
+def add_prompt(connection: Connection, project: str, value: Prompt, **origin: str | None) -> str:
+    """The id of this prompt in the project; `origin` has the fields of `Origin`."""
+    return add_prompts(connection, project, [(value, Origin(**origin))])[0]
+
+
+def add_prompts(
+    connection: Connection, project: str, items: Sequence[tuple[Prompt, Origin]]
+) -> list[str]:
+    """The ids of these prompts in the project."""
+    rows = []
+    for value, origin in items:
+        content = prompt_content(value)
+        sha256 = digest(content)
+        rows.append(
+            {"project": project, "sha256": sha256, "content": content, "split": _split(sha256)}
+            | {"source": origin.source, "licence": origin.licence, "language": origin.language}
+        )
+    return [key for key, _ in once(connection, prompt, ("project", "sha256"), rows)]
+
+
+def add_completion(connection: Connection, prompt_id: str, text: str, **origin: Any) -> str:
+    """The id of this response with this origin, which `ORIGIN` names."""
+    return add_completions(connection, [(prompt_id, text, origin)])[0]
+
+
+def add_completions(
+    connection: Connection, items: Sequence[tuple[str, str, Mapping[str, Any]]]
+) -> list[str]:
+    """The ids of responses, each with its prompt's id, text and origin: the same words of two models are two."""
+    rows = []
+    for prompt_id, text, known in items:
+        if unknown := known.keys() - ORIGIN:
+            raise TypeError(f"a response has no {', '.join(unknown)}")
+        origin = {name: known.get(name) for name in ORIGIN}
+        rows.append(
+            {"prompt": prompt_id, "sha256": digest({"text": text} | origin), "text": text} | origin
+        )
+    return [key for key, _ in once(connection, completion, ("prompt", "sha256"), rows, by="prompt")]
 
 
 def add_checkpoint(
@@ -116,7 +138,8 @@ def add_checkpoint(
     step: int | None = None,
 ) -> str:
     """The id of a model's checkpoint; `sha256` is of its weights, tokenizer and chat template."""
-    return _once(connection, checkpoint, {"sha256": sha256}, path=path, run=run, step=step)
+    row = {"sha256": sha256, "path": path, "run": run, "step": step}
+    return once(connection, checkpoint, ("sha256",), [row])[0][0]
 
 
 def add_run(
@@ -159,18 +182,71 @@ def add_demonstration(
     source: str | None = None,
 ) -> str:
     """A response worth imitating, written by a rater (in a judgment) or imported."""
-    sha256 = digest(text)
+    row = {"prompt": prompt_id, "text": text, "source": source}
     if judgment is None:
-        columns = demonstration.c
-        existing = connection.execute(
-            select(columns.id).where(
-                columns.prompt == prompt_id, columns.sha256 == sha256, columns.judgment.is_(None)
-            )
-        ).scalar()
-        if existing:
-            return existing
-    row = {"prompt": prompt_id, "sha256": sha256, "text": text, "source": source}
-    return insert(connection, demonstration, judgment=judgment, **row)
+        return add_demonstrations(connection, [row])[0]
+    return insert(connection, demonstration, judgment=judgment, sha256=digest(text), **row)
+
+
+def add_demonstrations(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids of imported ones, each with prompt (its id), text and source."""
+    keyed = [{**row, "sha256": digest(row["text"])} for row in rows]
+    imported = demonstration.c.judgment.is_(None)
+    return [
+        key
+        for key, _ in once(
+            connection, demonstration, ("prompt", "sha256"), keyed, imported, by="prompt"
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question to be: a row of `task`, with the ids of its prompt and completions.
+
+    `gold` is the answer that a rater ought to give, {"ranks": {completion id: rank}}; gold questions are
+    mixed in for every rater and have no overlap of their own.
+    """
+
+    kind: str
+    prompt: str
+    completions: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    overlap: int = 1
+    strategy: str = "random"
+    score: float | None = None
+    propensity: float | None = None
+    round: int = 0
+    gold: Mapping[str, Any] | None = None
+    swap_of: str | None = None
+
+    def __post_init__(self) -> None:
+        minimum, maximum = kind_of(self.kind).responses
+        number = len(self.completions)
+        if self.overlap < 1:
+            raise UserError(f"the overlap must be at least 1, not {self.overlap}")
+        if not minimum <= number <= maximum or len(set(self.completions)) != number:
+            most = minimum if minimum == maximum else f"{minimum} to {maximum}"
+            raise UserError(f"a task of the kind {self.kind} shows {most} different responses")
+
+    @cached_property
+    def sha256(self) -> str:
+        """What is asked: whichever the order of the responses, and however many answers are wanted."""
+        return digest(
+            {
+                "kind": self.kind,
+                "prompt": self.prompt,
+                "completions": sorted(self.completions),
+                "options": self.checked,
+                "round": self.round,
+                "swap_of": self.swap_of,
+            }
+        )
+
+    @cached_property
+    def checked(self) -> dict[str, Any]:
+        """The options with the kind's defaults."""
+        return check_options(self.kind, dict(self.options))
 
 
 def add_task(
@@ -179,84 +255,45 @@ def add_task(
     kind: str,
     prompt_id: str,
     completions: Sequence[str] = (),
-    *,
-    options: dict[str, Any] | None = None,
-    overlap: int = 1,
-    strategy: str = "random",
-    score: float | None = None,
-    propensity: float | None = None,
-    round: int = 0,
-    gold: dict[str, Any] | None = None,
-    swap_of: str | None = None,
+    **how: Any,
 ) -> str:
-    """The id of the question; asking the same in the same round again adds nothing.
+    """The id of the question, see `Ask`; asking the same in the same round again adds nothing."""
+    return add_tasks(connection, project, [Ask(kind, prompt_id, completions, **how)])[0][0]
 
-    `gold` is the answer that a rater ought to give, {"ranks": {completion id: rank}}; gold questions are
-    mixed in for every rater and have no overlap of their own.
-    """
-    minimum, maximum = kind_of(kind).responses
-    if overlap < 1:
-        raise UserError(f"the overlap must be at least 1, not {overlap}")
-    if not minimum <= len(completions) <= maximum or len(set(completions)) != len(completions):
-        number = minimum if minimum == maximum else f"{minimum} to {maximum}"
-        raise UserError(f"a task of the kind {kind} shows {number} different responses")
-    options = check_options(kind, options or {})
-    question = {
-        "kind": kind,
-        "prompt": prompt_id,
-        "completions": sorted(completions),
-        "options": options,
-        "round": round,
-        "swap_of": swap_of,
-    }
+
+def add_tasks(
+    connection: Connection, project: str, asks: Sequence[Ask], *, slots: bool = True
+) -> list[tuple[str, bool]]:
+    """The ids of the questions, and which are new: these get open slots, unless the caller writes them."""
     guidelines = projects.guidelines(connection, project)
-    inserted: list[str] = []
-    key = _once(
-        connection,
-        task,
-        {"project": project, "sha256": digest(question)},
-        inserted=inserted,
-        **{k: question[k] for k in ("kind", "prompt", "options", "round", "swap_of")},
-        completions=list(completions),
-        overlap=overlap,
-        guideline_version=guidelines.id if guidelines else None,
-        strategy=strategy,
-        score=score,
-        propensity=propensity,
-        is_gold=gold is not None,
-    )
-    if not inserted:
-        return key
-    if gold is not None:
-        connection.execute(gold_key.insert().values(task=key, answer=gold))
-    elif swap_of is None:
-        # The highest score is asked first; tasks without one come in an order of chance.
-        position = -score if score is not None else random.random()
-        connection.execute(
-            task_slot.insert(),
-            [
-                {"task": key, "slot": i, "project": project, "state": "open", "position": position}
-                for i in range(overlap)
-            ],
-        )
-    return key
+    rows = [
+        {name: getattr(ask, name) for name in TASK}
+        | {
+            "project": project,
+            "options": ask.checked,
+            "completions": list(ask.completions),
+            "guideline_version": guidelines.id if guidelines else None,
+            "is_gold": ask.gold is not None,
+        }
+        for ask in asks
+    ]
+    told = once(connection, task, ("project", "sha256"), rows)
+    new = [(key, ask) for (key, is_new), ask in zip(told, asks, strict=True) if is_new]
+    gold = [{"task": key, "answer": dict(ask.gold)} for key, ask in new if ask.gold is not None]
+    insert_all(connection, gold_key, gold)
+    if slots:
+        made = (open_slots(project, key, ask) for key, ask in new)
+        insert_all(connection, task_slot, list(chain.from_iterable(made)))
+    return told
 
 
-def _once(
-    connection: Connection,
-    table: Table,
-    key: dict[str, Any],
-    *,
-    inserted: list[str] | None = None,
-    **values: Any,
-) -> str:
-    """The id of the row with this key, inserted if there is none; `made` gets the id of a new one."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    row = {"id": new_id(), **key, **values, "created_at": now(connection)}
-    statement = dialect.insert(table).values(**row).on_conflict_do_nothing().returning(table.c.id)
-    if connection.execute(statement).scalar() is not None:
-        if inserted is not None:
-            inserted.append(row["id"])
-        return row["id"]
-    conditions = [table.c[name] == value for name, value in key.items()]
-    return connection.execute(select(table.c.id).where(*conditions)).scalar_one()
+def open_slots(project: str, key: str, ask: Ask, *, first: int = 0) -> Iterator[dict[str, Any]]:
+    """Slots of a new question that wait for an answer. Gold questions and repetitions have none of their own."""
+    if ask.gold is None and ask.swap_of is None:
+        common = {"task": key, "project": project, "state": "open", "position": position_of(ask)}
+        yield from ({**common, "slot": i} for i in range(first, ask.overlap))
+
+
+def position_of(ask: Ask) -> float:
+    """The highest score is asked first; tasks without one come in an order of chance."""
+    return -ask.score if ask.score is not None else random.random()

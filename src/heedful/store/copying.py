@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.types import TypeDecorator
 
 from heedful.errors import UserError
+from heedful.store.columns import Exact
 from heedful.store.privacy import shown
 from heedful.store.schema import metadata
 
@@ -30,7 +31,7 @@ def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
     copied: dict[str, int] = {}
     with _references_checked_at_the_end(target):
         for table in metadata.sorted_tables:
-            raw, copied[table.name] = _raw(table), 0
+            raw, copied[table.name] = stored(table), 0
             rows = source.execute(sa.select(raw).execution_options(yield_per=ROWS))
             for part in rows.mappings().partitions():
                 target.execute(raw.insert(), [dict(row) for row in part])
@@ -47,12 +48,15 @@ def counts(connection: Connection) -> dict[str, int]:
     }
 
 
-def _raw(table: Table) -> Any:
-    """The table without what Python makes of its columns."""
+def stored(table: Table) -> Any:
+    """The table without what Python makes of its columns; text without a limit, escaped anew where an earlier schema
+    kept NUL as it is, which PostgreSQL refuses."""
     return sa.table(table.name, *(sa.column(c.name, _stored(c.type)) for c in table.columns))
 
 
 def _stored(kind: Any) -> Any:
+    if isinstance(kind, Exact):
+        return Exact()
     return kind.impl if isinstance(kind, TypeDecorator) else kind
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from heedful import exact
 from heedful.errors import UserError
-from heedful.store import content, judging, people, work
+from heedful.store import answered, content, people
+from heedful.store.bulk import MOST_KEYS
 from heedful.store.db import Store
-from heedful.store.ingest import UNKNOWN_ORIGIN, Origin, Tick, add_all, prompt_id
+from heedful.store.ingest import UNKNOWN_ORIGIN, Origin, Tick, add_all
 from heedful.store.kinds import KINDS
-from heedful.store.schema import assignment, completion, judgment, ranking_item, score, task
+from heedful.store.records import batches
+from heedful.store.schema import completion
 from heedful.types import Comparison, Prompt
 
+_Text = tuple[str, str, str | None]  # of a response: its prompt's id, itself, whose it is
 ANONYMOUS = "imported"  # who judged, where a file does not say
 
 
@@ -30,6 +34,35 @@ class Vote:
     completion: str
     good: bool
     rater: str | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A row of a file: a number for each response, its rank or its thumb; None where it has none."""
+
+    prompt: Prompt
+    texts: tuple[str, ...]
+    values: tuple[int | None, ...]
+    rater: str
+    kind: str
+    overlap: int  # how many rows of the file are about these responses
+    repetition: int  # how many of them by this rater came before
+    model: str | None = None
+    strength: float | None = None
+    order: tuple[int, ...] | None = None
+    active_ms: int | None = None
+    client_at: float | None = None
+
+    def body(self, values: Sequence[int | None]) -> dict[str, Any]:
+        """The answer as a page would send it, of the values in the order shown."""
+        if self.kind == "thumbs":
+            return {"thumbs": list(values)}
+        extra = {} if self.strength is None else {"strength": self.strength}
+        if self.kind == "rank":
+            return {"ranks": list(values), **extra}
+        if values[0] == values[1]:
+            return {"tie": True}
+        return {"better": 0 if values[0] == 1 else 1, **extra}
 
 
 def comparisons(
@@ -45,59 +78,38 @@ def comparisons(
 
     A second equal comparison by one rater becomes a judgment in a later round.
     """
-    maximum = KINDS["rank"].responses[1]
-    longest = max((len(c.responses) for c in items), default=0)
-    if longest > maximum:
-        raise UserError(f"a comparison has {longest} responses; {maximum} are the most")
-    pairs = [(c.prompt, frozenset(c.responses)) for c in items]
-    overlaps = Counter(pairs)
-
-    def add_item(
-        connection: Connection, numbered: tuple[Comparison, tuple[Prompt, frozenset[str]], int]
-    ) -> None:
-        item, pair, repetition = numbered
-        key = prompt_id(connection, project, item.prompt, origin)
-        ids = [_response(connection, key, text, item.policy_version) for text in item.responses]
-        levels = sorted({r for r in item.ranking if r is not None})
-        ranks = {
-            c: levels.index(r) + 1 for c, r in zip(ids, item.ranking, strict=True) if r is not None
-        }
-        kind = "pair" if len(ids) == 2 else "rank"
-        gold_answer = {"ranks": ranks} if gold else None
-
-        def make_task(round: int) -> str:
-            return content.add_task(
-                connection, project, kind, key, ids,
-                overlap=overlaps[pair], strategy="import", round=round, gold=gold_answer,
-            )  # fmt: skip
-
-        if gold:
-            make_task(0)
-            return
-        order = None if item.order_shown is None else [ids[i] for i in item.order_shown]
-
-        def agrees(judgment_id: str) -> bool:
-            rows = connection.execute(
-                select(ranking_item).where(ranking_item.c.judgment == judgment_id)
+    for item in items:
+        refuse_long("a comparison", item)
+    overlaps = Counter((c.prompt, frozenset(c.responses)) for c in items)
+    repetitions: Counter[Any] = Counter()
+    answers = []
+    for c in items:
+        pair, rater = (c.prompt, frozenset(c.responses)), c.rater or ANONYMOUS
+        answers.append(
+            _Answer(
+                c.prompt,
+                c.responses,
+                _ranks(c.ranking),
+                rater,
+                "pair" if len(c.responses) == 2 else "rank",
+                overlaps[pair],
+                repetitions[rater, pair],
+                c.policy_version,
+                c.strength,
+                c.order_shown,
+                None if c.seconds is None else round(c.seconds * 1000),
+                time_of("a comparison", c.created_at),
             )
-            return {r.completion: r.rank for r in rows} == ranks
+        )
+        repetitions[rater, pair] += 1
+    return _import(store, project, answers, origin, tick, gold=gold)
 
-        def answer(shown: list[str]) -> dict[str, Any]:
-            extra = {} if item.strength is None else {"strength": item.strength}
-            if kind == "rank":
-                return {"ranks": [ranks.get(c) for c in shown], **extra}
-            if len(levels) == 1:
-                return {"tie": True}
-            return {"better": 0 if ranks[shown[0]] == 1 else 1, **extra}
 
-        _add_judgment(
-            connection, item.rater, make_task, repetition, agrees, answer, order,
-            active_ms=None if item.seconds is None else round(item.seconds * 1000),
-            client_at=_time(item.created_at),
-        )  # fmt: skip
-
-    numbers = _repetitions((c.rater, pair) for c, pair in zip(items, pairs, strict=True))
-    return add_all(store, project, list(zip(items, pairs, numbers, strict=True)), add_item, tick)
+def _ranks(ranking: Sequence[int | None]) -> tuple[int | None, ...]:
+    """1, 2, … without gaps; None, where there are more than two, for those in no order. Of two, one is the other's."""
+    levels = sorted({r for r in ranking if r is not None})
+    unranked = 2 if len(ranking) == 2 else None
+    return tuple(unranked if r is None else levels.index(r) + 1 for r in ranking)
 
 
 def votes(
@@ -110,93 +122,111 @@ def votes(
 ) -> dict[str, int]:
     """Thumbs up and down of single responses, as judgments of judges."""
     overlaps = Counter((v.prompt, v.completion) for v in items)
-
-    def add_item(connection: Connection, numbered: tuple[Vote, int]) -> None:
-        item, repetition = numbered
-        response = (item.prompt, item.completion)
-        key = prompt_id(connection, project, item.prompt, origin)
-        response_id = _response(connection, key, item.completion, None)
-        thumb = 1 if item.good else -1
-
-        def make_task(round: int) -> str:
-            return content.add_task(
-                connection, project, "thumbs", key, [response_id],
-                overlap=overlaps[response], strategy="import", round=round,
-            )  # fmt: skip
-
-        def agrees(judgment_id: str) -> bool:
-            query = select(score.c.value).where(score.c.judgment == judgment_id)
-            return connection.execute(query).scalar() == thumb
-
-        _add_judgment(
-            connection, item.rater, make_task, repetition, agrees, lambda _: {"thumbs": [thumb]}
-        )
-
-    numbers = _repetitions((v.rater, v.prompt, v.completion) for v in items)
-    return add_all(store, project, list(zip(items, numbers, strict=True)), add_item, tick)
+    repetitions: Counter[Any] = Counter()
+    answers = []
+    for v in items:
+        response, rater = (v.prompt, v.completion), v.rater or ANONYMOUS
+        value = (1 if v.good else -1,)
+        about = (overlaps[response], repetitions[rater, response])
+        answers.append(_Answer(v.prompt, (v.completion,), value, rater, "thumbs", *about))
+        repetitions[rater, response] += 1
+    return _import(store, project, answers, origin, tick)
 
 
-def _repetitions(items: Iterable[Hashable]) -> list[int]:
-    """How often each was there before. Counted first: a batch that the database could not take is written again."""
-    before: Counter[Hashable] = Counter()
-    numbers = []
-    for item in items:
-        numbers.append(before[item])
-        before[item] += 1
-    return numbers
+def _import(
+    store: Store,
+    project: str,
+    answers: Sequence[_Answer],
+    origin: Origin,
+    tick: Tick | None,
+    *,
+    gold: bool = False,
+) -> dict[str, int]:
+    judges: dict[str, str] = {}
+    for part in batches([] if gold else list(dict.fromkeys(a.rater for a in answers))):
+        judges |= store.in_write(lambda connection, part=part: _judges(connection, part))
+
+    def add(connection: Connection, batch: Sequence[_Answer]) -> None:
+        prompts = content.add_prompts(connection, project, [(a.prompt, origin) for a in batch])
+        ids = _responses(connection, prompts, batch)
+        values = [
+            dict(zip(keys, a.values, strict=True)) for keys, a in zip(ids, batch, strict=True)
+        ]
+        if gold:
+            asks = [
+                replace(
+                    _ask(prompt, keys, a),
+                    gold={"ranks": {c: rank for c, rank in ranks.items() if rank is not None}},
+                )
+                for prompt, keys, a, ranks in zip(prompts, ids, batch, values, strict=True)
+            ]
+            content.add_tasks(connection, project, asks)
+            return
+        rows = zip(prompts, ids, batch, values, strict=True)
+        given = [
+            answered.Given(
+                _ask(prompt, keys, a),
+                a.repetition,
+                judges[a.rater],
+                said,
+                a.body,
+                a.order,
+                a.active_ms,
+                a.client_at,
+            )
+            for prompt, keys, a, said in rows
+        ]
+        answered.add(connection, project, given)
+
+    return add_all(store, project, answers, add, tick)
 
 
-def _add_judgment(
-    connection: Connection,
-    name: str | None,
-    make_task: Callable[[int], str],
-    repetition: int,
-    agrees: Callable[[str], bool],
-    answer: Callable[[list[str]], dict[str, Any]],
-    order: Sequence[str] | None = None,
-    **metadata: Any,
-) -> None:
-    """Add a judgment unless this judge has an equal one: the n-th of a file belongs to round n or a later one."""
-    judge = people.ensure_judge(connection, name or ANONYMOUS)
-    for number in count(repetition):
-        task_id = make_task(number)
-        assignment_id = connection.execute(
-            select(assignment.c.id).where(assignment.c.task == task_id, assignment.c.rater == judge)
-        ).scalar()
-        if assignment_id is None:
-            break
-        query = select(judgment.c.id).where(judgment.c.assignment == assignment_id)
-        if any(agrees(key) for key in list(connection.execute(query).scalars())):
-            return  # perhaps corrected since the file was written
-    completions = connection.execute(
-        select(task.c.completions).where(task.c.id == task_id)
-    ).scalar_one()
-    places = None if order is None else [completions.index(c) for c in order]
-    assignment_id = work.assign(connection, task_id, judge, order=places)
-    places = connection.execute(
-        select(assignment.c.order_shown).where(assignment.c.id == assignment_id)
-    ).scalar_one()
-    body = answer([completions[i] for i in places])
-    key = content.digest(["import", task_id, judge])
-    judging.submit(connection, assignment_id, judge, body, key=key, ui_version="import", **metadata)
+def _judges(connection: Connection, names: Sequence[str]) -> dict[str, str]:
+    """In a transaction of its own: what a batch that is rolled back has made should not be remembered."""
+    return {name: people.ensure_judge(connection, name) for name in names}
 
 
-def _response(connection: Connection, key: str, text: str, model: str | None) -> str:
-    """The id of a stored response with this text, whoever wrote it, or of a new one."""
-    c = completion.c
-    query = select(c.id).where(c.prompt == key, c.text == text).order_by(c.id)
-    if model is not None:
-        query = query.where(c.model == model)
-    existing = connection.execute(query.limit(1)).scalar()
-    return existing or content.add_completion(connection, key, text, model=model)
+def _ask(prompt: str, completions: Sequence[str], answer: _Answer) -> content.Ask:
+    return content.Ask(answer.kind, prompt, completions, overlap=answer.overlap, strategy="import")
 
 
-def _time(text: str | None) -> float | None:
-    """Seconds since 1970 of a date in a file, if it is one."""
+def _responses(
+    connection: Connection, prompts: Sequence[str], answers: Sequence[_Answer]
+) -> list[list[str]]:
+    """The ids of stored responses with these texts, whoever wrote them, or of new ones."""
+    c, there = completion.c, dict[_Text, str]()
+    for part in batches(list(dict.fromkeys(prompts)), MOST_KEYS):
+        query = select(c.id, c.prompt, c.text, c.model).where(c.prompt.in_(part)).order_by(c.id)
+        for row in connection.execute(query):
+            there.setdefault((row.prompt, row.text, None), row.id)
+            there.setdefault((row.prompt, row.text, row.model), row.id)
+    wanted = [(p, text, a.model) for p, a in zip(prompts, answers, strict=True) for text in a.texts]
+    new: dict[_Text, _Text] = {}
+    for key in wanted:
+        if key not in there and key not in new:
+            new[key] = key
+            new.setdefault((*key[:2], None), key)  # of nobody in particular: of whoever came first
+    made = list(dict.fromkeys(new.values()))
+    added = content.add_completions(connection, [(p, t, {"model": m}) for p, t, m in made])
+    ids = dict(zip(made, added, strict=True))
+    all_ids = iter([there.get(key) or ids[new[key]] for key in wanted])
+    return [list(islice(all_ids, len(a.texts))) for a in answers]
+
+
+def refuse_long(where: str, item: Comparison) -> None:
+    """`UserError` where a comparison has more responses than a question can show."""
+    most = KINDS["rank"].responses[1]
+    if len(item.responses) > most:
+        raise UserError(f"{where} has {len(item.responses)} responses; {most} are the most")
+
+
+def time_of(where: str, text: str | None) -> float | None:
+    """Seconds since 1970 of a date in a file; `UserError` for what is none."""
     try:
         date = datetime.fromisoformat(text) if text else None
-    except (TypeError, ValueError):
-        return None
+    except ValueError:
+        what = "`created_at` must be a date such as 2024-05-01T10:00:00Z"
+        raise UserError(f"{where}: {what}, not {exact.shown(text)}") from None
     if date is None:
         return None
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -12,9 +12,12 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
 from heedful.store import content
+from heedful.store.bulk import Overtaken
+from heedful.store.content import Origin
 from heedful.store.db import Store
 from heedful.store.kinds import KINDS, check_options, kind_of
 from heedful.store.schema import (
@@ -27,18 +30,11 @@ from heedful.store.schema import (
 from heedful.types import Demonstration, Prompt
 
 MAX_OVERLAP = 1000
-BATCH = 100  # items a transaction
+BATCH = 250  # items a transaction
+TRIES = 5  # of a transaction
 T = TypeVar("T")
+Response = tuple[str, dict[str, Any]]  # a text and its origin
 Tick = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where prompts are from."""
-
-    source: str | None = None
-    licence: str | None = None
-    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +69,12 @@ def prompts(
     if tasks.kind and KINDS[tasks.kind].responses != (0, 0):
         raise UserError(f"tasks of the kind {tasks.kind} show responses, and prompts have none")
 
-    def add_item(connection: Connection, item: tuple[Prompt, Origin]) -> None:
-        key = prompt_id(connection, project, *item)
+    def add(connection: Connection, batch: Sequence[tuple[Prompt, Origin]]) -> None:
+        keys = content.add_prompts(connection, project, batch)
         if tasks.kind:
-            _task(connection, project, tasks, key, [])
+            content.add_tasks(connection, project, [_ask(tasks, key) for key in keys])
 
-    return add_all(store, project, items, add_item, tick)
+    return add_all(store, project, items, add, tick)
 
 
 def demonstrations(
@@ -91,11 +87,15 @@ def demonstrations(
 ) -> dict[str, int]:
     """Responses worth imitating."""
 
-    def add_item(connection: Connection, item: Demonstration) -> None:
-        key = prompt_id(connection, project, item.prompt, origin)
-        content.add_demonstration(connection, key, item.completion, source=origin.source)
+    def add(connection: Connection, batch: Sequence[Demonstration]) -> None:
+        keys = content.add_prompts(connection, project, [(d.prompt, origin) for d in batch])
+        rows = [
+            {"prompt": key, "text": d.completion, "source": origin.source}
+            for key, d in zip(keys, batch, strict=True)
+        ]
+        content.add_demonstrations(connection, rows)
 
-    return add_all(store, project, items, add_item, tick)
+    return add_all(store, project, items, add, tick)
 
 
 def samples(
@@ -114,7 +114,7 @@ def samples(
     kind = KINDS[tasks.kind] if tasks.kind else None
     if kind and kind.responses == (0, 0):
         raise UserError(f"tasks of the kind {kind.name} show no responses")
-    groups: dict[Prompt, list[tuple[str, dict[str, Any]]]] = {}
+    groups: dict[Prompt, list[Response]] = {}
     for value, text, fields in items:
         groups.setdefault(value, []).append((text, fields))
     largest = max((len({t for t, _ in rows}) for rows in groups.values()), default=0)
@@ -124,54 +124,41 @@ def samples(
             f"most {kind.responses[1]}"
         )
 
-    def add_item(
-        connection: Connection, item: tuple[Prompt, list[tuple[str, dict[str, Any]]]]
-    ) -> None:
-        value, rows = item
-        key = prompt_id(connection, project, value, origin)
-        ids: dict[str, str] = {}
-        for text, fields in rows:
-            completion_id = content.add_completion(connection, key, text, **fields)
+    def add(connection: Connection, batch: Sequence[tuple[Prompt, list[Response]]]) -> None:
+        keys = content.add_prompts(connection, project, [(value, origin) for value, _ in batch])
+        rows = [(key, *row) for key, (_, rows) in zip(keys, batch, strict=True) for row in rows]
+        shown: dict[str, dict[str, str]] = {key: {} for key in keys}  # different texts → ids
+        for (key, text, _), made in zip(
+            rows, content.add_completions(connection, rows), strict=True
+        ):
             if text.strip():
-                ids.setdefault(text, completion_id)
-        for completions in kind.questions(list(ids.values())) if kind else ():
-            _task(connection, project, tasks, key, completions)
+                shown[key].setdefault(text, made)
+        asks = [
+            _ask(tasks, key, completions)
+            for key, texts in shown.items()
+            for completions in (kind.questions(list(texts.values())) if kind else ())
+        ]
+        content.add_tasks(connection, project, asks)
 
-    return add_all(store, project, list(groups.items()), add_item, tick)
-
-
-def prompt_id(connection: Connection, project: str, value: Prompt, origin: Origin) -> str:
-    """The prompt's id, with where it is from."""
-    return content.add_prompt(
-        connection,
-        project,
-        value,
-        source=origin.source,
-        licence=origin.licence,
-        language=origin.language,
-    )
+    return add_all(store, project, list(groups.items()), add, tick)
 
 
-def _task(
-    connection: Connection, project: str, spec: TaskSpec, key: str, completions: Sequence[str]
-) -> None:
+def _ask(spec: TaskSpec, prompt: str, completions: Sequence[str] = ()) -> content.Ask:
     assert spec.kind
-    content.add_task(
-        connection, project, spec.kind, key, completions,
-        options=spec.options, overlap=spec.overlap, strategy="import",
-    )  # fmt: skip
+    how = {"options": spec.options or {}, "overlap": spec.overlap, "strategy": "import"}
+    return content.Ask(spec.kind, prompt, list(completions), **how)
 
 
 def add_all(
     store: Store,
     project: str,
     items: Sequence[T],
-    add_item: Callable[[Connection, T], None],
+    add: Callable[[Connection, Sequence[T]], None],
     tick: Tick | None,
 ) -> dict[str, int]:
     """Add the items in batches; returns how many rows of each table are new.
 
-    `add_item` adds what is not there: a batch whose commit was not confirmed is written again.
+    `add` adds what is not there: a batch whose commit was not confirmed is written again.
     """
 
     def count(connection: Connection) -> dict[str, int]:
@@ -179,7 +166,7 @@ def add_all(
 
     counts_before, done, remaining = store.in_read(count), 0, iter(items)
     while batch := list(islice(remaining, BATCH)):
-        store.in_write(lambda connection, batch=batch: [add_item(connection, i) for i in batch])
+        _add_batch(store, add, batch)
         done += len(batch)
         if tick:
             tick(done)
@@ -187,6 +174,18 @@ def add_all(
     return {"items": done} | {
         name: counts_after[name] - counts_before[name] for name in counts_after
     }
+
+
+def _add_batch(
+    store: Store, add: Callable[[Connection, Sequence[T]], None], batch: Sequence[T]
+) -> None:
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return store.in_write(lambda connection: add(connection, batch))
+        except (Overtaken, IntegrityError):  # others write as well, on PostgreSQL at the same time
+            if not tries_left:
+                raise
+    return None
 
 
 def _counts(connection: Connection, project: str) -> dict[str, int]:

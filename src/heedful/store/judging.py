@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, Table, func, select
 
 from heedful.errors import UserError
 from heedful.store import asides, audit
+from heedful.store.bulk import insert_all
 from heedful.store.content import add_completion, add_demonstration, digest
 from heedful.store.db import new_id, now
 from heedful.store.kinds import UNANSWERED, Parsed, Question, parse
@@ -79,28 +82,24 @@ def submit(
     last = latest(connection, assignment_id)
     corrected = _corrected(last, parsed.outcome)
     disposition = corrected.disposition if corrected else _disposition(connection, lease, timestamp)
-    row = {
-        "id": new_id(),
-        "assignment": assignment_id,
-        "task": task_row.id,
-        "project": task_row.project,
-        "rater": rater_id,
-        "revision": last.revision + 1 if last else 1,
-        "supersedes": last.id if last else None,
-        "outcome": parsed.outcome,
-        "strength": parsed.strength,
-        "confidence": parsed.confidence,
-        "text": parsed.text,
-        "said": answer,
-        "disposition": disposition,
-        "active_ms": active_ms,
-        "wall_ms": wall_ms,
-        "client_at": client_at,
-        "ui_version": ui_version,
-        "idempotency_key": key,
-        "request_sha256": request,
-        "created_at": timestamp,
-    }
+    row = _row(
+        parsed,
+        assignment=assignment_id,
+        task=task_row.id,
+        project=task_row.project,
+        rater=rater_id,
+        revision=last.revision + 1 if last else 1,
+        supersedes=last.id if last else None,
+        said=answer,
+        disposition=disposition,
+        active_ms=active_ms,
+        wall_ms=wall_ms,
+        client_at=client_at,
+        ui_version=ui_version,
+        idempotency_key=key,
+        request_sha256=request,
+        created_at=timestamp,
+    )
     connection.execute(judgment.insert().values(**row))
     _parts(connection, row["id"], task_row, parsed, rater_id)
     events = ["judgment"]
@@ -111,8 +110,71 @@ def submit(
             events.append("alert")
     about = {"judgment": row["id"], "revision": row["revision"], "disposition": disposition}
     audit.record(connection, rater_id, "judgment", **about, request=request)
-    _notify(connection, task_row.project, row["id"], timestamp, events)
+    _notify(connection, task_row.project, [row["id"]], timestamp, events)
     return Receipt(row["id"], row["revision"], disposition)
+
+
+@dataclass(frozen=True)
+class First:
+    """The first answer to an assignment that was made for it, as those in a file are."""
+
+    assignment: str
+    task: str
+    rater: str
+    kind: str
+    shown: Sequence[str]  # ids of completions, in their order on the screen
+    answer: dict[str, Any]
+    key: str
+    active_ms: int | None = None
+    client_at: float | None = None
+
+
+def keep_all(
+    connection: Connection, project: str, answers: Sequence[First], *, ui_version: str
+) -> list[str]:
+    """Keep many answers at once, each of them counted; returns their ids. The caller writes assignments and slots."""
+    timestamp = now(connection)
+    rows, events = [], []
+    children: dict[Table, list[dict[str, Any]]] = defaultdict(list)
+    for first in answers:
+        parsed = parse(first.kind, Question({}, first.shown, lambda: []), first.answer)
+        request = digest({"assignment": first.assignment, "answer": first.answer})
+        row = _row(
+            parsed,
+            assignment=first.assignment,
+            task=first.task,
+            project=project,
+            rater=first.rater,
+            revision=1,
+            said=first.answer,
+            disposition="counted",
+            active_ms=first.active_ms,
+            client_at=first.client_at,
+            ui_version=ui_version,
+            idempotency_key=first.key,
+            request_sha256=request,
+            created_at=timestamp,
+        )
+        rows.append(row)
+        for table, parts in _children(parsed).items():
+            children[table] += (
+                {"judgment": row["id"], "place": i, **r} for i, r in enumerate(parts)
+            )
+        about = {"judgment": row["id"], "revision": 1, "disposition": "counted"}
+        events.append((first.rater, "judgment", about | {"request": request}))
+    insert_all(connection, judgment, rows)
+    for table, parts in children.items():
+        insert_all(connection, table, parts)
+    audit.record_all(connection, events)
+    ids = [row["id"] for row in rows]
+    _notify(connection, project, ids, timestamp)
+    return ids
+
+
+def _row(parsed: Parsed, **columns: Any) -> dict[str, Any]:
+    """A row of `judgment`."""
+    said = {name: getattr(parsed, name) for name in ("outcome", "strength", "confidence", "text")}
+    return {"id": new_id(), **said, **columns}
 
 
 def _replayed(connection: Connection, rater_id: str, key: str, request: str) -> Receipt | None:
@@ -190,14 +252,7 @@ def _parts(
     connection: Connection, judgment_id: str, task_row: Row, parsed: Parsed, rater_id: str
 ) -> None:
     """The children of a judgment; an edit and a written response become demonstrations."""
-    parts: dict[Any, list[dict[str, Any]]] = {
-        ranking_item: [{"completion": c, "rank": r} for c, r in parsed.ranks],
-        score: [{"completion": c, "axis": a, "value": v} for c, a, v in parsed.scores],
-        rule_flag: [{"completion": c, "rule": r, "verdict": v} for c, r, v in parsed.rules],
-        critique: [
-            {"completion": c, "start": s, "end": e, "text": t} for c, s, e, t in parsed.critiques
-        ],
-    }
+    parts = _children(parsed)
     text = parsed.demonstration
     if parsed.edit:
         original, text = parsed.edit
@@ -222,6 +277,19 @@ def _parts(
         add_demonstration(connection, task_row.prompt, text, judgment=judgment_id)
 
 
+def _children(parsed: Parsed) -> dict[Table, list[dict[str, Any]]]:
+    """Rows of what an answer consists of, but for texts that are written."""
+    parts: dict[Table, list[dict[str, Any]]] = {
+        ranking_item: [{"completion": c, "rank": r} for c, r in parsed.ranks],
+        score: [{"completion": c, "axis": a, "value": v} for c, a, v in parsed.scores],
+        rule_flag: [{"completion": c, "rule": r, "verdict": v} for c, r, v in parsed.rules],
+        critique: [
+            {"completion": c, "start": s, "end": e, "text": t} for c, s, e, t in parsed.critiques
+        ],
+    }
+    return {table: rows for table, rows in parts.items() if rows}
+
+
 def _lengths(connection: Connection, shown: list[str]) -> list[int]:
     words = texts(connection, shown)
     return [len(words[c]) for c in shown]
@@ -236,19 +304,18 @@ def _turns(connection: Connection, assignment_id: str) -> int:
 
 
 def _notify(
-    connection: Connection, project: str, judgment_id: str, timestamp: float, events: list[str]
+    connection: Connection,
+    project: str,
+    judgments: Sequence[str],
+    timestamp: float,
+    events: Sequence[str] = ("judgment",),
 ) -> None:
     hooks = connection.execute(select(webhook.c.id).where(webhook.c.project == project)).scalars()
-    for hook in list(hooks):
-        for event in events:
-            connection.execute(
-                webhook_delivery.insert().values(
-                    id=new_id(),
-                    webhook=hook,
-                    judgment=judgment_id,
-                    event=event,
-                    state="waiting",
-                    attempts=0,
-                    due_at=timestamp,
-                )
-            )
+    common = {"state": "waiting", "attempts": 0, "due_at": timestamp}
+    rows = [
+        {"id": new_id(), "webhook": hook, "judgment": key, "event": event, **common}
+        for hook in list(hooks)
+        for key in judgments
+        for event in events
+    ]
+    insert_all(connection, webhook_delivery, rows)

@@ -11,9 +11,8 @@ from sqlalchemy import Connection, Row, Select, select
 from heedful.errors import UserError, did_you_mean
 from heedful.store import audit
 from heedful.store.db import insert
+from heedful.store.kinds.checks import MAX_NUMBER
 from heedful.store.schema import guideline_version, project
-
-MAX_NUMBER = 1_000_000_000  # of any number in the settings
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from heedful.errors import UserError
 from heedful.store import asides, audit, work
+from heedful.store.columns import Whole
 from heedful.store.db import now
 from heedful.store.kinds import UNANSWERED
 from heedful.store.projects import settings_of
@@ -74,7 +75,9 @@ WAYS = ("counted", "late", "surplus", "superseded", "skipped", "flagged")
 def sums(connection: Connection, project_id: str) -> list[Sum]:
     """All stored judgments of a project by rater and by what became of them."""
     j = judgment.c
-    aggregates = (func.count(), func.coalesce(func.sum(j.active_ms), 0))
+    # Cast: PostgreSQL's sums of 64 bits have endless digits, and are no `int` in Python.
+    spent_ms = cast(func.coalesce(func.sum(j.active_ms), 0), Whole)
+    aggregates = (func.count(), spent_ms)
     groups = (j.rater, j.outcome, j.disposition)
     query = select(*groups, *aggregates).where(j.project == project_id).group_by(*groups)
     corrections = _superseded(select(j.project, *groups, *aggregates)).group_by(j.project, *groups)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from sqlalchemy import (
     Boolean,
     Column,
-    Float,
     ForeignKey,
     Index,
     Integer,
@@ -20,6 +19,7 @@ from sqlalchemy import (
     text,
 )
 
+from heedful import exact
 from heedful.store.accounts import (  # noqa: F401  (one place to find all tables)
     api_token,
     invitation,
@@ -30,7 +30,18 @@ from heedful.store.accounts import (  # noqa: F401  (one place to find all table
     rater_pii,
     session,
 )
-from heedful.store.columns import Exact, Json, key, metadata, ref, timestamp
+from heedful.store.columns import (
+    MAX_NAME,
+    Checked,
+    Exact,
+    Json,
+    Number,
+    Whole,
+    key,
+    metadata,
+    ref,
+    timestamp,
+)
 from heedful.store.db import DatabaseClock
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────
@@ -39,7 +50,7 @@ project = Table(
     "project",
     metadata,
     key(),
-    Column("name", Exact, nullable=False, unique=True),
+    Column("name", Exact(MAX_NAME), nullable=False, unique=True),
     Column("settings", Json, nullable=False),  # see store.projects.Settings
     timestamp(),
 )
@@ -57,11 +68,11 @@ run = Table(
     metadata,
     key(),
     ref("project", nullable=True),
-    Column("kind", String(40), nullable=False),
+    Column("kind", Exact, nullable=False),
     Column("folder", Exact, nullable=False),
-    Column("code_version", String(40), nullable=False),
+    Column("code_version", Exact, nullable=False),
     Column("config", Json, nullable=False),
-    Column("seed", Integer),
+    Column("seed", Whole),
     ref("run", name="parent", nullable=True),
     Column("snapshot", String(36), ForeignKey("dataset_snapshot.id")),
     timestamp(),
@@ -71,7 +82,7 @@ checkpoint = Table(
     metadata,
     key(),
     ref("run", nullable=True),  # none: a model that came from elsewhere
-    Column("step", Integer),
+    Column("step", Whole),
     Column("path", Exact, nullable=False),
     Column("sha256", String(64), nullable=False, unique=True),  # weights, tokenizer, chat template
     timestamp(),
@@ -86,7 +97,7 @@ prompt = Table(
     Column("split", String(10), nullable=False),  # train or held_out, fixed by the hash
     Column("source", Exact),
     Column("licence", Exact),
-    Column("language", String(35)),
+    Column("language", Exact),
     timestamp(),
     UniqueConstraint("project", "sha256"),
 )
@@ -100,12 +111,12 @@ completion = Table(
     ref("checkpoint", nullable=True),
     ref("rater", name="author", nullable=True),
     Column("model", Exact),  # the name it was imported under
-    Column("token_ids", Json),
-    Column("logprobs", Json),
-    Column("sampling", Json),
-    Column("seed", Integer),
-    Column("finish_reason", String(10)),
-    Column("engine", String(80)),
+    Column("token_ids", Json(exact.wholes)),
+    Column("logprobs", Json(exact.array)),
+    Column("sampling", Json(exact.record)),
+    Column("seed", Whole),
+    Column("finish_reason", Exact),
+    Column("engine", Exact),
     timestamp(),
     UniqueConstraint("prompt", "sha256"),
 )
@@ -141,9 +152,9 @@ task = Table(
     Column("options", Json, nullable=False),  # the kind's: axes, rules …
     Column("overlap", Integer, nullable=False),
     ref("guideline_version", nullable=True),
-    Column("strategy", String(40), nullable=False),  # who chose to ask: random, import, a plug-in
-    Column("score", Float(53)),  # how the strategy valued it
-    Column("propensity", Float(53)),  # with which probability it was chosen
+    Column("strategy", Exact, nullable=False),  # who chose to ask: random, import, a plug-in
+    Column("score", Number),  # how the strategy valued it
+    Column("propensity", Number),  # with which probability it was chosen
     Column("round", Integer, nullable=False),
     Column("is_gold", Boolean, nullable=False),
     ref("task", name="swap_of", nullable=True),
@@ -174,7 +185,7 @@ task_slot = Table(  # UNIQUE(task, slot) by its key: an overlap cannot be exceed
     Column("slot", Integer, primary_key=True),
     ref("project"),
     Column("state", String(8), nullable=False),  # open, leased, done; parked, review, closed
-    Column("position", Float(53), nullable=False),  # the order of asking
+    Column("position", Number, nullable=False),  # the order of asking
     timestamp("open_since", default=DatabaseClock(), server_default="0"),  # for store.queue
     Column("judgment", String(36), ForeignKey("judgment.id"), unique=True),
     Index("ix_task_slot_queue", "project", "state", "position"),
@@ -243,15 +254,15 @@ judgment = Table(
     Column("revision", Integer, nullable=False),
     ref("judgment", name="supersedes", nullable=True, unique=True),
     Column("outcome", String(10), nullable=False),  # answer, tie, both_bad, skip, flag
-    Column("strength", Float(53)),  # 0 to 1, how much better the best one is
-    Column("confidence", Float(53)),
+    Column("strength", Number),  # 0 to 1, how much better the best one is
+    Column("confidence", Number),
     Column("text", Exact),
     Column("said", Json, nullable=False),  # the answer as it came, by place on the screen
     Column("disposition", String(8), nullable=False),  # counted, late, surplus
-    Column("active_ms", Integer),
-    Column("wall_ms", Integer),
-    Column("client_at", Float(53)),
-    Column("ui_version", String(40)),
+    Column("active_ms", Whole),
+    Column("wall_ms", Whole),
+    Column("client_at", Number),
+    Column("ui_version", Exact),
     Column("idempotency_key", String(64), nullable=False),
     Column("request_sha256", String(64), nullable=False),
     timestamp(),
@@ -281,7 +292,7 @@ score = _child(
     "score",
     ref("completion"),
     Column("axis", Exact, nullable=False),
-    Column("value", Float(53), nullable=False),
+    Column("value", Number, nullable=False),
 )
 rule_flag = _child(
     "rule_flag",
@@ -314,7 +325,7 @@ turn = Table(  # the reply that the rater chose; the conversation goes on with i
     metadata,
     Column("offer", String(36), ForeignKey("offer.id"), primary_key=True),
     Column("chosen", Integer, nullable=False),  # index into candidates
-    Column("strength", Float(53)),
+    Column("strength", Number),
     timestamp(),
 )
 
@@ -368,3 +379,8 @@ IMMUTABLE = (
     guideline_version, run, checkpoint, prompt, completion, demonstration, task, gold_key, judgment, ranking_item,
     score, rule_flag, critique, edit, offer, turn, dataset_snapshot, audit_event,
 )  # fmt: skip
+
+for _table in metadata.tables.values():
+    for _column in _table.c:
+        if isinstance(_column.type, Checked):
+            _column.type.column = f"`{_column.name}` of a {_table.name.replace('_', ' ')}"

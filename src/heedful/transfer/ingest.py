@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Column
+
+from heedful import exact
 from heedful.configs.ingest import Config, options_of, refuse_nonsense
 from heedful.data import foreign
+from heedful.data.columns import name_in
 from heedful.data.files import Row
 from heedful.data.reading import read_items, read_table
 from heedful.data.sources import demonstrations, prompt_of, samples_of
@@ -17,11 +22,25 @@ from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
 from heedful.store import imported, ingest
+from heedful.store.columns import Checked
 from heedful.store.db import Store
+from heedful.store.schema import completion, prompt
+from heedful.store.schema import rater as account
 from heedful.store.snapshot import unescaped
-from heedful.types import Prompt
+from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")
+FLAGS = {"model": completion.c.model, "licence": prompt.c.licence, "language": prompt.c.language}
+SAMPLED = {  # columns of a file → of the table
+    "model": completion.c.model,
+    "seed": completion.c.seed,
+    "stop_reason": completion.c.finish_reason,
+    "engine": completion.c.engine,
+    "sampling": completion.c.sampling,
+    "tokens": completion.c.token_ids,
+    "logprobs": completion.c.logprobs,
+}
+DIGITS = re.compile("-?[0-9]{1,30}")  # a whole number in a cell; Python reads no endless ones
 
 
 def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], dict[str, int]]:
@@ -30,6 +49,8 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
     `name` is what prompts remember as their source, by default the file's name.
     """
     refuse_nonsense(config)
+    for flag, column in FLAGS.items():
+        keepable(f"--{flag}", column, getattr(config, flag))
     rows = _rows(config)
     origin = ingest.Origin(
         source=name
@@ -39,7 +60,7 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
     )
     tasks = ingest.TaskSpec(config.ask, config.overlap, options_of(config.options))
     if config.what == "prompts":
-        prompts = [(prompt_of(where, row), _origin(row, origin)) for where, row in rows]
+        prompts = [(prompt_of(where, row), _origin(where, row, origin)) for where, row in rows]
         return _with_bar(config, len(prompts), ingest.prompts, prompts, tasks=tasks)
     if config.what == "demonstrations":
         every = demonstrations(rows, config.source)
@@ -53,13 +74,13 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         return _with_bar(config, len(shown), ingest.demonstrations, shown, origin=origin)
     if config.what == "samples":
         samples = read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))
-        groups = len({prompt for prompt, _, _ in samples})
+        groups = len({one for one, _, _ in samples})
         return _with_bar(config, groups, ingest.samples, samples, origin=origin, tasks=tasks)
     row_list = list(rows)
     if foreign.is_vote(row_list[0][1]) and config.form in ("auto", "plain"):
         if config.gold:
             raise UserError("gold questions are comparisons, and these rows have one response each")
-        votes = [imported.Vote(*vote) for vote in foreign.votes(row_list)]
+        votes = [imported.Vote(*vote) for vote in foreign.votes(row_list, check=_rater)]
         return _with_bar(config, len(votes), imported.votes, votes, origin=origin)
     waiting = foreign.unanswered(row_list, config.form)
     compared = foreign.comparisons(
@@ -68,6 +89,7 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         skip_bad=config.skip_bad,
         source=config.source,
         need_one=not waiting,
+        check=_comparison,
     )
     once = list(dict.fromkeys(compared))  # a row that stands there again says nothing new
     judged = _with_bar(
@@ -93,10 +115,31 @@ def _rows(config: Config) -> Iterator[Row]:
         yield where, unescaped(row) if exported or is_export(row) else row
 
 
-def _origin(row: dict[str, Any], otherwise: ingest.Origin) -> ingest.Origin:
+def keepable(name: str, column: Column, value: Any) -> None:
+    """Refuse, in the words of a file, what the column could not give back; None is always fine."""
+    if value is not None and isinstance(column.type, Checked):
+        exact.refuse(name, column.type.problem(value), value)
+
+
+def _comparison(where: str, item: Comparison) -> None:
+    imported.refuse_long(where, item)
+    _rater(where, item.rater)
+    keepable(f"{where}: `policy_version`", completion.c.model, item.policy_version)
+    imported.time_of(where, item.created_at)
+
+
+def _rater(where: str, rater: str | None) -> None:
+    keepable(f"{where}: `rater`", account.c.pseudonym, rater)
+
+
+def _origin(where: str, row: dict[str, Any], otherwise: ingest.Origin) -> ingest.Origin:
     """Where a prompt is from: what its row says, or what holds for the file."""
-    names = ("source", "licence", "language")
-    given = {n: row[n] for n in names if isinstance(row.get(n), str) and row[n].strip()}
+    given = {}
+    for name in ("source", "licence", "language"):
+        value = row.get(name)
+        keepable(f"{where}: `{name}`", prompt.c[name], value)
+        if value is not None and value.strip():
+            given[name] = value
     return replace(otherwise, **given)
 
 
@@ -109,25 +152,15 @@ def _samples(
 
 
 def _origin_of(where: str, row: dict[str, Any], model: str | None) -> dict[str, Any]:
-    wanted = {
-        "model": ("model", str),
-        "seed": ("seed", int),
-        "finish_reason": ("stop_reason", str),
-        "engine": ("engine", str),
-        "sampling": ("sampling", dict),
-        "token_ids": ("tokens", list),
-        "logprobs": ("logprobs", list),
-    }
     fields: dict[str, Any] = {} if model is None else {"model": model}
-    for field, (name, kind) in wanted.items():
-        value = row.get(name)
-        if kind is int and isinstance(value, str) and value.isdigit():  # as CSV has it
+    for name, column in SAMPLED.items():
+        value = name_in(where, row, name) if name == "model" else row.get(name)
+        if name == "seed" and isinstance(value, str) and DIGITS.fullmatch(value):
             value = int(value)
         if value is None or value == "":
             continue
-        if type(value) is not kind:
-            raise UserError(f"{where}: `{name}` must be of the type {kind.__name__}")
-        fields[field] = value
+        keepable(f"{where}: `{name}`", column, value)
+        fields[column.name] = value
     return fields
 
 

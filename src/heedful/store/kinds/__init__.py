@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from typing import Any
 
+from heedful import exact
 from heedful.errors import UserError
 from heedful.store.kinds.checks import is_number, only, text
 from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
@@ -60,6 +61,7 @@ def check_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     unknown = set(options) - set(KINDS[kind].options)
     if unknown:
         raise UserError(f"tasks of the kind {kind} have no option '{min(unknown)}'")
+    exact.refuse("the options", exact.jsonable(options), options)
     return KINDS[kind].check(options)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from heedful.errors import UserError
-from heedful.store.kinds.checks import only
+from heedful.store.kinds.checks import MAX_NUMBER, only
 from heedful.store.kinds.kind import Kind, Parsed, Question
 
 
 def check(options: dict[str, Any]) -> dict[str, Any]:
     minimum, maximum = options.get("min_turns", 1), options.get("max_turns", 8)
-    if type(minimum) is not int or type(maximum) is not int or not 1 <= minimum <= maximum:
-        raise UserError("min_turns and max_turns must be whole numbers, 1 ≤ min_turns ≤ max_turns")
+    whole = type(minimum) is int and type(maximum) is int
+    if not whole or not 1 <= minimum <= maximum <= MAX_NUMBER:
+        raise UserError(
+            f"min_turns and max_turns must be whole numbers, 1 ≤ min_turns ≤ max_turns ≤ {MAX_NUMBER:g}"
+        )
     return {"min_turns": minimum, "max_turns": maximum}
 
 

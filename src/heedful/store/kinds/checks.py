@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from heedful import exact
 from heedful.errors import UserError
 
+MAX_NUMBER = 1_000_000_000  # of any number in options and settings
 MAX_TEXT = 200_000  # characters of anything a rater writes
 
 
@@ -51,7 +52,7 @@ def text(answer: dict[str, Any], name: str, *, required: bool = False) -> str:
 
 
 def is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return not exact.number(value)
 
 
 def distinct(noun: str, names: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heedful.errors import UserError
-from heedful.store.kinds.checks import by_place, distinct, is_number, only
+from heedful.store.kinds.checks import MAX_NUMBER, by_place, distinct, is_number, only
 from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
 
 AXIS = {"low": 1, "high": 5, "step": 1, "low_label": "", "high_label": ""}
@@ -20,8 +20,13 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
         name = axis.get("name")
         if not isinstance(name, str) or not name.strip():
             raise UserError("each axis needs a name")
-        if not all(is_number(axis[k]) for k in ("low", "high", "step")):
-            raise UserError(f"axis {name}: low, high and step must be numbers")
+        if not all(isinstance(axis[k], str) for k in ("low_label", "high_label")):
+            raise UserError(f"axis {name}: low_label and high_label must be text")
+        limits = [axis[k] for k in ("low", "high", "step")]
+        if not all(is_number(v) and abs(v) <= MAX_NUMBER for v in limits):
+            raise UserError(
+                f"axis {name}: low, high and step must be numbers of at most {MAX_NUMBER:g}"
+            )
         if axis["low"] >= axis["high"] or axis["step"] <= 0:
             raise UserError(f"axis {name}: low must be below high and step above 0")
     distinct("axis", [a["name"] for a in filled])

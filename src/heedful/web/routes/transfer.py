@@ -53,7 +53,7 @@ async def take_in(
     columns: Annotated[str, Query(max_length=400)] = "",
     model: Annotated[str | None, Query(max_length=200)] = None,
     licence: Annotated[str | None, Query(max_length=200)] = None,
-    language: Annotated[str | None, Query(max_length=35)] = None,
+    language: Annotated[str | None, Query(max_length=200)] = None,
     manifest: Annotated[str | None, Header(alias=MANIFEST, max_length=20_000)] = None,
 ) -> Response:
     """The body is the file; `name` is its name, whose ending says what it is. `columns`, such as

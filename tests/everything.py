@@ -1,0 +1,109 @@
+"""A workspace with a row in every table, for tests of what must take all of them along."""
+
+from __future__ import annotations
+
+from heedful.store import access, content, hooks, limits, people, projects, schema, snapshot, talk
+from heedful.store.db import Store
+from heedful.store.kinds import KINDS
+from heedful.types import Message
+from workspace import answer, claim, expire_lease, make_project, make_rater, make_task
+
+NASTY = "a\x00b\x1a\ud800\u202e e\u0301 \x1a0041 'x'; --"
+
+
+def fill(store: Store) -> str:
+    """Returns the project's id."""
+    project = make_project(store, NASTY, models=["a", "b"], cost_per_hour=12.5)
+    with store.write() as connection:
+        for body in ("Be kind.", NASTY):
+            projects.write_guidelines(connection, project, body, actor=None)
+        owner = people.accept(
+            connection, people.invite(connection, "owner", actor=None), login="o@e.org",
+            password_hash="$argon2id$none", name=NASTY,
+        )  # fmt: skip
+        people.invite(connection, "lead", actor=owner)
+        people.begin_session(connection, owner)
+        access.remember_device(connection, owner, None)
+        access.make_link(connection, owner, actor=owner)
+        people.make_token(connection, owner, "script", ("read",), days=3)
+        limits.take_all(connection, [("login:\u00e9", limits.ADDRESS)])
+        hooks.add(connection, project, "https://example.org/hook", actor=owner)
+        first = content.add_run(
+            connection, project, "sft", "runs/sft", {"lr": 1e-3}, seed=2**31 - 1
+        )
+        second = content.add_run(connection, project, "dpo", "runs/dpo", {}, parent=first)
+        checkpoint = content.add_checkpoint(connection, "runs/dpo", "0" * 64, run=second, step=7)
+        prompt = content.add_prompt(
+            connection,
+            project,
+            (Message("user", NASTY),),
+            source="x.jsonl",
+            licence="CC0",
+            language="en",
+        )
+        written = [
+            content.add_completion(
+                connection, prompt, text, checkpoint=checkpoint, model=NASTY, token_ids=[1, 2],
+                logprobs=[-0.1, -1e-300], sampling={"temperature": 0.7}, seed=5, finish_reason="stop",
+                engine="torch",
+            )
+            for text in (NASTY, "Hoo.")
+        ]  # fmt: skip
+        content.add_demonstration(connection, prompt, NASTY, source="d.jsonl")
+        gold = {"ranks": {written[0]: 1, written[1]: 2}}
+        content.add_task(connection, project, "pair", prompt, written, gold=gold, propensity=0.1)
+        pair = content.add_task(connection, project, "pair", prompt, written, overlap=2, score=1.5)
+        content.add_task(connection, project, "pair", prompt, written[::-1], swap_of=pair)
+    for name, kind in KINDS.items():
+        texts = [f"{letter}: some words" for letter in "abcdefgh"[: kind.responses[0]]]
+        make_task(store, project, name, texts, name, options=kind.example_options)
+    _answered(store, project)
+    snapshot.take(store, project, snapshot.Query("rankings"))
+    return project
+
+
+def _answered(store: Store, project: str) -> None:
+    """Each kind answered and corrected; then one question given back, one skipped, one flagged."""
+    rater, other = make_rater(store, daily_limit=1000), make_rater(store, "lead")
+    while assignment := claim(store, project, rater):
+        with store.read() as connection:
+            table = schema.assignment.join(
+                schema.task, schema.task.c.id == schema.assignment.c.task
+            )
+            kind = (
+                connection.execute(
+                    schema.task.select()
+                    .select_from(table)
+                    .where(schema.assignment.c.id == assignment)
+                )
+                .one()
+                .kind
+            )
+        if kind == "chat":
+            with store.write() as connection:
+                said = [{"text": t, "model": "m", "seed": 1} for t in ("x", NASTY)]
+                talk.offer(connection, assignment, rater, 0, NASTY, said)
+                talk.choose(connection, assignment, rater, 0, 0.5)
+        for comment in ("", NASTY):
+            said = KINDS[kind].example | ({KINDS[kind].comment: comment} if comment else {})
+            answer(store, assignment, rater, said)
+    for said in (None, {"skip": NASTY}, {"flag": NASTY}):
+        if assignment := claim(store, project, other):
+            if said:
+                answer(store, assignment, other, said)
+            else:
+                with store.write() as connection:
+                    expire_lease(connection, assignment)
+
+
+def guarded(store: Store) -> None:
+    """Every table of IMMUTABLE has its triggers, and no other."""
+    query = (
+        "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        if store.dialect == "sqlite"
+        else "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    )
+    with store.read() as connection:
+        found = set(connection.exec_driver_sql(query).scalars())
+    wanted = {f"immutable_{t.name}_{a}" for t in schema.IMMUTABLE for a in ("update", "delete")}
+    assert found == wanted

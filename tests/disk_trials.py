@@ -27,7 +27,8 @@ from heedful.errors import UserError
 from heedful.store import audit, projects, schema
 from heedful.store.db import Unavailable, new_id, open_store
 
-FINISHED = "already holds a finished model"
+# What is said where there is nothing left to do.
+FINISHED = ("already holds a finished model", "a backup is restored into a folder of its own")
 Words = Callable[[Path, Path], Sequence[object]]  # of the world and the folder that is watched
 
 
@@ -217,10 +218,11 @@ def endure(peace: Peace, place: Path, faults: Sequence[tuple[str, int]]) -> Outc
     for kind, at in faults:
         disk, said, fault = Disk(folder), len(told(folder)), Fault(folder, kind, at)
         code = run(peace.job.words, peace.world, fault)
-        words, done = told(folder)[said:], sum(1 for _ in faulty_disk.records(fault.recording))
-        trail += f"{kind} at {at}: exit code {code} after {done} operations\n"
-        over = code == 0 or FINISHED in words
-        if done >= at - 1:
+        words = told(folder)[said:]
+        number = sum(1 for _ in faulty_disk.records(fault.recording))
+        trail += f"{kind} at {at}: exit code {code} after {number} operations\n"
+        over = code == 0 or any(done in words for done in FINISHED)
+        if number >= at - 1:
             met.append(kind)
         fits = code in (-signal.SIGKILL, 0) if fault.dies else code in (0, 2)
         if not (fits or over) or "Traceback" in words or words.count("heedful: ") != (code == 2):
@@ -239,7 +241,7 @@ def end(peace: Peace, folder: Path) -> str:
     said = len(told(folder))
     code = run(peace.job.words, peace.world, Fault(folder))
     words = told(folder)[said:]
-    if code and not (code == 2 and FINISHED in words):
+    if code and not (code == 2 and any(done in words for done in FINISHED)):
         return f"could not go on, exit code {code}: {words}"
     if left := [str(p.relative_to(folder)) for p in folder.rglob(f".*{PARTIAL}")]:
         return f"left behind: {left}"

@@ -39,6 +39,10 @@ POSTGRES = ("08", "53", "57", "58")
 # ── what a disk refuses ──────────────────────────────────────────────────────────────────────────
 
 
+class DiskError(UserError):
+    """What a disk refused: for whoever typed the command to mend, and not for who sits in front of a browser."""
+
+
 def trouble(error: BaseException, *more: int) -> tuple[str, str | None] | None:
     """The system's words, and the file if that is known, where an error, or one behind it, is a disk's; else None.
 
@@ -99,7 +103,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if what := trouble(error, errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
-            raise UserError(f"cannot save {path}: {what[0]}; {SAFE}") from error
+            raise DiskError(f"cannot save {path}: {what[0]}; {SAFE}") from error
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -82,6 +83,31 @@ def test_what_cannot_be_written_now_is_refused_and_comes_again(
     kept = rater.browser.post(path, json=said, headers=key)
     assert kept.status_code == 201 and kept.json()["revision"] == 1
     assert rater.browser.post(path, json=said, headers=key).status_code == 200
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_full_disk_is_no_matter_of_the_visitors(
+    store: Store, person, monkeypatch, caplog, number
+):
+    """503 without a path of the server's, which its log has. Mutation caught: a 500; a 400 that names a folder."""
+    project, lead = make_project(store), person("lead").browser
+    export, upload = (f"/api/projects/{project}/{x}" for x in ("export?what=prompts", "import"))
+    error = OSError(number, "x")
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("heedful.disk.sync", refused)
+    monkeypatch.setattr("heedful.web.routes.transfer._receive", refused)
+    for answer in (
+        lead.get(export),
+        lead.post(upload, params={"what": "prompts", "name": "a.jsonl"}, content=b"{}"),
+    ):
+        assert answer.status_code == 503 and int(answer.headers["Retry-After"]) >= 1, answer.text
+        assert (
+            answer.json()["error"] == "the disk cannot take this now; nothing was lost, try again"
+        )
+    assert "cannot save /" in caplog.text
 
 
 @pytest.mark.parametrize("skew", [-86400.0, 86400.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,8 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from heedful import __version__
+from heedful import __version__, disk
+from heedful.disk import DiskError
 from heedful.errors import UserError
 from heedful.store.db import Store, Unavailable
 from heedful.store.judging import Conflict
@@ -28,6 +30,7 @@ from heedful.web.security import Denied
 
 ROUTES = ("pages", "people", "access", "rate", "lead", "runs", "talk", "transfer", "hooks")
 RETRY = {"Retry-After": "2"}
+log = logging.getLogger("heedful")
 
 
 def create_app(
@@ -105,6 +108,14 @@ def _errors(app: FastAPI) -> None:
         return sentence(
             "the database cannot take this now; nothing was lost, try again", 503, RETRY
         )
+
+    @app.exception_handler(DiskError)
+    @app.exception_handler(OSError)
+    async def _(_request: Request, error: Exception) -> Json:
+        if isinstance(error, OSError) and disk.trouble(error) is None:
+            raise error
+        log.error("%s", error)
+        return sentence("the disk cannot take this now; nothing was lost, try again", 503, RETRY)
 
     @app.exception_handler(DataError)
     async def _(_request: Request, _error: DataError) -> Json:

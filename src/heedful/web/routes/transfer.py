@@ -20,6 +20,7 @@ from heedful.configs.ingest import Form, What
 from heedful.data import bounds
 from heedful.data.files import KINDS
 from heedful.data.tables import manifest_path
+from heedful.disk import DiskError
 from heedful.errors import UserError
 from heedful.store import projects, snapshot
 from heedful.store.db import Store
@@ -95,6 +96,8 @@ async def take_in(
                 return Json(await run_in_threadpool(work))
         except bounds.TooMuch as error:
             raise Denied(413, str(error)) from None
+        except DiskError:
+            raise
         except UserError as error:
             raise UserError(str(error).replace(f"{folder}/", "")) from None
         except RecursionError:
@@ -143,7 +146,7 @@ def give_out(
         still(request, user)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) and not isinstance(error, DiskError):
             raise UserError(str(error).replace(f"{folder}/", "")) from None
         raise
     return FileResponse(

@@ -7,6 +7,7 @@ asks once too often, once too seldom or in another order ends in another model.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sys
@@ -21,7 +22,10 @@ import pytest
 import interruptions as jobs
 from heedful.cli import main
 from heedful.data.files import write_rows
+from heedful.errors import UserError
+from heedful.raters.panel import judge_all
 from heedful.remote.journal import MISSING, Journal, digest, recorded
+from heedful.types import Comparison
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -148,6 +152,31 @@ def test_what_is_asked_twice_is_answered_twice(tmp_path: Path):
     with recorded(tmp_path / "r.jsonl", part="another") as past:
         assert ask("x") == "d"
     assert digest(["x"]) != digest("x")
+
+
+def test_a_judgment_that_fails_loses_no_other(tmp_path: Path):
+    """Of several on their way one fails: the others are waited for, and kept.
+
+    Mutation caught: cancelled calls, which were paid for.
+    """
+    begun: list[str] = []
+
+    class Judge:
+        async def judge(self, prompt, responses) -> Comparison:
+            begun.append(prompt)
+            await asyncio.sleep(0.01 * int(prompt))
+            if prompt == "1":
+                raise UserError("no")
+            return Comparison(prompt, tuple(responses), (1, 2))
+
+    items = [(str(i), ("a", "b")) for i in range(4)]
+    with pytest.raises(UserError), recorded(tmp_path / "r.jsonl"):
+        asyncio.run(judge_all([Judge()], items))
+    assert begun == list("0123") and len(Journal(tmp_path / "r.jsonl").read()) == 3
+    begun.clear()
+    with pytest.raises(UserError), recorded(tmp_path / "r.jsonl"):
+        asyncio.run(judge_all([Judge()], items))
+    assert begun == ["1"]
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import sys
 import time
@@ -13,7 +14,7 @@ from heedful import registry
 from heedful.raters.endpoint import EndpointJudge
 from heedful.raters.simulated import panel
 from heedful.remote.endpoint import Endpoint, is_endpoint
-from heedful.remote.journal import MISSING, recording
+from heedful.remote.journal import MISSING, Recording, recording
 from heedful.remote.limits import SLOW, plain
 from heedful.types import Comparison, Prompt, Rater
 from heedful.waiting import all_of
@@ -44,6 +45,19 @@ async def judged(
     key = past.key(["judge", of, name_of(rater), prompt, list(responses)])
     if (said := past.find(key)) is not MISSING:
         return Comparison(prompt, **{name: _tuple(value) for name, value in said.items()})
+    # When another judgment fails, this one is cancelled: what is on its way by then is paid for, and kept.
+    telling = asyncio.ensure_future(_told(past, key, rater, prompt, responses))
+    try:
+        return await asyncio.shield(telling)
+    except asyncio.CancelledError:
+        await asyncio.gather(telling, return_exceptions=True)
+        raise
+
+
+async def _told(
+    past: Recording, key: str, rater: Rater, prompt: Prompt, responses: Sequence[str]
+) -> Comparison:
+    """What a rater says, written down."""
     began = time.monotonic()
     comparison = await _asked(rater, prompt, responses)
     said = plain({f.name: getattr(comparison, f.name) for f in fields(comparison)[1:]})

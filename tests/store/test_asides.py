@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import asides, audit, hooks, schema
+from heedful.store import asides, audit, hooks, reports, schema
 from heedful.store.db import Store, now
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
@@ -93,3 +93,20 @@ def test_what_a_rater_has_set_aside_is_taken_back(store: Store):
     third = make_rater(store)
     decline(store, project, third, 1, "skip")
     assert slots(store, project)["parked"] == 2
+
+
+@pytest.mark.parametrize("what, times", [("flag", 1), ("skip", 2)])
+def test_what_the_lead_has_asked_again_is_asked_afresh(store: Store, what: str, times: int):
+    """Mutation caught: a flag that the lead has looked at sets the question aside once more at anybody's skip."""
+    project = make_project(store, skips_until_parked=2)
+    make_tasks(store, project, 1, overlap=4)
+    for _ in range(times):
+        decline(store, project, make_rater(store), 1, what)
+    assert slots(store, project) == {"parked": 4}
+    with store.write() as connection:
+        task = connection.execute(select(schema.task.c.id)).scalar_one()
+        assert reports.unpark(connection, task, close=False, actor="lead") == 4
+    decline(store, project, make_rater(store), 1, "skip")
+    assert slots(store, project) == {"open": 4}
+    decline(store, project, make_rater(store), 1, "skip")
+    assert slots(store, project) == {"parked": 4}

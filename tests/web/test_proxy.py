@@ -20,6 +20,7 @@ from heedful.store import limits, people
 from heedful.store.db import Store
 from heedful.web import passwords, proxy
 from heedful.web.app import create_app
+from heedful.web.respond import HERE
 from web.conftest import PASSWORD
 
 WRONG = "wrong password"
@@ -259,3 +260,14 @@ def test_an_address_that_nobody_could_type(url: str):
 def test_addresses_that_people_type():
     assert proxy.checked_url("https://x.org/") == "https://x.org"
     assert proxy.checked_url("https://x.org:8443/a/b-c/") == "https://x.org:8443/a/b-c"
+
+
+def test_no_path_begins_at_the_root_of_the_site():
+    """In pages and scripts, other people's too: a proxy may put a prefix before all of them."""
+    absolute = re.compile(
+        r"""(?:href|src|action)=["']/|(?:href|src): ?["'`]/|assign\(["'`]/|fetch\((?!link\()|from ["']/"""
+    )
+    for path in [*HERE.rglob("*.html"), *HERE.rglob("*.js")]:
+        if "vendor" not in path.parts:
+            text = path.read_text(encoding="utf-8")
+            assert not absolute.search(text.replace("prefetch(", "")), path

@@ -80,6 +80,13 @@ def take_back(
     return done
 
 
+def settle(connection: Connection, task_id: str) -> None:
+    """The lead has looked at a question and has it asked again: what was said of it so far counts no more."""
+    a = assignment.c
+    declined = (a.task == task_id, a.state.in_(STATES.values()), a.discounted.is_(None))
+    connection.execute(assignment.update().where(*declined).values(discounted="lead"))
+
+
 def alerts(connection: Connection, project: str) -> list[dict[str, Any]]:
     """Raters whose flags or skips went beyond the limit in the last day: {rater, pseudonym, status, what, beyond}."""
     a = assignment.c

@@ -335,5 +335,7 @@ def unpark(connection: Connection, task_id: str, *, close: bool, actor: str) -> 
     if connection.execute(select(task.c.id).where(task.c.id == task_id)).first() is None:
         raise UserError("there is no such task")
     changed = work.unpark(connection, task_id, close=close)
+    if not close:
+        asides.settle(connection, task_id)
     audit.record(connection, actor, "task.close" if close else "task.unpark", task=task_id)
     return changed

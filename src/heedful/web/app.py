@@ -93,7 +93,7 @@ def _errors(app: FastAPI) -> None:
     async def _(request: Request, error: Denied) -> Any:
         headers = {"Retry-After": str(int(error.wait) + 1)} if error.wait else None
         if error.status in (401, 403) and "text/html" in request.headers.get("accept", ""):
-            title = "Sign in" if error.status == 401 else "Not yours"
+            title = "Sign in" if error.status == 401 else "Not allowed"
             return page(
                 request, "message.html", status=error.status, title=title, text=error.sentence
             )

@@ -39,12 +39,18 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=15.0, help="for all; 0 takes every operation"
     )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the order; another one takes others first"
+    )
+    parser.add_argument(
+        "--add", type=Path, help="what an earlier call printed, to which this one is added"
+    )
     asked = parser.parse_args()
     results: dict = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "jobs": {},
+        "jobs": json.loads(asked.add.read_text())["jobs"] if asked.add else {},
     }
     failed = False
     ends = time.monotonic() + 60 * asked.minutes
@@ -54,7 +60,8 @@ def main() -> None:
         for number, name in enumerate(asked.jobs):
             share = (ends - time.monotonic()) / (len(asked.jobs) - number)
             trial, operations = prepared(name, world, place / str(number))
-            one = results["jobs"][name] = tried(trial, operations, share if asked.minutes else None)
+            one = tried(trial, operations, asked.seed, share if asked.minutes else None)
+            results["jobs"][name] = together(results["jobs"].get(name), one)
             shutil.rmtree(place / str(number))
             print(name, json.dumps(one), file=sys.stderr, flush=True)
             failed = failed or bool(one["wrong"])
@@ -78,12 +85,12 @@ def prepared(name: str, world: Path, place: Path) -> tuple[Trial, list[str]]:
     return lambda some, folder: disk_trials.answer_on(before, folder, some), operations
 
 
-def tried(trial: Trial, operations: list[str], seconds: float | None) -> dict:
+def tried(trial: Trial, operations: list[str], seed: int, seconds: float | None) -> dict:
     """As many trials as fit; `wrong` says what was wrong with which."""
     ends = None if seconds is None else time.monotonic() + seconds
     met: Counter[str] = Counter()
     wrong: list[str] = []
-    trials, faults = 0, order(operations)
+    trials, faults = 0, order(operations, seed)
     while some := list(itertools.islice(faults, TOGETHER)):
         if ends is not None and time.monotonic() > ends:
             break
@@ -104,7 +111,16 @@ def tried(trial: Trial, operations: list[str], seconds: float | None) -> dict:
     }
 
 
-def order(operations: list[str]) -> Iterator[tuple[str, int]]:
+def together(earlier: dict | None, now: dict) -> dict:
+    """Two calls' outcomes as one."""
+    if earlier is None:
+        return now
+    added = {k: earlier[k] + now[k] for k in ("runs", "faults_met", "wrong")}
+    by_kind = {k: n + earlier["by_kind"][k] for k, n in now["by_kind"].items()}
+    return {**now, **added, "by_kind": by_kind}
+
+
+def order(operations: list[str], seed: int) -> Iterator[tuple[str, int]]:
     """Every operation with every kind of fault; first, by chance, those that are the first of their kind on their file,
     so that few of them show much."""
     times: Counter[str] = Counter()
@@ -115,7 +131,7 @@ def order(operations: list[str]) -> Iterator[tuple[str, int]]:
             tiers.append([])
         tiers[times[name]] += [(kind, at) for kind in faulty_disk.FAULTS]
         times[name] += 1
-    chance = random.Random(0)
+    chance = random.Random(seed)
     for tier in tiers:
         chance.shuffle(tier)
         yield from tier

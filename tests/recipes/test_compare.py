@@ -15,8 +15,9 @@ from heedful.cli import main
 from heedful.configs.compare_plan import Entry, Plan, evaluation, read_file
 from heedful.configs.typed import made
 from heedful.data.sources import write_rows
+from heedful.disk import DiskError
 from heedful.errors import UserError
-from heedful.recipes import evaluate, policy
+from heedful.recipes import compare, evaluate, policy
 from heedful.recipes.compare import against, evaluated_checkpoints, read_plan, refuse_edited
 from heedful.report.compare_figures import apart
 
@@ -380,3 +381,17 @@ def test_functions_that_were_edited_are_no_part_of_one_table(tmp_path, monkeypat
     (tmp_path / "gold.py").write_text("def score(prompt, response): return 1.0")
     with pytest.raises(UserError, match="gold was edited since what is in"):
         refuse_edited(plan)
+
+
+def test_a_full_disk_is_no_methods_fault(at, tmp_path, monkeypatch, capsys):
+    """All others would meet it, too. Mutation caught: a table in which every method has failed, and exit code 1."""
+
+    def full(*_):
+        raise DiskError("cannot save a: no space left on device")
+
+    monkeypatch.setattr(compare, "tried", full)
+    monkeypatch.setattr(compare, "measured", lambda _: {"length": [1.0]})
+    file = write(tmp_path / "plan.yaml", plan(at, out=str(tmp_path / "out")))
+    assert main(["compare", str(file), "--quiet"]) == 2
+    assert "heedful: cannot save a: no space left on device" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.json").exists()

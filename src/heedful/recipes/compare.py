@@ -28,7 +28,7 @@ from heedful.configs.compare_plan import HABITS, Cost, Entry, Plan, evaluation, 
 from heedful.data.files import write_json
 from heedful.data.reading import read_table
 from heedful.data.sources import read_rows, read_samples
-from heedful.disk import write_text
+from heedful.disk import DiskError, write_text
 from heedful.errors import UserError
 from heedful.evals.statistics import crossed_ci, wins
 from heedful.recipes import evaluate, recipe_of
@@ -75,6 +75,8 @@ def run(config: Config) -> Path:
             _say(f"{entry.label}, seed {seed}")
             try:
                 trials.append(tried(plan, entry, seed, start))
+            except DiskError:
+                raise  # no method's fault, and the next one's as well
             except UserError as error:
                 _say(f"{entry.label}, seed {seed} failed: {error}")
                 trials.append(Trial(entry.label, seed, failed=str(error)))

@@ -417,16 +417,23 @@ def test_files_out_and_in(site, tmp_path):
     page.get_by_label("Answers to each question").fill("3")
     page.get_by_label("File", exact=False).set_input_files(new)
     before = len(site.rows(schema.task))
+    page.get_by_role("button", name="Look at it").click()
+    page.get_by_text("4 responses, 2 prompts.").wait_for()
+    assert len(site.rows(schema.task)) == before
     page.get_by_role("button", name="Import").click()
     page.locator("#added").get_by_text("Added").wait_for()
     tasks = site.rows(schema.task)
     assert len(tasks) == before + 2
     assert sorted(t.overlap for t in tasks)[-2:] == [3, 3]
-    site.expect("400")
-    new.write_text('{"prompt": 5}\n')
+    new.write_text('{"question": "Why?", "text": "So."}\n')
     page.get_by_label("File", exact=False).set_input_files(new)
+    page.get_by_role("button", name="Look at it").click()
+    page.locator("#look-counts").get_by_text("samples.jsonl:1").wait_for()
+    expect(page.get_by_role("button", name="Import")).to_be_hidden()
+    page.locator("#look-columns").get_by_label("completion").select_option("text")
+    page.get_by_text("1 response, 1 prompt.").wait_for()
     page.get_by_role("button", name="Import").click()
-    said(page, "samples.jsonl:1")
+    page.locator("#added").get_by_text("Added").wait_for()
     assert len(site.rows(schema.task)) == before + 2
 
 

@@ -122,7 +122,7 @@ def test_what_is_kept_comes_back(store: Store, tmp_path: Path, what: str):
     rows = [  # each with a prompt of its own, by which its export is known
         BASE[what] | {"prompt": f"{what} {i}"} | given for i, (given, _) in enumerate(KEPT[what])
     ]
-    load(tmp_path / "rows.jsonl", what, rows)(store, project)
+    load(tmp_path / "rows.jsonl", what, rows).write(store, project)
     exported = "rankings" if what == "comparisons" else what
     for ending in ("jsonl", "csv", "parquet"):
         file = tmp_path / f"out.{ending}"

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from heedful.data.files import write_rows
-from heedful.store import people
+from heedful.store import people, schema
 from heedful.store.db import Store, open_store
 from heedful.web import app as web
 from heedful.web.doors import Terms
@@ -170,3 +171,22 @@ def test_samples_with_questions(store, tmp_path):
     options = json.dumps({"axes": [{"name": "helpful"}]})
     added = bring(lead, project, body, what="samples", ask="rate", options=options).json()
     assert added["tasks"] == 2
+
+
+def test_a_look_first(store, tmp_path, scratch):
+    """What a file holds, or why it cannot be read and which columns it has. Mutation caught: a look that writes."""
+    project = make_project(store)
+    client = client_of(store, "lead")
+    seen = bring(client, project, file_of([*PAIRS, PAIRS[0]], tmp_path), dry_run=True).json()
+    assert seen["counts"]["comparisons"] == 2 and seen["counts"]["duplicates"] == 1
+    assert seen["columns"] == ["prompt", "chosen", "rejected"] and len(seen["first"]) == 2
+    other = file_of([{"frage": "Why?", "a": "So.", "b": "No."}], tmp_path)
+    seen = bring(client, project, other, dry_run=True).json()
+    assert seen["columns"] == ["frage", "a", "b"] and "c.jsonl:1" in seen["problem"]
+    assert str(scratch) not in seen["problem"]
+    seen = bring(client, project, other, dry_run=True, columns="prompt=frage,chosen=a,rejected=b")
+    assert seen.json()["first"] == [
+        {"prompt": "Why?", "responses": ["So.", "No."], "ranking": [1, 2]}
+    ]
+    with store.read() as connection:
+        assert not connection.execute(select(schema.prompt)).all()

@@ -66,6 +66,8 @@ class Config:
     """The language of the prompts, such as en."""
     skip_bad: bool = False
     """Skip invalid comparisons with a warning that counts them."""
+    dry_run: bool = False
+    """Only say what the file holds and show the first rows as they would be kept; nothing is written."""
     quiet: bool = False
     """Log lines in place of a progress bar."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import Connection, func, select
 
 from heedful.configs.ingest import Config
@@ -11,8 +13,12 @@ from heedful.transfer.workspace import opened, project_of
 
 
 def run(config: Config) -> dict[str, int]:
-    """Returns what was added. The whole file is read before anything is written."""
-    work = load(config)
+    """Returns what was added, or with `dry_run` what there is. The whole file is read before anything is written."""
+    loaded = load(config)
+    if config.dry_run:
+        for item in loaded.first:
+            print(json.dumps(item, ensure_ascii=False))
+        return loaded.counts
 
     def project(connection: Connection) -> str:
         number = connection.execute(select(func.count()).select_from(schema.project)).scalar()
@@ -21,4 +27,4 @@ def run(config: Config) -> dict[str, int]:
         return projects.ensure(connection, config.project or "main")
 
     with opened(config.workspace) as store:
-        return work(store, store.in_write(project))
+        return loaded.write(store, store.in_write(project))

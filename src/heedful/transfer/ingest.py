@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from sqlalchemy import Column
 from heedful import exact
 from heedful.configs.ingest import Config, options_of, refuse_nonsense
 from heedful.data import foreign
-from heedful.data.columns import name_in
+from heedful.data.columns import name_in, prompt_to_json
 from heedful.data.files import Row
 from heedful.data.reading import read_items, read_table
 from heedful.data.sources import demonstrations, prompt_of, samples_of
@@ -40,48 +42,89 @@ SAMPLED = {  # columns of a file → of the table
     "tokens": completion.c.token_ids,
     "logprobs": completion.c.logprobs,
 }
+FIRST = 3  # items that a look at a source shows
+_Read = tuple[dict[str, int], list[dict[str, Any]], Callable[[Store, str], dict[str, int]]]
 DIGITS = re.compile("-?[0-9]{1,30}")  # a whole number in a cell; Python reads no endless ones
 
 
-def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], dict[str, int]]:
-    """Read and check the source; what comes back writes it into a project.
+@dataclass(frozen=True)
+class Loaded:
+    """What a source holds, read and checked; nothing of it is written yet."""
+
+    counts: dict[str, int]  # comparisons, prompts, ties, duplicates, …
+    first: list[dict[str, Any]]  # a few of what it holds, in heedful's form
+    columns: list[str]  # of its rows, as far as they were read
+    write: Callable[[Store, str], dict[str, int]]  # into a project; returns what was added
+
+
+def load(config: Config, *, name: str | None = None) -> Loaded:
+    """Read and check the source.
 
     `name` is what prompts remember as their source, by default the file's name.
     """
     refuse_nonsense(config)
     for flag, column in FLAGS.items():
         keepable(f"--{flag}", column, getattr(config, flag))
-    rows = _rows(config)
+    columns: dict[str, None] = {}
+    rows = _rows(config, columns)
     origin = ingest.Origin(
         source=name
         or (config.source if config.source.startswith("hf:") else Path(config.source).name),
         licence=config.licence,
         language=config.language,
     )
-    tasks = ingest.TaskSpec(config.ask, config.overlap, options_of(config.options))
-    if config.what == "prompts":
-        prompts = [(prompt_of(where, row), _origin(where, row, origin)) for where, row in rows]
-        return _with_bar(config, len(prompts), ingest.prompts, prompts, tasks=tasks)
-    if config.what == "demonstrations":
-        every = demonstrations(rows, config.source)
-        shown = [d for d in every if not d.tool_calls]
-        if left_out := len(every) - len(shown):
-            log.warning(
-                "%s: %d answers call tools and are left out, as a workspace keeps texts",
-                config.source,
-                left_out,
-            )
-        return _with_bar(config, len(shown), ingest.demonstrations, shown, origin=origin)
-    if config.what == "samples":
-        samples = read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))
-        groups = len({one for one, _, _ in samples})
-        return _with_bar(config, groups, ingest.samples, samples, origin=origin, tasks=tasks)
+    counts, first, write = READERS[config.what](config, rows, origin)
+    return Loaded(counts, [_shown(item) for item in first], list(columns), write)
+
+
+def columns_of(config: Config) -> list[str]:
+    """The names of a source's columns, where the rows themselves could not be read."""
+    columns: dict[str, None] = {}
+    with suppress(UserError):
+        for _ in islice(_rows(config, columns), FIRST):
+            pass
+    return list(columns)
+
+
+def _prompts(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
+    items = [(prompt_of(where, row), _origin(where, row, origin)) for where, row in rows]
+    write = _with_bar(config, len(items), ingest.prompts, items, tasks=_tasks(config))
+    counts = {"rows": len(items), "prompts": len({prompt for prompt, _ in items})}
+    return counts, [{"prompt": prompt} for prompt, _ in items[:FIRST]], write
+
+
+def _demonstrations(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
+    every = demonstrations(rows, config.source)
+    items = [d for d in every if not d.tool_calls]
+    if left_out := len(every) - len(items):
+        log.warning(
+            "%s: %d answers call tools and are left out, as a workspace keeps texts",
+            config.source,
+            left_out,
+        )
+    write = _with_bar(config, len(items), ingest.demonstrations, items, origin=origin)
+    first = [{"prompt": d.prompt, "completion": d.completion} for d in items[:FIRST]]
+    counts = {"demonstrations": len(items), "prompts": len({d.prompt for d in items})}
+    return counts | {"left_out": left_out}, first, write
+
+
+def _all_samples(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
+    items = read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))
+    texts: dict[Prompt, list[str]] = {}
+    for one, text, _ in items:
+        texts.setdefault(one, []).append(text)
+    write = _with_bar(
+        config, len(texts), ingest.samples, items, origin=origin, tasks=_tasks(config)
+    )
+    first = [{"prompt": p, "responses": texts[p]} for p in islice(texts, FIRST)]
+    counts = {"responses": len(items), "prompts": len(texts)}
+    return counts | {"empty": sum(not text.strip() for _, text, _ in items)}, first, write
+
+
+def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
     row_list = list(rows)
     if foreign.is_vote(row_list[0][1]) and config.form in ("auto", "plain"):
-        if config.gold:
-            raise UserError("gold questions are comparisons, and these rows have one response each")
-        votes = [imported.Vote(*vote) for vote in foreign.votes(row_list, check=_rater)]
-        return _with_bar(config, len(votes), imported.votes, votes, origin=origin)
+        return _votes(config, row_list, origin)
     waiting = foreign.unanswered(row_list, config.form)
     compared = foreign.comparisons(
         row_list,
@@ -96,22 +139,65 @@ def load(config: Config, *, name: str | None = None) -> Callable[[Store, str], d
         config, len(once), imported.comparisons, once, origin=origin, gold=config.gold
     )
     asked = [(w.prompt, text, {}) for w in waiting for text in w.responses]
+    duplicates = len(compared) - len(once)
 
-    def work(store: Store, project: str) -> dict[str, int]:
+    def write(store: Store, project: str) -> dict[str, int]:
         added = judged(store, project)
         if asked:
             kind = "pair" if all(len(w.responses) == 2 for w in waiting) else "rank"
             more = ingest.samples(store, project, asked, origin=origin, tasks=ingest.TaskSpec(kind))
             added = {name: number + more[name] for name, number in added.items()}
-        return added | ({"duplicates": n} if (n := len(compared) - len(once)) else {})
+        return added | ({"duplicates": duplicates} if duplicates else {})
 
-    return work
+    first = [
+        {"prompt": c.prompt, "responses": c.responses, "ranking": c.ranking, "rater": c.rater}
+        for c in once[:FIRST]
+    ]
+    first += [{"prompt": w.prompt, "responses": w.responses} for w in waiting[: FIRST - len(first)]]
+    counts = {
+        "comparisons": len(once),
+        "prompts": len({item.prompt for item in (*once, *waiting)}),
+        "ties": sum(len(set(c.ranking)) == 1 for c in once),
+        "duplicates": duplicates,
+        "questions_without_an_answer": len(waiting),
+    }
+    return counts, first, write
 
 
-def _rows(config: Config) -> Iterator[Row]:
-    """Rows as they were; those of our own exports without what files cannot hold as it is."""
+def _votes(config: Config, rows: list[Row], origin: ingest.Origin) -> _Read:
+    if config.gold:
+        raise UserError("gold questions are comparisons, and these rows have one response each")
+    votes = [imported.Vote(*vote) for vote in foreign.votes(rows, check=_rater)]
+    first = [
+        {"prompt": v.prompt, "completion": v.completion, "label": v.good} for v in votes[:FIRST]
+    ]
+    counts = {"thumbs": len(votes), "prompts": len({v.prompt for v in votes})}
+    return counts, first, _with_bar(config, len(votes), imported.votes, votes, origin=origin)
+
+
+READERS = {
+    "prompts": _prompts,
+    "demonstrations": _demonstrations,
+    "samples": _all_samples,
+    "comparisons": _comparisons,
+}
+
+
+def _tasks(config: Config) -> ingest.TaskSpec:
+    return ingest.TaskSpec(config.ask, config.overlap, options_of(config.options))
+
+
+def _shown(item: dict[str, Any]) -> dict[str, Any]:
+    """As a line of heedful's own files would have it."""
+    shown = {name: value for name, value in item.items() if value is not None}
+    return shown | {"prompt": prompt_to_json(item["prompt"])}
+
+
+def _rows(config: Config, columns: dict[str, None]) -> Iterator[Row]:
+    """Rows as they were; those of our own exports without what files cannot hold as it is. Their names are added."""
     exported = read_manifest(config.source) is not None
     for where, row in read_table(config.source, config.columns, lines=config.what == "prompts"):
+        columns |= dict.fromkeys(row)
         yield where, unescaped(row) if exported or is_export(row) else row
 
 

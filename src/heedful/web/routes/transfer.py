@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response
@@ -55,10 +55,12 @@ async def take_in(
     model: Annotated[str | None, Query(max_length=200)] = None,
     licence: Annotated[str | None, Query(max_length=200)] = None,
     language: Annotated[str | None, Query(max_length=200)] = None,
+    dry_run: bool = False,
     manifest: Annotated[str | None, Header(alias=MANIFEST, max_length=20_000)] = None,
 ) -> Response:
     """The body is the file; `name` is its name, whose ending says what it is. `columns`, such as
-    prompt=question,completion=answer, are other names of them. Returns what was added."""
+    prompt=question,completion=answer, are other names of them. Returns what was added; with `dry_run` nothing is:
+    `counts`, `columns` and the `first` items, or the `problem` for which it cannot be read."""
     file = re.sub(r"[^\w.-]", "_", Path(name).name).lstrip(".")
     if not any(file.lower().removesuffix(".gz").endswith(kind) for kind in KINDS):
         raise UserError(f"name must end in {', '.join(KINDS)}, and not be '{name}'")
@@ -84,12 +86,14 @@ async def take_in(
             quiet=True,
         )
 
-        def work() -> dict[str, int]:
+        def work() -> dict[str, Any]:
             still(request, user)  # the file may have taken its time
             with store.read() as connection:
                 projects.settings_of(connection, project)
             bounds.check(path)
-            return ingest.load(config, name=file)(store, project)
+            if dry_run:
+                return _look(config, file, folder)
+            return ingest.load(config, name=file).write(store, project)
 
         try:
             async with place("imports"):
@@ -102,6 +106,16 @@ async def take_in(
             raise UserError(str(error).replace(f"{folder}/", "")) from None
         except RecursionError:
             raise UserError("the options or a row are nested too deeply") from None
+
+
+def _look(config: ingest.Config, name: str, folder: str) -> dict[str, Any]:
+    """What a file holds, or why it cannot be read, with its columns in either case."""
+    try:
+        loaded = ingest.load(config, name=name)
+    except UserError as error:
+        problem = str(error).replace(f"{folder}/", "")
+        return {"problem": problem, "columns": ingest.columns_of(config)}
+    return {"counts": loaded.counts, "columns": loaded.columns, "first": loaded.first}
 
 
 async def _receive(request: Request, path: Path) -> None:

@@ -50,25 +50,76 @@ function adapt() {
 importForm.elements.what.addEventListener("change", adapt);
 adapt();
 
-importForm.addEventListener("submit", async (event) => {
-  event.preventDefault();
+// Columns that a file may have under other names.
+const NAMES = { comparisons: ["prompt", "chosen", "rejected", "responses", "ranking", "rater"], samples: ["prompt", "completion"], prompts: ["prompt"], demonstrations: ["prompt", "completion"] };
+let renamed = {}; // by the name that is wanted
+let inFile = []; // names of columns, as they are in the file
+
+function query(look) {
   const form = new FormData(importForm);
-  const file = form.get("file");
-  if (file.size > MOST) return say("This file is too large for the browser; use heedful import.", "bad");
   const what = form.get("what");
-  const query = new URLSearchParams({ what, name: file.name });
-  if (what === "comparisons") for (const name of ["gold", "skip_bad"]) form.has(name) && query.set(name, "true");
+  const found = new URLSearchParams({ what, name: form.get("file").name });
+  if (look) found.set("dry_run", "true");
+  const columns = Object.entries(renamed).map((pair) => pair.join("=")).join(",");
+  if (columns) found.set("columns", columns);
+  if (what === "comparisons") for (const name of ["gold", "skip_bad"]) form.has(name) && found.set(name, "true");
   else if (form.get("ask")) {
-    query.set("ask", form.get("ask"));
-    query.set("overlap", form.get("overlap"));
-    if (form.get("options").trim()) query.set("options", form.get("options"));
+    found.set("ask", form.get("ask"));
+    found.set("overlap", form.get("overlap"));
+    if (form.get("options").trim()) found.set("options", form.get("options"));
   }
-  const button = importForm.querySelector("button[type=submit]");
-  button.disabled = true;
-  $("added").textContent = "Reading…";
-  const added = await attempt(async () => (await raw("POST", `/api/projects/${project}/import?${query}`, file, { "Content-Type": "application/octet-stream" })).json());
-  button.disabled = false;
-  $("added").textContent = added ? `Added ${Object.entries(added).map(([k, n]) => `${n} ${k.replaceAll("_", " ")}`).join(", ")}.` : "";
+  return found;
+}
+
+async function send(look) {
+  const file = new FormData(importForm).get("file");
+  if (file.size > MOST) return say("This file is too large for the browser; use heedful import.", "bad");
+  $("added").textContent = look ? "Reading…" : "Importing…";
+  const buttons = [importForm.querySelector("button[type=submit]"), $("confirm")];
+  for (const button of buttons) button.disabled = true;
+  const result = await attempt(async () => (await raw("POST", `/api/projects/${project}/import?${query(look)}`, file, { "Content-Type": "application/octet-stream" })).json());
+  for (const button of buttons) button.disabled = false;
+  $("added").textContent = "";
+  return result;
+}
+
+const numbers = (counts) => Object.entries(counts).filter(([, n]) => n).map(([k, n]) => `${n} ${(n === 1 ? k.replace(/s$/, "") : k).replaceAll("_", " ")}`).join(", ");
+const words = (value) => (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300);
+
+async function look() {
+  const seen = await send(true);
+  if (!seen) return;
+  if (!Object.keys(renamed).length) inFile = seen.columns;
+  $("look").hidden = false;
+  $("look-counts").textContent = seen.problem ?? `${numbers(seen.counts)}.`;
+  $("look-counts").classList.toggle("wrong", Boolean(seen.problem));
+  $("confirm").hidden = Boolean(seen.problem);
+  $("look-map").hidden = !inFile.length;
+  if (seen.problem) $("look-map").open = true;
+  $("look-columns").replaceChildren(...NAMES[importForm.elements.what.value].map((name) => el("label", {}, name, " ", el("select", { onchange: (event) => {
+    if (event.target.value) renamed[name] = event.target.value;
+    else delete renamed[name];
+    look();
+  } }, el("option", { value: "" }, "as it is"), ...inFile.map((column) => el("option", { value: column, selected: renamed[name] === column }, column))))));
+  const names = [...new Set((seen.first ?? []).flatMap(Object.keys))];
+  $("look-head").replaceChildren(...names.map((name) => el("th", { scope: "col" }, name)));
+  $("look-rows").replaceChildren(...(seen.first ?? []).map((row) => el("tr", {}, names.map((name) => el("td", { dir: "auto" }, row[name] === undefined ? "" : words(row[name]))))));
+}
+
+importForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  look();
+});
+importForm.addEventListener("change", () => {
+  $("look").hidden = true;
+  $("added").textContent = "";
+});
+for (const name of ["file", "what"]) importForm.elements[name].addEventListener("change", () => (renamed = {}));
+$("confirm").addEventListener("click", async () => {
+  const added = await send(false);
+  if (!added) return;
+  $("look").hidden = true;
+  $("added").textContent = `Added ${numbers(added) || "nothing: all of it was there"}.`;
 });
 
 // ── webhooks ─────────────────────────────────────────────────────────────────────────────────────

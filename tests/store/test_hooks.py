@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from heedful.errors import UserError
-from heedful.store import audit, hooks, schema
+from heedful.store import audit, hooks, people, schema
 from heedful.store.db import Store, now
 from workspace import answer, claim, make_project, make_rater, make_task
 
@@ -125,6 +125,26 @@ def test_what_was_given_up_is_seen_and_sent_again(store, project):
     with store.write() as connection:
         hooks.mark_sent(connection, third.id, 204)
         assert hooks.deliveries(connection, project, state="sent")[0]["status"] == 204
+
+
+def test_a_webhook_waits_while_who_added_it_is_paused(store, project):
+    """A suspended lead hears nothing, and nothing is lost. Mutation caught: a thread that finds it due every second."""
+    lead = make_rater(store, "lead")
+    with store.write() as connection:
+        hooks.add(connection, project, URL, actor=lead)
+    judge(store, project)
+
+    def set_status(status: str) -> None:
+        with store.write() as connection:
+            people.change_rater(connection, lead, actor=None, status=status)
+
+    set_status("paused")
+    with store.read() as connection:
+        assert not hooks.any_due(connection)
+        (shown,) = hooks.of_project(connection, project)
+    assert take(store) == [] and (shown["waiting"], shown["paused"]) == (1, True)
+    set_status("active")
+    assert len(take(store)) == 1
 
 
 def test_a_removed_webhook_is_forgotten(store, project):

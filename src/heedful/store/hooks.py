@@ -10,13 +10,13 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Exists, Row, exists, func, select
 
 from heedful.errors import UserError
 from heedful.store import audit, export, records
 from heedful.store.db import insert, now
 from heedful.store.projects import settings_of
-from heedful.store.schema import project, webhook, webhook_delivery
+from heedful.store.schema import project, rater, webhook, webhook_delivery
 
 MAX_ATTEMPTS = 8
 FIRST_WAIT = 10.0  # seconds; doubled after each attempt: the last is 21 minutes after the first
@@ -42,7 +42,8 @@ def add(connection: Connection, project_id: str, url: str, *, actor: str | None)
     if connection.execute(duplicate).first():
         raise UserError("this project has a webhook with this address already")
     secret = secrets.token_hex(32)
-    key = insert(connection, webhook, project=project_id, url=url, secret=secret)
+    row = {"project": project_id, "url": url, "secret": secret, "added_by": actor}
+    key = insert(connection, webhook, **row)
     audit.record(connection, actor, "webhook.add", webhook=key, project=project_id, url=url)
     return key, secret
 
@@ -74,11 +75,16 @@ def of_project(connection: Connection, project_id: str) -> list[dict[str, Any]]:
             "id": row.id,
             "url": row.url,
             "created_at": row.created_at,
+            "added_by": row.pseudonym,
+            "paused": row.status == "paused",
             **none,
             **counts.get(row.id, {}),
         }
         for row in connection.execute(
-            select(webhook).where(webhook.c.project == project_id).order_by(webhook.c.id)
+            select(webhook, rater.c.pseudonym, rater.c.status)
+            .outerjoin(rater, rater.c.id == webhook.c.added_by)
+            .where(webhook.c.project == project_id)
+            .order_by(webhook.c.id)
         )
     ]
 
@@ -86,8 +92,15 @@ def of_project(connection: Connection, project_id: str) -> list[dict[str, Any]]:
 def any_due(connection: Connection) -> bool:
     """Whether a delivery is due; takes no lock."""
     table = webhook_delivery.c
-    due = select(table.id).where(table.state == "waiting", table.due_at <= now(connection))
+    due = select(table.id).join(webhook, webhook.c.id == table.webhook)
+    due = due.where(table.state == "waiting", table.due_at <= now(connection), ~_paused())
     return connection.execute(due.limit(1)).first() is not None
+
+
+def _paused() -> Exists:
+    """Who added the webhook is paused: it would go on telling them. What it is owed waits."""
+    theirs = (rater.c.id == webhook.c.added_by, rater.c.status == "paused")
+    return exists().where(*theirs)
 
 
 def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
@@ -97,7 +110,7 @@ def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
     rows = connection.execute(
         select(webhook_delivery, webhook.c.url, webhook.c.secret, webhook.c.project)
         .join(webhook, webhook.c.id == table.webhook)
-        .where(table.state == "waiting", table.due_at <= timestamp)
+        .where(table.state == "waiting", table.due_at <= timestamp, ~_paused())
         .order_by(table.due_at, table.id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=webhook_delivery)
@@ -133,9 +146,9 @@ def _content(connection: Connection, row: Row, judged: records.JudgmentRecord) -
         return {"judgment": export.judgments(judged)[0]}
     settings, what = settings_of(connection, row.project), judged.judgment.outcome
     limit = settings.flags_an_hour if what == "flag" else settings.skips_an_hour
-    rater = {"id": judged.rater.id, "pseudonym": judged.rater.pseudonym}
+    who = {"id": judged.rater.id, "pseudonym": judged.rater.pseudonym}
     text = f"{judged.rater.pseudonym} has given more than {limit} {what}s within an hour; more set nothing aside"
-    return {"alert": {"text": text, "what": what, "limit": limit, "rater": rater}}
+    return {"alert": {"text": text, "what": what, "limit": limit, "rater": who}}
 
 
 def deliveries(

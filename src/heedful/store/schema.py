@@ -359,6 +359,7 @@ webhook = Table(
     Column("url", Exact, nullable=False),
     Column("secret", String(64), nullable=False),
     timestamp(),
+    Column("added_by", String(36)),  # a rater's id; without a foreign key, as in `assignment`
 )
 webhook_delivery = Table(
     "webhook_delivery",

@@ -125,7 +125,7 @@ $("confirm").addEventListener("click", async () => {
 // ── webhooks ─────────────────────────────────────────────────────────────────────────────────────
 
 const listHooks = newest(() => ask("webhooks"), (hooks) =>
-  $("hooks").replaceChildren(...hooks.map((h) => el("tr", {}, el("td", {}, h.url), ...["waiting", "sent", "failed"].map((k) => el("td", { class: "number" }, String(h[k]))),
+  $("hooks").replaceChildren(...hooks.map((h) => el("tr", {}, el("td", {}, h.url, h.added_by ? el("small", { class: "hint" }, ` by ${h.added_by}${h.paused ? ", who is paused: it waits" : ""}`) : null), ...["waiting", "sent", "failed"].map((k) => el("td", { class: "number" }, String(h[k]))),
     el("td", {}, h.failed ? el("button", { type: "button", class: "quiet", onclick: () => again(h.id) }, "Send all again") : null, el("button", { type: "button", class: "bad", onclick: () => removeHook(h) }, "Remove"))))));
 
 const listDeliveries = newest(() => ask("deliveries"), (failed) => {

@@ -283,7 +283,8 @@ def test_a_step_that_dies_in_its_middle(job: str, world: Path, bill: Path, tmp_p
         return main([str(x) for x in (*words, "--out", tmp_path / out, *more)])
 
     assert run("whole") == 0
-    count = asked(bill)
+    count, source = asked(bill), tmp_path / "paid_judge.py"
+    code = source.read_text()
     bill.unlink()
     for number, state_every in ((1, 0), (4, 1), (6, 0)):
         if asked(bill) + number >= count:

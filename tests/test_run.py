@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from heedful import registry
-from heedful.configs.iterate import Config as IterateConfig
+from heedful.configs import iterate
 from heedful.disk import write_folder
 from heedful.errors import UserError
-from heedful.recipes import iterate_begun
 from heedful.run import Run, finished, plain, state
 from heedful.run.settings import DATA, FREE, INPUTS, changes, identity
 from heedful.run.sources import sources
@@ -148,10 +147,10 @@ def test_the_document_says_what_a_run_is(tmp_path):
     assert named == {*FREE, *DATA}
     of_iterate = text.partition("keeps the same of itself in")[2]
     may, rows_of = (re.search(f"{words} `(.*?)`", of_iterate) for words in ("Its", "rows of its"))
-    assert may and set(may[1].split()) == set(iterate_begun.FREE)
-    assert rows_of and set(rows_of[1].split()) == set(iterate_begun.DATA)
-    fields = set(IterateConfig.__dataclass_fields__)
-    assert {*iterate_begun.FREE, *iterate_begun.DATA, *iterate_begun.INPUTS} <= fields
+    assert may and set(may[1].split()) == set(iterate.FREE)
+    assert rows_of and set(rows_of[1].split()) == set(iterate.ROWS)
+    fields = set(iterate.Config.__dataclass_fields__)
+    assert {*iterate.FREE, *iterate.ROWS, *iterate.INPUTS} <= fields
 
 
 def test_whose_code_is_in_it(tmp_path, monkeypatch):

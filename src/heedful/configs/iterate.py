@@ -13,6 +13,10 @@ from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, alias
 from heedful.parts import refuse_numbers
 
 PEOPLE = "people"
+# When to stop, what is waited for, and where things are: these may differ when the loop goes on.
+FREE = ("rounds", "answers", "wait", "poll_seconds", "workspace", "quiet", "device")
+ROWS = ("prompts", "held_out", "keep")  # may be added to and mended
+INPUTS = (*ROWS, "model", "raters", "scorer")  # may name files
 
 
 @dataclass(frozen=True, kw_only=True)

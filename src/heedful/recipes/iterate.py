@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from sqlalchemy import Connection
 
-from heedful.configs.iterate import Config, Refit, refuse_nonsense
+from heedful.configs.iterate import FREE, INPUTS, ROWS, Config, Refit, refuse_nonsense
 from heedful.configs.optimise import planned
 from heedful.configs.policy import METHODS as ONLINE
 from heedful.data.files import read_rows, write_json, write_rows
@@ -24,10 +24,10 @@ from heedful.data.sources import prompt_columns, prompt_of, read_prompts
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.recipes import evaluate, iterate_asking, recipe_of, reward_model
-from heedful.recipes import iterate_begun as begun
 from heedful.recipes.iterate_asking import ASKED, BATCH, Panel, Share, loaded, say, tasks_of, write
 from heedful.recipes.sample import draw
-from heedful.run import fingerprint, finished
+from heedful.run import fingerprint, finished, loops
+from heedful.run.settings import identity
 from heedful.run.stop import locked
 from heedful.store import content, projects
 from heedful.store.db import Store, open_store
@@ -50,8 +50,8 @@ def run(config: Config) -> Path | None:
         file = materialise(config.held_out, "prompts", split="held_out")
         config = replace(config, held_out=file)
     held_out = held_out_with(set(read_prompts(config.held_out)) if config.held_out else set())
-    now = begun.identity_of(config)
-    changes = begun.changes(config, now)
+    now = identity(config, INPUTS)
+    changes = loops.changed_since(config.out, now, resume=config.resume, free=FREE, data=ROWS)
     _refuse_prompts(config, held_out)
     open_rounds = [r for r in range(1, config.rounds + 1) if not _frozen(config, r)]
     panels = loaded(config) if open_rounds else []
@@ -61,7 +61,8 @@ def run(config: Config) -> Path | None:
         project = store.in_write(lambda connection: projects.ensure(connection, config.project))
         config.out.mkdir(parents=True, exist_ok=True)
         with locked(config.out):
-            begun.write(config, now, changes, min(open_rounds, default=config.rounds + 1))
+            first = min(open_rounds, default=config.rounds + 1)
+            loops.goes_on(config.out, now, changes, first, say)
             for r in (
                 open_rounds if changes else ()
             ):  # what nobody has been asked about is drawn anew
@@ -231,7 +232,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
         how: Any = reward_model.Config(
             model=model, data=str(everything), out=reward, **options, **shared
         )
-        reward_model.run(begun.stage(config, how))
+        reward_model.run(loops.stage(config.out, how, say))
     after = folder / "policy"
     if not finished(after):
         prompts = config.prompts
@@ -249,7 +250,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
             temperature=config.temperature,
             **shared,
         )
-        recipe_of(how).run(begun.stage(config, how))
+        recipe_of(how).run(loops.stage(config.out, how, say))
     if config.held_out:
         for name, which in (("before", model), ("after", str(after))):
             _evaluated(config, folder / name, which, reward, model, r)

@@ -72,9 +72,48 @@ def speed(r: dict) -> str:
     )
 
 
+def bulk(r: dict) -> str:
+    jobs = {
+        "check": "`check --all`", "check_again": "`check` again", "export_comparisons": "`export comparisons`",
+        "export_rankings": "`export rankings`", "backup": "`backup`", "restore": "`restore`",
+    }  # fmt: skip
+    rows = ["| | seconds | of a processor | MiB at most |", "|---|---|---|---|"]
+    for name, title in jobs.items():
+        one = r[name]
+        rows.append(
+            f"| {title} | {one['seconds']:.0f} | {one['processor_seconds']:.0f} | {one['peak_mib']} |"
+        )
+    return "\n".join(rows) + (
+        f"\n\nA SQLite workspace with {r['judgments']:,} judgments ({r['database_mib']:,} MiB) on {r['machine']}"
+        f"{r.get('note', '')}: `PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
+    )
+
+
+def soak(r: dict) -> str:
+    names = {
+        "memory_mib": "memory, MiB", "open_files": "open files", "threads": "threads",
+        "wal_kib": "write-ahead log, KiB", "session_rows": "sessions", "leases": "leases",
+        "exhausted_rows": "raters who have had everything",
+    }  # fmt: skip
+    rows = ["| most of each quarter | 1 | 2 | 3 | 4 |", "|---|---|---|---|---|"]
+    for name, title in names.items():
+        each = " | ".join(f"{v:,.0f}" for v in r["most_of_each_quarter"][name])
+        rows.append(f"| {title} | {each} |")
+    return "\n".join(rows) + (
+        f"\n\n{r['simulated_days']} days of six raters and a lead in {r['seconds']} seconds: {r['answers']:,} answers, {r['sign_ins']} sign-ins, "
+        f"a check and a backup each week, on {r['machine']}{r.get('note', '')}: `PYTHONPATH=tests python docs/results/soak.py`."
+    )
+
+
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name, make in (("loop", loop), ("nothing_lost", storm), ("load", speed)):
+    for name, make in (
+        ("loop", loop),
+        ("nothing_lost", storm),
+        ("load", speed),
+        ("bulk", bulk),
+        ("soak", soak),
+    ):
         if not (HERE / "people" / f"{name}.json").exists():
             continue
         text = make(load(name))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from heedful.cli import main
-from heedful.store import books, schema
+from heedful.store import books, content, schema
 from heedful.store.db import open_store
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
@@ -107,6 +107,13 @@ def test_only_what_is_new_is_looked_at(url: str, tmp_path: Path, monkeypatch, ca
     store = open_store(tmp_path)
     project, rater = make_project(store), make_rater(store)
     make_tasks(store, project, 12)
+    other = make_project(store, "demonstrations alone")
+
+    def imitate(text: str) -> None:
+        with store.write() as connection:
+            prompt = content.add_prompt(connection, other, "p")
+            content.add_demonstration(connection, prompt, text)
+
     loaded: list[str] = []
     outcomes = books.outcomes
     monkeypatch.setattr(books, "outcomes", lambda c, ids: loaded.extend(ids) or outcomes(c, ids))
@@ -125,10 +132,12 @@ def test_only_what_is_new_is_looked_at(url: str, tmp_path: Path, monkeypatch, ca
         return json.loads(capsys.readouterr().out)
 
     first = rate(6)
+    imitate("a")
     assert check()["checked_before"] == 0 and len(loaded) == 6
     again = check()
     assert again["checked_before"] == again["audit_events"] and not loaded
     rate(3)
+    imitate("b")
     answer(store, first[0], rater, {"tie": True})  # a correction of what was counted
     quick = check()
     assert len(loaded) == 3 + 1 + 1, "not only the new ones and the one that was corrected"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Table, func, select
 
 from heedful.store import export, snapshot
 from heedful.store.outcomes import EXPORTED, FORMS, outcomes
@@ -60,6 +60,12 @@ def ledger(connection: Connection, project: str, known: Ledger | None = None) ->
     last, rows = dict(books.last), dict(books.rows)
     for name, table in TABLES.items():
         after = last.get(name, "")
+        if name == "prompts":  # all of them are exported
+            newer = snapshot.number_stored(project, name).where(table.c.id > after)
+            number, newest = connection.execute(newer.add_columns(func.max(table.c.id))).one()
+            went[name][EXPORTED] += number
+            last[name], rows[name] = newest or after, rows.get(name, 0) + number
+            continue
         facts = snapshot.facts(project, name).where(table.c.id > after)
         for part in _parts(connection, facts):
             for what, counter in _went(connection, name, part).items():
@@ -67,7 +73,7 @@ def ledger(connection: Connection, project: str, known: Ledger | None = None) ->
             last[name] = max(last.get(name, ""), *(fact.id for fact in part))
             rows[name] = rows.get(name, 0) + len(part)
         if after and name in ("judgments", "demonstrations"):
-            _correct(connection, project, name, after, books.last["judgments"], went)
+            _correct(connection, project, name, after, books.last.get("judgments", ""), went)
     return Ledger(last, rows, {what: dict(+counter) for what, counter in went.items()})
 
 

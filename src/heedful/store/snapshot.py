@@ -246,8 +246,7 @@ def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
 
 def exclusion_reason(fact: Row, query: Query) -> str | None:
     """Why this is not exported; the first reason counts."""
-    values = fact._mapping
-    if query.what in export.TRAINING and values["task"] is not None:
+    if query.what in export.TRAINING and fact.task is not None:
         if fact.corrected:
             return "corrected later"
         if fact.outcome in UNANSWERED:

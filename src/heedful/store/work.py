@@ -206,21 +206,30 @@ def _limited(
     """The limit that the rater has reached. Active leases count as answers, or each open tab would add one."""
     daily = person.settings.get("daily_limit", settings.daily_limit)
     day_ago = timestamp - DAY
-    if daily and active + answers_given(connection, project, person.id, after=day_ago) >= daily:
-        return "daily limit"
     total = person.settings.get("total_limit", settings.total_limit)
-    if total and active + answers_given(connection, project, person.id) >= total:
-        return "total limit"
+    for limit, after, reason in ((daily, day_ago, "daily limit"), (total, 0.0, "total limit")):
+        if (
+            limit
+            and active + answers_given(connection, project, person.id, after=after, most=limit)
+            >= limit
+        ):
+            return reason
     return None
 
 
 def answers_given(
-    connection: Connection, project: str, rater_id: str, *, after: float = 0.0
+    connection: Connection,
+    project: str,
+    rater_id: str,
+    *,
+    after: float = 0.0,
+    most: int | None = None,
 ) -> int:
-    """Answers of a rater since `after`; a correction is not counted again."""
+    """Answers of a rater since `after`; a correction is not counted again. No more than `most` are looked at."""
     j = judgment.c
     counted = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
-    return connection.execute(select(func.count()).where(*counted)).scalar_one()
+    given = select(j.revision).where(*counted).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(given)).scalar_one()
 
 
 def _swap(

@@ -1,0 +1,253 @@
+"""Months of a small team in an hour: PYTHONPATH=tests python docs/results/soak.py [MINUTES] [SECONDS_A_DAY]
+
+Starts `heedful serve` with a database clock that runs fast, and lets people sign in, judge, skip, leave leases behind
+and sign in again, and a lead look at every page, while questions are added, backups and checks made. Prints a JSON
+object: memory, open files, the write-ahead log and the tables that ought not to grow, as the most of each quarter of
+the time; ends with 1 if any of them still grows in the last one (told from 56 days on: sessions last 14). The one in
+people/soak.json is from the machine that it names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import func, select
+
+from heedful.cli import main as heedful
+from heedful.store import people, schema
+from heedful.store.db import Store, new_id, open_store
+from postgres import free_port
+from workspace import make_project, make_task
+
+MINUTES, SECONDS_A_DAY = 60.0, 5.0
+RATERS, A_DAY = 6, 8  # people, and questions that each is asked a day
+PASSWORD = "correct horse 9"
+PAGES = ("overview", "raters", "agreement", "disagreements", "labels", "win-rates", "aside")
+# The server, with a clock of the database's that runs faster.
+SERVE = """
+import sys
+from heedful.store import db
+began, speed = float(sys.argv.pop(1)), float(sys.argv.pop(1))
+db.CLOCK["sqlite"] = f"(({db.CLOCK['sqlite']}) - {began}) * {speed} + {began}"
+from heedful.cli import main
+main(["serve", *sys.argv[1:]])
+"""
+SLACK = 1.1  # of the second quarter's most: what a busy machine piles up for a moment
+STEADY = (
+    4 * people.SESSION_DAYS
+)  # days from which on a quarter of them has as many sessions as the next
+
+
+@dataclass
+class Soak:
+    """What all threads share."""
+
+    address: str
+    project: str
+    day: float  # seconds
+    end: float
+    problems: list[str] = field(default_factory=list)
+    answers: int = 0
+    sign_ins: int = 0
+
+
+def main() -> int:
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else MINUTES
+    day = float(sys.argv[2]) if len(sys.argv) > 2 else SECONDS_A_DAY
+    with tempfile.TemporaryDirectory() as folder:
+        result = soak(Path(folder), minutes * 60, day)
+    print(json.dumps(result, indent=1))
+    return 1 if result["grows"] or result["problems"] else 0
+
+
+def soak(folder: Path, seconds: float, day: float) -> dict[str, Any]:
+    work = folder / "workspace"
+    work.mkdir()
+    (work / "heedful.toml").write_text("")
+    store = open_store(f"sqlite:///{work / 'heedful.db'}")
+    project = make_project(store, gold_rate=0.1, swap_rate=0.05, lease_minutes=480.0)
+    logins = accounts(store)
+    port, speed = free_port(), 86400.0 / day
+    words = [
+        sys.executable,
+        "-c",
+        SERVE,
+        str(time.time()),
+        str(speed),
+        str(work),
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait(address)
+            state = Soak(address, project, day, time.monotonic() + seconds)
+            threads = [
+                threading.Thread(target=rate, args=(state, who, i))
+                for i, who in enumerate(logins[1:])
+            ]
+            threads.append(threading.Thread(target=lead, args=(state, logins[0])))
+            for thread in threads:
+                thread.start()
+            samples = watch(state, store, work, server.pid, folder / "b.zip")
+            for thread in threads:
+                thread.join()
+        finally:
+            server.kill()
+    store.close()
+    quarters = most_of(samples)
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "seconds": round(seconds),
+        "simulated_days": round(seconds / day),
+        "answers": state.answers,
+        "sign_ins": state.sign_ins,
+        "most_of_each_quarter": quarters,
+        "grows": [
+            name
+            for name, each in quarters.items()
+            if seconds / day >= STEADY and name != "leases" and each[3] > SLACK * each[1] + 1
+        ],
+        "problems": state.problems[:5],
+    }  # fmt: skip
+
+
+def accounts(store: Store) -> list[str]:
+    """The logins of a lead and the raters."""
+    hashed = people.hash_password(PASSWORD)
+    logins = []
+    for i in range(RATERS + 1):
+        with store.write() as connection:
+            token = people.invite(connection, "rater" if i else "lead", actor=None)
+            logins.append(f"person{i}@example.org")
+            people.accept(connection, token, login=logins[-1], password_hash=hashed)
+    return logins
+
+
+def wait(address: str) -> None:
+    for _ in range(600):
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{address}/login").status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the server did not start")
+
+
+def signed_in(state: Soak, login: str) -> httpx.Client:
+    line = httpx.Client(base_url=state.address, timeout=60)
+    said = line.post("/api/session", json={"login": login, "password": PASSWORD})
+    said.raise_for_status()
+    line.headers["X-CSRF-Token"] = said.json()["csrf"]
+    state.sign_ins += 1
+    return line
+
+
+def rate(state: Soak, login: str, seed: int) -> None:
+    """Day after day; every third or so in a new browser, the old one's session is left behind."""
+    rng = random.Random(seed)
+    line = signed_in(state, login)
+    while time.monotonic() < state.end:
+        morning = time.monotonic()
+        try:
+            if rng.random() < 0.3:
+                line.close()
+                line = signed_in(state, login)
+            for _ in range(A_DAY):
+                judge(state, line, rng)
+                time.sleep(rng.random() * state.day / A_DAY / 2)
+        except httpx.HTTPError as error:
+            state.problems.append(repr(error))
+        time.sleep(max(0.0, min(morning + state.day, state.end) - time.monotonic()))
+    line.close()
+
+
+def judge(state: Soak, line: httpx.Client, rng: random.Random) -> None:
+    said = line.post(f"/api/projects/{state.project}/next", json={"holding": []})
+    said.raise_for_status()
+    if (task := said.json()["task"]) is None or rng.random() < 0.1:  # left on the screen
+        return
+    answer = {"skip": "unclear"} if rng.random() < 0.05 else {"value": rng.randint(1, 8)}
+    said = line.post(
+        f"/api/assignments/{task['assignment']}/judgments",
+        json={"answer": answer, "active_ms": 2000},
+        headers={"Idempotency-Key": new_id()},
+    )
+    said.raise_for_status()
+    state.answers += 1
+
+
+def lead(state: Soak, login: str) -> None:
+    """Looks at every page and takes an export with them, each day."""
+    line = signed_in(state, login)
+    while time.monotonic() < state.end:
+        for name in PAGES:
+            line.get(f"/api/projects/{state.project}/{name}").raise_for_status()
+        time.sleep(min(state.day, max(0.0, state.end - time.monotonic())))
+    line.close()
+
+
+def watch(state: Soak, store: Store, work: Path, pid: int, backup: Path) -> list[dict[str, float]]:
+    """New questions each day, a check and a backup each week; what the server holds at the end of each day."""
+    samples: list[dict[str, float]] = []
+    while time.monotonic() < state.end:
+        number = len(samples)
+        for i in range(RATERS * A_DAY // 3):
+            make_task(store, state.project, question=f"day {number}, {i}?", overlap=2)
+        if number % 7 == 6:
+            for words in (["check", str(work)], ["backup", str(work), str(backup)]):
+                with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+                    if heedful(words):
+                        state.problems.append(" ".join(words))
+        time.sleep(max(0.0, min(state.day, state.end - time.monotonic())))
+        samples.append(held(store, work, pid))
+    return samples
+
+
+def held(store: Store, work: Path, pid: int) -> dict[str, float]:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    log = work / "heedful.db-wal"
+    tables = (schema.session, schema.rate_limit, schema.exhausted, schema.webhook_delivery)
+    with store.read() as connection:
+        rows = {
+            f"{table.name}_rows": connection.execute(
+                select(func.count()).select_from(table)
+            ).scalar_one()
+            for table in tables
+        }
+        active = schema.assignment.c.state == "active"
+        leases = connection.execute(select(func.count()).where(active)).scalar_one()
+    return {
+        "memory_mib": memory // 1024,
+        "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
+        "wal_kib": log.stat().st_size // 1024 if log.exists() else 0,
+        "leases": leases,
+        **rows,
+    }
+
+
+def most_of(samples: list[dict[str, float]]) -> dict[str, list[float]]:
+    """The most of each quarter of the time, by name."""
+    n = len(samples)
+    parts = [samples[n * q // 4 : n * (q + 1) // 4] or samples[-1:] for q in range(4)]
+    return {name: [max(sample[name] for sample in part) for part in parts] for name in samples[0]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

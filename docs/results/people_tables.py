@@ -46,7 +46,7 @@ def storm(result: dict) -> str:
             f"| {r['sent_again']} | {r['seconds']:.0f} |"
         )
     return "\n".join(rows) + (
-        f"\n\nRaters answer as fast as they can on {result['machine']}; 5 % of the answers are cut off, 5 % doubled, 5 % sent again later, and the server is "
+        f"\n\nRaters answer as fast as they can on {result['machine']}; 5 % of the answers are cut off, 5 % duplicated, 5 % sent again later, and the server is "
         "killed with signal 9 in between: `PYTHONPATH=tests python docs/results/nothing_lost.py`."
     )
 
@@ -77,15 +77,20 @@ def bulk(r: dict) -> str:
         "check": "`check --all`", "check_again": "`check` again", "export_comparisons": "`export comparisons`",
         "export_rankings": "`export rankings`", "backup": "`backup`", "restore": "`restore`",
     }  # fmt: skip
-    rows = ["| | seconds | of a processor | MiB at most |", "|---|---|---|---|"]
+    rows = [
+        "| | seconds of a processor | a million would take | MiB at most |",
+        "|---|---|---|---|",
+    ]
     for name, title in jobs.items():
         one = r[name]
+        million = one["processor_seconds"] * 1e6 / r["judgments"]
         rows.append(
-            f"| {title} | {one['seconds']:.0f} | {one['processor_seconds']:.0f} | {one['peak_mib']} |"
+            f"| {title} | {one['processor_seconds']:.1f} | {million:.0f} | {one['peak_mib']} |"
         )
     return "\n".join(rows) + (
-        f"\n\nA SQLite workspace with {r['judgments']:,} judgments ({r['database_mib']:,} MiB) on {r['machine']}"
-        f"{r.get('note', '')}: `PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
+        f"\n\nA SQLite workspace with {r['judgments']:,} judgments ({r['database_mib']:,} MiB), on {r['machine']}"
+        f"{r.get('note', '')}. Of `check` a third is SQLite's, which another core does at the same time. "
+        f"`PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
     )
 
 
@@ -101,7 +106,7 @@ def soak(r: dict) -> str:
         rows.append(f"| {title} | {each} |")
     return "\n".join(rows) + (
         f"\n\n{r['simulated_days']} days of six raters and a lead in {r['seconds']} seconds: {r['answers']:,} answers, {r['sign_ins']} sign-ins, "
-        f"a check and a backup each week, on {r['machine']}{r.get('note', '')}: `PYTHONPATH=tests python docs/results/soak.py`."
+        f"a check and a backup each week, on {r['machine']}{r.get('note', '')}. `PYTHONPATH=tests python docs/results/soak.py`."
     )
 
 

@@ -64,5 +64,8 @@ def test_other_machines_need_a_word(tmp_path: Path, capsys: pytest.CaptureFixtur
     init.run(init.Config(folder=tmp_path))
     with pytest.raises(UserError, match="--allow-remote"):
         run(Config(workspace=tmp_path, host="0.0.0.0"))
+    for flag, value in (("--trusted-proxies", "nginx"), ("--url", "rate.example.org")):
+        assert main(["serve", str(tmp_path), flag, value]) == 2
+        assert flag in capsys.readouterr().err
     assert main(["serve", str(tmp_path / "elsewhere")]) == 2
     assert "is no workspace" in capsys.readouterr().err

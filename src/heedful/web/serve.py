@@ -12,7 +12,7 @@ from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
 from heedful.web.models import Models
-from heedful.web.proxy import checked_url
+from heedful.web.proxy import checked_url, networks
 from heedful.web.talk import Talk
 
 DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
@@ -27,6 +27,7 @@ def run(config: Config) -> None:
 
     refuse_nonsense(config)
     url = checked_url(config.url) if config.url else None
+    networks(config.trusted_proxies)  # refused before anything is opened
     workspace = find(config.workspace)
     store = open_store(workspace, busy_seconds=BUSY_SECONDS)
     listener = _listen(config.host, config.port)

@@ -378,7 +378,8 @@ FIRST, SECOND, TIE = {"x": 1, "y": 2}, {"x": 2, "y": 1}, {"x": 1, "y": 1}
         ("pair", "ranks", [FIRST, FIRST, SECOND], 2 / 3),
         ("rank", "ranks", [{"x": 1, "y": 2, "z": 3}, {"x": 3, "y": 2, "z": 1}], 1),
         ("rank", "ranks", [{"x": 1, "y": 2, "z": 3}, {"x": 1, "y": 3, "z": 2}], 1 / 3),
-        ("rank", "ranks", [{"x": 1, "y": 2}, {"y": 1, "z": 2}], 0),
+        # Whoever is ranked stands above whoever is not: x against y and x against z oppose, y against z agrees.
+        ("rank", "ranks", [{"x": 1, "y": 2}, {"y": 1, "z": 2}], 2 / 3),
         ("thumbs", "scores", [{("x", "thumb"): 1.0}, {("x", "thumb"): -1.0}], 1),
         ("thumbs", "scores", [{("x", "thumb"): 0.0}, {("x", "thumb"): -1.0}], 0.5),
         ("rate", "scores", [{("x", "q"): 1.0}, {("x", "q"): 5.0}, {("x", "q"): 3.0}], 2 / 3),

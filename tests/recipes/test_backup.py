@@ -210,6 +210,17 @@ def test_a_backup_that_fails_leaves_the_earlier_one(backup: Path, tmp_path: Path
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_the_database_that_the_environment_names(backup: Path, tmp_path: Path, monkeypatch, capsys):
+    """It is where the workspace would look afterwards: rows in the folder would never be seen."""
+    elsewhere = tmp_path / "elsewhere.db"
+    monkeypatch.setenv("HEEDFUL_DATABASE", f"sqlite:///{elsewhere}")
+    assert main(["restore", str(backup), str(tmp_path / "w")]) == 0
+    assert not (tmp_path / "w" / "heedful.db").exists()
+    assert main(["check", str(tmp_path / "w")]) == 0
+    assert main(["restore", str(backup), str(tmp_path / "other")]) == 2  # in use
+    assert "is not empty" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
 def test_folders_are_in_it_when_asked_for_and_earlier_backups_never(backup: Path, tmp_path: Path):
     work, file = tmp_path / "w", tmp_path / "w" / "b.zip"
     assert main(["restore", str(backup), str(work)]) == 0

@@ -22,7 +22,10 @@ def damage(store: Store, connection: Connection) -> list[str]:
 def in_log(connection: Connection, *, after: Head = START) -> list[str]:
     """What is wrong with the audit log. `after`: it was looked at up to there before."""
     if not audit.has(connection, after):
-        return [f"the audit log was changed: event {after.seq} is not the one that was seen before"]
+        return [
+            f"the audit log was changed: event {after.seq} is not the one that was seen before; where an earlier "
+            "backup has taken its place, `heedful check --all` begins anew"
+        ]
     if (event := audit.broken_at(connection, after=after)) is not None:
         return [f"the audit log was changed: event {event} does not follow from the one before"]
     return []

@@ -205,16 +205,17 @@ def _limited(
 ) -> Reason | None:
     """The limit that the rater has reached. Active leases count as answers, or each open tab would add one."""
     daily = person.settings.get("daily_limit", settings.daily_limit)
-    day_ago = timestamp - DAY
     total = person.settings.get("total_limit", settings.total_limit)
-    for limit, after, reason in ((daily, day_ago, "daily limit"), (total, 0.0, "total limit")):
-        if (
-            limit
-            and active + answers_given(connection, project, person.id, after=after, most=limit)
-            >= limit
-        ):
-            return reason
-    return None
+
+    def reached(limit: int | None, after: float) -> bool:
+        if not limit:
+            return False
+        given = answers_given(connection, project, person.id, after=after, most=limit)
+        return active + given >= limit
+
+    if reached(daily, timestamp - DAY):
+        return "daily limit"
+    return "total limit" if reached(total, 0.0) else None
 
 
 def answers_given(

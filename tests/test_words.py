@@ -191,6 +191,16 @@ def test_whole_files_of_other_trainers(name: str, tmp_path: Path):
             parsed("train dpo", "--config", str(tmp_path / "c.yaml"))
 
 
+def test_one_setting_under_two_names_is_refused(tmp_path: Path):
+    """Mutation caught: the last of them counts, in silence. A flag that is typed again still counts last."""
+    file = tmp_path / "c.yaml"
+    file.write_text("learning_rate: 1e-4\nlr: 2e-4\n")
+    for said in (["--config", str(file)], ["--learning-rate", "1e-4", "--lr", "2e-4"]):
+        with pytest.raises(UserError, match="are one setting; leave one of them out"):
+            parsed("train sft", *TRAIN, *said)
+    assert parsed("train sft", *TRAIN, "--lr", "1e-4", "--lr", "2e-4").learning_rate == 2e-4
+
+
 def test_a_batch_is_of_all_processes():
     assert (
         parsed("train sft", *TRAIN, "--per-device-train-batch-size", "2", world=3).batch_size == 6

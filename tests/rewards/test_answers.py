@@ -99,6 +99,10 @@ def test_percent_and_tolerance():
     assert sign.equals(fifty) and fifty.equals(sign) and sign.equals(half) and half.equals(sign)
     assert not half.equals(fifty)
     assert not sign.equals(Number(Fraction(5000), True))
+    for text in ("50 %", "50%", r"50\%", r"$50\%$", r"\boxed{50\%}", r"\boxed{50 \%}"):
+        assert read_answer(text).number == sign, (
+            text
+        )  # mutation caught: the sign taken for a word beside the number
     third = Number(Fraction(1, 3))
     assert not third.equals(Number(Fraction("0.3333")))
     assert third.equals(Number(Fraction("0.3333")), 1e-3)

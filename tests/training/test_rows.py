@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from heedful.rewards import Part, Parts, load_rewards
 from heedful.rewards.functions import as_reward
 from heedful.rewards.model import ModelReward
 from heedful.training.rows import Rows, askable, read, sequences, shortened
-from heedful.types import Message
+from heedful.types import Group, Message
 
 TOK = tiny.tokenizer()
 LIMIT = 40
@@ -117,6 +118,20 @@ def test_a_reward_models_context_counts(model):
     length = len(encode_prompt(TOK, prompt))
     assert parts.room(prompt, 30 - length) is None
     assert "within 30 tokens of the reward model" in str(parts.room(prompt, 31 - length))
+
+
+def test_what_a_reward_model_does_not_see_is_told(model, caplog):
+    """Mutation caught: the end of a response left out in silence; a line for each."""
+    judge = ModelReward(new_reward_model(str(model), seed=0), TOK)
+    judge.model.config.max_position_embeddings = 12
+
+    async def scored() -> None:
+        for text in ("so", *["word " * 30] * 5):
+            await judge(Group("why?", [text], [True], {}))
+
+    asyncio.run(scored())
+    assert judge.cut == 5
+    assert [r.args[1] for r in caplog.records] == [1, 2, 4]  # type: ignore[index]
 
 
 def test_conversations_keep_their_system_message_and_last_turn():

@@ -165,7 +165,20 @@ def in_our_words(
         if not (w.file and names.get(w.flag, w.flag) in typed)
         and not (w.usual and names.get(w.flag, w.flag) in expressly)
     ]
+    _refuse_contradictions(kept, names)
     return _summed(kept), [*notes, *(w.note for w in kept if w.note)]
+
+
+def _refuse_contradictions(words: Sequence[Word], names: Mapping[str, str]) -> None:
+    """UserError for one setting that is said twice under two names, and not the same; what others' words became is
+    told anyway."""
+    said: dict[str, Word] = {}
+    for word in words:
+        name = None if word.note else names.get(word.flag)
+        before = said.setdefault(name, word) if name else word
+        if before.typed != word.typed and before.values != word.values:
+            one, other = (" ".join([w.typed, *w.values]) for w in (before, word))
+            raise UserError(f"{one} and {other} are one setting; leave one of them out")
 
 
 def _translated(

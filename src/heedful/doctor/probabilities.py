@@ -333,8 +333,8 @@ def context_window(context: Context) -> Finding:
     longest = max(len(e.sample.tokens) for e in context.encoded)
     if longest > most:
         return warned(
-            f"{says}; your longest sequence has {longest:,} tokens, and its end is cut",
-            "leave such rows out, or choose a model with a longer context",
+            f"{says}; your longest sequence has {longest:,} tokens, which training refuses",
+            "train with --on-bad-row drop or cut, or choose a model with a longer context",
             float(longest - most),
         )
     if most < stated < 1 << 24:

@@ -129,6 +129,11 @@ def _targets(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
         return kinds
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in linear):
+            if any(name.rpartition(".")[2] == target for name, _ in model.named_modules()):
+                raise UserError(
+                    f"--lora.targets: '{target}' is no layer that adapters are put on: heads stay as they are; there "
+                    f"are {', '.join(kinds)}, or say all-linear"
+                )
             raise UserError(
                 f"--lora.targets: the model has no linear layer '{target}'"
                 f"{did_you_mean(target, kinds)}; it has {', '.join(kinds)}, or say all-linear"

@@ -32,6 +32,8 @@ def errors_about(name: str, what: str) -> Iterator[None]:
     """Turn whatever is raised while `what` ("tokenizer", …) is loaded from `name` into a sentence about it."""
     path = Path(name)
     looks_local = path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if path.suffix == ".py":
+        raise UserError(f"{name} is a file of Python: a function in it is named {name}:FUNCTION")
     if path.is_file():
         raise UserError(f"model {name}: that is a file; a model is a folder in Hugging Face's form")
     if looks_local and not path.is_dir():

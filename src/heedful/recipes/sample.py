@@ -20,7 +20,7 @@ from heedful.data.samples import (
     sample_row,
 )
 from heedful.data.sources import read_questions, write_rows
-from heedful.data.tokens import prefilled
+from heedful.data.tokens import no_room, prefilled
 from heedful.engine import load_engine
 from heedful.errors import UserError
 from heedful.evals import best_of_n
@@ -104,6 +104,9 @@ def draw(
         raise UserError("the number of responses and --max-tokens must be at least 1")
     engine, drawn = load_engine(model), []
     todo = tasks(tokenizer, prompts, facts)
+    for number, task in enumerate(todo, 1):
+        if reason := no_room(task.prompt, len(task.tokens), max_tokens, engine.window):
+            raise UserError(f"prompt {number} of {len(todo)}: {reason}")
 
     if reward is not None:
         for task in todo:

@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary
 from heedful.caches import cache_folder
 from heedful.calls import call, typed
 from heedful.errors import UserError
+from heedful.remote.journal import recording
 from heedful.remote.limits import Again, Limits
 
 log = logging.getLogger("heedful")
@@ -180,17 +181,15 @@ class Endpoint:
         ):
             if most and spent >= most:
                 raise UserError(
-                    f"{self.where}: the budget of {most} {name} is spent; {self._kept()}, and the same command with a "
-                    f"larger max_{name} goes on from there"
+                    f"{self.where}: the budget of {most} {name} is spent; {self._kept(f'max_{name}')}"
                 )
         self.calls += 1
 
-    def _kept(self) -> str:
-        return (
-            f"what was answered is in {self.limits.cache}"
-            if self.limits.cache
-            else "nothing is kept of the answers, as there is no cache"
-        )
+    def _kept(self, budget: str) -> str:
+        known = recording()
+        if where := self.limits.cache or (known and known.journal.path):
+            return f"what was answered is in {where}, and the same command with a larger {budget} goes on from there"
+        return f"nothing is kept of the answers, and the same command with a larger {budget} begins anew"
 
     def _refused(self, status: int, text: str) -> str:
         hint = f"; the key is taken from {self.options.key}" if status in (401, 403) else ""

@@ -37,7 +37,7 @@ _THOUSANDS = re.compile(rf"(?<=[0-9])(?:[{_NARROW}]|\\,|\{{,\}})(?=[0-9]{{3}}(?!
 # What stands beside a number without changing it: units and words, spaces, dollars and brackets of LaTeX.
 _BESIDE = re.compile(
     r"\\(?:text|mathrm|mbox|textbf|mathbf|operatorname)\s*\{([^{}]{0,60})\}(?:\^\{?[0-9]\}?)?"
-    r"|\^?\{?(?:\\circ|°)\}?|\\(?:left|right|quad|[ ,;:!()\[\]%$])"
+    r"|\^?\{?(?:\\circ|°)\}?|\\(?:left|right|quad|[ ,;:!()\[\]$])"
 )
 _MATHEMATICS = re.compile(r"[\\^_*/×·÷+√π<>≤≥±\-{]|(?<![A-Za-z])[a-ik-zA-Z](?=[( ]?[0-9])")
 _BEFORE = re.compile(r"(?:[\^_/×·÷+√{]|(?<!\*)\*|\\[a-zA-Z]+|(?<![A-Za-z])[a-zA-Z])\s?$")

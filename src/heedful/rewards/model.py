@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import collate
-from heedful.data.tokens import encode_group, encode_prompt, no_room
+from heedful.data.tokens import encode_group, encode_prompt, excerpt, no_room
 from heedful.learner.local import predict
 from heedful.models.forward import scalar_head
 from heedful.models.limits import context_length
@@ -18,6 +19,7 @@ from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.scores import sequence_scores
 from heedful.types import Batch, Group, Outputs, Prompt, Sample
 
+log = logging.getLogger("heedful")
 # In config.json: a reward is (score − shift) / scale, the score being what the weights, and so plain transformers, say.
 SHIFT, SCALE = "heedful_reward_shift", "heedful_reward_scale"
 FITTED_ON = "heedful_reward_responses"  # how many responses it was fitted on
@@ -72,6 +74,7 @@ class ModelReward:
         self.micro_batch_tokens = micro_batch_tokens
         self.shift = float(getattr(model.config, SHIFT, 0.0))
         self.fitted_on = int(getattr(model.config, FITTED_ON, 0))
+        self.cut = 0  # responses that were longer than what it reads
         self._waiting: list[tuple[list[Sample], asyncio.Future]] = []
 
     @classmethod
@@ -106,11 +109,27 @@ class ModelReward:
             ended=group.ended,
             max_length=self.context,
         )
+        whole = group.ended or [True] * len(samples)
+        if cut := sum(
+            s.stop_reason == "length" and end for s, end in zip(samples, whole, strict=True)
+        ):
+            self._tell(group.prompt, cut)
         done = asyncio.get_running_loop().create_future()
         self._waiting.append((samples, done))
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
         return await done
+
+    def _tell(self, prompt: Prompt, cut: int) -> None:
+        """Say that the ends of responses are not read: the first time, and whenever there are twice as many."""
+        before, self.cut = self.cut, self.cut + cut
+        if before.bit_length() < self.cut.bit_length():
+            log.warning(
+                "the reward model reads %d tokens: of %d response(s) so far it does not see the end, such as one to %r",
+                self.context,
+                self.cut,
+                excerpt(prompt),
+            )
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -199,15 +199,17 @@ def test_what_a_late_kill_leaves_is_tidied_by_whoever_asks(tmp_path):
     out = tmp_path / "run"
     with opened(out) as run:
         run.finish(model("new"))
-    left = (".final.partial", ".state.old.partial", "state")
-    for name in left:
-        (out / name).mkdir()
-    assert finished(out) and all((out / name).exists() for name in left)
-    (out / ".lock").write_text("1")  # of the process that was killed
-    with locked(out):
-        assert finished(out) and all((out / name).exists() for name in left)
-    (out / ".lock").write_text("1")
-    assert finished(out) and not any((out / name).exists() for name in (*left, ".lock"))
+    left = ("state", ".state.old.partial", ".final.partial")
+    (out / "state").mkdir()
+    assert finished(out) and (out / "state").exists()
+    for locks in (True, False):  # killed, or stopped by an error of the disk
+        for name in left:
+            (out / name).mkdir(exist_ok=True)
+        with locked(out):
+            assert finished(out) and all((out / name).exists() for name in left)
+        if locks:
+            (out / ".lock").write_text("1")
+        assert finished(out) and not any((out / name).exists() for name in (*left, ".lock"))
     assert not finished(tmp_path)
 
 

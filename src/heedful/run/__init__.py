@@ -280,8 +280,8 @@ class Run:
                 os.replace(file, self.out / file.name)
             sync(self.out)
             self._saved = True
-            whole.rmdir()
             discard(self.out / "state")
+            whole.rmdir()  # last: where it is still there, so may be what went before
         if self._best and (found := self._best.of(checkpoints.folders(self.out / "checkpoints"))):
             folder, value = found
             print(f"best {self._best.metric}: {value:.6g} at {folder}", file=sys.stderr)

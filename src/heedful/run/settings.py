@@ -193,11 +193,12 @@ def _paths(told: Any) -> list[str]:
 def finished(folder: Path) -> bool:
     """Whether a run has left its final model in its folder.
 
-    What its process was still throwing away when it was killed goes now. No lock, and all is let be.
+    What its process was still throwing away when it was killed, or the disk failed, goes now. Where no such process has
+    left its lock or anything half done, all is let be.
     """
     if not any((folder / name).exists() for name in FINISHED):
         return False
-    if (folder / LOCK).exists():
+    if (folder / LOCK).exists() or any(folder.glob(f".*{PARTIAL}")):
         with suppress(UserError), locked(folder):
             discard(folder / "state")
             sweep(folder)

@@ -13,9 +13,9 @@ from heedful import registry
 from heedful.configs import iterate
 from heedful.disk import write_folder
 from heedful.errors import UserError
+from heedful.remote.sources import sources
 from heedful.run import Run, finished, plain, state
 from heedful.run.settings import DATA, FREE, INPUTS, changes, identity
-from heedful.run.sources import sources
 from heedful.run.stop import locked
 
 

@@ -34,8 +34,8 @@ from heedful.evals.statistics import crossed_ci, wins
 from heedful.recipes import evaluate, recipe_of
 from heedful.recipes.demo import machine
 from heedful.remote.journal import ANSWERS
+from heedful.remote.sources import sources
 from heedful.run import finished, flat, plain, settings
-from heedful.run.sources import sources
 from heedful.transfer.sources import materialise
 
 SOURCES = "sources.json"  # what the user's functions were when a comparison was begun

@@ -23,9 +23,9 @@ from heedful.raters.panel import judge_all, judges
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import draw_as_told
 from heedful.remote.journal import ANSWERS, recorded_until_done
+from heedful.remote.sources import sources
 from heedful.rewards import Group, Part, Parts, load_rewards
 from heedful.rewards.functions import as_reward
-from heedful.run.sources import sources
 from heedful.transfer.sources import materialise
 from heedful.types import Demonstration, Facts, Prompt, Rater, Sampling
 from heedful.worlds import is_world, scorer, voices

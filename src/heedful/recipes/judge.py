@@ -16,7 +16,7 @@ from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_
 from heedful.errors import UserError
 from heedful.raters.panel import judge_all, judges
 from heedful.remote.journal import beside, recorded_until_done
-from heedful.run.sources import sources
+from heedful.remote.sources import sources
 from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")

@@ -27,9 +27,9 @@ from heedful.evals import best_of_n
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
 from heedful.remote.journal import beside, recorded_until_done
+from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score_parts, tasks
-from heedful.run.sources import sources
 from heedful.transfer.sources import materialise
 from heedful.types import Facts, Prompt, Sample, Sampling
 

@@ -14,8 +14,8 @@ from heedful.data.samples import as_group, facts_of_sample, reward_columns, rewa
 from heedful.data.sources import read_samples, write_rows
 from heedful.errors import UserError
 from heedful.remote.journal import beside, recorded_until_done
+from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
-from heedful.run.sources import sources
 
 
 def run(config: Config) -> Path:

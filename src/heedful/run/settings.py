@@ -17,9 +17,9 @@ from heedful import __version__
 from heedful.disk import PARTIAL, discard, sweep
 from heedful.errors import UserError
 from heedful.fast.kernels.build import kind, library
+from heedful.remote.sources import sources
 from heedful.run.checkpoints import Best
 from heedful.run.files import digest, fingerprint, plain
-from heedful.run.sources import sources
 from heedful.run.stop import LOCK, locked
 
 # Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.

@@ -6,6 +6,7 @@ and what code reads while it runs, does not.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import os
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from heedful import registry
-from heedful.run.files import plain
 
 MOST_FILES = 200  # are read of one function
 FUNCTION = re.compile(r"([\w.\-/]*\w):[A-Za-z_]\w*")  # package.module:function, ./file.py:function
@@ -42,7 +42,7 @@ def sources(config: Any) -> dict[str, str]:
 
     Of heedful's own functions nothing: its version says what they are.
     """
-    named = (module for field, text in _texts(plain(config)) for module in _modules(field, text))
+    named = (module for field, text in _texts(config) for module in _modules(field, text))
     digests: dict[str, str] = {}
     for module in named:
         if module not in digests and (file := _file_of(module)) is not None:
@@ -52,12 +52,14 @@ def sources(config: Any) -> dict[str, str]:
 
 def _texts(values: Any, field: str = "") -> Iterator[tuple[str, str]]:
     """(field, text) of all that is said in a config."""
+    if dataclasses.is_dataclass(values):
+        values = vars(values)
     if isinstance(values, str):
         yield field, values
     elif isinstance(values, Mapping):
         for name, value in values.items():
             yield from _texts(value, name)
-    elif isinstance(values, list):
+    elif isinstance(values, list | tuple):
         for value in values:
             yield from _texts(value, field)
 

@@ -333,6 +333,7 @@ def test_completions_keep_where_they_come_from(config: iterate.Config):
         ({"rounds": 3}, "fewer than 3 rounds of 4"),
         ({"responses": 1}, "--responses 1: must be at least 2"),
         ({"raters": ()}, "raters is empty"),
+        ({"seed": 2**63 - 1}, "each round adds 1000"),
         ({"raters": ("capitols",)}, "no world 'capitols'"),
     ],
 )

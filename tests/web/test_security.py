@@ -364,7 +364,9 @@ def test_every_answer_has_its_headers_and_no_page_runs_what_is_in_it(
     for who, route, headers in asked:
         answer = world.ask(world.client(who, **headers), route)
         seen.add(answer.status_code)
-        assert str(tmp_path) not in answer.text, route  # where the server keeps its files is its own
+        assert str(tmp_path) not in answer.text, (
+            route
+        )  # where the server keeps its files is its own
         rules = answer.headers["content-security-policy"]
         if not route.endswith("/report") or answer.status_code != 200:
             assert (

@@ -98,3 +98,7 @@ def refuse_nonsense(config: Config) -> None:
     check(config.optimise)
     if not config.raters:
         raise UserError("raters is empty; name people, capitals or llm:MODEL")
+    if (
+        config.seed + 1000 * config.rounds > SEED.high
+    ):  # as the rounds draw, and the workspace keeps it
+        raise UserError(f"--seed {config.seed} is too large: each round adds 1000 to it")

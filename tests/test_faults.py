@@ -23,7 +23,7 @@ from heedful.yaml_file import read_yaml
 pytestmark = pytest.mark.skipif(
     faulty_disk.library() is None, reason="no C compiler for the failing disk, or no Linux"
 )
-CHEAP = ("sft", "import")
+CHEAP = ("sft",)
 SAMPLED = [
     name if name in CHEAP else pytest.param(name, marks=pytest.mark.long)
     for name in disk_trials.JOBS

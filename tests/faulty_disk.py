@@ -7,6 +7,7 @@ of each file the bytes that were synced are left, of each folder the names.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import functools
@@ -59,7 +60,9 @@ def library() -> Path | None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or not os.path.exists("/proc/self/fd"):
         return None
-    target = Path(tempfile.mkdtemp(prefix="heedful-faults-")) / "faulty_disk.so"
+    folder = tempfile.mkdtemp(prefix="heedful-faults-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    target = Path(folder) / "faulty_disk.so"
     source = Path(__file__).with_suffix(".c")
     subprocess.run(
         [compiler, "-O1", "-Wall", "-shared", "-fPIC", source, "-o", target, "-ldl", "-lpthread"],

@@ -3,7 +3,7 @@
 VENV ?= .venv
 OUT ?= runs/demo
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 4
 
 # The CPU build of PyTorch, a tenth of the size of the CUDA build that PyPI serves on Linux.
 # `make test TORCH_INDEX=` takes PyPI's build instead.
@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-test: $(STAMP) ## the test suite (JOBS=3 processes, since browsers and servers leave two cores idle; ARGS are passed to pytest)
+test: $(STAMP) ## the test suite (JOBS=4 processes, since browsers and servers leave cores idle; ARGS are passed to pytest)
 	$(PY) -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 demo: $(STAMP) ## the whole loop on the embedded world, into runs/demo (ARGS are passed on)

@@ -198,6 +198,7 @@ def test_each_is_one_file_in_the_package(files, tmp_path):
     assert "train square             squared distance of the margin to one" in told
 
 
+@pytest.mark.long
 def test_an_installed_package_adds_them_all(files, tmp_path):
     """By entry points. Mutation caught: a kind without a group; a list that only reads our own source."""
     package, about = tmp_path / "theirs", tmp_path / "theirs-1.dist-info"

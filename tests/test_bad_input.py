@@ -114,7 +114,7 @@ def test_prompt_longer_than_the_context(job, model, reward, tmp_path, capsys):
 def test_sample_refuses_a_prompt_longer_than_the_context(model, tmp_path, capsys):
     data = write(tmp_path / "p.jsonl", {"prompt": "why? " * 400})
     out = tmp_path / "samples.jsonl"
-    assert "within 128 tokens" in refused(
+    assert "p.jsonl:1: a prompt of 2000 tokens leaves no room" in refused(
         capsys, "sample", "--model", model, "--data", data, "--out", out
     )
     assert not out.exists()

@@ -42,6 +42,8 @@ from benchmarks.job import (  # noqa: E402
     per_step,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:

@@ -161,7 +161,8 @@ def judged(w: Path) -> list:
 LEARNING_RATE = 1e-3  # as `jobs.command` has it
 OTHERS: dict[str, Callable[[Path], list]] = {"grpo": dynamic, "online_dpo": judged}
 FULL = [pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "bco", "grpo")]
-WHOLE = ["sft", "ppo", "rloo", "online_dpo", *FULL]
+LONG = [pytest.param(job, marks=pytest.mark.long) for job in ("ppo", "rloo", "online_dpo")]
+WHOLE = ["sft", *LONG, *FULL]
 
 
 def words(job: str, w: Path, out: Path, *more: object) -> list[str]:
@@ -250,6 +251,7 @@ def test_compiled_layers_too(job, world, tmp_path):
     same(two, one)
 
 
+@pytest.mark.long
 def test_twice_the_same_bits_also_when_stopped(world, whole, tmp_path):
     """One rank is asked to stop: all do, after the same step; the same command goes on to the same bits.
 
@@ -264,6 +266,7 @@ def test_twice_the_same_bits_also_when_stopped(world, whole, tmp_path):
     assert jobs.alike(out, whole("rloo", 2)) == ""
 
 
+@pytest.mark.long
 def test_another_number_of_ranks_goes_on(world, whole, tmp_path):
     """2 → 1 → 3 → 2 processes. Mutation caught: a state that belongs to a rank."""
     out = tmp_path / "ppo"
@@ -275,6 +278,7 @@ def test_another_number_of_ranks_goes_on(world, whole, tmp_path):
     same(out, whole("ppo", 1))
 
 
+@pytest.mark.long
 def test_a_rank_that_dies_ends_the_run_and_it_goes_on(world, whole, tmp_path):
     """Mutation caught: the others waiting for ever; half of a stash taken up."""
     out = tmp_path / "rloo"

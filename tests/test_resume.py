@@ -200,6 +200,7 @@ DEATHS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("job", DEATHS)
 def test_killed_at_the_worst_moments(job, world, whole, tmp_path):
     """One run that dies in all these places, one after the other, and goes on each time.

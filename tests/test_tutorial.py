@@ -23,6 +23,7 @@ TINY = {
 MORE = {"train pretrain": "--layers 2 --heads 2 --vocab-size 400", "train rloo": "--batch-size 16"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_tutorial_runs(tmp_path: Path, monkeypatch, capsys):
     """Mutation caught: a step that needs what no step before it has made; a flag that has moved."""

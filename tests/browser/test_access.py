@@ -92,6 +92,7 @@ def test_around_rating(site):
     assert found + barriers(page) == []
 
 
+@pytest.mark.long
 def test_leading(site):
     """All pages of a project that has been worked in, and those around projects."""
     project = site.worked_in()

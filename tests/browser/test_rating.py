@@ -16,7 +16,7 @@ GOOD, BAD, ODD = (
 )
 AXES = [{"name": "truth"}, {"name": "style", "low_label": "stiff", "high_label": "easy"}]
 RULES = [{"code": "short", "text": "Be short."}, {"code": "kind", "text": "Be kind."}]
-WAYS = ("keyboard", "mouse")
+WAYS = ("keyboard", pytest.param("mouse", marks=pytest.mark.long))
 expect = pytest.importorskip("playwright.sync_api").expect
 
 

@@ -151,6 +151,7 @@ def test_what_watches_is_no_part_of_the_reward(at, tmp_path, monkeypatch):
 OWN_CRITIC = {"ppo": ("--critic-warmup", 0, "--critic-learning-rate", 1e-3)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ppo", "rloo", "grpo"])
 def test_twenty_times_the_learning_rate_is_noticed(at, tmp_path, capsys, name):
     """Mutation caught: thresholds that nothing reaches, and such that everything does."""

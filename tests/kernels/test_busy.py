@@ -16,6 +16,7 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess:
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="libgomp's variable")
 def test_what_pytorchs_threads_are_told():
     """Mutation caught: told after PyTorch is loaded; what somebody has chosen overruled."""

@@ -503,7 +503,7 @@ def test_recomputed_layers_are_copied_and_sampled_like_others():
             {"rank": 4, "targets": ("q_prj",)},
             r"no linear layer 'q_prj' \(did you mean 'q_proj'\?\)",
         ),
-        ({"rank": 4, "targets": ("lm_head",)}, "it has down_proj, gate_proj, .* all-linear"),
+        ({"rank": 4, "targets": ("lm_head",)}, "there are down_proj, gate_proj, .* all-linear"),
     ],
 )
 def test_wrong_flags(bases, flags, sentence):

@@ -200,6 +200,7 @@ def test_the_same_seed_gives_the_same_weights(loop, job, tmp_path):
     assert weights(tmp_path / "other") != weights(loop / job)
 
 
+@pytest.mark.long
 def test_adaptive_beta_moves(loop, tmp_path):
     run("train", "ppo", *ppo(loop), "--out", tmp_path / "ppo", "--kl-target", 3.0,
         "--kl-horizon", 40, *QUIET)  # fmt: skip
@@ -222,6 +223,7 @@ def test_reward_model_with_a_tokenizer_of_its_own(loop, tmp_path):
     assert len(metrics(tmp_path / "ppo")) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arch", ["gpt2", "qwen2"])
 def test_any_causal_model_folder_works(arch, loop, tmp_path):
     """A stranger's architecture through SFT, DPO and PPO with a Python function as reward."""

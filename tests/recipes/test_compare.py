@@ -151,7 +151,7 @@ def test_the_figures_have_every_checkpoint(done):
 def test_again_nothing_is_made_anew(done, at, capsys):
     """Mutation caught: training or evaluating what is finished; results that change when they are read again."""
     before = {p: os.stat(p).st_mtime_ns for p in done.rglob("*") if p.is_file()}
-    drawn = {"results.json", "table.md", "compare.html"}
+    drawn = {"results.json", "table.md", "compare.html", "sources.json"}
     told = results(done)
     assert main(["compare", str(at / "plan.yaml")]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
@@ -165,6 +165,7 @@ def test_again_nothing_is_made_anew(done, at, capsys):
     assert {p.name for p in after if after[p] != before[p]} <= drawn
 
 
+@pytest.mark.long
 def test_a_changed_run_is_refused_and_a_changed_evaluation_made_again(at, tmp_path, capsys):
     """Mutation caught: old numbers under a new config; `quiet` taken for a change; save_every, which follows
     from the steps, named in their place."""

@@ -101,6 +101,7 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
     assert len(best) <= max(map(len, judged["responses"]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["dpo", "rloo"])
 def test_no_prompt_is_trained_on_and_held_out(config: iterate.Config, tmp_path: Path, method: str):
     """In every round and stage: prompts of the rounds, of kept files, of the evaluation.
@@ -209,6 +210,7 @@ def test_fields_that_the_method_does_not_read_are_refused(config: iterate.Config
     assert not config.out.exists()
 
 
+@pytest.mark.long
 def test_an_adapter_goes_round_on_its_first_base(config: iterate.Config):
     """Round 2 trains round 1's adapter on: one rank, one base, and a reference that is round 1's policy.
 
@@ -245,6 +247,7 @@ def test_the_same_command_again_does_nothing_twice(config: iterate.Config, monke
     assert (config.out / "round-1" / "policy" / "model.safetensors").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.long
 def test_an_interrupted_stage_goes_on_in_its_middle(
     config: iterate.Config, tmp_path: Path, monkeypatch, capsys
 ):
@@ -408,6 +411,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "steps",
     [

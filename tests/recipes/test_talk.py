@@ -63,6 +63,7 @@ def test_the_process_says_what_the_model_says(model: Path):
         assert reply["finish_reason"] == said.stop_reason
 
 
+@pytest.mark.long
 def test_what_a_model_cannot_do_is_a_sentence(model: Path, tmp_path: Path):
     """A folder without a model, and a conversation that has become too long."""
     with pytest.raises(UserError, match="nothing-here"):

@@ -124,6 +124,7 @@ def _killed(url: str, project: str, raters: list[str], rng: random.Random) -> li
     return heard
 
 
+@pytest.mark.long
 def test_kill_at_any_moment_loses_no_acknowledged_judgment(url: str):
     """kill -9 of three processes again and again: acknowledged ⊆ stored ⊆ tried, and the books are right."""
     store = open_store(url)

@@ -462,4 +462,5 @@ class Assignments(RuleBasedStateMachine):
 
 
 TestAssignments = Assignments.TestCase
+TestAssignments.pytestmark = [pytest.mark.long]
 TestAssignments.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

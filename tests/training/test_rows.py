@@ -69,7 +69,7 @@ def test_each_policy_on_demonstrations(tmp_path, caplog):
         match=r"d\.jsonl:2: a prompt of .* leaves no room for a response within 40 .*cut short",
     ):
         taken("stop", read_demonstrations, data).fit(make)
-    with pytest.raises(UserError, match=r"no row can be trained on; the first: .*d\.jsonl:1"):
+    with pytest.raises(UserError, match=r"no row can be used; the first: .*d\.jsonl:1"):
         taken("drop", read_demonstrations, data).fit(sequences(TOK, 3))
 
 

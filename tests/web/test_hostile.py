@@ -17,6 +17,8 @@ from heedful.store.kinds import KINDS
 from heedful.web.app import create_app
 from workspace import claim, make_project, make_rater, make_task
 
+pytestmark = pytest.mark.long
+
 BIG = 10**400
 STRANGE: tuple[Any, ...] = (
     None, True, 0, -1, 7, 1.5, -0.0, 1e308, 5e-324, 2**31, 2**63, -(2**63) - 1, BIG, "", " ", "7", "\x00", "a\x00b",

@@ -11,6 +11,7 @@ from linear import Operation, unexplained
 from storm import check, storm
 
 
+@pytest.mark.long
 def test_what_was_acknowledged_is_stored_once(url: str, tmp_path: Path, request):
     """Ten raters, kills of the server, a stop of PostgreSQL, lost answers, double clicks, skips and corrections: as
     many judgments as were acknowledged, exactly, and a history that some order of the requests explains.

@@ -240,6 +240,9 @@ class Drawing(Reading, Sampled):
     """Best of n: sample n responses and keep the best by --reward."""
     limit: Annotated[int | None, AT_LEAST_1] = None
     """Use the first N prompts only."""
+    on_bad_row: OnBadRow = "stop"
+    """Rows without a prompt, too long, or without what a reward asks for: stop at the first, drop them, or cut what is
+    too long."""
     max_tokens: Annotated[int, alias("--max-completion-length", "--max-new-tokens"), AT_LEAST_1] = (
         48
     )

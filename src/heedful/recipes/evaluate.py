@@ -13,7 +13,7 @@ from heedful.configs.evaluate import Config, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.samples import Drawn, all_rewards, best, sample_row
-from heedful.data.sources import read_demonstrations, read_questions, write_rows
+from heedful.data.sources import read_demonstrations, write_rows
 from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.evals.statistics import bootstrap_ci, wins
@@ -21,7 +21,7 @@ from heedful.learner.local import predict
 from heedful.models.load import load_policy
 from heedful.raters.panel import judge_all, judges
 from heedful.recipes.policy import policy_forward
-from heedful.recipes.sample import draw_as_told
+from heedful.recipes.sample import Ready, draw_as_told, made_ready
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Group, Part, Parts, load_rewards
@@ -37,23 +37,22 @@ def run(config: Config) -> dict[str, Any]:
     """Writes the folder and returns what evaluation.json holds."""
     refuse_nonsense(config)
     source = materialise(config.data, "prompts", split="held_out")
-    questions = read_questions(source, config.columns)
-    questions = questions[: config.limit]
-    gold = _gold(config, questions)
-    theirs = _baseline(config, questions)
+    ready = made_ready(config, source)
+    gold = _gold(config, ready.questions)
+    theirs = _baseline(config, ready.questions)
     raters = judges(config.judge, config.seed) if config.judge else []
     with recorded_until_done(config.out / ANSWERS, sources(config)):
-        return _measured(config, questions, gold, theirs, raters)
+        return _measured(config, ready, gold, theirs, raters)
 
 
 def _measured(
     config: Config,
-    questions: Questions,
+    ready: Ready,
     gold: Parts | None,
     theirs: Sequence[Sequence[Demonstration]],
     raters: Sequence[Rater],
 ) -> dict[str, Any]:
-    drawn = draw_as_told(config, questions, n=config.best_of or 1)
+    drawn = draw_as_told(config, ready, n=config.best_of or 1)
     picks = [best(d) if config.best_of else 0 for d in drawn]
     result: dict[str, Any] = {"model": config.model, "prompts": len(drawn)}
     chosen = [d.samples[k] for d, k in zip(drawn, picks, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,12 +25,14 @@ from heedful.data.tokens import no_room, prefilled
 from heedful.engine import load_engine
 from heedful.errors import UserError
 from heedful.evals import best_of_n
+from heedful.models.limits import context_length
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.progress import Progress
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score_parts, tasks
+from heedful.training.rows import askable, read
 from heedful.transfer.sources import materialise
 from heedful.types import Facts, Prompt, Sample, Sampling
 
@@ -40,13 +43,13 @@ def run(config: Config) -> Path:
     """Returns the path of the samples. With --best-of, prints how far that takes the policy from itself."""
     refuse_nonsense(config)
     source = materialise(config.data, "prompts", split="all")
-    questions = read_questions(source, config.columns)[: config.limit]
+    ready = made_ready(config, source)
     with recorded_until_done(beside(config.out), sources(config)):
-        return _written(config, questions)
+        return _written(config, ready)
 
 
-def _written(config: Config, questions: Sequence[tuple[Prompt, Facts]]) -> Path:
-    drawn = draw_as_told(config, questions, n=config.best_of or config.n)
+def _written(config: Config, ready: Ready) -> Path:
+    drawn = draw_as_told(config, ready, n=config.best_of or config.n)
     rows = [
         sample_row(d, k, config.model, config.seed)
         for d in drawn
@@ -65,23 +68,41 @@ def _written(config: Config, questions: Sequence[tuple[Prompt, Facts]]) -> Path:
     return config.out
 
 
-def draw_as_told(
-    config: Drawing, questions: Sequence[tuple[Prompt, Facts]], *, n: int
-) -> list[Drawn]:
-    """`draw` with the model, the reward and the sampling that a config names."""
-    rewards = None
+@dataclass(frozen=True)
+class Ready:
+    """All that is needed to sample, and the prompts that can be asked."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    reward: Parts | None
+    questions: list[tuple[Prompt, Facts]]
+
+
+def made_ready(config: Drawing, source: str | tuple[str, ...]) -> Ready:
+    """Load what a config names, and look at all prompts of a source; `--on-bad-row` says what becomes of bad ones."""
+    rows = read(config, read_questions, source)
+    rows.items = rows.items[: config.limit]
+    rows.reading.places = rows.reading.places[: config.limit]
+    model, tokenizer = load_policy(config.model, device=config.device), load_tokenizer(config.model)
+    reward = None
     if config.reward:
-        rewards = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
+        reward = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
+    make = askable(tokenizer, context_length(model), config.max_tokens, reward)
+    return Ready(model, tokenizer, reward, [(t.prompt, t.facts) for t in rows.fit(make)])
+
+
+def draw_as_told(config: Drawing, ready: Ready, *, n: int) -> list[Drawn]:
+    """`draw` with the sampling that a config names."""
     return draw(
-        load_policy(config.model, device=config.device),
-        load_tokenizer(config.model),
-        [prompt for prompt, _ in questions],
-        facts=[facts for _, facts in questions],
+        ready.model,
+        ready.tokenizer,
+        [prompt for prompt, _ in ready.questions],
+        facts=[facts for _, facts in ready.questions],
         n=n,
         max_tokens=config.max_tokens,
         sampling=config.sampling,
         seed=config.seed,
-        reward=rewards,
+        reward=ready.reward,
         quiet=config.quiet,
     )
 

@@ -246,7 +246,7 @@ class Ask:
     @cached_property
     def checked(self) -> dict[str, Any]:
         """The options with the kind's defaults."""
-        return check_options(self.kind, dict(self.options))
+        return check_options(self.kind, dict(self.options or {}))
 
 
 def add_task(

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.configs.common import ByEpochs, OnBadRow, Training
+from heedful.configs.common import ByEpochs, Drawing, OnBadRow, Training
 from heedful.data.reading import Reading, Source, named
 from heedful.data.sources import read_questions, split_by_prompt
 from heedful.data.tokens import (
@@ -85,7 +85,7 @@ class Rows(Generic[Item]):
                 if shorter is not None:
                     made.append(shorter)
         if not made and self.reason:
-            raise UserError(f"{self.name}: no row can be trained on; the first: {self.reason}")
+            raise UserError(f"{self.name}: no row can be used; the first: {self.reason}")
         self._tell()
         return made
 
@@ -125,7 +125,7 @@ class Rows(Generic[Item]):
 
 
 def read(
-    config: Training,
+    config: Training | Drawing,
     reader: Callable[..., Sequence[Item]],
     source: Source | None = None,
     columns: Sequence[str] | None = None,

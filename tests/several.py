@@ -39,7 +39,7 @@ def start(world: int, work: Callable[..., None], *args: object) -> list:
         for rank in range(world)
     ]
     for process in processes:
-        process.start()
+        jobs.launch(process)
     return processes
 
 

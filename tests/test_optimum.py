@@ -150,6 +150,7 @@ def samples_of_policy_1(n: int, seed: int):
     return optima.rolled_out(engine, n, world.rewards(0), seed)[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", UNBIASED)
 def test_the_first_gradient_is_what_theory_says(name):
     """Projected on the exact gradient's direction and on a random one, within 4 standard errors.

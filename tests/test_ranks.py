@@ -293,6 +293,7 @@ def test_a_rank_that_dies_ends_the_run_and_it_goes_on(world, whole, tmp_path):
     assert jobs.alike(out, whole("rloo", 2)) == ""
 
 
+@pytest.mark.long
 def test_what_is_refused_is_said_once(world, whole, tmp_path):
     """Exit code 2 on all ranks, one sentence, nothing left behind; also where one rank only meets it, or is late.
 

@@ -29,6 +29,9 @@ from heedful.run.stop import StopSignals, locked
 from heedful.types import Batch, Sample
 
 
+DAILY = ("sft", "rloo", "ppo")  # the others are asked for with what takes long
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Sums are split among threads, so bits are only comparable for the same number of them."""
@@ -97,7 +100,14 @@ def sentence(capsys) -> str:
 
 
 @pytest.mark.parametrize(
-    "job", [pytest.param(j, marks=[pytest.mark.arithmetic] * (j == "rloo")) for j in jobs.JOBS]
+    "job",
+    [
+        pytest.param(
+            j,
+            marks=pytest.mark.arithmetic if j == "rloo" else [pytest.mark.long] * (j not in DAILY),
+        )
+        for j in jobs.JOBS
+    ],
 )
 def test_stopped_again_and_again(job, world, whole, tmp_path, capsys):
     """After the first step, around the end of an epoch (in step 5), and in the last one; then to the end.
@@ -220,6 +230,7 @@ def test_killed_at_the_worst_moments(job, world, whole, tmp_path):
         assert sorted(asked) == asked and len(asked) == 8 + 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("job", "numbers"), [
     ("dpo", [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL]),
     ("reward", [signal.SIGKILL, signal.SIGINT, signal.SIGKILL]),

@@ -13,7 +13,7 @@ write_rows(sys.argv[2], ({"text": f"{prompt_text(c.prompt)}\nassistant: {r}"} fo
 PY
 heedful train pretrain --data "$OUT/text.jsonl" --out "$OUT/pretrain" --context 2048 \
     --steps 800 --pack-length 256 --batch-size 4 --learning-rate 3e-3
-heedful baselines --data "$COMPARISONS" --held-out 0.25 --skip-bad > "$OUT/baselines.json"
+heedful baselines --data "$COMPARISONS" --held-out 0.25 --on-bad-row drop > "$OUT/baselines.json"
 for seed in 0 1; do
     heedful train reward --model "$OUT/pretrain" --data "$COMPARISONS" --out "$OUT/reward-$seed" --seed $seed \
         --held-out 0.25 --on-bad-row drop --epochs 1 --learning-rate 3e-4 --weight-decay 0.1

@@ -189,7 +189,7 @@ def test_real_transcripts(shared_data, caplog):
 
 def test_skipping(read, caplog):
     rows = [PAIR, PAIR | {"chosen": ""}, PAIR | {"chosen": "b"}]
-    with pytest.raises(UserError, match=r"rows\.jsonl:2.*skip_bad"):
+    with pytest.raises(UserError, match=r"rows\.jsonl:2.*--on-bad-row drop"):
         read("comparisons", *rows)
     with caplog.at_level(logging.WARNING, "heedful"):
         assert len(read("comparisons", *rows, skip_bad=True)) == 1

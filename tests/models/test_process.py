@@ -17,7 +17,7 @@ def alone(work, *args) -> list[int]:
     """What `work` returns in a process that has run nothing yet, neither in one thread nor in several."""
     here, there = jobs.CONTEXT.Pipe(duplex=False)
     child = jobs.CONTEXT.Process(target=_send, args=(there, work, args))
-    child.start()
+    jobs.launch(child)
     there.close()
     try:
         return here.recv()

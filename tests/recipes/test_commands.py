@@ -189,6 +189,7 @@ def test_evaluation(loop):
     assert abs(sft["kl"]) < 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("job", ["sft", "ppo"])
 def test_the_same_seed_gives_the_same_weights(loop, job, tmp_path):
     """Bit for bit, from the saved config alone; another seed gives others."""
@@ -209,6 +210,7 @@ def test_adaptive_beta_moves(loop, tmp_path):
     assert coefs[1] == pytest.approx(0.05 * (1 - 0.2 * 8 / 40))  # KL 0 is far below the target
 
 
+@pytest.mark.long
 def test_reward_model_with_a_tokenizer_of_its_own(loop, tmp_path):
     """The reward reads text: its ids are not the policy's. The critic then starts from the policy."""
     other = train_tokenizer(

@@ -21,6 +21,8 @@ from heedful.recipes import compare, evaluate, policy
 from heedful.recipes.compare import against, evaluated_checkpoints, read_plan, refuse_edited
 from heedful.report.compare_figures import apart
 
+pytestmark = pytest.mark.long
+
 DOCS = Path(__file__).parents[2] / "docs" / "results" / "compare"
 WORDS = ["Who cares?", "What is 2 + 2?", "Why?", "Name a capital.", "Go on.", "How?"]
 SMALL = {"steps": 3, "batch_size": 8, "max_tokens": 6, "learning_rate": 1e-3}

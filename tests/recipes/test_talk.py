@@ -40,6 +40,7 @@ def all_of(talk: Talk, models: list[str], messages: Any = SAID, **options: Any) 
     return asyncio.run(collect())
 
 
+@pytest.mark.long
 def test_the_process_says_what_the_model_says(model: Path):
     """Text, tokens and log-probs of each seed as the engine in this process has them; models lie in the workspace."""
     *progress, replies = all_of(Talk(Models(model.parents[1])), ["runs/tiny", "runs/tiny"])

@@ -175,7 +175,9 @@ def test_a_file_that_does_not_fit_leaves_nothing(workspace, tmp_path):
     with pytest.raises(UserError, match=r"c\.jsonl:3.*`chosen`"):
         bring(workspace, "comparisons", tmp_path / "c.jsonl")
     assert [number(workspace, t) for t in ("project", "prompt", "judgment")] == [0, 0, 0]
-    assert bring(workspace, "comparisons", tmp_path / "c.jsonl", skip_bad=True)["judgments"] == 2
+    assert (
+        bring(workspace, "comparisons", tmp_path / "c.jsonl", on_bad_row="drop")["judgments"] == 2
+    )
 
 
 def test_a_full_disk_leaves_no_half_file(workspace, tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def _killed(url: str, project: str, raters: list[str], rng: random.Random) -> li
     for rater in raters:
         ours, theirs = jobs.CONTEXT.Pipe()
         workers.append(jobs.CONTEXT.Process(target=_judge, args=(url, project, rater, theirs)))
-        workers[-1].start()
+        jobs.launch(workers[-1])
         theirs.close()
         pipes.append(ours)
     assert [pipe.recv() for pipe in pipes] == ["ready"] * len(raters)

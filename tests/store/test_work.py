@@ -269,6 +269,7 @@ def have_had_all(store: Store, project: str, rater: str) -> None:
                 connection.execute(schema.assignment.insert().values(**values))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["random", "priority"])
 def test_who_has_had_everything_holds_nobody_up(store: Store, order: str, monkeypatch):
     """`next` under the write lock: all open slots were looked at each time, of tasks that the rater had had."""

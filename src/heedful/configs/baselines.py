@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from heedful.configs.common import SPLIT, Reading
 from heedful.fields import DATA, Data
@@ -17,5 +17,5 @@ class Config(Reading):
     """Comparisons: chosen and rejected, or responses and ranking."""
     held_out: Annotated[float, SPLIT] = 0.05
     """Share of the prompts held out, chosen by hash, as in train reward."""
-    skip_bad: bool = False
-    """Skip invalid rows (equal or empty responses) with a warning that counts them."""
+    on_bad_row: Literal["stop", "drop"] = "stop"
+    """Invalid rows (equal or empty responses): stop at the first, or drop them and say how many."""

@@ -64,8 +64,8 @@ class Config:
     """The licence of the prompts."""
     language: str | None = None
     """The language of the prompts, such as en."""
-    skip_bad: bool = False
-    """Skip invalid comparisons with a warning that counts them."""
+    on_bad_row: Literal["stop", "drop"] = "stop"
+    """Invalid comparisons: stop at the first, before anything is written, or drop them and say how many."""
     dry_run: bool = False
     """Only say what the file holds and show the first rows as they would be kept; nothing is written."""
     quiet: bool = False
@@ -77,7 +77,7 @@ def refuse_nonsense(config: Config) -> None:
     given = {
         "--form": config.form != "auto",
         "--gold": config.gold,
-        "--skip-bad": config.skip_bad,
+        "--on-bad-row": config.on_bad_row != "stop",
         "--ask": config.ask is not None,
         "--overlap": config.overlap != 1,
         "--options": config.options is not None,
@@ -85,7 +85,7 @@ def refuse_nonsense(config: Config) -> None:
     }
     asking = {"--ask", "--overlap", "--options"}
     useful = {
-        "comparisons": {"--form", "--gold", "--skip-bad"},
+        "comparisons": {"--form", "--gold", "--on-bad-row"},
         "prompts": asking,
         "samples": asking | {"--model"},
         "demonstrations": set(),

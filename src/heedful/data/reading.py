@@ -161,8 +161,8 @@ def read_items(
             made = list(parse(where, row))
         except UserError as error:
             if not skip_bad:
-                hint = " (skip_bad leaves such rows out)" if skip_bad is False else ""
-                hint = hint if reading is None else "; --on-bad-row drop leaves such rows out"
+                told = skip_bad is False or reading is not None
+                hint = "; --on-bad-row drop leaves such rows out" if told else ""
                 raise UserError(f"{error}{hint}") from error
             tally.skipped, tally.reason = tally.skipped + 1, tally.reason or str(error)
             continue

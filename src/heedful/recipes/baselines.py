@@ -20,7 +20,9 @@ from heedful.types import Comparison
 def run(config: Config) -> dict[str, Any]:
     """Accuracy with its 95 % bootstrap interval over prompts, for each baseline; a draw counts ½."""
     data = materialise(config.data, "rankings")
-    comparisons = read_comparisons(data, skip_bad=config.skip_bad, columns=config.columns)
+    comparisons = read_comparisons(
+        data, skip_bad=config.on_bad_row == "drop", columns=config.columns
+    )
     train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
     if not train or not held:
         raise UserError(

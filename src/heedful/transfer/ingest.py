@@ -129,7 +129,7 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
     compared = foreign.comparisons(
         row_list,
         config.form,
-        skip_bad=config.skip_bad,
+        skip_bad=config.on_bad_row == "drop",
         source=config.source,
         need_one=not waiting,
         check=_comparison,

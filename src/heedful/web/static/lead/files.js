@@ -62,8 +62,10 @@ function query(look) {
   if (look) found.set("dry_run", "true");
   const columns = Object.entries(renamed).map((pair) => pair.join("=")).join(",");
   if (columns) found.set("columns", columns);
-  if (what === "comparisons") for (const name of ["gold", "skip_bad"]) form.has(name) && found.set(name, "true");
-  else if (form.get("ask")) {
+  if (what === "comparisons") {
+    if (form.has("gold")) found.set("gold", "true");
+    if (form.has("drop")) found.set("on_bad_row", "drop");
+  } else if (form.get("ask")) {
     found.set("ask", form.get("ask"));
     found.set("overlap", form.get("overlap"));
     if (form.get("options").trim()) found.set("options", form.get("options"));

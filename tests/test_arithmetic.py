@@ -1,7 +1,8 @@
 """What is computed is the same on processors that round in other ways than the one at hand.
 
 PyTorch and the kernels add up in another order on each kind of processor. Who passes on one only has a tolerance that
-was read off a run. So the numeric core, the tests marked `arithmetic`, which the suite runs as it is, runs twice more: once with it, once when .ci/run asks for what takes long.
+was read off a run. So the numeric core, the tests marked `arithmetic`, which the suite runs as it is, runs
+twice more: once with it, once when .ci/run asks for what takes long.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from heedful.run.metrics import MetricsLog
 from heedful.run.stop import StopSignals, locked
 from heedful.types import Batch, Sample
 
-
 DAILY = ("sft", "rloo", "ppo")  # the others are asked for with what takes long
 
 

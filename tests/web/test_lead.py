@@ -102,6 +102,7 @@ def test_a_project_and_its_settings(person):
         ({"models": "a"}, "must be of type tuple"),
         ({"models": ["http://e.org/model"]}, "a folder or a name on the hub"),
         ({"models": [1]}, "a folder or a name on the hub"),
+        ({"models": ["a\0b"]}, "a folder or a name on the hub"),
         ({"skips_until_parked": 0}, "at least 1"),
     ],
 )

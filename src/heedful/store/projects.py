@@ -67,7 +67,8 @@ class Settings:
             raise UserError("talk_tokens must be at least 1, and talk_temperature not negative")
         for name in self.models:
             # Models are folders or names on the Hugging Face hub; an address could point anywhere.
-            if not isinstance(name, str) or not name.strip() or "://" in name:
+            # What cannot be printed (NUL, halves of characters) no path has.
+            if not (isinstance(name, str) and name.strip() and name.isprintable()) or "://" in name:
                 raise UserError(f"a model is a folder or a name on the hub, not {name!r}")
 
 

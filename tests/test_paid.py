@@ -8,12 +8,10 @@ asks once too often, once too seldom or in another order ends in another model.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from heedful.errors import UserError
 from heedful.raters.panel import judge_all
 from heedful.remote.journal import MISSING, Journal, digest, recorded
 from heedful.types import Comparison
+from killed import killed_after
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -50,10 +49,6 @@ def near(prompt, response):
 """
 
 
-class Killed(SystemExit):
-    """In place of SIGKILL, within one process: an event loop, too, ends at once, with whatever it was about to do."""
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     return jobs.make_world(tmp_path_factory.mktemp("world"))
@@ -70,26 +65,6 @@ def bill(tmp_path: Path, monkeypatch) -> Iterator[Path]:
 
 def asked(bill: Path) -> int:
     return len(bill.read_bytes()) if bill.exists() else 0
-
-
-@contextmanager
-def killed_after(number: int, owner: type = Journal, name: str = "write") -> Iterator[None]:
-    """The process dies when it has done this so many times."""
-    real, calls = getattr(owner, name), 0
-
-    def dies(*args, **kwargs):
-        nonlocal calls
-        result = real(*args, **kwargs)
-        calls += 1
-        if calls == number:
-            raise Killed
-        return result
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, dies)
-        with pytest.raises(Killed):
-            yield
-    gc.collect()  # what was cut off in the middle is torn down now, not in the middle of what comes next
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────
@@ -203,7 +178,7 @@ def test_a_command_that_dies_again_and_again(command: Callable, bill: Path, tmp_
     for path in (bill, tmp_path / "o"):
         path.unlink()
     for _ in range(2):
-        with killed_after(2):
+        with killed_after(2, Journal, "write"):
             main(words)
     assert asked(bill) < count and not (tmp_path / "o").exists()
     source = tmp_path / "paid_judge.py"
@@ -244,7 +219,7 @@ def test_an_evaluation_that_dies(world: Path, bill: Path, tmp_path: Path):
     bill.unlink()
     config = replace(config, out=tmp_path / "again")
     for number in (2, 3, 3):
-        with killed_after(number):
+        with killed_after(number, Journal, "write"):
             compare.measured(config)
     compare.measured(config)
     assert asked(bill) == count
@@ -289,7 +264,7 @@ def test_a_step_that_dies_in_its_middle(job: str, world: Path, bill: Path, tmp_p
     for number, state_every in ((1, 0), (4, 1), (6, 0)):
         if asked(bill) + number >= count:
             break
-        with killed_after(number):
+        with killed_after(number, Journal, "write"):
             run("again", "--state-every", state_every)
         source = tmp_path / "paid_judge.py"
         code = source.read_text()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from heedful.remote.journal import Journal
 from heedful.run import Run
 from heedful.store import content, projects, rounds, schema
 from heedful.store.db import Store, open_store
+from killed import Killed, killed_after
 from tiny import policy, tokenizer
 from workspace import answer, claim, make_rater
 
@@ -374,10 +375,6 @@ reward: {{epochs: 2, learning_rate: 1e-3}}
 # ── going on ─────────────────────────────────────────────────────────────────────────────────────
 
 
-class Killed(SystemExit):
-    """In place of SIGKILL, within one process: an event loop, too, ends at once, with whatever it was about to do."""
-
-
 FEW = ("_question", "write", "judge", "add_checkpoint")
 JUDGE = """
 asked = 0
@@ -430,6 +427,7 @@ def test_a_loop_that_dies_at_every_step_pays_once(
     """
     (tmp_path / "dice.py").write_text(JUDGE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "dice", raising=False)  # that of another parameter has counted
     dice = importlib.import_module("dice")
     monkeypatch.setattr(iterate_asking, "BATCH", 3)
     config = changed(config, raters=("dice:worth",), held_out=None, overlap=2, responses=3)
@@ -451,21 +449,8 @@ def test_a_loop_that_dies_at_every_step_pays_once(
     init.run(init.Config(folder=tmp_path / "other"))
     config = changed(config, workspace=tmp_path / "other", out=tmp_path / "other" / "rounds")
     for owner, name, number in steps:
-        real, calls = getattr(owner, name), 0
-
-        def dies(*args, real=real, number=number, **kwargs):
-            nonlocal calls
-            result = real(*args, **kwargs)
-            calls += 1
-            if calls == number:
-                raise Killed
-            return result
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, dies)
-            with pytest.raises(Killed):
-                iterate.run(config)
-        gc.collect()  # what was cut off is torn down now, not in the middle of what comes next
+        with killed_after(number, owner, name):
+            iterate.run(config)
     again = iterate.run(config)
     assert outcome(config) == expected
     assert whole and again

@@ -27,10 +27,8 @@ from heedful.remote.sources import sources
 from heedful.rewards import Group, Part, Parts, load_rewards
 from heedful.rewards.functions import as_reward
 from heedful.transfer.sources import materialise
-from heedful.types import Demonstration, Facts, Prompt, Rater, Sampling
+from heedful.types import Demonstration, Rater, Sampling, Task
 from heedful.worlds import is_world, scorer, voices
-
-Questions = Sequence[tuple[Prompt, Facts]]
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -38,8 +36,8 @@ def run(config: Config) -> dict[str, Any]:
     refuse_nonsense(config)
     source = materialise(config.data, "prompts", split="held_out")
     ready = made_ready(config, source)
-    gold = _gold(config, ready.questions)
-    theirs = _baseline(config, ready.questions)
+    gold = _gold(config, ready.todo)
+    theirs = _baseline(config, ready.todo)
     raters = judges(config.judge, config.seed) if config.judge else []
     with recorded_until_done(config.out / ANSWERS, sources(config)):
         return _measured(config, ready, gold, theirs, raters)
@@ -83,29 +81,29 @@ def _measured(
     return result
 
 
-def _gold(config: Config, questions: Questions) -> Parts | None:
+def _gold(config: Config, todo: Sequence[Task]) -> Parts | None:
     """The scorer as a reward, after every row has shown that it can be scored."""
     if config.scorer is None:
         return None
     if is_world(config.scorer):
         return Parts([Part(name="gold", members=(as_reward(scorer(config.scorer), "gold"),))])
     gold = load_rewards(config.scorer, device=config.device)
-    for prompt, facts in questions:
-        gold.check(prompt, facts)
+    for task in todo:
+        gold.check(task.prompt, task.facts)
     return gold
 
 
-def _baseline(config: Config, questions: Questions) -> list[list[Demonstration]]:
+def _baseline(config: Config, todo: Sequence[Task]) -> list[list[Demonstration]]:
     """The baseline's responses to each prompt; refused here, before anything is sampled, if one has none."""
     if config.baseline is None:
         return []
     known: dict[str, list[Demonstration]] = {}
     for d in read_demonstrations(config.baseline):
         known.setdefault(repr(d.prompt), []).append(d)
-    theirs = [known.get(repr(prompt), []) for prompt, _ in questions]
+    theirs = [known.get(repr(task.prompt), []) for task in todo]
     if missing := sum(not of_prompt for of_prompt in theirs):
         raise UserError(
-            f"--baseline {config.baseline} has no response to {missing} of {len(questions)} prompts; "
+            f"--baseline {config.baseline} has no response to {missing} of {len(todo)} prompts; "
             "it needs a prompt and a completion (or messages) for each prompt of --data"
         )
     return theirs

@@ -22,6 +22,7 @@ from heedful.data.files import read_rows, write_json, write_rows
 from heedful.data.samples import Drawn
 from heedful.data.sources import prompt_columns, prompt_of, read_prompts
 from heedful.errors import UserError
+from heedful.models.limits import context_length
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.recipes import evaluate, iterate_asking, recipe_of, reward_model
 from heedful.recipes.iterate_asking import ASKED, BATCH, Panel, Share, loaded, say, tasks_of, write
@@ -32,6 +33,7 @@ from heedful.run.stop import locked
 from heedful.store import content, projects
 from heedful.store.db import Store, open_store
 from heedful.store.patience import HOUR
+from heedful.training.rows import askable
 from heedful.transfer.rounds import WHY, HeldOut, Round, freeze, held_out_with, merge, train_prompts
 from heedful.transfer.sources import materialise
 from heedful.types import Sampling
@@ -119,10 +121,12 @@ def _drawn(config: Config, folder: Path, r: int, model: str) -> list[dict[str, A
         start = (r - 1) * config.prompts_per_round
         prompts = read_prompts(config.prompts)[start : start + config.prompts_per_round]
         say(f"round {r}: sampling {config.responses} responses to {len(prompts)} prompts")
+        policy, tokenizer = load_policy(model, device=config.device), load_tokenizer(model)
+        make = askable(tokenizer, context_length(policy), config.max_tokens, None)
         drawn = draw(
-            load_policy(model, device=config.device),
-            load_tokenizer(model),
-            prompts,
+            policy,
+            tokenizer,
+            [make((prompt, {})) for prompt in prompts],
             n=config.responses,
             max_tokens=config.max_tokens,
             sampling=Sampling(config.temperature),

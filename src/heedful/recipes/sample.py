@@ -21,7 +21,7 @@ from heedful.data.samples import (
     sample_row,
 )
 from heedful.data.sources import read_questions, write_rows
-from heedful.data.tokens import no_room, prefilled
+from heedful.data.tokens import prefilled
 from heedful.engine import load_engine
 from heedful.errors import UserError
 from heedful.evals import best_of_n
@@ -31,10 +31,10 @@ from heedful.progress import Progress
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
-from heedful.rollout import Task, response_text, rollout, score_parts, tasks
+from heedful.rollout import Task, response_text, rollout, score_parts
 from heedful.training.rows import askable, read
 from heedful.transfer.sources import materialise
-from heedful.types import Facts, Prompt, Sample, Sampling
+from heedful.types import Sample, Sampling
 
 CHUNK = 256  # prompts between two updates of the progress bar
 
@@ -75,7 +75,7 @@ class Ready:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     reward: Parts | None
-    questions: list[tuple[Prompt, Facts]]
+    todo: list[Task]
 
 
 def made_ready(config: Drawing, source: str | tuple[str, ...]) -> Ready:
@@ -88,7 +88,7 @@ def made_ready(config: Drawing, source: str | tuple[str, ...]) -> Ready:
     if config.reward:
         reward = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
     make = askable(tokenizer, context_length(model), config.max_tokens, reward)
-    return Ready(model, tokenizer, reward, [(t.prompt, t.facts) for t in rows.fit(make)])
+    return Ready(model, tokenizer, reward, rows.fit(make))
 
 
 def draw_as_told(config: Drawing, ready: Ready, *, n: int) -> list[Drawn]:
@@ -96,8 +96,7 @@ def draw_as_told(config: Drawing, ready: Ready, *, n: int) -> list[Drawn]:
     return draw(
         ready.model,
         ready.tokenizer,
-        [prompt for prompt, _ in ready.questions],
-        facts=[facts for _, facts in ready.questions],
+        ready.todo,
         n=n,
         max_tokens=config.max_tokens,
         sampling=config.sampling,
@@ -110,9 +109,8 @@ def draw_as_told(config: Drawing, ready: Ready, *, n: int) -> list[Drawn]:
 def draw(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
+    todo: Sequence[Task],
     *,
-    facts: Sequence[Facts] | None = None,
     n: int,
     max_tokens: int,
     sampling: Sampling,
@@ -120,18 +118,10 @@ def draw(
     reward: Parts | None = None,
     quiet: bool = False,
 ) -> list[Drawn]:
-    """`n` responses to each prompt, with rewards if a reward is given."""
+    """`n` responses to each prompt, with rewards if a reward is given; `todo` as `training.rows.askable` makes it."""
     if n < 1 or max_tokens < 1:
         raise UserError("the number of responses and --max-tokens must be at least 1")
     engine, drawn = load_engine(model), []
-    todo = tasks(tokenizer, prompts, facts)
-    for number, task in enumerate(todo, 1):
-        if reason := no_room(task.prompt, len(task.tokens), max_tokens, engine.window):
-            raise UserError(f"prompt {number} of {len(todo)}: {reason}")
-
-    if reward is not None:
-        for task in todo:
-            reward.check(task.prompt, task.facts)
 
     async def chunk(part: Sequence[Task], seed: int) -> tuple[list[Sample], list[Rewards]]:
         samples = await rollout(

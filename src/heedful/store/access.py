@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import Any
 
@@ -10,6 +9,7 @@ from sqlalchemy import Connection, Row, delete, select
 
 from heedful.errors import UserError
 from heedful.store import audit
+from heedful.store.columns import sha256
 from heedful.store.db import now
 from heedful.store.schema import api_token, known_device, password_link, rater, rater_pii, session
 
@@ -155,8 +155,3 @@ def link_of(connection: Connection, token: str) -> Row:
     if row is None or row.expires_at < now(connection) or row.status not in (None, "active"):
         raise UserError("this link is not valid any more; ask for a new one")
     return row
-
-
-def sha256(text: str) -> str:
-    """As secrets are kept."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, func, select, type_coerce
 
-from heedful.store.columns import canonical, unescape
+from heedful.store.columns import canonical, sha256, unescape
 from heedful.store.db import now
 from heedful.store.schema import audit_event
 
@@ -106,7 +105,7 @@ def _follows(previous: str, event: Row) -> bool:
         return False
     who = "null" if actor is None else f'"{actor}"'
     text = f'{previous}{{"action":"{action}","actor":{who},"at":{at!r},"detail":{unescape(detail)},"seq":{seq}}}'
-    if _sha256(text) == stored:
+    if sha256(text) == stored:
         return True
     try:
         value = json.loads(unescape(detail))
@@ -117,8 +116,4 @@ def _follows(previous: str, event: Row) -> bool:
 
 
 def _hash(previous: str, event: dict[str, Any]) -> str:
-    return _sha256(previous + canonical(event))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(previous + canonical(event))

@@ -6,6 +6,7 @@ column's type, or refused in the same words on SQLite, which would keep anything
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -124,6 +125,11 @@ _LENIENT, _STRICT = (
     json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=nan)
     for nan in (True, False)
 )  # made once: `json.dumps` makes one for each value
+
+
+def sha256(text: str) -> str:
+    """Of any text, also with halves of characters; secrets are kept as this."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def canonical(value: Any) -> str:

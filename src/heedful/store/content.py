@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from heedful import __version__
 from heedful.errors import UserError
 from heedful.store import projects
 from heedful.store.bulk import insert_all, once
-from heedful.store.columns import canonical
+from heedful.store.columns import canonical, sha256
 from heedful.store.db import insert
 from heedful.store.kinds import check_options, kind_of
 from heedful.store.schema import (
@@ -59,7 +58,7 @@ TASK = (
 
 def digest(value: Any) -> str:
     """sha256 of a JSON value, whichever the order of its keys."""
-    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(canonical(value))
 
 
 def prompt_content(value: Prompt) -> str | list[dict[str, Any]]:

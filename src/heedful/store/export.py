@@ -26,7 +26,7 @@ from sqlalchemy import Row
 from heedful.store.blind import names_itself
 from heedful.store.kinds import exports_of
 from heedful.store.records import JudgmentRecord
-from heedful.types import places
+from heedful.types import places, without_gaps
 
 SCHEMA = 1  # of the rows; goes up when a column changes its meaning
 Rows = list[dict[str, Any]]
@@ -322,10 +322,9 @@ def _ranked(j: JudgmentRecord) -> dict[str, int | None] | str:
     distinct = {c: rank for c, rank in nonempty.items() if by_text[j.texts[c].text] == c}
     if len(distinct) < 2:
         return "the same text twice" if len(nonempty) > 1 else "an empty response"
-    levels = sorted({rank for rank in distinct.values() if rank is not None})
-    if not levels:
+    if not any(distinct.values()):
         return "an empty response"
-    return {c: None if rank is None else levels.index(rank) + 1 for c, rank in distinct.items()}
+    return dict(zip(distinct, without_gaps([*distinct.values()]), strict=True))
 
 
 def _provenance(j: JudgmentRecord) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from heedful.store.ingest import UNKNOWN_ORIGIN, Origin, Tick, add_all
 from heedful.store.kinds import KINDS
 from heedful.store.records import batches
 from heedful.store.schema import completion
-from heedful.types import Comparison, Prompt
+from heedful.types import Comparison, Prompt, without_gaps
 
 _Text = tuple[str, str, str | None]  # of a response: its prompt's id, itself, whose it is
 ANONYMOUS = "imported"  # who judged, where a file does not say
@@ -107,9 +107,8 @@ def comparisons(
 
 def _ranks(ranking: Sequence[int | None]) -> tuple[int | None, ...]:
     """1, 2, … without gaps; None, where there are more than two, for those in no order. Of two, one is the other's."""
-    levels = sorted({r for r in ranking if r is not None})
     unranked = 2 if len(ranking) == 2 else None
-    return tuple(unranked if r is None else levels.index(r) + 1 for r in ranking)
+    return tuple(unranked if r is None else r for r in without_gaps(ranking))
 
 
 def votes(

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, delete, func, select
 
 from heedful.errors import UserError
 from heedful.store import access, audit
-from heedful.store.access import sha256
+from heedful.store.columns import sha256
 from heedful.store.db import insert, now
 from heedful.store.schema import api_token, invitation, rater, rater_pii, session
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from sqlalchemy import Connection, Row, Select, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store import audit
+from heedful.store.columns import sha256
 from heedful.store.db import insert
 from heedful.store.kinds.checks import MAX_NUMBER
 from heedful.store.schema import guideline_version, project
@@ -137,11 +137,10 @@ def write_guidelines(
 ) -> str:
     """A new version, unless the newest says the same. Raters see it from their next question on, and each assignment
     remembers which version was shown with it."""
-    sha256 = hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
-    newest = guidelines(connection, project_id)
-    if newest and newest.sha256 == sha256:
+    digest, newest = sha256(body), guidelines(connection, project_id)
+    if newest and newest.sha256 == digest:
         return newest.id
-    key = insert(connection, guideline_version, project=project_id, body=body, sha256=sha256)
+    key = insert(connection, guideline_version, project=project_id, body=body, sha256=digest)
     audit.record(connection, actor, "guidelines.write", project=project_id, version=key)
     return key
 

@@ -22,7 +22,7 @@ from heedful.store import imported, rounds
 from heedful.store.content import HELD_OUT, prompt_from_content, split_of
 from heedful.store.db import Store
 from heedful.transfer.sources import materialise
-from heedful.types import Comparison, Prompt
+from heedful.types import Comparison, Prompt, without_gaps
 
 HeldOut = Callable[[Prompt], bool]
 WHY = f"{HELD_OUT} % of all prompts are, by their hash, and those of the evaluation"
@@ -99,9 +99,7 @@ class _Item:
     def content(self) -> Hashable:
         """Who preferred what, however the ranks were numbered."""
         c = self.comparison
-        levels = sorted({r for r in c.ranking if r is not None})
-        ranks = [None if r is None else levels.index(r) for r in c.ranking]
-        ranked = frozenset(zip(c.responses, ranks, strict=True))
+        ranked = frozenset(zip(c.responses, without_gaps(c.ranking), strict=True))
         return c.rater or imported.ANONYMOUS, c.prompt, ranked
 
 

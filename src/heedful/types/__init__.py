@@ -138,6 +138,12 @@ def places(ranking: Sequence[int | None]) -> list[int]:
     return [last if rank is None else rank for rank in ranking]
 
 
+def without_gaps(ranking: Sequence[int | None]) -> list[int | None]:
+    """The same order in the ranks 1, 2, …: 1, 3, 3 says the same as 1, 2, 2. None stays None."""
+    levels = sorted({rank for rank in ranking if rank is not None})
+    return [None if rank is None else levels.index(rank) + 1 for rank in ranking]
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledResponse:
     """One response, and whether it was liked: a thumb, or a rule that was kept or not."""

@@ -19,6 +19,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from heedful.store import access, limits, people
+from heedful.store.columns import sha256
 from heedful.store.db import Store
 from heedful.web import lanes, proxy
 from heedful.web.security import Denied, refuse
@@ -82,7 +83,7 @@ def begin(store: Store, login: str, *, place: str, device: str | None) -> Attemp
     """
     with store.write() as connection:
         if device and access.knows_device(connection, device, login):
-            buckets = [(f"device:{access.sha256(device)}", limits.ACCOUNT_AT_ADDRESS)]
+            buckets = [(f"device:{sha256(device)}", limits.ACCOUNT_AT_ADDRESS)]
             wait = limits.take_all(connection, buckets)
         else:
             wait, buckets = limits.sign_in(connection, login, place)

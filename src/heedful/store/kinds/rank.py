@@ -7,6 +7,7 @@ from typing import Any
 from heedful.errors import UserError
 from heedful.store.kinds.checks import by_place, only, strength
 from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
+from heedful.types import without_gaps
 
 
 def parse(question: Question, answer: dict[str, Any]) -> Parsed:
@@ -18,13 +19,11 @@ def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     ranks = by_place(shown, answer.get("ranks"), "ranks")
     if any(r is not None and (type(r) is not int or not 1 <= r <= len(shown)) for r in ranks):
         raise UserError(f"each of ranks must be a whole number from 1 to {len(shown)}, or null")
-    ranked = [(c, r) for c, r in zip(shown, ranks, strict=True) if r is not None]
+    ranked = tuple((c, r) for c, r in zip(shown, without_gaps(ranks), strict=True) if r is not None)
     if not ranked:
         raise UserError("a ranking needs at least one ranked response")
-    levels = sorted({r for _, r in ranked})  # 1, 3, 3 says the same as 1, 2, 2
-    dense = tuple((c, levels.index(r) + 1) for c, r in ranked)
-    outcome = "tie" if len(levels) == 1 and len(ranked) == len(shown) else "answer"
-    return Parsed(outcome, ranks=dense, strength=strength(answer))
+    tied = all(r == 1 for _, r in ranked) and len(ranked) == len(shown)
+    return Parsed("tie" if tied else "answer", ranks=ranked, strength=strength(answer))
 
 
 KIND = Kind(

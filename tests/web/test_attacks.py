@@ -53,13 +53,15 @@ def test_names_and_texts_are_kept_as_they_are(store: Store, app, person):
     owner = person("owner").browser
     project = owner.post("/api/projects", json={"name": ANY}).json()["id"]
     assert owner.get(f"/api/projects/{project}").json()["name"] == ANY
-    named = {"settings": {"models": [ANY, SQL]}}
+    named = {"settings": {"models": [SQL, SQL[::-1]]}}
     assert owner.patch(f"/api/projects/{project}", json=named).status_code == 400
-    app.state.models = Models(named=(ANY, SQL))  # the server was started with these
+    app.state.models = Models(named=(ANY, SQL, SQL[::-1]))  # the server was started with these
     assert owner.patch(f"/api/projects/{project}", json=named).is_success
+    no_path = {"settings": {"models": [ANY]}}
+    assert owner.patch(f"/api/projects/{project}", json=no_path).status_code == 400
     owner.put(f"/api/projects/{project}/guidelines", json={"body": ANY})
     found = owner.get(f"/api/projects/{project}").json()
-    assert found["settings"]["models"] == [ANY, SQL] and found["guidelines"][0]["body"] == ANY
+    assert found["settings"]["models"] == [SQL, SQL[::-1]] and found["guidelines"][0]["body"] == ANY
     token = owner.post("/api/tokens", json={"name": ANY, "scopes": ["read"], "days": 1})
     assert token.status_code == 201 and owner.get("/api/tokens").json()[0]["name"] == ANY
     invited = owner.post("/api/invitations", json={"role": "rater"}).json()["url"]

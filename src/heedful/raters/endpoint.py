@@ -78,7 +78,7 @@ class EndpointJudge:
         self.unclear += 1
         if not self.verdicts and self.unclear >= PATIENCE:
             raise UserError(
-                f"{self.endpoint.where}: none of the first {self.unclear} answers has a verdict (A, B or C); one is "
+                f"{self.endpoint.where}: none of the first {PATIENCE} answers has a verdict (A, B or C); one is "
                 f"{answer.text[:80]!r}; a model that thinks first needs answer_tokens=2000"
             )
         if self.unclear == 1:

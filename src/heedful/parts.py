@@ -23,12 +23,13 @@ class ReadWith:
 
     other: str
     unset: bool = False
+    reason: str = ""  # in place of the usual sentence
 
     def why_unread(self, holder: Any) -> str | None:
         """A reason, or None where the field is read."""
         if bool(getattr(holder, self.other)) != self.unset:
             return None
-        return (
+        return self.reason or (
             f"{as_flag(self.other)} is set" if self.unset else f"there is no {as_flag(self.other)}"
         )
 

@@ -43,6 +43,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "engine": ("engine", "heedful.engines"),
     "learner": ("learner", "heedful.learners"),
     "environment": ("envs", "heedful.envs"),
+    "adapter": ("envs", "heedful.adapters"),
     "world": ("worlds", "heedful.worlds"),
 }
 
@@ -135,14 +136,9 @@ def load_function(spec: str) -> Callable[..., Any]:
     module_name, _, name = spec.rpartition(":")
     if not module_name or not name:
         raise UserError(f"'{spec}' is not of the form package.module:function")
-    file = Path(module_name) if module_name.endswith(".py") or "/" in module_name else None
-    if file is not None and not file.is_file():
-        raise UserError(f"'{spec}': there is no file {module_name}")
-    folder = os.getcwd() if file is None else str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    is_file = module_name.endswith(".py") or "/" in module_name
     try:
-        module = _module_of(file) if file else importlib.import_module(module_name)
+        module = load_file(module_name, spec) if is_file else _importable(os.getcwd(), module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise
@@ -153,6 +149,25 @@ def load_function(spec: str) -> Callable[..., Any]:
             f"'{spec}': module {module_name} has no function {name}{did_you_mean(name, vars(module))}"
         )
     return function
+
+
+def load_file(name: str, spec: str = "") -> ModuleType:
+    """The module of a Python file; what lies beside it can be imported there. `spec` is for messages."""
+    file = Path(name)
+    if not file.is_file():
+        raise UserError(f"'{spec or name}': there is no file {name}")
+    _findable(str(file.resolve().parent))
+    return _module_of(file)
+
+
+def _importable(folder: str, name: str) -> ModuleType:
+    _findable(folder)
+    return importlib.import_module(name)
+
+
+def _findable(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _module_of(file: Path) -> ModuleType:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NotRequired, TypedDict, Unpack
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.data.episodes import as_samples
 from heedful.data.samples import logged, rewards_of
 from heedful.data.tokens import decode_response, encode_prompt, prefilled, stop_tokens
 from heedful.envs.ask import ask
@@ -24,7 +25,6 @@ from heedful.ranks import ALONE, Ranks
 from heedful.rewards.parts import Early, Parts, Scores
 from heedful.types import (
     NO_FACTS,
-    Branch,
     Completion,
     Engine,
     Episode,
@@ -36,7 +36,6 @@ from heedful.types import (
     Sample,
     Sampling,
     Segment,
-    Step,
     Task,
 )
 from heedful.waiting import all_of
@@ -60,7 +59,8 @@ def tasks(
 class How(TypedDict):
     """How to sample, `n` episodes of each task and max_tokens a turn. The seed is that of the batch; a version marks
     the samples. `limits` go with an `env`; an error in it stops the run, or drops and counts the episode. Where a
-    template writes an earlier turn anew, a branch of the episode begins, or all is refused."""
+    template writes an earlier turn anew, a branch of the episode begins, or all is refused. `tool_format` is how calls
+    of tools are written, see `envs.formats`."""
 
     n: int
     max_tokens: int
@@ -71,6 +71,7 @@ class How(TypedDict):
     limits: NotRequired[Limits]
     on_error: NotRequired[OnError]
     rewrites: NotRequired[Literal["branch", "refuse"]]
+    tool_format: NotRequired[str]
 
 
 async def episodes(
@@ -146,10 +147,12 @@ def episode_metrics(played: Sequence[Episode], asked: int) -> Metrics:
     """Means over episodes: turns, the share of truncated ones, each part of the rewards; and how many are missing."""
     count = max(1, len(played))
     names = dict.fromkeys(name for e in played for name in e.parts)
+    counted = dict.fromkeys(name for e in played for name in e.counts)
     return {
         "episodes/turns": sum(len(e.turns) for e in played) / count,
         "episodes/truncated": sum(e.ended == "truncated" for e in played) / count,
         "episodes/dropped": float(asked - len(played)),
+        **{f"episodes/{n}": sum(e.counts.get(n, 0) for e in played) / count for n in counted},
         **{f"reward/{n}": math.fsum(e.parts.get(n, 0.0) for e in played) / count for n in names},
     }
 
@@ -176,6 +179,7 @@ async def _played(
             window=engine.window,
             version=how.get("version", 0),
             rewrites=how.get("rewrites", "branch"),
+            tool_format=how.get("tool_format", "auto"),
         )
         return await play(env, record, how.get("on_error", "stop"))
 
@@ -211,54 +215,6 @@ async def _speak(
 
 def _samples(group: Sequence[Episode], number: int, n: int) -> list[list[Sample]]:
     return [as_samples(e, group=number, number=number * n + i) for i, e in enumerate(group)]
-
-
-def as_samples(
-    episode: Episode, *, group: int | None = None, number: int | None = None
-) -> list[Sample]:
-    """How an episode looks to a learner: a sample for each branch in which the policy wrote something, the
-    conversation itself in front, which has the reward at the end. What branches share is trained on once."""
-    samples = []
-    for branch in episode.branches:
-        turns = [s for s in branch.segments[branch.context :] if s.author == "policy"]
-        if not turns:
-            continue
-        truncated = branch.continued or episode.ended == "truncated"
-        samples.append(
-            Sample(
-                *_row(branch),
-                reward=0.0 if samples else episode.reward,
-                group=group,
-                policy_version=min(s.policy_version for s in turns),
-                stop_reason="length" if truncated else "stop",
-                steps=_steps(branch),
-                episode=number,
-            )
-        )
-    return samples
-
-
-def _row(branch: Branch) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[float, ...]]:
-    """Tokens, mask and log-probs of a branch."""
-    tokens: list[int] = []
-    mask: list[bool] = []
-    logprobs: list[float] = []
-    for i, s in enumerate(branch.segments):
-        from_policy = s.author == "policy" and i >= branch.context
-        tokens += s.tokens
-        mask += [from_policy] * len(s.tokens)
-        logprobs += s.logprobs if from_policy else (0.0,) * len(s.tokens)
-    return tuple(tokens), tuple(mask), tuple(logprobs)
-
-
-def _steps(branch: Branch) -> tuple[Step, ...]:
-    steps, start = [], 0
-    for i, s in enumerate(branch.segments):
-        stop = start + len(s.tokens)
-        if s.author == "policy" and i >= branch.context:
-            steps.append(Step(start, stop, s.reward))
-        start = stop
-    return tuple(steps)
 
 
 def _last_turn(episode: Episode) -> Segment:

@@ -12,8 +12,8 @@ import games
 from games import USER, Script, add, calculator, check, engine_of, play_one
 from heedful.data.tokens import encode_prompt
 from heedful.envs import Limits
-from heedful.envs.chat import Call
-from heedful.envs.tools import Hermes, ToolError, answered, schema, tool_env
+from heedful.envs.formats import Call, Hermes
+from heedful.envs.tools import ToolError, answered, schema, tool_env
 from heedful.errors import UserError
 from heedful.rollout import as_samples
 from heedful.types import Message
@@ -46,7 +46,11 @@ def test_a_calculator_in_the_templates_format():
     assert said == f"{first}<|end|>It is 5.<|end|>"
     assert [m.role for m in episode.messages] == ["user", "assistant", "tool", "tool", "assistant"]
     call = episode.messages[1].tool_calls[0]
-    assert call == {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 3}}}
+    assert call["function"] == {"name": "add", "arguments": {"a": 2, "b": 3}}
+    assert [m.tool_call_id for m in episode.messages[2:4]] == [
+        c["id"] for c in episode.messages[1].tool_calls
+    ]
+    assert episode.counts == {"calls": 2, "wrong_calls": 0}
     assert episode.messages[1].content == "Let me see." and episode.messages[2].name == "add"
 
 

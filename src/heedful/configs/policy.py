@@ -10,6 +10,7 @@ from heedful.configs import common as shared
 from heedful.configs.algorithm import METHODS, Algorithm
 from heedful.configs.common import Reading, Sampled, Training
 from heedful.configs.parts.kl import Charged
+from heedful.configs.playing import Playing, refuse_unplayable
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_0, AT_LEAST_1, DATA, FINITE, HIDDEN, Data, Range, alias
 
@@ -31,15 +32,16 @@ class Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, Training, Algorithm, Sampled):
-    """Optimise a language model against a reward."""
+class Config(Reading, Training, Algorithm, Sampled, Playing):
+    """Optimise a language model against a reward, or in an environment."""
 
     model: Annotated[str, alias("--model-name-or-path", "--sft-model-path")]
     """The policy to start from; it is the reference too, unless one is named."""
     reward: Annotated[
         tuple[str, ...], alias("--reward-model", "--reward-model-path", "--reward-funcs")
-    ]
-    """Reward terms, which are summed: reward models, rules, verifiers, package.module:function; see docs/rewards.md."""
+    ] = ()
+    """Reward terms, which are summed: reward models, rules, verifiers, package.module:function; see docs/rewards.md.
+    Beside --env they judge the last turn, and come on top of what the environment gives."""
     reward_weights: Annotated[tuple[float, ...], FINITE] = ()
     """Weight of each reward term; default: 1."""
     normalise_rewards: Annotated[bool, alias("--normalize-rewards")] = False
@@ -47,8 +49,8 @@ class Config(Reading, Training, Algorithm, Sampled):
     watch_reward: tuple[str, ...] = ()
     """Rewards that only watch: a second reward model, a verifier, a judge. Logged as watch/NAME; an alarm tells when
     the reward rises and they fall, and the model from before is kept in OUT/best_watched."""
-    data: Annotated[Data, DATA]
-    """Prompts to sample responses to."""
+    data: Annotated[Data, DATA] = ""
+    """Prompts to sample responses to; an --env may bring its own tasks."""
     eval_data: str | None = None
     """Held-out prompts from a file of their own: eval/reward is the mean reward of one response to each."""
     steps: Annotated[int, alias("--max-steps", "--num-ppo-steps"), AT_LEAST_1] = 100
@@ -66,6 +68,9 @@ class Config(Reading, Training, Algorithm, Sampled):
 def refuse_nonsense(config: Config) -> None:
     """Numbers and combinations that no run can have."""
     shared.refuse_nonsense(config)
+    refuse_unplayable(config)
+    if not config.reward and not config.env:
+        raise UserError("--reward is missing: what a response is worth; an --env may say so itself")
     algorithm.refuse_nonsense(config)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")

@@ -27,44 +27,20 @@ from transformers import PreTrainedTokenizerBase
 from heedful.data.templates import controls, conversation_text, encode_plain
 from heedful.data.tokens import decode_response
 from heedful.data.turns import continuation, opening, raw_text
+from heedful.envs.clock import Clock
+from heedful.envs.formats import Call, CallFormat, as_template, format_of
+from heedful.envs.limits import Cause, EpisodeOver, Left, Limits, finite
 from heedful.envs.stops import ends_with, may_end
 from heedful.errors import UserError
+from heedful.remote.journal import MISSING, recording
 from heedful.types import Branch, Completion, Facts, Message, Segment, StopReason, Task
 
 log = logging.getLogger("heedful")
-Cause = Literal["turns", "tokens", "time"]
+MOST_HEARD = 1000  # messages before the policy speaks again
 REWRITES = (
     "the chat template writes earlier turns anew (it drops thoughts or spaces, or has another date): the policy "
     "would not see what it wrote"
 )
-
-
-class EpisodeOver(BaseException):
-    """A limit is reached, and the episode truncated. No `Exception`, so that no environment catches it by accident."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When an episode is truncated. None: never.
-
-    `turns` of the policy in a branch; `turn_tokens` that it writes in a turn; `tokens` of a branch, all that was heard
-    included; `seconds` of the whole episode, by the clock. What the environment itself asks for in
-    `say(max_tokens=…)` is no limit: such a turn may end early, and the episode goes on.
-    """
-
-    turns: int | None = None
-    turn_tokens: int | None = None
-    tokens: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A tool that the policy calls. `error` says what is wrong with a call that cannot be read."""
-
-    name: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +50,6 @@ class Reply:
     text: str
     calls: tuple[Call, ...]
     stop_reason: StopReason
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What is left of the limits; infinite where there is none."""
-
-    turns: float
-    tokens: float
-    seconds: float
-
-
-class CallFormat(Protocol):
-    """How a model writes that it calls tools."""
-
-    def parse(self, text: str) -> tuple[str, tuple[Call, ...]]:
-        """The words around the calls, and the calls."""
-        ...
 
 
 class Speak(Protocol):
@@ -114,9 +73,12 @@ class Record:
     window: int
     version: int = 0
     rewrites: Literal["branch", "refuse"] = "branch"
+    tool_format: str = "auto"
     began: float = field(default_factory=time.monotonic)
     over: Cause | None = None
+    clock: Clock = field(default_factory=Clock)
     parts: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
     past: list[Branch] = field(default_factory=list)  # that went on elsewhere, the latest first
     chats: list[Chat] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)
@@ -163,6 +125,11 @@ class Chat:
         return self._record.task.facts
 
     @property
+    def spoken(self) -> int:
+        """Turns of the policy so far."""
+        return self._turns
+
+    @property
     def left(self) -> Left:
         """What is left of the limits, for those who plan."""
         limits = self._record.limits
@@ -173,17 +140,42 @@ class Chat:
             math.inf if limits.seconds is None else limits.seconds - spent,
         )
 
-    def offer(self, tools: Sequence[dict[str, Any]], format: CallFormat) -> None:
-        """Before anything is said: the tools that the template shows, as JSON schemas, and how calls are written."""
+    def offer(self, tools: Sequence[dict[str, Any]], format: CallFormat | None = None) -> None:
+        """Before anything is said: the tools that the template shows, as JSON schemas, and how calls are written; else
+        as the template writes them."""
+        record = self._record
         if self._segments or self._plain:
             raise UserError("tools are offered in a conversation, before anything is said in it")
-        self._record.tools, self._record.format = list(tools), format
+        record.tools = list(tools)
+        record.format = format or format_of(record.tokenizer, record.tool_format)
 
-    def hear(self, role: str, text: str, *, name: str | None = None) -> None:
-        """What the policy is told before it speaks again. No word of it is trained on, and none is a control token."""
-        message = Message(role, text, name=name)
+    def hear(
+        self, role: str, text: str, *, name: str | None = None, call: Call | None = None
+    ) -> None:
+        """What the policy is told before it speaks again. No word of it is trained on, and none is a control token.
+        `call` is what a tool answers."""
+        if len(self._heard) >= MOST_HEARD:
+            raise UserError(
+                f"an environment told the policy {MOST_HEARD} messages and never asked it to speak; chat.say() does"
+            )
+        if not isinstance(text, str):
+            raise UserError(f"an environment told the policy {text!r:.60}, which is no text")
+        message = Message(role, text, name=name, tool_call_id=call.id if call else None)
         self._messages.append(message)
         self._heard.append(message)
+
+    async def once(self, asked: Any, work: Callable[[], Awaitable[Any]]) -> Any:
+        """What `work` gives, made of JSON's kinds. A command that goes on after an interruption has it already, and
+        does not ask again: for what costs something or cannot be undone. `asked`, of JSON's kinds, says what it is."""
+        past = recording()
+        if past is None:
+            return await work()
+        key = past.key(["episode", self._record.seed, [*self._place, self._turns], asked])
+        if (known := past.find(key)) is not MISSING:
+            return known
+        answer = await work()
+        past.write(key, answer, sync=False)
+        return answer
 
     async def say(self, *, stop: Sequence[str] = (), max_tokens: int | None = None) -> Reply:
         """What the policy says. It ends with the end of a turn, behind one of the texts `stop`, or after max_tokens.
@@ -197,12 +189,17 @@ class Chat:
             raise record.end("turns")
         if self.left.seconds <= 0:
             raise record.end("time")
+        if self._ended and not self._heard and not self._plain:
+            raise UserError(
+                "an environment asked the policy to speak twice and told it nothing in between; chat.hear() comes first"
+            )
         self._listen()
         room = self._room(first=not self._turns)
         if room < 1:
             raise record.end("tokens")
         limit = int(min(room, max_tokens or room))
-        ids, logprobs, reason = await self._spoken(stop, limit)
+        with record.clock.stopped():
+            ids, logprobs, reason = await self._spoken(stop, limit)
         if record.over:  # meanwhile, by another branch
             raise EpisodeOver(record.over)
         reply = self._recorded(ids, logprobs, reason)
@@ -218,6 +215,10 @@ class Chat:
         at = max(i for i, s in enumerate(self._segments) if s.author == "policy")
         self._segments[at] = replace(self._segments[at], reward=self._segments[at].reward + value)
         self._record.parts[part] = self._record.parts.get(part, 0.0) + value
+
+    def count(self, name: str, number: float) -> None:
+        """Something to log as episodes/NAME, summed over the episode; it is worth nothing."""
+        self._record.counts[name] = self._record.counts.get(name, 0.0) + number
 
     def fork(self) -> Chat:
         """Another chat that goes on from here: one of several answers to the same, another player's view. What was said
@@ -296,6 +297,16 @@ class Chat:
     def _hear_ids(self, ids: Sequence[int]) -> None:
         self._segments.append(Segment(tuple(ids), "environment"))
 
+    @property
+    def _ended(self) -> bool:
+        """Whether the last that was said is a turn of the policy's which it ended itself."""
+        last = self._segments[-1] if self._turns else None
+        return (
+            last is not None
+            and last.author == "policy"
+            and last.tokens[-1] in self._record.task.stop
+        )
+
     async def _spoken(
         self, stop: Sequence[str], limit: int
     ) -> tuple[list[int], list[float], StopReason]:
@@ -328,6 +339,7 @@ class Chat:
         self._turns += 1
         text, raw = decode_response(record.tokenizer, ids), self._raw(segment)
         words, calls = record.format.parse(raw) if record.format else (text, ())
+        calls = tuple(replace(c, id=f"c{self._turns:04d}{k:04d}") for k, c in enumerate(calls))
         if any(call.error for call in calls):  # kept as it was written
             self._messages.append(Message("assistant", text))
         else:
@@ -350,19 +362,3 @@ def _warn_of_branches() -> None:
 
 
 Env = Callable[[Task, Chat], Awaitable[float | None]]
-
-
-def as_template(call: Call) -> dict[str, Any]:
-    """A call in the form that chat templates take."""
-    return {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def finite(value: Any, what: str) -> float:
-    """A reward as a float; `UserError` for what is no finite number."""
-    try:
-        number = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{what} is {value!r}; rewards must be finite numbers")
-    return number

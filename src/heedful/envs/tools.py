@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformers.utils import get_json_schema
 
-from heedful.envs.chat import Call, CallFormat, Chat, Env, Reply
+from heedful.envs.chat import Chat, Env, Reply
+from heedful.envs.formats import Call, CallFormat
 from heedful.errors import UserError
+from heedful.registry import load_file, load_function
 from heedful.types import Task
+from heedful.waiting import all_of
 
 SECONDS = 10.0  # that a call may take
+WRONG = "Error: "  # begins the answer to a call that was wrong
 TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
     "array": (list,), "object": (dict,),
@@ -25,33 +28,6 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 class ToolError(Exception):
     """Raised by a tool to tell the policy, in words, what is wrong with its call."""
-
-
-class Hermes:
-    """`<tool_call>{"name": …, "arguments": {…}}</tool_call>`, as Hermes and Qwen write."""
-
-    CALL = re.compile(r"<tool_call>(.*?)(?:(</tool_call>)|(?=<tool_call>)|\Z)", re.DOTALL)
-
-    def parse(self, text: str) -> tuple[str, tuple[Call, ...]]:
-        """See `CallFormat`."""
-        calls = tuple(self._call(m[1], closed=m[2] is not None) for m in self.CALL.finditer(text))
-        return self.CALL.sub("", text).strip() if calls else text, calls
-
-    @staticmethod
-    def _call(text: str, *, closed: bool) -> Call:
-        if not closed:
-            return Call("", error="a <tool_call> is not closed by </tool_call>")
-        try:
-            call = json.loads(text)
-            arguments = call.get("arguments", {}) if isinstance(call, dict) else None
-            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        except (ValueError, RecursionError) as error:
-            return Call("", error=f"a <tool_call> is no JSON: {error}")
-        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-            return Call("", error='a <tool_call> needs {"name": …, "arguments": {…}}')
-        if not isinstance(arguments, dict):
-            return Call(call["name"], error="the arguments of a <tool_call> must be an object")
-        return Call(call["name"], arguments)
 
 
 def tool_env(
@@ -63,24 +39,78 @@ def tool_env(
     """An environment in which the policy may call `functions` until it answers without a call; `score` of (task,
     answer) is the reward. A function's signature and docstring make its schema, as transformers reads them.
 
-    A call that cannot be read, that names no tool, has wrong arguments, takes too long, or whose function raises
-    `ToolError`, is answered by a sentence. Any other error of a function is the environment's.
+    The calls of a turn are answered side by side. One that cannot be read, that names no tool, has wrong arguments,
+    takes too long, or whose function raises `ToolError`, is answered by a sentence. Any
+    other error of a function is the environment's.
     """
     toolbox = {function.__name__: function for function in functions}
     schemas = [schema(function) for function in functions]
-    written = format or Hermes()
 
     async def tools(task: Task, chat: Chat) -> float | None:
-        chat.offer(schemas, written)
+        chat.offer(schemas, format)
         reply = await chat.say()
         while reply.calls:
-            for call in reply.calls:
-                answer = await answered(call, toolbox, schemas, seconds)
-                chat.hear("tool", answer, name=call.name or None)
+            await answer_calls(chat, reply.calls, toolbox, schemas, seconds)
             reply = await chat.say()
         return None if score is None else score(task, reply)
 
     return tools
+
+
+async def answer_calls(
+    chat: Chat,
+    calls: Sequence[Call],
+    toolbox: Mapping[str, Callable[..., Any]],
+    schemas: Sequence[Mapping[str, Any]],
+    seconds: float = SECONDS,
+) -> list[str]:
+    """Let the policy hear what its calls give, in their order; who goes on after an interruption asks no tool twice.
+    How many there were and how many were wrong is logged as episodes/calls and episodes/wrong_calls."""
+
+    async def one(number: int, call: Call) -> str:
+        function = toolbox.get(call.name)
+        if function is None or str(function.__module__).startswith("heedful."):  # calculations of ours
+            return await answered(call, toolbox, schemas, seconds)
+        asked = ["tool", number, call.name, json.dumps(call.arguments, sort_keys=True)]
+        return await chat.once(asked, lambda: answered(call, toolbox, schemas, seconds))
+
+    answers = await all_of(one(i, call) for i, call in enumerate(calls))
+    for call, answer in zip(calls, answers, strict=True):
+        chat.hear("tool", answer, name=call.name or None, call=call)
+    chat.count("calls", len(calls))
+    chat.count("wrong_calls", sum(answer.startswith(WRONG) for answer in answers))
+    return answers
+
+
+def load_tools(specs: Sequence[str]) -> list[Callable[..., Any]]:
+    """`package.module:function`, several of a module with commas, or `./file.py`: the functions that are written there,
+    have a docstring and no underscore in front."""
+    found: dict[str, Callable[..., Any]] = {}
+    for spec in specs:
+        for function in _tools_of(spec):
+            if found.setdefault(function.__name__, function) is not function:
+                raise UserError(f"--tools: two tools are called '{function.__name__}'")
+    return list(found.values())
+
+
+def _tools_of(spec: str) -> list[Callable[..., Any]]:
+    place, colon, names = spec.rpartition(":")
+    if colon:
+        return [load_function(f"{place}:{name.strip()}") for name in names.split(",")]
+    if not spec.endswith(".py"):
+        raise UserError(f"--tools {spec}: expected package.module:function or ./file.py")
+    module = load_file(spec)
+    functions = [
+        f
+        for name, f in vars(module).items()
+        if inspect.isfunction(f)
+        and f.__module__ == module.__name__
+        and f.__doc__
+        and not name.startswith("_")
+    ]
+    if not functions:
+        raise UserError(f"--tools {spec}: no function with a docstring is written there")
+    return functions
 
 
 def schema(function: Callable[..., Any]) -> dict[str, Any]:
@@ -107,16 +137,16 @@ async def answered(
     if wrong is None:
         wrong = _misfit(call, schemas[list(toolbox).index(call.name)]["function"]["parameters"])
     if wrong is not None or function is None:
-        return f"Error: {wrong}"
+        return f"{WRONG}{wrong}"
     try:
         if inspect.iscoroutinefunction(function):
             value = await asyncio.wait_for(function(**call.arguments), seconds)
         else:
             value = await asyncio.wait_for(in_thread(function, call.arguments), seconds)
     except TimeoutError:
-        return f"Error: '{call.name}' took longer than {seconds:g} seconds"
+        return f"{WRONG}'{call.name}' took longer than {seconds:g} seconds"
     except ToolError as error:
-        return f"Error: {error}"
+        return f"{WRONG}{error}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -98,17 +98,40 @@ def group_mean(x: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> tuple[Tensor
     return (sums / counts)[place], counts[place]
 
 
+def turn_numbers(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
+    """1, 2, … in the runs of the mask, which are the policy's turns, 0 outside."""
+    before = torch.nn.functional.pad(mask, (1, 0))[:, :-1]
+    return (mask & ~before).cumsum(1) * mask
+
+
 def turn_returns(
     rewards: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], gamma: float = 1.0
 ) -> Float[Tensor, "B T"]:
     """Credit by turns: each token gets the rewards from its own turn (its run of the mask) on, γ counted in turns."""
-    before = torch.nn.functional.pad(mask, (1, 0))[:, :-1]
-    run = (mask & ~before).cumsum(1) * mask  # 1, 2, … in the runs, 0 outside
+    run = turn_numbers(mask)
     turns = rewards.new_zeros(len(mask), int(run.max()) + 1).scatter_add(1, run, rewards * mask)
     turns[:, 0] = 0
     return (
         rewards_to_go(turns, torch.ones_like(turns, dtype=torch.bool), gamma).gather(1, run) * mask
     )
+
+
+def by_turn(
+    function: Callable[[Tensor, Tensor], Tensor],
+    rewards: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    group: Int[Tensor, " B"],
+) -> Float[Tensor, "B T"]:
+    """`function` of (return from a turn on, group), the k-th turns of a group compared with each other; those who have
+    ended by then are not."""
+    number, returns = turn_numbers(mask), turn_returns(rewards, mask)
+    advantages = torch.zeros_like(rewards)
+    for k in range(1, int(number.max()) + 1):
+        rows = (number == k).any(1)
+        here = number[rows] == k
+        own = returns[rows].gather(1, here.long().argmax(1, keepdim=True)).squeeze(1)
+        advantages[rows] += function(own, group[rows])[:, None] * here
+    return advantages
 
 
 def by_episode(

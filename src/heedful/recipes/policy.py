@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful.configs.parts.kl import Charged
 from heedful.configs.policy import Config, refuse_nonsense
 from heedful.data.collate import collate
-from heedful.data.sources import read_questions
 from heedful.data.texts import some_texts
 from heedful.doctor import preflight
+from heedful.envs import Env
 from heedful.errors import UserError
 from heedful.learner.local import predict
 from heedful.models.adapters import reference_of
@@ -42,16 +42,18 @@ from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, scored_rollout
 from heedful.training.actors import Actors, update
-from heedful.training.estimates import estimate, final_scores, rollout_metrics
+from heedful.training.estimates import episode_scores, estimate, rollout_metrics
 from heedful.training.forwards import policy_forward
 from heedful.training.mixed import supervised
 from heedful.training.on_policy import OnPolicy, on_policy
+from heedful.training.playing import Played, asked, env_of, played
 from heedful.training.policy_losses import KLController
-from heedful.training.rows import askable, asked_of, read
+from heedful.training.rows import askable, asked_of
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Batch, Engine, Metrics, Sample
 
+MOST = 1 << 20  # episodes of a group
 log = logging.getLogger("heedful")
 __all__ = ["Config", "run"]
 
@@ -60,8 +62,9 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the policy."""
     refuse_what_cannot_be(config)
     config = begun(config, "prompts", ranks)
-    data = read(config, read_questions)
     tokenizer = load_tokenizer(config.model)
+    env = env_of(config)
+    data = asked(config, env, "train")
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     reward = load_rewards(
         config.reward,
@@ -69,12 +72,15 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         normalise=config.normalise_rewards,
         watch=config.watch_reward,
         device=config.device,
+        none=env is not None,
     )
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
     reference, critic = _reference(config, policy), _critic(config, tokenizer, reward)
-    return optimise(config, tokenizer, policy, reference, critic, reward, todo, held, notes, ranks)
+    return optimise(
+        config, tokenizer, policy, reference, critic, reward, todo, held, notes, ranks, env
+    )
 
 
 def optimise(
@@ -88,8 +94,10 @@ def optimise(
     held: Sequence[Task] = (),
     notes: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks = ALONE,
+    env: Env | None = None,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
+    how, longest = played(config, env), config.longest
     mixed = supervised(config, tokenizer, policy)
     actors = _actors(config, policy, critic, reference, ranks)
     kl = KLController.of(config.kl)
@@ -98,7 +106,7 @@ def optimise(
     async def gather(engine: Engine, step: int) -> dict[str, Any]:
         epoch = (step - 1) * config.batch_size / config.group_size / len(todo)
         reward.progress = (step - 1, config.steps, epoch)
-        samples, metrics = await collect(engine, reward, todo, tokenizer, config, step, ranks)
+        samples, metrics = await collect(engine, reward, todo, tokenizer, config, step, ranks, how)
         return {"samples": samples, "metrics": metrics, "reward": reward.state_dict()}
 
     def learn(step: int, collected: dict[str, Any]) -> Metrics:
@@ -107,14 +115,12 @@ def optimise(
         batch = collate(collected["samples"])
         ref_logp = reference_logps(config, reference, batch, ranks)
         values = actors.values(config, batch)
-        scored = estimate(config, batch, ref_logp, values, kl.beta, config.max_tokens)
-        metrics = rollout_metrics(config, scored, kl.beta, batch.mask, config.max_tokens)
+        scored = estimate(config, batch, ref_logp, values, kl.beta, longest)
+        metrics = rollout_metrics(config, scored, kl.beta, batch.mask, longest)
         metrics |= collected["metrics"]
         if fit and config.kl.charged:
             metrics["kl/fit"] = fit
-        metrics |= update(
-            config, actors, scored, kl.beta, step, config.seed, config.max_tokens, mixed
-        )
+        metrics |= update(config, actors, scored, kl.beta, step, config.seed, longest, mixed)
         kl.update(metrics.get("kl/seq", 0.0), len(batch.tokens))
         return metrics
 
@@ -122,7 +128,7 @@ def optimise(
         """One response to each prompt, by the same seed each time; a running scale is moved by what is trained on."""
         samples, _ = await scored_rollout(
             engine, Parts(reward.parts), held, tokenizer, n=1, max_tokens=config.max_tokens,
-            sampling=config.sampling, seed=derive_seed(config.seed), ranks=ranks,
+            sampling=config.sampling, seed=derive_seed(config.seed), ranks=ranks, **how,
         )  # fmt: skip
         return samples
 
@@ -180,6 +186,7 @@ async def collect(
     config: Config,
     step: int,
     ranks: Ranks = ALONE,
+    how: Played = {},  # noqa: B006
 ) -> tuple[list[Sample], Metrics]:
     """A round's scored samples; groups with equal rewards make way for others where there are some.
 
@@ -204,6 +211,7 @@ async def collect(
             seed=seed,
             version=step - 1,
             ranks=ranks,
+            **how,
         )
         for group in _groups(samples, config):
             tells = not config.dynamic_sampling or _differ(group, config)
@@ -211,7 +219,15 @@ async def collect(
         if len(telling) >= wanted:
             break
     groups = [*telling, *silent][:wanted]
-    return [replace(s, group=g) for g, group in enumerate(groups) for s in group], of_parts
+    return [s for g, group in enumerate(groups) for s in _numbered(group, g)], of_parts
+
+
+def _numbered(group: Sequence[Sample], number: int) -> list[Sample]:
+    """A group with its place in the round, and that of its episodes: two draws number them alike."""
+    places: dict[int | None, int] = {}
+    for sample in group:
+        places.setdefault(sample.episode, len(places))
+    return [replace(s, group=number, episode=number * MOST + places[s.episode]) for s in group]
 
 
 def _groups(samples: Sequence[Sample], config: Config) -> list[list[Sample]]:
@@ -225,7 +241,7 @@ def _groups(samples: Sequence[Sample], config: Config) -> list[list[Sample]]:
 
 def _differ(group: Sequence[Sample], config: Config) -> bool:
     """Whether some response of the group is worth more than another, penalties included."""
-    worth = final_scores(config, collate(group), config.max_tokens)
+    worth = episode_scores(config, collate(group), config.longest)
     return bool((worth != worth[0]).any())
 
 

@@ -42,13 +42,15 @@ def load_rewards(
     watch: Sequence[str] = (),
     device: str = "cpu",
     micro_batch_tokens: int = 16384,
+    none: bool = False,
 ) -> Parts:
     """The weighted sum that `--reward A B …` and `--reward-weights 1 0.5 …` describe; weights are 1 by default.
 
-    `watch` are scored and logged beside it (`--watch-reward`).
+    `watch` are scored and logged beside it (`--watch-reward`). With `none` there may be no reward at all, as beside an
+    environment that has its own.
     """
     specs = [specs] if isinstance(specs, str) else list(specs)
-    if not specs:
+    if not specs and not none:
         raise UserError("--reward needs at least one reward")
     if weights and len(weights) != len(specs):
         raise UserError(

@@ -32,6 +32,12 @@ def final_scores(a: Algorithm, batch: Batch, max_tokens: int) -> Tensor:
     return score
 
 
+def episode_scores(a: Algorithm, batch: Batch, max_tokens: int) -> Tensor:
+    """What each response's whole episode is worth `[B]`: `final_scores`, and what was given for single turns."""
+    score = final_scores(a, batch, max_tokens) + batch.step_rewards.sum(1)
+    return adv.by_episode(lambda total, group: total, score, batch.group, batch.episode)
+
+
 def estimate(
     a: Algorithm,
     batch: Batch,
@@ -53,7 +59,11 @@ def estimate(
     cost, price = torch.zeros_like(batch.old_logp), 0.0
     if isinstance(a.kl, InReward):
         cost, price = a.kl.kl_estimator(batch.old_logp, ref_logp), beta
-    rewards = adv.token_rewards(cost, batch.mask, score, price) + batch.step_rewards
+    if a.advantage.credit == "episode":
+        score = score + (batch.step_rewards * batch.mask).sum(1)
+    rewards = adv.token_rewards(cost, batch.mask, score, price)
+    if a.advantage.credit != "episode":
+        rewards = rewards + batch.step_rewards
     if a.whiten_rewards:
         rewards = adv.whiten(rewards, batch.mask, shift_mean=False)
     values = values[:, :-1] * batch.mask
@@ -100,7 +110,7 @@ def rollout_metrics(
     if isinstance(a.kl, Charged) and a.kl.kl_target is not None:
         metrics["kl/target"] = a.kl.kl_target
     if a.advantage.needs_group:
-        worth = final_scores(a, replace(b, mask=written), max_tokens)
+        worth = episode_scores(a, replace(b, mask=written), max_tokens)
         _, place = b.group.unique(return_inverse=True)
         ends = [
             torch.zeros(int(place.max()) + 1).scatter_reduce(

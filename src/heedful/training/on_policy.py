@@ -105,8 +105,10 @@ def held_out_metrics(samples: Sequence[Sample]) -> Metrics:
     """What scored responses to prompts that are not trained on say; nothing of none."""
     if not samples:
         return {}
+    worth = (s.reward + sum(turn.reward for turn in s.steps) for s in samples)
+    episodes = {(s.group, i if s.episode is None else s.episode) for i, s in enumerate(samples)}
     return {
-        "eval/reward": math.fsum(s.reward for s in samples) / len(samples),
+        "eval/reward": math.fsum(worth) / len(episodes),
         "eval/completions/mean_length": sum(sum(s.mask) for s in samples) / len(samples),
         "eval/eos_rate": sum(s.stop_reason == "stop" for s in samples) / len(samples),
     }

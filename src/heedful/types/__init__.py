@@ -217,6 +217,7 @@ class Episode:
 
     `branches[0]` is the conversation, or its end where the template made several branches of it; the others are
     forks. `reward` was given at the end, beside those of the turns; `parts` are the sums of all rewards by name.
+    `counts` are what the environment counts besides, `tools` the schemas of those that it offered.
     *terminated*: the environment ended it; *truncated*: a limit did, so that its future is unknown and not worth 0.
     """
 
@@ -227,6 +228,8 @@ class Episode:
     reward: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
     facts: Facts = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -23,6 +23,9 @@ class Advantage:
     needs_group: ClassVar[bool] = False  # several responses to each prompt
     truncated: Literal["score", "mask"] = "score"
     """A response that was truncated at max_tokens gets its score, or no part in the loss."""
+    credit: Literal["token", "turn", "episode"] = "token"
+    """Of episodes with rewards in several turns: each token is given what comes behind it, each turn what comes from
+    it on, or the whole episode all of it."""
 
     def __call__(self, x: Rewarded) -> Tensor:
         raise NotImplementedError
@@ -36,6 +39,8 @@ class WithCritic(Advantage):
     truncated: Literal["bootstrap", "score", "mask"] = "bootstrap"  # type: ignore[assignment]
     """A response that was truncated at max_tokens gets the critic's value in place of a score, its score, or no part
     in the loss."""
+    credit: Literal["token", "episode"] = "token"  # type: ignore[assignment]
+    """Rewards of an episode's turns fall where they are given, or all at its end."""
     value_clip: Annotated[float, alias("--cliprange-value"), ABOVE_0] = 0.2
     """Clip range of the critic's predictions in a round."""
     value_head: bool = False
@@ -85,6 +90,14 @@ class NStep(WithCritic):
         return n_step(x.rewards, x.values, x.mask, x.bootstrap, self.n_step, self.gamma)
 
 
+def _returns(a: Advantage, x: Rewarded, gamma: float) -> Tensor:
+    """What comes behind each token, or from its turn on."""
+    from heedful.losses.advantages import rewards_to_go, turn_returns
+
+    function = turn_returns if a.credit == "turn" else rewards_to_go
+    return function(x.rewards, x.mask, gamma)
+
+
 @register("advantage", "return", help="the rewards still to come")
 @dataclass(frozen=True, kw_only=True)
 class Return(Advantage):
@@ -94,9 +107,7 @@ class Return(Advantage):
     """Discount."""
 
     def __call__(self, x: Rewarded) -> Tensor:
-        from heedful.losses.advantages import rewards_to_go
-
-        return rewards_to_go(x.rewards, x.mask, self.gamma)
+        return _returns(self, x, self.gamma)
 
 
 @register(
@@ -110,25 +121,30 @@ class ReturnBaseline(Advantage):
     """Discount."""
 
     def __call__(self, x: Rewarded) -> Tensor:
-        from heedful.losses.advantages import leave_one_out, rewards_to_go
+        from heedful.losses.advantages import leave_one_out
 
         total = (x.rewards * x.mask).sum(1)
         baseline = total - leave_one_out(total, x.group.new_zeros(len(x.group)))
-        return (rewards_to_go(x.rewards, x.mask, self.gamma) - baseline[:, None]) * x.mask
+        return (_returns(self, x, self.gamma) - baseline[:, None]) * x.mask
 
 
 @dataclass(frozen=True, kw_only=True)
 class OfGroup(Advantage):
-    """An advantage of the whole response, from the returns of its group, given to each of its tokens."""
+    """An advantage of the whole response, from the returns of its group, given to each of its tokens; or of each turn,
+    from what comes from it on."""
 
     needs_group: ClassVar[bool] = True
     function: ClassVar[str]
+    credit: Literal["episode", "turn"] = "episode"  # type: ignore[assignment]
+    """Whole episodes of a group are compared, or their turns, the first with the first, by what comes from there on."""
 
     def __call__(self, x: Rewarded) -> Tensor:
         from heedful.losses import advantages
 
         total = (x.rewards * x.mask).sum(1)
         function = getattr(advantages, self.function)
+        if self.credit == "turn":
+            return advantages.by_turn(function, x.rewards, x.mask, x.group)
         return advantages.by_episode(function, total, x.group, x.episode)[:, None] * x.mask
 
 

@@ -113,8 +113,16 @@ def ensure(connection: Connection, name: str) -> str:
     return row.id if row else create(connection, name)
 
 
+def asking(connection: Connection) -> list[Row]:
+    """The projects that ask raters, by name: {id, name}."""
+    there = (project.c.archived_at.is_(None), project.c.deleted_at.is_(None))
+    query = select(project.c.id, project.c.name).where(*there)
+    return list(connection.execute(query.order_by(project.c.name)))
+
+
 def settings_of(connection: Connection, project_id: str) -> Settings:
-    row = connection.execute(select(project.c.settings).where(project.c.id == project_id)).first()
+    there = (project.c.id == project_id, project.c.deleted_at.is_(None))
+    row = connection.execute(select(project.c.settings).where(*there)).first()
     if row is None:
         raise UserError("there is no such project")
     return settings_from(row.settings)

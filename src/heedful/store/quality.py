@@ -26,6 +26,7 @@ from heedful.store.schema import (
     rule_flag,
     score,
     task,
+    task_slot,
 )
 
 ANSWERS = ("answer", "tie", "both_bad")
@@ -186,11 +187,12 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
         select(
             j.id, j.task, j.rater, j.outcome, j.strength, j.active_ms, j.created_at,
             a.slot, a.order_shown, rater.c.role,
-            t.kind, t.round, t.is_gold, t.swap_of, t.overlap, t.completions,
+            t.kind, t.round, t.is_gold, t.swap_of, t.overlap, t.completions, task_slot.c.added,
         )
         .join(assignment, a.id == j.assignment)
         .join(task, t.id == j.task)
         .join(rater, rater.c.id == j.rater)
+        .join(task_slot, (task_slot.c.task == a.task) & (task_slot.c.slot == a.slot))
     )  # fmt: skip
     answers: list[Answer] = []
     for part in batches(ids, BATCH):
@@ -210,7 +212,7 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
                 round=r.round,
                 gold=r.is_gold,
                 swap_of=r.swap_of,
-                review=has_overlap and r.slot >= r.overlap,
+                review=has_overlap and r.slot >= r.overlap and not r.added,
                 completions=r.completions,
                 order_shown=r.order_shown,
             )

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     Row,
     Select,
+    and_,
     cast,
     exists,
     func,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 from heedful.errors import UserError
-from heedful.store import asides, audit, work
+from heedful.store import asides, audit, lifecycle, work
 from heedful.store.columns import Whole
 from heedful.store.db import now
 from heedful.store.kinds import UNANSWERED
@@ -46,6 +47,7 @@ DAYS = 30  # of the charts
 PACE_DAYS = 7.0  # the pace that the projected end assumes
 STATES = ("done", "leased", "open", "parked", "closed")
 Which = Literal["parked", "all"]
+Shelf = Literal["active", "archived", "deleted"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def slots(connection: Connection, project_id: str) -> tuple[Counter[str], Counte
     states = select(s.state, func.count()).where(s.project == project_id).group_by(s.state)
     total = _counts(connection, states)
     # store.work gives the slots that it adds to a task the position 0; the others are random or a score.
-    is_extra = or_(task.c.is_gold, task.c.swap_of.is_not(None), s.slot >= task.c.overlap)
+    beyond = and_(s.slot >= task.c.overlap, s.added.is_(False))
+    is_extra = or_(task.c.is_gold, task.c.swap_of.is_not(None), beyond)
     added = (
         select(s.state, func.count())
         .join(task, task.c.id == s.task)
@@ -216,17 +219,22 @@ def _cost(
     }
 
 
-def projects(connection: Connection) -> list[dict[str, Any]]:
-    """All projects, with what is stored and what is left to answer."""
-    overviews = []
-    for row in connection.execute(select(project).order_by(project.c.name)):
+def projects(connection: Connection, which: Shelf = "active") -> list[dict[str, Any]]:
+    """The projects that are in use, archived or deleted, with what is stored and what is left to answer."""
+    overviews, p = [], project.c
+    there = {
+        "active": (p.archived_at.is_(None), p.deleted_at.is_(None)),
+        "archived": (p.archived_at.is_not(None), p.deleted_at.is_(None)),
+        "deleted": (p.deleted_at.is_not(None),),
+    }
+    for row in connection.execute(select(project).where(*there[which]).order_by(p.name)):
         regular, _ = slots(connection, row.id)
         stored = select(func.count(), func.max(judgment.c.created_at))
         n, last = connection.execute(stored.where(judgment.c.project == row.id)).one()
         overviews.append(
             {
                 "id": row.id,
-                "name": row.name,
+                "name": lifecycle.shown_name(row),
                 "created_at": row.created_at,
                 "stored": n,
                 "last_at": last,

@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -53,6 +54,8 @@ project = Table(
     Column("name", Exact(MAX_NAME), nullable=False, unique=True),
     Column("settings", Json, nullable=False),  # see store.projects.Settings
     timestamp(),
+    timestamp("archived_at", nullable=True),  # hidden from raters and lists
+    timestamp("deleted_at", nullable=True),  # hidden from everybody; its rows stay
 )
 guideline_version = Table(
     "guideline_version",
@@ -188,6 +191,8 @@ task_slot = Table(  # UNIQUE(task, slot) by its key: an overlap cannot be exceed
     Column("position", Number, nullable=False),  # the order of asking
     timestamp("open_since", default=DatabaseClock(), server_default="0"),  # for store.queue
     Column("judgment", String(36), ForeignKey("judgment.id"), unique=True),
+    # For an answer that a lead has asked for beyond the task's overlap, which never changes.
+    Column("added", Boolean, nullable=False, default=False, server_default=false()),
     Index("ix_task_slot_queue", "project", "state", "position"),
     Index(
         "ix_task_slot_opened",

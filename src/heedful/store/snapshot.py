@@ -90,9 +90,16 @@ class Snapshot:
         return columns
 
 
-def take(store: Store, project: str, query: Query) -> Snapshot:
-    """Choose what to export, in one consistent view, and store the choice; an equal choice is the same snapshot."""
-    ids, form, count = store.in_read(lambda connection: choose(connection, project, query))
+def take(store: Store, project: str, query: Query, tasks: Sequence[str] | None = None) -> Snapshot:
+    """Choose what to export, in one consistent view, and store the choice; an equal choice is the same snapshot.
+
+    `tasks`: only what was said of these questions.
+    """
+    if tasks is not None and query.what in CONTENT:
+        raise UserError(
+            f"{query.what} are not exported by question, only what is made of judgments"
+        )
+    ids, form, count = store.in_read(lambda connection: choose(connection, project, query, tasks))
     body = {**asdict(query), "schema": export.SCHEMA, "form": form, **asdict(count)}
     judged = query.what in export.FROM_JUDGMENTS
     if not judged:

@@ -17,6 +17,7 @@ from heedful.errors import UserError
 from heedful.store.content import add_task
 from heedful.store.db import new_id, now
 from heedful.store.kinds import KINDS
+from heedful.store.lifecycle import is_archived
 from heedful.store.projects import Settings, newest_guidelines, settings_of
 from heedful.store.queue import OPENED, next_gold, next_slot
 from heedful.store.schema import assignment, judgment, rater, task, task_slot
@@ -26,7 +27,7 @@ SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
 SWAPS_AMONG = 200  # newest answers of a rater
 DAY = 86400.0
 
-Reason = Literal["nothing left", "daily limit", "total limit", "paused"]
+Reason = Literal["nothing left", "daily limit", "total limit", "paused", "archived"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def claim(
     expire(connection, project, timestamp)
     if person.status != "active":
         return Claim(None, "paused")
+    if is_archived(connection, project):
+        return Claim(None, "archived")
     active = (
         select(assignment.c.id)
         .where(
@@ -122,9 +125,12 @@ def expire(connection: Connection, project: str, timestamp: float) -> int:
 def free(connection: Connection, task_id: str, slot: int) -> None:
     """A leased slot is open again; a review's or a gold question's is closed, it was made for one rater."""
     task_row = connection.execute(
-        select(task.c.is_gold, task.c.swap_of, task.c.overlap).where(task.c.id == task_id)
+        select(task.c.is_gold, task.c.swap_of, task.c.overlap, task_slot.c.added)
+        .join(task_slot, task_slot.c.task == task.c.id)
+        .where(task.c.id == task_id, task_slot.c.slot == slot)
     ).one()
-    regular = not task_row.is_gold and task_row.swap_of is None and slot < task_row.overlap
+    wanted = slot < task_row.overlap or task_row.added
+    regular = not task_row.is_gold and task_row.swap_of is None and wanted
     connection.execute(
         task_slot.update()
         .where(

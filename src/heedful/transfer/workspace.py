@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -35,9 +35,7 @@ def project_of(connection: Connection, name: str | None) -> str:
     """The id of the project with this name, or of the only one there is."""
     if name is not None and (found := projects.by_name(connection, name)):
         return found.id
-    names = list(
-        connection.execute(select(schema.project.c.name).order_by(schema.project.c.name)).scalars()
-    )
+    names = [row.name for row in projects.asking(connection)]
     if name is not None:
         raise UserError(f"there is no project '{name}'{did_you_mean(name, names)}")
     if len(names) != 1:
@@ -47,15 +45,22 @@ def project_of(connection: Connection, name: str | None) -> str:
 
 
 def export_file(
-    store: Store, project: str, query: snapshot.Query, path: Path, *, snapshot_id: str | None = None
+    store: Store,
+    project: str,
+    query: snapshot.Query,
+    path: Path,
+    *,
+    snapshot_id: str | None = None,
+    tasks: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Write a file and its manifest, each whole or not at all; returns the manifest.
 
-    `snapshot_id` is of a snapshot that was taken before: its file is written once more, byte for byte.
+    `tasks`: only what was said of these questions. `snapshot_id` is of a snapshot that was taken before: its file is
+    written once more, byte for byte.
     """
     tables.format_of(path)
     if snapshot_id is None:
-        taken = snapshot.take(store, project, query)
+        taken = snapshot.take(store, project, query, tasks)
     else:
         taken = store.in_read(lambda connection: snapshot.find(connection, project, snapshot_id))
         if taken.query.what != query.what:

@@ -28,7 +28,18 @@ from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
 
-ROUTES = ("pages", "people", "access", "rate", "lead", "runs", "talk", "transfer", "hooks")
+ROUTES = (
+    "pages",
+    "people",
+    "access",
+    "rate",
+    "lead",
+    "questions",
+    "runs",
+    "talk",
+    "transfer",
+    "hooks",
+)
 RETRY = {"Retry-After": "2"}
 log = logging.getLogger("heedful")
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 
 from heedful.configs.ingest import asked_of
-from heedful.store import asides, projects, reports
+from heedful.store import asides, lifecycle, projects, reports
 from heedful.store.kinds import KINDS
 from heedful.store.schema import project as project_table
 from heedful.web import insight
@@ -17,7 +17,7 @@ from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import page
 from heedful.web.routes.pages import not_leading
-from heedful.web.security import Lead, store_of
+from heedful.web.security import Lead, Owner, store_of
 
 router = APIRouter(route_class=Door, tags=["lead"])
 
@@ -25,6 +25,7 @@ Place = Annotated[int, Query(ge=0, le=10**9)]
 Some = Annotated[int, Query(ge=1, le=100)]
 PARTS = {
     "": "Overview",
+    "questions": "Questions",
     "raters": "Raters",
     "agreement": "Agreement",
     "labels": "Labels and models",
@@ -40,7 +41,13 @@ class NewProject(BaseModel):
 
 
 class Change(BaseModel):
-    settings: dict[str, Any]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    name: str | None = Field(None, max_length=200)
+    archived: bool | None = None
+
+
+class Delete(BaseModel):
+    name: str = Field(max_length=200)
 
 
 class Guidelines(BaseModel):
@@ -57,10 +64,12 @@ class TakeBack(BaseModel):
 
 
 @router.get("/api/projects")
-def list_projects(request: Request, _user: Lead) -> list[dict[str, Any]]:
-    """All projects, with what is stored and what is left to answer."""
+def list_projects(
+    request: Request, _user: Lead, which: reports.Shelf = "active"
+) -> list[dict[str, Any]]:
+    """The projects in use, archived or deleted, with what is stored and what is left to answer."""
     with store_of(request).read() as connection:
-        return reports.projects(connection)
+        return reports.projects(connection, which)
 
 
 @router.post("/api/projects", status_code=201)
@@ -86,6 +95,7 @@ def project_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
         "id": row.id,
         "name": row.name,
         "created_at": row.created_at,
+        "archived": row.archived_at is not None,
         "settings": vars(settings),
         "guidelines": versions,
     }
@@ -94,14 +104,33 @@ def project_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 @router.patch("/api/projects/{project}")
 @terms(body=200_000)
 def change_project(project: str, body: Change, request: Request, user: Lead) -> dict[str, Any]:
-    """Change settings; those that are not named stay."""
+    """Change settings, the name, or whether it is archived: hidden from raters and lists. What is not named stays."""
     with store_of(request).write() as connection:
-        there = projects.settings_of(
-            connection, project
-        ).models  # one that is gone hinders no other change
-        settings = projects.change(connection, project, body.settings, actor=user.rater)
+        settings = projects.settings_of(connection, project)
+        there = settings.models  # one that is gone hinders no other change
+        if body.settings:
+            settings = projects.change(connection, project, body.settings, actor=user.rater)
         request.app.state.models.refuse([m for m in settings.models if m not in there])
+        if body.name is not None:
+            lifecycle.rename(connection, project, body.name, actor=user.rater)
+        if body.archived is not None:
+            lifecycle.archive(connection, project, body.archived, actor=user.rater)
     return {"settings": vars(settings)}
+
+
+@router.post("/api/projects/{project}/delete")
+def delete_project(project: str, body: Delete, request: Request, user: Owner) -> dict[str, str]:
+    """Hide a project from everybody; `name` is its name, typed once more. No row is removed; `restore` undoes it."""
+    with store_of(request).write() as connection:
+        lifecycle.delete(connection, project, body.name, actor=user.rater)
+    return {"id": project}
+
+
+@router.post("/api/projects/{project}/restore")
+def restore_project(project: str, request: Request, user: Owner) -> dict[str, str]:
+    """Bring a deleted project back, as it was."""
+    with store_of(request).write() as connection:
+        return {"id": project, "name": lifecycle.restore(connection, project, actor=user.rater)}
 
 
 @router.get("/api/models")
@@ -245,7 +274,8 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
     if refused := not_leading(request):
         return refused
     with store_of(request).read() as connection:
-        query = select(project_table).where(project_table.c.id == project)
+        there = (project_table.c.id == project, project_table.c.deleted_at.is_(None))
+        query = select(project_table).where(*there)
         row = connection.execute(query).first()
     if row is None or part not in PARTS:
         text = "There is no such page."

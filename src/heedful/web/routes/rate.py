@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
-from heedful.store import judging, show, work
+from heedful.store import judging, projects, show, work
 from heedful.store.kinds import KINDS
 from heedful.store.progress import progress
 from heedful.store.schema import project
@@ -40,8 +40,7 @@ class Judgment(BaseModel):
 def rateable(request: Request, _user: SignedIn) -> list[dict[str, str]]:
     """The projects that ask for answers."""
     with store_of(request).read() as connection:
-        rows = connection.execute(select(project.c.id, project.c.name).order_by(project.c.name))
-        return [{"id": row.id, "name": row.name} for row in rows]
+        return [{"id": row.id, "name": row.name} for row in projects.asking(connection)]
 
 
 @router.post("/api/projects/{project_id}/next")
@@ -145,13 +144,11 @@ def projects_page(request: Request) -> Any:
     if user is None:
         return to_login(request)
     with store_of(request).read() as connection:
-        projects = [
+        asking = [
             {"id": row.id, "name": row.name, **progress(connection, row.id, user.rater)}
-            for row in connection.execute(
-                select(project.c.id, project.c.name).order_by(project.c.name)
-            )
+            for row in projects.asking(connection)
         ]
-    return page(request, "projects.html", projects=projects)
+    return page(request, "projects.html", projects=asking)
 
 
 @router.get("/rate/{project_id}", include_in_schema=False)
@@ -160,7 +157,9 @@ def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
     if user is None:
         return to_login(request)
     with store_of(request).read() as connection:
-        row = connection.execute(select(project).where(project.c.id == project_id)).first()
+        row = connection.execute(
+            select(project).where(project.c.id == project_id, project.c.deleted_at.is_(None))
+        ).first()
     if row is None:
         text = "There is no such project."
         return page(request, "message.html", status=404, title="Nothing here", text=text)

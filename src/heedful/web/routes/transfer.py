@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,9 +30,10 @@ from heedful.transfer.workspace import export_file
 from heedful.web.doors import Door, terms
 from heedful.web.lanes import place
 from heedful.web.respond import Json
-from heedful.web.security import Denied, Lead, still
+from heedful.web.security import Denied, Lead, User, still
 
 MANIFEST = "X-Heedful-Manifest"
+Format = Literal["jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"]
 PIECE = 1_000_000  # bytes that are written at once
 
 router = APIRouter(route_class=Door, prefix="/api/projects/{project}", tags=["transfer"])
@@ -140,7 +142,7 @@ def give_out(
     project: str,
     user: Lead,
     what: Exported,
-    format: Literal["jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"] = "jsonl",
+    format: Format = "jsonl",
     split: snapshot.Split = "all",
     surplus: bool = False,
     gold: bool = False,
@@ -149,14 +151,28 @@ def give_out(
     snapshot_id: Annotated[str | None, Query(alias="snapshot", max_length=36)] = None,
 ) -> Response:
     """The file as a download. With `snapshot`, an id out of an earlier manifest, the same bytes once more."""
+    query = snapshot.Query(what, split, surplus=surplus, gold=gold, swaps=swaps, margin=margin)
+    return download(request, user, project, query, format, snapshot_id=snapshot_id)
+
+
+def download(
+    request: Request,
+    user: User,
+    project: str,
+    query: snapshot.Query,
+    format: Format,
+    *,
+    snapshot_id: str | None = None,
+    tasks: Sequence[str] | None = None,
+) -> Response:
+    """The file of an export, with its manifest in a header; of these questions only, where some are given."""
     store: Store = request.app.state.store
     with store.read() as connection:
         projects.settings_of(connection, project)
-    query = snapshot.Query(what, split, surplus=surplus, gold=gold, swaps=swaps, margin=margin)
     folder = Path(tempfile.mkdtemp(prefix="heedful-"))
     try:
-        path = folder / f"{what}.{format}"
-        manifest = export_file(store, project, query, path, snapshot_id=snapshot_id)
+        path = folder / f"{query.what}.{format}"
+        manifest = export_file(store, project, query, path, snapshot_id=snapshot_id, tasks=tasks)
         still(request, user)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,56 +11,18 @@ again while the network or the server is away; an answer keeps its idempotency k
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-What = Literal["prompts", "demonstrations", "comparisons", "samples"]
-Values = dict[str, Any]
-AWAY = (502, 503, 504)
-MANIFEST = "X-Heedful-Manifest"
+from heedful.client.calls import ClientError, Values, ascii_json, refused
+from heedful.client.questions import Questions
 
-
-class ClientError(Exception):
-    """What the server said no to; status 0 where it could not be reached."""
-
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status, self.sentence = status, sentence
+__all__ = ["Client", "ClientError"]
 
 
-class Client:
+class Client(Questions):
     """A connection to a server; close it, or use it in a `with` statement."""
-
-    def __init__(
-        self,
-        url: str,
-        token: str | None = None,
-        *,
-        timeout: float = 30.0,
-        attempts: int = 5,
-        transport: Any = None,
-    ):
-        import httpx
-
-        self._network_errors = (httpx.TransportError,)
-        self._attempts = attempts
-        self._keys: dict[str, str] = {}
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(
-            base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport
-        )
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────
 
@@ -146,8 +108,9 @@ class Client:
 
     # ── projects ─────────────────────────────────────────────────────────────────────────────────
 
-    def projects(self) -> list[Values]:
-        return self._call("GET", "/api/projects")
+    def projects(self, which: str = "active") -> list[Values]:
+        """Those that are active, archived or deleted."""
+        return self._call("GET", "/api/projects", params={"which": which})
 
     def make_project(self, name: str, **settings: Any) -> Values:
         return self._call("POST", "/api/projects", {"name": name, "settings": settings})
@@ -211,13 +174,13 @@ class Client:
     def say(self, assignment: str, said: str) -> Iterator[tuple[str, Values]]:
         """A turn of a conversation: events `progress`, then `offer` with both replies, or `error`."""
         path = f"/api/assignments/{assignment}/turns"
-        body, headers = _ascii({"said": said}), {"Content-Type": "application/json"}
+        body, headers = ascii_json({"said": said}), {"Content-Type": "application/json"}
         with self._http.stream(
             "POST", path, content=body, headers=headers, timeout=None
         ) as response:
             if response.is_error:
                 response.read()
-                raise _refused(response)
+                raise refused(response)
             name, data = "message", []
             for line in response.iter_lines():
                 if not line and data:
@@ -268,133 +231,6 @@ class Client:
     def unpark(self, task: str, *, close: bool = False) -> Any:
         return self._call("POST", f"/api/tasks/{task}/unpark", {"close": close})
 
-    # ── runs ─────────────────────────────────────────────────────────────────────────────────────
-
-    def runs(self) -> list[Values]:
-        return self._call("GET", "/api/runs")
-
-    def metrics(self, run: str, after: int = 0) -> Values:
-        """{rows, next}: what has been logged since."""
-        return self._call("GET", f"/api/runs/{run}/metrics", params={"after": after})
-
-    def report(self, run: str) -> str:
-        """A run's report as HTML."""
-        return self._send("GET", f"/api/runs/{run}/report").text
-
-    # ── files ────────────────────────────────────────────────────────────────────────────────────
-
-    def import_file(self, project: str, what: What, path: str | Path, **options: Any) -> Values:
-        """Import a file, with the manifest beside it if there is one; `options` as of `heedful import`."""
-        path = Path(path)
-        headers = {"Content-Type": "application/octet-stream"}
-        beside = Path(f"{path}.manifest.json")
-        if beside.is_file():
-            headers[MANIFEST] = json.dumps(json.loads(beside.read_text(encoding="utf-8")))
-        given = {"what": what, "name": path.name, **options}
-        params = {name: value for name, value in given.items() if value is not None}
-        with path.open("rb") as file:
-            response = self._send(
-                "POST",
-                f"/api/projects/{project}/import",
-                params=params,
-                content=file,
-                headers=headers,
-                timeout=None,
-            )
-        return response.json()
-
-    def export(self, project: str, what: str, path: str | Path, **options: Any) -> Values:
-        """Export to a file .jsonl, .csv (each also with .gz) or .parquet, and its manifest; returns the manifest."""
-        path = Path(path)
-        format = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-        params = {"what": what, "format": format.removeprefix("."), **options}
-        response = self._send("GET", f"/api/projects/{project}/export", params=params, timeout=None)
-        manifest = json.loads(response.headers[MANIFEST]) | {"file": path.name}
-        partial = path.with_name(f".{path.name}.partial")
-        partial.unlink(missing_ok=True)
-        partial.touch(0o600)  # what people said is for nobody else on the machine
-        partial.write_bytes(response.content)
-        partial.replace(path)
-        text = json.dumps(manifest, indent=1, ensure_ascii=False)
-        Path(f"{path}.manifest.json").write_text(text + "\n", encoding="utf-8")
-        return manifest
-
-    # ── webhooks ─────────────────────────────────────────────────────────────────────────────────
-
-    def webhooks(self, project: str) -> list[Values]:
-        return self._call("GET", f"/api/projects/{project}/webhooks")
-
-    def add_webhook(self, project: str, url: str) -> Values:
-        """{id, url, secret}: the secret that signs what is sent, shown this once."""
-        return self._call("POST", f"/api/projects/{project}/webhooks", {"url": url})
-
-    def deliveries(self, project: str, state: str = "failed") -> list[Values]:
-        """The newest that are waiting, sent or failed, with what was answered last."""
-        return self._call("GET", f"/api/projects/{project}/deliveries", params={"state": state})
-
-    def send_again(self, webhook: str) -> Values:
-        return self._call("POST", f"/api/webhooks/{webhook}/again", {})
-
-    def remove_webhook(self, webhook: str) -> Any:
-        return self._call("DELETE", f"/api/webhooks/{webhook}")
-
-    # ── how ──────────────────────────────────────────────────────────────────────────────────────
-
-    def _signed_in(self, path: str, body: Values) -> Values:
-        found = self._call("POST", path, body)
-        if found.get("csrf"):
-            self._http.headers["X-CSRF-Token"] = found["csrf"]
-        return found
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: Values | None = None,
-        *,
-        again: bool = False,
-        **options: Any,
-    ) -> Any:
-        if body is not None:
-            options.setdefault("headers", {})["Content-Type"] = "application/json"
-            options["content"] = _ascii(body)
-        response = self._send(method, path, again=again or method == "GET", **options)
-        return response.json() if response.content else None
-
-    def _send(self, method: str, path: str, *, again: bool = False, **options: Any) -> Any:
-        """The response; with `again`, after as many attempts as it takes, waiting longer each time."""
-        for attempt in range(1, self._attempts + 1):
-            last = not again or attempt == self._attempts
-            wait = min(8.0, 0.25 * 2**attempt)
-            try:
-                response = self._http.request(method, path, **options)
-            except self._network_errors as error:
-                if last:
-                    reason = str(error) or type(error).__name__
-                    raise ClientError(0, f"the server cannot be reached: {reason}") from error
-            else:
-                if response.status_code not in AWAY or last:
-                    if response.is_error or response.is_redirect:
-                        raise _refused(response)
-                    return response
-                asked = response.headers.get("Retry-After", "")
-                wait = float(asked) if asked.isdigit() else wait
-            time.sleep(wait)
-        raise AssertionError("unreachable")
-
-
-def _ascii(body: Values) -> bytes:
-    """JSON; texts may hold lone surrogates, which are no UTF-8."""
-    return json.dumps(body).encode()
-
 
 def _account(token: str, login: str, password: str, name: str) -> Values:
     return {"token": token, "login": login, "password": password, "name": name}
-
-
-def _refused(response: Any) -> ClientError:
-    try:
-        sentence = response.json()["error"]
-    except (ValueError, KeyError, TypeError):
-        sentence = f"the server answered with status {response.status_code}"
-    return ClientError(response.status_code, str(sentence))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from heedful.store import access, content, hooks, limits, people, projects, schema, snapshot, talk
 from heedful.store.db import Store
-from heedful.store.kinds import KINDS
+from heedful.store.kinds import KINDS, SCREEN
 from heedful.types import Message
 from workspace import answer, claim, expire_lease, make_project, make_rater, make_task
 
+QUESTIONS = [{"name": "better", "kind": "pair"}, {"name": "why", "kind": "note"}]
 NASTY = "a\x00b\x1a\ud800\u202e e\u0301 \x1a0041 'x'; --"
 
 
@@ -57,6 +60,7 @@ def fill(store: Store) -> str:
     for name, kind in KINDS.items():
         texts = [f"{letter}: some words" for letter in "abcdefgh"[: kind.responses[0]]]
         make_task(store, project, name, texts, name, options=kind.example_options)
+    make_task(store, project, SCREEN, ["a: words", "b: words"], options={"questions": QUESTIONS})
     _answered(store, project)
     snapshot.take(store, project, snapshot.Query("rankings"))
     return project
@@ -85,7 +89,7 @@ def _answered(store: Store, project: str) -> None:
                 talk.offer(connection, assignment, rater, 0, NASTY, said)
                 talk.choose(connection, assignment, rater, 0, 0.5)
         for comment in ("", NASTY):
-            said = KINDS[kind].example | ({KINDS[kind].comment: comment} if comment else {})
+            said = _said(kind, comment)
             answer(store, assignment, rater, said)
     for said in (None, {"skip": NASTY}, {"flag": NASTY}):
         if assignment := claim(store, project, other):
@@ -94,6 +98,12 @@ def _answered(store: Store, project: str) -> None:
             else:
                 with store.write() as connection:
                     expire_lease(connection, assignment)
+
+
+def _said(kind: str, comment: str) -> dict[str, Any]:
+    if kind == SCREEN:
+        return {q["name"]: _said(q["kind"], comment) for q in QUESTIONS}
+    return KINDS[kind].example | ({KINDS[kind].comment: comment} if comment else {})
 
 
 def guarded(store: Store) -> None:

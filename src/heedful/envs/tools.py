@@ -69,7 +69,9 @@ async def answer_calls(
 
     async def one(number: int, call: Call) -> str:
         function = toolbox.get(call.name)
-        if function is None or str(function.__module__).startswith("heedful."):  # calculations of ours
+        if function is None or str(function.__module__).startswith(
+            "heedful."
+        ):  # calculations of ours
             return await answered(call, toolbox, schemas, seconds)
         asked = ["tool", number, call.name, json.dumps(call.arguments, sort_keys=True)]
         return await chat.once(asked, lambda: answered(call, toolbox, schemas, seconds))

@@ -13,11 +13,10 @@ from sqlalchemy import Connection, select
 
 from heedful import __version__
 from heedful.errors import UserError
-from heedful.store import projects
+from heedful.store import projects, screens
 from heedful.store.bulk import insert_all, once
 from heedful.store.columns import canonical, sha256
 from heedful.store.db import insert
-from heedful.store.kinds import check_options, kind_of
 from heedful.store.schema import (
     checkpoint,
     completion,
@@ -178,13 +177,15 @@ def add_demonstration(
     text: str,
     *,
     judgment: str | None = None,
+    question: str = "",
     source: str | None = None,
 ) -> str:
-    """A response worth imitating, written by a rater (in a judgment) or imported."""
+    """A response worth imitating, written by a rater (in a judgment, to a question of it) or imported."""
     row = {"prompt": prompt_id, "text": text, "source": source}
     if judgment is None:
         return add_demonstrations(connection, [row])[0]
-    return insert(connection, demonstration, judgment=judgment, sha256=digest(text), **row)
+    said = {"judgment": judgment, "question": question, "sha256": digest(text)}
+    return insert(connection, demonstration, **said, **row)
 
 
 def add_demonstrations(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -220,7 +221,7 @@ class Ask:
     swap_of: str | None = None
 
     def __post_init__(self) -> None:
-        minimum, maximum = kind_of(self.kind).responses
+        minimum, maximum = screens.limits(self.kind, self.options)
         number = len(self.completions)
         if self.overlap < 1:
             raise UserError(f"the overlap must be at least 1, not {self.overlap}")
@@ -245,7 +246,7 @@ class Ask:
     @cached_property
     def checked(self) -> dict[str, Any]:
         """The options with the kind's defaults."""
-        return check_options(self.kind, dict(self.options or {}))
+        return screens.check_options(self.kind, dict(self.options or {}))
 
 
 def add_task(

@@ -23,6 +23,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from heedful.store import screens
 from heedful.store.blind import names_itself
 from heedful.store.kinds import exports_of
 from heedful.store.records import JudgmentRecord
@@ -120,14 +121,14 @@ def comparisons(j: JudgmentRecord) -> Rows | str:
     ranks = _ranked(j)
     if isinstance(ranks, str):
         return ranks
-    if j.judgment.outcome in ("tie", "both_bad"):
-        return "tie" if j.judgment.outcome == "tie" else "both bad"
+    if j.said.outcome in ("tie", "both_bad"):
+        return "tie" if j.said.outcome == "tie" else "both bad"
     return [
         {
             "prompt": j.prompt.content,
             "chosen": reply(j, a),
             "rejected": reply(j, b),
-            "strength": j.judgment.strength if len(ranks) == 2 else None,
+            "strength": j.said.strength if len(ranks) == 2 else None,
             "seconds": _seconds(j),
             **_provenance(j),
         }
@@ -153,11 +154,11 @@ def rankings(j: JudgmentRecord) -> Rows | str:
             "prompt": j.prompt.content,
             "responses": [j.texts[c].text for c in keys],
             "ranking": [ranks[c] for c in keys],
-            "strength": j.judgment.strength,
+            "strength": j.said.strength,
             "order_shown": order if len(order) == len(keys) else None,
             "seconds": _seconds(j),
             "policy_version": origins.pop() if len(origins) == 1 else None,
-            "outcome": j.judgment.outcome,
+            "outcome": j.said.outcome,
             **_provenance(j),
         }
     ]
@@ -180,20 +181,19 @@ def unpaired(j: JudgmentRecord) -> Rows | str:
 
 
 def scores(j: JudgmentRecord) -> Rows | str:
-    rows = j.scores
     return [
         {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
-        | {"axis": r.axis, "value": r.value, **_provenance(j)}
-        for r in rows
+        | {"axis": r.axis, "value": r.value, **_of_question(j), **_provenance(j)}
+        for r in j.scores
     ] or "another kind of answer"
 
 
 def critiques(j: JudgmentRecord) -> Rows | str:
     return [
         {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
-        | {"start": r.start, "end": r.end, "critique": r.text, **_provenance(j)}
+        | {"start": r.start, "end": r.end, "critique": r.text, **_of_question(j), **_provenance(j)}
         for r in j.critiques
-    ] or ("no remark" if "critiques" in exports_of(j.task.kind) else "another kind of answer")
+    ] or ("no remark" if "critiques" in exports_of(j.kind) else "another kind of answer")
 
 
 def turns(j: JudgmentRecord) -> Rows | str:
@@ -227,15 +227,16 @@ def turns(j: JudgmentRecord) -> Rows | str:
 def judgments(j: JudgmentRecord) -> Rows:
     """The whole provenance in one row; also what webhooks send."""
     judgment, task = j.judgment, j.task
+    beside = ("question",) if j.answers else ()
     return [
         {
             **_provenance(j),
             "role": j.rater.role,
-            "ranks": [{"completion": c, "rank": r} for c, r in j.ranks.items()],
-            "scores": _parts(j.scores, "completion", "axis", "value"),
-            "rules": _parts(j.rules, "completion", "rule", "verdict"),
-            "critiques": _parts(j.critiques, "completion", "start", "end", "text"),
-            "edits": _parts(j.edits, "completion", "edited"),
+            "ranks": _parts(j.ranked, "completion", "rank", *beside),
+            "scores": _parts(j.scores, "completion", "axis", "value", *beside),
+            "rules": _parts(j.rules, "completion", "rule", "verdict", *beside),
+            "critiques": _parts(j.critiques, "completion", "start", "end", "text", *beside),
+            "edits": _parts(j.edits, "completion", "edited", *beside),
             "demonstrations": [row.text for row in j.demonstrations],
             "turns": _parts(j.turns, "said", "candidates", "order_shown", "chosen"),
             "order_shown": j.order_shown,
@@ -254,8 +255,38 @@ def judgments(j: JudgmentRecord) -> Rows:
             "prompt_id": j.prompt.id,
             "prompt_sha256": j.prompt.sha256,
             **_part(j.prompt, "split", "source", "licence", "language"),
+            **_screen(j),
         }
     ]
+
+
+def _screen(j: JudgmentRecord) -> dict[str, Any]:
+    """What was answered to each question of a screen, in the columns `NAME.field` of `screens.columns`."""
+    if not j.answers:
+        return {}
+    values: dict[str, Any] = {}
+    asked = {q.name: q for q in screens.questions_of(j.task.kind, j.task.options)}
+
+    def in_order(of: dict[str, Any]) -> list[Any]:
+        return [of.get(c) for c in j.task.completions]
+
+    for one in j.by_question():
+        fields: dict[str, Any] = {
+            "outcome": one.said.outcome,
+            "ranking": in_order(one.ranks),
+            "strength": one.said.strength,
+            "critiques": _parts(one.critiques, "completion", "start", "end", "text"),
+            "demonstration": one.demonstrations[0].text if one.demonstrations else None,
+            "text": one.said.text,
+            "confidence": one.said.confidence,
+        }
+        for mark in screens.marks(asked[one.question]):
+            on_axis = {r.completion: r.value for r in one.scores if r.axis == mark}
+            by_rule = {r.completion: r.verdict for r in one.rules if r.rule == mark}
+            fields[mark] = in_order(on_axis | by_rule)
+        for column in screens.columns([asked[one.question]]):
+            values[column] = fields[column.partition(".")[2]]
+    return values
 
 
 FROM_JUDGMENTS: dict[str, Callable[[JudgmentRecord], Rows | str]] = {
@@ -312,10 +343,10 @@ def _ranked(j: JudgmentRecord) -> dict[str, int | None] | str:
 
     Nothing can be learned from empty texts and repetitions.
     """
-    if not j.ranks:
+    if not j.ranked:
         return "another kind of answer"
     ranks: dict[str, int | None] = {**j.ranks}
-    if j.task.kind == "rank":
+    if j.kind == "rank":
         ranks |= {c: None for c in j.task.completions if c not in ranks}
     nonempty = {c: rank for c, rank in ranks.items() if j.texts[c].text.strip()}
     by_text = {j.texts[c].text: c for c in reversed(nonempty)}
@@ -333,6 +364,10 @@ def _provenance(j: JudgmentRecord) -> dict[str, Any]:
         "judgment": j.judgment.id,
         "created_at": iso(j.judgment.created_at),
     }
+
+
+def _of_question(j: JudgmentRecord) -> dict[str, str]:
+    return {"question": j.question} if j.question else {}
 
 
 def _seconds(j: JudgmentRecord) -> float | None:

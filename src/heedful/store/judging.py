@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, func, select
 
 from heedful.errors import UserError
-from heedful.store import asides, audit
+from heedful.store import asides, audit, screens
 from heedful.store.bulk import insert_all
 from heedful.store.content import add_completion, add_demonstration, digest
 from heedful.store.db import new_id, now
@@ -22,6 +22,7 @@ from heedful.store.schema import (
     edit,
     judgment,
     offer,
+    question_answer,
     ranking_item,
     rule_flag,
     score,
@@ -58,13 +59,14 @@ def submit(
     wall_ms: int | None = None,
     client_at: float | None = None,
     ui_version: str | None = None,
+    partly: bool = False,
 ) -> Receipt:
     """Keep an answer, with its parts, its slot and its audit event, in the caller's write transaction.
 
     The same key and body again returns the first receipt; another body raises `Conflict`. A second answer to the
     same assignment is a correction, which supersedes the first; so is an answer to a task that was skipped. An answer
     after the lease is `late` if the slot is still free and fills it; if somebody else has it, the answer is `surplus`.
-    Neither is ever dropped.
+    Neither is ever dropped. `partly`: required questions of a screen may be left out.
     """
     if not key or len(key) > 64:
         raise UserError("an idempotency key of 1 to 64 characters is needed")
@@ -75,7 +77,7 @@ def submit(
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
     shown = [task_row.completions[i] for i in lease.order_shown]
     question = Question(task_row.options, shown, lambda: _lengths(connection, shown))
-    parsed = parse(task_row.kind, question, answer)
+    parsed = screens.parse(task_row.kind, task_row.options, question, answer, partly=partly)
     if parsed.turns and parsed.turns != _turns(connection, assignment_id):
         raise UserError(f"the conversation has not {parsed.turns} turns")
     timestamp = now(connection)
@@ -252,29 +254,35 @@ def _parts(
     connection: Connection, judgment_id: str, task_row: Row, parsed: Parsed, rater_id: str
 ) -> None:
     """The children of a judgment; an edit and a written response become demonstrations."""
-    parts = _children(parsed)
-    text = parsed.demonstration
-    if parsed.edit:
-        original, text = parsed.edit
-        if texts(connection, [original])[original] == text:
-            raise UserError(
-                "the edited response is the same as before; change it, or skip the task"
-            )
-        edited = add_completion(connection, task_row.prompt, text, author=rater_id)
-        parts[edit] = [{"completion": original, "edited": edited}]
-        # The edit beats what it was made from.
-        parts[ranking_item] = [
-            {"completion": edited, "rank": 1},
-            {"completion": original, "rank": 2},
-        ]
+    parts: dict[Table, list[dict[str, Any]]] = defaultdict(list)
+    for name, kind, one in parsed.answers or (("", task_row.kind, parsed),):
+        rows, text = _children(one), one.demonstration
+        if one.edit:
+            original, text = one.edit
+            rows |= _edited(connection, task_row.prompt, original, text, rater_id)
+        if parsed.answers:
+            columns = ("outcome", "strength", "confidence", "text")
+            said = {"kind": kind} | {column: getattr(one, column) for column in columns}
+            rows[question_answer] = [said]
+        for table, new in rows.items():
+            parts[table] += ({**row, "question": name} for row in new)
+        if text is not None:
+            of = {"judgment": judgment_id, "question": name}
+            add_demonstration(connection, task_row.prompt, text, **of)
     for table, rows in parts.items():
-        if rows:
-            connection.execute(
-                table.insert(),
-                [{"judgment": judgment_id, "place": i, **r} for i, r in enumerate(rows)],
-            )
-    if text is not None:
-        add_demonstration(connection, task_row.prompt, text, judgment=judgment_id)
+        numbered = [{"judgment": judgment_id, "place": i, **row} for i, row in enumerate(rows)]
+        insert_all(connection, table, numbered)
+
+
+def _edited(
+    connection: Connection, prompt: str, original: str, text: str, rater_id: str
+) -> dict[Table, list[dict[str, Any]]]:
+    """Rows of an edit, which beats what it was made from."""
+    if texts(connection, [original])[original] == text:
+        raise UserError("the edited response is the same as before; change it, or skip the task")
+    edited = add_completion(connection, prompt, text, author=rater_id)
+    ranks = [{"completion": edited, "rank": 1}, {"completion": original, "rank": 2}]
+    return {edit: [{"completion": original, "edited": edited}], ranking_item: ranks}
 
 
 def _children(parsed: Parsed) -> dict[Table, list[dict[str, Any]]]:

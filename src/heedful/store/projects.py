@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, select
 
 from heedful.errors import UserError, did_you_mean
-from heedful.store import audit
+from heedful.store import audit, screens
 from heedful.store.columns import sha256
 from heedful.store.db import insert
 from heedful.store.kinds.checks import MAX_NUMBER
@@ -39,6 +39,8 @@ class Settings:
     """So many skips of a rater in an hour count towards setting a task aside. 0: no limit."""
     cost_per_hour: float = 0.0
     """What an hour of a rater's time costs, in the lead's currency, where the rater has no price of their own."""
+    questions: tuple[dict[str, Any], ...] = ()
+    """What raters are asked on one screen, in order, see store.screens; none: what an import says."""
     models: tuple[str, ...] = ()
     """Models that raters talk to in tasks of the kind chat; two of the same one are two samples."""
     talk_tokens: int = 256
@@ -72,8 +74,9 @@ class Settings:
                 raise UserError(f"a model is a folder or a name on the hub, not {name!r}")
 
 
-def settings_from(values: dict[str, Any]) -> Settings:
-    """Settings from JSON; unknown names and wrong types are errors."""
+def settings_from(values: dict[str, Any], *, stored: bool = False) -> Settings:
+    """Settings from JSON; unknown names and wrong types are errors. Those that are `stored` have been checked: a kind
+    of question may have gone with its package since."""
     defaults = vars(Settings())
     for name, value in values.items():
         if name not in defaults:
@@ -87,6 +90,8 @@ def settings_from(values: dict[str, Any]) -> Settings:
     settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
     }
+    if settings.get("questions") and not stored:
+        settings["questions"] = tuple(screens.checked_list(settings["questions"]))
     return Settings(**settings)
 
 
@@ -125,14 +130,17 @@ def settings_of(connection: Connection, project_id: str) -> Settings:
     row = connection.execute(select(project.c.settings).where(*there)).first()
     if row is None:
         raise UserError("there is no such project")
-    return settings_from(row.settings)
+    return settings_from(row.settings, stored=True)
 
 
 def change(
     connection: Connection, project_id: str, values: dict[str, Any], *, actor: str | None
 ) -> Settings:
     """Merge `values` into the settings."""
-    settings = settings_from(asdict(settings_of(connection, project_id)) | values)
+    checked = settings_from(values)
+    before = asdict(settings_of(connection, project_id))
+    new = {name: getattr(checked, name) for name in values}
+    settings = settings_from(before | new, stored=True)
     connection.execute(
         project.update().where(project.c.id == project_id).values(settings=asdict(settings))
     )

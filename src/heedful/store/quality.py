@@ -7,20 +7,21 @@ Only an answer's latest revision counts, and no answer beyond the overlap that w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from heedful.store.kinds import Measure, measure_of
-from heedful.store.records import batches, corrected
+from heedful.store.records import batches, corrected, grouped
 from heedful.store.schema import (
     assignment,
     checkpoint,
     completion,
     gold_key,
     judgment,
+    question_answer,
     ranking_item,
     rater,
     rule_flag,
@@ -44,6 +45,7 @@ class Answer:
     task: str
     rater: str
     person: bool  # not a judge
+    question: str  # of a screen; empty where the task asks one alone
     kind: str
     outcome: str
     strength: float | None
@@ -63,6 +65,11 @@ class Answer:
     def measure(self) -> Measure | None:
         """How answers of this kind are compared."""
         return measure_of(self.kind)
+
+    @property
+    def prefers(self) -> bool:
+        """Whether it says which response is better."""
+        return self.measure is not None and self.measure.of == "ranks"
 
     @property
     def regular(self) -> bool:
@@ -180,8 +187,18 @@ def by_week(
     return ids
 
 
+def by_judgment(answers: Iterable[Answer]) -> dict[str, Answer]:
+    """Of each judgment the answer to its first question that ranks, or to its first."""
+    chosen: dict[str, Answer] = {}
+    for answer in answers:
+        first = chosen.setdefault(answer.judgment, answer)
+        if answer.prefers and not first.prefers:
+            chosen[answer.judgment] = answer
+    return chosen
+
+
 def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
-    """These answers, in no particular order."""
+    """These answers, in no particular order; of a screen one for each question that was answered, in their order."""
     j, a, t = judgment.c, assignment.c, task.c
     facts = (
         select(
@@ -196,14 +213,16 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
     )  # fmt: skip
     answers: list[Answer] = []
     for part in batches(ids, BATCH):
-        by_id: dict[str, Answer] = {}
+        by_id: dict[tuple[str, str], Answer] = {}  # judgment, question
+        several = _several(connection, part)
         for r in connection.execute(facts.where(j.id.in_(part))):
             has_overlap = not r.is_gold and r.swap_of is None
-            by_id[r.id] = Answer(
+            alone = Answer(
                 judgment=r.id,
                 task=r.task,
                 rater=r.rater,
                 person=r.role != "judge",
+                question="",
                 kind=r.kind,
                 outcome=r.outcome,
                 strength=r.strength,
@@ -216,23 +235,41 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
                 completions=r.completions,
                 order_shown=r.order_shown,
             )
+            if r.id not in several:
+                by_id[r.id, ""] = alone
+            for said in several.get(r.id, ()):
+                by_id[r.id, said.question] = _of_screen(alone, said)
         compared = {s.measure.of for s in by_id.values() if s.measure}
         c = ranking_item.c
-        query = select(c.judgment, c.completion, c.rank)
-        for key, completion_id, rank in _children(connection, query, part):
-            by_id[key].ranks[completion_id] = rank
+        query = select(c.judgment, c.question, c.completion, c.rank)
+        for key, question, completion_id, rank in _children(connection, query, part):
+            by_id[key, question].ranks[completion_id] = rank
         if "scores" in compared:
             c = score.c
-            query = select(c.judgment, c.completion, c.axis, c.value)
-            for key, completion_id, axis, value in _children(connection, query, part):
-                by_id[key].scores[completion_id, axis] = value
+            query = select(c.judgment, c.question, c.completion, c.axis, c.value)
+            for key, question, completion_id, axis, value in _children(connection, query, part):
+                by_id[key, question].scores[completion_id, axis] = value
         if "rules" in compared:
             c = rule_flag.c
-            query = select(c.judgment, c.completion, c.rule, c.verdict)
-            for key, completion_id, rule, verdict in _children(connection, query, part):
-                by_id[key].rules[completion_id, rule] = verdict
+            query = select(c.judgment, c.question, c.completion, c.rule, c.verdict)
+            for key, question, completion_id, rule, verdict in _children(connection, query, part):
+                by_id[key, question].rules[completion_id, rule] = verdict
         answers += by_id.values()
     return answers
+
+
+def _several(connection: Connection, ids: Sequence[str]) -> dict[str, list[Row]]:
+    """What was answered to the questions of screens, by judgment."""
+    q = question_answer.c
+    query = select(q.judgment, q.question, q.kind, q.outcome, q.strength)
+    ordered = query.where(q.judgment.in_(ids)).order_by(q.judgment, q.place)
+    return grouped(connection.execute(ordered).all(), "judgment")
+
+
+def _of_screen(alone: Answer, said: Row) -> Answer:
+    """The answer to one question, as if it had been asked alone."""
+    values = {name: getattr(said, name) for name in ("question", "kind", "outcome", "strength")}
+    return replace(alone, **values, ranks={}, scores={}, rules={})
 
 
 def lengths(connection: Connection, completions: Sequence[str]) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +31,7 @@ from heedful.store.schema import (
     judgment,
     offer,
     prompt,
+    question_answer,
     ranking_item,
     rater,
     rule_flag,
@@ -41,14 +41,14 @@ from heedful.store.schema import (
 )
 
 BATCH = 500
-PARTS = (ranking_item, score, rule_flag, critique, edit)
+PARTS = (ranking_item, score, rule_flag, critique, edit, question_answer)
 Columns = Mapping[
     str, tuple[str, ...]
 ]  # by table, the id first; of others all but what nobody reads
 # What the forms for training read; where a response is shown is for rankings alone.
 TRAINING: Columns = {
     "judgment": ("id", "assignment", "task", "rater", "outcome", "strength", "active_ms", "created_at"),
-    "task": ("id", "kind", "prompt", "completions"),
+    "task": ("id", "kind", "options", "prompt", "completions"),
     "prompt": ("id", "content"),
     "rater": ("id", "pseudonym"),
     "completion": ("id", "text", "model", "checkpoint"),
@@ -59,24 +59,53 @@ NEVER_READ = {"completion": ("token_ids", "logprobs")}  # by judgments; long
 
 
 class JudgmentRecord(NamedTuple):
-    """One revision of an answer."""
+    """One revision of an answer, or what it says to one question of a screen: see `by_question`."""
 
     judgment: Row
     task: Row
+    question: str  # empty: all of it
+    kind: str  # of what was asked
+    said: Row  # outcome, strength, confidence and text
     prompt: Row
     rater: Row
     order_shown: list[int]
     guidelines: str | None  # the version that was shown beside it
     texts: dict[str, Row]  # completions by id: those shown, and an edited one
-    ranks: dict[
-        str, int
-    ]  # by completion id, the best first; those that were not ranked are not there
+    ranked: Sequence[Row]  # the best first; those that were not ranked are not there
     scores: Sequence[Row]
     rules: Sequence[Row]
     critiques: Sequence[Row]
     edits: Sequence[Row]
     demonstrations: Sequence[Row]  # written in the judgment
     turns: Sequence[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
+    answers: Sequence[Row] = ()  # of a screen: rows of question_answer, in order
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """By completion id, the best first."""
+        return {row.completion: row.rank for row in self.ranked}
+
+    def by_question(self) -> Sequence[JudgmentRecord]:
+        """Each answered question of a screen as if it had been asked alone; itself, where the task asks one."""
+        if not self.answers:
+            return (self,)
+        return [
+            self._replace(
+                question=row.question,
+                kind=row.kind,
+                said=row,
+                answers=(),
+                **{name: _of(getattr(self, name), row.question) for name in SAID},
+            )
+            for row in self.answers
+        ]
+
+
+SAID = ("ranked", "scores", "rules", "critiques", "edits", "demonstrations")
+
+
+def _of(rows: Sequence[Row], question: str) -> Sequence[Row]:
+    return [row for row in rows if row.question == question]
 
 
 def load(connection: Connection, ids: Sequence[str]) -> list[JudgmentRecord]:
@@ -100,10 +129,8 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
     prompts = reader.by_id(prompt, {t.prompt for t in tasks.values()})
     raters |= reader.by_id(rater, {j.rater for j in judgments.values()} - raters.keys())
     assignments = reader.by_id(assignment, {j.assignment for j in judgments.values()})
-    ranks: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in reader.rows(ranking_item, "judgment", ids, "rank", "place"):
-        ranks[row.judgment][row.completion] = row.rank
-    scores, rules, critiques, edits = (
+    ranks = grouped(reader.rows(ranking_item, "judgment", ids, "rank", "place"), "judgment")
+    scores, rules, critiques, edits, answers = (
         grouped(reader.rows(table, "judgment", ids, "place"), "judgment") for table in PARTS[1:]
     )
     written = grouped(reader.rows(demonstration, "judgment", ids, "id"), "judgment")
@@ -119,18 +146,22 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
         yield JudgmentRecord(
             judgment=row,
             task=about,
+            question="",
+            kind=about.kind,
+            said=row,
             prompt=prompts[about.prompt],
             rater=raters[row.rater],
             order_shown=lease.order_shown if lease else [],
             guidelines=lease.guideline_version if lease else None,
             texts={c: texts[c] for c in (*about.completions, *(r.edited for r in changed))},
-            ranks=ranks.get(key, {}),
+            ranked=ranks.get(key, ()),
             scores=scores.get(key, ()),
             rules=rules.get(key, ()),
             critiques=critiques.get(key, ()),
             edits=changed,
             demonstrations=written.get(key, ()),
             turns=said.get(row.assignment, ()),
+            answers=answers.get(key, ()),
         )
 
 

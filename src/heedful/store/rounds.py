@@ -8,9 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from heedful.store import judging, records, snapshot, work
+from heedful.store import judging, records, screens, snapshot, work
 from heedful.store.schema import assignment, judgment, task, task_slot
-from heedful.types import places
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,11 @@ def judge(
         return judging.Receipt(before.id, before.revision, before.disposition, replayed=True)
     assignment_id = work.assign(connection, task_id, judge_id)
     row = connection.execute(select(assignment).where(assignment.c.id == assignment_id)).one()
-    kind = connection.execute(select(task.c.kind).where(task.c.id == task_id)).scalar_one()
-    ranks = [ranking[i] for i in row.order_shown]
-    answer: dict[str, Any] = {"ranks": ranks}
-    if kind == "pair":
-        first, second = places(ranks)
-        answer = {"tie": True} if first == second else {"value": 2 if first < second else 7}
-    return judging.submit(connection, assignment_id, judge_id, answer, key=key)
+    asked = connection.execute(
+        select(task.c.kind, task.c.options).where(task.c.id == task_id)
+    ).one()
+    answer = screens.ranked(asked.kind, asked.options, [ranking[i] for i in row.order_shown])
+    return judging.submit(connection, assignment_id, judge_id, answer, key=key, partly=True)
 
 
 def comparisons(connection: Connection, project: str, tasks: Sequence[str]) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ from heedful.store.columns import (
     timestamp,
 )
 from heedful.store.db import DatabaseClock
+from heedful.store.outgoing import webhook, webhook_delivery  # noqa: F401
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────
 
@@ -123,6 +124,13 @@ completion = Table(
     timestamp(),
     UniqueConstraint("prompt", "sha256"),
 )
+
+
+def _question() -> Column:
+    """Which question of a screen a row answers; empty where the task asks one alone."""
+    return Column("question", String(40), nullable=False, server_default="")
+
+
 demonstration = Table(
     "demonstration",
     metadata,
@@ -132,6 +140,7 @@ demonstration = Table(
     Column("text", Exact, nullable=False),
     Column("judgment", String(36), ForeignKey("judgment.id")),  # none: imported
     Column("source", Exact),
+    _question(),
     timestamp(),
     # Two people may write the same words; importing the same file twice adds nothing.
     Index(
@@ -149,7 +158,7 @@ task = Table(
     key(),
     ref("project"),
     Column("sha256", String(64), nullable=False),
-    Column("kind", String(10), nullable=False),  # a name in store.kinds.KINDS
+    Column("kind", String(10), nullable=False),  # a name in store.kinds.KINDS, or SCREEN
     ref("prompt"),
     Column("completions", Json, nullable=False),  # ids, in an order that raters never see
     Column("options", Json, nullable=False),  # the kind's: axes, rules …
@@ -217,9 +226,7 @@ assignment = Table(
     # What was shown beside it, if anything. No foreign key: SQLite could only add one with a copy of the table, and
     # versions are never deleted.
     Column("guideline_version", String(36)),
-    Column(
-        "discounted", String(8)
-    ),  # a skip or flag that sets nothing aside: limit; lead: taken back
+    Column("discounted", String(8)),  # a skip or flag sets nothing aside: limit; lead: taken back
     UniqueConstraint("task", "rater"),
     Index(
         "uq_assignment_lease",
@@ -289,16 +296,14 @@ def _child(name: str, *columns: Column) -> Table:
         Column("judgment", String(36), ForeignKey("judgment.id"), primary_key=True),
         Column("place", Integer, primary_key=True),
         *columns,
+        _question(),
     )
 
 
 ranking_item = _child("ranking_item", ref("completion"), Column("rank", Integer, nullable=False))
 score = _child(
-    "score",
-    ref("completion"),
-    Column("axis", Exact, nullable=False),
-    Column("value", Number, nullable=False),
-)
+    "score", ref("completion"), Column("axis", Exact, nullable=False), Column("value", Number, nullable=False)
+)  # fmt: skip
 rule_flag = _child(
     "rule_flag",
     ref("completion"),
@@ -313,6 +318,18 @@ critique = _child(
     Column("text", Exact, nullable=False),
 )
 edit = _child("edit", ref("completion"), ref("completion", name="edited"))
+question_answer = (
+    _child(  # of a screen of several questions, in their order: what each was answered
+        "question_answer",
+        Column("kind", String(10), nullable=False),
+        Column(
+            "outcome", String(10), nullable=False
+        ),  # as of a judgment, whose own columns are empty then
+        Column("strength", Number),
+        Column("confidence", Number),
+        Column("text", Exact),
+    )
+)
 offer = Table(  # what a rater said to two models, and what both replied
     "offer",
     metadata,
@@ -356,34 +373,10 @@ audit_event = Table(
     Column("detail", Json, nullable=False),
     Column("hash", String(64), nullable=False),  # of the row and the hash before it
 )
-webhook = Table(
-    "webhook",
-    metadata,
-    key(),
-    ref("project"),
-    Column("url", Exact, nullable=False),
-    Column("secret", String(64), nullable=False),
-    timestamp(),
-    Column("added_by", String(36)),  # a rater's id; without a foreign key, as in `assignment`
-)
-webhook_delivery = Table(
-    "webhook_delivery",
-    metadata,
-    key(),
-    ref("webhook"),
-    ref("judgment"),
-    Column("event", String(20), nullable=False, server_default="judgment"),  # or alert
-    Column("state", String(8), nullable=False),  # waiting, sent, failed
-    Column("attempts", Integer, nullable=False),
-    timestamp("due_at"),
-    Column("status", Integer),  # what was answered last
-    Column("error", Exact),  # or why nothing was
-    Index("ix_webhook_delivery_due", "state", "due_at"),
-)
 
 IMMUTABLE = (
     guideline_version, run, checkpoint, prompt, completion, demonstration, task, gold_key, judgment, ranking_item,
-    score, rule_flag, critique, edit, offer, turn, dataset_snapshot, audit_event,
+    score, rule_flag, critique, edit, question_answer, offer, turn, dataset_snapshot, audit_event,
 )  # fmt: skip
 
 for _table in metadata.tables.values():

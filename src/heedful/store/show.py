@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -10,6 +11,7 @@ from heedful.store.db import now
 from heedful.store.judging import assignment_of, latest
 from heedful.store.records import texts
 from heedful.store.schema import guideline_version, prompt, task
+from heedful.store.screens import questions_of
 from heedful.store.talk import history
 
 LETTERS = "ABCDEFGHIJKL"
@@ -19,8 +21,8 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
     """The question as its rater sees it, with the answer they gave, if any. Texts are raw, as models wrote them.
 
     {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text}],
-    options, guidelines: {id, body} | None, turns: [{said, replies: [text, text], chosen: place | None}],
-    answer: as it was said | None, revision}
+    options, questions: [{name, kind, options, required, title, help}], guidelines: {id, body} | None,
+    turns: [{said, replies: [text, text], chosen: place | None}], answer: as it was said | None, revision}
     """
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
@@ -42,6 +44,7 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
             {"label": LETTERS[place], "text": words[key]} for place, key in enumerate(places)
         ],
         "options": task_row.options,
+        "questions": [asdict(q) for q in questions_of(task_row.kind, task_row.options)],
         "guidelines": {"id": guidelines.id, "body": guidelines.body} if guidelines else None,
         "turns": turns(connection, assignment_id),
         "answer": judgment_row.said if judgment_row else None,

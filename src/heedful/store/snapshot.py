@@ -10,19 +10,27 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, func, literal, select
 
 from heedful.errors import UserError, did_you_mean
-from heedful.store import export, records
-from heedful.store.columns import escape, unescape
+from heedful.store import export, forms, records, screens
+from heedful.store.columns import canonical, escape, unescape
 from heedful.store.content import digest
 from heedful.store.db import Store, insert
-from heedful.store.kinds import UNANSWERED
+from heedful.store.kinds import SCREEN, UNANSWERED
 from heedful.store.outcomes import EXPORTED, FORMS, outcomes
-from heedful.store.schema import completion, dataset_snapshot, demonstration, judgment, prompt, task
+from heedful.store.schema import (
+    completion,
+    dataset_snapshot,
+    demonstration,
+    judgment,
+    prompt,
+    question_answer,
+    task,
+)
 
 ESCAPE = "\\x1a and four hexadecimal digits stand for NUL, a lone surrogate or \\x1a itself"
 TO_ESCAPE = re.compile(
@@ -43,6 +51,7 @@ class Query:
     gold: bool = False  # answers to questions whose answer is known
     swaps: bool = False  # the same pair asked again the other way round
     margin: bool = False  # TRL's column `margin`: the strength, 0 where nobody was asked
+    question: str = ""  # of a screen, the one that the rows are of; none: see forms.rows_of
 
     def __post_init__(self) -> None:
         if self.what not in export.COLUMNS:
@@ -54,6 +63,8 @@ class Query:
             raise UserError(f"split must be all, train or held_out, not '{self.split}'")
         if self.margin and self.what != "comparisons":
             raise UserError("only comparisons have a margin")
+        if self.question and self.what not in export.TRAINING:
+            raise UserError(f"{self.what} are not of one question; leave it out")
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,11 @@ class Snapshot:
     form: str  # of the prompts: text, messages, mixed; +tools where some have columns for the chat template
     count: Count
     sha256: str
+    of_screens: dict[str, str] = field(default_factory=dict)  # columns of several questions
 
     @property
     def columns(self) -> dict[str, str]:
-        columns = export.columns_of(self.query.what, self.form)
+        columns = export.columns_of(self.query.what, self.form) | self.of_screens
         if self.query.what == "comparisons" and not self.query.margin:
             del columns["margin"]
         return columns
@@ -99,8 +111,19 @@ def take(store: Store, project: str, query: Query, tasks: Sequence[str] | None =
         raise UserError(
             f"{query.what} are not exported by question, only what is made of judgments"
         )
-    ids, form, count = store.in_read(lambda connection: choose(connection, project, query, tasks))
+
+    def look(connection: Connection) -> tuple[list[str], str, Count, dict[str, str]]:
+        if query.question:
+            _refuse_unknown(connection, project, query.question)
+        chosen = choose(connection, project, query, tasks)
+        return *chosen, _of_screens(connection, project, query.what)
+
+    ids, form, count, of_screens = store.in_read(look)
     body = {**asdict(query), "schema": export.SCHEMA, "form": form, **asdict(count)}
+    if not query.question:
+        del body["question"]  # as before there were several
+    if of_screens:
+        body["of_screens"] = list(of_screens.items())
     judged = query.what in export.FROM_JUDGMENTS
     if not judged:
         body["ids"] = ids
@@ -115,7 +138,7 @@ def take(store: Store, project: str, query: Query, tasks: Sequence[str] | None =
         return key or insert(connection, dataset_snapshot, **row)
 
     key = store.in_write(add)
-    return Snapshot(key, project, query, tuple(ids), form, count, row["sha256"])
+    return Snapshot(key, project, query, tuple(ids), form, count, row["sha256"], of_screens)
 
 
 def find(connection: Connection, project: str, key: str) -> Snapshot:
@@ -132,7 +155,8 @@ def find(connection: Connection, project: str, key: str) -> Snapshot:
         raise UserError(f"snapshot {key} is of another version of heedful's exports")
     ids, form = body.pop("ids", row.judgments), body.pop("form")
     count = Count(body.pop("stored"), body.pop("exported"), body.pop("excluded"))
-    return Snapshot(key, project, Query(**body), tuple(ids), form, count, row.sha256)
+    of_screens = dict(body.pop("of_screens", ()))
+    return Snapshot(key, project, Query(**body), tuple(ids), form, count, row.sha256, of_screens)
 
 
 def choose(
@@ -158,25 +182,25 @@ def choose(
     ids = sorted(candidates)
     if query.what in FORMS:
         ids = []
-        for key, about, outcome in outcomes(connection, sorted(candidates)):
+        for key, about, outcome in outcomes(connection, sorted(candidates), query.question):
             if (result := outcome[query.what]) == EXPORTED:
                 ids.append(key)
                 prompts.add(about)
             else:
                 excluded[result] += 1
-    forms = _forms(connection, query.what, sorted(prompts))
-    shapes = forms - {"tools"} or {"text"}
+    found = _forms(connection, query.what, sorted(prompts))
+    shapes = found - {"tools"} or {"text"}
     form = "mixed" if len(shapes) > 1 else shapes.pop()
     return (
         ids,
-        f"{form}+tools" if "tools" in forms else form,
+        f"{form}+tools" if "tools" in found else form,
         Count(stored, len(ids), dict(sorted(excluded.items()))),
     )
 
 
 def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of chosen ids, always in the same order."""
-    for key, result in _rows(connection, query.what, ids):
+    for key, result in _rows(connection, query.what, ids, query.question):
         if isinstance(result, str):
             raise AssertionError(f"{key} was chosen and has no rows: {result}")
         for row in map(export.with_template_columns, result):
@@ -191,6 +215,37 @@ def escaped(value: Any) -> Any:
 def unescaped(value: Any) -> Any:
     """The inverse of `escaped`."""
     return _deep(unescape, value)
+
+
+def _of_screens(connection: Connection, project: str, dataset: str) -> dict[str, str]:
+    """The columns that a form has because tasks of the project ask several questions."""
+    if dataset not in ("judgments", *forms.OF_EVERY_QUESTION):
+        return {}
+    if connection.execute(select(question_answer.c.judgment).limit(1)).first() is None:
+        return {}  # nearly always, and quick
+    lists = [options for kind, options in _asked(connection, project) if kind == SCREEN]
+    if dataset != "judgments":
+        return {"question": "text"} if lists else {}
+    columns: dict[str, str] = {}
+    for options in sorted(lists, key=canonical):
+        columns |= screens.columns(screens.questions_of(SCREEN, options))
+    return columns
+
+
+def _asked(connection: Connection, project: str) -> list[tuple[str, dict[str, Any]]]:
+    """The different kinds and options of a project's tasks."""
+    query = select(task.c.kind, task.c.options).where(task.c.project == project).distinct()
+    return [(row.kind, row.options) for row in connection.execute(query)]
+
+
+def _refuse_unknown(connection: Connection, project: str, question: str) -> None:
+    lists = [screens.questions_of(*asked) for asked in _asked(connection, project)]
+    names = sorted({q.name for questions in lists for q in questions})
+    if question not in names:
+        known = f"; it has {', '.join(names)}" if names else "; it has none"
+        raise UserError(
+            f"this project asks no question '{question}'{did_you_mean(question, names)}{known}"
+        )
 
 
 def _task_conditions(tasks: Sequence[str] | None) -> Iterator[list[Any]]:
@@ -233,6 +288,7 @@ def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
         corrected.label("corrected"),
         task.c.is_gold,
         task.c.swap_of,
+        task.c.kind,
     ]
     table = CONTENT.get(dataset, judgment)
     columns: list[Any] = [table.c.id, prompt.c.id.label("prompt"), prompt.c.split]
@@ -247,7 +303,7 @@ def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
     if dataset == "demonstrations":
         joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
         joined = joined.outerjoin(task, task.c.id == judgment.c.task)
-        columns += [table.c.text, *of_judgment]
+        columns += [table.c.text, table.c.question, *of_judgment]
     return select(*columns).select_from(joined).where(prompt.c.project == project)
 
 
@@ -266,6 +322,8 @@ def exclusion_reason(fact: Row, query: Query) -> str | None:
             return "repeated the other way round"
     if query.split not in ("all", fact.split):
         return f"in the split {fact.split}"
+    if query.what == "demonstrations" and query.question not in ("", fact.question or fact.kind):
+        return forms.ANOTHER
     if query.what in ("samples", "demonstrations"):
         if not fact.text.strip():
             return "an empty response"
@@ -286,14 +344,17 @@ def _forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[
 
 
 def _rows(
-    connection: Connection, dataset: str, ids: Sequence[str]
+    connection: Connection, dataset: str, ids: Sequence[str], question: str = ""
 ) -> Iterator[tuple[str, export.Rows | str]]:
     """Each id with its rows."""
     if dataset in export.FROM_JUDGMENTS:
-        to_rows = export.FROM_JUDGMENTS[dataset]
         read = {"rankings": records.TRAINING, "judgments": records.EVERYTHING}
         judged = records.stream(connection, ids, read.get(dataset, records.UNSHOWN))
-        yield from ((j.judgment.id, to_rows(j)) for j in judged)
+        for j in judged:
+            if dataset in FORMS:
+                yield j.judgment.id, forms.rows_of(dataset, j, question)
+            else:
+                yield j.judgment.id, export.FROM_JUDGMENTS[dataset](j)
         return
     for part in records.batches(ids):
         yield from zip(part, _content_rows(connection, dataset, part), strict=True)

@@ -22,6 +22,7 @@ from heedful.store.kinds.checks import MAX_TEXT
 from heedful.store.projects import settings_of
 from heedful.store.schema import offer as offers
 from heedful.store.schema import prompt, task, turn
+from heedful.store.screens import questions_of
 
 REPLIES = 2  # replies to each turn
 
@@ -51,7 +52,7 @@ def ready(
         raise UserError(f"a message has at most {MAX_TEXT} characters")
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
-    if not kind_of(task_row.kind).talks:
+    if not any(kind_of(q.kind).talks for q in questions_of(task_row.kind, task_row.options)):
         raise UserError("this task is no conversation")
     if lease.state not in ("active", "expired"):
         raise UserError("this conversation is over")

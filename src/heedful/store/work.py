@@ -14,9 +14,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, and_, func, select
 
 from heedful.errors import UserError
+from heedful.store import screens
 from heedful.store.content import add_task
 from heedful.store.db import new_id, now
-from heedful.store.kinds import KINDS
+from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.lifecycle import is_archived
 from heedful.store.projects import Settings, newest_guidelines, settings_of
 from heedful.store.queue import OPENED, next_gold, next_slot
@@ -257,7 +258,7 @@ def _swap(
         .join(task, task.c.id == done.c.task)
         .where(
             done.c.project == project,
-            task.c.kind.in_([name for name, kind in KINDS.items() if kind.swaps]),
+            task.c.kind.in_([SCREEN, *(name for name, kind in KINDS.items() if kind.swaps)]),
             task.c.swap_of.is_(None),
             task.c.is_gold.is_(False),
         )
@@ -276,6 +277,8 @@ def _swap(
         ).first():
             continue
         first = connection.execute(select(task).where(task.c.id == row.task)).one()
+        if not screens.swaps(first.kind, first.options):
+            continue
         key = add_task(
             connection,
             project,

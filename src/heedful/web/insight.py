@@ -51,17 +51,13 @@ def pairs(answer: Answer) -> Iterator[tuple[str, str, int]]:
             yield a, b, (place[b] > place[a]) - (place[b] < place[a])
 
 
-def prefers(answer: Answer) -> bool:
-    """Whether answers of this kind say which response is better."""
-    return answer.measure is not None and answer.measure.of == "ranks"
-
-
-def ratings(answers: Iterable[Answer]) -> dict[tuple[str, str], Table]:
-    """By kind and by what was rated (an axis, a rule; nothing, where the kind has no options to name several)."""
-    tables: dict[tuple[str, str], Table] = defaultdict(Table)
+def ratings(answers: Iterable[Answer]) -> dict[tuple[str, str, str], Table]:
+    """By question of a screen, by kind and by what was rated (an axis, a rule; nothing, where the kind has no options
+    to name several)."""
+    tables: dict[tuple[str, str, str], Table] = defaultdict(Table)
 
     def add(answer: Answer, name: str, unit: Any, value: Any) -> None:
-        table = tables[answer.kind, name]
+        table = tables[answer.question, answer.kind, name]
         if len(table.values) < MAX_VALUES:
             table.units.append(unit)
             table.raters.append(answer.rater)
@@ -85,7 +81,7 @@ def ratings(answers: Iterable[Answer]) -> dict[tuple[str, str], Table]:
 
 
 def agreement(connection: Connection, project: str) -> dict[str, Any]:
-    """Krippendorff's α of each kind, axis and rule, among people, and among all where judges answer too."""
+    """Krippendorff's α of each question, axis and rule, among people, and among all where judges answer too."""
     ids = quality.shared(connection, project)
     answers = [s for s in quality.load(connection, ids) if s.regular]
     groups = {"people": [s for s in answers if s.person]}
@@ -93,12 +89,11 @@ def agreement(connection: Connection, project: str) -> dict[str, Any]:
         groups["people and judges"] = answers
     measures = []
     for group, members in groups.items():
-        for (kind, name), t in sorted(ratings(members).items()):
+        for (question, kind, name), t in sorted(ratings(members).items()):
             level = _measure(kind).level
             estimate = measure.alpha(t.units, t.raters, t.values, level=level, clusters=t.tasks)
-            measures.append(
-                {"who": group, "kind": kind, "of": name, "level": level, **asdict(estimate)}
-            )
+            about = {"who": group, "question": question, "kind": kind, "of": name, "level": level}
+            measures.append(about | asdict(estimate))
     tasks = len({s.task for s in answers})
     return {"measures": measures, "tasks": tasks, "most": quality.MAX_SHARED}
 
@@ -114,7 +109,8 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
     twice = quality.swapped(connection, project, limit=SWAPS)
     shared = quality.shared(connection, project, limit=SHARED)
     ids = list(dict.fromkeys([*newest, *gold, *shared, *(key for two in twice for key in two)]))
-    by_id = {s.judgment: s for s in quality.load(connection, ids)}
+    answers = quality.load(connection, ids)
+    by_id = quality.by_judgment(answers)
     gold_results = _right(connection, [by_id[key] for key in gold])
     recent: dict[str, list[Answer]] = defaultdict(list)
     for key in newest:
@@ -122,13 +118,14 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
     repeats: dict[str, list[tuple[Answer, Answer]]] = defaultdict(list)
     for a, b in twice:
         repeats[by_id[a].rater].append((by_id[a], by_id[b]))
-    agreements = _with_others([by_id[key] for key in shared if by_id[key].regular])
+    several = set(shared)
+    agreements = _with_others([s for s in answers if s.judgment in several and s.regular])
     rows = []
     for person in connection.execute(select(rater).where(rater.c.id.in_(list(ways)))):
         own_ways, recent_answers = ways[person.id], recent[person.id]
         places = [s.place for s in recent_answers if s.kind in KINDS and KINDS[s.kind].swaps]
         seconds = [s.seconds for s in recent_answers if s.seconds is not None]
-        preferences = [s for s in recent_answers if prefers(s)]
+        preferences = [s for s in recent_answers if s.prefers]
         repeated = repeats[person.id]
         rows.append(
             {
@@ -158,14 +155,15 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
 
 
 def labels(connection: Connection, project: str, *, rater_id: str | None = None) -> dict[str, Any]:
-    """What the newest answers said, by kind: strengths by place, axes, rules, and whether the longer one won."""
+    """What the newest answers said, by question of a screen or by kind: strengths by place, axes, rules, and whether
+    the longer one won."""
     ids = quality.newest(connection, project, rater_id=rater_id)
     answers = quality.load(connection, ids)
     kinds: dict[str, dict[str, Any]] = {}
-    for kind in sorted({s.kind for s in answers}):
-        of_kind = [s for s in answers if s.kind == kind]
-        summary: dict[str, Any] = {"answers": len(of_kind)}
-        if prefers(of_kind[0]):
+    for question, kind in sorted({(s.question, s.kind) for s in answers}):
+        of_kind = [s for s in answers if (s.question, s.kind) == (question, kind)]
+        summary: dict[str, Any] = {"answers": len(of_kind), "question": question, "kind": kind}
+        if of_kind[0].prefers:
             summary["outcomes"] = dict(Counter(s.outcome for s in of_kind))
         if kind in KINDS and KINDS[kind].swaps:
             summary["strengths"] = _strengths(of_kind)
@@ -178,11 +176,11 @@ def labels(connection: Connection, project: str, *, rater_id: str | None = None)
                 summary[option] = {
                     name: sorted(map(list, c.items())) for name, c in sorted(counts.items())
                 }
-        kinds[kind] = summary
+        kinds[f"{question} ({kind})" if question else kind] = summary
     return {
         "kinds": kinds,
-        "length": _length(connection, answers),
-        "used": len(answers),
+        "length": _length(connection, quality.by_judgment(answers).values()),
+        "used": len(ids),
         "most": quality.NEWEST,
     }
 
@@ -190,10 +188,9 @@ def labels(connection: Connection, project: str, *, rater_id: str | None = None)
 def win_rates(connection: Connection, project: str) -> dict[str, Any]:
     """How often each model's responses beat other models': overall, by week, by round, by pair; a tie is half a win."""
     timestamp = reports.now(connection)
-    answers = quality.load(
-        connection, quality.by_week(connection, project, timestamp, weeks=WEEKS, per_week=A_WEEK)
-    )
-    answers = [s for s in answers if prefers(s) and not s.swap_of]
+    ids = quality.by_week(connection, project, timestamp, weeks=WEEKS, per_week=A_WEEK)
+    first = quality.by_judgment(quality.load(connection, ids)).values()
+    answers = [s for s in first if s.prefers and not s.swap_of]
     names = quality.origins(connection, list({c for s in answers for c in s.ranks}))
     total: dict[Any, list[float]] = defaultdict(lambda: [0.0, 0])
     for s in answers:
@@ -258,9 +255,9 @@ def _right(connection: Connection, answers: Sequence[Answer]) -> dict[str, tuple
 def _with_others(answers: Sequence[Answer]) -> dict[Any, measure.Share]:
     """Over everything but scores on a scale, which are never quite the same."""
     units, people, values = [], [], []
-    for (kind, name), t in ratings(answers).items():
+    for (question, kind, name), t in ratings(answers).items():
         if _measure(kind).span is not None:
-            units += [(kind, name, u) for u in t.units]
+            units += [(question, kind, name, u) for u in t.units]
             people += t.raters
             values += t.values
     return measure.with_others(units, people, values)
@@ -282,9 +279,9 @@ def _strengths(answers: Sequence[Answer]) -> dict[str, list[int]]:
 BINS = (1.1, 1.5, 2.0, math.inf)  # how much longer the longer one is
 
 
-def _length(connection: Connection, answers: Sequence[Answer]) -> dict[str, Any]:
+def _length(connection: Connection, answers: Iterable[Answer]) -> dict[str, Any]:
     """How often the longer of two responses won, of those where one did; overall and by how much longer it was."""
-    preferred = [p for s in answers if prefers(s) for p in pairs(s) if p[2]]
+    preferred = [p for s in answers if s.prefers for p in pairs(s) if p[2]]
     size = quality.lengths(connection, list({c for a, b, _ in preferred for c in (a, b)}))
     wins, counts = [0] * len(BINS), [0] * len(BINS)
     for a, b, sign in preferred:
@@ -307,8 +304,8 @@ def disagreements(
     """Tasks whose raters said different things, the sharpest first; what a reviewer ought to read.
 
     {total, tasks: [{task, kind, prompt, responses, options, score, reviewed, answers: [{rater, person, review,
-    outcome, strength, ranks, scores, rules, at}]}]}; `score` is 0 (all the same) to 1 (opposite), ranks and marks
-    are by the responses' places in this list; texts are raw.
+    question, outcome, strength, ranks, scores, rules, at}]}]}; `score` is 0 (all the same) to 1 (opposite), ranks and
+    marks are by the responses' places in this list; texts are raw.
     """
     by_task: dict[str, list[Answer]] = defaultdict(list)
     for answer in quality.load(connection, quality.shared(connection, project)):
@@ -337,12 +334,12 @@ def disagreements(
 def disagreement(answers: Sequence[Answer]) -> float:
     """How far two raters' answers to one task are from each other, 0 to 1: the mean over all two who answered."""
     units: dict[Any, list[float]] = defaultdict(list)
-    for (kind, name), t in ratings(answers).items():
+    for (question, kind, name), t in ratings(answers).items():
         span = _measure(kind).span
         if span is None:  # the scale is not known here; what the two farthest apart have used is
             span = max(map(float, t.values)) - min(map(float, t.values)) or 1.0
         for unit, value in zip(t.units, t.values, strict=True):
-            units[kind, name, unit].append(float(value) / span)
+            units[question, kind, name, unit].append(float(value) / span)
     gaps = [abs(a - b) for values in units.values() for a, b in combinations(values, 2)]
     return sum(gaps) / len(gaps) if gaps else 0.0
 
@@ -358,6 +355,7 @@ def _answer(answer: Answer, pseudonym: str, completions: Sequence[str]) -> dict[
         "rater": pseudonym,
         "person": answer.person,
         "review": answer.review,
+        "question": answer.question,
         "outcome": answer.outcome,
         "strength": answer.strength,
         "ranks": [answer.ranks.get(c) for c in completions],

@@ -26,11 +26,12 @@ from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
 GROUP = "heedful.question_kinds"
 KINDS: dict[str, Kind] = {}
 UNANSWERED = ("skip", "flag")  # outcomes of any kind of question that answer nothing
+SCREEN = "screen"  # stands for a kind where a task asks several questions: store.screens
 
 
 def register(kind: Kind) -> None:
     """From now on it can be asked. Two of one name are an error."""
-    if KINDS.setdefault(kind.name, kind) != kind:
+    if kind.name == SCREEN or KINDS.setdefault(kind.name, kind) != kind:
         raise UserError(f"there are two kinds of question with the name '{kind.name}'")
 
 
@@ -65,12 +66,19 @@ def check_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     return KINDS[kind].check(options)
 
 
-def parse(kind: str, question: Question, answer: dict[str, Any]) -> Parsed:
-    """An answer to a question of this kind; `UserError` if it does not fit."""
+def declined(answer: dict[str, Any]) -> Parsed | None:
+    """A skip or a flag; None where something is answered."""
     for outcome in UNANSWERED:
         if outcome in answer:
             only(answer, outcome)
             return Parsed(outcome, text=text(answer, outcome, required=outcome == "flag"))
+    return None
+
+
+def parse(kind: str, question: Question, answer: dict[str, Any]) -> Parsed:
+    """An answer to a question of this kind; `UserError` if it does not fit."""
+    if unanswered := declined(answer):
+        return unanswered
     question_kind = kind_of(kind)
     confidence = answer.get("confidence")
     if confidence is not None and not (is_number(confidence) and 0 <= confidence <= 1):

@@ -41,6 +41,8 @@ class Parsed:
     edit: tuple[str, str] | None = None  # completion, new text; it beats its original
     demonstration: str | None = None
     turns: int = 0
+    # Of several questions on one screen: name, kind and answer of each that was answered; nothing of the above then.
+    answers: tuple[tuple[str, str, Parsed], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Kind:
     swaps: bool = False  # two side by side: asked again the other way round, position bias measured
     talks: bool = False  # a conversation with two models comes before the answer: store.talk
     page: Path | None = None  # None: web/static/rate/kinds/NAME.js
+    # A judge's ranks by place as an answer of this kind, where its answers rank.
+    ranked: Callable[[Sequence[int | None]], dict[str, Any]] = lambda ranks: {"ranks": list(ranks)}
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -86,11 +90,19 @@ class Kind:
             )
 
     def questions(self, completions: Sequence[str]) -> Iterator[Sequence[str]]:
-        """What is asked of a prompt's responses: each alone, every combination of a fixed number, or all at once."""
-        minimum, maximum = self.responses
-        if minimum == 1:
-            yield from ([c] for c in completions)
-        elif minimum == maximum:
-            yield from combinations(completions, minimum)
-        elif len(completions) >= minimum:
-            yield completions
+        """What is asked of a prompt's responses, see `grouped`."""
+        return grouped(self.responses, completions)
+
+
+def grouped(
+    limits: tuple[int, int], completions: Sequence[str], *, together: bool = False
+) -> Iterator[Sequence[str]]:
+    """A prompt's responses by screen: each alone, every combination of a fixed number, or all at once. `together`: all
+    at once where each could stand alone, too."""
+    minimum, maximum = limits
+    if minimum == maximum:
+        yield from combinations(completions, minimum)
+    elif minimum == 1 and not together:
+        yield from ([c] for c in completions)
+    elif completions and len(completions) >= minimum:
+        yield completions

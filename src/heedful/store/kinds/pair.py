@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from heedful.errors import UserError
 from heedful.store.kinds.checks import only, place, strength
 from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
+from heedful.types import places
 
 STRENGTHS = 8
 
@@ -34,6 +36,11 @@ def parse(question: Question, answer: dict[str, Any]) -> Parsed:
     return Parsed("answer", ranks=ranks, strength=degree)
 
 
+def ranked(ranks: Sequence[int | None]) -> dict[str, Any]:
+    first, second = places(ranks)
+    return {"tie": True} if first == second else {"value": 2 if first < second else 7}
+
+
 KIND = Kind(
     name="pair",
     label="pair",
@@ -47,4 +54,5 @@ KIND = Kind(
     exports=("comparisons", "rankings"),
     measure=Measure("ranks", "nominal", 2.0),
     swaps=True,
+    ranked=ranked,
 )

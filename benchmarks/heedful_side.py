@@ -51,8 +51,8 @@ def work(job: Job, measured: Measured) -> None:
 def train(job: Job, out: Path) -> None:
     """`heedful train TASK` on the inputs, as the command would run it."""
     from heedful.configs.policy import METHODS
-    from heedful.parts import compose
     from heedful.recipes import policy, preference, reward_model, sft
+    from heedful.tagged import compose
 
     folder, size = Path(job.folder), job.sizes
     common: dict[str, Any] = dict(

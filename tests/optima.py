@@ -21,8 +21,8 @@ from heedful.learner.local import Optim, predict
 from heedful.models.forward import add_value_head
 from heedful.models.load import copy_model
 from heedful.models.reference import Reference
-from heedful.parts import compose
 from heedful.rollout import Task, rollout
+from heedful.tagged import compose
 from heedful.training.actors import Actors, update
 from heedful.training.estimates import estimate, rollout_metrics
 from heedful.training.forwards import policy_forward

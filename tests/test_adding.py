@@ -30,7 +30,7 @@ def square(x: PairLogps, p: torch.Tensor, beta: float, *, goal: float = 1.0) -> 
 ESTIMATOR = '''
 from __future__ import annotations
 from dataclasses import dataclass
-from heedful.configs.parts.kl import Estimator
+from heedful.configs.tagged.kl import Estimator
 from heedful.registry import register
 
 @register("kl_estimator", "power", help="a power of the log-ratio")
@@ -97,7 +97,7 @@ def voice(prompt, response):
 # what → (its one file in the package, the text)
 ADDED = {
     "loss": ("losses/square.py", LOSS),
-    "kl_estimator": ("configs/parts/power.py", ESTIMATOR),
+    "kl_estimator": ("configs/tagged/power.py", ESTIMATOR),
     "engine": ("engine/echo.py", ENGINE),
     "reward": ("rewards/vowels.py", REWARD),
     "environment": ("envs/twice.py", ENV),

@@ -37,7 +37,7 @@ FLOORS = {
     "evals": 2,
     "fast": 2,
     "losses": 2,
-    "parts": 2,
+    "tagged": 2,
     "remote": 2,
     "report": 2,
     "store": 2,

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 from heedful.errors import UserError
 
-SLOT = object()  # in a field's annotation: it holds a part (`heedful.parts`)
+SLOT = object()  # in a field's annotation: it holds a part (`heedful.tagged`)
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ T = TypeVar("T")
 # kind → (where in this package it is registered, the group of entry points that adds to it)
 KINDS: dict[str, tuple[str, str]] = {
     "loss": ("losses", "heedful.losses"),
-    "advantage": ("configs/parts", "heedful.advantages"),
-    "surrogate": ("configs/parts", "heedful.surrogates"),
-    "average": ("configs/parts", "heedful.averages"),
-    "kl": ("configs/parts", "heedful.kl"),
-    "kl_estimator": ("configs/parts", "heedful.kl_estimators"),
+    "advantage": ("configs/tagged", "heedful.advantages"),
+    "surrogate": ("configs/tagged", "heedful.surrogates"),
+    "average": ("configs/tagged", "heedful.averages"),
+    "kl": ("configs/tagged", "heedful.kl"),
+    "kl_estimator": ("configs/tagged", "heedful.kl_estimators"),
     "reward": ("rewards", "heedful.rewards"),
     "judge": ("raters", "heedful.judges"),
     "engine": ("engine", "heedful.engines"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
-from heedful import parts
+from heedful import tagged
 from heedful.cli import main
 from heedful.configs.algorithm import METHODS, Algorithm, algorithm
 from heedful.configs.common import Lora
@@ -29,12 +29,12 @@ from heedful.models.new import new_model
 from heedful.models.reference import Reference
 from heedful.models.save import save_model
 from heedful.models.scores import token_values
-from heedful.parts import compose, flat
 from heedful.recipes import policy
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.functions import as_reward
 from heedful.rewards.model import SHIFT
 from heedful.rollout import tasks
+from heedful.tagged import compose, flat
 from heedful.training.estimates import estimate, final_scores, rollout_metrics
 from heedful.training.mixed import Mix, supervised
 from heedful.training.policy_losses import KLController, critic_loss, joint_loss, policy_loss
@@ -236,7 +236,7 @@ def test_every_knob_that_a_method_has_changes_something(name):
 
     knobs = flat(usual)
     others = OTHER_VALUES | {"kl_estimator": "k1" if knobs.get("kl_estimator") == "k2" else "k2"}
-    unread = parts.unread(usual)
+    unread = tagged.unread(usual)
     tried = 0
     for knob, value in others.items():
         if knob in knobs and knob not in unread:

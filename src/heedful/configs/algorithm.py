@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from heedful.configs.common import Method
-from heedful.configs.parts.advantages import Advantage, Gae, WithCritic
-from heedful.configs.parts.averages import Average, TokenMean
-from heedful.configs.parts.kl import Analytic, Charged, InLoss, InReward, Kl
-from heedful.configs.parts.surrogates import Clip, Surrogate
+from heedful.configs.tagged.advantages import Advantage, Gae, WithCritic
+from heedful.configs.tagged.averages import Average, TokenMean
+from heedful.configs.tagged.kl import Analytic, Charged, InLoss, InReward, Kl
+from heedful.configs.tagged.surrogates import Clip, Surrogate
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_0, AT_LEAST_1, FINITE, Range, alias
-from heedful.parts import SLOT, compose, name_of
+from heedful.tagged import SLOT, compose, name_of
 
 
 @dataclass(frozen=True, kw_only=True)

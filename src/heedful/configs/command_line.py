@@ -34,7 +34,7 @@ from heedful.configs.words import (
 )
 from heedful.errors import UserError, did_you_mean
 from heedful.fields import flag_of
-from heedful.parts import (
+from heedful.tagged import (
     as_flag,
     chosen,
     compose,

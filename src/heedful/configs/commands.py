@@ -11,7 +11,7 @@ from typing import Any
 from heedful.configs import online, policy, preference
 from heedful.configs.common import Method, refuse_missing, refuse_unread, unread
 from heedful.errors import UserError, did_you_mean
-from heedful.parts import compose
+from heedful.tagged import compose
 
 # command → (module under heedful, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {

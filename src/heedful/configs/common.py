@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from heedful import parts
+from heedful import tagged
 from heedful.errors import UserError
 from heedful.fields import (
     ABOVE_0,
@@ -44,7 +44,7 @@ class Method:
 def unread(flags: Any, config: Any) -> dict[str, str]:
     """Fields that nothing reads beside the others, and why: by their annotations, and what the module of the
     config, `flags`, knows besides."""
-    return parts.unread(config) | getattr(flags, "unread", lambda config: {})(config)
+    return tagged.unread(config) | getattr(flags, "unread", lambda config: {})(config)
 
 
 def refuse_unread(
@@ -54,8 +54,8 @@ def refuse_unread(
 
     `defaults` are the values of a method that nobody has changed: its preset's, else the config's own.
     """
-    usual = {f.name: f.default for part in parts.holders(config) for f in fields(part)}
-    values = parts.flat(config)
+    usual = {f.name: f.default for part in tagged.holders(config) for f in fields(part)}
+    values = tagged.flat(config)
     for name, why in unread.items():
         if values[name] != {**usual, **defaults}[name]:
             shown = name.replace("_", "-") if where == "--" else name
@@ -173,7 +173,7 @@ class ByEpochs(Training):
     """Epochs over the data."""
     steps: Annotated[int | None, alias("--max-steps"), AT_LEAST_1] = None
     """Optimiser steps at most, which the schedule then spans; default: as many as the epochs hold."""
-    held_out: Annotated[float, SPLIT, parts.ReadWith("eval_data", unset=True)] = 0.05
+    held_out: Annotated[float, SPLIT, tagged.ReadWith("eval_data", unset=True)] = 0.05
     """Share of the prompts held out for evaluation, chosen by hash."""
     eval_data: str | None = None
     """Evaluation data from a file of its own, in place of held_out."""
@@ -259,7 +259,7 @@ class Drawing(Reading, Sampled):
 
 def refuse_nonsense(config: Training) -> None:
     """What can be said of the flags of any training before anything is loaded."""
-    parts.refuse_numbers(config)
+    tagged.refuse_numbers(config)
     package = config.report_to
     theirs = package in ("wandb", "mlflow", "trackio") and package not in sys.modules
     if theirs and importlib.util.find_spec(package) is None:

@@ -16,7 +16,7 @@ from heedful.configs.common import refuse_unread, unread
 from heedful.configs.typed import made
 from heedful.errors import UserError, did_you_mean
 from heedful.fields import AT_LEAST_1, SEED
-from heedful.parts import all_fields
+from heedful.tagged import all_fields
 from heedful.yaml_file import read_yaml
 
 SET_HERE = ("out", "seed", "model", "quiet")  # by compare itself, the same for every method

@@ -16,7 +16,7 @@ from heedful.configs import (
     sft,
     world,
 )
-from heedful.parts import compose
+from heedful.tagged import compose
 
 DPO_EPOCHS = 1.5
 

@@ -10,7 +10,7 @@ from heedful.configs.common import Lora
 from heedful.configs.optimise import Optimise, check
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, alias
-from heedful.parts import refuse_numbers
+from heedful.tagged import refuse_numbers
 
 PEOPLE = "people"
 # When to stop, what is waited for, and where things are: these may differ when the loop goes on.

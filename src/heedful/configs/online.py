@@ -10,7 +10,7 @@ from heedful.configs.common import Method, Reading, Sampled
 from heedful.configs.preference import Direct, unread
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, DATA, FINITE, HIDDEN, Data, alias
-from heedful.parts import ReadWith
+from heedful.tagged import ReadWith
 
 __all__ = ["METHODS", "Config", "refuse_nonsense", "unread"]
 METHODS = {"online_dpo": Method("judge pairs of its own samples, and learn from them", {})}

@@ -10,7 +10,7 @@ from heedful.configs import policy, preference
 from heedful.configs.commands import find
 from heedful.configs.common import refuse_unread, unread
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1
-from heedful.parts import compose
+from heedful.tagged import compose
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, AT_LEAST_1
-from heedful.parts import ReadWith
+from heedful.tagged import ReadWith
 
 PLAYED = ReadWith("plays", reason="there is neither --env nor --tools")
 

@@ -9,8 +9,8 @@ from heedful.configs import algorithm
 from heedful.configs import common as shared
 from heedful.configs.algorithm import METHODS, Algorithm
 from heedful.configs.common import Reading, Sampled, Training
-from heedful.configs.parts.kl import Charged
 from heedful.configs.playing import Playing, refuse_unplayable
+from heedful.configs.tagged.kl import Charged
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_0, AT_LEAST_1, DATA, FINITE, HIDDEN, Data, Range, alias
 

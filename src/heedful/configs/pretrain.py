@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from heedful.configs.common import SPLIT, Reading, Training, refuse_nonsense
 from heedful.fields import AT_LEAST_1, DATA, HIDDEN, Data, Range, alias
-from heedful.parts import ReadWith
+from heedful.tagged import ReadWith
 
 __all__ = ["Config", "refuse_nonsense"]
 NEW = ReadWith("model", unset=True)

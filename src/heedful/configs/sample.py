@@ -9,7 +9,7 @@ from typing import Annotated
 from heedful.configs.common import Drawing
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, FINITE, alias
-from heedful.parts import refuse_numbers
+from heedful.tagged import refuse_numbers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from heedful.configs.elsewhere import rows
 from heedful.errors import UserError, did_you_mean
 from heedful.fields import flag_of
-from heedful.parts import all_fields, compose, slots
+from heedful.tagged import all_fields, compose, slots
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def made(kind: type[T], given: Any, where: str, ignore: Iterable[str] = ()) -> T:
     """A dataclass from a mapping, its values checked against the types of the fields.
 
-    Parts (`heedful.parts`) are flat; what no chosen part reads is refused, unless it is in `ignore`.
+    Parts (`heedful.tagged`) are flat; what no chosen part reads is refused, unless it is in `ignore`.
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{where}: expected keys and values")

@@ -12,7 +12,7 @@ from heedful import registry
 from heedful.configs.elsewhere import Row, rows
 from heedful.errors import UserError
 from heedful.fields import flag_of
-from heedful.parts import slots
+from heedful.tagged import slots
 
 BATCH = (
     "--per-device-train-batch-size",

@@ -24,8 +24,8 @@ from heedful.doctor.material import Material, read_material
 from heedful.errors import UserError
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.models.merging import merge
-from heedful.parts import refuse_numbers
 from heedful.rewards.model import ModelReward
+from heedful.tagged import refuse_numbers
 from heedful.transfer.sources import materialise
 from heedful.types import Sampling
 

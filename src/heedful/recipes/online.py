@@ -148,7 +148,7 @@ def optimise(
         policy=learner,
         collect=collect,
         learn=learn,
-        parts={"learner": learner, "delta": delta},
+        stateful={"learner": learner, "delta": delta},
         reference=reference,
         texts=lambda collected: some_texts(tokenizer, collected[0]),
         show=("reward", "kl/seq", "rewards/accuracies", "completions/mean_length"),

@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.configs.parts.kl import Charged
 from heedful.configs.policy import Config, refuse_nonsense
+from heedful.configs.tagged.kl import Charged
 from heedful.data.collate import collate
 from heedful.data.texts import some_texts
 from heedful.doctor import preflight
@@ -136,7 +136,7 @@ def optimise(
         policy=actors.policy,
         collect=gather,
         learn=learn,
-        parts={**actors.parts(), "kl": kl, "reward": reward},
+        stateful={**actors.stateful(), "kl": kl, "reward": reward},
         reference=reference,
         texts=lambda collected: some_texts(tokenizer, collected["samples"]),
         show=("reward", "kl/seq", "kl/coef", "completions/mean_length"),

@@ -121,7 +121,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         per="group",
         evaluate=evaluate,
         show=("loss", "rewards/accuracies", "rewards/margins"),
-        parts={"delta": delta},
+        stateful={"delta": delta},
         notes=notes,
     )
 

@@ -77,7 +77,7 @@ KEPT = 2  # states: the newest, and the one before in case that is damaged
 SHARE = 0.05  # of the time may go into saving states, unless --state-every says how often
 AT_LEAST = 10.0  # seconds between two of them; a shorter run is quickly begun anew
 RECORD = "record.jsonl"
-RANDOM = "random_generators"  # the part that every state has
+RANDOM = "random_generators"  # what every state has
 log = logging.getLogger("heedful")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -95,7 +95,7 @@ def _on_first(method: Method) -> Method:
 class Run:
     """An open run; use `with Run(...) as run`. Logs, shows progress, saves checkpoints, states and the final model.
 
-    `parts` of the methods are a recipe's mutable things by name (identifiers), always the same ones. With several
+    `stateful` in the methods are a recipe's mutable things by name (identifiers), always the same ones. With several
     ranks all call the same methods: the first touches the folder, and an error there is everybody's.
     """
 
@@ -161,27 +161,27 @@ class Run:
     def __exit__(self, kind, error, tb) -> None:
         self._stack.__exit__(kind, error, tb)
 
-    def restore(self, parts: Mapping[str, Stateful]) -> int:
-        """Give the parts what they had when the run was interrupted; returns the last step that counts, or 0."""
+    def restore(self, stateful: Mapping[str, Stateful]) -> int:
+        """What is stateful has again what it had when the run was stopped; returns the last step that counts, or 0."""
         self._restored = True
         self._stack.enter_context(self._signals)  # from here on somebody heeds them, in `keep`
         if self._found is None:
             return 0
-        self._found.load({**parts, RANDOM: GlobalRandom(self.ranks)})
+        self._found.load({**stateful, RANDOM: GlobalRandom(self.ranks)})
         step = self._found.step
         since = f"; since then {'; '.join(self._changes)}" if self._changes else ""
         told = f"continuing {self.out} after step {step} of {self.total_steps}{since}"
         print(told, file=sys.stderr)
         return step
 
-    def keep(self, step: int, parts: Mapping[str, Stateful]) -> None:
+    def keep(self, step: int, stateful: Mapping[str, Stateful]) -> None:
         """After each step: save the state where that is due. Raises `Stopped` if a signal has come, the state saved."""
         if not self._restored:
-            raise RuntimeError("restore(parts) comes before the first keep(step, parts)")
+            raise RuntimeError("restore(stateful) comes before the first keep(step, stateful)")
         told = self.ranks.gather((self._signals.received, self._due(step)))
         asked = _any(signal for signal, _ in told)
         if asked or told[0][1]:  # of clocks the first's counts
-            self._write_state({**parts, RANDOM: GlobalRandom.now(self.ranks)}, step)
+            self._write_state({**stateful, RANDOM: GlobalRandom.now(self.ranks)}, step)
         if asked:
             raise Stopped(
                 f"stopped after step {step} of {self.total_steps}; the same command goes on", asked
@@ -198,7 +198,7 @@ class Run:
             yield
 
     def stash(self, step: int, value: Any) -> None:
-        """Keep what the step in progress has cost so far (rollouts, scores), before any part changes in it.
+        """Keep what the step in progress has cost so far (rollouts, scores), before anything changes in it.
 
         `value` may be made of tensors, numbers, strings, None, `types`, and dicts, lists and tuples of them.
         """
@@ -287,10 +287,10 @@ class Run:
             print(f"best {self._best.metric}: {value:.6g} at {folder}", file=sys.stderr)
 
     @_on_first
-    def _write_state(self, parts: Mapping[str, Stateful], step: int) -> None:
+    def _write_state(self, stateful: Mapping[str, Stateful], step: int) -> None:
         began = time.monotonic()
         self._metrics.sync()
-        self._states.write(parts, self._about(step))
+        self._states.write(stateful, self._about(step))
         self._saved = True
         steps = self._states.steps()
         self._states.drop(steps[:-KEPT])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError
-from heedful.parts import flat
+from heedful.tagged import flat
 
 READ_WHOLE = 1 << 30  # bytes; of a larger file `digest(quick=True)` reads samples
 SAMPLES, SAMPLE = 256, 1 << 20  # how many, and how many bytes each

@@ -1,6 +1,6 @@
 """What a run needs to go on exactly where it was: saved whole, checked when read, without pickle.
 
-A state is a folder: one safetensors file for each part, whose header holds the part's dicts, lists and
+A state is a folder: one safetensors file for each stateful thing of a run, whose header holds its dicts, lists and
 numbers around the tensors, and a manifest with the size and sha256 of every file and of itself.
 """
 
@@ -61,16 +61,16 @@ class Saved:
             if digest(path) != checksum:
                 raise Damaged(f"{name} has another checksum than when it was written")
 
-    def load(self, parts: Mapping[str, Stateful]) -> None:
-        """Give every part its past back."""
+    def load(self, stateful: Mapping[str, Stateful]) -> None:
+        """Give everything stateful its past back."""
         names = {Path(name).stem for name in self.files}
-        if names != set(parts):
+        if names != set(stateful):
             raise UserError(
                 f"{self.folder} holds {', '.join(sorted(names))}, but this run consists of "
-                f"{', '.join(sorted(parts))}; begin anew with --restart"
+                f"{', '.join(sorted(stateful))}; begin anew with --restart"
             )
-        for name, part in parts.items():
-            part.load_state_dict(load(self.folder / f"{name}.safetensors"))
+        for name, thing in stateful.items():
+            thing.load_state_dict(load(self.folder / f"{name}.safetensors"))
 
 
 class States:
@@ -127,14 +127,14 @@ class States:
             )
         return None
 
-    def write(self, parts: Mapping[str, Stateful], about: Mapping[str, Any]) -> None:
-        """Save the parts as the state of `about["step"]`."""
+    def write(self, stateful: Mapping[str, Stateful], about: Mapping[str, Any]) -> None:
+        """Save them as the state of `about["step"]`."""
 
         def write(folder: Path) -> None:
             files = {}
-            for name, part in parts.items():
+            for name, thing in stateful.items():
                 path = folder / f"{name}.safetensors"
-                dump(part.state_dict(), path)
+                dump(thing.state_dict(), path)
                 files[path.name] = (path.stat().st_size, digest(path))
             told = {**about, "files": files}
             manifest = {"format": FORMAT, "sha256": _checksum(told), "state": told}
@@ -216,7 +216,7 @@ def _value(tree: Any, tensor_of: Any) -> Any:
 
 
 class Holder:
-    """A value as a part."""
+    """A value as something stateful."""
 
     def __init__(self, value: Any = None):
         self.value = value

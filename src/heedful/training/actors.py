@@ -55,7 +55,7 @@ class Actors:
             return cls(learner, None)
         return cls(learner, load_learner(critic, critic_forward, critic_adam, **how))
 
-    def parts(self) -> dict[str, LocalLearner]:
+    def stateful(self) -> dict[str, LocalLearner]:
         """What a run must keep of them to go on."""
         return {"policy": self.policy} | ({"critic": self.critic} if self.critic else {})
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from heedful.configs.algorithm import Algorithm
-from heedful.configs.parts.kl import Charged, InReward
+from heedful.configs.tagged.kl import Charged, InReward
 from heedful.losses import advantages as adv
 from heedful.losses.kl import standard_error
 from heedful.losses.policy import explained_variance

@@ -39,7 +39,7 @@ class OnPolicy:
 
     `collect(engine, step)` samples and judges; what it returns is kept, so that nobody is asked to judge the same
     thing twice after an interruption, and `recall` is told when that happened. `texts(collected)` are rows of what
-    was sampled, for who looks later. `learn(step, collected)` estimates and updates. `parts` are all that changes
+    was sampled, for who looks later. `learn(step, collected)` estimates and updates. `stateful` are all that changes
     from round to round. The reference moves after every `reference_every` rounds. `held_out(engine)`
     samples responses to prompts that are not trained on, and scores them.
     """
@@ -47,7 +47,7 @@ class OnPolicy:
     policy: LocalLearner
     collect: Callable[[Engine, int], Coroutine[Any, Any, Any]]
     learn: Callable[[int, Any], Metrics]
-    parts: Mapping[str, Stateful]
+    stateful: Mapping[str, Stateful]
     reference: Reference
     texts: Callable[[Any], list[dict[str, Any]]]
     show: tuple[str, ...]
@@ -64,9 +64,9 @@ def on_policy(
     """Returns the run's folder, which then holds the policy."""
     policy, alarms = method.policy, Alarms()
     engine, save = load_engine(policy.model), saver(policy, tokenizer, config)
-    parts = {**method.parts, "alarms": alarms}
+    stateful = {**method.stateful, "alarms": alarms}
     if method.reference_every:
-        parts["reference"] = method.reference
+        stateful["reference"] = method.reference
     with opened(config, steps, method.show, policy.ranks) as run, asyncio.Runner() as loop:
 
         def asked(step: int, what: str, work: Coroutine[Any, Any, T]) -> T:
@@ -74,7 +74,7 @@ def on_policy(
             with run.asking(step, what):
                 return loop.run(work, context=copy_context())
 
-        start = set_aside = run.restore(parts)
+        start = set_aside = run.restore(stateful)
         keep_notes(run, start, method.notes)
         if start == 0:
             rehearse(run, policy, tokenizer, config)
@@ -93,7 +93,7 @@ def on_policy(
                 run.texts([{"step": step, **row} for row in method.texts(collected)])
             if method.reference_every and step % method.reference_every == 0:
                 method.reference.refresh(whole(policy.model), method.reference_share)
-            close_step(run, config, step, metrics, alarms, save, parts)
+            close_step(run, config, step, metrics, alarms, save, stateful)
             if step >= set_aside + steps / MODELS and alarms.watch.at_best():
                 run.set_aside(BEFORE, save)
                 set_aside = step

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from heedful.configs.algorithm import Algorithm
-from heedful.configs.parts.advantages import WithCritic
-from heedful.configs.parts.kl import Charged, InLoss, Kl
+from heedful.configs.tagged.advantages import WithCritic
+from heedful.configs.tagged.kl import Charged, InLoss, Kl
 from heedful.learner.local import Loss
 from heedful.losses import kl as kls
 from heedful.losses import policy as losses

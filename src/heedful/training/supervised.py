@@ -54,19 +54,19 @@ def fit(
     per: Literal["token", "group"] = "token",
     show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
     before_save: Callable[[], None] = lambda: None,
-    parts: Mapping[str, Stateful] | None = None,
+    stateful: Mapping[str, Stateful] | None = None,
     notes: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """The supervised loop: step, evaluate, log, save; `before_save()` may write into the model's config.
 
     `stream(n)` gives the batches after the first n, lazily and the same ones whenever it is asked, so the number of
-    steps is all that a run need know of its data to go on. `parts` are what else changes during training.
+    steps is all that a run need know of its data to go on. `stateful` are what else changes during training.
     """
     alarms = Alarms()
-    parts = {"learner": learner, "alarms": alarms, **(parts or {})}
+    stateful = {"learner": learner, "alarms": alarms, **(stateful or {})}
     save = saver(learner, tokenizer, config)
     with opened(config, steps, show, learner.ranks) as run:
-        start = run.restore(parts)
+        start = run.restore(stateful)
         keep_notes(run, start, notes)
         if start == 0:
             rehearse(run, learner, tokenizer, config)
@@ -79,7 +79,7 @@ def fit(
                 metrics |= evaluate()
             if saves_at(config, step):
                 before_save()
-            close_step(run, config, step, metrics, alarms, save, parts)
+            close_step(run, config, step, metrics, alarms, save, stateful)
             last = time.monotonic()
         before_save()
         finish(run, save, config)
@@ -128,7 +128,7 @@ def close_step(
     metrics: Metrics,
     alarms: Alarms,
     save: Callable[[Path], None],
-    parts: Mapping[str, Stateful],
+    stateful: Mapping[str, Stateful],
 ) -> None:
     """What follows each step of any training: its line, advice, a checkpoint and the state to go on from."""
     if step % config.log_every == 0 or step == run.total_steps:
@@ -136,7 +136,7 @@ def close_step(
     run.advise(step, alarms.look(step, metrics))
     if saves_at(config, step):
         run.checkpoint(step, save, metrics)
-    run.keep(step, parts)
+    run.keep(step, stateful)
 
 
 def batches(

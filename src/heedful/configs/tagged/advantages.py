@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, alias
-from heedful.parts import ReadWith
 from heedful.registry import register
+from heedful.tagged import ReadWith
 
 if TYPE_CHECKING:
     from torch import Tensor

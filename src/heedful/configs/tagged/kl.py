@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Range, alias
-from heedful.parts import SLOT, ReadWith
 from heedful.registry import register
+from heedful.tagged import SLOT, ReadWith
 
 if TYPE_CHECKING:
     from torch import Tensor

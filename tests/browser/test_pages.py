@@ -256,11 +256,18 @@ def test_a_new_project(site):
     page = site.signed_in("lead", "/lead")
     page.get_by_text("There is no project yet.").wait_for()
     page.get_by_label("Name").fill("poems")
-    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("button", name="Create").click()
     page.get_by_role("heading", name="poems").wait_for()
     (made,) = site.rows(schema.project)
     assert made.name == "poems" and page.url.endswith(f"/lead/{made.id}/files")
-    for part in ("Overview", "Raters", "Agreement", "Labels and models", "Set aside", "Settings"):
+    for part in (
+        "Overview",
+        "Raters",
+        "Agreement",
+        "Labels and models",
+        "Needs review",
+        "Settings",
+    ):
         page.get_by_role("link", name=part, exact=True).click()
         expect(page.locator("[aria-current=page]").last).to_have_text(part)
         ready(page)
@@ -276,7 +283,7 @@ def test_what_a_lead_reads(site):
     ready(page)
     figures = page.locator("#figures > div").all_inner_texts()
     assert any(f.split("\n")[:2] == ["Answers that count", "8"] for f in figures)
-    assert any(f.split("\n")[:2] == ["Set aside", "1"] for f in figures)
+    assert any(f.split("\n")[:2] == ["Needs review", "1"] for f in figures)
     ways = dict(r.rsplit("\t", 1) for r in page.locator("#ways tr").all_inner_texts())
     assert ways["stored in all"] == "9" and ways["unaccounted for"] == "0"
 

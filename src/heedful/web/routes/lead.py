@@ -29,7 +29,7 @@ PARTS = {
     "raters": "Raters",
     "agreement": "Agreement",
     "labels": "Labels and models",
-    "aside": "Set aside",
+    "aside": "Needs review",
     "files": "Files",
     "settings": "Settings",
 }

@@ -31,6 +31,23 @@ export function ticks(low, high, n = 4) {
   return values;
 }
 
+// Of a place on an axis no two ticks say the same: the first of them stays.
+const unique = (places, write) => places.filter((t, i) => places.findIndex((other) => write(other) === write(t)) === i);
+
+// A picture is as wide as its place, so that its text has the size of the page's; drawn anew where that changes.
+const pictures = new WeakMap();
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const last = pictures.get(target);
+    if (last && Math.abs(last.width - target.clientWidth) > 1) fitted(target, last.draw);
+  }
+});
+function fitted(place, draw) {
+  pictures.set(place, { width: place.clientWidth, draw });
+  draw(Math.max(240, place.clientWidth || 640));
+  resized.observe(place);
+}
+
 function figure(place, label, picture, head, rows) {
   const table = el("table", {}, el("caption", {}, label), el("thead", {}, el("tr", {}, head.map((h) => el("th", { scope: "col" }, h)))),
     el("tbody", {}, rows.map((r) => el("tr", {}, r.map((c, i) => (i ? el("td", {}, String(c)) : el("th", { scope: "row" }, String(c))))))));
@@ -39,14 +56,16 @@ function figure(place, label, picture, head, rows) {
 }
 
 // items: [[name, value]]
-export function bars(place, label, items) {
-  const [w, h, left, bottom] = [640, 180, 44, 24];
+export const bars = (place, label, items) => fitted(place, (w) => drawBars(place, label, items, w));
+
+function drawBars(place, label, items, w) {
+  const [h, left, bottom] = [200, 44, 24];
   const maximum = Math.max(1, ...items.map((i) => i[1]));
   const y = (v) => 8 + (h - bottom - 8) * (1 - v / maximum);
   const step = (w - left) / Math.max(1, items.length);
-  const stride = Math.ceil(items.length / 8);
+  const stride = Math.ceil((items.length * 64) / (w - left)); // pixels of a name
   const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label },
-    ticks(0, maximum, 3).map((t) => [svg("line", { class: "grid", x1: left, x2: w, y1: y(t), y2: y(t) }), text(left - 6, y(t) + 4, short(t), "end")]),
+    ticks(0, maximum, 3).filter(Number.isInteger).map((t) => [svg("line", { class: "grid", x1: left, x2: w, y1: y(t), y2: y(t) }), text(left - 6, y(t) + 4, short(t), "end")]),
     items.map(([name, value], i) => svg("g", {},
       svg("title", {}, document.createTextNode(`${name}: ${value}`)),
       svg("rect", { class: "bar", x: left + i * step + step * 0.12, width: Math.max(1, step * 0.76), y: y(value), height: Math.max(0, h - bottom - y(value)), rx: 2 }),
@@ -55,17 +74,20 @@ export function bars(place, label, items) {
 }
 
 // lines: [{name, points: [[x, y, low?, high?]]}]; `x` writes a place on the axis.
-export function lines(place, label, series, { x = short, height = 200 } = {}) {
+export const lines = (place, label, series, options) => fitted(place, (w) => drawLines(place, label, series, w, options));
+
+function drawLines(place, label, series, width, { x = short, height = 200 } = {}) {
   const all = series.flatMap((s) => s.points).filter((p) => Number.isFinite(p[1]));
   if (!all.length) {
     place.replaceChildren(el("p", { class: "hint" }, "Nothing to draw yet."));
     return;
   }
-  const [w, h, left, right, bottom] = [640, height, 52, 12, 24];
+  const [w, h, left, right, bottom] = [width, height, 56, 12, 24];
   const extent = (values) => [Math.min(...values), Math.max(...values)];
   let [x0, x1] = extent(all.map((p) => p[0]));
   let [y0, y1] = extent(all.flatMap((p) => p.slice(1).filter(Number.isFinite)));
-  if (x0 === x1) [x0, x1] = [x0 - 0.5, x1 + 0.5];
+  const one = x0 === x1;
+  if (one) [x0, x1] = [x0 - 0.5, x1 + 0.5];
   if (y0 === y1) [y0, y1] = [y0 - Math.abs(y0 || 1) * 0.5, y1 + Math.abs(y1 || 1) * 0.5];
   const pad = (y1 - y0) * 0.06;
   [y0, y1] = [y0 - pad, y1 + pad];
@@ -73,8 +95,8 @@ export function lines(place, label, series, { x = short, height = 200 } = {}) {
   const py = (v) => 8 + (h - bottom - 8) * (1 - (v - y0) / (y1 - y0));
   const draw = (points) => points.map((p, i) => `${i ? "L" : "M"}${px(p[0]).toFixed(1)},${py(p[1]).toFixed(1)}`).join("");
   const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label },
-    ticks(y0, y1, 4).map((t) => [svg("line", { class: "grid", x1: left, x2: w - right, y1: py(t), y2: py(t) }), text(left - 6, py(t) + 4, short(t), "end")]),
-    ticks(x0, x1, 6).filter((t) => t >= x0 && t <= x1).map((t) => text(px(t), h - 6, x(t), "middle")),
+    unique(ticks(y0, y1, 4), short).map((t) => [svg("line", { class: "grid", x1: left, x2: w - right, y1: py(t), y2: py(t) }), text(left - 6, py(t) + 4, short(t), "end")]),
+    unique(one ? [all[0][0]] : ticks(x0, x1, Math.min(6, w / 90)).filter((t) => t >= x0 && t <= x1), x).map((t) => text(px(t), h - 6, x(t), "middle")),
     series.map((s, i) => {
       const points = s.points.filter((p) => Number.isFinite(p[1]));
       const dots = points.length <= 60;
@@ -93,21 +115,24 @@ function rowsOf(series, x) {
 const short2 = (v) => (Number.isFinite(v) ? short(v) : "");
 
 // A dot with its interval a row. items: [{name, value, low, high, note}]; `at`: a line to compare with.
-export function intervals(place, label, items, { low = 0, high = 1, reference = null, write = percent } = {}) {
+export const intervals = (place, label, items, options) => fitted(place, (w) => drawIntervals(place, label, items, w, options));
+
+function drawIntervals(place, label, items, w, { low = 0, high = 1, reference = null, write = percent } = {}) {
   const measured = items.filter((i) => i.value !== null && i.value !== undefined);
   if (!measured.length) {
     place.replaceChildren(el("p", { class: "hint" }, "Nothing to draw yet."));
     return;
   }
-  const [w, left, right, row] = [640, 210, 56, 26];
+  const [left, right, row] = [Math.min(300, w * 0.38), 56, 26];
+  const letters = Math.floor((left - 16) / 6.2);
   const h = measured.length * row + 26;
   const px = (v) => left + ((Math.max(low, Math.min(high, v)) - low) / (high - low)) * (w - left - right);
   const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label },
-    ticks(low, high, 4).map((t) => [svg("line", { class: "grid", x1: px(t), x2: px(t), y1: 4, y2: h - 20 }), text(px(t), h - 5, write(t), "middle")]),
+    unique(ticks(low, high, 4), write).map((t) => [svg("line", { class: "grid", x1: px(t), x2: px(t), y1: 4, y2: h - 20 }), text(px(t), h - 5, write(t), "middle")]),
     reference === null ? null : svg("line", { class: "mark", x1: px(reference), x2: px(reference), y1: 4, y2: h - 20 }),
     measured.map((item, i) => {
       const y = 16 + i * row;
-      const name = item.name.length > 30 ? `…${item.name.slice(-29)}` : item.name;
+      const name = item.name.length > letters ? `…${item.name.slice(1 - letters)}` : item.name;
       return svg("g", { class: "line s0" }, svg("title", {}, document.createTextNode(`${item.name}: ${write(item.value)}${Number.isFinite(item.low) ? ` (${write(item.low)} to ${write(item.high)})` : ""} ${item.note ?? ""}`)),
         text(left - 10, y + 4, name, "end"),
         Number.isFinite(item.low) ? svg("line", { class: "whisker", x1: px(item.low), x2: px(item.high), y1: y, y2: y }) : null,

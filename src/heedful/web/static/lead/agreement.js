@@ -2,6 +2,7 @@
 import { day, el } from "../api.js";
 import { intervals, number } from "../charts.js";
 import { $, ask, fill, label, list, question, review } from "./common.js";
+import { answerText } from "./history.js";
 
 const name = (m) => `${label(m.kind)}${m.of ? ` · ${m.of}` : ""}`;
 
@@ -13,27 +14,11 @@ fill($("alpha"), () => ask("agreement"), ({ measures, tasks, most }) => {
   if (!measures.length) $("measures").replaceChildren(el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No question has been answered by two raters yet.")));
 });
 
-function answerText(a, task) {
-  const letters = "ABCDEFGHIJKL";
-  if (a.outcome === "tie") return "a tie";
-  if (a.outcome === "both_bad") return "all are bad";
-  const parts = [];
-  if (a.ranks.some((r) => r !== null)) {
-    const groups = {};
-    a.ranks.forEach((r, i) => r !== null && (groups[r] ??= []).push(letters[i]));
-    parts.push(Object.keys(groups).sort((x, y) => x - y).map((r) => groups[r].join(" = ")).join(" > "));
-    if (a.strength !== null) parts.push(`strength ${number(a.strength)}`);
-  }
-  for (const [axis, values] of Object.entries(a.scores)) parts.push(`${axis}: ${values.map((v, i) => `${letters[i]} ${v ?? "–"}`).join(", ")}`);
-  for (const [rule, values] of Object.entries(a.rules)) parts.push(`${rule}: ${values.map((v, i) => `${letters[i]} ${v === null ? "–" : v ? "kept" : "broken"}`).join(", ")}`);
-  return parts.join("; ") || task.kind;
-}
-
 list((after) => ask(`disagreements?after=${after}`), (task) =>
   question(task, {
     facts: [`disagreement ${number(task.score)}`, task.reviewed ? "reviewed" : null].filter(Boolean),
     below: [
-      el("div", { class: "scroll" }, el("table", {}, el("caption", { class: "hidden" }, "Answers"), el("tbody", {}, task.answers.map((a) => el("tr", {}, el("th", { scope: "row" }, a.rater, a.review ? " (review)" : ""), el("td", {}, answerText(a, task)), el("td", {}, day(a.at))))))),
+      el("div", { class: "scroll" }, el("table", {}, el("caption", { class: "hidden" }, "Answers"), el("tbody", {}, task.answers.map((a) => el("tr", {}, el("th", { scope: "row" }, a.rater, a.review ? " (review)" : ""), el("td", {}, answerText(a) || task.kind), el("td", {}, day(a.at))))))),
       el("div", { class: "actions" }, task.reviewed ? null : el("button", { type: "button", class: "quiet", onclick: () => review(task) }, "Judge it myself")),
     ],
   }));

@@ -43,11 +43,25 @@ const KINDS = JSON.parse(document.querySelector('meta[name="kinds"]')?.content ?
 export const label = (kind) => KINDS[kind] ?? kind; // or its package has been removed
 const LETTERS = "ABCDEFGHIJKL";
 
+// Whatever scrolls by itself can be scrolled by keys; what does not is no stop on the way.
+const scrolls = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollHeight > target.clientHeight + 1) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+
 export function question(task, { facts = [], below = [] } = {}) {
+  const node = drawn(task, facts, below);
+  for (const body of node.querySelectorAll(".asked .body, .shown .body")) scrolls.observe(body);
+  return node;
+}
+
+function drawn(task, facts, below) {
   return el("article", { class: "question" },
     el("header", {}, el("strong", {}, label(task.kind)), ...facts.map((f) => el("span", { class: "hint" }, f))),
     el("div", { class: "asked" }, task.prompt.map((t) => rendered(t.html))),
-    el("div", { class: "shown" }, task.responses.map((html, i) => el("div", {}, el("span", { class: "hint" }, LETTERS[i]), rendered(html)))),
+    el("div", { class: "shown" }, task.responses.map((html, i) => el("div", {}, el("span", { class: "hint" }, `${LETTERS[i]}${task.models?.[i] ? ` · ${task.models[i]}` : ""}`), rendered(html)))),
     ...below);
 }
 

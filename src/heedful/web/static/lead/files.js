@@ -1,22 +1,10 @@
 // Files in and out, and webhooks.
-import { api, el, link, newest, say } from "../api.js";
+import { api, el, newest, say } from "../api.js";
 import { $, ask, attempt, project } from "./common.js";
+import { download, raw } from "./download.js";
 
 const MOST = 100_000_000;
 const ASK = JSON.parse(document.getElementById("import").dataset.ask); // what: kinds of question
-const csrf = document.querySelector('meta[name="csrf"]').content;
-
-async function raw(method, path, body, headers) {
-  let response;
-  try {
-    response = await fetch(link(path), { method, body, headers: { ...headers, "X-CSRF-Token": csrf }, credentials: "same-origin" });
-  } catch {
-    throw { status: 0, error: "The server cannot be reached." };
-  }
-  if (response.ok) return response;
-  const failure = await response.json().catch(() => ({}));
-  throw { status: response.status, error: failure.error ?? response.statusText };
-}
 
 // ── out ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -25,13 +13,9 @@ $("export").addEventListener("submit", async (event) => {
   const form = new FormData(event.target);
   const query = new URLSearchParams({ what: form.get("what"), format: form.get("format"), split: form.get("split") });
   for (const name of ["surplus", "gold", "swaps", "margin"]) if (form.has(name)) query.set(name, "true");
-  const response = await attempt(() => raw("GET", `/api/projects/${project}/export?${query}`));
-  if (!response) return;
-  const manifest = JSON.parse(response.headers.get("X-Heedful-Manifest"));
   const name = `${form.get("what")}.${form.get("format")}`;
-  const link = el("a", { href: URL.createObjectURL(await response.blob()), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers begin to read it after the click
+  const manifest = await attempt(() => download("GET", `/api/projects/${project}/export?${query}`, name));
+  if (!manifest) return;
   const excluded = Object.entries(manifest.excluded ?? {}).map(([why, n]) => `${n} ${why}`);
   $("manifest").hidden = false;
   $("manifest").replaceChildren(el("p", { role: "status" }, `${manifest.rows} rows in ${name}.${excluded.length ? ` Left out: ${excluded.join(", ")}.` : ""}`),

@@ -8,7 +8,7 @@ const WAYS = {
   counted: "counted", late: "late: after its lease, and filled the slot", surplus: "surplus: its slot had been filled",
   superseded: "corrected later", skipped: "skipped", flagged: "flagged",
 };
-const STATES = { done: "answered", leased: "on a rater's screen", open: "open", parked: "set aside for you", closed: "closed" };
+const STATES = { done: "answered", leased: "on a rater's screen", open: "open", parked: "need review", closed: "closed" };
 
 function figure(name, value, note) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value, el("small", {}, note ?? "")));
@@ -36,7 +36,7 @@ function draw(o) {
     figure("Answers that count", number(o.answers)),
     figure("Still wanted", number(o.end.left), total ? `of ${number(total)}` : ""),
     figure("Pace", number(o.end.a_day, 1), "a day"),
-    figure("Set aside", number(o.parked_tasks)),
+    figure("Needs review", number(o.parked_tasks)),
     figure("Raters' time", number(o.cost.hours, 1), "hours"),
     figure("Cost", number(o.cost.total), o.cost.an_answer ? `${number(o.cost.an_answer, 3)} an answer` : ""),
   );

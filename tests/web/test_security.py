@@ -49,6 +49,8 @@ DOORS: dict[str, set[str]] = {
     f"GET {P}/questions": LEAD_LOOK, f"GET {P}/questions/count": LEAD_LOOK, "GET /api/tasks/{task}": LEAD_LOOK,
     f"POST {P}/questions/act": LEAD, f"POST {P}/questions/export": LEAD,
     f"POST {P}/delete": OWNER, f"POST {P}/restore": OWNER,
+    "GET /api/jobs": OWNER_LOOK, "GET /api/jobs/{job}": OWNER_LOOK, f"POST {P}/jobs": OWNER,
+    "POST /api/jobs/{job}/stop": OWNER, "GET /lead/{project}/training": {"lead", "owner"},
     f"GET {P}": LEAD_LOOK, f"GET {P}/overview": LEAD_LOOK,
     f"GET {P}/agreement": LEAD_LOOK, f"GET {P}/raters": LEAD_LOOK,
     f"GET {P}/disagreements": LEAD_LOOK, f"GET {P}/labels": LEAD_LOOK, f"GET {P}/win-rates": LEAD_LOOK,
@@ -86,6 +88,7 @@ BODIES: dict[str, Any] = {
     "POST /api/tokens": {"name": "t", "scopes": ["read"]}, "POST /api/projects": {"name": "another"},
     f"PATCH {P}": {"settings": {"gold_rate": 0.5}}, f"PUT {P}/guidelines": {"body": "Be kind."},
     f"POST {P}/aside/take-back": {"rater": "x"}, f"POST {P}/delete": {"name": "not its name"},
+    f"POST {P}/jobs": {"command": "iterate", "name": "n", "model": "not here"},
     f"POST {P}/questions/act": {"action": "set_aside", "tasks": []},
     f"POST {P}/questions/export": {"what": "judgments", "tasks": []},
     f"PATCH {R}": {"status": "paused"}, f"POST {A}/judgments": {"answer": {"value": 1}},
@@ -118,6 +121,7 @@ class World:
         found = self.client("owner").get("/api/runs").json()[0]["id"]
         self.places = {
             "project": project, "project_id": project, "task": task, "rater_id": other, "run": found, "part": "labels",
+            "job": "x",
             "assignment_id": new_id(), "token_id": new_id(),
             "session_id": "0" * 16, "invitation_id": new_id(), "key": new_id(), "kind": "pair",
         }  # fmt: skip

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from heedful.client.calls import ClientError, Values, ascii_json, refused
-from heedful.client.questions import Questions
+from heedful.client.training import Training
 
 __all__ = ["Client", "ClientError"]
 
 
-class Client(Questions):
+class Client(Training):
     """A connection to a server; close it, or use it in a `with` statement."""
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────

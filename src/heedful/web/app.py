@@ -33,6 +33,7 @@ ROUTES = (
     "people",
     "access",
     "rate",
+    "jobs",
     "lead",
     "questions",
     "runs",

@@ -31,6 +31,7 @@ PARTS = {
     "labels": "Labels and models",
     "aside": "Needs review",
     "files": "Files",
+    "training": "Training",
     "settings": "Settings",
 }
 

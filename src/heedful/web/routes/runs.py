@@ -27,7 +27,7 @@ REPORT_POLICY = (
 @router.get("/api/runs")
 def list_runs(request: Request, _user: Lead) -> list[dict[str, Any]]:
     """Runs and reports in the workspace's folders, those that changed last first."""
-    return [runs.about(run) for run in runs.find(_workspace(request))]
+    return [runs.about(run) for run in runs.find(workspace_of(request))]
 
 
 @router.get("/api/runs/{run}/metrics")
@@ -35,13 +35,13 @@ def metrics(
     run: str, request: Request, _user: Lead, after: Annotated[int, Query(ge=0, le=2**53)] = 0
 ) -> dict[str, Any]:
     """{rows, next, state, restarted}: what has been logged since; ask again with `next`."""
-    return runs.rows(runs.find_one(_workspace(request), run), after)
+    return runs.rows(runs.find_one(workspace_of(request), run), after)
 
 
 @router.get("/api/runs/{run}/report")
 def report(run: str, request: Request, _user: Lead) -> HTMLResponse:
     """The report of a run or a demo, as the page that it is."""
-    path = runs.find_one(_workspace(request), run).folder / runs.REPORT
+    path = runs.find_one(workspace_of(request), run).folder / runs.REPORT
     if not runs.is_own_file(path):
         raise UserError("this run has no report")
     headers = {"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
@@ -57,11 +57,11 @@ def runs_page(request: Request) -> Any:
 def run_page(run: str, request: Request) -> Any:
     if refused := not_leading(request):
         return refused
-    folder = runs.find_one(_workspace(request), run)
+    folder = runs.find_one(workspace_of(request), run)
     return page(request, "run.html", run=runs.about(folder), config=runs.config(folder))
 
 
-def _workspace(request: Request) -> Path:
+def workspace_of(request: Request) -> Path:
     workspace = request.app.state.workspace
     if workspace is None:
         raise UserError("this server has no folder with runs")

@@ -46,12 +46,14 @@ FLOORS = {
     "models": 3,
     "run": 3,
     "worlds": 3,
+    "endpoint": 3,
     "envs": 3,
     "engine": 4,
     "raters": 4,
     "rewards": 4,
     "transfer": 4,
     "rollout": 5,
+    "serving": 6,
     "training": 5,
     "doctor": 6,
     "web": 6,
@@ -62,6 +64,7 @@ FLOORS = {
 PLANNED: set[str] = set()  # on the floor plan, not built yet
 SAME_FLOOR = {  # (importer, imported): why
     ("learner", "models"): "a learner saves its model",
+    ("envs", "endpoint"): "programs drive the policy by asking over the OpenAI API",
 }
 TORCHLESS = {"web", "store"}  # answer people while a GPU is busy elsewhere
 MOST_LINES = 400

@@ -173,7 +173,7 @@ async def _played(
         record = Record(
             task,
             tokenizer,
-            functools.partial(_speak, engine, how["sampling"], (how["seed"], number), i),
+            functools.partial(speak, engine, how["sampling"], (how["seed"], number), i),
             replace(limits, turn_tokens=how["max_tokens"]),
             seed=f"{how['seed']}/{number}/{i}",
             window=engine.window,
@@ -187,7 +187,7 @@ async def _played(
     return [episode for episode in found if episode is not None and episode.turns]
 
 
-async def _speak(
+async def speak(
     engine: Engine,
     sampling: Sampling,
     seed: tuple[int, ...],
@@ -198,8 +198,9 @@ async def _speak(
     max_tokens: int,
     stop: Sequence[int],
     keep: bool,
+    **more: Any,
 ) -> Completion:
-    """One turn. The first turns of a task's episodes are the n completions of one prompt."""
+    """One turn. The first turns of a task's episodes are the n completions of one prompt. `more` is for the engine."""
     (completion,) = await engine.generate(
         tokens,
         n=1,
@@ -209,6 +210,7 @@ async def _speak(
         stop=stop,
         seed=derive_seed(*seed, *(place if place != (0,) else ())),
         keep=keep,
+        **more,
     )
     return completion
 

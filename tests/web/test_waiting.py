@@ -17,11 +17,11 @@ import httpx
 import pytest
 import uvicorn
 
+from heedful.endpoint.server import listen
 from heedful.store import people
 from heedful.store.db import Store, Unavailable, open_store
 from heedful.web import connections, lanes
 from heedful.web.app import create_app
-from heedful.web.serve import _listen
 from workspace import make_rater
 
 THREADS = 40  # that the server has
@@ -125,7 +125,7 @@ def test_a_place_that_does_not_become_free_is_given_up(monkeypatch):
 @contextmanager
 def served(app: Any) -> Iterator[tuple[int, set[Any]]]:
     """The port of a server in a thread, and its connections."""
-    listener = _listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(
         app, http=connections.Connection, ws="none", log_level="critical", lifespan="off"
     )

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "what is wrong with a model, its template and data: MODEL [DATA]",
     ),
     "chat": ("recipes.chat", "talk to a model"),
+    "endpoint": ("recipes.endpoint", "a model over the OpenAI API, for other programs: MODEL"),
     "report": ("recipes.report", "folders of runs → one HTML page: curves, samples, alarms"),
 }
 

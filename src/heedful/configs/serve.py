@@ -37,13 +37,14 @@ class Config:
 
 def refuse_nonsense(config: Config) -> None:
     """Nobody lets other machines in by accident."""
-    if not config.allow_remote and not _loopback(config.host):
+    if not config.allow_remote and not loopback(config.host):
         raise UserError(
             f"--host {config.host} lets other machines in; add --allow-remote if that is what you want"
         )
 
 
-def _loopback(host: str) -> bool:
+def loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

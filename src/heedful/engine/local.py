@@ -45,7 +45,7 @@ class _Request:
     stop: frozenset[int]
     seed: int
     done: asyncio.Future
-    heard: Callable[[], None] | None
+    heard: Callable[[int, int], None] | None
     results: dict[int, Completion] = field(default_factory=dict)
     kept: tuple[int, Cells] | None = None  # so many tokens of the prompt, and their keys and values
 
@@ -110,11 +110,12 @@ class LocalEngine:
         seed: int = 0,
         first: int = 0,
         keep: bool = False,
-        heard: Callable[[], None] | None = None,
+        heard: Callable[[int, int], None] | None = None,
     ) -> list[Completion]:
         """See `types.Engine.generate`. A prompt that leaves no room for a token is a `UserError`.
 
-        `heard` is called after each token of each sequence, for those who show that something happens.
+        `heard` is called with the number of a sequence and each token of it, for those who show what happens.
+        Nobody who has been cancelled is decoded for any longer.
         """
         limit = self.window
         if not tokens:
@@ -299,8 +300,10 @@ class LocalEngine:
             row.tokens.append(token)
             row.logprobs.append(logprob)
             if row.request.heard is not None:
-                row.request.heard()
-            if token in row.request.stop or len(row.tokens) == row.request.max_tokens:
+                row.request.heard(row.index, token)
+            request = row.request
+            ended = token in request.stop or len(row.tokens) == request.max_tokens
+            if ended or request.done.cancelled():
                 finished.append(i)
         if finished:
             self._leave(finished)

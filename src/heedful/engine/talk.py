@@ -49,7 +49,7 @@ async def reply(models: Models, request: dict[str, Any], send: Any) -> None:
     """Answer one request; what goes wrong is an answer too."""
     key, heard = request["id"], 0
 
-    def hear() -> None:
+    def hear(index: int, token: int) -> None:
         nonlocal heard
         heard += 1
         if heard % EVERY == 1:

@@ -20,20 +20,21 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from heedful.data.templates import controls, conversation_text, encode_plain
-from heedful.data.tokens import decode_response
+from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.data.turns import continuation, opening, raw_text
 from heedful.envs.clock import Clock
 from heedful.envs.formats import Call, CallFormat, as_template, format_of
 from heedful.envs.limits import Cause, EpisodeOver, Left, Limits, finite
 from heedful.envs.stops import ends_with, may_end
+from heedful.envs.turn import Mark, Reply, Speak
 from heedful.errors import UserError
 from heedful.remote.journal import MISSING, recording
-from heedful.types import Branch, Completion, Facts, Message, Segment, StopReason, Task
+from heedful.types import Branch, Facts, Message, Prompt, Segment, StopReason, Task
 
 log = logging.getLogger("heedful")
 MOST_HEARD = 1000  # messages before the policy speaks again
@@ -41,24 +42,6 @@ REWRITES = (
     "the chat template writes earlier turns anew (it drops thoughts or spaces, or has another date): the policy "
     "would not see what it wrote"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the policy said: its text without the end of turn, the tools that it calls, how it stopped."""
-
-    text: str
-    calls: tuple[Call, ...]
-    stop_reason: StopReason
-
-
-class Speak(Protocol):
-    """Asks the policy. `place` are numbers that no other turn of the episode has, from which its seed is made."""
-
-    def __call__(
-        self, tokens: Sequence[int], *, place: tuple[int, ...], max_tokens: int,
-        stop: Sequence[int], keep: bool,
-    ) -> Awaitable[Completion]: ...  # fmt: skip
 
 
 @dataclass
@@ -81,8 +64,7 @@ class Record:
     counts: dict[str, float] = field(default_factory=dict)
     past: list[Branch] = field(default_factory=list)  # that went on elsewhere, the latest first
     chats: list[Chat] = field(default_factory=list)
-    tools: list[dict[str, Any]] = field(default_factory=list)
-    format: CallFormat | None = None
+    tools: list[dict[str, Any]] = field(default_factory=list)  # that were offered last
 
     def end(self, cause: Cause) -> EpisodeOver:
         """To be raised: the episode is over."""
@@ -100,17 +82,22 @@ class Chat:
 
     def __init__(self, record: Record, place: tuple[int, ...] = ()):
         self._record, self._place = record, place
-        prompt = record.task.prompt
-        self._plain = isinstance(prompt, str)
-        self._messages = [Message("user", prompt)] if isinstance(prompt, str) else [*prompt]
-        self._shown = list(
-            self._messages
-        )  # as the template is shown them: with the raw text of the policy's turns
-        self._heard: list[Message] = []
-        self._segments: list[Segment] = []
-        self._text: str | None = None  # of the conversation, once it is needed
-        self._context = self._turns = self._forks = 0
+        self._tools: list[dict[str, Any]] = []
+        self._format: CallFormat | None = None
+        self._context = self._forks = 0
+        self._own_prompt = False  # not the task's
+        self._begun(record.task.prompt, record.task.tokens, record.task.stop)
         record.chats.append(self)
+
+    def _begun(self, prompt: Prompt, tokens: tuple[int, ...], ends: tuple[int, ...]) -> None:
+        self._plain, self._prompt, self._ends = isinstance(prompt, str), tokens, ends
+        opening = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+        self._go_to(Mark(opening, opening))
+
+    def _go_to(self, mark: Mark) -> None:
+        self._messages, self._shown = list(mark.messages), list(mark.shown)
+        self._heard, self._segments = list(mark.heard), list(mark.segments)
+        self._text, self._turns = mark.text, mark.turns
 
     @functools.cached_property
     def rng(
@@ -123,6 +110,15 @@ class Chat:
     @property
     def facts(self) -> Facts:
         return self._record.task.facts
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._record.tokenizer
+
+    @property
+    def over(self) -> Cause | None:
+        """Which limit is reached, if one is."""
+        return self._record.over
 
     @property
     def spoken(self) -> int:
@@ -146,8 +142,18 @@ class Chat:
         record = self._record
         if self._segments or self._plain:
             raise UserError("tools are offered in a conversation, before anything is said in it")
-        record.tools = list(tools)
-        record.format = format or format_of(record.tokenizer, record.tool_format)
+        record.tools = self._tools = list(tools)
+        self._format = format or format_of(record.tokenizer, record.tool_format)
+
+    def begin(self, prompt: Prompt, tokens: Sequence[int] = ()) -> None:
+        """Before anything is said: the conversation begins with this, in place of the task's prompt. `tokens` are the
+        prompt's where they are known. What is too long for the model then is a limit that is reached."""
+        if self._segments:
+            raise UserError("a conversation begins before anything is said in it")
+        tokenizer = self._record.tokenizer
+        ids = tuple(tokens or encode_prompt(tokenizer, prompt))
+        self._begun(prompt, ids, tuple(stop_tokens(tokenizer, prompt)))
+        self._own_prompt = True
 
     def hear(
         self, role: str, text: str, *, name: str | None = None, call: Call | None = None
@@ -194,7 +200,7 @@ class Chat:
                 "an environment asked the policy to speak twice and told it nothing in between; chat.hear() comes first"
             )
         self._listen()
-        room = self._room(first=not self._turns)
+        room = self._room(first=not self._turns and not self._own_prompt)
         if room < 1:
             raise record.end("tokens")
         limit = int(min(room, max_tokens or room))
@@ -220,16 +226,28 @@ class Chat:
         """Something to log as episodes/NAME, summed over the episode; it is worth nothing."""
         self._record.counts[name] = self._record.counts.get(name, 0.0) + number
 
-    def fork(self) -> Chat:
-        """Another chat that goes on from here: one of several answers to the same, another player's view. What was said
-        so far is its context and is not trained on again; all branches are one episode with one score."""
-        fork = Chat(self._record, (*self._place, -1 - self._forks))
+    def mark(self) -> Mark:
+        """Where this chat stands now."""
+        messages, shown = tuple(self._messages), tuple(self._shown)
+        heard, segments = tuple(self._heard), tuple(self._segments)
+        return Mark(messages, shown, heard, segments, self._text, self._turns)
+
+    def fork(self, mark: Mark | None = None, number: int | None = None) -> Chat:
+        """Another chat that goes on from here, or from where this one stood: one of several answers to the same,
+        another player's view. What was said until there is its context and is not trained on again; all branches are
+        one episode with one score. `number` makes its seeds, where it shall not be that of forks so far."""
+        mark = mark or self.mark()
+        fork = Chat(self._record, (*self._place, -1 - (self._forks if number is None else number)))
         self._forks += 1
-        fork._messages, fork._shown = list(self._messages), list(self._shown)
-        fork._heard, fork._segments = list(self._heard), list(self._segments)
-        fork._text, fork._turns = self._text, self._turns
-        fork._context = len(self._segments)
+        fork._plain, fork._prompt, fork._ends = self._plain, self._prompt, self._ends
+        fork._tools, fork._format = self._tools, self._format
+        fork._own_prompt, fork._context = self._own_prompt, len(mark.segments)
+        fork._go_to(mark)
         return fork
+
+    def truncate(self, cause: Cause) -> EpisodeOver:
+        """To be raised by an environment that has a limit of its own: the episode is over, and truncated."""
+        return self._record.end(cause)
 
     def branch(self) -> Branch:
         """The record of this chat."""
@@ -253,11 +271,11 @@ class Chat:
 
     def _listen(self) -> None:
         """Turn what was heard into tokens."""
-        record, task = self._record, self._record.task
+        record = self._record
         heard, self._heard = self._heard, []
         self._shown += heard
-        if not self._segments and not record.tools and (self._plain or not heard):
-            self._segments.append(Segment(task.tokens, "environment"))
+        if not self._segments and not self._tools and (self._plain or not heard):
+            self._segments.append(Segment(self._prompt, "environment"))
         if self._plain:
             ids = [t for m in heard for t in encode_plain(record.tokenizer, m.content)]
             if ids:
@@ -270,7 +288,7 @@ class Chat:
             self._open()
 
     def _open(self) -> None:
-        written = opening(self._record.tokenizer, self._shown, self._record.tools)
+        written = opening(self._record.tokenizer, self._shown, self._tools)
         self._segments, self._text = [Segment(tuple(written.ids), "environment")], written.text
         self._context = 0
 
@@ -280,9 +298,10 @@ class Chat:
         last = self._segments[-1]
         if self._text is None:
             before = self._shown[: len(self._shown) - heard - 1]
-            self._text = conversation_text(record.tokenizer, before) + self._raw(last)
+            opened = conversation_text(record.tokenizer, before, self._tools)
+            self._text = opened + self._raw(last)
         written = continuation(
-            record.tokenizer, self._text, self._shown, heard, record.tools, last.tokens[-1]
+            record.tokenizer, self._text, self._shown, heard, self._tools, last.tokens[-1]
         )
         if written is not None:
             self._text = written.text
@@ -301,18 +320,14 @@ class Chat:
     def _ended(self) -> bool:
         """Whether the last that was said is a turn of the policy's which it ended itself."""
         last = self._segments[-1] if self._turns else None
-        return (
-            last is not None
-            and last.author == "policy"
-            and last.tokens[-1] in self._record.task.stop
-        )
+        return last is not None and last.author == "policy" and last.tokens[-1] in self._ends
 
     async def _spoken(
         self, stop: Sequence[str], limit: int
     ) -> tuple[list[int], list[float], StopReason]:
         """Ids and log-probs. A text to stop at may lie across tokens: sampling halts where it may be complete."""
         record, tokens = self._record, self._tokens()
-        ends = record.task.stop
+        ends = self._ends
         halts = (*ends, *may_end(record.tokenizer, stop)) if stop else ends
         ids: list[int] = []
         logprobs: list[float] = []
@@ -338,7 +353,7 @@ class Chat:
         self._segments.append(segment)
         self._turns += 1
         text, raw = decode_response(record.tokenizer, ids), self._raw(segment)
-        words, calls = record.format.parse(raw) if record.format else (text, ())
+        words, calls = self._format.parse(raw) if self._format else (text, ())
         calls = tuple(replace(c, id=f"c{self._turns:04d}{k:04d}") for k, c in enumerate(calls))
         if any(call.error for call in calls):  # kept as it was written
             self._messages.append(Message("assistant", text))
@@ -352,7 +367,7 @@ class Chat:
     def _raw(self, segment: Segment) -> str:
         """What the policy wrote, without the control token that ends its turn."""
         ids = segment.tokens
-        ended = ids[-1] in self._record.task.stop and ids[-1] in controls(self._record.tokenizer)
+        ended = ids[-1] in self._ends and ids[-1] in controls(self._record.tokenizer)
         return raw_text(self._record.tokenizer, ids[:-1] if ended else ids)
 
 

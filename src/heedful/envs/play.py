@@ -46,7 +46,12 @@ async def play(env: Env, record: Record, on_error: OnError = "stop") -> Episode 
             raise UserError(reason)
         log.warning("dropped an episode: %s", reason)
         return None
-    reward = 0.0
+    return ended(record, value)
+
+
+def ended(record: Record, value: float | None = None) -> Episode:
+    """What has been recorded, as an episode; `value` is the reward at its end."""
+    task, reward = record.task, 0.0
     if value is not None and not record.over:
         reward = finite(value, f"what an environment returned ({_name(task)})")
         record.parts["env"] = record.parts.get("env", 0.0) + reward
@@ -64,5 +69,6 @@ async def play(env: Env, record: Record, on_error: OnError = "stop") -> Episode 
 
 
 def _name(task: Task) -> str:
-    last = task.prompt if isinstance(task.prompt, str) else task.prompt[-1].content
+    prompt = task.prompt
+    last = prompt if isinstance(prompt, str) else "".join(m.content for m in prompt[-1:])
     return f"at the task {last[:80]!r}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 
 from heedful.configs.serve import Config, refuse_nonsense
-from heedful.errors import UserError
+from heedful.endpoint.server import listen
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
@@ -30,7 +29,7 @@ def run(config: Config) -> None:
     networks(config.trusted_proxies)  # refused before anything is opened
     workspace = find(config.workspace)
     store = open_store(workspace, busy_seconds=BUSY_SECONDS)
-    listener = _listen(config.host, config.port)
+    listener = listen(config.host, config.port)
     port = listener.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
     models = Models(workspace, config.models)
@@ -78,17 +77,3 @@ def _greet(store: Store, workspace: Path, url: str) -> None:
     if token:
         print(f"Make the owner's account (this link works once): {url}/setup?token={token}")
     print("Ctrl-C stops it; nothing is lost.", file=sys.stderr, flush=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named so that asyncio switches Nagle's algorithm off: else each answer waits 40 ms for an ACK.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-    listener.listen(512)
-    return listener

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +22,12 @@ if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # two workers with two threads each would fight for two cores
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+# Databases wait for the disk at every commit, which is most of the time of many tests. What a power cut leaves is the
+# matter of faulty_disk.c, whatever the files lie on.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 import hypothesis
 import pytest
@@ -94,22 +100,41 @@ def postgres(own_postgres) -> str:
     return own_postgres.url if own_postgres else os.environ["HEEDFUL_TEST_POSTGRES"]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(scope="session")
+def migrated(postgres: str) -> Iterator[str]:
+    """The name of a database of the PostgreSQL server to which nobody connects, to be copied."""
+    import databases
+    from heedful.store.db import open_store
+
+    with databases.postgresql(postgres) as name:
+        open_store(databases.address(postgres, name)).close()
+        yield name
+
+
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database of each kind with all tables and no rows."""
+    import databases
+
+    if request.param == "sqlite":
+        yield databases.sqlite(tmp_path / "heedful.db")
+        return
+    server = request.getfixturevalue("postgres")
+    with databases.postgresql(server, request.getfixturevalue("migrated")) as name:
+        yield databases.address(server, name)
+
+
+@pytest.fixture(params=KINDS)
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of an empty database of each kind."""
+    import databases
+
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'heedful.db'}"
         return
-    from sqlalchemy import create_engine
-
     server = request.getfixturevalue("postgres")
-    name = f"heedful_{uuid.uuid4().hex}"
-    driver = server.replace("postgresql://", "postgresql+psycopg://", 1)
-    # A test may have stopped the server in between.
-    engine = create_engine(driver, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield server.rsplit("/", 1)[0] + f"/{name}"
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    engine.dispose()
+    with databases.postgresql(server) as name:
+        yield databases.address(server, name)

@@ -7,9 +7,9 @@ function or under TYPE_CHECKING: a lazy import is still a dependency.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tomllib
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -77,9 +77,17 @@ def parts(file: Path, package: Path) -> tuple[str, ...]:
     return names[:-1] if names[-1] == "__init__" else names
 
 
-def spoken(file: Path, package: Path) -> Iterator[tuple[str, bool]]:
+def spoken(file: Path, package: Path) -> list[tuple[str, bool]]:
     """Dotted names that a file imports, and whether only type checkers see the import."""
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    here = ("heedful", *parts(file, package))
+    folder = here if file.name == "__init__.py" else here[:-1]
+    return imports_of(file.read_text(encoding="utf-8"), folder)
+
+
+@functools.cache
+def imports_of(text: str, folder: tuple[str, ...]) -> list[tuple[str, bool]]:
+    """`spoken` of a file in a folder."""
+    tree, found = ast.parse(text), []
     for_types = {
         id(inner)
         for node in ast.walk(tree)
@@ -87,8 +95,6 @@ def spoken(file: Path, package: Path) -> Iterator[tuple[str, bool]]:
         for statement in node.body
         for inner in ast.walk(statement)
     }
-    here = ("heedful", *parts(file, package))
-    folder = here if file.name == "__init__.py" else here[:-1]
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -104,7 +110,8 @@ def spoken(file: Path, package: Path) -> Iterator[tuple[str, bool]]:
             and isinstance(node.args[0], ast.Constant)
         ):
             names = [str(node.args[0].value)]
-        yield from ((name, id(node) in for_types) for name in names)
+        found += [(name, id(node) in for_types) for name in names]
+    return found
 
 
 def graph(package: Path, *, types_too: bool = True) -> dict[tuple[str, ...], set[tuple[str, ...]]]:

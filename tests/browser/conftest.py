@@ -15,8 +15,9 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
+from databases import new_store
 from heedful.store import content, people, projects, schema
-from heedful.store.db import Store, open_store
+from heedful.store.db import Store
 from heedful.types import Message
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
@@ -300,7 +301,7 @@ def hashed() -> str:
 @pytest.fixture
 def empty(chromium: Any, tmp_path: Path) -> Iterator[Site]:
     """A workspace in which nobody is yet."""
-    store = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    store = new_store(tmp_path / "heedful.db")
     talk = Talk()
     app = create_app(store, workspace=tmp_path, talk=talk)
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)

@@ -155,13 +155,13 @@ def test_an_older_schema_is_backed_up_first(tmp_path: Path, monkeypatch: pytest.
     assert not kept.execute("SELECT 1 FROM sqlite_master WHERE name = 'later'").fetchone()
 
 
-def test_two_servers_start_together(url: str):
+def test_two_servers_start_together(empty_url: str):
     """Both migrate an empty database; one waits for the other."""
     errors: list[Exception] = []
 
     def start() -> None:
         try:
-            open_store(url).close()
+            open_store(empty_url).close()
         except Exception as error:
             errors.append(error)
 

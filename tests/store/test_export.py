@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from databases import new_store
 from heedful.data import columns, tables
 from heedful.data.sources import (
     read_comparisons,
@@ -37,7 +38,7 @@ from heedful.store import (
     snapshot,
     work,
 )
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.db import Store, new_id
 from heedful.store.snapshot import Query
 from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import export_file
@@ -494,7 +495,7 @@ texts = st.one_of(
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path_factory.mktemp('odd') / 'heedful.db'}")
+    opened = new_store(tmp_path_factory.mktemp("odd") / "heedful.db")
     yield opened
     opened.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from databases import new_store
 from everything import fill, guarded
 from heedful.configs.check import Config as Check
 from heedful.configs.move import Config
@@ -31,7 +32,7 @@ def test_there_and_back_again(url: str, tmp_path: Path):
     """SQLite → the database of `url` → SQLite: row for row, of every table; the copy goes on as the original would.
 
     Mutations caught: a table left out, a text cut, a correction before what it corrects, triggers missing."""
-    first = open_store(f"sqlite:///{tmp_path / 'first.db'}")
+    first = new_store(tmp_path / "first.db")
     second = open_store(url)
     project = fill(first)
     wanted = rows(first)
@@ -45,7 +46,7 @@ def test_there_and_back_again(url: str, tmp_path: Path):
     if second.dialect == "postgresql":
         with second.read() as connection:
             assert connection.exec_driver_sql("SELECT count(*) FROM pg_sequences").scalar() == 0
-    third = open_store(f"sqlite:///{tmp_path / 'third.db'}")
+    third = new_store(tmp_path / "third.db")
     assert move.move(second, third) == moved and rows(third) == wanted
     for store in (second, third):
         with store.write() as connection:
@@ -71,14 +72,14 @@ def test_corrections_follow_what_they_correct(store: Store, tmp_path: Path):
                     created_at=0.0,
                 )
             )
-    target = open_store(f"sqlite:///{tmp_path / 'target.db'}")
+    target = new_store(tmp_path / "target.db")
     assert move.move(store, target)["run"].rows == 3
     target.close()
 
 
 def test_nothing_or_everything(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A target that is not empty, a row that arrives otherwise, a source that is written to: one sentence, no row."""
-    source, target = open_store(f"sqlite:///{tmp_path / 'source.db'}"), open_store(url)
+    source, target = new_store(tmp_path / "source.db"), open_store(url)
     fill(source)
     copy = move.copy_rows
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import func, select
 
+from databases import new_store
 from heedful.errors import UserError
 from heedful.store import queue, schema, work
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.db import Store, new_id
 from workspace import (
     answer,
     claim,
@@ -395,7 +396,7 @@ class Assignments(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.store = open_store(f"sqlite:///{self.folder.name}/heedful.db")
+        self.store = new_store(Path(self.folder.name) / "heedful.db")
         self.project = make_project(self.store, skips_until_parked=2)
         self.raters = [make_rater(self.store) for _ in range(3)]
         self.given: list[tuple[str, str]] = []

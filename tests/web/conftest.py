@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from databases import new_store
 from heedful.store import people
-from heedful.store.db import Store, open_store
+from heedful.store.db import Store
 from heedful.web.app import create_app
+from heedful.web.security import COOKIE
 
 PASSWORD = "correct horse 9"
 
@@ -28,7 +30,7 @@ class Person:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    opened = new_store(tmp_path / "heedful.db")
     yield opened
     opened.close()
 
@@ -54,6 +56,14 @@ def browser(app: Any, login: str | None = None) -> TestClient:
     return client
 
 
+def sign_in(client: TestClient, store: Store, key: str) -> None:
+    """As the login does, without the password, whose hash is slow on purpose."""
+    with store.write() as connection:
+        token, csrf = people.begin_session(connection, key)
+    client.cookies.set(COOKIE, token)
+    client.headers["X-CSRF-Token"] = csrf
+
+
 @pytest.fixture
 def person(app: Any, store: Store, hashed: str) -> Callable[[str], Person]:
     """`person("lead")` makes somebody with that role, signed in."""
@@ -65,6 +75,8 @@ def person(app: Any, store: Store, hashed: str) -> Callable[[str], Person]:
         with store.write() as connection:
             token = people.invite(connection, role, actor=None)
             key = people.accept(connection, token, login=login, password_hash=hashed)
-        return Person(key, login, browser(app, login))
+        client = browser(app)
+        sign_in(client, store, key)
+        return Person(key, login, client)
 
     return make

@@ -13,11 +13,12 @@ import pytest
 import uvicorn
 from sqlalchemy import func, select
 
+from databases import new_store
 from heedful.client import Client, ClientError
 from heedful.data.files import write_rows
 from heedful.data.tables import manifest_path, read_export
 from heedful.store import people, schema
-from heedful.store.db import Store, open_store
+from heedful.store.db import Store
 from heedful.web.app import create_app
 from workspace import make_project, make_rater, make_tasks
 
@@ -26,7 +27,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    opened = new_store(tmp_path / "heedful.db")
     yield opened
     opened.close()
 

@@ -23,9 +23,10 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from databases import new_store
 from heedful.errors import UserError
 from heedful.store import hooks, people, schema
-from heedful.store.db import Store, open_store
+from heedful.store.db import Store
 from heedful.web import deliver
 from heedful.web.app import create_app
 from workspace import answer, claim, make_project, make_rater, make_task
@@ -33,7 +34,7 @@ from workspace import answer, claim, make_project, make_rater, make_task
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    opened = new_store(tmp_path / "heedful.db")
     yield opened
     opened.close()
 

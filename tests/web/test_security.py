@@ -19,7 +19,7 @@ from heedful.store.db import Store, new_id
 from heedful.web import app as web
 from heedful.web.respond import HERE
 from heedful.web.security import COOKIE
-from web.conftest import PASSWORD
+from web.conftest import PASSWORD, sign_in
 from workspace import make_project, make_rater, make_tasks
 
 # Callers: a visitor; people; an owner's tokens with one scope each; a rater's token that can only rate.
@@ -130,10 +130,7 @@ class World:
         """A browser with a session of its own, or a script with a token."""
         client = TestClient(self.app, base_url="http://heedful.test", raise_server_exceptions=False)
         if who in self.ids:
-            with self.store.write() as connection:
-                token, csrf = people.begin_session(connection, self.ids[who])
-            client.cookies.set(COOKIE, token)
-            client.headers["X-CSRF-Token"] = csrf
+            sign_in(client, self.store, self.ids[who])
         elif who in self.tokens:
             client.headers["Authorization"] = f"Bearer {self.tokens[who]}"
         client.headers.update(headers)

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from databases import new_store
 from heedful.data.files import write_rows
 from heedful.store import people, schema
-from heedful.store.db import Store, open_store
+from heedful.store.db import Store
 from heedful.web import app as web
 from heedful.web.doors import Terms
 from heedful.web.routes import transfer
@@ -29,7 +30,7 @@ PAIRS = [
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    opened = new_store(tmp_path / "heedful.db")
     yield opened
     opened.close()
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, func, select
 
+from databases import new_store
 from heedful.store import db, schema
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.db import Store, new_id
 from workspace import make_project, make_tasks
 
 
@@ -55,7 +56,7 @@ def locked(store: Store) -> Iterator[None]:
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> Iterator[Store]:
     monkeypatch.setattr(db, "BUSY_SECONDS", 0.2)
-    opened = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    opened = new_store(tmp_path / "heedful.db")
     yield opened
     opened.close()
 

@@ -17,9 +17,10 @@ import httpx
 import pytest
 import uvicorn
 
+from databases import new_store
 from heedful.endpoint.server import listen
 from heedful.store import people
-from heedful.store.db import Store, Unavailable, open_store
+from heedful.store.db import Store, Unavailable
 from heedful.web import connections, lanes
 from heedful.web.app import create_app
 from workspace import make_rater
@@ -29,7 +30,7 @@ THREADS = 40  # that the server has
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path / 'heedful.db'}", busy_seconds=0.3)
+    opened = new_store(tmp_path / "heedful.db", busy_seconds=0.3)
     yield opened
     opened.close()
 

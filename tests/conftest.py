@@ -23,12 +23,6 @@ if (
 ):  # two workers with two threads each would fight for two cores
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
-# Databases wait for the disk at every commit, which is most of the time of many tests. What a power cut leaves is the
-# matter of faulty_disk.c, whatever the files lie on.
-MEMORY = Path("/dev/shm")
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
-
 import hypothesis
 import pytest
 from jaxtyping import install_import_hook
@@ -46,6 +40,12 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("heedful")
+
+# Databases wait for the disk at every commit, which is most of the time of many tests. What a power cut leaves is the
+# matter of faulty_disk.c, whatever the files lie on.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 SEED = 0
 

@@ -141,10 +141,12 @@ MISTAKES: list[tuple[str, list[str], str]] = [
 ]
 
 
-def told(lines: list[list[str]], here: Path) -> list[tuple[list[str], int, str, list[str]]]:
+def told(
+    lines: list[list[str]], here: Path, program: str = PROGRAM
+) -> list[tuple[list[str], int, str, list[str]]]:
     """(command, exit code, what it said, what heavy libraries were there afterwards) for each line."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(lines)],
+        [sys.executable, "-c", program, json.dumps(lines)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -204,18 +206,27 @@ def test_every_mistake_is_light(tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["iterate.yaml", "plan.yaml", "wrong.yaml"]
 
 
-def test_a_command_imports_what_it_uses(tmp_path: Path):
-    """Scoring by a rule needs no torch; sampling does, but no database, and no model family before it knows which.
+FILES = ["--data", "d.jsonl", "--out", "o.jsonl"]
+ROW = '{"prompt": "Who?", "completion": "You."}'
+
+
+def test_scoring_by_a_rule_needs_no_torch(tmp_path: Path):
+    """Mutation caught: `recipes/score.py` that imports `recipes/sample.py`. And the probe does see what is imported."""
+    (tmp_path / "d.jsonl").write_text(ROW)
+    program = PROGRAM.replace("import contextlib", "import tokenizers, contextlib")
+    (scored,) = told([["score", "--reward", "length", *FILES]], tmp_path, program)
+    assert (scored[1], scored[3]) == (0, ["tokenizers"]), scored
+
+
+@pytest.mark.long
+def test_sampling_imports_what_it_uses(tmp_path: Path):
+    """PyTorch, but no database, and no model family before it knows which.
 
     Mutation caught: `engine/passes.py` or `models/new.py` that imports the families it knows, `materialise` beside the
-    database, `recipes/score.py` that imports `recipes/sample.py`. And the probe of the tests above does see torch.
+    database.
     """
-    (tmp_path / "d.jsonl").write_text('{"prompt": "Who?", "completion": "You."}')
-    files = ["--data", "d.jsonl", "--out", "o.jsonl"]
-    score = ["score", "--reward", "length", *files]
-    sample = ["sample", "--model", str(tmp_path / "nowhere"), *files]
-    scored, sampled = told([score, sample], tmp_path)
-    assert (scored[1], scored[3]) == (0, []), scored
+    (tmp_path / "d.jsonl").write_text(ROW)
+    (sampled,) = told([["sample", "--model", str(tmp_path / "nowhere"), *FILES]], tmp_path)
     assert (sampled[1], sampled[2].count("nowhere")) == (2, 1), sampled
     assert sampled[3] == ["torch", "transformers", "tokenizers", "numpy"]
 

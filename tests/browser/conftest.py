@@ -35,9 +35,7 @@ ARGS = [
     "--disable-dev-shm-usage",
 ]
 PASSWORD = "correct horse 9"
-PATIENCE = (
-    15.0  # seconds for anything that a page is to come to; it says no more than that it hangs
-)
+PATIENCE = 60.0  # seconds for anything that a page is to come to: no more than that it hangs
 PEOPLE = {"owner": "owner", "lead": "lead", "rater": "rater", "other": "rater"}  # login: role
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from heedful.errors import UserError
 from heedful.store import (
     books,
     content,
+    imported,
+    ingest,
     judging,
     projects,
     quality,
@@ -23,6 +26,7 @@ from heedful.store import (
 )
 from heedful.store.db import Store
 from heedful.transfer.workspace import export_file
+from heedful.types import Comparison
 from heedful.web import insight
 from workspace import answer, claim, make_project, make_rater, make_task
 
@@ -341,3 +345,35 @@ def test_a_task_of_one_kind_is_a_list_of_one(store: Store):
     assert row == rows(store, project, "comparisons", question="pair")[0]
     assert row["chosen"][0]["content"] == shown[0]
     assert not [name for name in rows(store, project, "judgments")[0] if "." in name]
+
+
+def test_a_projects_questions_are_asked_of_what_is_imported(store: Store, tmp_path: Any):
+    """In pairs, alone or side by side, as gold, and in rounds; without questions it is a sentence.
+
+    Mutation caught: gold questions that look like no other question."""
+    project = make_project(store)
+    items = [("What is 1?", text, {}) for text in ("One.", "Two.", "Three.")]
+    spec = ingest.TaskSpec("screen")
+    with pytest.raises(UserError, match="no questions of its own yet"):
+        ingest.samples(store, project, items, tasks=spec)
+    with store.write() as connection:
+        projects.change(connection, project, {"questions": QUESTIONS}, actor=None)
+    assert ingest.samples(store, project, items, tasks=spec)["tasks"] == 3
+    known = Comparison("What is 2?", ("Two.", "Three."), (1, 2))
+    imported.comparisons(store, project, [known], gold=True)
+    ratings = [{"name": "r", "kind": "rate", "options": {"axes": [{"name": "helpful"}]}}]
+    with store.write() as connection:
+        projects.change(connection, project, {"questions": ratings}, actor=None)
+    assert ingest.samples(store, project, items, tasks=spec)["tasks"] == 3
+    assert ingest.samples(store, project, items, tasks=replace(spec, together=True))["tasks"] == 1
+    with store.read() as connection:
+        t = schema.task.c
+        rows = connection.execute(select(t.kind, t.completions, t.is_gold, t.options)).all()
+    assert {r.kind for r in rows} == {"screen"}
+    assert sorted(len(r.completions) for r in rows) == [1, 1, 1, 2, 2, 2, 2, 3]
+    (gold,) = [r for r in rows if r.is_gold]
+    assert [q["name"] for q in gold.options["questions"]] == [q["name"] for q in QUESTIONS]
+    assert screens.comparing(QUESTIONS, 2)[0] == "screen"
+    assert [screens.comparing(QUESTIONS, 3), screens.comparing(ratings, 2)] == [
+        ("rank", {}), ("pair", {}),
+    ]  # fmt: skip

@@ -45,5 +45,8 @@ class Config:
     """Also pairs that were asked again in swapped order."""
     margin: bool = False
     """Comparisons with TRL's column `margin`: the strength, 0 where none was asked for."""
+    question: str = ""
+    """Of a screen of several questions, the one whose answers are exported. Default: the first that ranks, or that has
+    such rows; of scores and critiques all."""
     snapshot: str | None = None
     """Reproduce an earlier export byte for byte, by the snapshot's id in its manifest."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, POSITIONAL, Flag
-from heedful.store.kinds import KINDS, check_options
+from heedful.store import screens
+from heedful.store.kinds import KINDS, SCREEN
 
 What = Literal["prompts", "demonstrations", "comparisons", "samples"]
 
@@ -18,15 +19,17 @@ Form = Literal["auto", "plain", "argilla", "label-studio"]
 
 def asked_of(what: str) -> list[str]:
     """The kinds of question that can be asked of prompts or of samples: prompts have no responses to show."""
-    return [n for n, kind in KINDS.items() if (kind.responses != (0, 0)) == (what == "samples")]
+    kinds = [n for n, kind in KINDS.items() if (kind.responses != (0, 0)) == (what == "samples")]
+    return [SCREEN, *kinds]  # whether a project's own questions show any is seen when it is known
 
 
 if TYPE_CHECKING:
     Asked = str
 else:
-    Asked = Literal[tuple(KINDS)]
-ASK_HELP = "What raters are asked: " + "; ".join(
-    f"of {what} {', '.join(asked_of(what))}" for what in ("samples", "prompts")
+    Asked = Literal[(SCREEN, *KINDS)]
+ASK_HELP = (
+    f"What raters are asked: {SCREEN} is the project's own list of questions, on one screen; "
+    + "; ".join(f"of {what} {', '.join(asked_of(what))}" for what in ("samples", "prompts"))
 )
 OPTIONS_HELP = "The options of the questions as JSON: " + ", ".join(
     f"'{json.dumps(kind.example_options)}' for {name}"
@@ -56,6 +59,8 @@ class Config:
     overlap: Annotated[int, AT_LEAST_1] = 1
     """How many raters answer each question."""
     options: Annotated[str | None, Flag(help=OPTIONS_HELP)] = None
+    together: bool = False
+    """All responses to a prompt side by side on one screen, where each could stand alone (rate, thumbs, rules …)."""
     gold: bool = False
     """The comparisons are gold questions: raters are asked them, and the answer is known."""
     model: str | None = None
@@ -81,13 +86,14 @@ def refuse_nonsense(config: Config) -> None:
         "--ask": config.ask is not None,
         "--overlap": config.overlap != 1,
         "--options": config.options is not None,
+        "--together": config.together,
         "--model": config.model is not None,
     }
     asking = {"--ask", "--overlap", "--options"}
     useful = {
         "comparisons": {"--form", "--gold", "--on-bad-row"},
         "prompts": asking,
-        "samples": asking | {"--model"},
+        "samples": asking | {"--model", "--together"},
         "demonstrations": set(),
     }[config.what]
     for flag, there in given.items():
@@ -99,9 +105,15 @@ def refuse_nonsense(config: Config) -> None:
             raise UserError(
                 f"of {config.what} raters can be asked {', '.join(kinds)}, not {config.ask}"
             )
-        check_options(config.ask, options_of(config.options) or {})
-    if config.ask is None and (config.overlap != 1 or config.options is not None):
-        raise UserError("--overlap and --options are about questions; say which with --ask")
+        options = options_of(config.options)
+        if config.ask != SCREEN or options:
+            screens.check_options(config.ask, options or {})
+    if config.ask is None and (
+        config.overlap != 1 or config.options is not None or config.together
+    ):
+        raise UserError(
+            "--overlap, --options and --together are about questions; say which with --ask"
+        )
 
 
 def options_of(text: str | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ def run(config: Config) -> dict[str, Any]:
         gold=config.gold,
         swaps=config.swaps,
         margin=config.margin,
+        question=config.question,
     )
     with opened(config.workspace) as store:
         project = store.in_read(lambda connection: project_of(connection, config.project))

@@ -30,7 +30,7 @@ from heedful.recipes.sample import draw
 from heedful.run import fingerprint, finished, loops
 from heedful.run.settings import identity
 from heedful.run.stop import locked
-from heedful.store import content, projects
+from heedful.store import content, projects, screens
 from heedful.store.db import Store, open_store
 from heedful.store.patience import HOUR
 from heedful.training.rows import askable
@@ -205,10 +205,10 @@ def _question(
         )
         for response in different.values()
     ]
-    kind = "pair" if len(ids) == 2 else "rank"
-    return content.add_task(
-        connection, project, kind, prompt, ids, overlap=config.overlap, round=r, propensity=1.0
-    )
+    asked = projects.settings_of(connection, project).questions
+    kind, options = screens.comparing(asked, len(ids))
+    how: dict[str, Any] = {"overlap": config.overlap, "round": r, "propensity": 1.0}
+    return content.add_task(connection, project, kind, prompt, ids, options=options, **how)
 
 
 def _collected(config: Config, store: Store, project: str, r: int, held_out: HeldOut) -> None:

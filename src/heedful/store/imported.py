@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -13,11 +13,12 @@ from sqlalchemy import Connection, select
 
 from heedful import exact
 from heedful.errors import UserError
-from heedful.store import answered, content, people
+from heedful.store import answered, content, people, screens
 from heedful.store.bulk import MOST_KEYS
 from heedful.store.db import Store
 from heedful.store.ingest import UNKNOWN_ORIGIN, Origin, Tick, add_all
 from heedful.store.kinds import KINDS
+from heedful.store.projects import settings_of
 from heedful.store.records import batches
 from heedful.store.schema import completion
 from heedful.types import Comparison, Prompt, without_gaps
@@ -48,6 +49,7 @@ class _Answer:
     overlap: int  # how many rows of the file are about these responses
     repetition: int  # how many of them by this rater came before
     model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     strength: float | None = None
     order: tuple[int, ...] | None = None
     active_ms: int | None = None
@@ -83,18 +85,24 @@ def comparisons(
     overlaps = Counter((c.prompt, frozenset(c.responses)) for c in items)
     repetitions: Counter[Any] = Counter()
     answers = []
+    asked = (
+        store.in_read(lambda connection: settings_of(connection, project)).questions if gold else ()
+    )
     for c in items:
         pair, rater = (c.prompt, frozenset(c.responses)), c.rater or ANONYMOUS
+        # What is known is asked as everything else is; of others' answers only the order is there.
+        kind, options = screens.comparing(asked, len(c.responses))
         answers.append(
             _Answer(
                 c.prompt,
                 c.responses,
                 _ranks(c.ranking),
                 rater,
-                "pair" if len(c.responses) == 2 else "rank",
+                kind,
                 overlaps[pair],
                 repetitions[rater, pair],
                 c.policy_version,
+                options,
                 c.strength,
                 c.order_shown,
                 None if c.seconds is None else round(c.seconds * 1000),
@@ -186,7 +194,8 @@ def _judges(connection: Connection, names: Sequence[str]) -> dict[str, str]:
 
 
 def _ask(prompt: str, completions: Sequence[str], answer: _Answer) -> content.Ask:
-    return content.Ask(answer.kind, prompt, completions, overlap=answer.overlap, strategy="import")
+    how = {"options": answer.options, "overlap": answer.overlap, "strategy": "import"}
+    return content.Ask(answer.kind, prompt, completions, **how)
 
 
 def _responses(

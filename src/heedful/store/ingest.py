@@ -6,8 +6,8 @@ transactions, so that raters who work meanwhile do not wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -15,11 +15,13 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
-from heedful.store import content
+from heedful.store import content, screens
 from heedful.store.bulk import Overtaken
 from heedful.store.content import Origin
 from heedful.store.db import Store
-from heedful.store.kinds import KINDS, check_options, kind_of
+from heedful.store.kinds import SCREEN, kind_of
+from heedful.store.kinds.kind import grouped
+from heedful.store.projects import settings_of
 from heedful.store.schema import (
     completion,
     demonstration,
@@ -41,17 +43,39 @@ Tick = Callable[[int], None]
 class TaskSpec:
     """The tasks to make of imported data; none unless `kind` is given."""
 
-    kind: str | None = None
+    kind: str | None = None  # or SCREEN
     overlap: int = 1
-    options: dict[str, Any] | None = None
+    options: dict[str, Any] | None = (
+        None  # of a screen by default the questions of the project's settings
+    )
+    together: bool = False  # all responses of a prompt side by side, where each could stand alone
 
     def __post_init__(self) -> None:
         if self.kind is None:
             return
-        kind_of(self.kind)
+        if self.kind != SCREEN:
+            kind_of(self.kind)
         if not 1 <= self.overlap <= MAX_OVERLAP:
             raise UserError(f"the overlap must be 1 to {MAX_OVERLAP}, not {self.overlap}")
-        check_options(self.kind, self.options or {})
+        if self.kind != SCREEN or self.options:
+            screens.check_options(self.kind, self.options or {})
+
+    def of(self, store: Store, project: str) -> TaskSpec:
+        """With the project's own questions, where a screen has none yet."""
+        if self.kind != SCREEN or self.options:
+            return self
+        questions = store.in_read(lambda connection: settings_of(connection, project)).questions
+        if not questions:
+            raise UserError(
+                "this project has no questions of its own yet: say on its page under Screen what raters are asked"
+            )
+        return replace(self, options={"questions": [*questions]})
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and the most responses that are shown."""
+        assert self.kind
+        return screens.limits(self.kind, self.options or {})
 
 
 UNKNOWN_ORIGIN, NO_TASKS = Origin(), TaskSpec()
@@ -66,7 +90,8 @@ def prompts(
     tick: Tick | None = None,
 ) -> dict[str, int]:
     """Prompts and where they are from; if asked for, tasks in which people write an answer or talk with models."""
-    if tasks.kind and KINDS[tasks.kind].responses != (0, 0):
+    tasks = tasks.of(store, project)
+    if tasks.kind and tasks.limits[0]:
         raise UserError(f"tasks of the kind {tasks.kind} show responses, and prompts have none")
 
     def add(connection: Connection, batch: Sequence[tuple[Prompt, Origin]]) -> None:
@@ -109,19 +134,24 @@ def samples(
 ) -> dict[str, int]:
     """Responses of models: prompt, text, and the fields of `content.add_completion` that are known.
 
-    `Kind.questions` says which tasks they make, from a prompt's different texts.
+    `kinds.kind.grouped` says which tasks they make, from a prompt's different texts.
     """
-    kind = KINDS[tasks.kind] if tasks.kind else None
-    if kind and kind.responses == (0, 0):
-        raise UserError(f"tasks of the kind {kind.name} show no responses")
+    tasks = tasks.of(store, project)
+    limits = tasks.limits if tasks.kind else (0, 0)
+    if tasks.kind and not limits[1]:
+        raise UserError(f"tasks of the kind {tasks.kind} show no responses")
+
+    def screens_of(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+        return grouped(limits, texts, together=tasks.together) if tasks.kind else iter(())
+
     groups: dict[Prompt, list[Response]] = {}
     for value, text, fields in items:
         groups.setdefault(value, []).append((text, fields))
     largest = max((len({t for t, _ in rows}) for rows in groups.values()), default=0)
-    if kind and len(next(kind.questions([""] * largest), ())) > kind.responses[1]:
+    if len(next(screens_of([""] * largest), ())) > limits[1]:
         raise UserError(
-            f"a prompt has {largest} different responses; a task of the kind {kind.name} shows at "
-            f"most {kind.responses[1]}"
+            f"a prompt has {largest} different responses; a task of the kind {tasks.kind} shows at "
+            f"most {limits[1]}"
         )
 
     def add(connection: Connection, batch: Sequence[tuple[Prompt, list[Response]]]) -> None:
@@ -136,7 +166,7 @@ def samples(
         asks = [
             _ask(tasks, key, completions)
             for key, texts in shown.items()
-            for completions in (kind.questions(list(texts.values())) if kind else ())
+            for completions in screens_of(list(texts.values()))
         ]
         content.add_tasks(connection, project, asks)
 

@@ -127,6 +127,17 @@ def ranked(kind: str, options: Mapping[str, Any], ranks: Sequence[int | None]) -
     return {asked.name: answer} if kind == SCREEN else answer
 
 
+def comparing(questions: Sequence[Mapping[str, Any]], responses: int) -> tuple[str, dict[str, Any]]:
+    """The kind and options of a task that compares so many responses: the project's own questions, where they can, or
+    else a pair or a ranking alone."""
+    options = {"questions": [*questions]}
+    if questions and first_ranking(SCREEN, options):
+        least, most = limits(SCREEN, options)
+        if least <= responses <= most:
+            return SCREEN, options
+    return "pair" if responses == 2 else "rank", {}
+
+
 def swaps(kind: str, options: Mapping[str, Any]) -> bool:
     """Whether it is asked again the other way round."""
     return any(q.kind in KINDS and KINDS[q.kind].swaps for q in questions_of(kind, options))

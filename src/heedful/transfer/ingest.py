@@ -184,7 +184,7 @@ READERS = {
 
 
 def _tasks(config: Config) -> ingest.TaskSpec:
-    return ingest.TaskSpec(config.ask, config.overlap, options_of(config.options))
+    return ingest.TaskSpec(config.ask, config.overlap, options_of(config.options), config.together)
 
 
 def _shown(item: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ def materialise(source: str, what: str, *, split: Split = "train") -> str: ...
 @overload
 def materialise(source: Data, what: str, *, split: Split = "train") -> Data: ...
 def materialise(source: Data, what: str, *, split: Split = "train") -> Data:
-    """A source, or each of several, as a file: `db:` is the workspace here, `db:DIR#PROJECT` another; anything else is
-    what it was.
+    """A source, or each of several, as a file: `db:` is the workspace here, `db:DIR#PROJECT` another, and
+    `db:DIR#PROJECT#QUESTION` one question of its screens; anything else is what it was.
 
     The export of what is there now is written to the workspace's `exports/`, named by its content.
     """

@@ -96,17 +96,21 @@ def export_file(
 
 
 def exported(source: str, what: str, split: snapshot.Split) -> str:
-    """The file of a source `db:DIR#PROJECT`: what is there now, in the workspace's `exports/`, named by its content."""
+    """The file of a source `db:DIR#PROJECT#QUESTION`: what is there now, in the workspace's `exports/`, named by its
+    content. Without a question it is of the first that ranks."""
     folder, _, name = source.removeprefix("db:").partition("#")
     workspace = Path(folder or ".")
     with opened(workspace) as store:
 
-        def named(connection: Connection) -> tuple[str, str]:
-            project = project_of(connection, name or None)
-            return project, _name(connection, project)
+        def named(connection: Connection) -> tuple[str, str, str]:
+            whole, question = name, ""
+            if "#" in name and projects.by_name(connection, name) is None:
+                whole, _, question = name.rpartition("#")
+            project = project_of(connection, whole or None)
+            return project, _name(connection, project), question
 
-        project, name = store.in_read(named)
-        query = snapshot.Query(what, split)
+        project, name, question = store.in_read(named)
+        query = snapshot.Query(what, split, question=question)
         taken = snapshot.take(store, project, query)
         if not taken.ids:
             reasons = "".join(f", {n} {why}" for why, n in taken.count.excluded.items())

@@ -51,6 +51,7 @@ async def take_in(
     ask: Annotated[str | None, Query(max_length=20)] = None,
     overlap: int = 1,
     options: Annotated[str | None, Query(max_length=4000)] = None,
+    together: bool = False,
     gold: bool = False,
     on_bad_row: Literal["stop", "drop"] = "stop",
     columns: Annotated[str, Query(max_length=400)] = "",
@@ -79,6 +80,7 @@ async def take_in(
             ask=ask,
             overlap=overlap,
             options=options,
+            together=together,
             gold=gold,
             on_bad_row=on_bad_row,
             columns=(columns,),
@@ -148,10 +150,13 @@ def give_out(
     gold: bool = False,
     swaps: bool = False,
     margin: bool = False,
+    question: Annotated[str, Query(max_length=40)] = "",
     snapshot_id: Annotated[str | None, Query(alias="snapshot", max_length=36)] = None,
 ) -> Response:
-    """The file as a download. With `snapshot`, an id out of an earlier manifest, the same bytes once more."""
-    query = snapshot.Query(what, split, surplus=surplus, gold=gold, swaps=swaps, margin=margin)
+    """The file as a download; of a screen's questions this one. With `snapshot`, an id out of an earlier manifest, the
+    same bytes once more."""
+    also = {"surplus": surplus, "gold": gold, "swaps": swaps, "margin": margin}
+    query = snapshot.Query(what, split, **also, question=question)
     return download(request, user, project, query, format, snapshot_id=snapshot_id)
 
 

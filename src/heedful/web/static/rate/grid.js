@@ -22,5 +22,6 @@ export function grid(task, rows, options, changed) {
     if (next) next[0].focus();
     return true;
   };
-  return { node, cells, key, full: () => cells.flat().every((cell) => cell.value() !== null) };
+  const full = () => cells.flat().every((cell) => cell.value() !== null);
+  return { node, cells, key, full, begun: () => !full() && cells.flat().some((cell) => cell.value() !== null) };
 }

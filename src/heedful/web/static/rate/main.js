@@ -2,6 +2,7 @@
 import { api, el, link, say } from "../api.js";
 import * as outbox from "./outbox.js";
 import * as panels from "./panels.js";
+import * as screen from "./screen.js";
 import { typeset } from "../typeset.js";
 
 const UI = "rate-1";
@@ -15,7 +16,8 @@ const project = meta("project");
 // Each kind of question is a module of its own (see kinds/); the server says which there are, and what each calls its
 // comment. A module has `widget(task, changed)`: {node, value(), set(answer), key(event)}, where value() is null until
 // the answer is complete, in the form that the kind has on the server, and key() says whether it took a key; `keys`, its
-// part of the help; and `panels` = false where it shows the responses by itself.
+// part of the help; and `panels` = false where it shows the responses by itself. Where somebody may stop halfway,
+// begun() says that they have begun. screen.js makes one widget of several.
 const COMMENT = JSON.parse(meta("kinds"));
 const KINDS = Object.fromEntries(await Promise.all(Object.keys(COMMENT).map(async (name) => [name, await import(`./kinds/${name}.js`)])));
 
@@ -30,6 +32,7 @@ let answered = 0; // since the page was opened
 let turn = 0; // counts calls of next(): undo overtakes one that still waits
 
 const fresh = () => crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+const several = (task) => task.kind === "screen";
 const draft = (assignment) => `heedful:draft:${assignment}`;
 
 // ── time ─────────────────────────────────────────────────────────────────────────────────────────
@@ -46,7 +49,7 @@ function answer() {
   if (!current) return null;
   const value = current.widget.value();
   if (value === null) return null;
-  const comment = $("comment").value.trim();
+  const comment = several(current.task) ? "" : $("comment").value.trim();
   const full = comment ? { ...value, [COMMENT[current.task.kind]]: comment } : value;
   return current.widget.enough?.(full) === false ? null : full;
 }
@@ -56,7 +59,7 @@ function changed() {
   const complete = answer();
   const read = current.view.read();
   $("submit").disabled = !(complete && read);
-  $("why").textContent = !read ? "Read every response to its end first." : "";
+  $("why").textContent = !read ? "Read every response to its end first." : (current.widget.wanted?.() ?? "");
   if (current.settled && !current.sent) save();
 }
 
@@ -76,12 +79,13 @@ function remembered(name) {
   }
 }
 
-const save = () => remember(draft(current.task.assignment), { answer: current.widget.value(), comment: $("comment").value });
+const save = () => remember(draft(current.task.assignment), { answer: (current.widget.draft ?? current.widget.value)(), comment: $("comment").value });
 const load = (assignment) => remembered(draft(assignment));
 
 function show(task, previous = task.answer) {
   const kind = task.kind;
-  if (!KINDS[kind]) return nothing("It cannot be shown", `The questions of the kind ${kind} come from a package that is not here. Reload the page, or ask your lead.`);
+  const missing = task.questions.find((q) => !KINDS[q.kind]);
+  if (missing) return nothing("It cannot be shown", `The questions of the kind ${missing.kind} come from a package that is not here. Reload the page, or ask your lead.`);
   current?.view.close();
   $("desk").hidden = false;
   $("empty").hidden = true;
@@ -91,7 +95,7 @@ function show(task, previous = task.answer) {
   $("guide").hidden = !task.guidelines;
   $("desk").classList.toggle("bare", !task.guidelines);
   typeset($("guidelines"));
-  const comparing = task.responses.length > 0 && KINDS[kind].panels !== false;
+  const comparing = task.responses.length > 0 && task.questions.some((q) => KINDS[q.kind].panels !== false);
   $("views").hidden = !comparing;
   $("desk").dataset.kind = kind;
   $("diff").hidden = task.responses.length !== 2;
@@ -99,10 +103,11 @@ function show(task, previous = task.answer) {
   for (const name of ["raw", "diff"]) $(name).setAttribute("aria-pressed", "false");
   current.view = panels.responses($("responses"), comparing ? task.responses : [], changed, $("foot"));
   current.view.together($("sync").getAttribute("aria-pressed") === "true");
-  current.widget = KINDS[kind].widget(task, changed);
+  current.widget = several(task) ? screen.widget(task, changed, KINDS) : KINDS[kind].widget(task, changed);
   $("answer").replaceChildren(current.widget.node);
   const saved = previous && !("skip" in previous) ? { answer: previous, comment: previous[COMMENT[kind]] ?? "" } : load(task.assignment);
   $("comment").value = saved?.comment ?? "";
+  $("comment-fold").hidden = several(task);
   $("comment-fold").open = !NARROW.matches || Boolean(saved?.comment);
   if (saved?.answer) current.widget.set(saved.answer);
   current.settled = true;
@@ -233,6 +238,7 @@ async function deliver() {
 function submit() {
   const value = answer();
   if (value && !$("submit").disabled) enqueue(value);
+  else if (current && !current.sent) current.widget.next?.();
 }
 
 function flag() {
@@ -275,7 +281,8 @@ function toggle(name) {
 
 const COMMON = [...$("keys").children];
 function help() {
-  const kindKeys = (current && KINDS[current.task.kind].keys) ?? [];
+  const kinds = current ? [...new Set(current.task.questions.map((q) => q.kind))].map((kind) => KINDS[kind]) : [];
+  const kindKeys = [...(current && several(current.task) ? screen.keys : []), ...kinds.flatMap((kind) => kind.keys ?? [])];
   $("keys").replaceChildren(...kindKeys.flatMap(([keys, text]) => [el("dt", {}, keys.split(" ").map((k) => (k === "…" ? k : el("kbd", {}, k)))), el("dd", {}, text)]), ...COMMON);
   $("help").showModal();
 }

@@ -71,6 +71,7 @@ export function widget(task, changed) {
   return {
     node,
     key: () => false,
+    begun: () => remarks.some((r) => !r.text.trim()),
     // A comment alone is a critique, too: main.js adds it.
     value: () => (remarks.every((r) => r.text.trim()) ? { critiques: remarks.map((r) => ({ ...r })) } : null),
     enough: (answer) => answer.critiques.length > 0 || Boolean(answer.text),

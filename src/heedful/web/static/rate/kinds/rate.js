@@ -13,6 +13,7 @@ export function widget(task, changed) {
   return {
     node: board.node,
     key: board.key,
+    begun: board.begun,
     value: () => (board.full() ? { scores: Object.fromEntries(rows.map((row, i) => [row.name, board.cells[i].map((c) => c.value())])) } : null),
     set: (answer) => rows.forEach((row, i) => board.cells[i].forEach((cell, k) => cell.set(answer.scores?.[row.name]?.[k] ?? null))),
   };
@@ -39,6 +40,7 @@ function sliders(task, changed) {
   return {
     node,
     key: () => false,
+    begun: () => touched.size > 0 && touched.size < lines.flat().length,
     value: () => (touched.size === lines.flat().length ? { scores: Object.fromEntries(task.options.axes.map((a, i) => [a.name, lines[i].map((l) => Number(l.input.value))])) } : null),
     set: (answer) => task.options.axes.forEach((a, i) => lines[i].forEach((l, k) => {
       const value = answer.scores?.[a.name]?.[k];

@@ -13,6 +13,7 @@ export function widget(task, changed) {
   return {
     node: board.node,
     key: board.key,
+    begun: board.begun,
     value: () => (board.full() ? { rules: Object.fromEntries(rows.map((row, i) => [row.code, board.cells[i].map((c) => verdicts[c.value()])])) } : null),
     set: (answer) => answer.rules && rows.forEach((row, i) => board.cells[i].forEach((cell, k) => cell.set(choice(answer.rules[row.code]?.[k])))),
   };

@@ -9,6 +9,7 @@ export function widget(task, changed) {
   return {
     node: board.node,
     key: board.key,
+    begun: board.begun,
     value: () => (board.full() ? { thumbs: board.cells[0].map((c) => c.value()) } : null),
     set: (answer) => board.cells[0].forEach((cell, k) => cell.set(answer.thumbs?.[k] ?? null)),
   };

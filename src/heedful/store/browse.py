@@ -36,6 +36,7 @@ from heedful.store.schema import (
     completion,
     judgment,
     prompt,
+    question_answer,
     ranking_item,
     rater,
     rule_flag,
@@ -211,7 +212,9 @@ def _judged(by: str | None, answer: str | None) -> ColumnElement[bool]:
         return found
     found = found.where(~corrected(j))
     if answer in OUTCOMES:
-        return found.where(j.c.outcome == answer)
+        q = question_answer.c
+        of_one = exists().where(q.judgment == j.c.id, q.outcome == answer)
+        return found.where(or_(j.c.outcome == answer, of_one))
     name, equals, value = answer.rpartition("=")
     if not equals or not name:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Text, select, type_coerce
@@ -128,21 +129,22 @@ def _said(connection: Connection, about: Any) -> list[dict[str, Any]]:
     events = []
     loaded = records.load(connection, ids)
     replaced = {r.judgment.supersedes for r in loaded}
-    for r in loaded:
+    for r in chain.from_iterable(whole.by_question() for whole in loaded):
         j = r.judgment
         events.append(
             {
                 "at": j.created_at,
-                "what": j.outcome,
+                "what": r.said.outcome,
+                "question": r.question,
                 "who": r.rater.pseudonym,
                 "judgment": j.id,
                 "revision": j.revision,
                 "corrected": j.id in replaced,
                 "disposition": j.disposition,
                 "seconds": None if j.active_ms is None else j.active_ms / 1000,
-                "strength": j.strength,
-                "confidence": j.confidence,
-                "comment": j.text,
+                "strength": r.said.strength,
+                "confidence": r.said.confidence,
+                "comment": r.said.text,
                 "ranks": [r.ranks.get(c) for c in about.completions],
                 "scores": _marks(r.scores, "axis", "value", about.completions),
                 "rules": _marks(r.rules, "rule", "verdict", about.completions),

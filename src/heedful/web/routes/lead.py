@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -9,9 +10,12 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 
 from heedful.configs.ingest import asked_of
-from heedful.store import asides, lifecycle, projects, reports
-from heedful.store.kinds import KINDS
+from heedful.errors import UserError
+from heedful.store import asides, lifecycle, projects, reports, screens
+from heedful.store.kinds import KINDS, SCREEN
+from heedful.store.kinds.kind import Kind
 from heedful.store.schema import project as project_table
+from heedful.store.starters import STARTERS
 from heedful.web import insight
 from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
@@ -31,6 +35,7 @@ PARTS = {
     "labels": "Labels and models",
     "aside": "Needs review",
     "files": "Files",
+    "screen": "Screen",
     "training": "Training",
     "settings": "Settings",
 }
@@ -266,7 +271,7 @@ def rendered(task: dict[str, Any]) -> dict[str, Any]:
 def projects_page(request: Request) -> Any:
     if refused := not_leading(request):
         return refused
-    return page(request, "lead.html")
+    return page(request, "lead.html", starters=STARTERS)
 
 
 @router.get("/lead/{project}", include_in_schema=False)
@@ -285,6 +290,27 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
     form_options = {
         "kinds": list(KINDS.values()),
         "labels": {kind.name: kind.label for kind in KINDS.values()},
-        "ask": {source: asked_of(source) for source in ("samples", "prompts")},
+        "ask": {
+            source: list(filter(_has_defaults, asked_of(source)))
+            for source in ("samples", "prompts")
+        },
+        "designs": {kind.name: _design(kind) for kind in KINDS.values() if not kind.talks},
+        "starters": {name: asdict(starter) for name, starter in STARTERS.items()},
     }
     return page(request, name, project=row, part=part, parts=PARTS, **form_options)
+
+
+def _has_defaults(kind: str) -> bool:
+    """Whether it can be asked without options; with them it is put on a project's screen."""
+    try:
+        screens.check_options(kind, {})
+    except UserError:
+        return kind == SCREEN
+    return True
+
+
+def _design(kind: Kind) -> dict[str, Any]:
+    """What the form of a screen knows of a kind."""
+    least, most = kind.responses
+    about = {"label": kind.label, "does": kind.does, "options": kind.options}
+    return about | {"least": least, "most": most}

@@ -4,7 +4,7 @@ import { intervals, number } from "../charts.js";
 import { $, ask, fill, label, list, question, review } from "./common.js";
 import { answerText } from "./history.js";
 
-const name = (m) => `${label(m.kind)}${m.of ? ` · ${m.of}` : ""}`;
+const name = (m) => `${m.question || label(m.kind)}${m.of ? ` · ${m.of}` : ""}`;
 
 fill($("alpha"), () => ask("agreement"), ({ measures, tasks, most }) => {
   intervals($("alpha"), `α of ${number(tasks)} questions that several raters answered (the newest ${number(most)} at most)`,

@@ -40,7 +40,7 @@ export function rendered(html) {
 }
 
 const KINDS = JSON.parse(document.querySelector('meta[name="kinds"]')?.content ?? "{}"); // name: what its answers are called
-export const label = (kind) => KINDS[kind] ?? kind; // or its package has been removed
+export const label = (kind) => (kind === "screen" ? "several questions" : KINDS[kind] ?? kind); // or its package has been removed
 const LETTERS = "ABCDEFGHIJKL";
 
 // Whatever scrolls by itself can be scrolled by keys; what does not is no stop on the way.

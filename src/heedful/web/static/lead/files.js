@@ -1,6 +1,6 @@
 // Files in and out, and webhooks.
 import { api, el, newest, say } from "../api.js";
-import { $, ask, attempt, project } from "./common.js";
+import { $, ask, attempt, label, project } from "./common.js";
 import { download, raw } from "./download.js";
 
 const MOST = 100_000_000;
@@ -12,6 +12,7 @@ $("export").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = new FormData(event.target);
   const query = new URLSearchParams({ what: form.get("what"), format: form.get("format"), split: form.get("split") });
+  if (form.get("question")) query.set("question", form.get("question"));
   for (const name of ["surplus", "gold", "swaps", "margin"]) if (form.has(name)) query.set(name, "true");
   const name = `${form.get("what")}.${form.get("format")}`;
   const manifest = await attempt(() => download("GET", `/api/projects/${project}/export?${query}`, name));
@@ -25,14 +26,22 @@ $("export").addEventListener("submit", async (event) => {
 // ── in ───────────────────────────────────────────────────────────────────────────────────────────
 
 const importForm = $("import");
+let asked = []; // the project's own questions
 function adapt() {
   const what = importForm.elements.what.value;
   for (const node of importForm.querySelectorAll("[data-for]")) node.hidden = !node.dataset.for.split(" ").includes(what);
   const kinds = ASK[what] ?? [];
-  importForm.elements.ask.replaceChildren(el("option", { value: "" }, "nothing yet"), ...kinds.map((k) => el("option", { value: k }, k)));
+  importForm.elements.ask.replaceChildren(el("option", { value: "" }, "nothing yet"), ...kinds.map((k) => el("option", { value: k }, k === "screen" ? "answer the project’s questions, on one screen" : label(k))));
+  if (asked.length && kinds.includes("screen")) importForm.elements.ask.value = "screen";
 }
 importForm.elements.what.addEventListener("change", adapt);
 adapt();
+attempt(() => api("GET", `/api/projects/${project}`)).then((details) => {
+  if (!details) return;
+  asked = details.settings.questions;
+  adapt();
+  document.getElementById("export").elements.question.append(...asked.map((q) => el("option", { value: q.name }, q.title || q.name)));
+});
 
 // Columns that a file may have under other names.
 const NAMES = { comparisons: ["prompt", "chosen", "rejected", "responses", "ranking", "rater"], samples: ["prompt", "completion"], prompts: ["prompt"], demonstrations: ["prompt", "completion"] };
@@ -52,7 +61,7 @@ function query(look) {
   } else if (form.get("ask")) {
     found.set("ask", form.get("ask"));
     found.set("overlap", form.get("overlap"));
-    if (form.get("options").trim()) found.set("options", form.get("options"));
+    if (form.has("together")) found.set("together", "true");
   }
   return found;
 }

@@ -9,6 +9,11 @@ const SHOWN = { active: "has it on the screen", expired: "did not answer in time
 
 // The answer itself: `ranks`, `scores` and `rules` by the responses' places.
 export function answerText(a) {
+  const said = answerAlone(a);
+  return a.question ? `${a.question}: ${said || "answered"}` : said;
+}
+
+function answerAlone(a) {
   if (a.outcome === "tie") return "a tie";
   if (a.outcome === "both_bad") return "all are bad";
   const parts = [];
@@ -34,8 +39,8 @@ export function line(event, told) {
   }
   if (!(event.what in OUTCOMES)) return el("li", {}, at, " ", who, ` ${(DONE[event.what] ?? event.what).replace("{n}", event.number)}`);
   const facts = [event.seconds === null ? null : `${number(event.seconds, 1)} s`, event.confidence === null ? null : `confidence ${number(event.confidence)}`, event.revision > 1 ? `revision ${event.revision}` : null, event.disposition === "counted" ? null : event.disposition, event.corrected ? "corrected later" : null].filter(Boolean);
-  const said = event.what === "answer" ? answerText({ outcome: "answer", ...event }) : "";
-  return el("li", { class: event.corrected ? "gone" : null }, at, " ", who, ` ${OUTCOMES[event.what]}${said ? `: ${said}` : ""} `, el("span", { class: "hint" }, facts.join(", ")),
+  const said = event.what === "answer" || event.question ? answerText({ outcome: event.what, ...event }) : "";
+  return el("li", { class: event.corrected ? "gone" : null }, at, " ", who, ` ${event.question ? OUTCOMES.answer : OUTCOMES[event.what]}${said ? `: ${said}` : ""} `, el("span", { class: "hint" }, facts.join(", ")),
     event.comment ? quoted("", event.comment) : null,
     event.critiques.map((c) => quoted(`of ${LETTERS[c.response]}${c.quote === null ? "" : ` “${c.quote}”`}:`, c.text)),
     event.edits.map((e) => quoted(`${LETTERS[e.response]} became:`, e.text)),

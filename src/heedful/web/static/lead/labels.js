@@ -15,8 +15,8 @@ function counted(title, items) {
 }
 
 function draw({ kinds, length, used, most }) {
-  const parts = Object.entries(kinds).flatMap(([kind, k]) => {
-    const title = `${label(kind)}, ${number(k.answers)} answer${k.answers === 1 ? "" : "s"}`;
+  const parts = Object.values(kinds).flatMap((k) => {
+    const title = `${k.question || label(k.kind)}, ${number(k.answers)} answer${k.answers === 1 ? "" : "s"}`;
     const charts = [];
     if (k.strengths) {
       const { first, second, unsaid } = k.strengths;

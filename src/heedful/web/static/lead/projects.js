@@ -24,6 +24,8 @@ list();
 
 $("new-project").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const project = await attempt(() => api("POST", "/api/projects", { name: new FormData(event.target).get("name") }));
-  if (project) location.assign(link(`/lead/${project.id}/files`));
+  const { name, starter } = event.target.elements;
+  const questions = JSON.parse(starter.selectedOptions[0].dataset.questions ?? "[]");
+  const project = await attempt(() => api("POST", "/api/projects", { name: name.value, settings: { questions } }));
+  if (project) location.assign(link(`/lead/${project.id}/screen`));
 });

@@ -92,4 +92,4 @@ def test_a_kind_of_another_package(site, way):
     expect(lead.locator("#labels")).to_contain_text("odd one out, 2 answers")
     lead.goto(f"/lead/{project}/files")
     lead.locator("#import [name=what]").select_option("samples")
-    expect(lead.locator("#import [name=ask] option")).to_contain_text(["odd_one"])
+    expect(lead.locator("#import [name=ask] option")).to_contain_text(["odd one out"])

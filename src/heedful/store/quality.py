@@ -45,7 +45,6 @@ class Answer:
     task: str
     rater: str
     person: bool  # not a judge
-    question: str  # of a screen; empty where the task asks one alone
     kind: str
     outcome: str
     strength: float | None
@@ -57,6 +56,7 @@ class Answer:
     review: bool  # beyond the task's own slots: somebody looked again
     completions: list[str]  # in the task's order, which no rater sees
     order_shown: list[int]  # how they were shown, as indices into `completions`
+    question: str = ""  # of a screen; empty where the task asks one alone
     ranks: dict[str, int] = field(default_factory=dict)
     scores: dict[tuple[str, str], float] = field(default_factory=dict)  # completion, axis
     rules: dict[tuple[str, str], bool] = field(default_factory=dict)  # completion, rule
@@ -222,7 +222,6 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
                 task=r.task,
                 rater=r.rater,
                 person=r.role != "judge",
-                question="",
                 kind=r.kind,
                 outcome=r.outcome,
                 strength=r.strength,

@@ -280,8 +280,20 @@ def _judged(
         ended,
         task.facts,
         tokens=[turn.tokens for turn in turns],
+        conversations=_conversations(task.prompt, group),
         prefilled=prefilled(tokenizer, heard),
     )
+
+
+def _conversations(prompt: Prompt, group: Sequence[Episode]) -> list[Prompt] | None:
+    """What stood before the last turns, None where that is the prompt each time, or plain text."""
+    if isinstance(prompt, str):
+        return None
+    before: list[Prompt] = []
+    for episode in group:
+        said = [i for i, m in enumerate(episode.messages) if m.role == "assistant"]
+        before.append(episode.messages[: said[-1]] if said else prompt)
+    return None if all(one == prompt for one in before) else before
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, sample: Sample) -> str:

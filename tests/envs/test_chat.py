@@ -271,6 +271,56 @@ def test_an_error_stops_or_is_dropped(caplog):
         play_one(Script(TOK, "x"), early, USER, TOK)
 
 
+def test_an_environment_that_forgets_or_never_asks_is_told_so():
+    """Mutation caught: two turns of the policy's glued together; a loop that fills the memory."""
+
+    async def forgets(task, chat):
+        await chat.say()
+        await chat.say()
+
+    async def talks(task, chat):
+        while True:
+            chat.hear("user", "and")
+
+    async def silent(task, chat):
+        return 1.0
+
+    async def mute(task, chat):
+        chat.hear("user", None)
+
+    for env, words in (
+        (forgets, "nothing in between"),
+        (talks, "never asked it to speak"),
+        (silent, "silent ended before the policy said anything"),
+        (mute, "None, which is no text"),
+    ):
+        with pytest.raises(UserError, match=words):
+            play_one(Script(TOK, "x"), env, USER, TOK)
+    assert play_all(Script(TOK, "x"), silent, [USER], TOK, on_error="drop") == [[]]
+
+
+def test_the_environments_own_time_is_limited_apart():
+    """Mutation caught: a slow policy that uses up the environment's time, a clock that is never started again."""
+
+    class Slow(Script):
+        async def generate(self, tokens, **how):
+            await asyncio.sleep(0.2)
+            return await super().generate(tokens, **how)
+
+    async def env(task, chat):
+        for pause in (0.0, task.facts["pause"]):
+            await chat.say()
+            await asyncio.sleep(pause)
+            chat.hear("user", "And?")
+        return 1.0
+
+    limits = Limits(env_seconds=0.15)
+    whole = play_one(Slow(TOK, "x"), env, USER, TOK, {"pause": 0.0}, limits=limits)
+    cut = play_one(Slow(TOK, "x"), env, USER, TOK, {"pause": 9.0}, limits=limits)
+    assert (whole.ended, whole.reward) == ("terminated", 1.0)
+    assert (cut.cause, cut.reward, len(cut.turns)) == ("time", 0.0, 2)
+
+
 def test_time_runs_out():
     """What hangs is truncated; a TimeoutError of the environment's is its error. Mutation caught: one for the other."""
 

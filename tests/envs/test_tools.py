@@ -13,10 +13,13 @@ from games import USER, Script, add, calculator, check, engine_of, play_one
 from heedful.data.tokens import encode_prompt
 from heedful.envs import Limits
 from heedful.envs.formats import Call, Hermes
-from heedful.envs.tools import ToolError, answered, schema, tool_env
+from heedful.envs.tools import ToolError, answered, load_tools, schema, tool_env
 from heedful.errors import UserError
-from heedful.rollout import as_samples
-from heedful.types import Message
+from heedful.models.load import new_reward_model
+from heedful.rewards.functions import as_reward
+from heedful.rewards.model import ModelReward
+from heedful.rollout import _judged, as_samples, scored_rollout, tasks
+from heedful.types import Message, Sampling
 from heedful.types.messages import turn_to_json
 
 TOK = games.tokenizer()
@@ -167,3 +170,65 @@ def test_what_cannot_be_a_tool_is_refused():
     with pytest.raises(UserError, match="offered in a conversation"):
         play_one(Script(TOK, "x"), calculator, "plain", TOK, {"sum": ""})
     assert issubclass(ToolError, Exception)
+
+
+def test_a_reward_reads_what_was_said_before_the_last_turn(tmp_path):
+    """And comes on top of the environment's. Mutation caught: the answer judged as if it followed the question."""
+    heard = []
+
+    def score(prompt, response, conversation):
+        heard.append((response, [m.content for m in conversation]))
+        return 0.5
+
+    script = Script(TOK, called("add", a=2, b=3), "It is 5.")
+    how = dict(env=calculator, n=1, max_tokens=300, sampling=Sampling(), seed=0)
+    todo = tasks(TOK, [USER], [{"sum": "5"}])
+    (sample,), _ = asyncio.run(scored_rollout(script, as_reward(score, "own"), todo, TOK, **how))
+    assert heard == [("It is 5.", ["Guess.", "", "5"])] and sample.reward == 1.5
+    engine_of(TOK).model.save_pretrained(tmp_path)
+    model = ModelReward(new_reward_model(str(tmp_path), seed=0), TOK)
+    group = _judged(todo[0], [play_one(Script(TOK, called("add", a=2, b=3), "It is 5."), calculator, USER, TOK,
+                                       {"sum": "5"}, max_tokens=300)], TOK)  # fmt: skip
+    (read,) = model._encoded(group)
+    assert "<tool_response>5</tool_response>" in TOK.decode(read.tokens)
+    assert (
+        TOK.decode([t for t, m in zip(read.tokens, read.mask, strict=True) if m])
+        == "It is 5.<|end|>"
+    )
+
+
+def test_an_answered_call_keeps_its_place_when_several_are_made_at_once():
+    """The slow one first. Mutation caught: calls one after the other, answers in the order in which they come."""
+
+    async def wait(seconds: float) -> str:
+        """Waits.
+
+        Args:
+            seconds: how long
+        """
+        await asyncio.sleep(seconds)
+        return f"{seconds:g}"
+
+    said = "".join(called("wait", seconds=s) for s in (0.5, 0.3, 0.4))
+    began = time.monotonic()
+    episode = play_one(Script(TOK, said, "Done."), tool_env(wait), USER, TOK, max_tokens=400)
+    assert time.monotonic() - began < 1.15
+    assert [m.content for m in episode.messages[2:5]] == ["0.5", "0.3", "0.4"]
+
+
+def test_tools_are_found_in_modules_and_files(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        'from math import sqrt\ndef one():\n    """One."""\n    return 1\n'
+        'def two():\n    """Two."""\n    return 2\ndef _own():\n    """Not a tool."""\ndef bare(): ...\n'
+    )
+    named = [f.__name__ for f in load_tools([f"{tmp_path}/mine.py", "games:add"])]
+    assert named == ["one", "two", "add"]
+    assert [f.__name__ for f in load_tools([f"{tmp_path}/mine.py:two,one"])] == ["two", "one"]
+    (tmp_path / "none.py").write_text("x = 1\n")
+    for specs, words in (
+        ([f"{tmp_path}/none.py"], "no function with a docstring"),
+        (["mine"], "expected package.module:function"),
+        (["games:add", "games:add", f"{tmp_path}/other.py"], "there is no file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_tools(specs)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
+from heedful.configs.algorithm import algorithm
 from heedful.data.collate import collate, take
-from heedful.losses.advantages import by_episode, gae, leave_one_out, rewards_to_go, turn_returns
+from heedful.losses.advantages import (
+    by_episode,
+    by_turn,
+    gae,
+    group_centred,
+    leave_one_out,
+    rewards_to_go,
+    turn_returns,
+)
+from heedful.training.estimates import estimate
 from heedful.types import Sample, Step
 
 
@@ -51,6 +64,44 @@ def test_credit_by_turns():
     assert not found[~batch.mask].any()
     whole = rewards_to_go(batch.step_rewards, batch.mask)
     assert torch.equal(turn_returns(batch.step_rewards, batch.mask)[:, [0, 4]], whole[:, [0, 4]])
+
+
+def test_turns_are_compared_with_turns():
+    """By hand: the first turns of a group with the first, the second with the second, by what comes from them on; who
+    has ended is not among them. Mutation caught: whole episodes compared; an ended episode as one of 0."""
+    one = Sample((9, 9, 9), (False, True, True), (0.0,) * 3, 0.0, 0, steps=(Step(1, 3, 6.0),))
+    batch = collate([two_turns((4.0, 16.0)), two_turns((1.0, 2.0)), one])
+    found = by_turn(group_centred, batch.step_rewards, batch.mask, batch.group)
+    first, second = (20 - 29 / 3, 3 - 29 / 3, 6 - 29 / 3), (16 - 9, 2 - 9)
+    for row, turns in zip(found, ((first[0], second[0]), (first[1], second[1])), strict=False):
+        assert row[[0, 1, 4, 5]].tolist() == pytest.approx([turns[0]] * 2 + [turns[1]] * 2)
+    assert found[2][batch.mask[2]].tolist() == pytest.approx([first[2]] * 2)
+    assert not found[~batch.mask].any()
+
+
+@pytest.mark.parametrize(
+    "method, credit, wanted",
+    [
+        ("reinforce_pp", "token", [6.0, 6.0, 2.0, 2.0]),
+        ("reinforce_pp", "turn", [6.0, 6.0, 2.0, 2.0]),
+        ("reinforce_pp", "episode", [6.0, 6.0, 6.0, 6.0]),
+        ("ppo", "token", [6.0, 6.0, 2.0, 2.0]),
+        ("ppo", "episode", [6.0, 6.0, 6.0, 6.0]),
+    ],
+)
+def test_credit_says_where_rewards_fall(method, credit, wanted):
+    """Of rewards 4 and 2 in two turns. Mutation caught: a reward counted twice, or lost, when it moves to the end."""
+    a = algorithm(
+        method,
+        credit=credit,
+        kl="none",
+        whiten_advantages=False,
+        **({"lam": 1.0} if method == "ppo" else {}),
+    )
+    batch = collate([replace(two_turns((4.0, 2.0)), reward=0.0)])
+    zero = torch.zeros_like(batch.old_logp)
+    scored = estimate(a, batch, zero, torch.zeros(batch.tokens.shape), 0.0, 8)
+    assert scored.adv[batch.mask].tolist() == wanted
 
 
 def test_branches_share_the_score_of_their_episode():

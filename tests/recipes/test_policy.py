@@ -343,7 +343,7 @@ def test_an_averaged_reference_does_not_stall_in_bfloat16():
 def test_groups_without_a_difference_make_way(at):
     """Half of the prompts always get the same reward; dynamic sampling draws until the round is full of others.
 
-    Mutation caught: keeping silent groups although others were drawn, or mixing up the groups' numbers.
+    Mutation caught: keeping silent groups although others were drawn, or mixing up the numbers of groups or episodes.
     """
     tok = tiny.tokenizer()
     todo = tasks(tok, [(Message("user", w),) for w in WORDS])
@@ -362,6 +362,7 @@ def test_groups_without_a_difference_make_way(at):
         parts = Parts.of(as_reward(reward, "own"))
         samples, _ = asyncio.run(policy.collect(engine, parts, todo, tok, config, step=1))
         assert [s.group for s in samples] == [0] * 4 + [1] * 4 + [2] * 4
+        assert len({s.episode for s in samples}) == 12  # advantages are those of episodes
         groups = [samples[i : i + 4] for i in (0, 4, 8)]
         assert all(len({s.tokens[: s.mask.index(True)] for s in g}) == 1 for g in groups)
         return sum(len({s.reward for s in g}) > 1 for g in groups)

@@ -47,6 +47,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "chat": ("recipes.chat", "talk to a model"),
     "endpoint": ("recipes.endpoint", "a model over the OpenAI API, for other programs: MODEL"),
+    "play": ("recipes.play", "play an environment in the terminal: a demonstration"),
+    "new": ("recipes.new", "a template of your own: new env NAME"),
     "report": ("recipes.report", "folders of runs → one HTML page: curves, samples, alarms"),
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heedful import tagged
+from heedful.configs.playing import Playing, refuse_unasked
 from heedful.errors import UserError
 from heedful.fields import (
     ABOVE_0,
@@ -67,6 +68,8 @@ def refuse_missing(config: Any) -> None:
     from heedful.data.files import kind_of
     from heedful.data.reading import renamed_by, share_of, sources_of
 
+    if isinstance(config, Playing):
+        refuse_unasked(config)
     renamed_by(getattr(config, "columns", ()))
     for name in ("data", "prompts"):
         for source in sources_of(getattr(config, name, None) or ()):
@@ -224,13 +227,13 @@ class Sampled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Reading, Sampled):
+class Drawing(Reading, Sampled, Playing):
     """What every command that samples from a model takes."""
 
     model: Annotated[str, alias("--model-name-or-path")]
     """The language model."""
-    data: Annotated[Data, DATA]
-    """Prompts."""
+    data: Annotated[Data, DATA] = ""
+    """Prompts; an --env may bring its own tasks."""
     reward: Annotated[tuple[str, ...], alias("--reward-model-path", "--reward-funcs")] = ()
     """Score each response by the sum of these reward terms: reward models, rules, verifiers,
     package.module:function."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from heedful.configs.common import Drawing
+from heedful.configs.playing import PLAYED
 from heedful.configs.sample import refuse_unrewarded
 from heedful.errors import UserError
+from heedful.fields import AT_LEAST_1, FINITE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,10 @@ class Config(Drawing):
     """Who compares with --baseline: whatever `heedful judge --judge` takes. Default: the higher score wins."""
     reference: str | None = None
     """Report the KL to this model, in nats per response."""
+    n: Annotated[int, AT_LEAST_1, PLAYED] = 1
+    """Episodes of each task, by seeds of their own."""
+    success: Annotated[float, FINITE, PLAYED] = 1.0
+    """An episode whose rewards sum to this or more is a success."""
     baseline: str | None = None
     """Other responses to the same prompts, a file of samples or demonstrations: report the win rate against them."""
 
@@ -30,6 +37,12 @@ class Config(Drawing):
 def refuse_nonsense(config: Config) -> None:
     """What makes no sense, before anything is loaded."""
     refuse_unrewarded(config)
+    if config.plays and (
+        unread := [n for n in ("scorer", "judge", "reference", "baseline") if getattr(config, n)]
+    ):
+        raise UserError(
+            f"--{unread[0]} is for single answers; what an episode is worth, --env and --reward say"
+        )
     if config.baseline and config.scorer is None and config.judge is None:
         raise UserError("--baseline needs --scorer or --judge to say which response is better")
     if config.judge and not config.baseline:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from heedful.configs import preference
 from heedful.configs.common import Method, Reading, Sampled
+from heedful.configs.playing import Playing, refuse_unplayable
 from heedful.configs.preference import Direct, unread
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, DATA, FINITE, HIDDEN, Data, alias
@@ -17,13 +18,13 @@ METHODS = {"online_dpo": Method("judge pairs of its own samples, and learn from 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, Direct, Sampled):
+class Config(Reading, Direct, Sampled, Playing):
     """Sample, judge and optimise on the judgments, round after round."""
 
     model: Annotated[str, alias("--model-name-or-path")]
     """The policy to start from; it is the reference too, unless one is named."""
-    data: Annotated[Data, DATA]
-    """Prompts to sample responses to."""
+    data: Annotated[Data, DATA] = ""
+    """Prompts to sample responses to; an --env may bring its own tasks."""
     eval_data: Annotated[str | None, ReadWith("reward")] = None
     """Held-out prompts from a file of their own: eval/reward is the mean reward of one response to each."""
     reward: Annotated[
@@ -64,7 +65,12 @@ class Config(Reading, Direct, Sampled):
 def refuse_nonsense(config: Config) -> None:
     """Numbers and combinations that no run can have."""
     preference.refuse_nonsense(config)
-    if bool(config.reward) == bool(config.judge):
+    refuse_unplayable(config)
+    if config.plays and config.judge:
+        raise UserError(
+            "--judge compares single answers; episodes are ranked by --env and --reward"
+        )
+    if bool(config.reward or config.env) == bool(config.judge):
         raise UserError("say who judges: either --reward or --judge")
     if config.n < 2:
         raise UserError(f"--n {config.n}: comparing needs at least 2 responses to a prompt")

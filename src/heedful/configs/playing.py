@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, AT_LEAST_1
@@ -16,6 +16,7 @@ PLAYED = ReadWith("plays", reason="there is neither --env nor --tools")
 class Playing:
     """Episodes of several turns; see docs/envs.md."""
 
+    needs_reward: ClassVar[bool] = False
     env: str | None = None
     """An environment that the policy talks with over several turns: a name (calculator, lookup, …), package.module:env,
     ./file.py:env, or another library's (PREFIX:ID); see docs/envs.md."""
@@ -52,7 +53,13 @@ def refuse_unplayable(config: Any) -> None:
     """Combinations that nobody can play."""
     if config.env and config.tools:
         raise UserError("--env and --tools are two environments; leave one of them out")
-    if not config.data and not config.env:
-        raise UserError(
-            "--data is missing: what the policy is asked; an --env may bring its own tasks"
-        )
+
+
+def refuse_unasked(config: Playing) -> None:
+    """Without an environment somebody else must say what is asked, and what a response is worth."""
+    if config.env:
+        return
+    if not getattr(config, "data", ""):
+        raise UserError("--data is missing: what is asked; an --env may bring its own tasks")
+    if config.needs_reward and not getattr(config, "reward", ()):
+        raise UserError("--reward is missing: what a response is worth; an --env may say so itself")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from heedful.configs import algorithm
 from heedful.configs import common as shared
@@ -35,6 +35,7 @@ class Mix:
 class Config(Reading, Training, Algorithm, Sampled, Playing):
     """Optimise a language model against a reward, or in an environment."""
 
+    needs_reward: ClassVar[bool] = True
     model: Annotated[str, alias("--model-name-or-path", "--sft-model-path")]
     """The policy to start from; it is the reference too, unless one is named."""
     reward: Annotated[
@@ -69,8 +70,6 @@ def refuse_nonsense(config: Config) -> None:
     """Numbers and combinations that no run can have."""
     shared.refuse_nonsense(config)
     refuse_unplayable(config)
-    if not config.reward and not config.env:
-        raise UserError("--reward is missing: what a response is worth; an --env may say so itself")
     algorithm.refuse_nonsense(config)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")

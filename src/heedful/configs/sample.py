@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heedful.configs.common import Drawing
+from heedful.configs.playing import refuse_unplayable
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, FINITE, alias
 from heedful.tagged import refuse_numbers
@@ -14,12 +15,12 @@ from heedful.tagged import refuse_numbers
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Drawing):
-    """Sample responses from a language model."""
+    """Sample responses from a language model, or its episodes with an environment."""
 
     out: Path
-    """The file of samples, .jsonl or .jsonl.gz."""
+    """The file of samples, or of transcripts where there is an --env; .jsonl or .jsonl.gz."""
     n: Annotated[int, alias("--num-generations"), AT_LEAST_1] = 1
-    """Responses to each prompt."""
+    """Responses to each prompt, or episodes of each task."""
     at_least: Annotated[float | None, FINITE] = None
     """Filter out responses whose reward is below this: with a verifier, 1 keeps the correct ones."""
 
@@ -29,14 +30,15 @@ def refuse_nonsense(config: Config) -> None:
     refuse_unrewarded(config)
     if config.best_of and config.n != 1:
         raise UserError("--best-of keeps one response a prompt; leave --n away")
-    if config.at_least is not None and not config.reward:
+    if config.at_least is not None and not config.reward and not config.env:
         raise UserError("--at-least needs --reward to say what a response is worth")
 
 
 def refuse_unrewarded(config: Drawing) -> None:
     """Numbers that nobody can mean, and options about rewards where there is no reward."""
     refuse_numbers(config)
-    if config.best_of and not config.reward:
+    refuse_unplayable(config)
+    if config.best_of and not config.reward and not config.env:
         raise UserError("--best-of needs --reward to say which response is the best")
     if config.reward_weights and not config.reward:
         raise UserError("--reward-weights needs --reward")

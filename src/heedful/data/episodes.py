@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from heedful.types import Branch, Episode, Sample, Step
+from heedful.types.messages import turn_to_json
+
+# Columns of a transcript that say something about the episode; the others are the facts of its task.
+OWN = ("messages", "tools", "rewards", "reward", "reward_parts", "ended", "cause", "turns", "counts", "index", "model",
+       "seed", "logprob")  # fmt: skip
 
 
 def as_samples(
@@ -51,3 +59,41 @@ def _steps(branch: Branch) -> tuple[Step, ...]:
             steps.append(Step(start, stop, s.reward))
         start = stop
     return tuple(steps)
+
+
+def transcript_row(episode: Episode, index: int, model: str, seed: int) -> dict[str, Any]:
+    """An episode as a row of a transcripts file: `messages`, the `tools` it was offered, `rewards` of the policy's
+    turns in their order, the total `reward` and its parts, how it `ended` and by which `cause`, and the task's facts.
+
+    Assistant turns that were in the prompt have `weight` 0: training on transcripts is training on the policy's own.
+    """
+    asked = 0 if isinstance(episode.prompt, str) else len(episode.prompt)
+    messages = [
+        turn_to_json(m) | ({"weight": 0} if i < asked and m.role == "assistant" else {})
+        for i, m in enumerate(episode.messages)
+    ]
+    facts = {name: v for name, v in episode.facts.items() if name not in OWN and _is_json(v)}
+    row: dict[str, Any] = {"messages": messages}
+    row |= {"tools": [dict(t) for t in episode.tools]} if episode.tools else {}
+    row |= {
+        "rewards": [round(turn.reward, 6) for turn in episode.turns],
+        "reward": round(episode.score, 6),
+        "reward_parts": {name: round(value, 6) for name, value in episode.parts.items()},
+        "ended": episode.ended,
+        "cause": episode.cause,
+        "turns": len(episode.turns),
+        "counts": dict(episode.counts),
+        "index": index,
+        "model": model,
+        "seed": seed,
+        "logprob": round(sum(sum(turn.logprobs) for turn in episode.turns), 6),
+    }
+    return row | facts
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -224,6 +224,8 @@ def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstrat
 def samples_of(where: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The samples in a row, in heedful's columns: one, or a row each for `responses` without a ranking."""
     row = standard(row)
+    if "messages" in row and not {"prompt", "completion", "responses"} & row.keys():
+        row = _last_answer(where, row)
     prompt_from(where, "prompt", column(where, row, "prompt"))
     several = row.get("responses")
     if isinstance(several, list) and "completion" not in row:
@@ -237,6 +239,17 @@ def samples_of(where: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         if "index" in one and type(one["index"]) is not int:
             raise UserError(f"{where}: `index` must be a whole number, which sample of the prompt")
         yield one
+
+
+def _last_answer(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A conversation, such as a transcript, as its last answer and all that came before it."""
+    messages = messages_of(where, "messages", row["messages"])
+    answers = [i for i, m in enumerate(messages) if m.role == "assistant"]
+    if not answers or not answers[-1]:
+        raise UserError(f"{where}: `messages` has no assistant turn that answers anything")
+    before, said = messages[: answers[-1]], messages[answers[-1]]
+    rest = {name: value for name, value in row.items() if name != "messages"}
+    return {**rest, "prompt": prompt_to_json(before), "completion": said.content}
 
 
 def split_by_prompt(

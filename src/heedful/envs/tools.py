@@ -47,7 +47,8 @@ def tool_env(
     schemas = [schema(function) for function in functions]
 
     async def tools(task: Task, chat: Chat) -> float | None:
-        chat.offer(schemas, format)
+        if schemas:
+            chat.offer(schemas, format)
         reply = await chat.say()
         while reply.calls:
             await answer_calls(chat, reply.calls, toolbox, schemas, seconds)

@@ -15,13 +15,26 @@ from heedful.fast import process
 END, PAD = "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
-# Every turn, the model's too, closes with <|end|>, which is also what separates documents.
+# Every turn, the model's too, closes with <|end|>, which is also what separates documents. Tools are shown in a
+# system's turn of their own, calls are written as Hermes does, and what tools answer stands in a user's turn.
 CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
-    "{{ raise_exception('unknown role ' + message['role']) }}"
+    "{%- if tools -%}"
+    "{{ '<|system|>Tools:' }}{%- for tool in tools -%}{{ '\n' + (tool | tojson) }}{%- endfor -%}{{ '<|end|>' }}"
     "{%- endif -%}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'tool' -%}"
+    "{%- if loop.first or messages[loop.index0 - 1]['role'] != 'tool' -%}{{ '<|user|>' }}{%- endif -%}"
+    "{{ '<tool_response>' + message['content'] + '</tool_response>' }}"
+    "{%- if loop.last or messages[loop.index0 + 1]['role'] != 'tool' -%}{{ '<|end|>' }}{%- endif -%}"
+    "{%- elif message['role'] not in ['system', 'user', 'assistant'] -%}"
+    "{{ raise_exception('unknown role ' + message['role']) }}"
+    "{%- else -%}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{%- for call in message['tool_calls'] or [] -%}"
+    "{{ '<tool_call>' + ({'name': call['function']['name'], 'arguments': call['function']['arguments']} | tojson) "
+    "+ '</tool_call>' }}"
+    "{%- endfor -%}{{ '<|end|>' }}"
+    "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from heedful.configs.evaluate import Config, refuse_nonsense
 from heedful.data.collate import collate
+from heedful.data.episodes import transcript_row
 from heedful.data.files import write_json
 from heedful.data.samples import Drawn, all_rewards, best, sample_row
 from heedful.data.sources import read_demonstrations, write_rows
@@ -21,7 +22,7 @@ from heedful.learner.local import predict
 from heedful.models.load import load_policy
 from heedful.raters.panel import judge_all, judges
 from heedful.recipes.policy import policy_forward
-from heedful.recipes.sample import Ready, draw_as_told, made_ready
+from heedful.recipes.sample import Ready, draw_as_told, episodes_as_told, made_ready
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Group, Part, Parts, load_rewards
@@ -35,7 +36,10 @@ def run(config: Config) -> dict[str, Any]:
     """Writes the folder and returns what evaluation.json holds."""
     refuse_nonsense(config)
     source = materialise(config.data, "prompts", split="held_out")
-    ready = made_ready(config, source)
+    ready = made_ready(config, source, "held_out")
+    if ready.env is not None:
+        with recorded_until_done(config.out / ANSWERS, sources(config)):
+            return played_out(config, ready)
     gold = _gold(config, ready.todo)
     theirs = _baseline(config, ready.todo)
     raters = judges(config.judge, config.seed) if config.judge else []
@@ -77,6 +81,46 @@ def _measured(
         row["kl"] = round(kl, 6)
     config.out.mkdir(parents=True, exist_ok=True)
     write_rows(config.out / "samples.jsonl", rows)
+    write_json(config.out / "evaluation.json", result)
+    return result
+
+
+def played_out(config: Config, ready: Ready) -> dict[str, Any]:
+    """What episodes are worth: with --best-of the best of each task. Intervals are over tasks, whose episodes are not
+    independent of each other."""
+    n = config.best_of or config.n
+    groups = [group for group in episodes_as_told(config, ready, n=n) if group]
+    if config.best_of:
+        groups = [[max(group, key=lambda e: e.score)] for group in groups]
+    every = [e for group in groups for e in group]
+    if not every:
+        raise UserError("every episode was dropped, so there is nothing to measure")
+    returns = [fmean(e.score for e in group) for group in groups]
+    successes = [fmean(e.score >= config.success for e in group) for group in groups]
+    names = dict.fromkeys(name for e in every for name in e.parts)
+    counted = dict.fromkeys(name for e in every for name in e.counts)
+    result: dict[str, Any] = {
+        "model": config.model,
+        "env": config.env or " ".join(config.tools),
+        "tasks": len(groups),
+        "episodes": len(every),
+        "success": fmean(successes),
+        "success_ci": bootstrap_ci(successes),
+        "return": fmean(returns),
+        "return_ci": bootstrap_ci(returns),
+        "reward_parts": {name: fmean(e.parts.get(name, 0.0) for e in every) for name in names},
+        "turns": fmean(len(e.turns) for e in every),
+        "truncated": fmean(e.ended == "truncated" for e in every),
+        "dropped": len(ready.todo) * (1 if config.best_of else n) - len(every),
+        **{name: fmean(e.counts.get(name, 0) for e in every) for name in counted},
+    }
+    rows = [
+        transcript_row(e, k, config.model, config.seed)
+        for group in groups
+        for k, e in enumerate(group)
+    ]
+    config.out.mkdir(parents=True, exist_ok=True)
+    write_rows(config.out / "transcripts.jsonl", rows)
     write_json(config.out / "evaluation.json", result)
     return result
 

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.online import Config, refuse_nonsense
 from heedful.data.collate import shuffled
-from heedful.data.sources import read_questions
 from heedful.data.texts import some_texts
 from heedful.doctor import preflight
+from heedful.envs import Env
 from heedful.errors import UserError
 from heedful.learner import load_learner
 from heedful.learner.local import LocalLearner
@@ -47,7 +47,8 @@ from heedful.training.judgments import (
 )
 from heedful.training.objective import Objective
 from heedful.training.on_policy import OnPolicy, on_policy
-from heedful.training.rows import askable, asked_of, read
+from heedful.training.playing import Played, asked, env_of, played
+from heedful.training.rows import askable, asked_of
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
 from heedful.types import Engine, Metrics, Rater, Sample
@@ -58,7 +59,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     refuse_what_cannot_be(config)
     objective = objective_of(config)
     config = begun(config, "prompts", ranks)
-    data = read(config, read_questions)
+    env = env_of(config)
+    data = asked(config, env, "train")
     tokenizer = load_tokenizer(config.model)
     policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     reference = Reference(policy)  # is not asked where the loss reads none
@@ -67,16 +69,18 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     elif objective.needs_reference:
         reference = reference_of(policy)
     judge: Parts | list[Rater] = (
-        load_rewards(config.reward, weights=config.reward_weights, device=config.device)
-        if config.reward
-        else judges(str(config.judge), config.seed)
+        judges(config.judge, config.seed)
+        if config.judge
+        else load_rewards(
+            config.reward, weights=config.reward_weights, device=config.device, none=env is not None
+        )
     )
     reward = judge if isinstance(judge, Parts) else None
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
     return optimise(
-        config, objective, tokenizer, policy, reference, judge, todo, held, notes, ranks
+        config, objective, tokenizer, policy, reference, judge, todo, held, notes, ranks, env
     )
 
 
@@ -91,8 +95,10 @@ def optimise(
     held: Sequence[Task] = (),
     notes: Sequence[Mapping[str, Any]] = (),
     ranks: Ranks = ALONE,
+    env: Env | None = None,
 ) -> Path:
     """The loop itself, on models that are already in memory."""
+    how = played(config, env)
     limit, forward = context_length(policy), policy_forward(config.sampling)
     most = config.batch_size * _judgments_a_prompt(config, objective)
     inner = config.inner_epochs * -(-most // config.minibatch_size)
@@ -115,8 +121,10 @@ def optimise(
         if isinstance(judge, Parts):
             epoch = (step - 1) * config.batch_size / len(todo)
             judge.progress = (step - 1, config.steps, epoch)
-        asked = [todo[i] for i in rows_at(len(todo), config.batch_size, step - 1, config.seed)]
-        return [*await _sample_and_judge(engine, judge, asked, tokenizer, config, step, ranks)]
+        chosen = [todo[i] for i in rows_at(len(todo), config.batch_size, step - 1, config.seed)]
+        return [
+            *await _sample_and_judge(engine, judge, chosen, tokenizer, config, step, ranks, how)
+        ]
 
     def learn(step: int, collected: list[Any]) -> Metrics:
         samples, worth, *of_reward = collected
@@ -124,8 +132,8 @@ def optimise(
             return dict(of_reward[0])
         known = sums_of(samples, {}) if objective.needs_reference else {}
         metrics = rollout_metrics(samples, known) | (of_reward[0] if of_reward else {})
-        if config.reward:
-            metrics["reward"] = math.fsum(s.reward for s in samples) / len(samples)
+        if not config.judge:
+            metrics["reward"] = math.fsum(map(_reward_of, samples)) / len(samples)
         judged = judge_groups(config, objective, samples, worth, step)
         metrics["judgments"] = float(len(judged))
         if judged:
@@ -140,7 +148,7 @@ def optimise(
         assert isinstance(judge, Parts)
         samples, _ = await scored_rollout(
             engine, Parts(judge.parts), held, tokenizer, n=1, max_tokens=config.max_tokens,
-            sampling=config.sampling, seed=derive_seed(config.seed), ranks=ranks,
+            sampling=config.sampling, seed=derive_seed(config.seed), ranks=ranks, **how,
         )  # fmt: skip
         return samples
 
@@ -167,15 +175,28 @@ async def _sample_and_judge(
     config: Config,
     step: int,
     ranks: Ranks,
+    how: Played,
 ) -> tuple[list[Sample], list[float], Metrics]:
-    """Samples, what each is worth within its group (its reward, or minus its rank), and what the reward logged."""
+    """Samples, what each is worth within its group (its reward, or minus its rank), and what the reward logged. An
+    episode is compared as a whole, so a template that makes several samples of one is refused."""
+    cut = config.missing_eos_penalty
+    if how:
+        assert isinstance(judge, Parts)
+        samples, metrics = await scored_rollout(
+            engine, judge, batch, tokenizer, n=config.n, max_tokens=config.max_tokens, sampling=config.sampling,
+            seed=derive_seed(config.seed, step), version=step - 1, ranks=ranks, rewrites="refuse", **how,
+        )  # fmt: skip
+        return (
+            samples,
+            [_reward_of(s) - cut * (s.stop_reason == "length") for s in samples],
+            metrics,
+        )
     samples = await rollout(
         engine, batch, tokenizer, n=config.n, max_tokens=config.max_tokens, sampling=config.sampling,
         seed=derive_seed(config.seed, step), version=step - 1, ranks=ranks,
     )  # fmt: skip
     if not isinstance(judge, list):
         samples, metrics = await score(judge, batch, samples, tokenizer, ranks)
-        cut = config.missing_eos_penalty
         worth = [s.reward - cut * (s.stop_reason == "length") for s in samples]
         return samples, worth, metrics
     raters = judge
@@ -186,6 +207,10 @@ async def _sample_and_judge(
 
     rankings = await ranks.share_out(range(len(batch)), ranking)
     return samples, [-float(rank) for of_prompt in rankings for rank in of_prompt], {}
+
+
+def _reward_of(sample: Sample) -> float:
+    return sample.reward + sum(turn.reward for turn in sample.steps)
 
 
 def judge_groups(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.common import Drawing
 from heedful.configs.sample import Config, refuse_nonsense
+from heedful.data.episodes import transcript_row
 from heedful.data.samples import (
     NO_REWARDS,
     Drawn,
@@ -20,9 +22,11 @@ from heedful.data.samples import (
     rewards_of,
     sample_row,
 )
-from heedful.data.sources import read_questions, write_rows
+from heedful.data.sources import write_rows
 from heedful.data.tokens import prefilled
 from heedful.engine import load_engine
+from heedful.envs import Env
+from heedful.envs.specs import Split
 from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.models.limits import context_length
@@ -31,10 +35,11 @@ from heedful.progress import Progress
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
-from heedful.rollout import Task, response_text, rollout, score_parts
-from heedful.training.rows import askable, read
+from heedful.rollout import Task, episodes, response_text, rollout, score_episodes, score_parts
+from heedful.training.playing import asked, env_of, played
+from heedful.training.rows import askable
 from heedful.transfer.sources import materialise
-from heedful.types import Sample, Sampling
+from heedful.types import Episode, Sample, Sampling
 
 CHUNK = 256  # prompts between two updates of the progress bar
 
@@ -43,12 +48,14 @@ def run(config: Config) -> Path:
     """Returns the path of the samples. With --best-of, prints how far that takes the policy from itself."""
     refuse_nonsense(config)
     source = materialise(config.data, "prompts", split="all")
-    ready = made_ready(config, source)
+    ready = made_ready(config, source, "train")
     with recorded_until_done(beside(config.out), sources(config)):
         return _written(config, ready)
 
 
 def _written(config: Config, ready: Ready) -> Path:
+    if ready.env is not None:
+        return write_transcripts(config, ready)
     drawn = draw_as_told(config, ready, n=config.best_of or config.n)
     rows = [
         sample_row(d, k, config.model, config.seed)
@@ -68,6 +75,23 @@ def _written(config: Config, ready: Ready) -> Path:
     return config.out
 
 
+def write_transcripts(config: Config, ready: Ready) -> Path:
+    """The episodes that are good enough, or the best of each task, as rows of the file."""
+    rows = []
+    for group in episodes_as_told(config, ready, n=config.best_of or config.n):
+        ranked = sorted(range(len(group)), key=lambda k: -group[k].score)
+        for k in ranked[:1] if config.best_of else range(len(group)):
+            if config.at_least is None or group[k].score >= config.at_least:
+                rows.append(transcript_row(group[k], k, config.model, config.seed))
+    if not rows:
+        raise UserError(
+            "no episode is left: "
+            + ("each was dropped" if config.at_least is None else "none is worth so much")
+        )
+    write_rows(config.out, rows)
+    return config.out
+
+
 @dataclass(frozen=True)
 class Ready:
     """All that is needed to sample, and the prompts that can be asked."""
@@ -76,11 +100,14 @@ class Ready:
     tokenizer: PreTrainedTokenizerBase
     reward: Parts | None
     todo: list[Task]
+    env: Env | None = None
 
 
-def made_ready(config: Drawing, source: str | tuple[str, ...]) -> Ready:
-    """Load what a config names, and look at all prompts of a source; `--on-bad-row` says what becomes of bad ones."""
-    rows = read(config, read_questions, source)
+def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> Ready:
+    """Load what a config names, and look at all prompts of a source, or at the environment's tasks of a split;
+    `--on-bad-row` says what becomes of bad ones."""
+    env = env_of(config)
+    rows = asked(config, env, split, source)
     rows.items = rows.items[: config.limit]
     rows.reading.places = rows.reading.places[: config.limit]
     model, tokenizer = load_policy(config.model, device=config.device), load_tokenizer(config.model)
@@ -88,7 +115,28 @@ def made_ready(config: Drawing, source: str | tuple[str, ...]) -> Ready:
     if config.reward:
         reward = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
     make = askable(tokenizer, context_length(model), config.max_tokens, reward)
-    return Ready(model, tokenizer, reward, rows.fit(make))
+    return Ready(model, tokenizer, reward, rows.fit(make), env)
+
+
+def episodes_as_told(config: Drawing, ready: Ready, *, n: int) -> list[list[Episode]]:
+    """`n` episodes of each task, with what a reward gives for the last turn on top of the environment's own."""
+    engine, found = load_engine(ready.model), []
+
+    async def chunk(part: Sequence[Task], seed: int) -> list[list[Episode]]:
+        groups = await episodes(
+            engine, part, ready.tokenizer, n=n, max_tokens=config.max_tokens, sampling=config.sampling, seed=seed,
+            **played(config, ready.env),
+        )  # fmt: skip
+        if ready.reward is None:
+            return groups
+        return await score_episodes(ready.reward, groups, ready.tokenizer)
+
+    with Progress("episodes", len(ready.todo), quiet=config.quiet) as bar, asyncio.Runner() as loop:
+        for start in range(0, len(ready.todo), CHUNK):
+            part = ready.todo[start : start + CHUNK]
+            found += loop.run(chunk(part, config.seed + start), context=copy_context())
+            bar.update(start + len(part))
+    return found
 
 
 def draw_as_told(config: Drawing, ready: Ready, *, n: int) -> list[Drawn]:

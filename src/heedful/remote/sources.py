@@ -67,6 +67,8 @@ def _texts(values: Any, field: str = "") -> Iterator[tuple[str, str]]:
 def _modules(field: str, text: str) -> Iterator[str]:
     """What a text may name: the modules of functions, and of what installed packages or a notebook have registered."""
     yield from FUNCTION.findall(text)
+    if field == "tools" and text.endswith(".py"):  # all that is written there
+        yield text
     kind = KINDS.get(field, field)
     if kind in registry.KINDS:
         known = registry.entries(kind)

@@ -4,6 +4,7 @@
     score(prompt, response, facts)           and the other columns of the prompt's row
     score(prompt, response, answer)          or one of those columns, by its name
     score(prompt, response, ended)           and whether the response ended by itself
+    score(prompt, response, conversation)    and all that was said before it, in an episode more than the prompt
     score(prompt, responses)                 all responses to a prompt, → a list of numbers
     score(completions, prompts, **columns)   as TRL calls its reward functions
 
@@ -26,7 +27,7 @@ from heedful.waiting import all_of
 
 # Names of parameters that are no columns. What is a list with a place for each response is one of them where the
 # function is asked for one response at a time.
-OF_RESPONSES = ("ended", "completion_ids")
+OF_RESPONSES = ("ended", "completion_ids", "conversation")
 GIVEN = ("facts", "prefilled", "trainer_state", "log_metric", "log_extra", *OF_RESPONSES)
 TRL = ("completions", "completion_ids", "prompts")
 
@@ -143,6 +144,8 @@ def _given(wanted: str, name: str, group: Group) -> Any:
                 "heedful sample writes them into the column `tokens`"
             )
         return [list(ids) for ids in group.tokens]
+    if wanted == "conversation":
+        return list(group.conversations or [group.prompt] * len(group.responses))
     if wanted == "trainer_state":
         return _trainer_state(*group.progress)
     if wanted in GIVEN:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import collate
-from heedful.data.tokens import encode_group, encode_prompt, excerpt, no_room
+from heedful.data.tokens import encode_example, encode_group, encode_prompt, excerpt, no_room
 from heedful.learner.local import predict
 from heedful.models.forward import scalar_head
 from heedful.models.limits import context_length
@@ -102,13 +102,7 @@ class ModelReward:
         return no_room(prompt, length, max_tokens, self.context, " of the reward model")
 
     async def __call__(self, group: Group) -> list[float]:
-        samples = encode_group(
-            self.tokenizer,
-            group.prompt,
-            group.responses,
-            ended=group.ended,
-            max_length=self.context,
-        )
+        samples = self._encoded(group)
         whole = group.ended or [True] * len(samples)
         if cut := sum(
             s.stop_reason == "length" and end for s, end in zip(samples, whole, strict=True)
@@ -119,6 +113,19 @@ class ModelReward:
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
         return await done
+
+    def _encoded(self, group: Group) -> list[Sample]:
+        """The responses behind the prompt, or each behind the conversation that it ends."""
+        if group.conversations is None:
+            return encode_group(
+                self.tokenizer, group.prompt, group.responses, ended=group.ended, max_length=self.context
+            )  # fmt: skip
+        ended = group.ended or [True] * len(group.responses)
+        rows = zip(group.conversations, group.responses, ended, strict=True)
+        return [
+            encode_example(self.tokenizer, before, text, ended=end, max_length=self.context)
+            for before, text, end in rows
+        ]
 
     def _tell(self, prompt: Prompt, cut: int) -> None:
         """Say that the ends of responses are not read: the first time, and whenever there are twice as many."""

@@ -7,7 +7,7 @@ import traceback
 from typing import Any, TypedDict
 
 from heedful.configs.playing import Playing
-from heedful.data.reading import Reading
+from heedful.data.reading import Reading, Source
 from heedful.data.sources import facts_of, prompt_of, read_questions
 from heedful.envs import Chat, Env, Limits, load_env
 from heedful.envs.play import OnError
@@ -51,10 +51,12 @@ def played(config: Playing, env: Env | None) -> Played:
     }
 
 
-def asked(config: Any, env: Env | None, split: Split) -> Rows[tuple[Prompt, Facts]]:
-    """The prompts of a config's data, or the tasks that the environment brings along."""
+def asked(
+    config: Any, env: Env | None, split: Split, source: Source | None = None
+) -> Rows[tuple[Prompt, Facts]]:
+    """The prompts of a config's data, or of another source, or the tasks that the environment brings along."""
     if config.data:
-        return read(config, read_questions)
+        return read(config, read_questions, source)
     rows = tasks_of(env, split, config.seed)
     if rows is None:
         raise UserError(f"--data is missing: the environment {config.env} has no tasks of its own")

@@ -343,7 +343,8 @@ class Group:
 
     `ended[k]` is False where response k was truncated by the length limit: it must not be scored as if it had ended
     there. `facts` are the other columns of the prompt's row, not to be changed. `tokens[k]` are the ids that were
-    sampled, None where they are not known. `prefilled` is what the prompt has written of the response already: a
+    sampled, None where they are not known. `conversations[k]` is what stood before response k, where that is more than
+    the prompt: an episode. `prefilled` is what the prompt has written of the response already: a
     template's `<think>`. `progress` counts training: rounds done, of how many, and passes over the prompts.
     `log_metric(name, number)` and `log_extra(column, values)` keep what a reward says beside its scores.
     """
@@ -353,6 +354,7 @@ class Group:
     ended: Sequence[bool]
     facts: Facts
     tokens: Sequence[Sequence[int]] | None = None
+    conversations: Sequence[Prompt] | None = None
     prefilled: str = ""
     progress: tuple[int, int, float] = (0, 0, 0.0)
     log_metric: Callable[[str, float], None] = _unheard

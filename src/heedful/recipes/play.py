@@ -1,0 +1,76 @@
+"""A person plays an environment in the terminal: a play is a demonstration, in the form of transcripts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heedful.configs.play import Config
+from heedful.data.columns import prompt_columns
+from heedful.data.episodes import transcript_row
+from heedful.data.files import read_rows, write_rows
+from heedful.data.sources import read_questions
+from heedful.envs.plain import played_by
+from heedful.envs.specs import tasks_of
+from heedful.errors import UserError
+from heedful.training.playing import env_of
+from heedful.types import Episode, Message
+
+
+def run(config: Config) -> Path | None:
+    """Returns the file of transcripts, if one was asked for."""
+    env = env_of(config)
+    assert env is not None
+    rows = _tasks(config, env)
+    chosen = rows[config.task - 1 : config.task - 1 + config.limit]
+    if not chosen:
+        raise UserError(f"--task {config.task}: there are {len(rows)}")
+    for number, row in enumerate(chosen, config.task):
+        print(f"— task {number} of {len(rows)}; Ctrl-D leaves off —", file=sys.stderr)
+        episode = asyncio.run(
+            played_by(env, row, _person, turns=config.max_turns, seed=config.seed)
+        )
+        _show_end(episode)
+        if config.out is not None and episode.turns:
+            _add(config.out, transcript_row(episode, 0, config.name, config.seed))
+    return config.out
+
+
+def _tasks(config: Config, env: Any) -> Sequence[Mapping[str, Any]]:
+    if config.data:
+        questions = read_questions(config.data, config.columns)
+        return [{**prompt_columns(prompt), **facts} for prompt, facts in questions]
+    if (rows := tasks_of(env, "train", config.seed)) is None:
+        raise UserError(f"--data is missing: the environment {config.env} has no tasks of its own")
+    return rows
+
+
+async def _person(heard: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str | None:
+    for message in heard:
+        if message.role != "assistant":
+            print(f"{message.name or message.role}: {message.content}", flush=True)
+    for tool in tools if any(m.role != "tool" for m in heard) else ():
+        shown = tool["function"]
+        arguments = ", ".join(f"{name}=…" for name in shown["parameters"].get("properties", {}))
+        print(f"  {shown['name']}({arguments})  {shown['description']}", file=sys.stderr)
+    if sys.stdin.isatty():
+        print("you> ", end="", file=sys.stderr, flush=True)
+    line = await asyncio.to_thread(sys.stdin.readline)
+    return line.rstrip("\n") if line else None
+
+
+def _show_end(episode: Episode) -> None:
+    last = [m for m in episode.messages if m.role != "assistant"][-1:]
+    if last and episode.messages and episode.messages[-1] is last[0] and episode.turns:
+        print(f"{last[0].name or last[0].role}: {last[0].content}", flush=True)
+    parts = ", ".join(f"{name} {value:g}" for name, value in episode.parts.items())
+    print(f"{episode.ended}: {episode.score:g}" + (f" ({parts})" if parts else ""), flush=True)
+
+
+def _add(path: Path, row: dict[str, Any]) -> None:
+    """Behind those that are there; the file is replaced as a whole, so that it is never half written."""
+    before = [row for _, row in read_rows(str(path))] if path.exists() else []
+    write_rows(path, [*before, row])

@@ -9,7 +9,7 @@ from heedful.configs.common import Sampled
 from heedful.configs.serve import loopback
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, POSITIONAL, Range
-from heedful.parts import refuse_numbers
+from heedful.tagged import refuse_numbers
 
 
 @dataclass(frozen=True, kw_only=True)

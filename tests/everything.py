@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from heedful.store import access, content, hooks, limits, people, projects, schema, snapshot, talk
+from heedful.store import (
+    access,
+    content,
+    hooks,
+    limits,
+    members,
+    people,
+    projects,
+    schema,
+    snapshot,
+    talk,
+    trials,
+)
 from heedful.store.db import Store
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.types import Message
@@ -31,6 +43,10 @@ def fill(store: Store) -> str:
         people.make_token(connection, owner, "script", ("read",), days=3)
         limits.take_all(connection, [("login:\u00e9", limits.ADDRESS)])
         hooks.add(connection, project, "https://example.org/hook", actor=owner)
+        group = members.make_group(connection, NASTY, actor=owner)
+        members.join(connection, group, owner, actor=owner)
+        members.give(connection, project, group, "reviewer", actor=owner)
+        members.change(connection, project, owner, actor=owner, role="lead")
         first = content.add_run(
             connection, project, "sft", "runs/sft", {"lr": 1e-3}, seed=2**31 - 1
         )
@@ -62,6 +78,7 @@ def fill(store: Store) -> str:
         make_task(store, project, name, texts, name, options=kind.example_options)
     make_task(store, project, SCREEN, ["a: words", "b: words"], options={"questions": QUESTIONS})
     _answered(store, project)
+    _tried(store, project)
     snapshot.take(store, project, snapshot.Query("rankings"))
     return project
 
@@ -104,6 +121,27 @@ def _said(kind: str, comment: str) -> dict[str, Any]:
     if kind == SCREEN:
         return {q["name"]: _said(q["kind"], comment) for q in QUESTIONS}
     return KINDS[kind].example | ({KINDS[kind].comment: comment} if comment else {})
+
+
+def _tried(store: Store, project: str) -> None:
+    """A qualification of one question, which somebody has passed; and a gold answer that is explained."""
+    with store.write() as connection:
+        projects.change(connection, project, {"qualification_questions": 1}, actor=None)
+        gold = schema.task.select().where(schema.task.c.is_gold)
+        trials.explain(connection, [(connection.execute(gold).one().id, NASTY)])
+    rater = make_rater(store)
+    assignment = claim(store, project, rater)
+    assert assignment
+    answer(store, assignment, rater, {"tie": True})
+    with store.write() as connection:
+        projects.change(connection, project, {"qualification_questions": 0}, actor=None)
+        invited = schema.invitation.select().where(schema.invitation.c.used_by.is_(None))
+        row = {
+            "invitation": connection.execute(invited).one().id,
+            "name": NASTY,
+            "email": "x@e.org",
+        }
+        connection.execute(schema.invitation_pii.insert().values(**row))
 
 
 def guarded(store: Store) -> None:

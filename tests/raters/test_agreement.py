@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from heedful.raters.agreement import alpha, position, right, share, swaps, wilson, with_others
+from heedful.raters.agreement import alpha, position, share, swaps, wilson, with_others
 
 # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers, twelve units.
 TABLE = {
@@ -220,11 +220,3 @@ def test_places_and_swaps_by_hand():
     found = swaps([0, 0, 1, None, None], [1, 0, 1, None, 0])
     assert (found.consistent.count, found.consistent.n) == (2, 5)
     assert (found.first.count, found.first.n) == (1, 2)
-
-
-def test_gold():
-    gold = {"x": 1, "y": 2, "z": 2}
-    assert right({"x": 1, "y": 3, "z": 3}, gold)
-    assert not right({"x": 1, "y": 2, "z": 3}, gold)  # gold says that y and z are equal
-    assert not right({"x": 2, "y": 1, "z": 1}, gold)
-    assert not right({"x": 1, "y": 2}, gold)

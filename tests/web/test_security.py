@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from heedful.store import people
+from heedful.store import members, people
 from heedful.store.columns import metadata
 from heedful.store.db import Store, new_id
 from heedful.web import app as web
@@ -34,6 +34,7 @@ OWNER_LOOK = LEAD_LOOK - {"lead"}
 OWNER = LEAD - {"lead"}
 
 P, A, R = "/api/projects/{project}", "/api/assignments/{assignment_id}", "/api/raters/{rater_id}"
+G = "/api/groups/{group_id}"
 # Every route and who gets past its door. Others get 401 or 403; at pages nobody is sent to the login.
 DOORS: dict[str, set[str]] = {
     "POST /api/session": EVERYBODY, "POST /api/setup": EVERYBODY, "POST /api/invitations/accept": EVERYBODY,
@@ -62,6 +63,11 @@ DOORS: dict[str, set[str]] = {
     f"POST {P}/aside/take-back": LEAD, f"GET {P}/deliveries": LEAD_LOOK, "POST /api/webhooks/{key}/again": LEAD,
     f"POST {P}/webhooks": LEAD, "DELETE /api/webhooks/{key}": LEAD,
     "POST /api/tasks/{task}/review": LEAD, "POST /api/tasks/{task}/unpark": LEAD,
+    f"GET {P}/members": LEAD_LOOK, f"PUT {P}/members": LEAD, f"DELETE {P}/members/{{rater_id}}": LEAD,
+    f"POST {P}/members/{{rater_id}}/qualification": LEAD, f"GET {A}/lesson": LOOK,
+    f"PUT {P}/groups": LEAD, f"DELETE {P}/groups/{{group_id}}": LEAD, "GET /api/groups": LEAD_LOOK,
+    "POST /api/groups": LEAD, f"PATCH {G}": LEAD, f"DELETE {G}": LEAD, f"PUT {G}/members": LEAD,
+    f"DELETE {G}/members/{{rater_id}}": LEAD,
     f"DELETE {R}/personal": OWNER, f"GET {R}/access": OWNER_LOOK, f"DELETE {R}/access": OWNER, f"POST {R}/reset": LEAD,
     "GET /api/audit": OWNER_LOOK,
     # Pages are for people at a screen.
@@ -91,6 +97,9 @@ BODIES: dict[str, Any] = {
     f"POST {P}/jobs": {"command": "iterate", "name": "n", "model": "not here"},
     f"POST {P}/questions/act": {"action": "set_aside", "tasks": []},
     f"POST {P}/questions/export": {"what": "judgments", "tasks": []},
+    f"PUT {P}/members": {"who": "{rater_id}", "role": "reviewer"}, f"PUT {P}/groups": {"group": "{group_id}"},
+    f"POST {P}/members/{{rater_id}}/qualification": {"what": "pass"},
+    "POST /api/groups": {"name": "night"}, f"PATCH {G}": {"name": "day"}, f"PUT {G}/members": {"who": []},
     f"PATCH {R}": {"status": "paused"}, f"POST {A}/judgments": {"answer": {"value": 1}},
     f"POST {A}/turns": {"said": "Hi"}, f"POST {A}/turns/choose": {"place": 0}, f"POST {P}/webhooks": {"url": "http://127.0.0.1/"},
 }  # fmt: skip
@@ -114,6 +123,8 @@ class World:
             self.tokens["rater's token"] = made[1]
         project, other = make_project(store), make_rater(store)
         task = make_tasks(store, project, 3)[0]
+        with store.write() as connection:
+            group = members.make_group(connection, "evening", actor=None)
         run = workspace / "runs"
         run.mkdir()
         (run / "report.html").write_text("<p>")
@@ -123,7 +134,7 @@ class World:
             "project": project, "project_id": project, "task": task, "rater_id": other, "run": found, "part": "labels",
             "job": "x",
             "assignment_id": new_id(), "token_id": new_id(),
-            "session_id": "0" * 16, "invitation_id": new_id(), "key": new_id(), "kind": "pair",
+            "session_id": "0" * 16, "invitation_id": new_id(), "group_id": group, "key": new_id(), "kind": "pair",
         }  # fmt: skip
 
     def client(self, who: str, **headers: str) -> TestClient:
@@ -140,7 +151,11 @@ class World:
         """A request that would do something."""
         method, path = route.split(" ")
         url = path.format(**self.places) + QUERY.get(route, "")
-        body: dict[str, Any] = {"json": BODIES.get(route, {})} if method != "GET" else {}
+        said = {
+            k: v.format(**self.places) if isinstance(v, str) else v
+            for k, v in BODIES.get(route, {}).items()
+        }
+        body: dict[str, Any] = {"json": said} if method != "GET" else {}
         if path.endswith("/import"):
             body = {"content": '{"prompt": "Why?"}\n'}
         elif route == "POST /api/session":

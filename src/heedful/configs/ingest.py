@@ -62,7 +62,8 @@ class Config:
     together: bool = False
     """All responses to a prompt side by side on one screen, where each could stand alone (rate, thumbs, rules …)."""
     gold: bool = False
-    """The comparisons are gold questions: raters are asked them, and the answer is known."""
+    """The comparisons are gold questions: raters are asked them, and the answer is known. A column `explanation` says
+    why it is right, and is shown in training rounds."""
     model: str | None = None
     """Who wrote the samples, where the rows do not say."""
     licence: str | None = None

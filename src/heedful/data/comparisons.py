@@ -219,6 +219,8 @@ def extras(where: str, row: Mapping[str, Any], count: int) -> dict[str, Any]:
     for name, most in (("strength", 1.0), ("seconds", MOST_SECONDS)):
         value = extras.get(name, 0)
         exact.refuse(f"{where}: `{name}`", exact.number(value, 0, most), value)
+    if isinstance(why := row.get("explanation"), str) and why.strip():
+        extras["explanation"] = why
     for name in ("rater", "policy_version"):
         if name in extras:
             extras[name] = name_in(where, row, name)

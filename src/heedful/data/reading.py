@@ -30,7 +30,7 @@ BESIDE = {
     "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward", "reward_parts", "gold", "voice", "rater",
     "judgment", "created_at", "strength", "order_shown", "seconds", "policy_version", "margin", "outcome", "source",
     "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id", "prefilled",
-    "reward_extra", "win",
+    "reward_extra", "win", "explanation",
 }  # fmt: skip
 TEMPLATE = ("tools", "functions", "chat_template_kwargs")
 log = logging.getLogger("heedful")

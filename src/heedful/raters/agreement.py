@@ -159,22 +159,6 @@ def swaps(before: Sequence[int | None], again: Sequence[int | None]) -> Swaps:
     return Swaps(share(consistent, len(both)), share(sum(1 for p in kept if p == 0), len(kept)))
 
 
-def right(ranks: dict[str, int], gold: dict[str, int]) -> bool:
-    """Whether an answer orders every two responses as the gold answer does; what is unranked is not right."""
-    names = [c for c in gold if c in ranks]
-    if len(names) < len(gold):
-        return False
-    return all(
-        _sign(ranks[a] - ranks[b]) == _sign(gold[a] - gold[b])
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
-    )
-
-
-def _sign(x: int) -> int:
-    return (x > 0) - (x < 0)
-
-
 def _ratings(
     units: Sequence[Hashable],
     raters: Sequence[Hashable],

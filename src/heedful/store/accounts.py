@@ -81,6 +81,7 @@ invitation = Table(
     timestamp(),
     timestamp("expires_at"),
     ref("rater", name="used_by", nullable=True),
+    Column("gives", Json),  # {groups: [id], projects: {id: role}} to whoever accepts it
 )
 rate_limit = Table(
     "rate_limit",

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from heedful import exact
 from heedful.errors import UserError
-from heedful.store import answered, content, people, screens
+from heedful.store import answered, content, people, screens, trials
 from heedful.store.bulk import MOST_KEYS
 from heedful.store.db import Store
 from heedful.store.ingest import UNKNOWN_ORIGIN, Origin, Tick, add_all
@@ -54,6 +54,7 @@ class _Answer:
     order: tuple[int, ...] | None = None
     active_ms: int | None = None
     client_at: float | None = None
+    explanation: str | None = None
 
     def body(self, values: Sequence[int | None]) -> dict[str, Any]:
         """The answer as a page would send it, of the values in the order shown."""
@@ -107,6 +108,7 @@ def comparisons(
                 c.order_shown,
                 None if c.seconds is None else round(c.seconds * 1000),
                 time_of("a comparison", c.created_at),
+                c.explanation,
             )
         )
         repetitions[rater, pair] += 1
@@ -167,7 +169,9 @@ def _import(
                 )
                 for prompt, keys, a, ranks in zip(prompts, ids, batch, values, strict=True)
             ]
-            content.add_tasks(connection, project, asks)
+            told = content.add_tasks(connection, project, asks)
+            why = zip(told, batch, strict=True)
+            trials.explain(connection, [(k, a.explanation) for (k, _), a in why if a.explanation])
             return
         rows = zip(prompts, ids, batch, values, strict=True)
         given = [

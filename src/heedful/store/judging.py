@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, func, select
 
 from heedful.errors import UserError
-from heedful.store import asides, audit, screens
+from heedful.store import asides, audit, screens, trials
 from heedful.store.bulk import insert_all
 from heedful.store.content import add_completion, add_demonstration, digest
 from heedful.store.db import new_id, now
@@ -110,6 +110,8 @@ def submit(
             _fill(connection, lease, row["id"])
         elif asides.decline(connection, lease, task_row, parsed.outcome) == "alert":
             events.append("alert")
+    if task_row.is_gold:
+        trials.answered(connection, assignment_id)
     about = {"judgment": row["id"], "revision": row["revision"], "disposition": disposition}
     audit.record(connection, rater_id, "judgment", **about, request=request)
     _notify(connection, task_row.project, [row["id"]], timestamp, events)

@@ -19,7 +19,16 @@ from heedful.errors import UserError
 from heedful.store import access, audit
 from heedful.store.columns import sha256
 from heedful.store.db import insert, now
-from heedful.store.schema import api_token, invitation, rater, rater_pii, session
+from heedful.store.schema import (
+    api_token,
+    group_member,
+    invitation,
+    invitation_pii,
+    project_member,
+    rater,
+    rater_pii,
+    session,
+)
 
 ROLES = ("owner", "lead", "rater")
 SCOPES = ("read", "rate", "lead")
@@ -319,6 +328,10 @@ def erase(connection: Connection, rater_id: str, *, actor: str) -> None:
     if person.role == "owner" and _owners(connection) == 1:
         raise UserError("the last owner cannot be erased")
     access.end_all(connection, rater_id)
+    for table in (group_member, project_member):
+        connection.execute(delete(table).where(table.c.rater == rater_id))
+    theirs = select(invitation.c.id).where(invitation.c.used_by == rater_id)
+    connection.execute(delete(invitation_pii).where(invitation_pii.c.invitation.in_(theirs)))
     own = api_token.c.rater == rater_id
     connection.execute(api_token.update().where(own).values(name="", address=None))
     connection.execute(delete(rater_pii).where(rater_pii.c.rater == rater_id))

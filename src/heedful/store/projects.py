@@ -19,6 +19,14 @@ from heedful.store.schema import guideline_version, project
 class Settings:
     """How a project asks."""
 
+    access: str = "everybody"
+    """Whom it is open to: everybody in the workspace, or members, by themselves or through a group."""
+    training_questions: int = 0
+    """Gold questions that each rater is asked first and told the answer of, with the explanation if it has one."""
+    qualification_questions: int = 0
+    """Gold questions that each rater is asked before the real work; 0: none."""
+    qualification_share: float = 0.8
+    """The share of these that must be right."""
     lease_minutes: float = 30.0
     """How long a task stays with a rater who does not answer."""
     order: str = "random"
@@ -53,13 +61,22 @@ class Settings:
             # Not infinite, not NaN, and no number that the clock or the database could not take.
             if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
                 raise UserError(f"{name} must be at most {MAX_NUMBER}")
-        for name in ("gold_rate", "swap_rate"):
+        for name in ("gold_rate", "swap_rate", "qualification_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability, not {getattr(self, name)}")
+        if self.access not in ("everybody", "members"):
+            raise UserError(f"access must be everybody or members, not {self.access!r}")
         if self.order not in ("random", "priority"):
             raise UserError(f"order must be random or priority, not {self.order!r}")
         if not self.lease_minutes > 0:
             raise UserError(f"lease_minutes must be above 0, not {self.lease_minutes}")
+        if (
+            not 0
+            <= min(asked := (self.training_questions, self.qualification_questions))
+            <= max(asked)
+            <= 1000
+        ):
+            raise UserError("training and qualification have 0 to 1000 questions")
         limits = (self.daily_limit, self.total_limit, self.flags_an_hour, self.skips_an_hour)
         if min(*limits, self.cost_per_hour) < 0:
             raise UserError("limits and costs cannot be negative")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, exists, func, select
 
 from heedful.store.kinds import Measure, measure_of
 from heedful.store.records import batches, corrected, grouped
@@ -28,6 +28,7 @@ from heedful.store.schema import (
     score,
     task,
     task_slot,
+    trial,
 )
 
 ANSWERS = ("answer", "tie", "both_bad")
@@ -110,13 +111,14 @@ def newest(
 
 
 def newest_gold(connection: Connection, project: str, *, per_rater: int) -> list[str]:
-    """Ids of each rater's newest answers to gold questions."""
+    """Ids of each rater's newest answers to gold questions among their work."""
     j = judgment.c
     place = func.row_number().over(partition_by=j.rater, order_by=j.created_at.desc())
+    before = exists().where(trial.c.assignment == j.assignment)  # training, qualification
     ranked = (
         select(j.id, place.label("place"))
         .join(task, task.c.id == j.task)
-        .where(task.c.project == project, task.c.is_gold.is_(True), *valid())
+        .where(task.c.project == project, task.c.is_gold.is_(True), *valid(), ~before)
         .subquery()
     )
     return list(

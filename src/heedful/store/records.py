@@ -37,6 +37,7 @@ from heedful.store.schema import (
     rule_flag,
     score,
     task,
+    trial,
     turn,
 )
 
@@ -52,6 +53,7 @@ TRAINING: Columns = {
     "prompt": ("id", "content"),
     "rater": ("id", "pseudonym"),
     "completion": ("id", "text", "model", "checkpoint"),
+    "trial": (),
 }  # fmt: skip
 UNSHOWN: Columns = {**TRAINING, "assignment": ()}  # what most of them read: not in which order
 EVERYTHING: Columns = {}
@@ -79,6 +81,7 @@ class JudgmentRecord(NamedTuple):
     demonstrations: Sequence[Row]  # written in the judgment
     turns: Sequence[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
     answers: Sequence[Row] = ()  # of a screen: rows of question_answer, in order
+    trial: str | None = None  # training or qualification, where it was asked before the real work
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -136,6 +139,7 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
     written = grouped(reader.rows(demonstration, "judgment", ids, "id"), "judgment")
     leases = [j.assignment for j in judgments.values()]
     said = grouped(reader.rows(offer, "assignment", leases, "place"), "assignment")
+    stages = {row.assignment: row.stage for row in reader.rows(trial, "assignment", leases)}
     shown = {c for t in tasks.values() for c in t.completions}
     edited = {row.edited for rows in edits.values() for row in rows}
     texts = reader.by_id(completion, shown | edited)
@@ -162,6 +166,7 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
             demonstrations=written.get(key, ()),
             turns=said.get(row.assignment, ()),
             answers=answers.get(key, ()),
+            trial=stages.get(row.assignment),
         )
 
 
@@ -191,7 +196,7 @@ class Reader:
 
 
 def reader_of(connection: Connection, read: Columns) -> Reader:
-    tables = [*PARTS, demonstration, offer]
+    tables = [*PARTS, demonstration, offer, trial]
     used = {t.name for t in tables if connection.execute(select(t).limit(1)).first()}
     return Reader(connection, read, used)
 

@@ -31,6 +31,16 @@ from heedful.store.accounts import (  # noqa: F401  (one place to find all table
     rater_pii,
     session,
 )
+from heedful.store.admission import (  # noqa: F401
+    gold_explanation,
+    group_member,
+    invitation_pii,
+    project_group,
+    project_member,
+    qualification,
+    rater_group,
+    trial,
+)
 from heedful.store.columns import (
     MAX_NAME,
     Checked,
@@ -377,6 +387,7 @@ audit_event = Table(
 IMMUTABLE = (
     guideline_version, run, checkpoint, prompt, completion, demonstration, task, gold_key, judgment, ranking_item,
     score, rule_flag, critique, edit, question_answer, offer, turn, dataset_snapshot, audit_event,
+    gold_explanation, trial,
 )  # fmt: skip
 
 for _table in metadata.tables.values():

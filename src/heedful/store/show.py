@@ -13,6 +13,7 @@ from heedful.store.records import texts
 from heedful.store.schema import guideline_version, prompt, task
 from heedful.store.screens import questions_of
 from heedful.store.talk import history
+from heedful.store.trials import place_of
 
 LETTERS = "ABCDEFGHIJKL"
 
@@ -22,7 +23,8 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
 
     {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text}],
     options, questions: [{name, kind, options, required, title, help}], guidelines: {id, body} | None,
-    turns: [{said, replies: [text, text], chosen: place | None}], answer: as it was said | None, revision}
+    turns: [{said, replies: [text, text], chosen: place | None}], answer: as it was said | None, revision,
+    trial: `trials.place_of`}
     """
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
@@ -49,6 +51,7 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
         "turns": turns(connection, assignment_id),
         "answer": judgment_row.said if judgment_row else None,
         "revision": judgment_row.revision if judgment_row else 0,
+        "trial": place_of(connection, assignment_id) if task_row.is_gold else None,
     }
 
 

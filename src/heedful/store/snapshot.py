@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, literal, select
+from sqlalchemy import Connection, Row, Select, case, exists, func, literal, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store import export, forms, records, screens
@@ -30,6 +30,7 @@ from heedful.store.schema import (
     prompt,
     question_answer,
     task,
+    trial,
 )
 
 ESCAPE = "\\x1a and four hexadecimal digits stand for NUL, a lone surrogate or \\x1a itself"
@@ -287,6 +288,11 @@ def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
         judgment.c.task,
         corrected.label("corrected"),
         task.c.is_gold,
+        # Asked of gold questions alone: of all judgments it would be a search for each.
+        case(
+            (task.c.is_gold, exists().where(trial.c.assignment == judgment.c.assignment)),
+            else_=literal(False),
+        ).label("trial"),
         task.c.swap_of,
         task.c.kind,
     ]
@@ -316,6 +322,8 @@ def exclusion_reason(fact: Row, query: Query) -> str | None:
             return "skipped" if fact.outcome == "skip" else "flagged"
         if fact.disposition == "surplus" and not query.surplus:
             return "surplus"
+        if fact.trial:
+            return "before the real work"
         if fact.is_gold and not query.gold:
             return "gold question"
         if fact.swap_of is not None and not query.swaps:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, and_, func, select
 
 from heedful.errors import UserError
-from heedful.store import screens
+from heedful.store import screens, trials
 from heedful.store.content import add_task
 from heedful.store.db import new_id, now
 from heedful.store.kinds import KINDS, SCREEN
@@ -28,7 +28,7 @@ SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
 SWAPS_AMONG = 200  # newest answers of a rater
 DAY = 86400.0
 
-Reason = Literal["nothing left", "daily limit", "total limit", "paused", "archived"]
+Reason = Literal["nothing left", "daily limit", "total limit", "paused", "archived"] | trials.Reason
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,13 @@ def claim(
         return Claim(active_ids[0])
     if reason := _limited(connection, project, person, settings, timestamp, len(active_ids)):
         return Claim(None, reason)
+    if question := trials.due(connection, project, person, settings, rng):
+        if question.task is None:
+            return Claim(next(iter(active_ids), None), question.reason)
+        slot = _next_slot(connection, question.task)
+        key = _assign(connection, question.task, slot, rater_id, timestamp, settings, rng)
+        trials.begin(connection, project, rater_id, key, question)
+        return Claim(key)
     swapped = rng.random() < settings.swap_rate and _swap(
         connection, project, rater_id, timestamp, settings
     )

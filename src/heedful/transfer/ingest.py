@@ -134,6 +134,12 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
         need_one=not waiting,
         check=_comparison,
     )
+    if config.gold:
+        for where, row in row_list:
+            why = row.get("explanation")
+            exact.refuse(f"{where}: `explanation`", "" if why is None else exact.text(why), why)
+    else:  # what only gold questions have does not tell two answers apart
+        compared = [replace(c, explanation=None) for c in compared]
     once = list(dict.fromkeys(compared))  # a row that stands there again says nothing new
     judged = _with_bar(
         config, len(once), imported.comparisons, once, origin=origin, gold=config.gold
@@ -151,6 +157,7 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
 
     first = [
         {"prompt": c.prompt, "responses": c.responses, "ranking": c.ranking, "rater": c.rater}
+        | {"explanation": c.explanation}
         for c in once[:FIRST]
     ]
     first += [{"prompt": w.prompt, "responses": w.responses} for w in waiting[: FIRST - len(first)]]
@@ -159,6 +166,7 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
         "prompts": len({item.prompt for item in (*once, *waiting)}),
         "ties": sum(len(set(c.ranking)) == 1 for c in once),
         "duplicates": duplicates,
+        **({"explained": sum(c.explanation is not None for c in once)} if config.gold else {}),
         "questions_without_an_answer": len(waiting),
     }
     return counts, first, write

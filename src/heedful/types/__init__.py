@@ -125,6 +125,7 @@ class Comparison:
     seconds: float | None = None
     policy_version: str | None = None
     created_at: str | None = None
+    explanation: str | None = None  # why, in the words of who knows: of gold questions
 
     @property
     def places(self) -> list[int]:

@@ -32,6 +32,7 @@ ROUTES = (
     "pages",
     "people",
     "access",
+    "members",
     "rate",
     "jobs",
     "lead",

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from heedful.raters import agreement as measure
 from heedful.raters.agreement import share
-from heedful.store import quality, reports
+from heedful.store import quality, reports, trials
 from heedful.store.kinds import KINDS, Measure
 from heedful.store.quality import Answer
 from heedful.store.schema import rater
@@ -248,7 +248,7 @@ def _right(connection: Connection, answers: Sequence[Answer]) -> dict[str, tuple
     keys = quality.gold_answers(connection, list({s.task for s in answers}))
     results: dict[str, list[bool]] = defaultdict(list)
     for s in answers:
-        results[s.rater].append(measure.right(s.ranks, keys[s.task]))
+        results[s.rater].append(trials.right(s.ranks, keys[s.task]))
     return {rater_id: (sum(outcomes), len(outcomes)) for rater_id, outcomes in results.items()}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -17,13 +17,20 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection
 
 from heedful.errors import Unavailable
-from heedful.store import limits, people
+from heedful.store import limits, people, rights
 from heedful.store.db import Store
+from heedful.store.rights import Role
 from heedful.web import proxy
 
 COOKIE = "heedful_session"
 DEVICE = "heedful_device"  # a browser from which somebody has signed in before
 PAUSED = "your account is paused; ask who leads the project when you may go on"
+PAUSED_HERE = "you are paused in this project; ask who leads it when you may go on"
+NOT_HERE = {
+    "rater": "this project is open to its members only; ask who leads it",
+    "reviewer": "only who reviews or leads this project may do this",
+    "lead": "only a lead of this project may do this",
+}
 SAFE = ("GET", "HEAD", "OPTIONS")
 _touching = threading.Lock()
 
@@ -46,9 +53,11 @@ class User:
     scopes: frozenset[str] | None = None
     csrf: str | None = None
     status: str = "active"
+    reviews: bool = False  # for the pages: leads or reviews some project, though not all of them
 
     @property
     def leads(self) -> bool:
+        """The workspace; a project's lead need not."""
         return self.role in ("lead", "owner")
 
     def may(self, scope: str) -> bool:
@@ -153,8 +162,8 @@ def still(request: Request, user: User) -> None:
         raise Denied(401, "sign in first")
     if now.status != "active":
         raise Denied(403, PAUSED)
-    if user.leads and not now.leads:
-        raise Denied(403, "only a lead may do this")
+    for least in request.state.asked if hasattr(request.state, "asked") else ():
+        _admit(request, now, least)
 
 
 Anybody = Annotated[User, Depends(anybody)]
@@ -162,21 +171,80 @@ CurrentUser = Annotated[User, Depends(current_user)]
 
 
 def signed_in(request: Request, user: CurrentUser) -> User:
-    """Reads need the scope `read`, answers `rate`."""
+    """Reads need the scope `read`, answers `rate`; whoever an address's project is not open to is refused."""
     need = "read" if request.method in SAFE else "rate"
     if not user.may(need) and not (need == "read" and user.may("rate")):
         raise Denied(403, f"this token lacks the scope {need}")
-    return user
+    return _asked(request, user, "rater")
 
 
 def lead(request: Request, user: CurrentUser) -> User:
-    """Leads and owners; a token needs `lead` to change things, `read` to look."""
-    if not user.leads:
-        raise Denied(403, "only a lead may do this")
+    """A lead of the project that the address speaks of, or of the workspace where it speaks of none; a token needs
+    `lead` to change things, `read` to look."""
+    return _scoped(request, _asked(request, user, "lead"))
+
+
+def reviewer(request: Request, user: CurrentUser) -> User:
+    """Who judges what raters disagree on, and whoever leads."""
+    return _scoped(request, _asked(request, user, "reviewer"))
+
+
+def lead_somewhere(request: Request, user: CurrentUser) -> User:
+    """A lead of the workspace, or of some project."""
+    return _scoped(request, _in_some_project(request, user, "lead"))
+
+
+def reviewer_somewhere(request: Request, user: CurrentUser) -> User:
+    """Whoever leads or reviews at least one project."""
+    return _scoped(request, _in_some_project(request, user, "reviewer"))
+
+
+def _scoped(request: Request, user: User) -> User:
     need = "read" if request.method in SAFE else "lead"
     if not user.may(need) and not user.may("lead"):
         raise Denied(403, f"this token lacks the scope {need}")
     return user
+
+
+def _in_some_project(request: Request, user: User, least: Role) -> User:
+    if not (user.leads or roles_of(request, user, least)):
+        raise Denied(403, "only a lead may do this")
+    return user
+
+
+def roles_of(request: Request, user: User, least: Role = "rater") -> dict[str, Role]:
+    """The projects in which somebody is at least this, by id, with what they are there."""
+    with store_of(request).read() as connection:
+        return rights.everywhere(connection, user.rater, user.role, least=least)
+
+
+def _asked(request: Request, user: User, least: Role) -> User:
+    """Admitted; FastAPI asks each dependency twice, before and after the body is read, and `still` once more."""
+    asked: list[Role] = getattr(request.state, "asked", [])
+    if least not in asked:
+        _admit(request, user, least)
+        request.state.asked = [*asked, least]
+    return user
+
+
+def _admit(request: Request, user: User, least: Role) -> None:
+    """`Denied` for who is less than this in the project that the address speaks of; where it speaks of none, or of
+    something that is not there, for who does not lead the workspace, unless anybody may."""
+    with store_of(request).read() as connection:
+        key = rights.project_of(connection, request.path_params)
+        standing = key and rights.standing(connection, key, user.rater, user.role)
+    if not standing:
+        if least != "rater" and not user.leads:
+            raise Denied(403, "only a lead may do this")
+    elif standing.paused:
+        raise Denied(403, PAUSED_HERE)
+    elif not standing.may(least):
+        raise Denied(403, NOT_HERE["rater" if standing.role is None else least])
+
+
+def for_pages(request: Request, user: User) -> User:
+    """The user with what the pages' navigation depends on."""
+    return user if user.leads else replace(user, reviews=bool(roles_of(request, user, "reviewer")))
 
 
 def owner(user: Annotated[User, Depends(lead)]) -> User:
@@ -195,6 +263,9 @@ def person(user: CurrentUser) -> User:
 
 SignedIn = Annotated[User, Depends(signed_in)]
 Lead = Annotated[User, Depends(lead)]
+Reviewer = Annotated[User, Depends(reviewer)]
+LeadSomewhere = Annotated[User, Depends(lead_somewhere)]
+ReviewerSomewhere = Annotated[User, Depends(reviewer_somewhere)]
 Owner = Annotated[User, Depends(owner)]
 Person = Annotated[User, Depends(person)]
 

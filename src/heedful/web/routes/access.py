@@ -9,11 +9,20 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection, select
 
 from heedful.errors import UserError
-from heedful.store import access, audit, limits, people
+from heedful.store import access, audit, limits, people, rights
 from heedful.store.schema import rater
 from heedful.web import passwords, proxy
 from heedful.web.doors import Door
-from heedful.web.security import Denied, Lead, Owner, Person, same_site, slow_down, store_of
+from heedful.web.security import (
+    Denied,
+    Lead,
+    Owner,
+    Person,
+    roles_of,
+    same_site,
+    slow_down,
+    store_of,
+)
 
 router = APIRouter(route_class=Door, prefix="/api", tags=["people"])
 
@@ -61,7 +70,7 @@ def tokens(request: Request, user: Person) -> list[dict[str, Any]]:
 @router.post("/tokens", status_code=201)
 def make_token(body: NewToken, request: Request, user: Person) -> dict[str, str]:
     """A new API token; its secret is in this answer and nowhere else."""
-    if "lead" in body.scopes and not user.leads:
+    if "lead" in body.scopes and not (user.leads or roles_of(request, user, "reviewer")):
         raise Denied(403, "only a lead's token can have the scope lead")
     with store_of(request).write() as connection:
         key, secret = people.make_token(
@@ -105,6 +114,10 @@ def reset(rater_id: str, request: Request, user: Lead) -> dict[str, str]:
     with store_of(request).write() as connection:
         if _role(connection, rater_id) != "rater" and user.role != "owner":
             raise Denied(403, "only an owner may do this for leads and owners")
+        if not rights.leads_all_of(connection, user.rater, user.role, rater_id):
+            raise Denied(
+                403, "this person is in a project that you do not lead; an owner may do this"
+            )
         token = access.make_link(connection, rater_id, actor=user.rater)
     return {"url": f"{proxy.public_url(request)}/reset?token={token}"}
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from heedful.configs.ingest import asked_of
 from heedful.errors import UserError
-from heedful.store import asides, lifecycle, projects, reports, screens
+from heedful.store import asides, lifecycle, members, projects, reports, rights, screens
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.kinds.kind import Kind
 from heedful.store.schema import project as project_table
@@ -20,8 +20,16 @@ from heedful.web import insight
 from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import page
-from heedful.web.routes.pages import not_leading
-from heedful.web.security import Lead, Owner, store_of
+from heedful.web.routes.pages import not_in_project, not_yours, to_login, visitor
+from heedful.web.security import (
+    Lead,
+    LeadSomewhere,
+    Owner,
+    Reviewer,
+    ReviewerSomewhere,
+    roles_of,
+    store_of,
+)
 
 router = APIRouter(route_class=Door, tags=["lead"])
 
@@ -34,11 +42,17 @@ PARTS = {
     "agreement": "Agreement",
     "labels": "Labels and models",
     "aside": "Needs review",
+    "members": "Members",
     "files": "Files",
     "screen": "Screen",
     "training": "Training",
     "settings": "Settings",
 }
+REVIEWERS = (
+    "",
+    "agreement",
+    "aside",
+)  # what who reviews a project sees of it: no models' names, they judge
 
 
 class NewProject(BaseModel):
@@ -71,11 +85,14 @@ class TakeBack(BaseModel):
 
 @router.get("/api/projects")
 def list_projects(
-    request: Request, _user: Lead, which: reports.Shelf = "active"
+    request: Request, user: ReviewerSomewhere, which: reports.Shelf = "active"
 ) -> list[dict[str, Any]]:
-    """The projects in use, archived or deleted, with what is stored and what is left to answer."""
+    """Of the projects that you lead or review those in use, archived or deleted, with what is stored and what is left
+    to answer."""
+    theirs = roles_of(request, user, "reviewer")
     with store_of(request).read() as connection:
-        return reports.projects(connection, which)
+        listed = reports.projects(connection, which)
+    return [row | {"role": theirs[row["id"]]} for row in listed if row["id"] in theirs]
 
 
 @router.post("/api/projects", status_code=201)
@@ -85,6 +102,8 @@ def make_project(body: NewProject, request: Request, user: Lead) -> dict[str, st
     request.app.state.models.refuse(settings.models)
     with store_of(request).write() as connection:
         key = projects.create(connection, body.name.strip(), settings, actor=user.rater)
+        if user.role != "owner":
+            members.change(connection, key, user.rater, actor=user.rater, role="lead")
     return {"id": key}
 
 
@@ -116,6 +135,7 @@ def change_project(project: str, body: Change, request: Request, user: Lead) -> 
         there = settings.models  # one that is gone hinders no other change
         if body.settings:
             settings = projects.change(connection, project, body.settings, actor=user.rater)
+        members.keep_lead(connection, project, user.rater, user.role)
         request.app.state.models.refuse([m for m in settings.models if m not in there])
         if body.name is not None:
             lifecycle.rename(connection, project, body.name, actor=user.rater)
@@ -140,7 +160,7 @@ def restore_project(project: str, request: Request, user: Owner) -> dict[str, st
 
 
 @router.get("/api/models")
-def models(request: Request, _user: Lead) -> list[str]:
+def models(request: Request, _user: LeadSomewhere) -> list[str]:
     """What a project may name for conversations: models in the workspace, and those of `heedful serve --models`."""
     return request.app.state.models.names()
 
@@ -159,15 +179,18 @@ def write_guidelines(
 
 @router.get("/api/projects/{project}/overview")
 @terms(lane="reports")
-def overview(project: str, request: Request, _user: Lead) -> dict[str, Any]:
-    """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went."""
+def overview(project: str, request: Request, user: Reviewer) -> dict[str, Any]:
+    """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went; for leads
+    also who set aside too much."""
     with store_of(request).read() as connection:
-        return reports.overview(connection, project)
+        report = reports.overview(connection, project)
+        standing = rights.standing(connection, project, user.rater, user.role)
+    return report if standing and standing.may("lead") else report | {"alerts": []}
 
 
 @router.get("/api/projects/{project}/agreement")
 @terms(lane="reports")
-def agreement(project: str, request: Request, _user: Lead) -> dict[str, Any]:
+def agreement(project: str, request: Request, _user: Reviewer) -> dict[str, Any]:
     """Krippendorff's α with an interval, of each kind of question, axis and rule."""
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
@@ -186,7 +209,7 @@ def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 @router.get("/api/projects/{project}/disagreements")
 @terms(lane="reports")
 def disagreements(
-    project: str, request: Request, _user: Lead, after: Place = 0, limit: Some = 20
+    project: str, request: Request, _user: Reviewer, after: Place = 0, limit: Some = 20
 ) -> dict[str, Any]:
     """Questions whose raters said different things, the sharpest first."""
     with store_of(request).read() as connection:
@@ -222,7 +245,7 @@ def win_rates(project: str, request: Request, _user: Lead) -> dict[str, Any]:
 def aside(
     project: str,
     request: Request,
-    _user: Lead,
+    _user: Reviewer,
     which: reports.Which = "parked",
     after: Place = 0,
     limit: Some = 20,
@@ -244,14 +267,14 @@ def take_back(project: str, body: TakeBack, request: Request, user: Lead) -> dic
 
 
 @router.post("/api/tasks/{task}/review", status_code=201)
-def review(task: str, request: Request, user: Lead) -> dict[str, str]:
+def review(task: str, request: Request, user: Reviewer) -> dict[str, str]:
     """Judge a question oneself, beside its raters: {assignment, project}."""
     with store_of(request).write() as connection:
         return reports.review(connection, task, user.rater)
 
 
 @router.post("/api/tasks/{task}/unpark")
-def unpark(task: str, body: Unpark, request: Request, user: Lead) -> dict[str, int]:
+def unpark(task: str, body: Unpark, request: Request, user: Reviewer) -> dict[str, int]:
     """Ask a question again that was set aside, or (`close`) never again."""
     with store_of(request).write() as connection:
         return {"changed": reports.unpark(connection, task, close=body.close, actor=user.rater)}
@@ -269,23 +292,29 @@ def rendered(task: dict[str, Any]) -> dict[str, Any]:
 
 @router.get("/lead", include_in_schema=False)
 def projects_page(request: Request) -> Any:
-    if refused := not_leading(request):
-        return refused
+    user = visitor(request)
+    if user is None:
+        return to_login(request)
+    if not (user.leads or user.reviews):
+        return not_yours(request, "This page is for leads.")
     return page(request, "lead.html", starters=STARTERS)
 
 
 @router.get("/lead/{project}", include_in_schema=False)
 @router.get("/lead/{project}/{part}", include_in_schema=False)
 def project_page(request: Request, project: str, part: str = "") -> Any:
-    if refused := not_leading(request):
+    if refused := not_in_project(request, project, "reviewer" if part in REVIEWERS else "lead"):
         return refused
+    user = request.state.user
     with store_of(request).read() as connection:
         there = (project_table.c.id == project, project_table.c.deleted_at.is_(None))
         query = select(project_table).where(*there)
         row = connection.execute(query).first()
+        standing = rights.standing(connection, project, user.rater, user.role)
     if row is None or part not in PARTS:
         text = "There is no such page."
         return page(request, "message.html", status=404, title="Nothing here", text=text)
+    leads = standing is not None and standing.may("lead")
     name = f"lead/{part or 'overview'}.html"
     form_options = {
         "kinds": list(KINDS.values()),
@@ -296,8 +325,10 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
         },
         "designs": {kind.name: _design(kind) for kind in KINDS.values() if not kind.talks},
         "starters": {name: asdict(starter) for name, starter in STARTERS.items()},
+        "parts": {key: title for key, title in PARTS.items() if leads or key in REVIEWERS},
+        "leads": leads,
     }
-    return page(request, name, project=row, part=part, parts=PARTS, **form_options)
+    return page(request, name, project=row, part=part, **form_options)
 
 
 def _has_defaults(kind: str) -> bool:

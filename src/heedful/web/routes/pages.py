@@ -9,11 +9,22 @@ from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 from starlette.responses import RedirectResponse, Response
 
+from heedful.store import rights
+from heedful.store.rights import Role
 from heedful.store.schema import rater
 from heedful.web import proxy
 from heedful.web.doors import Door
 from heedful.web.respond import page
-from heedful.web.security import PAUSED, Denied, User, identify, store_of
+from heedful.web.security import (
+    NOT_HERE,
+    PAUSED,
+    PAUSED_HERE,
+    Denied,
+    User,
+    for_pages,
+    identify,
+    store_of,
+)
 
 router = APIRouter(route_class=Door, include_in_schema=False)
 
@@ -21,9 +32,13 @@ router = APIRouter(route_class=Door, include_in_schema=False)
 def visitor(request: Request) -> User | None:
     """The user who views a page, also for the templates. Not for tokens: their scopes say nothing of pages."""
     user = identify(request)
-    request.state.user = user if user is None or user.scopes is None else None
-    if request.state.user and user and user.status != "active":
+    if user is None or user.scopes is not None:
+        request.state.user = None
+        return None
+    request.state.user = user
+    if user.status != "active":
         raise Denied(403, PAUSED)
+    request.state.user = for_pages(request, user)
     return request.state.user
 
 
@@ -38,21 +53,42 @@ def to(request: Request, path: str) -> Response:
 
 
 def not_leading(request: Request) -> Any:
-    """The response for users who may not see a lead's page; None for those who may."""
+    """The response for users who may not see a page of the workspace's leads; None for those who may."""
     user = visitor(request)
     if user is None:
         return to_login(request)
-    if user.leads:
-        return None
-    text = "This page is for leads."
+    return None if user.leads else not_yours(request, "This page is for leads.")
+
+
+def not_yours(request: Request, text: str) -> Response:
+    """A page that says why there is none."""
     return page(request, "message.html", status=403, title="Not yours", text=text)
+
+
+def not_in_project(request: Request, project: str, least: Role) -> Any:
+    """The response for users who are less than this in a project, or if there is none; None for the others."""
+    user = visitor(request)
+    if user is None:
+        return to_login(request)
+    with store_of(request).read() as connection:
+        standing = rights.standing(connection, project, user.rater, user.role)
+    if standing is None and (least == "rater" or user.leads):
+        text = "There is no such project."
+        return page(request, "message.html", status=404, title="Nothing here", text=text)
+    if standing is not None and standing.may(least):
+        return None
+    if standing is not None and standing.paused:
+        return not_yours(request, PAUSED_HERE[0].upper() + PAUSED_HERE[1:] + ".")
+    if least == "rater":
+        return not_yours(request, NOT_HERE["rater"][0].upper() + NOT_HERE["rater"][1:] + ".")
+    return not_yours(request, "This page is for leads.")
 
 
 @router.get("/")
 def start(request: Request) -> Any:
     user = visitor(request)
     if user:
-        return to(request, "lead" if user.leads else "rate")
+        return to(request, "lead" if user.leads or user.reviews else "rate")
     with store_of(request).read() as connection:
         owners = select(func.count()).select_from(rater).where(rater.c.role == "owner")
         if connection.execute(owners).scalar_one():

@@ -11,15 +11,15 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
-from heedful.store import judging, projects, show, work
+from heedful.store import judging, projects, show, trials, work
 from heedful.store.kinds import KINDS
 from heedful.store.progress import progress
 from heedful.store.schema import project
 from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import HERE, page
-from heedful.web.routes.pages import to_login, visitor
-from heedful.web.security import SignedIn, store_of
+from heedful.web.routes.pages import not_in_project, to_login, visitor
+from heedful.web.security import SignedIn, User, roles_of, store_of
 
 router = APIRouter(route_class=Door, tags=["rate"])
 
@@ -37,10 +37,17 @@ class Judgment(BaseModel):
 
 
 @router.get("/api/rate/projects")
-def rateable(request: Request, _user: SignedIn) -> list[dict[str, str]]:
-    """The projects that ask for answers."""
+def rateable(request: Request, user: SignedIn) -> list[dict[str, str]]:
+    """The projects that ask you for answers."""
+    return _open_to(request, user)
+
+
+def _open_to(request: Request, user: User) -> list[dict[str, str]]:
+    """{id, name} of the projects in which somebody rates, by name."""
+    theirs = roles_of(request, user)
     with store_of(request).read() as connection:
-        return [{"id": row.id, "name": row.name} for row in projects.asking(connection)]
+        rows = projects.asking(connection)
+        return [{"id": row.id, "name": row.name} for row in rows if row.id in theirs]
 
 
 @router.post("/api/projects/{project_id}/next")
@@ -59,6 +66,7 @@ def next_task(project_id: str, body: Next, request: Request, user: SignedIn) -> 
         return {
             "task": task,
             "why": claim.reason,
+            "qualification": trials.verdict(connection, project_id, user.rater),
             "progress": progress(connection, project_id, user.rater),
         }
 
@@ -75,6 +83,16 @@ def assignment(assignment_id: str, request: Request, user: SignedIn) -> dict[str
     """A question of yours, with your answer to it: for reloads and for undo."""
     with store_of(request).read() as connection:
         return payload(show.question(connection, assignment_id, user.rater))
+
+
+@router.get("/api/assignments/{assignment_id}/lesson")
+def lesson(assignment_id: str, request: Request, user: SignedIn) -> dict[str, Any]:
+    """Of a training question that you have answered: whether that was {right}, the right {ranks} by place on your
+    screen, and the {explanation}, as HTML, or null."""
+    with store_of(request).read() as connection:
+        lease = judging.assignment_of(connection, assignment_id, user.rater)
+        told = trials.lesson(connection, lease)
+    return told | {"explanation": told["explanation"] and to_html(told["explanation"])}
 
 
 @router.post("/api/assignments/{assignment_id}/judgments", status_code=201)
@@ -143,19 +161,16 @@ def projects_page(request: Request) -> Any:
     user = visitor(request)
     if user is None:
         return to_login(request)
+    asking = _open_to(request, user)
     with store_of(request).read() as connection:
-        asking = [
-            {"id": row.id, "name": row.name, **progress(connection, row.id, user.rater)}
-            for row in projects.asking(connection)
-        ]
+        asking = [row | progress(connection, row["id"], user.rater) for row in asking]
     return page(request, "projects.html", projects=asking)
 
 
 @router.get("/rate/{project_id}", include_in_schema=False)
 def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
-    user = visitor(request)
-    if user is None:
-        return to_login(request)
+    if refused := not_in_project(request, project_id, "rater"):
+        return refused
     with store_of(request).read() as connection:
         row = connection.execute(
             select(project).where(project.c.id == project_id, project.c.deleted_at.is_(None))

@@ -1,6 +1,7 @@
 // The rater's page: a question, an answer, the next question. Keyboard first; nothing that was said is ever lost.
 import { api, el, link, say } from "../api.js";
 import * as outbox from "./outbox.js";
+import * as lessons from "./lesson.js";
 import * as panels from "./panels.js";
 import * as screen from "./screen.js";
 import { typeset } from "../typeset.js";
@@ -90,6 +91,7 @@ function show(task, previous = task.answer) {
   $("desk").hidden = false;
   $("empty").hidden = true;
   current = { task, previous, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
+  lessons.banner($("trial"), task.trial);
   panels.prompt($("prompt"), task.prompt);
   $("guidelines").innerHTML = task.guidelines?.html ?? "";
   $("guide").hidden = !task.guidelines;
@@ -126,7 +128,7 @@ function arrived() {
 function nothing(title, text) {
   current?.view.close();
   current = null;
-  $("desk").hidden = true;
+  $("desk").hidden = $("trial").hidden = true;
   $("empty").hidden = false;
   $("empty-title").textContent = title;
   $("empty-text").textContent = text;
@@ -135,6 +137,7 @@ function nothing(title, text) {
 const REASONS = {
   "nothing left": ["All done", "There is nothing left for you to judge here. Thank you!"],
   "daily limit": ["Enough for today", "You have reached today's limit. Come back tomorrow."],
+  "no gold questions": ["Not ready for you yet", "This project asks some questions before the real work, and there are not enough of them. Tell your lead."],
   "total limit": ["You have done your share", "You have reached the limit of this project. Thank you!"],
   paused: ["You are paused", "Ask your lead when you may go on."],
 };
@@ -158,6 +161,7 @@ async function ask() {
   });
   // What is wanted of others only is no number to be seen above "All done".
   progress(reply.why === "nothing left" ? { ...reply.progress, waiting: 0 } : reply.progress);
+  if (reply.why === "not qualified" && reply.qualification) REASONS[reply.why] = lessons.failed(reply.qualification);
   return reply;
 }
 
@@ -210,6 +214,7 @@ async function enqueue(value) {
   undoable = "flag" in value ? [] : [...undoable, { task, answer: value }].slice(-UNDOS);
   $("undo").disabled = !undoable.length;
   sending = deliver();
+  if (!("skip" in value || "flag" in value)) await lessons.lesson(task, sending);
   await next();
   if (current) arrived();
 }

@@ -14,6 +14,11 @@ from heedful.store.db import insert
 from heedful.store.kinds.checks import MAX_NUMBER
 from heedful.store.schema import guideline_version, project
 
+PROBABILITIES = (
+    "gold_rate", "swap_rate", "qualification_share", "alert_hasty", "alert_gold", "alert_place", "alert_drop",
+    "alert_pace",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -45,6 +50,20 @@ class Settings:
     """So many flags of a rater in an hour set tasks aside; more are kept and set nothing aside. 0: no limit."""
     skips_an_hour: int = 60
     """So many skips of a rater in an hour count towards setting a task aside. 0: no limit."""
+    alert_seconds: float = 1.0
+    """An answer within so many seconds is one that nobody can have read for; 0: no alert."""
+    alert_hasty: float = 0.1
+    """The lead is alerted where more of a rater's answers are such, for certain."""
+    alert_gold: float = 0.7
+    """Alerted where a rater has less of the gold questions right, for certain; 0: never."""
+    alert_place: float = 0.7
+    """Alerted where the response in the same place wins more of a rater's pairs, for certain; 0: never."""
+    alert_drop: float = 0.1
+    """Alerted where agreement has fallen by more, for certain; 0: never."""
+    alert_pace: float = 0.25
+    """Alerted where a rater takes less than this share of the others' time, for certain; 0: never."""
+    alert_silence: float = 3.0
+    """Alerted where answers are wanted and nobody has given one for so many days; 0: never."""
     cost_per_hour: float = 0.0
     """What an hour of a rater's time costs, in the lead's currency, where the rater has no price of their own."""
     questions: tuple[dict[str, Any], ...] = ()
@@ -61,7 +80,7 @@ class Settings:
             # Not infinite, not NaN, and no number that the clock or the database could not take.
             if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
                 raise UserError(f"{name} must be at most {MAX_NUMBER}")
-        for name in ("gold_rate", "swap_rate", "qualification_share"):
+        for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability, not {getattr(self, name)}")
         if self.access not in ("everybody", "members"):
@@ -78,7 +97,7 @@ class Settings:
         ):
             raise UserError("training and qualification have 0 to 1000 questions")
         limits = (self.daily_limit, self.total_limit, self.flags_an_hour, self.skips_an_hour)
-        if min(*limits, self.cost_per_hour) < 0:
+        if min(*limits, self.cost_per_hour, self.alert_seconds, self.alert_silence) < 0:
             raise UserError("limits and costs cannot be negative")
         if self.skips_until_parked < 1:
             raise UserError("skips_until_parked must be at least 1")

@@ -66,11 +66,11 @@ def due(
         return None
     if state is not None and state.state == "failed":
         return Due(reason="not qualified")
-    attempt = state.attempt if state else 1
-    for stage, number, wanted in (
+    stages: list[tuple[Stage, int, int]] = [
         ("training", 1, settings.training_questions),
-        ("qualification", attempt, settings.qualification_questions),
-    ):
+        ("qualification", state.attempt if state else 1, settings.qualification_questions),
+    ]
+    for stage, number, wanted in stages:
         given = _given(connection, project, person.id, stage, number)
         answered = sum(row.state in ANSWERED for row in given)
         if answered >= wanted:

@@ -17,6 +17,7 @@ from heedful.store.kinds.kind import Kind
 from heedful.store.schema import project as project_table
 from heedful.store.starters import STARTERS
 from heedful.web import insight
+from heedful.web.alerts import of_project as find_alerts
 from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import page
@@ -186,6 +187,14 @@ def overview(project: str, request: Request, user: Reviewer) -> dict[str, Any]:
         report = reports.overview(connection, project)
         standing = rights.standing(connection, project, user.rater, user.role)
     return report if standing and standing.may("lead") else report | {"alerts": []}
+
+
+@router.get("/api/projects/{project}/alerts")
+@terms(lane="reports")
+def alerts(project: str, request: Request, _user: Lead) -> list[dict[str, Any]]:
+    """What the newest answers say that somebody ought to look at; thresholds are among the settings (`alert_…`)."""
+    with store_of(request).read() as connection:
+        return find_alerts(connection, project)
 
 
 @router.get("/api/projects/{project}/agreement")

@@ -85,12 +85,9 @@ def change_member(project: str, body: Member, request: Request, user: Lead) -> d
     """Give somebody a role in the project, or pause them in it; `who` is an id or a pseudonym, for owners a login."""
     with store_of(request).write() as connection:
         person = members.person_of(connection, body.who, logins=user.role == "owner")
-        role = body.role
-        if role is None and body.paused is None:
-            role = "rater"
-        members.change(
-            connection, project, person.id, actor=user.rater, role=role, paused=body.paused
-        )
+        role: Role | None = "rater" if body.role is None and body.paused is None else body.role
+        about = {"actor": user.rater, "paused": body.paused}
+        members.change(connection, project, person.id, role=role, **about)
     return {"rater": person.id, "pseudonym": person.pseudonym}
 
 

@@ -3,6 +3,7 @@ import { day, el } from "../api.js";
 import { bars, number, svg } from "../charts.js";
 import { $, ask, fill } from "./common.js";
 import { alerts } from "./alerts.js";
+import "./watch.js";
 
 const WAYS = {
   counted: "counted", late: "late: after its lease, and filled the slot", surplus: "surplus: its slot had been filled",

@@ -12,6 +12,13 @@ const FIELDS = [
   ["flags_an_hour", "Flags of a rater in an hour that set questions aside; 0: no limit", { type: "number", min: 0, step: 1 }],
   ["skips_an_hour", "Skips of a rater in an hour that count; 0: no limit", { type: "number", min: 0, step: 1 }],
   ["cost_per_hour", "Cost per hour", { type: "number", min: 0, step: "any" }],
+  ["alert_seconds", "Alert: an answer within so many seconds is too fast to have read; 0: none", { type: "number", min: 0, step: "any" }],
+  ["alert_hasty", "Alert: more than this share of a rater's answers are too fast", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["alert_gold", "Alert: less than this share of gold questions right; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["alert_place", "Alert: the same place wins more than this share of a rater's pairs; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["alert_drop", "Alert: agreement has fallen by more than this share; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["alert_pace", "Alert: a rater takes less than this share of the others' time; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["alert_silence", "Alert: no answer for so many days while some are wanted; 0: none", { type: "number", min: 0, step: "any" }],
   ["talk_tokens", "Max tokens of a reply in conversations", { type: "number", min: 1, step: 1 }],
   ["talk_temperature", "Temperature of replies in conversations", { type: "number", min: 0, step: "any" }],
 ];

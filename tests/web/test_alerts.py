@@ -51,7 +51,7 @@ def study(
                 best = ["b", "w"][order[0]]
             answers.append(
                 Answer(
-                    judgment=f"{who}{i}", task=task, rater=who, person=True, kind="pair", outcome="answer",
+                    judgment=f"{who}{i}", task=task, rater=who, person=True, question="", kind="pair", outcome="answer",
                     strength=None, seconds=r.seconds * rng.lognormvariate(0, 0.7), created_at=float(i), round=0,
                     gold=gold, swap_of=None, review=False, completions=["b", "w"], order_shown=order,
                     ranks={best: 1, "w" if best == "b" else "b": 2},

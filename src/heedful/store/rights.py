@@ -120,7 +120,7 @@ def _standing(
         return Standing("lead")
     if paused:
         return Standing(None, paused=True)
-    given = [role for role in (direct, *through) if role]
+    given: list[Role] = [role for role in (direct, *through) if role]
     if settings.get("access", EVERYBODY) == EVERYBODY:
         given.append("lead" if account_role == "lead" else "rater")
     return Standing(max(given, key=ROLES.index, default=None))

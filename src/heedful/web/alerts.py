@@ -45,9 +45,9 @@ def of_project(connection: Connection, project: str) -> list[dict[str, Any]]:
     gold_ids = quality.newest_gold(connection, project, per_rater=EACH)[:GOLD]
     shared_ids = quality.shared(connection, project, limit=SHARED)
     loaded = quality.load(connection, list(dict.fromkeys([*ids, *gold_ids, *shared_ids])))
-    answers = {a.judgment: a for a in loaded if a.person}
     recent, gold, shared = (
-        [answers[key] for key in keys if key in answers] for keys in (ids, gold_ids, shared_ids)
+        [a for a in loaded if a.person and a.judgment in keys]
+        for keys in map(set, (ids, gold_ids, shared_ids))
     )
     keys = quality.gold_answers(connection, list({a.task for a in gold}))
     found = rung(recent, gold, keys, [a for a in shared if a.regular], settings)
@@ -106,6 +106,12 @@ def _by_rater(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
     return by_rater
 
 
+def _seconds(answers: Sequence[Answer]) -> list[float]:
+    """Of each screen once, however many questions are on it."""
+    once = {a.judgment: a.seconds for a in answers}
+    return [seconds for seconds in once.values() if seconds is not None]
+
+
 def _estimate(s: Share) -> Estimate | None:
     if s.value is None or s.low is None or s.high is None:
         return None
@@ -120,7 +126,7 @@ def _hasty(recent: dict[str, list[Answer]], settings: Settings) -> Found:
     if not settings.alert_seconds:
         return
     for who, answers in recent.items():
-        seconds = [a.seconds for a in answers if a.seconds is not None]
+        seconds = _seconds(answers)
         found = _share(sum(s <= settings.alert_seconds for s in seconds), len(seconds))
         if found and found.low > settings.alert_hasty:
             yield who, found, settings.alert_hasty
@@ -155,7 +161,7 @@ def _falls(shared: Sequence[Answer], settings: Settings) -> Found:
         return
     at = {(a.task, a.rater): a.created_at for a in shared}
     own: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (kind, _), t in insight.ratings(shared).items():
+    for (_, kind, _), t in insight.ratings(shared).items():
         measure = KINDS[kind].measure if kind in KINDS else None
         if measure is None or measure.span is None:
             continue  # scores on a scale are never quite the same
@@ -185,7 +191,7 @@ def _paces(
         return
     typical = {}
     for who, answers in recent.items():
-        seconds = [a.seconds for a in answers if a.seconds is not None]
+        seconds = _seconds(answers)
         if len(seconds) >= LEAST and (found := watch.typical(seconds)):
             typical[who] = found
     for who, found in typical.items():

@@ -94,8 +94,8 @@ def test_an_invitation(site):
     site.expect("403")
     page = site.signed_in("owner", "/people")
     page.get_by_role("button", name="Make a link").click()
-    secret = page.locator("#secret")
-    secret.wait_for()
+    secret = page.locator("#links")
+    secret.get_by_role("row").wait_for()
     link = re.search(r"http\S+", secret.inner_text())
     assert link
     guest = site.window()

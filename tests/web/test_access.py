@@ -11,7 +11,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from heedful.cli import main
-from heedful.store import access, limits, people, schema
+from heedful.store import access, limits, people, projects, schema
 from heedful.store.db import Store, open_store
 from heedful.web.routes import transfer
 from web.conftest import PASSWORD, browser
@@ -267,7 +267,21 @@ def test_people_at_the_command_line(tmp_path: Path, capsys, hashed: str):
         assert access.link_of(connection, link.split("token=")[1]).login == "ada@e.org"
         actions = list(connection.execute(select(schema.audit_event.c.action)).scalars())
     assert actions[-2:] == ["access.end", "password.link"]
+    with store.write() as connection:
+        projects.create(connection, "poems", projects.Settings(access="members"))
+        token = people.invite(connection, "rater", actor=None)
+        people.accept(connection, token, login="bao", password_hash=hashed)
+    assert [p["projects"] for p in say()] == [{"poems": "lead"}, {}]
+    joined = say("join", "bao", "--project", "poems", "--role", "reviewer")
+    assert joined["projects"] == {"poems": "reviewer"}
+    assert say("join", "bao", "--group", "evening")["groups"] == ["evening"]
+    assert say("leave", "bao", "--project", "poems")["projects"] == {}
+    assert say("leave", "bao", "--group", "evening")["groups"] == []
     for words, sentence in [
+        (["join", "bao"], "--project or --group"),
+        (["join", "bao", "--project", "poem"], "there is no project 'poem'"),
+        (["leave", "bao", "--group", "evenin"], "did you mean 'evening'"),
+        (["show", "bao", "--role", "lead"], "--role is for"),
         (["pause", "ada@e.org"], "last owner"),
         (["reset"], "give a login"),
         (["reset", "adda@e.org"], "did you mean 'ada@e.org'"),

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from heedful.errors import UserError
 from heedful.fields import POSITIONAL
 
-Action = Literal["list", "show", "reset", "pause", "resume", "end"]
+Action = Literal["list", "show", "reset", "pause", "resume", "end", "join", "leave"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,16 @@ class Config:
 
     action: Annotated[Action, POSITIONAL] = "list"
     """list: everybody; of one person, show: sessions and API tokens; reset: a link that sets a new password; pause:
-    stop everything; resume: let them go on; end: end every session and API token."""
+    stop everything; resume: let them go on; end: end every session and API token; join and leave: a project with
+    --project, or a group with --group, which is made if there is none of this name."""
     name: Annotated[str | None, POSITIONAL] = None
     """A login or a pseudonym."""
+    project: str | None = None
+    """The project that somebody joins or leaves."""
+    group: str | None = None
+    """The group that somebody joins or leaves."""
+    role: Literal["rater", "reviewer", "lead"] = "rater"
+    """What who joins a project is there."""
     workspace: Path = Path(".")
     """The workspace's folder."""
     url: str = "http://127.0.0.1:8765"
@@ -35,3 +42,8 @@ def refuse_nonsense(config: Config) -> None:
             if config.action == "list"
             else f"heedful people {config.action} NAME: give a login or a pseudonym"
         )
+    moves, both = config.action in ("join", "leave"), config.project and config.group
+    if moves != bool(config.project or config.group) or both:
+        raise UserError("--project or --group, one of them, is for heedful people join and leave")
+    if config.role != "rater" and not (config.action == "join" and config.project):
+        raise UserError("--role is for heedful people join NAME --project PROJECT")

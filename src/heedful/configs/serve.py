@@ -30,6 +30,11 @@ class Config:
     models: tuple[str, ...] = ()
     """Models that leads may name for conversations, besides those in the workspace's folders: folders elsewhere, or
     names on the hub."""
+    smtp: str | None = None
+    """A mail server, for invitations by mail: smtp://USER@HOST:PORT (STARTTLS) or smtps://…; the password is read from
+    HEEDFUL_SMTP_PASSWORD."""
+    mail_from: str | None = None
+    """The address that mails are from."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of the proxies before this one, such as 127.0.0.1 or 10.0.0.0/8: what they say in
     X-Forwarded-For is believed. Without it all people behind a proxy share one address."""

@@ -1,15 +1,15 @@
-"""Accounts at the command line: who there is, new passwords, pausing, ending sessions and tokens."""
+"""Accounts at the command line: who there is and where, new passwords, pausing, ending sessions and tokens."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, Row, select
 
 from heedful.configs.people import Config
-from heedful.errors import UserError, did_you_mean
-from heedful.store import access, audit, people
-from heedful.store.schema import rater, rater_pii
+from heedful.errors import UserError
+from heedful.store import access, audit, members, people, projects, rights
+from heedful.store.schema import project, rater, rater_pii
 from heedful.transfer.workspace import opened
 
 
@@ -21,11 +21,13 @@ def run(config: Config) -> Any:
 
 def _done(connection: Connection, config: Config) -> Any:
     if config.action == "list":
-        return [_about(row) for row in _everybody(connection)]
-    person = _named(connection, config.name or "")
+        groups = _groups(connection)
+        return [_about(row) | _places(connection, row, groups) for row in _everybody(connection)]
+    person = members.person_of(connection, config.name or "")
     if config.action == "show":
         return {
             **_about(person),
+            **_places(connection, person, _groups(connection)),
             "sessions": access.sessions(connection, person.id),
             "tokens": access.tokens(connection, person.id),
         }
@@ -36,6 +38,9 @@ def _done(connection: Connection, config: Config) -> Any:
         ended = access.end_all(connection, person.id)
         audit.record(connection, None, "access.end", rater=person.id, **ended)
         return {**_about(person), "ended": ended}
+    if config.action in ("join", "leave"):
+        _move(connection, person.id, config)
+        return {**_about(person), **_places(connection, person, _groups(connection))}
     status = "paused" if config.action == "pause" else "active"
     people.change_rater(connection, person.id, actor=None, status=status)
     return {**_about(person), "status": status}
@@ -47,14 +52,41 @@ def _everybody(connection: Connection) -> list[Row]:
     return list(connection.execute(query.order_by(rater.c.created_at)))
 
 
-def _named(connection: Connection, name: str) -> Row:
-    joined = rater.join(rater_pii, rater_pii.c.rater == rater.c.id)
-    query = select(rater, rater_pii.c.login).select_from(joined)
-    this = or_(rater_pii.c.login == name.strip().casefold(), rater.c.pseudonym == name)
-    if row := connection.execute(query.where(this)).first():
-        return row
-    known = [n for row in connection.execute(query) for n in (row.login, row.pseudonym)]
-    raise UserError(f"nobody here is called '{name}'{did_you_mean(name, known)}")
+def _groups(connection: Connection) -> dict[str, list[str]]:
+    """The names of each person's groups, by the person's id."""
+    groups: dict[str, list[str]] = {}
+    for group in members.groups(connection):
+        for person in group["people"]:
+            groups.setdefault(person["rater"], []).append(group["name"])
+    return groups
+
+
+def _places(connection: Connection, row: Row, groups: dict[str, list[str]]) -> dict[str, Any]:
+    """Groups, and what somebody is in which project."""
+    names = dict(map(tuple, connection.execute(select(project.c.id, project.c.name))))
+    roles = {} if row.role == "judge" else rights.everywhere(connection, row.id, row.role)
+    there = {names[key]: role for key, role in roles.items()}
+    return {"groups": groups.get(row.id, []), "projects": dict(sorted(there.items()))}
+
+
+def _move(connection: Connection, rater_id: str, config: Config) -> None:
+    if config.project is not None:
+        row = projects.by_name(connection, config.project)
+        if row is None:
+            raise UserError(f"there is no project '{config.project}'")
+        if config.action == "join":
+            members.change(connection, row.id, rater_id, actor=None, role=config.role)
+        else:
+            members.remove(connection, row.id, rater_id, actor=None)
+        return
+    name = config.group or ""
+    if config.action == "leave":
+        group = members.group_by_name(connection, name)
+        members.leave(connection, group, rater_id, actor=None)
+        return
+    there = {g["name"]: g["id"] for g in members.groups(connection)}
+    group = there.get(name.strip()) or members.make_group(connection, name, actor=None)
+    members.join(connection, group, rater_id, actor=None)
 
 
 def _about(row: Row) -> dict[str, Any]:

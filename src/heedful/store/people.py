@@ -16,27 +16,24 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select
 
 from heedful.errors import UserError
-from heedful.store import access, audit
+from heedful.store import access, audit, invitations
 from heedful.store.columns import sha256
 from heedful.store.db import insert, now
+from heedful.store.invitations import ROLES
 from heedful.store.schema import (
     api_token,
     group_member,
-    invitation,
-    invitation_pii,
     project_member,
     rater,
     rater_pii,
     session,
 )
 
-ROLES = ("owner", "lead", "rater")
 SCOPES = ("read", "rate", "lead")
-SESSION_DAYS, INVITATION_DAYS = 14, 7
+SESSION_DAYS = 14
 TOUCH_SECONDS = 3600.0  # a session's end moves at most so often: reading should not write
 MIN_PASSWORD, MAX_PASSWORD = 10, 1000
 DAY = 86400.0
-STALE = "this invitation is not valid any more; ask for a new one"
 KINDS = "quiet brave amber gentle lucky misty noble proud rapid silver sunny tidy velvet witty young zesty calm"
 ANIMALS = "otter heron lynx panda robin tiger koala falcon badger dolphin gecko ibis marten newt owl puffin wren"
 
@@ -79,49 +76,13 @@ def first_start(connection: Connection) -> str | None:
     owners = select(func.count()).select_from(rater).where(rater.c.role == "owner")
     if connection.execute(owners).scalar_one():
         return None
-    unused = (invitation.c.role == "owner", invitation.c.used_by.is_(None))
-    connection.execute(delete(invitation).where(*unused))
+    invitations.clear_first(connection)
     return invite(connection, "owner", actor=None)
 
 
 def invite(connection: Connection, role: str, *, actor: str | None) -> str:
-    """The token of an invitation, which is shown once and kept as a hash."""
-    if role not in ROLES:
-        raise UserError(f"there is no role '{role}': {', '.join(ROLES)}")
-    token, timestamp = secrets.token_urlsafe(32), now(connection)
-    key = insert(
-        connection,
-        invitation,
-        token_hash=sha256(token),
-        role=role,
-        invited_by=actor,
-        created_at=timestamp,
-        expires_at=timestamp + INVITATION_DAYS * DAY,
-    )
-    audit.record(connection, actor, "invitation.create", invitation=key, role=role)
-    return token
-
-
-def invitation_of(connection: Connection, token: str) -> Row:
-    """The open invitation of a token; `UserError` if there is none."""
-    row = connection.execute(
-        select(invitation).where(invitation.c.token_hash == sha256(token)).with_for_update()
-    ).first()
-    if row is None or row.used_by is not None or row.expires_at < now(connection):
-        raise UserError(STALE)
-    if not _still_invites(connection, row.invited_by, row.role):
-        raise UserError(STALE)
-    return row
-
-
-def _still_invites(connection: Connection, inviter: str | None, role: str) -> bool:
-    """Whoever is suspended, or leads no more, invites nobody by links made before: they could use them themselves."""
-    if inviter is None:
-        return True
-    query = select(rater.c.role, rater.c.status).where(rater.c.id == inviter)
-    person = connection.execute(query).one()
-    may = ("owner", "lead") if role == "rater" else ("owner",)
-    return person.status == "active" and person.role in may
+    """The token of an invitation for anybody, which is shown once and kept as a hash."""
+    return invitations.make(connection, role, actor=actor)[1]
 
 
 def accept(
@@ -129,15 +90,16 @@ def accept(
 ) -> str:
     """Make the account that an invitation stands for; returns the rater's id."""
     login = normal_login(login)
-    row = invitation_of(connection, token)
+    row = invitations.of_token(connection, token)
     if connection.execute(select(rater_pii.c.rater).where(rater_pii.c.login == login)).first():
         raise UserError("this login is taken")
     key = _account(connection, _pseudonym(connection), row.role)
+    invited = invitations.used(connection, row, key)
     connection.execute(
-        rater_pii.insert().values(rater=key, login=login, name=name, password_hash=password_hash)
+        rater_pii.insert().values(
+            rater=key, login=login, name=name or invited, password_hash=password_hash
+        )
     )
-    connection.execute(invitation.update().where(invitation.c.id == row.id).values(used_by=key))
-    audit.record(connection, key, "invitation.accept", invitation=row.id, role=row.role)
     return key
 
 
@@ -330,8 +292,7 @@ def erase(connection: Connection, rater_id: str, *, actor: str) -> None:
     access.end_all(connection, rater_id)
     for table in (group_member, project_member):
         connection.execute(delete(table).where(table.c.rater == rater_id))
-    theirs = select(invitation.c.id).where(invitation.c.used_by == rater_id)
-    connection.execute(delete(invitation_pii).where(invitation_pii.c.invitation.in_(theirs)))
+    invitations.forget(connection, rater_id)
     own = api_token.c.rater == rater_id
     connection.execute(api_token.update().where(own).values(name="", address=None))
     connection.execute(delete(rater_pii).where(rater_pii.c.rater == rater_id))

@@ -23,6 +23,7 @@ from heedful.errors import UserError
 from heedful.store.db import Store, Unavailable
 from heedful.store.judging import Conflict
 from heedful.web.bodies import BODY, Incoming
+from heedful.web.mail import Mailer
 from heedful.web.models import Models
 from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
@@ -32,6 +33,7 @@ ROUTES = (
     "pages",
     "people",
     "access",
+    "invitations",
     "members",
     "rate",
     "jobs",
@@ -54,6 +56,7 @@ def create_app(
     base_url: str | None = None,
     trusted_proxies: Sequence[str] = (),
     models: Models | None = None,
+    mailer: Mailer | None = None,
     allow_private_webhooks: bool = False,
 ) -> FastAPI:
     """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk); `base_url` is the
@@ -70,6 +73,7 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.store, app.state.workspace, app.state.talk = store, workspace, talk
+    app.state.mailer = mailer
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
     app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
     for name in ROUTES:

@@ -10,6 +10,7 @@ from heedful.endpoint.server import listen
 from heedful.store import people
 from heedful.store.db import Store, open_store
 from heedful.web.app import create_app
+from heedful.web.mail import mailer_of
 from heedful.web.models import Models
 from heedful.web.proxy import checked_url, networks
 from heedful.web.talk import Talk
@@ -26,6 +27,7 @@ def run(config: Config) -> None:
 
     refuse_nonsense(config)
     url = checked_url(config.url) if config.url else None
+    mailer = mailer_of(config.smtp, config.mail_from)
     networks(config.trusted_proxies)  # refused before anything is opened
     workspace = find(config.workspace)
     store = open_store(workspace, busy_seconds=BUSY_SECONDS)
@@ -37,6 +39,7 @@ def run(config: Config) -> None:
         store,
         workspace=workspace,
         models=models,
+        mailer=mailer,
         talk=Talk(models),
         base_url=url,
         trusted_proxies=config.trusted_proxies,

@@ -130,7 +130,8 @@ def account(request: Request) -> Any:
 
 @router.get("/people")
 def people(request: Request) -> Any:
-    return not_leading(request) or page(request, "people.html")
+    mails = request.app.state.mailer is not None
+    return not_leading(request) or page(request, "people.html", mails=mails)
 
 
 @router.get("/docs")

@@ -1,4 +1,4 @@
-"""Accounts over HTTP: signing in and out, invitations, people, the audit log."""
+"""Accounts over HTTP: signing in and out, joining, people, the audit log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import audit, limits, people
-from heedful.store.schema import audit_event, invitation, judgment, rater, rater_pii
+from heedful.store import invitations, limits, people
+from heedful.store.schema import audit_event, judgment, rater, rater_pii
 from heedful.web import cookies, passwords, proxy
 from heedful.web.doors import Door
 from heedful.web.security import (
@@ -38,10 +38,6 @@ class Login(BaseModel):
 class NewAccount(Login):
     token: str = Field(max_length=200)
     name: str | None = Field(None, max_length=200)
-
-
-class Invitation(BaseModel):
-    role: str = "rater"
 
 
 class NewPassword(BaseModel):
@@ -137,7 +133,7 @@ async def _join(
         """The role. Asked before anything is hashed: a token that is worth nothing costs nothing."""
         try:
             with store.read() as connection:
-                return people.invitation_of(connection, body.token).role
+                return invitations.of_token(connection, body.token).role
         except UserError:
             slow_down(request, (f"join:{place}", limits.ADDRESS))
             raise
@@ -184,39 +180,6 @@ async def change_password(
             raise Denied(403, "the old password is wrong")
         hashed = await passwords.in_turn(lambda: people.hash_password(body.new, login=row.login))
         return await passwords.written(changed)
-
-
-@router.get("/invitations")
-def invitations(request: Request, _user: Lead) -> list[dict[str, Any]]:
-    i = invitation.c
-    query = select(i.id, i.role, i.created_at, i.expires_at, rater.c.pseudonym.label("used_by"))
-    with store_of(request).read() as connection:
-        rows = connection.execute(
-            query.outerjoin(rater, rater.c.id == i.used_by).order_by(i.created_at.desc()).limit(200)
-        )
-        return [dict(row._mapping) for row in rows]
-
-
-@router.post("/invitations", status_code=201)
-def invite(body: Invitation, request: Request, user: Lead) -> dict[str, str]:
-    """A link for one person. Leads invite raters; owners invite anybody."""
-    if body.role != "rater" and user.role != "owner":
-        raise Denied(403, "only an owner may invite leads and owners")
-    with store_of(request).write() as connection:
-        token = people.invite(connection, body.role, actor=user.rater)
-    return {"url": f"{proxy.public_url(request)}/join?token={token}", "role": body.role}
-
-
-@router.delete("/invitations/{invitation_id}")
-def withdraw(invitation_id: str, request: Request, user: Lead) -> dict[str, bool]:
-    """An invitation that nobody has used is worth nothing from now on."""
-    with store_of(request).write() as connection:
-        open_ = (invitation.c.id == invitation_id, invitation.c.used_by.is_(None))
-        result = connection.execute(invitation.update().where(*open_).values(expires_at=0.0))
-        if not result.rowcount:
-            raise Denied(404, "there is no such open invitation")
-        audit.record(connection, user.rater, "invitation.withdraw", invitation=invitation_id)
-    return {"done": True}
 
 
 @router.get("/raters")

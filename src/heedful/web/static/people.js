@@ -1,10 +1,8 @@
-// Raters and invitations, for those who lead.
+// Raters and what opens their accounts, for those who lead.
 import { api, day, el, link, newest, say } from "./api.js";
 import { device } from "./device.js";
 
 const raters = document.getElementById("raters");
-const invitations = document.getElementById("invitations");
-const secret = document.getElementById("secret");
 const owner = Boolean(raters.dataset.owner);
 
 const failure = (problem) => [problem.error ?? String(problem), "bad"];
@@ -16,7 +14,7 @@ async function attempt(request, done, ...lists) {
     await request();
   } catch (problem) {
     message = failure(problem);
-    lists = [listRaters, listInvitations];
+    lists = [listRaters];
   }
   try {
     await Promise.all(lists.map((list) => list()));
@@ -89,28 +87,9 @@ async function showAccess(r) {
 
 function erase(r) {
   if (!confirm(`Forget who ${r.pseudonym} is? Their answers stay, the account ends. This cannot be undone.`)) return;
-  attempt(() => api("DELETE", `/api/raters/${r.id}/personal`), `${r.pseudonym} is forgotten.`, listRaters, listInvitations);
+  attempt(() => api("DELETE", `/api/raters/${r.id}/personal`), `${r.pseudonym} is forgotten.`, listRaters);
 }
 
 const listRaters = newest(() => api("GET", "/api/raters"), (list) => raters.replaceChildren(...list.map(row)));
 
-const listInvitations = newest(() => api("GET", "/api/invitations"), (list) => {
-  const now = Date.now() / 1000;
-  invitations.replaceChildren(...list.map((i) => {
-    const open = !i.used_by && i.expires_at > now;
-    return el("tr", {}, el("td", {}, i.role), el("td", {}, day(i.created_at)), el("td", {}, i.expires_at > 0 ? day(i.expires_at) : "withdrawn"), el("td", {}, i.used_by ?? ""),
-      el("td", {}, open ? el("button", { type: "button", class: "bad", onclick: () => attempt(() => api("DELETE", `/api/invitations/${i.id}`), "Withdrawn.", listInvitations) }, "Withdraw") : ""));
-  }));
-});
-
-document.getElementById("invite").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const role = new FormData(event.target).get("role");
-  await attempt(async () => {
-    const invitation = await api("POST", "/api/invitations", { role });
-    secret.textContent = `For one person, for seven days, shown only now: ${link(`/join${new URL(invitation.url).search}`)}`;
-    secret.hidden = false;
-  }, "", listInvitations);
-});
-
-attempt(async () => {}, "", listRaters, listInvitations);
+attempt(async () => {}, "", listRaters);

@@ -8,6 +8,7 @@ from heedful.store import (
     access,
     content,
     hooks,
+    identities,
     limits,
     members,
     people,
@@ -39,6 +40,7 @@ def fill(store: Store) -> str:
         people.invite(connection, "lead", actor=owner)
         people.begin_session(connection, owner)
         access.remember_device(connection, owner, None)
+        identities.link(connection, identities.Claims("https://e.org", NASTY), owner)
         access.make_link(connection, owner, actor=owner)
         people.make_token(connection, owner, "script", ("read",), days=3)
         limits.take_all(connection, [("login:\u00e9", limits.ADDRESS)])

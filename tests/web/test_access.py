@@ -23,7 +23,7 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 LEFT = {
     "GET /api/me", "DELETE /api/session", "POST /api/session", "POST /api/setup", "POST /api/invitations/accept",
     "POST /api/password", "GET /login", "GET /join", "GET /setup", "GET /reset", "GET /docs",
-    "GET /static/rate/kinds/{kind}.js",
+    "GET /static/rate/kinds/{kind}.js", "GET /sso", "GET /sso/back",
 }  # fmt: skip
 
 

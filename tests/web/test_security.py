@@ -73,6 +73,7 @@ DOORS: dict[str, set[str]] = {
     "GET /api/audit": OWNER_LOOK,
     # Pages are for people at a screen.
     "GET /static/rate/kinds/{kind}.js": EVERYBODY,
+    "GET /sso": EVERYBODY, "GET /sso/back": EVERYBODY, "DELETE /api/identity": PEOPLE,
     "GET /": EVERYBODY, "GET /login": EVERYBODY, "GET /join": EVERYBODY, "GET /setup": EVERYBODY,
     "GET /reset": EVERYBODY,
     "GET /docs": EVERYBODY, "GET /account": PEOPLE, "GET /rate": PEOPLE, "GET /rate/{project_id}": PEOPLE,

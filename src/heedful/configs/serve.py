@@ -35,6 +35,13 @@ class Config:
     HEEDFUL_SMTP_PASSWORD."""
     mail_from: str | None = None
     """The address that mails are from."""
+    oidc_issuer: str | None = None
+    """The server by which people sign in (OpenID Connect), such as https://login.example.org/realms/lab; needs the
+    extra heedful[sso]."""
+    oidc_client_id: str | None = None
+    """How this server is known there; the secret, if it has one, is read from HEEDFUL_OIDC_SECRET."""
+    oidc_domains: tuple[str, ...] = ()
+    """Domains of verified e-mail addresses whose people need no invitation, such as example.org; they become raters."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of the proxies before this one, such as 127.0.0.1 or 10.0.0.0/8: what they say in
     X-Forwarded-For is believed. Without it all people behind a proxy share one address."""

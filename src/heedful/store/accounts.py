@@ -26,6 +26,14 @@ rater_pii = Table(  # all that names a person; a row can be erased, the judgment
     Column("name", Exact),
     Column("password_hash", Text, nullable=False),
 )
+identity = Table(  # by which somebody signs in through another server (OpenID Connect); names a person, too
+    "identity",
+    metadata,
+    Column("issuer", Exact(MAX_NAME), primary_key=True),
+    Column("subject", Exact(255), primary_key=True),
+    ref("rater", index=True),
+    timestamp(),
+)
 session = Table(
     "session",
     metadata,

@@ -23,6 +23,7 @@ from heedful.store.invitations import ROLES
 from heedful.store.schema import (
     api_token,
     group_member,
+    identity,
     project_member,
     rater,
     rater_pii,
@@ -290,7 +291,7 @@ def erase(connection: Connection, rater_id: str, *, actor: str) -> None:
     if person.role == "owner" and _owners(connection) == 1:
         raise UserError("the last owner cannot be erased")
     access.end_all(connection, rater_id)
-    for table in (group_member, project_member):
+    for table in (group_member, project_member, identity):
         connection.execute(delete(table).where(table.c.rater == rater_id))
     invitations.forget(connection, rater_id)
     own = api_token.c.rater == rater_id
@@ -344,6 +345,11 @@ def _hasher() -> Any:
     from argon2 import PasswordHasher
 
     return PasswordHasher()
+
+
+def no_password() -> str:
+    """The hash of an account without a password, which none fits and which takes as long to try as any."""
+    return _dummy_hash()
 
 
 @cache

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from heedful import exact
 from heedful.store.accounts import (  # noqa: F401  (one place to find all tables)
     api_token,
+    identity,
     invitation,
     known_device,
     password_link,

@@ -28,11 +28,13 @@ from heedful.web.models import Models
 from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
+from heedful.web.sso import Provider
 
 ROUTES = (
     "pages",
     "people",
     "access",
+    "sso",
     "invitations",
     "members",
     "rate",
@@ -57,6 +59,7 @@ def create_app(
     trusted_proxies: Sequence[str] = (),
     models: Models | None = None,
     mailer: Mailer | None = None,
+    sso: Provider | None = None,
     allow_private_webhooks: bool = False,
 ) -> FastAPI:
     """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk); `base_url` is the
@@ -73,7 +76,7 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.store, app.state.workspace, app.state.talk = store, workspace, talk
-    app.state.mailer = mailer
+    app.state.mailer, app.state.sso = mailer, sso
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
     app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
     for name in ROUTES:

@@ -22,7 +22,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 OWN = {  # first steps of this site's own paths
-    "api", "static", "lead", "rate", "runs", "login", "join", "setup", "reset", "account", "people", "docs",
+    "api", "static", "lead", "rate", "runs", "login", "join", "setup", "reset", "account", "people", "docs", "sso",
     "openapi.json",
 }  # fmt: skip
 log = logging.getLogger("heedful")

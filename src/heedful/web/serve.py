@@ -13,6 +13,7 @@ from heedful.web.app import create_app
 from heedful.web.mail import mailer_of
 from heedful.web.models import Models
 from heedful.web.proxy import checked_url, networks
+from heedful.web.sso import provider_of
 from heedful.web.talk import Talk
 
 DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
@@ -27,6 +28,7 @@ def run(config: Config) -> None:
 
     refuse_nonsense(config)
     url = checked_url(config.url) if config.url else None
+    sso = provider_of(config.oidc_issuer, config.oidc_client_id, config.oidc_domains)
     mailer = mailer_of(config.smtp, config.mail_from)
     networks(config.trusted_proxies)  # refused before anything is opened
     workspace = find(config.workspace)
@@ -40,6 +42,7 @@ def run(config: Config) -> None:
         workspace=workspace,
         models=models,
         mailer=mailer,
+        sso=sso,
         talk=Talk(models),
         base_url=url,
         trusted_proxies=config.trusted_proxies,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 from starlette.responses import RedirectResponse, Response
 
-from heedful.store import rights
+from heedful.store import identities, rights
 from heedful.store.rights import Role
 from heedful.store.schema import rater
 from heedful.web import proxy
@@ -106,7 +106,12 @@ def login(request: Request) -> Any:
     user = identify(request)
     if user and user.scopes is None and user.status == "active":
         return to(request, "")
-    return page(request, "login.html")
+    return page(request, "login.html", sso=_sso(request, next=request.query_params.get("next", "")))
+
+
+def _sso(request: Request, **query: str) -> str | None:
+    """The way to the other server by which people sign in, if there is one."""
+    return f"sso?{urlencode(query)}" if request.app.state.sso is not None else None
 
 
 @router.get("/setup")
@@ -114,7 +119,7 @@ def login(request: Request) -> Any:
 def join(request: Request, token: str = "") -> Any:
     request.state.user = None
     owner = request.url.path == "/setup"
-    return page(request, "join.html", token=token, owner=owner)
+    return page(request, "join.html", token=token, owner=owner, sso=_sso(request, invitation=token))
 
 
 @router.get("/reset")
@@ -125,7 +130,13 @@ def reset(request: Request, token: str = "") -> Any:
 
 @router.get("/account")
 def account(request: Request) -> Any:
-    return page(request, "account.html") if visitor(request) else to_login(request)
+    user = visitor(request)
+    if user is None:
+        return to_login(request)
+    with store_of(request).read() as connection:
+        connected = identities.linked(connection, user.rater)
+    sso = _sso(request, connect="yes")
+    return page(request, "account.html", sso=sso, connected=connected)
 
 
 @router.get("/people")

@@ -65,6 +65,15 @@ async function end(path, done) {
   }
 }
 
+document.getElementById("disconnect")?.addEventListener("click", async () => {
+  try {
+    await api("DELETE", "/api/identity");
+    location.reload();
+  } catch (problem) {
+    say(problem.error, "bad");
+  }
+});
+
 others.addEventListener("click", () => end("/api/sessions", "You are signed in only here now."));
 
 listSessions().catch((problem) => say(problem.error, "bad"));

@@ -1,4 +1,4 @@
-"""Groups, members of projects, what is asked before the real work, explained gold answers, named invitations."""
+"""Groups, members of projects, what is asked before the real work, explained gold answers, named invitations, single sign-on."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -53,6 +53,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(['invitation'], ['invitation.id'], name=op.f('fk_invitation_pii_invitation')),
         sa.PrimaryKeyConstraint('invitation', name=op.f('pk_invitation_pii'))
     )
+    op.create_table('identity',
+        sa.Column('issuer', Exact(), nullable=False),
+        sa.Column('subject', Exact(), nullable=False),
+        sa.Column('rater', KEY, nullable=False),
+        sa.Column('created_at', TIME, nullable=False),
+        sa.ForeignKeyConstraint(['rater'], ['rater.id'], name=op.f('fk_identity_rater'), ondelete='RESTRICT'),
+        sa.PrimaryKeyConstraint('issuer', 'subject', name=op.f('pk_identity'))
+    )
+    op.create_index(op.f('ix_identity_rater'), 'identity', ['rater'], unique=False)
     op.create_table('gold_explanation',
         sa.Column('id', KEY, nullable=False),
         sa.Column('task', KEY, nullable=False),

@@ -116,7 +116,11 @@ def go(client: Any, issuer: Issuer, query: str = "") -> Any:
 
 def refused(answer: Any) -> str:
     assert answer.status_code == 400 and "Not signed in" in answer.text, answer.status_code
-    return re.sub(r"\s+", " ", answer.text).replace("There is", "there is").replace("Your account", "your account")
+    return (
+        re.sub(r"\s+", " ", answer.text)
+        .replace("There is", "there is")
+        .replace("Your account", "your account")
+    )
 
 
 def sessions(store: Store) -> int:

@@ -79,7 +79,7 @@ class Provider:
     def finish(self, back: str, code: str, way: Way) -> Claims:
         """Who has come back with this code; `UserError` where the issuer's word does not hold."""
         from authlib.common.errors import AuthlibBaseError
-        from joserfc.errors import JoseError
+        from joserfc.errors import JoseError  # pyright: ignore[reportMissingImports]
 
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": back}
         form["code_verifier"] = way.verifier
@@ -130,9 +130,9 @@ class Provider:
 
     def _checked(self, token: dict[str, Any], nonce: str) -> Claims:
         from authlib.oidc.core import CodeIDToken
-        from joserfc import jwt
-        from joserfc.errors import InvalidKeyIdError
-        from joserfc.jwk import KeySet
+        from joserfc import jwt  # pyright: ignore[reportMissingImports]
+        from joserfc.errors import InvalidKeyIdError  # pyright: ignore[reportMissingImports]
+        from joserfc.jwk import KeySet  # pyright: ignore[reportMissingImports]
 
         def decoded(about: dict[str, Any]) -> Any:
             return jwt.decode(token["id_token"], KeySet.import_key_set(about["keys"]), ALGORITHMS)
@@ -146,8 +146,8 @@ class Provider:
             "aud": {"essential": True, "value": self.client_id},
             "nonce": {"essential": True, "value": nonce},
         }
-        known = {"nonce": nonce, "client_id": self.client_id}
-        known["access_token"] = token.get("access_token")
+        known: dict[str, Any] = {"nonce": nonce, "client_id": self.client_id}
+        known |= {"access_token": token.get("access_token")}
         claims = CodeIDToken(found.claims, found.header, must, known)
         claims.validate(leeway=LEEWAY)
         subject, email, name = (claims.get(n) for n in ("sub", "email", "name"))

@@ -35,8 +35,8 @@ LEAST = {
          f"POST {P}/members/{{rater_id}}/qualification",
          f"PUT {P}/members", f"DELETE {P}/members/{{rater_id}}", f"PUT {P}/groups", f"DELETE {P}/groups/{{group_id}}",
          f"GET {P}/questions", f"GET {P}/questions/count", "GET /api/tasks/{task}", f"POST {P}/questions/act",
-         f"POST {P}/questions/export", "GET /lead/{project}/{part}"), "lead"),
-    **dict.fromkeys((f"POST {P}/delete", f"POST {P}/restore"), "owner"),
+         f"POST {P}/questions/export", "GET /lead/{project}/training", "GET /lead/{project}/{part}"), "lead"),
+    **dict.fromkeys((f"POST {P}/delete", f"POST {P}/restore", f"POST {P}/jobs"), "owner"),
 }  # fmt: skip
 LEAST_API = {route: role for route, role in LEAST.items() if " /api/" in route}
 # Who somebody is: the account's role, and the role in the project, by themselves or (a plus) through a group.

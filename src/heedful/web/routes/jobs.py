@@ -14,7 +14,7 @@ from heedful.store.schema import project as project_table
 from heedful.web import jobs, runs, training
 from heedful.web.doors import Door
 from heedful.web.respond import page
-from heedful.web.routes.pages import not_leading
+from heedful.web.routes.pages import not_in_project
 from heedful.web.routes.runs import workspace_of
 from heedful.web.security import Owner, store_of
 
@@ -96,7 +96,7 @@ def stop(job: str, body: Stop, request: Request, user: Owner) -> dict[str, bool]
 def training_page(project: str, request: Request) -> Any:
     from heedful.web.routes.lead import PARTS
 
-    if refused := not_leading(request):
+    if refused := not_in_project(request, project, "lead"):
         return refused
     with store_of(request).read() as connection:
         there = (project_table.c.id == project, project_table.c.deleted_at.is_(None))

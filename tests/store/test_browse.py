@@ -13,6 +13,7 @@ from heedful.store import (
     content,
     history,
     lifecycle,
+    own,
     projects,
     quality,
     reports,
@@ -21,6 +22,7 @@ from heedful.store import (
     work,
 )
 from heedful.store.db import Store
+from heedful.store.progress import progress
 from heedful.store.schema import audit_event, project, task_slot
 from heedful.types import Message
 from workspace import answer, claim, make_project, make_rater, make_task, make_tasks
@@ -312,6 +314,32 @@ def test_a_questions_history(store: Store):
     assert snapshot.take(store, p, snapshot.Query("judgments"), []).count.stored == 0
     with pytest.raises(UserError, match="not exported by question"):
         snapshot.take(store, p, snapshot.Query("prompts"), [task])
+
+
+def test_a_raters_own_answers_and_what_is_left_for_them(store: Store):
+    """Nobody else's; the last revision of each; progress counts the questions that this rater has not had.
+
+    Mutations caught: another rater's answers; both revisions; open slots of all raters counted as one's own."""
+    p, ada, bao = make_project(store), make_rater(store), make_rater(store)
+    make_tasks(store, p, 5, overlap=2)
+    for rater, n in ((ada, 3), (bao, 1)):
+        for _ in range(n):
+            key = claim(store, p, rater)
+            assert key
+            answer(store, key, rater)
+    with store.read() as connection:
+        first = own.answers(connection, p, ada, limit=2)
+        last = own.answers(connection, p, ada, limit=2, after=first["next"])
+        assert [len(first["answers"]), len(last["answers"]), last["next"]] == [2, 1, None]
+        assert progress(connection, p, ada)["waiting"] == 2
+        assert progress(connection, p, bao)["waiting"] == 4
+    oldest = last["answers"][0]["assignment"]
+    assert answer(store, oldest, ada, {"tie": True}).revision == 2
+    with store.read() as connection:
+        told = own.answers(connection, p, ada)["answers"]
+    assert (told[0]["assignment"], told[0]["outcome"], told[0]["revision"]) == (oldest, "tie", 2)
+    assert len(told) == 3 and told[0]["prompt"].startswith("What is ")
+    assert set(told[0]) == {"assignment", "kind", "prompt", "outcome", "said", "revision", "at"}
 
 
 def test_a_projects_life(store: Store):

@@ -171,6 +171,11 @@ class Client(Training):
     def progress(self, project: str) -> Values:
         return self._call("GET", f"/api/projects/{project}/progress")
 
+    def my_answers(self, project: str, after: str | None = None, limit: int = 50) -> Values:
+        """{answers, next}: one's own, the newest first."""
+        params = {"limit": limit, **({"after": after} if after else {})}
+        return self._call("GET", f"/api/projects/{project}/mine", params=params)
+
     def say(self, assignment: str, said: str) -> Iterator[tuple[str, Values]]:
         """A turn of a conversation: events `progress`, then `offer` with both replies, or `error`."""
         path = f"/api/assignments/{assignment}/turns"

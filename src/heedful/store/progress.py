@@ -5,19 +5,23 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
 from heedful.store.db import now
 from heedful.store.projects import settings_of
-from heedful.store.schema import judgment, rater, task_slot
+from heedful.store.schema import assignment, judgment, rater, task_slot
 from heedful.store.work import DAY, answers_given
 
 RECENT = 50  # answers that the median time is taken over
-SHOWN = 1000  # open slots are counted up to this number
+SHOWN = 1000  # questions are counted up to this number,
+SEEN = 2000  # among so many open slots: who has had most of them is not searched for the rest
 
 
 def progress(connection: Connection, project: str, rater_id: str) -> dict[str, Any]:
-    """{today, total, waiting, seconds_median, daily_limit} of a rater in a project; `waiting` counts up to 1000."""
+    """{today, total, waiting, seconds_median, daily_limit} of a rater in a project.
+
+    `waiting` are the questions that wait for this rater, who has not had them; it counts up to 1000.
+    """
     timestamp = now(connection)
     j = judgment.c
     answered = (j.rater == rater_id, j.project == project, j.revision == 1)
@@ -31,10 +35,12 @@ def progress(connection: Connection, project: str, rater_id: str) -> dict[str, A
     open_slots = (
         select(task_slot.c.task)
         .where(task_slot.c.project == project, task_slot.c.state == "open")
-        .limit(SHOWN)
+        .limit(SEEN)
         .subquery()
     )
-    waiting = connection.execute(select(func.count()).select_from(open_slots)).scalar_one()
+    had = exists().where(assignment.c.task == open_slots.c.task, assignment.c.rater == rater_id)
+    left = select(open_slots.c.task).where(~had).distinct().limit(SHOWN).subquery()
+    waiting = connection.execute(select(func.count()).select_from(left)).scalar_one()
     personal = connection.execute(select(rater.c.settings).where(rater.c.id == rater_id))
     limit = personal.scalar_one().get("daily_limit", settings_of(connection, project).daily_limit)
     return {

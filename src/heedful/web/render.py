@@ -18,6 +18,8 @@ from markdown_it import MarkdownIt
 from markupsafe import escape
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
+from heedful.web.colours import CODE, coloured
+
 TAGS = {
     "a", "blockquote", "br", "code", "dd", "del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr",
     "li", "ol", "p", "pre", "s", "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul",
@@ -30,7 +32,7 @@ ATTRIBUTES = {
     "td": {"align"},
     "th": {"align"},
 }
-CLASSES = {"span": {"math", "bidi", "image"}}
+CLASSES = {"span": {"math", "bidi", "image", *CODE.values()}}
 SCHEMES = {"http", "https", "mailto"}
 BIDI = {
     "\u200e": "LRM", "\u200f": "RLM", "\u061c": "ALM", "\u202a": "LRE", "\u202b": "RLE", "\u202c": "PDF",
@@ -99,7 +101,7 @@ def _markdown() -> MarkdownIt:
         "html": False,
         "linkify": False,
         "maxNesting": 20,
-        "highlight": lambda code, *_: _text(code),
+        "highlight": lambda code, language, _: coloured(code, language, _text),
     }
     parser = MarkdownIt("commonmark", options)
     parser.enable(["table", "strikethrough"])

@@ -11,6 +11,7 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.responses import HTMLResponse, JSONResponse
 
+from heedful.web import texts
 from heedful.web.proxy import root
 
 HERE = Path(__file__).parent
@@ -55,5 +56,8 @@ def page(request: Request, name: str, *, status: int = 200, **values: Any) -> HT
     """A page from templates/; `user` is the person signed in, or None."""
     user = getattr(request.state, "user", None)
     place = {"path": request.url.path, "root": root(request)}
-    text = _templates().get_template(name).render(user=user, **place, **values)
+    language = texts.language_of(request) if name in texts.TRANSLATED else "en"
+    words = texts.catalogue(language)
+    said = {"language": language, "words": words, "_": lambda text: words.get(text, text)}
+    text = _templates().get_template(name).render(user=user, **place, **said, **values)
     return HTMLResponse(text.encode("utf-8", "replace").decode("utf-8"), status)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
-from heedful.store import judging, projects, show, trials, work
+from heedful.store import judging, own, projects, show, trials, work
 from heedful.store.kinds import KINDS
 from heedful.store.progress import progress
 from heedful.store.schema import project
@@ -76,6 +76,19 @@ def how_far(project_id: str, request: Request, user: SignedIn) -> dict[str, Any]
     """How many you have answered, and how many wait."""
     with store_of(request).read() as connection:
         return progress(connection, project_id, user.rater)
+
+
+@router.get("/api/projects/{project_id}/mine")
+def mine(
+    project_id: str,
+    request: Request,
+    user: SignedIn,
+    after: Annotated[str | None, Query(max_length=36)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> dict[str, Any]:
+    """{answers, next}: your own answers, the newest first; answer an `assignment` again to correct it."""
+    with store_of(request).read() as connection:
+        return own.answers(connection, project_id, user.rater, after=after, limit=limit)
 
 
 @router.get("/api/assignments/{assignment_id}")
@@ -180,6 +193,19 @@ def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
         return page(request, "message.html", status=404, title="Nothing here", text=text)
     comments = {name: kind.comment for name, kind in KINDS.items()}
     return page(request, "rate.html", project=row, assignment=assignment, comments=comments)
+
+
+@router.get("/rate/{project_id}/mine", include_in_schema=False)
+def mine_page(project_id: str, request: Request) -> Any:
+    if visitor(request) is None:
+        return to_login(request)
+    there = (project.c.id == project_id, project.c.deleted_at.is_(None))
+    with store_of(request).read() as connection:
+        row = connection.execute(select(project).where(*there)).first()
+    if row is None:
+        text = "There is no such project."
+        return page(request, "message.html", status=404, title="Nothing here", text=text)
+    return page(request, "mine.html", project=row)
 
 
 @router.get("/static/rate/kinds/{kind}.js", include_in_schema=False)

@@ -1,17 +1,18 @@
 // Where one is signed in; API tokens: made once, shown once, revoked here.
 import { api, day, el, newest, say } from "./api.js";
 import { device } from "./device.js";
+import { t } from "./texts.js";
 
 const rows = document.getElementById("tokens");
 const secret = document.getElementById("secret");
 
 const list = newest(() => api("GET", "/api/tokens"), (tokens) =>
   rows.replaceChildren(
-    ...tokens.map((t) =>
-      el("tr", {}, el("td", {}, t.name), el("td", {}, t.scopes.join(", ")),
-        el("td", {}, t.used_at === null ? "never" : `${day(t.used_at)}${t.address ? `, ${t.address}` : ""}`),
-        el("td", {}, t.revoked_at !== null ? "revoked" : day(t.expires_at)),
-        el("td", {}, t.revoked_at !== null ? "" : el("button", { type: "button", class: "bad", onclick: () => revoke(t) }, "Revoke"))),
+    ...tokens.map((token) =>
+      el("tr", {}, el("td", {}, token.name), el("td", {}, token.scopes.join(", ")),
+        el("td", {}, token.used_at === null ? t("never") : `${day(token.used_at)}${token.address ? `, ${token.address}` : ""}`),
+        el("td", {}, token.revoked_at !== null ? t("revoked") : day(token.expires_at)),
+        el("td", {}, token.revoked_at !== null ? "" : el("button", { type: "button", class: "bad", onclick: () => revoke(token) }, t("Revoke")))),
     ),
   ));
 
@@ -19,7 +20,7 @@ async function revoke(token) {
   try {
     await api("DELETE", `/api/tokens/${token.id}`);
     await list(); // what is said stands in the list by then
-    say(`${token.name} is revoked.`, "good");
+    say(t("{name} is revoked.", { name: token.name }), "good");
   } catch (problem) {
     say(problem.error, "bad");
   }
@@ -34,7 +35,7 @@ document.getElementById("new-token").addEventListener("submit", async (event) =>
       scopes: values.getAll("scope"),
       days: values.get("days") ? Number(values.get("days")) : null,
     });
-    secret.textContent = `Keep this, it is shown only now: ${token.token}`;
+    secret.textContent = `${t("Keep this, it is shown only now:")} ${token.token}`;
     secret.hidden = false;
     event.target.reset();
     await list();
@@ -52,7 +53,7 @@ const listSessions = newest(() => api("GET", "/api/sessions"), (sessions) => {
   others.disabled = sessions.length < 2;
   places.replaceChildren(...sessions.map((s) =>
     el("tr", {}, el("th", { scope: "row" }, device(s.user_agent)), el("td", {}, s.address ?? ""), el("td", {}, s.used_at === null ? "" : day(s.used_at)),
-      el("td", {}, s.current ? "this one" : el("button", { type: "button", class: "bad", onclick: () => end(`/api/sessions/${s.id}`, "It has ended.") }, "End")))));
+      el("td", {}, s.current ? t("this one") : el("button", { type: "button", class: "bad", onclick: () => end(`/api/sessions/${s.id}`, t("It has ended.")) }, t("End"))))));
 });
 
 async function end(path, done) {
@@ -74,7 +75,7 @@ document.getElementById("disconnect")?.addEventListener("click", async () => {
   }
 });
 
-others.addEventListener("click", () => end("/api/sessions", "You are signed in only here now."));
+others.addEventListener("click", () => end("/api/sessions", t("You are signed in only here now.")));
 
 listSessions().catch((problem) => say(problem.error, "bad"));
 list().catch((problem) => say(problem.error, "bad"));

@@ -1,5 +1,6 @@
 // Forms that talk to the interface: data-method, data-path and data-next on the form; values by field name.
 import { api, link, say } from "./api.js";
+import { t } from "./texts.js";
 
 for (const form of document.querySelectorAll("form[data-path]")) {
   form.addEventListener("submit", async (event) => {
@@ -14,7 +15,7 @@ for (const form of document.querySelectorAll("form[data-path]")) {
       // Only a path of this site: "//elsewhere" and "/\elsewhere" are other sites.
       const next = /^\/[A-Za-z0-9]/.test(target) ? target : form.dataset.next;
       if (next) location.assign(link(next));
-      else say(form.dataset.done ?? "Done.", "good");
+      else say(form.dataset.done ?? t("Done."), "good");
       form.reset();
     } catch (problem) {
       say(problem.error ?? String(problem), "bad");

@@ -1,9 +1,10 @@
 import { el } from "../api.js";
 import { choices } from "./choices.js";
+import { t } from "../texts.js";
 
 // A grid of small choices: rows are axes or rules, columns are responses.
 export function grid(task, rows, options, changed) {
-  const cells = rows.map((row) => task.responses.map((r) => choices(`${row.label}, response ${r.label}`, options(row), changed)));
+  const cells = rows.map((row) => task.responses.map((r) => choices(t("{name}, response {label}", { name: row.label, label: r.label }), options(row), changed)));
   const several = task.responses.length > 1;
   const node = el("div", { class: "grid" },
     rows.map((row, i) => el("fieldset", { class: "gridrow" }, el("legend", {}, row.label, row.hint ? el("span", { class: "hint" }, ` ${row.hint}`) : null),

@@ -1,5 +1,6 @@
 // Questions before the real work: where one is among them, and what a training question teaches.
 import { api, el } from "../api.js";
+import { t } from "../texts.js";
 import { typeset } from "../typeset.js";
 
 const LETTERS = "ABCDEFGHIJKL";
@@ -9,16 +10,16 @@ export function banner(place, trial) {
   place.hidden = !trial;
   if (!trial) return place.replaceChildren();
   const training = trial.stage === "training";
-  place.replaceChildren(el("strong", {}, `${training ? "Training" : "Qualification"}: question ${trial.number} of ${trial.of}. `),
-    training ? "You are told the right answer after yours." : `${trial.needed} of them must be right before the real work begins. A skip counts as wrong.`);
+  place.replaceChildren(el("strong", {}, training ? t("Training: question {number} of {of}.", trial) : t("Qualification: question {number} of {of}.", trial)),
+    training ? ` ${t("You are told the right answer after yours.")}` : ` ${t("{needed} of them must be right before the real work begins. A skip counts as wrong.", trial)}`);
 }
 
 function order(ranks) {
   const places = new Map();
   ranks.forEach((rank, i) => rank !== null && places.set(rank, [...(places.get(rank) ?? []), LETTERS[i]]));
-  const groups = [...places.keys()].sort((a, b) => a - b).map((rank) => places.get(rank).join(" and "));
-  if (groups.length === 1) return `${groups[0]} are equally good.`;
-  return groups.length === 2 && ranks.length === 2 ? `${groups[0]} is better.` : `From the best on: ${groups.join(", then ")}.`;
+  const groups = [...places.keys()].sort((a, b) => a - b).map((rank) => places.get(rank).join(t(" and ")));
+  if (groups.length === 1) return t("{all} are equally good.", { all: groups[0] });
+  return groups.length === 2 && ranks.length === 2 ? t("{one} is better.", { one: groups[0] }) : t("From the best on: {order}.", { order: groups.join(t(", then ")) });
 }
 
 // Shows the lesson of a training question once its answer has arrived, and resolves when the rater goes on.
@@ -28,7 +29,7 @@ export async function lesson(task, arrived) {
   const told = await api("GET", `/api/assignments/${encodeURIComponent(task.assignment)}/lesson`).catch(() => null);
   if (!told) return; // the answer has not arrived; it is kept, and the question counts when it has
   const dialog = document.getElementById("lesson");
-  document.getElementById("lesson-title").textContent = told.right ? "Right" : "Not what was expected";
+  document.getElementById("lesson-title").textContent = told.right ? t("Right") : t("Not what was expected");
   document.getElementById("lesson-order").textContent = order(told.ranks);
   const why = document.getElementById("lesson-why");
   why.innerHTML = told.explanation ?? ""; // the server has cleaned it
@@ -39,4 +40,4 @@ export async function lesson(task, arrived) {
   await new Promise((done) => dialog.addEventListener("close", done, { once: true }));
 }
 
-export const failed = (q) => ["You have not passed", `You answered ${q.correct} of ${q.asked} questions right; ${q.needed} were needed. Your lead sees this, and may let you try again with other questions.`];
+export const failed = (q) => [t("You have not passed"), t("You answered {correct} of {asked} questions right; {needed} were needed. Your lead sees this, and may let you try again with other questions.", q)];

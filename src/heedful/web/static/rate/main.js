@@ -5,6 +5,7 @@ import * as lessons from "./lesson.js";
 import * as panels from "./panels.js";
 import * as screen from "./screen.js";
 import { typeset } from "../typeset.js";
+import { t } from "../texts.js";
 
 const UI = "rate-1";
 const UNDOS = 20;
@@ -60,7 +61,7 @@ function changed() {
   const complete = answer();
   const read = current.view.read();
   $("submit").disabled = !(complete && read);
-  $("why").textContent = !read ? "Read every response to its end first." : (current.widget.wanted?.() ?? "");
+  $("why").textContent = !read ? t("Read every response to its end first.") : (current.widget.wanted?.() ?? "");
   if (current.settled && !current.sent) save();
 }
 
@@ -86,7 +87,7 @@ const load = (assignment) => remembered(draft(assignment));
 function show(task, previous = task.answer) {
   const kind = task.kind;
   const missing = task.questions.find((q) => !KINDS[q.kind]);
-  if (missing) return nothing("It cannot be shown", `The questions of the kind ${missing.kind} come from a package that is not here. Reload the page, or ask your lead.`);
+  if (missing) return nothing(t("It cannot be shown"), t("The questions of the kind {kind} come from a package that is not here. Reload the page, or ask your lead.", { kind: missing.kind }));
   current?.view.close();
   $("desk").hidden = false;
   $("empty").hidden = true;
@@ -122,7 +123,7 @@ function show(task, previous = task.answer) {
 // would know that it has changed.
 function arrived() {
   if (document.activeElement !== document.body) $("prompt").focus({ preventScroll: true });
-  $("now").textContent = `Sent. Question ${(answered += 1) + 1}.`;
+  $("now").textContent = t("Sent. Question {n}.", { n: (answered += 1) + 1 });
 }
 
 function nothing(title, text) {
@@ -135,17 +136,18 @@ function nothing(title, text) {
 }
 
 const REASONS = {
-  "nothing left": ["All done", "There is nothing left for you to judge here. Thank you!"],
-  "daily limit": ["Enough for today", "You have reached today's limit. Come back tomorrow."],
-  "no gold questions": ["Not ready for you yet", "This project asks some questions before the real work, and there are not enough of them. Tell your lead."],
-  "total limit": ["You have done your share", "You have reached the limit of this project. Thank you!"],
-  paused: ["You are paused", "Ask your lead when you may go on."],
+  "nothing left": [t("All done"), t("There is nothing left for you to judge here. Thank you!")],
+  "daily limit": [t("Enough for today"), t("You have reached today's limit. Come back tomorrow.")],
+  "no gold questions": [t("Not ready for you yet"), t("This project asks some questions before the real work, and there are not enough of them. Tell your lead.")],
+  "total limit": [t("You have done your share"), t("You have reached the limit of this project. Thank you!")],
+  paused: [t("You are paused"), t("Ask your lead when you may go on.")],
+  archived: [t("This project has ended"), t("Its lead has archived it. Thank you!")],
 };
 
 function progress(p) {
-  const parts = [`${p.today} today${p.daily_limit ? ` of at most ${p.daily_limit}` : ""}`, `${p.total} in all`];
-  if (p.seconds_median) parts.push(`about ${p.seconds_median} s each`);
-  if (p.waiting) parts.push(`${p.waiting >= 1000 ? "over 1000" : p.waiting} wanted of all raters`);
+  const parts = [p.daily_limit ? t("{n} today of at most {most}", { n: p.today, most: p.daily_limit }) : t("{n} today", { n: p.today }), t("{n} in all", { n: p.total })];
+  if (p.seconds_median) parts.push(t("about {n} s each", { n: p.seconds_median }));
+  if (p.waiting) parts.push(p.waiting >= 1000 ? t("over 1000 left for you") : t("{n} left for you", { n: p.waiting }));
   $("progress").textContent = parts.join(" · ");
 }
 
@@ -184,11 +186,11 @@ async function next() {
       const { task, answer: previous } = ahead.shift();
       show(task, previous);
       if (!ahead.length) prefetch().catch(() => {}); // asked for again when it is needed
-    } else nothing(...(REASONS[why] ?? ["A moment", "Your answers have to reach the server first."]));
+    } else nothing(...(REASONS[why] ?? [t("A moment"), t("Your answers have to reach the server first.")]));
   } catch (problem) {
     if (current && !current.sent) return;
-    if (problem.status === 403) nothing("You cannot go on now", `${problem.error} Your answers are kept.`);
-    else nothing(problem.status === 401 ? "You are signed out" : "No connection", problem.status === 401 ? "Sign in again in another tab, then look again. Your answers are kept." : "The next question cannot be fetched now. Your answers are kept.");
+    if (problem.status === 403) nothing(t("You cannot go on now"), `${problem.error} ${t("Your answers are kept.")}`);
+    else nothing(problem.status === 401 ? t("You are signed out") : t("No connection"), problem.status === 401 ? t("Sign in again in another tab, then look again. Your answers are kept.") : t("The next question cannot be fetched now. Your answers are kept."));
   }
 }
 
@@ -202,7 +204,7 @@ async function enqueue(value) {
   try {
     await outbox.put({ key, rater, assignment: task.assignment, body, at: Date.now() });
   } catch (problem) {
-    say(`This browser cannot keep your answer (${problem?.message ?? problem}); it is still on the screen.`, "bad");
+    say(t("This browser cannot keep your answer ({problem}); it is still on the screen.", { problem: problem?.message ?? problem }), "bad");
     current.sent = false;
     return;
   }
@@ -226,18 +228,18 @@ async function deliver() {
   place.replaceChildren();
   place.hidden = !waiting && !refused.length;
   if (waiting) {
-    const why = problem?.status === 401 ? el("span", {}, "You are signed out. ", el("a", { href: link("/login"), target: "_blank" }, "Sign in"), " and they are sent.") : problem?.status === 403 ? problem.error : "They are sent as soon as the server answers.";
-    place.append(el("p", {}, `${waiting} answer${waiting > 1 ? "s are" : " is"} kept on this device. `, why));
+    const why = problem?.status === 401 ? el("span", {}, t("You are signed out."), " ", el("a", { href: link("/login"), target: "_blank" }, t("Sign in and they are sent."))) : problem?.status === 403 ? problem.error : t("They are sent as soon as the server answers.");
+    place.append(el("p", {}, waiting > 1 ? t("{n} answers are kept on this device.", { n: waiting }) : t("1 answer is kept on this device."), " ", why));
     retry = setTimeout(deliver, Math.max(2000, (problem?.wait ?? 0) * 1000, Math.min(30_000, 2000 * (deliver.failed = (deliver.failed ?? 0) + 1))));
   } else deliver.failed = 0;
   for (const entry of refused)
-    place.append(el("p", {}, `An answer was refused: ${entry.refused} `, el("code", {}, JSON.stringify(entry.body.answer)), " ",
+    place.append(el("p", {}, `${t("An answer was refused:")} ${entry.refused} `, el("code", {}, JSON.stringify(entry.body.answer)), " ",
       el("button", { type: "button", class: "quiet small", onclick: async () => {
         await outbox.remove(entry.key);
         deliver();
-      } }, "Discard it")));
+      } }, t("Discard it"))));
   // There may be a question now, and what came late has to be counted.
-  if (!waiting && !$("empty").hidden && (sent || ["A moment", "No connection", "You are signed out", "You cannot go on now"].includes($("empty-title").textContent))) next();
+  if (!waiting && !$("empty").hidden && (sent || [t("A moment"), t("No connection"), t("You are signed out"), t("You cannot go on now")].includes($("empty-title").textContent))) next();
 }
 
 function submit() {
@@ -264,7 +266,7 @@ function undo() {
   const { task, answer: previous } = undoable.pop();
   $("undo").disabled = !undoable.length;
   show(task, previous);
-  say("skip" in previous ? "You skipped this one: answer it, or skip it again." : "Change your answer and submit it again, or skip to leave it as it was.");
+  say("skip" in previous ? t("You skipped this one: answer it, or skip it again.") : t("Change your answer and submit it again, or skip to leave it as it was."));
 }
 
 function skip() {

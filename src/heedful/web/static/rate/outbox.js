@@ -1,6 +1,7 @@
 // Answers that the server has not acknowledged. They survive reloads, lost networks and ended sessions, and are
 // sent once: the key is made when the question is shown, and the server knows it again.
 import { api } from "../api.js";
+import { t } from "../texts.js";
 
 const STORE = "answers";
 let opened;
@@ -33,7 +34,7 @@ export const all = async (rater) =>
 // A session may have ended and begun again in another tab: then the page's CSRF token is an old one.
 export async function renew(rater) {
   const me = await api("GET", "/api/me");
-  if (me.rater !== rater) throw { status: 401, error: "Somebody else is signed in now." };
+  if (me.rater !== rater) throw { status: 401, error: t("Somebody else is signed in now.") };
   let meta = document.querySelector('meta[name="csrf"]');
   if (!meta) {
     meta = document.head.appendChild(document.createElement("meta"));

@@ -1,5 +1,6 @@
 // The prompt and the responses: equal panels that scroll together, as Markdown, as raw text or with differences.
-import { el } from "../api.js";
+import { el, say } from "../api.js";
+import { t } from "../texts.js";
 import { typeset } from "../typeset.js";
 import { compare, marked } from "./diff.js";
 
@@ -8,9 +9,23 @@ export function prompt(place, turns) {
     const body = el("div", { class: "body", dir: "auto" });
     body.innerHTML = turn.html; // the server has cleaned it
     typeset(body);
-    return el("div", { class: `turn ${turn.role}` }, el("span", { class: "role" }, { user: "Prompt", system: "Instructions", assistant: "Model", text: "Text" }[turn.role] ?? turn.role), body);
+    return el("div", { class: `turn ${turn.role}` }, el("span", { class: "role" }, { user: t("Prompt"), system: t("Instructions"), assistant: t("Model"), text: t("Text") }[turn.role] ?? turn.role), body);
   }));
 }
+
+// Copying gives the text as the model wrote it, not as it is drawn.
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say(t("Copied."), "good");
+  } catch {
+    say(t("This browser does not let the page copy; select the text instead."), "bad");
+  }
+}
+
+const tools = (r, enlarge) => el("span", { class: "panel-tools" },
+  el("button", { type: "button", class: "quiet small", "aria-label": t("Copy response {label}", { label: r.label }), onclick: () => copy(r.text) }, t("Copy")),
+  el("button", { type: "button", class: "quiet small enlarge", "aria-pressed": "false", "aria-label": t("Enlarge response {label}", { label: r.label }), title: t("Enlarge"), onclick: enlarge }, "⤢"));
 
 // In `place`, above `foot`, which itself or whose last part may stick to the window and cover what is behind it. Returns {read(): all read to the end?, view(name),
 // together(on), close()}. Where the window is narrow, one response is shown at a time, by tabs.
@@ -19,13 +34,13 @@ export function responses(place, list, changed, foot) {
   let together = true;
   let view = "html";
   const panels = list.map((r, i) => {
-    const body = el("div", { class: "body", dir: "auto", tabindex: "0", role: "region", "aria-label": `Response ${r.label}` });
-    const hint = el("span", { class: "hint more", hidden: true }, "scroll to the end");
+    const body = el("div", { class: "body", dir: "auto", tabindex: "0", role: "region", "aria-label": t("Response {label}", { label: r.label }) });
+    const hint = el("span", { class: "hint more", hidden: true }, t("scroll to the end"));
     body.addEventListener("scroll", () => scrolled(i), { passive: true });
-    return { body, hint, node: el("article", { class: "panel" }, el("header", {}, el("strong", { class: "tag" }, r.label), hint), body) };
+    return { body, hint, node: el("article", { class: "panel" }, el("header", {}, el("strong", { class: "tag" }, r.label), hint, tools(r, () => enlarge(i))), body) };
   });
-  const tabs = list.map((r, i) => el("button", { type: "button", role: "tab", class: "tab", "aria-selected": String(i === 0), tabindex: i ? "-1" : "0", "aria-label": `Response ${r.label}`, onclick: () => choose(i) }, r.label));
-  const strip = el("div", { class: "tabs", role: "tablist", "aria-label": "Responses", onkeydown: (event) => {
+  const tabs = list.map((r, i) => el("button", { type: "button", role: "tab", class: "tab", "aria-selected": String(i === 0), tabindex: i ? "-1" : "0", "aria-label": t("Response {label}", { label: r.label }), onclick: () => choose(i) }, r.label));
+  const strip = el("div", { class: "tabs", role: "tablist", "aria-label": t("Responses"), onkeydown: (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
@@ -39,6 +54,21 @@ export function responses(place, list, changed, foot) {
   const columns = { 4: 2 }[list.length] ?? Math.min(3, list.length);
   place.style.setProperty("--columns", String(columns || 1));
   place.style.setProperty("--rows", String(Math.ceil(list.length / (columns || 1)) || 0));
+  // One response in the whole window, to read it; Escape or the same button puts it back.
+  function enlarge(i) {
+    const on = panels[i].node.classList.toggle("enlarged");
+    const button = panels[i].node.querySelector(".enlarge");
+    button.setAttribute("aria-pressed", String(on));
+    panels[i].body.focus();
+    requestAnimationFrame(look);
+  }
+  function shrink(event) {
+    const i = panels.findIndex(({ node }) => node.classList.contains("enlarged"));
+    if (event.key !== "Escape" || i < 0) return;
+    event.preventDefault();
+    enlarge(i);
+  }
+  addEventListener("keydown", shrink, { capture: true });
   function choose(k) {
     tabs.forEach((tab, i) => {
       tab.setAttribute("aria-selected", String(i === k));
@@ -106,6 +136,7 @@ export function responses(place, list, changed, foot) {
     close: () => {
       resized.disconnect();
       removeEventListener("scroll", look);
+      removeEventListener("keydown", shrink, { capture: true });
     },
   };
 }

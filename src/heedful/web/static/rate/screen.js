@@ -1,9 +1,10 @@
 // Several questions about the same responses, as one widget: each kind's own, in a list. One question has the keys.
 import { el } from "../api.js";
+import { t } from "../texts.js";
 
 export const keys = [
-  ["↑ ↓", "the question before, the next one"],
-  ["1 … 9", "answer the question that is marked"],
+  ["↑ ↓", t("the question before, the next one")],
+  ["1 … 9", t("answer the question that is marked")],
 ];
 const ARROWS = { ArrowUp: -1, ArrowDown: 1 };
 // Where arrows have a meaning already: in texts, in sliders and lists, and where responses are moved.
@@ -15,13 +16,13 @@ export function widget(task, changed, kinds) {
   const parts = task.questions.map((question, i) => {
     const part = { question, place: el("div", { class: "place" }), done: el("span", { class: "done", "aria-hidden": "true" }) };
     const title = question.title || question.name;
-    part.clear = question.required ? null : el("button", { type: "button", class: "quiet small", "aria-label": `Clear: ${title}`, onclick: () => {
+    part.clear = question.required ? null : el("button", { type: "button", class: "quiet small", "aria-label": t("Clear: {title}", { title }), onclick: () => {
       draw(part);
       told();
-    } }, "Clear");
-    part.node = el("section", { class: "qcard", role: "group", tabindex: "-1", "aria-label": question.required ? title : `${title} (optional)`, "data-name": question.name,
+    } }, t("Clear"));
+    part.node = el("section", { class: "qcard", role: "group", tabindex: "-1", "aria-label": question.required ? title : t("{title} (optional)", { title }), "data-name": question.name,
       onfocusin: () => mark(i), onpointerdown: () => mark(i) },
-      el("header", {}, part.done, el("h2", {}, title), question.required ? null : el("span", { class: "hint" }, "optional"), part.clear),
+      el("header", {}, part.done, el("h2", {}, title), question.required ? null : el("span", { class: "hint" }, t("optional")), part.clear),
       question.help ? el("p", { class: "hint" }, question.help) : null, part.place);
     draw(part);
     return part;
@@ -86,9 +87,9 @@ export function widget(task, changed, kinds) {
     },
     wanted: () => {
       const first = parts.find(open);
-      if (!first) return Object.keys(answers()).length ? "" : "Answer a question, or skip.";
+      if (!first) return Object.keys(answers()).length ? "" : t("Answer a question, or skip.");
       const title = first.question.title || first.question.name;
-      return half(first) && !first.question.required ? `Finish or clear: ${title}` : `Still open: ${title}`;
+      return half(first) && !first.question.required ? t("Finish or clear: {title}", { title }) : t("Still open: {title}", { title });
     },
     next: () => {
       const i = parts.findIndex(open);

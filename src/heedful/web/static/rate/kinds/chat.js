@@ -1,6 +1,7 @@
 // Talk to two models at once: both replies appear together, the chosen one goes on.
 import { api, el, link } from "../../api.js";
 import { choices } from "../choices.js";
+import { t } from "../../texts.js";
 
 // Server-sent events of a POST, which EventSource cannot make.
 async function* events(path, body) {
@@ -27,15 +28,15 @@ async function* events(path, body) {
   }
 }
 
-export const keys = [["1 2", "go on with A, with B"]];
+export const keys = [["1 2", t("go on with A, with B")]];
 
 export function widget(task, changed) {
   const { min_turns: minimum, max_turns: maximum } = task.options;
   let turns = task.turns.map((t) => ({ ...t }));
   let busy = false;
-  const log = el("div", { class: "talk", role: "log", "aria-label": "Conversation", tabindex: "0" });
-  const box = el("textarea", { rows: "3", maxlength: "20000", dir: "auto", "aria-label": "Your message" });
-  const button = el("button", { type: "button", onclick: say }, "Send ", el("kbd", {}, "Enter"));
+  const log = el("div", { class: "talk", role: "log", "aria-label": t("Conversation"), tabindex: "0" });
+  const box = el("textarea", { rows: "3", maxlength: "20000", dir: "auto", "aria-label": t("Your message") });
+  const button = el("button", { type: "button", onclick: say }, t("Send"), " ", el("kbd", {}, "Enter"));
   const status = el("span", { class: "hint", role: "status" });
   const count = el("p", { class: "hint" });
   const node = el("div", {}, log, el("div", { class: "saying" }, box, el("div", { class: "send" }, button, status)), count);
@@ -71,16 +72,16 @@ export function widget(task, changed) {
 
   function bubble(author, content, html) {
     const body = el("div", { class: "body", dir: "auto" });
-    if (!content.trim()) body.append(el("em", { class: "hint" }, "(empty)"));
+    if (!content.trim()) body.append(el("em", { class: "hint" }, t("(empty)")));
     else if (html === undefined) body.textContent = content;
     else body.innerHTML = html; // the server has cleaned it
     return el("div", { class: `bubble ${author}` }, body);
   }
 
   function offer(turn, index) {
-    const scale = choices("Which reply is better?", [
-      [0, "A is better", "Go on with A"],
-      [1, "B is better", "Go on with B"],
+    const scale = choices(t("Which reply is better?"), [
+      [0, t("A is better"), t("Go on with A")],
+      [1, t("B is better"), t("Go on with B")],
     ], () => choose(index, scale.value()));
     return el("div", {}, el("div", { class: "replies" }, turn.replies.map((r, i) => el("div", { class: "reply" }, el("strong", { class: "tag" }, "AB"[i]), bubble("model", r.text, r.html)))), scale.node);
   }
@@ -93,7 +94,7 @@ export function widget(task, changed) {
     log.scrollTop = log.scrollHeight;
     const locked = Boolean(open()) || busy || finished() >= maximum;
     box.disabled = button.disabled = locked;
-    count.textContent = `${finished()} of at least ${minimum} and at most ${maximum} turns`;
+    count.textContent = t("{n} of at least {least} and at most {most} turns", { n: finished(), least: minimum, most: maximum });
     document.dispatchEvent(new CustomEvent("heedful:shown"));
   }
 
@@ -104,7 +105,7 @@ export function widget(task, changed) {
     show();
     try {
       for await (const [name, data] of events(`/api/assignments/${task.assignment}/turns`, { said: message })) {
-        if (name === "progress") status.textContent = "Both are writing…";
+        if (name === "progress") status.textContent = t("Both are writing…");
         else if (name === "offer") {
           turns.push({ said: message, replies: data.replies, chosen: null });
           box.value = "";
@@ -113,7 +114,7 @@ export function widget(task, changed) {
         } else if (name === "error") throw data;
       }
     } catch (problem) {
-      status.textContent = problem.error ?? "The connection was lost; send it again.";
+      status.textContent = problem.error ?? t("The connection was lost; send it again.");
     } finally {
       busy = false;
       show();

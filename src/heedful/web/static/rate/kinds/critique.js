@@ -1,5 +1,6 @@
 // Remarks on spans of a response.
 import { el } from "../../api.js";
+import { t } from "../../texts.js";
 
 export const panels = false; // the responses are shown here, where words of them are selected
 
@@ -22,7 +23,7 @@ export function widget(task, changed) {
   let remarks = [];
   const list = el("ul", { class: "remarks" });
   // Editable, though every change is refused: only so does it have a caret, with which keys can select words.
-  const texts = task.responses.map((r) => el("pre", { class: "source", dir: "auto", tabindex: "0", "aria-label": `Text of response ${r.label}`,
+  const texts = task.responses.map((r) => el("pre", { class: "source", dir: "auto", tabindex: "0", "aria-label": t("Text of response {label}", { label: r.label }),
     role: "textbox", "aria-multiline": "true", "aria-readonly": "true", contenteditable: "true", inputmode: "none", spellcheck: "false",
     onbeforeinput: (e) => e.preventDefault(), oninput: () => mark() }, r.text));
   const add = (place) => {
@@ -34,14 +35,14 @@ export function widget(task, changed) {
     changed();
     list.querySelector("li:last-child textarea")?.focus();
   };
-  const node = el("div", {}, el("p", { class: "hint" }, "Select words in a text, then add a remark on them; without a selection the remark is on the whole response."),
+  const node = el("div", {}, el("p", { class: "hint" }, t("Select words in a text, then add a remark on them; without a selection the remark is on the whole response.")),
     el("div", { class: "sources" }, task.responses.map((r, place) => el("div", { class: "source-box" },
       el("div", { class: "source-head" }, el("strong", { class: "tag" }, r.label),
         // Pressing a button would take the selection away before the click sees it.
-        el("button", { type: "button", class: "quiet small", onpointerdown: (e) => e.preventDefault(), onclick: () => add(place) }, `Remark on ${r.label}`)), texts[place]))), list);
+        el("button", { type: "button", class: "quiet small", onpointerdown: (e) => e.preventDefault(), onclick: () => add(place) }, t("Remark on {label}", { label: r.label }))), texts[place]))), list);
 
   function quote(r) {
-    return r.start === null ? "the whole response" : `“${Array.from(task.responses[r.response].text).slice(r.start, r.end).join("")}”`;
+    return r.start === null ? t("the whole response") : `“${Array.from(task.responses[r.response].text).slice(r.start, r.end).join("")}”`;
   }
   function mark() {
     task.responses.forEach((r, place) => {
@@ -62,11 +63,11 @@ export function widget(task, changed) {
           remarks[i].text = e.target.value;
           changed();
         } }, r.text)),
-      el("button", { type: "button", class: "quiet small", "aria-label": "Remove this remark", onclick: () => {
+      el("button", { type: "button", class: "quiet small", "aria-label": t("Remove this remark"), onclick: () => {
         remarks.splice(i, 1);
         show();
         changed();
-      } }, "Remove"))));
+      } }, t("Remove")))));
   }
   return {
     node,

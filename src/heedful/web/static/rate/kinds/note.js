@@ -1,8 +1,9 @@
 // A text about the responses, such as a reason.
 import { el } from "../../api.js";
+import { t } from "../../texts.js";
 
 export function widget(task, changed) {
-  const text = el("textarea", { rows: "3", maxlength: "200000", dir: "auto", "aria-label": task.title || "Your words", oninput: changed });
+  const text = el("textarea", { rows: "3", maxlength: "200000", dir: "auto", "aria-label": task.title || t("Your words"), oninput: changed });
   return {
     node: text,
     key: () => false,

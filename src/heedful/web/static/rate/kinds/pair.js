@@ -1,20 +1,21 @@
 // Which of two is better, and by how much: a scale of eight steps.
 import { el } from "../../api.js";
 import { choices } from "../choices.js";
+import { t } from "../../texts.js";
 
 export const keys = [
-  ["1 … 8", "1–4: A is better, 5–8: B is better; further out is surer"],
-  ["t b", "tie, both are bad"],
+  ["1 … 8", t("1–4: A is better, 5–8: B is better; further out is surer")],
+  ["t b", t("tie, both are bad")],
 ];
-const STRENGTH = ["much better", "better", "somewhat better", "a little better"];
+const STRENGTH = [t("much better"), t("better"), t("somewhat better"), t("a little better")];
 
 export function widget(task, changed) {
-  const sides = [...STRENGTH.map((s) => `A is ${s}`), ...[...STRENGTH].reverse().map((s) => `B is ${s}`)];
+  const sides = [...STRENGTH.map((s) => t("A is {s}", { s })), ...[...STRENGTH].reverse().map((s) => t("B is {s}", { s }))];
   const options = sides.map((hint, i) => [i + 1, el("span", {}, el("kbd", {}, String(i + 1)), el("span", { class: "words" }, hint)), hint]);
-  const scale = choices("Which is better, and by how much?", [
+  const scale = choices(t("Which is better, and by how much?"), [
     ...options,
-    ["tie", el("span", {}, el("kbd", {}, "t"), " Tie"), "Tie: equally good"],
-    ["both_bad", el("span", {}, el("kbd", {}, "b"), " Both bad"), "Both are bad"],
+    ["tie", el("span", {}, el("kbd", {}, "t"),  " ", t("Tie")), t("Tie: equally good")],
+    ["both_bad", el("span", {}, el("kbd", {}, "b"), " ", t("Both bad")), t("Both are bad")],
   ], () => {
     tell();
     changed();
@@ -22,7 +23,7 @@ export function widget(task, changed) {
   scale.node.classList.add("scale");
   // Where the buttons have no room for words, those of the chosen one stand above them.
   const words = el("span", { class: "chosen-words" });
-  const ends = el("div", { class: "ends hint", "aria-hidden": "true" }, el("span", {}, "← A is better"), words, el("span", {}, "B is better →"));
+  const ends = el("div", { class: "ends hint", "aria-hidden": "true" }, el("span", {}, t("← A is better")), words, el("span", {}, t("B is better →")));
   function tell() {
     words.textContent = typeof scale.value() === "number" ? sides[scale.value() - 1] : "";
   }

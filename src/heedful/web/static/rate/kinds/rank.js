@@ -1,10 +1,11 @@
 // A ranking by drag, by arrows, by digits or by the lists: each says where one response belongs, and nothing of another.
 import { el } from "../../api.js";
+import { t } from "../../texts.js";
 
 export const keys = [
-  ["1 … 9", "the rank of the chosen response"],
-  ["b", "all are bad"],
-  ["↑ ↓", "move the chosen response up or down, and over the line"],
+  ["1 … 9", t("the rank of the chosen response")],
+  ["b", t("all are bad")],
+  ["↑ ↓", t("move the chosen response up or down, and over the line")],
 ];
 
 const SLACK = 5; // pixels: less is a click
@@ -19,9 +20,9 @@ export function widget(task, changed) {
   let dragged = null;
 
   const rows = task.responses.map((r, place) => {
-    const select = el("select", { "aria-label": `Rank of ${r.label}`, onchange: (e) => setRank(place, e.target.value === "" ? null : Number(e.target.value)) },
+    const select = el("select", { "aria-label": t("Rank of {label}", { label: r.label }), onchange: (e) => setRank(place, e.target.value === "" ? null : Number(e.target.value)) },
       el("option", { value: "" }, "–"), Array.from({ length: n }, (_, i) => el("option", { value: String(i + 1) }, String(i + 1))));
-    const row = el("li", { class: "rankrow", tabindex: "0", draggable: "false", "data-place": String(place), "aria-label": `Response ${r.label}` },
+    const row = el("li", { class: "rankrow", tabindex: "0", draggable: "false", "data-place": String(place), "aria-label": t("Response {label}", { label: r.label }) },
       el("span", { class: "grip", "aria-hidden": "true" }, "⠿"), el("strong", { class: "tag" }, r.label),
       el("span", { class: "snippet", dir: "auto" }, r.text.slice(0, 90)), select);
     row.addEventListener("keydown", (event) => {
@@ -62,13 +63,13 @@ export function widget(task, changed) {
     return { row, select };
   });
   const line = el("li", { class: "rankline", "aria-hidden": "true" });
-  const list = el("ol", { class: "ranks", "aria-label": "Responses, best first" }, line, rows.map((r) => r.row));
+  const list = el("ol", { class: "ranks", "aria-label": t("Responses, best first") }, line, rows.map((r) => r.row));
   const bad = el("button", { type: "button", class: "choice", "aria-pressed": "false", onclick: () => {
     allBad = !allBad;
     show();
     changed();
-  } }, el("kbd", {}, "b"), " All are bad");
-  const node = el("div", {}, el("p", { class: "hint" }, "Drag a response above the line, best first, or choose it with Tab and use the arrows or digits. Equal numbers are ties; what stays below the line counts as worse, in no order."), list, bad);
+  } }, el("kbd", {}, "b"), " ", t("All are bad"));
+  const node = el("div", {}, el("p", { class: "hint" }, t("Drag a response above the line, best first, or choose it with Tab and use the arrows or digits. Equal numbers are ties; what stays below the line counts as worse, in no order.")), list, bad);
 
   const nodeOf = (item) => (item === LINE ? line : rows[item].row);
   // What the list shows from top to bottom: ranked responses, the line, and those without a rank.
@@ -122,7 +123,7 @@ export function widget(task, changed) {
   }
   function show() {
     const order = inOrder();
-    line.textContent = order[0] === LINE ? "Best first: nothing is ranked yet" : "Worse than those above, in no order";
+    line.textContent = order[0] === LINE ? t("Best first: nothing is ranked yet") : t("Worse than those above, in no order");
     line.hidden = order.at(-1) === LINE && dragged === null;
     // A node that is moved in the page loses the pointer: while one is dragged, only the picture changes.
     if (dragged === null) {
@@ -133,7 +134,7 @@ export function widget(task, changed) {
     order.forEach((item, i) => (nodeOf(item).style.order = dragged === null ? "" : String(i)));
     rows.forEach(({ row, select }, place) => {
       select.value = ranks[place] === null ? "" : String(ranks[place]);
-      row.setAttribute("aria-label", `Response ${task.responses[place].label}, ${ranks[place] === null ? "not ranked" : `rank ${ranks[place]}`}`);
+      row.setAttribute("aria-label", ranks[place] === null ? t("Response {label}, not ranked", task.responses[place]) : t("Response {label}, rank {n}", { label: task.responses[place].label, n: ranks[place] }));
     });
     bad.setAttribute("aria-pressed", String(allBad));
   }

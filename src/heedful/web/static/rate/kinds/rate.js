@@ -1,8 +1,9 @@
 // Scores on named axes: buttons, or sliders where a scale is fine.
 import { el } from "../../api.js";
 import { grid } from "../grid.js";
+import { t } from "../../texts.js";
 
-export const keys = [["0 … 9", "the value of the next empty scale"]];
+export const keys = [["0 … 9", t("the value of the next empty scale")]];
 
 export function widget(task, changed) {
   const steps = (a) => Array.from({ length: Math.floor((a.high - a.low) / a.step + 1e-9) + 1 }, (_, i) => Number((a.low + i * a.step).toFixed(6)));
@@ -24,7 +25,7 @@ function sliders(task, changed) {
   const lines = task.options.axes.map((axis) =>
     task.responses.map((r) => {
       const shown = el("output", {}, "–");
-      const input = el("input", { type: "range", min: axis.low, max: axis.high, step: axis.step, "aria-label": `${axis.name}, response ${r.label}` });
+      const input = el("input", { type: "range", min: axis.low, max: axis.high, step: axis.step, "aria-label": t("{name}, response {label}", { name: axis.name, label: r.label }) });
       const note = () => {
         touched.add(input);
         shown.textContent = input.value;

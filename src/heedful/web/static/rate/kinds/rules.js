@@ -1,11 +1,12 @@
 // Is each rule kept?
 import { grid } from "../grid.js";
+import { t } from "../../texts.js";
 
-export const keys = [["1 2 3", "yes, no, does not apply: the next empty one"]];
+export const keys = [["1 2 3", t("yes, no, does not apply: the next empty one")]];
 
 export function widget(task, changed) {
   // null is an answer here ("does not apply"), so that the widget needs another word for it.
-  const options = () => [["yes", "Yes", "Yes, it keeps the rule", "1"], ["no", "No", "No, it breaks the rule", "2"], ["na", "n/a", "The rule does not apply", "3"]];
+  const options = () => [["yes", t("Yes"), t("Yes, it keeps the rule"), "1"], ["no", t("No"), t("No, it breaks the rule"), "2"], ["na", t("n/a"), t("The rule does not apply"), "3"]];
   const verdicts = { yes: true, no: false, na: null };
   const choice = (v) => (v === true ? "yes" : v === false ? "no" : "na");
   const rows = task.options.rules.map((r) => ({ label: r.text, code: r.code }));

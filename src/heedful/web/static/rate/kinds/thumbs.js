@@ -1,11 +1,12 @@
 // Is it good or bad?
 import { grid } from "../grid.js";
+import { t } from "../../texts.js";
 
-export const keys = [["1 2 3", "good, neither, bad: the next empty one"]];
+export const keys = [["1 2 3", t("good, neither, bad: the next empty one")]];
 
 export function widget(task, changed) {
-  const options = () => [[1, "👍 Good", "Thumb up", "1"], [0, "🤷 Neither", "Neither", "2"], [-1, "👎 Bad", "Thumb down", "3"]];
-  const board = grid(task, [{ label: "Is it good?" }], options, changed);
+  const options = () => [[1, t("👍 Good"), t("Thumb up"), "1"], [0, t("🤷 Neither"), t("Neither"), "2"], [-1, t("👎 Bad"), t("Thumb down"), "3"]];
+  const board = grid(task, [{ label: t("Is it good?") }], options, changed);
   return {
     node: board.node,
     key: board.key,

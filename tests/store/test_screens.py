@@ -257,7 +257,8 @@ def test_quality_is_measured_by_question(store: Store):
     with store.read() as connection:
         found = insight.agreement(connection, project)["measures"]
         alpha = {(m["question"], m["of"]): m["value"] for m in found}
-        assert alpha["overall", ""] == 1.0 and alpha["safer", ""] < 0
+        # Undefined where chance turned all pairs the same way.
+        assert alpha["overall", ""] in (1.0, None) and alpha["safer", ""] < 0
         assert alpha["axes", "helpful"] < 0
         labels = insight.labels(connection, project)
         assert labels["used"] == 12

@@ -8,7 +8,7 @@ const data = $("designing").dataset;
 const KINDS = JSON.parse(data.kinds); // name: {label, does, options, least, most}
 const STARTERS = JSON.parse(data.starters);
 const WIDGETS = Object.fromEntries(await Promise.all(Object.keys(KINDS).map(async (name) => [name, await import(`../rate/kinds/${name}.js`)])));
-const SAMPLES = ["Lima is the capital of Peru; it lies on the Pacific coast.", "I am not sure. Cusco, perhaps?", "Lima.", "Peru has had several capitals. Today it is **Lima**.", "Quito.", "There is none."];
+const SAMPLES = ["Lima is the capital of Peru; it lies on the Pacific coast.", "I am not sure. Cusco, perhaps?", "Lima.", "Peru has had several capitals. Today it is Lima.", "Quito.", "There is none."];
 const AXIS = { name: "", low: 1, high: 5, step: 1, low_label: "", high_label: "" };
 const RULE = { code: "", text: "" };
 let questions = [];
@@ -117,10 +117,9 @@ function preview() {
   $("shows").classList.toggle("wrong", clash);
   if (!questions.length || clash) return $("sample-answer").replaceChildren(), $("sample").replaceChildren();
   const number = Math.min(most, Math.max(least, 2), SAMPLES.length);
-  const responses = SAMPLES.slice(0, number).map((text, i) => ({ label: "ABCDEF"[i], text, html: "" }));
+  const responses = SAMPLES.slice(0, number).map((text, i) => ({ label: "ABCDEF"[i], text, html: `<p>${text}</p>` }));
   const task = { assignment: "preview", kind: "screen", responses, options: {}, turns: [], questions: structuredClone(plain()) };
   view = panels.responses($("sample"), responses, () => {}, $("sample-foot"));
-  view.view("raw");
   $("sample-answer").replaceChildren(screen.widget(task, () => {}, WIDGETS).node);
 }
 

@@ -147,8 +147,8 @@ class Client(Training):
         `about`: active_ms, wall_ms, client_at, ui_version.
 
         A pair's is {"value": 1..8}, {"tie": True} or {"both_bad": True}; docs/people.md has the form of each kind's.
-        Lists are by place on the screen. A screen of several questions (kind "screen") takes {name: answer, …} for those
-        of task["questions"] that are answered. Any task can be answered {"skip": None} or {"flag": "why"}.
+        Lists are by place on the screen. A screen of several questions takes {name: answer, …} for those of
+        task["questions"] that are answered. Any task can be answered {"skip": None} or {"flag": "why"}.
 
         Until the server has acknowledged it, the same answer has the same key, also in a later call.
         """

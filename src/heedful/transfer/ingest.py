@@ -23,9 +23,10 @@ from heedful.data.sources import demonstrations, prompt_of, samples_of
 from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
-from heedful.store import imported, ingest
+from heedful.store import imported, ingest, screens
 from heedful.store.columns import Checked
 from heedful.store.db import Store
+from heedful.store.projects import settings_of
 from heedful.store.schema import completion, prompt
 from heedful.store.schema import rater as account
 from heedful.store.snapshot import unescaped
@@ -150,8 +151,11 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
     def write(store: Store, project: str) -> dict[str, int]:
         added = judged(store, project)
         if asked:
-            kind = "pair" if all(len(w.responses) == 2 for w in waiting) else "rank"
-            more = ingest.samples(store, project, asked, origin=origin, tasks=ingest.TaskSpec(kind))
+            questions = store.in_read(lambda connection: settings_of(connection, project)).questions
+            most = max(len(w.responses) for w in waiting)
+            kind, options = screens.comparing(questions, most)
+            spec = ingest.TaskSpec(kind, options=options)
+            more = ingest.samples(store, project, asked, origin=origin, tasks=spec)
             added = {name: number + more[name] for name, number in added.items()}
         return added | ({"duplicates": duplicates} if duplicates else {})
 

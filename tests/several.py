@@ -25,7 +25,8 @@ from heedful.models import load
 from heedful.models.forward import token_logps
 from heedful.ranks import ALONE, Ranks, joined
 from heedful.run import Run
-from heedful.training.judgments import Judgment, as_batch
+from heedful.training.judgments import as_batch
+from heedful.training.kept import Judgment
 from heedful.types import Batch, Outputs, Sample
 
 

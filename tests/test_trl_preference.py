@@ -12,8 +12,10 @@ import tiny
 from heedful.losses.preference import log1mexp
 from heedful.models.load import copy_model
 from heedful.training.forwards import policy_forward
-from heedful.training.judgments import Judgment, as_batch, loss_of, reference_sums
+from heedful.training.judgments import as_batch, loss_of
+from heedful.training.kept import Judgment
 from heedful.training.objective import find_objective
+from heedful.training.reference_sums import reference_sums
 from test_trl import ROWS, arguments, different, gradients, our_gradients, same, samples
 
 trl = pytest.importorskip("trl")

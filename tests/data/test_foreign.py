@@ -206,7 +206,7 @@ def test_label_studio_leaves_out_what_nobody_answered():
 )  # fmt: skip
 def test_mistakes_are_told_with_place_and_field(row, words):
     with pytest.raises(UserError) as error:
-        comparisons(at(row))
+        list(comparisons(at(row)))
     assert "f.jsonl:1" in str(error.value)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
@@ -215,10 +215,10 @@ def test_mistakes_are_told_with_place_and_field(row, words):
 def test_bad_rows_can_be_left_out(caplog):
     good, bad = studio(pairwise("left")), studio(pairwise("up"))
     with caplog.at_level("WARNING", "heedful"):
-        assert len(comparisons(at(bad, good, bad), skip_bad=True)) == 1
+        assert len(list(comparisons(at(bad, good, bad), skip_bad=True))) == 1
     assert "skipped 2 invalid rows" in caplog.text
     with pytest.raises(UserError, match="all 1 rows are unusable"):
-        comparisons(at(bad), skip_bad=True)
+        list(comparisons(at(bad), skip_bad=True))
 
 
 def test_plain_forms_pass_through():
@@ -235,7 +235,7 @@ def test_plain_forms_pass_through():
         (found,) = comparisons(at(row))
         assert ranked(found) == {"Hello": 1, "No": 2}
     with pytest.raises(UserError, match="unknown form"):
-        comparisons(at(ours), "trel")
+        list(comparisons(at(ours), "trel"))
 
 
 def test_unpaired_labels():

@@ -134,9 +134,13 @@ def test_reward_models_load_in_plain_transformers(loop, name):
     assert abs(scores.mean()) < 0.2 and 0.7 < scores.std() < 1.3
     said = dict(zip([s.tokens for s in samples], plain, strict=True))
     held = split_by_prompt(read_comparisons(loop / "pairs.jsonl"), lambda c: c.prompt, 0.05)[1]
-    encoded = [(encode_group(ours.tokenizer, c.prompt, c.responses), c.ranking) for c in held]
-    batch = reward_model.rank_batch(encoded, [0.0] * len(held))
-    of_held = torch.stack([said[s.tokens] for group, _ in encoded for s in group])
+    judged = [
+        one
+        for c in held
+        for one in reward_model.ranked(c, encode_group(ours.tokenizer, c.prompt, c.responses))
+    ]
+    batch = reward_model.rank_batch(judged)
+    of_held = torch.stack([said[s.tokens] for one in judged for s in one.samples])
     table, rank, strength = reward_model.as_table(of_held, batch)
     expected = getattr(losses, name)(table, rank, strength).mean()
     written = json.loads((loop / name / "evaluation.json").read_text())

@@ -13,27 +13,28 @@ from heedful import registry
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.data.files import write_rows
-from heedful.data.sources import read_comparisons, read_unpaired
+from heedful.data.sources import read_unpaired, stream_comparisons
 from heedful.data.tokens import encode_group
 from heedful.learner.local import LocalLearner, Optim, predict
 from heedful.losses.preference import dpo
 from heedful.models.forward import lm_head
 from heedful.models.load import copy_model
 from heedful.recipes import preference
+from heedful.recipes.reward_model import ranked
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     VIEWS,
-    Judgment,
+    Mismatched,
+    Prepared,
     RunningMean,
     as_batch,
     judgments,
     loss_of,
-    mismatched,
-    reference_sums,
-    take_groups,
     with_reference,
 )
+from heedful.training.kept import Judgment
 from heedful.training.objective import find_objective
+from heedful.training.reference_sums import reference_sums
 from heedful.training.rows import parts_of, read, sequences
 from heedful.types import Comparison, LabelledResponse, Message, Outputs, Sample
 
@@ -84,8 +85,9 @@ def test_equal_responses_are_one():
 def test_groups_of_rows_can_be_taken_in_any_order_and_twice():
     """Mutation caught: rows of a ranking parted, group numbers that repeat, so that two count as one."""
     judged = [Judgment((A, B, C), (1.0, 2.0, 2.0)), Judgment((D, A), (1.0, 2.0))]
-    batch = as_batch("RankedLogps", judged, {A: -1.0, B: -2.0, C: -3.0, D: -4.0})
-    part = take_groups(batch, [1, 0, 1])
+    objective = find_objective("plackett_luce_dpo")
+    prepared = Prepared(judged, (), {A: -1.0, B: -2.0, C: -3.0, D: -4.0})
+    part = prepared.take([1, 0, 1], objective, None, RunningMean())  # type: ignore[arg-type]
     assert part.ref_sum.tolist() == [-4, -1, -1, -2, -3, -4, -1]
     assert part.group.tolist() == [0, 0, 1, 1, 1, 2, 2]
     x = VIEWS["RankedLogps"](torch.ones(7, 3) * part.mask, part)
@@ -98,13 +100,13 @@ def test_mismatched_responses_answer_other_prompts():
     """Mutation caught: a row's own prompt, prompt tokens that count as written, no limit."""
     rows = [sample((k,), (10 * k, 9)) for k in (1, 1, 2, 3)]
     for seed in range(5):
-        for row, other in zip(rows, mismatched(rows, rows, 99, seed), strict=True):
+        for row, other in zip(rows, Mismatched(rows, rows, 99, seed), strict=True):
             assert other.tokens[0] == row.tokens[0]
             assert other.tokens[1] in {10, 20, 30} - {10 * row.tokens[0]}
             assert other.mask == (False, True, True)
-    assert {len(s.tokens) for s in mismatched(rows, rows, 2, 0)} == {2}
+    assert {len(s.tokens) for s in Mismatched(rows, rows, 2, 0)} == {2}
     with pytest.raises(Exception, match="one prompt only"):
-        mismatched(rows[:2], rows[:2], 99, 0)
+        Mismatched(rows[:2], rows[:2], 99, 0)
 
 
 # ── trap 13 ──────────────────────────────────────────────────────────────────────────────────────
@@ -236,11 +238,11 @@ def test_kl_delta_and_metrics_by_hand(tok):
     reference = moved(policy)  # this way round the estimate is above 0
     judged = labelled(tok)
     rows = [s for j in judged for s in j.samples]
-    others = mismatched(rows, rows, 128, 0)
+    others = Mismatched(rows, rows, 128, 0)
     sums = [
         reference_sums(m, policy_forward(), [*rows, *others], 10**6) for m in (policy, reference)
     ]
-    ratio = {s: sums[0][s] - sums[1][s] for s in sums[0]}
+    ratio = {s: sums[0][s] - sums[1][s] for s in [*rows, *others]}
     prepared = with_reference(objective, lambda _: sums[1], judged, rows, 128, 0)
     _, metrics, batch = with_gradients(policy, objective, prepared, list(range(7)), 50)
     liked = [ratio[s] for s, n in zip(rows, range(7), strict=True) if n % 3]
@@ -468,7 +470,7 @@ def test_a_comparison_keeps_its_prompt_tokens(tok):
     assert first.tokens[:start] == second.tokens[:start] and second.mask.index(True) == start
     assert pair.labels == (0.9, 0.9)
     assert tok.decode(first.tokens[start:]).startswith(ANSWERS[1])
-    assert [f.name for f in fields(Judgment)] == ["samples", "labels"]
+    assert [f.name for f in fields(Judgment)] == ["samples", "labels", "strength"]
 
 
 def test_data_of_their_own_are_what_is_held_out(tok, tmp_path: Path, capsys):
@@ -479,12 +481,14 @@ def test_data_of_their_own_are_what_is_held_out(tok, tmp_path: Path, capsys):
     usual = preference.Config(
         model="m", data=str(tmp_path / "d.jsonl"), out=tmp_path / "out", held_out=0.3
     )
-    data = read(usual, read_comparisons)
-    train, held, _ = parts_of(usual, data, read_comparisons, tok, 99)
-    assert 0 < len(held) < len(train) and len(train) + len(held) == 40
+    data = read(usual, stream_comparisons)
+    found = parts_of(usual, data, stream_comparisons, tok, 99, ranked)
+    assert 0 < len(found.held) < len(found.train) and len(found.train) + len(found.held) == 40
     own = replace(usual, eval_data=str(tmp_path / "e.jsonl"))
-    train, held, _ = parts_of(own, data, read_comparisons, tok, 99)
-    assert len(train) == 40 and [c.prompt for c, _ in held] == ["e"]
+    data = read(own, stream_comparisons)
+    found = parts_of(own, data, stream_comparisons, tok, 99, ranked)
+    (asked,) = found.held[0].samples[0].tokens[:1]
+    assert len(found.train) == 40 and tok.decode([asked]) == "e" and len(found.held) == 1
     flags = ["--model", "m", "--out", str(own.out), "--held-out", "0.3"]
     for name in ("dpo", "reward"):
         data = ["--data", own.eval_data or "", "--eval-data", own.eval_data or ""]

@@ -12,7 +12,7 @@ from heedful.models import backend
 from heedful.models.adapters import add_lora
 from heedful.models.load import load_policy
 from heedful.training.forwards import policy_forward
-from heedful.training.judgments import reference_sums
+from heedful.training.reference_sums import Known, reference_sums
 from heedful.types import Sample
 
 
@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "kept" / "reference"
 
 
-def asked(model, samples, caplog) -> tuple[dict[Sample, float], bool]:
+def asked(model, samples, caplog) -> tuple[Known, bool]:
     """The sums, and whether they came from an earlier run."""
     caplog.clear()
     with caplog.at_level(logging.INFO, "heedful"):

@@ -12,7 +12,7 @@ import pytest
 
 import tiny
 from heedful.cli import main
-from heedful.data.sources import read_comparisons, read_demonstrations, read_questions
+from heedful.data.sources import stream_comparisons, stream_demonstrations, stream_questions
 from heedful.data.tokens import encode_prompt
 from heedful.errors import UserError
 from heedful.models.load import new_reward_model
@@ -36,6 +36,10 @@ def taken(policy: str, reader, source: str) -> Rows:
     return read(SimpleNamespace(data=source, columns=(), on_bad_row=policy), reader)  # type: ignore[arg-type]
 
 
+def fitted(rows: Rows, make) -> list[Any]:
+    return list(rows.fit(make))
+
+
 def test_each_policy_on_demonstrations(tmp_path, caplog):
     """Mutation caught: a row looked at only when it is drawn; a cut response that teaches where to stop; cut rows that
     are not counted; a line that is another row's, where rows were left out before it."""
@@ -48,15 +52,15 @@ def test_each_policy_on_demonstrations(tmp_path, caplog):
     )
     make = sequences(TOK, LIMIT)
     with pytest.raises(UserError, match=r"d\.jsonl:2.*empty.*--on-bad-row drop"):
-        taken("stop", read_demonstrations, data)
-    rows = taken("drop", read_demonstrations, data)
-    ((item, (sample,)),) = rows.fit(make)
+        fitted(taken("stop", stream_demonstrations, data), make)
+    rows = taken("drop", stream_demonstrations, data)
+    ((item, (sample,)),) = fitted(rows, make)
     assert item.prompt == "2 + 2?" and sample.stop_reason == "stop"
     assert rows.note["rows"] == 4 and (rows.note["dropped"], rows.note["cut"]) == (3, 0)
     assert "d.jsonl:2" in rows.note["first"]
     assert "of 4 rows 3 were dropped and 0 cut" in caplog.text
-    rows = taken("cut", read_demonstrations, data)
-    _, (_, (answer,)), (asked, (seven,)) = rows.fit(make)
+    rows = taken("cut", stream_demonstrations, data)
+    _, (_, (answer,)), (asked, (seven,)) = fitted(rows, make)
     assert (rows.note["dropped"], rows.note["cut"]) == (1, 2)
     assert len(answer.tokens) == LIMIT and answer.stop_reason == "length"
     assert answer.tokens[-1] != TOK.eos_token_id
@@ -68,9 +72,9 @@ def test_each_policy_on_demonstrations(tmp_path, caplog):
         UserError,
         match=r"d\.jsonl:2: a prompt of .* leaves no room for a response within 40 .*cut short",
     ):
-        taken("stop", read_demonstrations, data).fit(make)
+        fitted(taken("stop", stream_demonstrations, data), make)
     with pytest.raises(UserError, match=r"no row can be used; the first: .*d\.jsonl:1"):
-        taken("drop", read_demonstrations, data).fit(sequences(TOK, 3))
+        fitted(taken("drop", stream_demonstrations, data), sequences(TOK, 3))
 
 
 def test_a_comparison_still_compares_something(tmp_path):
@@ -80,8 +84,8 @@ def test_a_comparison_still_compares_something(tmp_path):
         {"prompt": "Why?", "chosen": LONG + "a", "rejected": LONG + "b"},
         {"prompt": "Why?", "chosen": " a", "rejected": LONG},
     )
-    rows = taken("cut", read_comparisons, data)
-    ((item, samples),) = rows.fit(sequences(TOK, LIMIT))
+    rows = taken("cut", stream_comparisons, data)
+    ((item, samples),) = fitted(rows, sequences(TOK, LIMIT))
     assert item.responses[0] == " a" and [s.stop_reason for s in samples] == ["stop", "length"]
     assert (rows.dropped, rows.cut) == (1, 1)
 
@@ -101,11 +105,11 @@ def test_prompts_have_room_and_what_rewards_ask_for(tmp_path):
     asking = Parts([Part(name="mine", members=(by_column,))])
     for reward, reason in ((numeric, "right answer"), (asking, "`answer`")):
         with pytest.raises(UserError, match=rf"p\.jsonl:3.*{reason}"):
-            taken("stop", read_questions, data).fit(askable(TOK, 10_000, 8, reward))
-    rows = taken("drop", read_questions, data)
-    assert [t.prompt for t in rows.fit(askable(TOK, 60, 8, numeric))] == ["2 + 2?", "why? " * 9]
-    rows = taken("cut", read_questions, data)
-    *_, last = rows.fit(askable(TOK, 60, 8, numeric))
+            fitted(taken("stop", stream_questions, data), askable(TOK, 10_000, 8, reward))
+    rows = taken("drop", stream_questions, data)
+    assert [t.prompt for t in fitted(rows, askable(TOK, 60, 8, numeric))] == ["2 + 2?", "why? " * 9]
+    rows = taken("cut", stream_questions, data)
+    *_, last = fitted(rows, askable(TOK, 60, 8, numeric))
     assert str(last.prompt).endswith("why? 2 + 6?") and 60 - 3 <= len(last.tokens) + 8 <= 60
     assert last.facts["answer"] == "8" and (rows.dropped, rows.cut) == (1, 1)
 

@@ -4,9 +4,10 @@ with an implicit prompt, battles of Chatbot Arena."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from itertools import chain
 from typing import Any, TypeVar
 
 from heedful import exact
@@ -138,21 +139,34 @@ def _battle(where: str, row: Mapping[str, Any]) -> Comparison:
     )
 
 
-def prompts_once(source: Source, items: Sequence[Answered]) -> list[Answered]:
+def prompts_once(
+    source: Source, items: Iterable[Answered], again: Callable[[], Iterable[Answered]]
+) -> Iterator[Answered]:
     """The items of a source, each prompt once: where every response of a file of texts begins with its prompt, that is
     cut off, and told.
 
-    A row alone may begin so by chance; a whole file does not.
+    A row alone may begin so by chance; a whole file does not: where the first does, `again` reads them all before.
     """
-    repeated = bool(items) and all(
-        isinstance(i.prompt, str) and i.prompt.strip() and _repeats(i.prompt, text)
-        for i in items
-        for text in _texts(i)
-    )
-    if not repeated:
-        return list(items)
+    stream = iter(items)
+    first = next(stream, None)
+    if first is None:
+        return
+    if not (_repeats(first) and all(map(_repeats, again()))):
+        yield first
+        yield from stream
+        return
     log.warning("%s: every response repeats its prompt, which is cut off there", named(source))
-    return [_cut(item, len(str(item.prompt))) for item in items]
+    for item in chain([first], stream):
+        yield _cut(item, len(str(item.prompt)))
+
+
+def _repeats(item: Comparison | LabelledResponse | Demonstration) -> bool:
+    prompt = item.prompt
+    return (
+        isinstance(prompt, str)
+        and bool(prompt.strip())
+        and all(_begins(prompt, text) for text in _texts(item))
+    )
 
 
 def _texts(item: Comparison | LabelledResponse | Demonstration) -> tuple[str, ...]:
@@ -161,7 +175,7 @@ def _texts(item: Comparison | LabelledResponse | Demonstration) -> tuple[str, ..
     return (item.response if isinstance(item, LabelledResponse) else item.completion,)
 
 
-def _repeats(prompt: str, text: str) -> bool:
+def _begins(prompt: str, text: str) -> bool:
     rest = text[len(prompt) :]
     return (
         text.startswith(prompt)

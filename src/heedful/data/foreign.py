@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.data.argilla import read_argilla, submissions
 from heedful.data.columns import name_in
-from heedful.data.comparisons import comparison_of, prompts_once, unpaired_of
+from heedful.data.comparisons import comparison_of, unpaired_of
 from heedful.data.fields import Unanswered
 from heedful.data.files import Row
 from heedful.data.forms import standard
@@ -31,7 +31,7 @@ def comparisons(
     need_one: bool = True,
     reading: Reading | None = None,
     check: Callable[[str, Comparison], None] = lambda where, comparison: None,
-) -> list[Comparison]:
+) -> Iterator[Comparison]:
     """Comparisons in the rows of a file, whichever tool wrote it; `UserError` with place and field if one does not fit,
     also by `check`.
 
@@ -40,11 +40,12 @@ def comparisons(
     """
     if form not in FORMS:
         raise UserError(f"unknown form '{form}', expected {', '.join(FORMS)}")
-    places: list[str] = []
+    beginning, number, item = "", 0, None
     asides: Counter[str] = Counter()
 
     def parse(where: str, row: dict[str, Any]) -> Iterator[Comparison | Aside]:
-        places.append(where)
+        nonlocal beginning, number
+        beginning, number = beginning or where, number + 1
         for found in judged(where, row, form):
             if isinstance(found, Unanswered):
                 found = Aside("a question has no answer")
@@ -54,13 +55,18 @@ def comparisons(
                 check(where, found)
             yield found
 
-    items = read_items(
+    for item in read_items(
         source or "the file", rows, parse, reads=_read, skip_bad=skip_bad, reading=reading
-    )
-    if not items and need_one:
+    ):
+        yield item
+    if item is None and need_one:
         why = "".join(f"; {what} ({n})" for what, n in asides.items())
-        raise UserError(f"{places[0]}: none of {len(places)} rows holds an answer{why}")
-    return prompts_once(source, items)
+        raise UserError(f"{beginning}: none of {number} rows holds an answer{why}")
+
+
+def compared(where: str, row: dict[str, Any]) -> Iterator[Comparison]:
+    """The comparisons in a row, whichever tool wrote it."""
+    return (found for found in judged(where, row) if isinstance(found, Comparison))
 
 
 def unanswered(rows: Iterable[Row], form: str = "auto") -> list[Unanswered]:

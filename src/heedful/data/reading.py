@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ BESIDE = {
     "reward_extra", "win", "explanation",
 }  # fmt: skip
 TEMPLATE = ("tools", "functions", "chat_template_kwargs")
+MANY = 100_000  # numbers of which a set may be made
 log = logging.getLogger("heedful")
 T = TypeVar("T")
 
@@ -105,9 +107,9 @@ class Aside(str):
 
 @dataclass
 class Reading:
-    """What a reader tells who gives it one: where each item stood, and what was left out."""
+    """What a reader tells who gives it one: where the last item stood, and at the end what was left out."""
 
-    places: list[str] = field(default_factory=list)
+    place: str = ""
     rows: int = 0
     skipped: int = 0
     reason: str = ""
@@ -147,14 +149,16 @@ def read_items(
     reads: Callable[[dict[str, Any]], Iterable[str]] | None = None,
     skip_bad: bool | None = None,
     reading: Reading | None = None,
-) -> list[T]:
-    """What `parse` makes of the rows of a source; `reads` names the columns that it looked at in one, by default all.
+) -> Iterator[T]:
+    """What `parse` makes of the rows of a source, one by one; `reads` names the columns that it looked at in one, by
+    default all.
 
     A row that does not fit is an error, or left out and counted with `skip_bad`; None where there is no such choice.
-    Who gives a `reading` tells what was left out.
+    What there is to say of the source is told behind the last. Who gives a `reading` tells what was left out.
     """
-    tally, items, seen, place = Tally(source), list[T](), set[int](), ""
+    tally, seen, place = Tally(source), array("q"), ""
     looked_at = set[tuple[str, ...]]()
+    number = 0
     for where, row in rows:
         tally.rows += 1
         try:
@@ -167,29 +171,35 @@ def read_items(
             tally.skipped, tally.reason = tally.skipped + 1, tally.reason or str(error)
             continue
         tally.asides.update(m for m in made if isinstance(m, Aside))
-        kept = [m for m in made if not isinstance(m, Aside)]
-        items += kept
-        if reading is not None:
-            reading.places += [where] * len(kept)
-        known = hash(repr(made))
-        if where != place:  # and no repetition that was asked for
-            tally.again += bool(made) and known in seen
-        seen.add(known)
+        if where != place and made:  # and no repetition that was asked for
+            seen.append(hash(repr(made)))
         place = where
         names = tuple(name for name, value in row.items() if value is not None)
         if reads is not None and names not in looked_at:
             looked_at.add(names)
             read = {*reads(row), *BESIDE}
             tally.unread |= {name: None for name in names if name not in read}
-    if not items and tally.skipped:
+        for one in made:
+            if not isinstance(one, Aside):
+                number += 1
+                if reading is not None:
+                    reading.place = where
+                yield one
+    if not number and tally.skipped:
         raise UserError(
             f"{named(source)}: all {tally.skipped} rows are unusable; the first: {tally.reason}"
         )
+    tally.again = _repeated(seen)
     if reading is not None:
         reading.rows, reading.skipped, reading.reason = tally.rows, tally.skipped, tally.reason
         tally.skipped = 0
     tally.tell()
-    return items
+
+
+def _repeated(hashes: array[int]) -> int:
+    """How many of them stand there another time."""
+    parts = 1 + len(hashes) // MANY  # a set of all would take more memory than whatever reads them
+    return len(hashes) - sum(len({h for h in hashes if h % parts == k}) for k in range(parts))
 
 
 def reader_of(*wanted: str) -> Callable[[dict[str, Any]], set[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -42,6 +43,7 @@ __all__ = [
     "demonstrations",
     "demonstrations_of",
     "facts_of",
+    "is_held_out",
     "prompt_columns",
     "prompt_from_json",
     "prompt_of",
@@ -57,6 +59,11 @@ __all__ = [
     "read_unpaired",
     "samples_of",
     "split_by_prompt",
+    "stream_comparisons",
+    "stream_demonstrations",
+    "stream_questions",
+    "stream_texts",
+    "stream_unpaired",
     "write_rows",
 ]
 
@@ -65,24 +72,30 @@ PROMPTS = ("prompt", "messages")  # the first of these columns that a row has
 JUDGED = ("chosen", "rejected", "responses", "ranking")
 
 
-def read_texts(
+def stream_texts(
     source: Source,
     columns: Sequence[str] = (),
     *,
     skip_bad: bool | None = None,
     reading: Reading | None = None,
-) -> list[str]:
+) -> Iterator[str]:
     """Raw documents from the column `text`; empty ones are left out and counted."""
 
     def parse(where: str, row: dict[str, Any]) -> list[str | Aside]:
         text = string(where, row, "text")
         return [text if text.strip() else Aside("an empty text is left out")]
 
+    text = None
     rows = read_table(source, columns)
-    texts = read_items(source, rows, parse, skip_bad=skip_bad, reading=reading)
-    if not texts:
+    for text in read_items(source, rows, parse, skip_bad=skip_bad, reading=reading):
+        yield text
+    if text is None:
         raise UserError(f"{named(source)}: every `text` is empty")
-    return texts
+
+
+def read_texts(source: Source, columns: Sequence[str] = ()) -> list[str]:
+    """All of `stream_texts`."""
+    return list(stream_texts(source, columns))
 
 
 def read_prompts(source: Source, columns: Sequence[str] = ()) -> list[Prompt]:
@@ -90,13 +103,18 @@ def read_prompts(source: Source, columns: Sequence[str] = ()) -> list[Prompt]:
     return [prompt for prompt, _ in read_questions(source, columns)]
 
 
-def read_questions(
+def read_questions(source: Source, columns: Sequence[str] = ()) -> list[tuple[Prompt, Facts]]:
+    """All of `stream_questions`."""
+    return list(stream_questions(source, columns))
+
+
+def stream_questions(
     source: Source,
     columns: Sequence[str] = (),
     *,
     skip_bad: bool | None = None,
     reading: Reading | None = None,
-) -> list[tuple[Prompt, Facts]]:
+) -> Iterator[tuple[Prompt, Facts]]:
     """Prompts, each with the other columns of its row, which a reward may look at. See `prompt_of`."""
     rows = read_table(source, columns, lines=True)
 
@@ -132,73 +150,105 @@ def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
     return MappingProxyType({k: v for k, v in left.items() if k not in out})
 
 
-def read_comparisons(
+def stream_comparisons(
     source: Source,
+    columns: Sequence[str] = (),
     *,
     skip_bad: bool = False,
-    columns: Sequence[str] = (),
     reading: Reading | None = None,
-) -> list[Comparison]:
+) -> Iterator[Comparison]:
     """Comparisons in every form that `data.foreign` knows: heedful's rankings, TRL's pairs, other tools' exports.
 
     Unusable rows (equal or empty responses) are errors, or left out and counted with `skip_bad`.
     """
     rows = read_table(source, columns)
-    return foreign.comparisons(rows, source=source, skip_bad=skip_bad, reading=reading)
+    items = foreign.comparisons(rows, source=source, skip_bad=skip_bad, reading=reading)
+    return prompts_once(source, items, lambda: _again(source, columns, foreign.compared))
 
 
-def read_unpaired(
+def read_comparisons(
+    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+) -> list[Comparison]:
+    """All of `stream_comparisons`."""
+    return list(stream_comparisons(source, columns, skip_bad=skip_bad))
+
+
+def stream_unpaired(
     source: Source,
+    columns: Sequence[str] = (),
     *,
     skip_bad: bool = False,
-    columns: Sequence[str] = (),
     reading: Reading | None = None,
-) -> list[LabelledResponse]:
+) -> Iterator[LabelledResponse]:
     """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
     wanted = reader_of("prompt", "completion", "messages", "label", *JUDGED)
-    rows = read_table(source, columns)
+    rows, item = read_table(source, columns), None
     items = read_items(source, rows, unpaired_of, reads=wanted, skip_bad=skip_bad, reading=reading)
-    if not items:
+    for item in prompts_once(source, items, lambda: _again(source, columns, unpaired_of)):
+        yield item
+    if item is None:
         raise UserError(
             f"{named(source)}: every comparison is a tie, so no response was liked or disliked"
         )
-    return prompts_once(source, items)
 
 
-def read_demonstrations(
+def read_unpaired(
+    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+) -> list[LabelledResponse]:
+    """All of `stream_unpaired`."""
+    return list(stream_unpaired(source, columns, skip_bad=skip_bad))
+
+
+def stream_demonstrations(
     source: Source,
     columns: Sequence[str] = (),
     *,
     skip_bad: bool | None = None,
     reading: Reading | None = None,
-) -> list[Demonstration]:
+) -> Iterator[Demonstration]:
     """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
 
     A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
     `length` was truncated, and gets no end token.
     """
-    rows = read_table(source, columns)
-    return demonstrations(rows, source, skip_bad=skip_bad, reading=reading)
+    items = _demonstrations(read_table(source, columns), source, skip_bad, reading)
+    return prompts_once(source, items, lambda: _again(source, columns, demonstrations_of))
 
 
-def demonstrations(
-    rows: Iterable[Row],
-    source: Source,
-    *,
-    skip_bad: bool | None = None,
-    reading: Reading | None = None,
-) -> list[Demonstration]:
+def read_demonstrations(source: Source, columns: Sequence[str] = ()) -> list[Demonstration]:
+    """All of `stream_demonstrations`."""
+    return list(stream_demonstrations(source, columns))
+
+
+def demonstrations(rows: Iterable[Row], source: Source) -> list[Demonstration]:
     """The demonstrations in rows of a source."""
+    items = list(_demonstrations(rows, source, None, None))
+    return list(prompts_once(source, items, lambda: items))
+
+
+def _demonstrations(
+    rows: Iterable[Row], source: Source, skip_bad: bool | None, reading: Reading | None
+) -> Iterator[Demonstration]:
     wanted = reader_of("prompt", "completion", "messages")
-    items = read_items(
+    return read_items(
         source, rows, demonstrations_of, reads=wanted, skip_bad=skip_bad, reading=reading
     )
-    return prompts_once(source, items)
+
+
+def _again(
+    source: Source,
+    columns: Sequence[str],
+    parse: Callable[[str, dict[str, Any]], Iterable[Item]],
+) -> Iterator[Item]:
+    """The items of a source in silence; whoever reads it aloud says what is wrong with a row."""
+    for where, row in read_table(source, columns):
+        with suppress(UserError):
+            yield from parse(where, row)
 
 
 def read_samples(source: Source, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows with a prompt and a completion, such as `heedful sample` writes; other columns are kept."""
-    return read_items(source, read_table(source, columns), samples_of)
+    return list(read_items(source, read_table(source, columns), samples_of))
 
 
 def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:
@@ -259,7 +309,11 @@ def split_by_prompt(
     train: list[Item] = []
     held: list[Item] = []
     for item in items:
-        digest = hashlib.sha256(prompt_text(prompt_of(item)).encode("utf-8", "surrogatepass"))
-        held_out = int.from_bytes(digest.digest()[:8], "big") < share * 2**64
-        (held if held_out else train).append(item)
+        (held if is_held_out(prompt_of(item), share) else train).append(item)
     return train, held
+
+
+def is_held_out(prompt: Prompt, share: float) -> bool:
+    """Whether a prompt belongs to the share that is held out."""
+    digest = hashlib.sha256(prompt_text(prompt).encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest()[:8], "big") < share * 2**64

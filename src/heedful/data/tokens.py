@@ -21,6 +21,7 @@ _PREFILLED = re.compile(r"<think>\s*(?:</think>\s*)?\Z")
 _ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, ...]] = WeakKeyDictionary()
 # By the template as well, which users replace: its text and the id that closes its turns.
 _chat_ends: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, int]] = WeakKeyDictionary()
+_spaces: WeakKeyDictionary[PreTrainedTokenizerBase, bool] = WeakKeyDictionary()
 _unseen: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, frozenset[int]]] = (
     WeakKeyDictionary()
 )
@@ -141,8 +142,12 @@ def without_end(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str) -
 
 def _prepends_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Older SentencePiece tokenizers write a space before every text, also before one that has its own."""
-    bare, spaced = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("x", " x"))
-    return str(tokenizer.convert_ids_to_tokens(bare[0])).startswith("▁") and bare != spaced
+    known = _spaces.get(tokenizer)
+    if known is None:
+        bare, spaced = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("x", " x"))
+        first = str(tokenizer.convert_ids_to_tokens(bare[0]))
+        known = _spaces[tokenizer] = first.startswith("▁") and bare != spaced
+    return known
 
 
 def encode_example(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,18 +36,17 @@ from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, response_text, rollout, score, scored_rollout
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
-    Judgment,
     Prepared,
     RunningMean,
-    Sums,
     judgments,
     loss_of,
-    reference_sums,
     with_reference,
 )
+from heedful.training.kept import Judgment
 from heedful.training.objective import Objective
 from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.playing import Played, asked, env_of, played
+from heedful.training.reference_sums import NOTHING, Known, Sums, reference_sums
 from heedful.training.rows import askable, asked_of
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import named_reference, prepare
@@ -111,7 +110,7 @@ def optimise(
     )
     delta = RunningMean()
 
-    def sums_of(samples: Sequence[Sample], known: Sums) -> Sums:
+    def sums_of(samples: Iterable[Sample], known: Known) -> Known:
         with reference.active() as frozen:
             return reference_sums(
                 frozen, forward, samples, config.micro_batch_tokens, known, ranks=ranks
@@ -130,7 +129,7 @@ def optimise(
         samples, worth, *of_reward = collected
         if not samples:  # every term of the reward abstained: there is nothing to learn from
             return dict(of_reward[0])
-        known = sums_of(samples, {}) if objective.needs_reference else {}
+        known = sums_of(samples, NOTHING) if objective.needs_reference else NOTHING
         metrics = rollout_metrics(samples, known) | (of_reward[0] if of_reward else {})
         if not config.judge:
             metrics["reward"] = math.fsum(map(_reward_of, samples)) / len(samples)
@@ -291,7 +290,7 @@ def rollout_metrics(samples: Sequence[Sample], known: Sums) -> Metrics:
         "eos_rate": sum(s.stop_reason == "stop" for s in samples) / len(samples),
         "policy/entropy": -math.fsum(x for s in samples for x in s.logprobs) / max(1, sum(tokens)),
     }
-    if known:
+    if len(known):
         k1 = [math.fsum(s.logprobs) - known[s] for s in samples]
         metrics["kl/seq"] = math.fsum(k1) / len(k1)
     return metrics

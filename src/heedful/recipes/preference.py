@@ -11,10 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from heedful.configs.common import refuse_unread
 from heedful.configs.preference import Config, Direct, refuse_nonsense
 from heedful.data.reading import named
-from heedful.data.sources import read_comparisons, read_unpaired
+from heedful.data.sources import stream_comparisons, stream_unpaired
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner import load_learner
@@ -23,19 +25,21 @@ from heedful.models.load import load_policy, load_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
-    Judgment,
     RunningMean,
     judgments,
     loss_of,
     pair_logps,
-    reference_sums,
     with_reference,
 )
+from heedful.training.kept import Judgment, Singles
 from heedful.training.objective import Objective, find_objective
+from heedful.training.reference_sums import reference_sums
 from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
     begun,
+    drawn,
     epochs,
+    evaluated,
     fit,
     optim,
     step_count,
@@ -58,20 +62,17 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     objective = objective_of(config)
     single = objective.reads == "LabelledLogps"
     config = begun(config, "unpaired" if single else "rankings", ranks)
-    reader: Any = read_unpaired if single else read_comparisons
+    reader: Any = stream_unpaired if single else stream_comparisons
     data = read(config, reader)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    rows, held_rows, notes = parts_of(config, data, reader, tokenizer, limit)
-    preflight(tokenizer, model, [item for item, _ in rows], max_length=limit)
-    train, held = (
-        [j for item, samples in part for j in judged(item, samples, objective, config)]
-        for part in (rows, held_rows)
-    )
-    train, held = train or held, held or train
-    if not train:
+    what = partial(judged, objective=objective, config=config)
+    rows = parts_of(config, data, reader, tokenizer, limit, what)
+    if not rows.train:
         raise UserError(f"{named(config.data)} gives no pair of a better and a worse response")
+    preflight(tokenizer, model, rows.some, max_length=limit)
+    steps = step_count(config, len(rows.train))
     reference = (
         load_policy(config.reference, dtype=config.dtype, device=config.device)
         if config.reference
@@ -85,12 +86,10 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         keep=True,
         ranks=ranks,
     )
-    pool = [s for j in train for s in j.samples]
-    training, evaluation = (
-        with_reference(objective, sums_of, part, pool, limit, config.seed) for part in (train, held)
-    )
+    pool, used = Singles(rows.train), drawn(config, len(rows.train), steps)
+    training = with_reference(objective, sums_of, rows.train, pool, limit, config.seed, used)
+    evaluation = with_reference(objective, sums_of, rows.held, pool, limit, config.seed)
     del reference, sums_of
-    steps = step_count(config, len(train))
     learner = load_learner(
         model,
         policy_forward(),
@@ -101,14 +100,16 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     delta, loss_fn = RunningMean(), loss_of(objective)
 
     def evaluate() -> Metrics:
-        batch = evaluation.take(range(len(held)), objective, learner, RunningMean())
-        loss = loss_fn(learner.outputs(batch), batch)
-        values = {"loss": loss.value, **loss.metrics}
-        return {f"eval/{name}": float(value.mean()) for name, value in values.items()}
+        parts, mean = [], RunningMean()
+        for groups in evaluated(range(len(rows.held))):
+            batch = evaluation.take(groups, objective, learner, mean)
+            loss = loss_fn(learner.outputs(batch), batch)
+            parts.append({"loss": loss.value, **loss.metrics})
+        return {f"eval/{n}": float(torch.cat([p[n] for p in parts]).mean()) for n in parts[0]}
 
     # Lazily: what a loss reads of a whole batch is computed with the weights of that step.
     def stream(start: int) -> Iterator[Batch]:
-        for groups in epochs(config, len(train), steps, start):
+        for groups in epochs(config, len(rows.train), steps, start):
             yield training.take(groups, objective, learner, delta)
 
     return fit(
@@ -122,7 +123,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         evaluate=evaluate,
         show=("loss", "rewards/accuracies", "rewards/margins"),
         stateful={"delta": delta},
-        notes=notes,
+        notes=rows.notes,
     )
 
 

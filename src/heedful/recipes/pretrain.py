@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from heedful.configs.pretrain import Config
 from heedful.data.collate import pack, shuffled, take
-from heedful.data.sources import read_texts
+from heedful.data.sources import stream_texts
 from heedful.data.tokens import eos_id
 from heedful.fields import Data
 from heedful.learner import load_learner
@@ -94,8 +94,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
 
 def _texts(config: Config, source: Data) -> tuple[list[str], list[dict[str, Any]]]:
     """Documents, and what to record of those that were left out."""
-    data = read(config, read_texts, source)
-    texts = data.fit(lambda text: text)
+    data = read(config, stream_texts, source)
+    texts = list(data.fit(lambda text: text))
     return texts, [data.note] if data.note else []
 
 

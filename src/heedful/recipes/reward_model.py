@@ -21,7 +21,7 @@ from heedful.configs.reward_model import Config
 from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.reading import named
-from heedful.data.sources import read_comparisons
+from heedful.data.sources import stream_comparisons
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci
@@ -32,16 +32,18 @@ from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
+from heedful.training.kept import Judgment
 from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
     begun,
     epochs,
+    evaluated,
     fit,
     optim,
     step_count,
 )
 from heedful.training.trainable import prepare
-from heedful.types import Batch, Metrics, Outputs, Ranked, Sample
+from heedful.types import Batch, Comparison, Metrics, Outputs, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
 
@@ -49,22 +51,20 @@ MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
     config = begun(config, "rankings", ranks)
-    data = read(config, read_comparisons)
-    if config.margin and all(c.strength is None for c in data.items):
-        raise UserError(
-            f"--margin needs comparisons with a strength; {named(config.data)} has none"
-        )
+    data = read(config, stream_comparisons)
     tokenizer = load_tokenizer(config.model)
     model = new_reward_model(
         config.model, seed=config.seed, dtype=config.dtype, device=config.device
     )
     prepare(model, config)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    train, held, notes = parts_of(config, data, read_comparisons, tokenizer, limit)
-    preflight(tokenizer, model, [c for c, _ in train], max_length=limit)
-    training, evaluation = ([(samples, c.ranking) for c, samples in part] for part in (train, held))
-    strengths, eval_strengths = ([c.strength or 0.0 for c, _ in part] for part in (train, held))
-    steps = step_count(config, len(training))
+    rows = parts_of(config, data, stream_comparisons, tokenizer, limit, ranked)
+    if config.margin and not rows.train.strengths + rows.held.strengths:
+        raise UserError(
+            f"--margin needs comparisons with a strength; {named(config.data)} has none"
+        )
+    preflight(tokenizer, model, rows.some, max_length=limit)
+    steps = step_count(config, len(rows.train))
     learner = load_learner(
         model,
         score_forward,
@@ -84,23 +84,25 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         )
 
     def evaluate() -> Metrics:
-        batch = rank_batch(evaluation, eval_strengths)
-        table, rank, strength = as_table(learner.outputs(batch).score, batch)
-        loss = float(loss_of(table, rank, config.margin * strength).mean())
-        result = {**of_pairs(table, rank), "loss": loss}
+        tables = []
+        for part in evaluated(rows.held):
+            batch = rank_batch(part)
+            tables.append(as_table(learner.outputs(batch).score, batch))
+        values = [loss_of(table, rank, config.margin * s) for table, rank, s in tables]
+        result = {**of_pairs(tables), "loss": float(torch.cat(values).mean())}
         ranks.on_first(write_json, config.out / "evaluation.json", result)
-        return {"eval/accuracy": result["accuracy"], "eval/loss": loss}
+        return {"eval/accuracy": result["accuracy"], "eval/loss": result["loss"]}
 
     def record_scale() -> None:
-        batch = rank_batch(training[:MEASURED], strengths[:MEASURED])
+        batch = rank_batch(rows.train[:MEASURED])
         scores = learner.outputs(batch).score
         setattr(model.config, SHIFT, float(scores.mean()))
         setattr(model.config, SCALE, float(scores.std(correction=0).clamp(min=1e-6)))
-        setattr(model.config, FITTED_ON, sum(len(samples) for samples, _ in training))
+        setattr(model.config, FITTED_ON, rows.train.samples)
 
     def stream(start: int) -> Iterator[Batch]:
-        for rows in epochs(config, len(training), steps, start):
-            yield rank_batch([training[i] for i in rows], [strengths[i] for i in rows])
+        for batch in epochs(config, len(rows.train), steps, start):
+            yield rank_batch([rows.train[i] for i in batch])
 
     return fit(
         config,
@@ -113,23 +115,24 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         evaluate=evaluate,
         show=("loss", "accuracy", "eval/accuracy"),
         before_save=record_scale,
-        notes=notes,
+        notes=rows.notes,
     )
 
 
-Encoded = tuple[list[Sample], tuple[int | None, ...]]
+def ranked(item: Comparison, samples: list[Sample]) -> list[Judgment]:
+    """A comparison in tokens, with its ranks as the losses read them."""
+    ranks = tuple(-1.0 if rank is None else float(rank) for rank in item.ranking)
+    return [Judgment(tuple(samples), ranks, item.strength)]
 
 
-def rank_batch(items: Sequence[Encoded], strengths: Sequence[float]) -> Ranked:
+def rank_batch(items: Sequence[Judgment]) -> Ranked:
     """Comparisons as one batch: the responses of each are a group of rows."""
-    rows = [replace(s, group=g) for g, (samples, _) in enumerate(items) for s in samples]
+    rows = [replace(s, group=g) for g, item in enumerate(items) for s in item.samples]
     base = collate(rows)
     return Ranked(
         **{f.name: getattr(base, f.name) for f in fields(base)},
-        rank=torch.tensor([-1 if r is None else r for _, ranking in items for r in ranking]),
-        strength=torch.tensor(
-            [s for s, (samples, _) in zip(strengths, items, strict=True) for _ in samples]
-        ),
+        rank=torch.tensor([int(rank) for item in items for rank in item.labels]),
+        strength=torch.tensor([item.strength or 0.0 for item in items for _ in item.samples]),
     )
 
 
@@ -149,9 +152,10 @@ def _spread(table: Tensor, rank: Tensor) -> Tensor:
     return (table.gather(1, first) - table.gather(1, last)).squeeze(1)
 
 
-def of_pairs(table: Tensor, rank: Tensor) -> dict[str, Any]:
-    """The share of held-out pairs that are ordered right, with an interval over prompts."""
-    right, pairs = losses.accuracy(table, rank)
+def of_pairs(tables: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
+    """The share of held-out pairs that are ordered right, with an interval over prompts; of `as_table`'s tables."""
+    counted = [losses.accuracy(table, rank) for table, rank, _ in tables]
+    right, pairs = (torch.cat(column) for column in zip(*counted, strict=True))
     share = (right / pairs.clamp(min=1)).tolist()
     return {
         "accuracy": float(right.sum() / pairs.sum().clamp(min=1)),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -108,14 +109,13 @@ def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> 
     `--on-bad-row` says what becomes of bad ones."""
     env = env_of(config)
     rows = asked(config, env, split, source)
-    rows.items = rows.items[: config.limit]
-    rows.reading.places = rows.reading.places[: config.limit]
+    rows.items = islice(rows.items, config.limit)
     model, tokenizer = load_policy(config.model, device=config.device), load_tokenizer(config.model)
     reward = None
     if config.reward:
         reward = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
     make = askable(tokenizer, context_length(model), config.max_tokens, reward)
-    return Ready(model, tokenizer, reward, rows.fit(make), env)
+    return Ready(model, tokenizer, reward, list(rows.fit(make)), env)
 
 
 def episodes_as_told(config: Drawing, ready: Ready, *, n: int) -> list[list[Episode]]:

@@ -11,37 +11,38 @@ from pathlib import Path
 
 from heedful.configs.sft import Config
 from heedful.data.collate import collate
-from heedful.data.sources import read_demonstrations
+from heedful.data.sources import stream_demonstrations
 from heedful.doctor import preflight
 from heedful.learner import load_learner
 from heedful.models.limits import context_length
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
+from heedful.training.kept import Judgment, Singles
 from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
     begun,
     cross_entropy,
     epochs,
+    evaluated,
     fit,
     optim,
     step_count,
 )
 from heedful.training.trainable import prepare
-from heedful.types import Batch, Metrics
+from heedful.types import Batch, Demonstration, Metrics, Sample
 
 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     config = begun(config, "demonstrations", ranks)
-    data = read(config, read_demonstrations)
+    data = read(config, stream_demonstrations)
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    train, held, notes = parts_of(config, data, read_demonstrations, tokenizer, limit)
-    preflight(tokenizer, model, [item for item, _ in train], max_length=limit)
-    training, evaluation = ([s for _, samples in part for s in samples] for part in (train, held))
-    steps = step_count(config, len(training))
+    rows = parts_of(config, data, stream_demonstrations, tokenizer, limit, unjudged)
+    preflight(tokenizer, model, rows.some, max_length=limit)
+    steps = step_count(config, len(rows.train))
     learner = load_learner(
         model,
         policy_forward(),
@@ -51,12 +52,19 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
 
     def evaluate() -> Metrics:
-        batch = collate(evaluation)
-        return {"eval/loss": float(-learner.outputs(batch).logp.sum() / batch.mask.sum())}
+        total = count = 0.0
+        for part in evaluated(rows.held):
+            batch = collate([s for shown in part for s in shown.samples])
+            total, count = (
+                total - float(learner.outputs(batch).logp.sum()),
+                count + float(batch.mask.sum()),
+            )
+        return {"eval/loss": total / count}
 
     def stream(start: int) -> Iterator[Batch]:
+        training = Singles(rows.train)
         numbers = epochs(config, len(training), steps, start)
-        return (collate([training[i] for i in rows]) for rows in numbers)
+        return (collate([training[i] for i in batch]) for batch in numbers)
 
     return fit(
         config,
@@ -66,5 +74,10 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         tokenizer,
         steps=steps,
         evaluate=evaluate,
-        notes=notes,
+        notes=rows.notes,
     )
+
+
+def unjudged(item: Demonstration, samples: list[Sample]) -> list[Judgment]:
+    """A demonstration in tokens: nothing was compared."""
+    return [Judgment(tuple(samples), ())]

@@ -6,22 +6,21 @@ may come from a file or straight from an engine: nothing here knows text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import combinations, groupby
-from typing import Any, Literal
+from itertools import combinations
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from heedful.data.collate import AnyBatch, collate, shuffled, take
+from heedful.data.collate import collate, shuffled
 from heedful.errors import UserError
-from heedful.learner.local import Forward, LocalLearner, Loss, predict
+from heedful.learner.local import LocalLearner, Loss
 from heedful.losses.reward import accuracy, best_and_last
-from heedful.ranks import ALONE, Ranks
+from heedful.training.kept import Chosen, Judgment, Samples, Singles
 from heedful.training.objective import Objective
-from heedful.training.reference_cache import cached
+from heedful.training.reference_sums import Sums
 from heedful.types import (
     Batch,
     Labelled,
@@ -35,18 +34,7 @@ from heedful.types import (
     places,
 )
 
-Sums = Mapping[Sample, float]  # the reference's log-prob of each sample's response
 Which = Literal["all", "best_worst"]
-TOGETHER = 16  # responses to one prompt that the reference reads at once
-
-
-@dataclass(frozen=True)
-class Judgment:
-    """Samples of one prompt, and for each the number that the batch holds: p, 1 for liked and 0, or the rank, as
-    `losses.reward` reads it."""
-
-    samples: tuple[Sample, ...]
-    labels: tuple[float, ...]
 
 
 def pairs(
@@ -95,42 +83,6 @@ def judgments(
     ]
 
 
-def reference_sums(
-    reference: PreTrainedModel,
-    forward: Forward,
-    samples: Sequence[Sample],
-    max_tokens: int,
-    known: Sums | None = None,
-    *,
-    keep: bool = False,
-    ranks: Ranks = ALONE,
-) -> Sums:
-    """The reference's log-prob of each response, once for each, however many pairs it is part of.
-
-    With `keep` also once for all runs on the same weights and responses, see `recipes.reference_cache`.
-    """
-    known = known or {}
-    new = [s for s in dict.fromkeys(samples) if s not in known]
-    if not new:
-        return known
-
-    def compute() -> list[float]:
-        batch = collate(_by_prompt(new))
-        return predict(reference, forward, batch, max_tokens, ranks).logp.sum(1).tolist()
-
-    sums = cached(reference, new, compute, max_tokens, ranks) if keep else compute()
-    return {**known, **dict(zip(new, sums, strict=True))}
-
-
-def _by_prompt(samples: Sequence[Sample]) -> list[Sample]:
-    """Neighbours that answer the same prompt in one group, which is never parted, so that it is computed once."""
-    grouped: list[Sample] = []
-    for _, same in groupby(samples, key=lambda s: s.tokens[: (*s.mask, True).index(True)]):
-        for i, sample in enumerate(same):
-            grouped.append(replace(sample, group=len(grouped) - i % TOGETHER))
-    return grouped
-
-
 def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums) -> Batch:
     """One batch, each judgment a group of neighbouring rows; the reference is 0 where `sums` has nothing."""
     flat = [s for j in judged for s in j.samples]
@@ -145,15 +97,6 @@ def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums) -> Batch:
     if reads == "LabelledLogps":
         return Labelled(**given, desirable=label > 0, kl=zero, delta=zero, share=zero + 1)
     return RankedWithReference(**given, rank=label.long(), strength=zero)
-
-
-def take_groups(batch: AnyBatch, groups: Sequence[int]) -> AnyBatch:
-    """The batch of some groups, by number and in this order; a group may come twice and then counts twice."""
-    _, sizes = batch.group.unique_consecutive(return_counts=True)
-    rows = torch.arange(len(batch.group)).split(sizes.tolist())
-    part = take(batch, torch.cat([rows[g] for g in groups]))
-    again = torch.arange(len(groups)).repeat_interleave(sizes[torch.tensor(groups)])
-    return replace(part, group=again)
 
 
 def pair_logps(logp: Tensor, batch: Paired) -> PairLogps:
@@ -251,34 +194,44 @@ def _since_reference(x: Any, batch: Batch) -> Tensor:
     return change * x.desirable / batch.share
 
 
-def mismatched(
-    rows: Sequence[Sample], pool: Sequence[Sample], limit: int, seed: int
-) -> list[Sample]:
+class Mismatched(Sequence[Sample]):
     """The prompt of each row with the response of another prompt in the pool: what KTO estimates its KL on.
 
-    Chosen once, so that the reference need not stay in memory; over the rows of a random batch they are random.
+    Which one depends on the seed alone, so that the reference need not stay in memory; over the rows of a random
+    batch they are random.
     """
-    prompts = {_parts(s)[0] for s in pool}
-    order, pairs_of_others = shuffled(len(pool), seed, 0), []
-    for i, row in enumerate(rows):
-        prompt, _ = _parts(row)
-        if prompts == {prompt}:
+
+    def __init__(self, rows: Sequence[Sample], pool: Sequence[Sample], limit: int, seed: int):
+        self.rows, self.pool, self.limit = rows, pool, limit
+        self.order = shuffled(len(pool), seed, 0)
+        first = _parts(pool[0])[0]
+        alone = all(_parts(s)[0] == first for s in pool)
+        if alone and any(_parts(s)[0] == first for s in rows):
             raise UserError(
                 "KTO estimates its KL on responses to other prompts, and there is one prompt only"
             )
-        place = i
-        while _parts(pool[order[place % len(pool)]])[0] == prompt:
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, which: int) -> Sample: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Sample]: ...
+    def __getitem__(self, which: int | slice) -> Sample | list[Sample]:
+        if isinstance(which, slice):
+            return [self[i] for i in range(len(self))[which]]
+        place = range(len(self))[which]
+        prompt, _ = _parts(self.rows[place])
+        while (other := _parts(self.pool[self.order[place % len(self.order)]]))[0] == prompt:
             place += 1
-        tokens = (*prompt, *_parts(pool[order[place % len(pool)]])[1])[:limit]
+        tokens = (*prompt, *other[1])[: self.limit]
         written = len(tokens) - len(prompt)
-        pairs_of_others.append(
-            Sample(
-                tokens=tokens,
-                mask=(False,) * len(prompt) + (True,) * written,
-                logprobs=(0.0,) * len(tokens),
-            )
+        return Sample(
+            tokens=tokens,
+            mask=(False,) * len(prompt) + (True,) * written,
+            logprobs=(0.0,) * len(tokens),
         )
-    return pairs_of_others
 
 
 def _parts(sample: Sample) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -309,10 +262,11 @@ class RunningMean:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Judgments with the reference's log-probs; row i of `others` is what KTO reads beside row i (else the same)."""
+    """Judgments with the reference's log-probs; sample i of `others` is what KTO reads beside judgment i."""
 
-    batch: Batch
-    others: Batch
+    judged: Sequence[Judgment]
+    others: Sequence[Sample]
+    sums: Sums
 
     def take(
         self,
@@ -321,33 +275,38 @@ class Prepared:
         learner: LocalLearner,
         running: RunningMean,
     ) -> Batch:
-        """The batch of some groups, with what the losses read of the whole of it."""
-        batch, others = take_groups(self.batch, groups), take_groups(self.others, groups)
+        """The batch of some judgments, with what the losses read of the whole of it."""
+        batch = as_batch(objective.reads, [self.judged[g] for g in groups], self.sums)
         if not isinstance(batch, Labelled):
             return batch
+        others = batch
+        if len(self.others):
+            beside = [Judgment((self.others[g],), (0.0,)) for g in groups]
+            others = as_batch(objective.reads, beside, self.sums)
         assert isinstance(others, Labelled)
         return with_whole_batch(objective, learner, batch, others, running)
 
 
 def with_reference(
     objective: Objective,
-    sums_of: Callable[[Sequence[Sample]], Sums],
+    sums_of: Callable[[Iterable[Sample]], Sums],
     judged: Sequence[Judgment],
     pool: Sequence[Sample],
     limit: int,
     seed: int,
+    used: Sequence[int] | None = None,
 ) -> Prepared:
-    """Judgments as a batch. `sums_of` asks the reference if a loss reads it; `pool` has KTO's other responses."""
-    rows = [s for j in judged for s in j.samples]
-    others: list[Sample] = []
+    """Judgments by number. `sums_of` asks the reference, if a loss reads it, about those that are `used` (None: all);
+    `pool` has KTO's other responses."""
+    others: Sequence[Sample] = ()
     if "kl" in objective.whole_batch:
-        others = mismatched(rows, pool, limit, seed)
-    sums = sums_of([*rows, *others]) if objective.needs_reference else {}
-    batch = as_batch(objective.reads, judged, sums)
-    if not others:
-        return Prepared(batch, batch)
-    beside = [Judgment((s,), (0.0,)) for s in others]
-    return Prepared(batch, as_batch(objective.reads, beside, sums))
+        others = Mismatched(Singles(judged), pool, limit, seed)
+    if not objective.needs_reference:
+        return Prepared(judged, others, {})
+    if used is None:
+        return Prepared(judged, others, sums_of(Samples(judged, others)))
+    beside = Chosen(others, used) if others else ()
+    return Prepared(judged, others, sums_of(Samples(Chosen(judged, used), beside)))
 
 
 def with_whole_batch(

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from heedful.configs.policy import Config, Mix
 from heedful.data.collate import collate
 from heedful.data.reading import read_table
-from heedful.data.sources import read_demonstrations, read_texts
+from heedful.data.sources import read_texts, stream_demonstrations
 from heedful.data.tokens import eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed
@@ -57,5 +57,5 @@ def _encoded(
             for ids in cut
             if len(ids) > 1
         ]
-    rows = read(config, read_demonstrations, source, ()).fit(sequences(tokenizer, limit))
+    rows = read(config, stream_demonstrations, source, ()).fit(sequences(tokenizer, limit))
     return [sample for _, samples in rows for sample in samples]

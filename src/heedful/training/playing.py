@@ -8,13 +8,13 @@ from typing import Any, TypedDict
 
 from heedful.configs.playing import Playing
 from heedful.data.reading import Reading, Source
-from heedful.data.sources import facts_of, prompt_of, read_questions
+from heedful.data.sources import facts_of, prompt_of, stream_questions
 from heedful.envs import Chat, Env, Limits, load_env
 from heedful.envs.play import OnError
 from heedful.envs.specs import Split, name_of, tasks_of
 from heedful.envs.tools import load_tools, tool_env
 from heedful.errors import UserError
-from heedful.training.rows import Rows, read
+from heedful.training.rows import Rows, read_all
 from heedful.types import Facts, Prompt, Task
 
 
@@ -56,15 +56,15 @@ def asked(
 ) -> Rows[tuple[Prompt, Facts]]:
     """The prompts of a config's data, or of another source, or the tasks that the environment brings along."""
     if config.data:
-        return read(config, read_questions, source)
+        return read_all(config, stream_questions, source)
     rows = tasks_of(env, split, config.seed)
     if rows is None:
         raise UserError(f"--data is missing: the environment {config.env} has no tasks of its own")
-    places = [f"task {i} of {config.env}" for i in range(1, len(rows) + 1)]
-    items = [
-        (prompt_of(place, row), facts_of(row)) for place, row in zip(places, rows, strict=True)
-    ]
-    reading = Reading(places, len(rows))
+    items = []
+    for number, row in enumerate(rows, start=1):
+        place = f"task {number} of {config.env}"
+        items.append((place, (prompt_of(place, row), facts_of(row))))
+    reading = Reading(rows=len(items))
     return Rows(f"env:{config.env}", config.on_bad_row, items, reading)
 
 

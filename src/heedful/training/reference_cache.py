@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,13 +27,21 @@ from heedful.types import Sample
 log = logging.getLogger("heedful")
 
 
+class Counted(Protocol):
+    """Samples that can be counted, and gone through more than once."""
+
+    def __iter__(self) -> Iterator[Sample]: ...
+
+    def __len__(self) -> int: ...
+
+
 def cached(
     model: PreTrainedModel,
-    samples: Sequence[Sample],
-    compute: Callable[[], list[float]],
+    samples: Counted,
+    compute: Callable[[], np.ndarray],
     how: object = None,
     ranks: Ranks = ALONE,
-) -> list[float]:
+) -> np.ndarray:
     """`compute()`, one number a sample, or what it gave for the same weights and samples in an earlier run.
 
     `how` is what else moves the last bits. Several processes go by what the first finds: they compute together.
@@ -47,27 +56,26 @@ def cached(
 
 
 def _looked_up(
-    model: PreTrainedModel, samples: Sequence[Sample], how: object, world: int
-) -> tuple[Path, list[float] | None]:
+    model: PreTrainedModel, samples: Counted, how: object, world: int
+) -> tuple[Path, np.ndarray | None]:
     folder = cache_folder()
     assert folder is not None
     path = folder / "reference" / f"{_digest(model, samples, how, world)}.f64"
     content = unsealed(path)
     if content is None or len(content) != 8 * len(samples):
         return path, None  # not there, or damaged: it will be replaced
-    numbers = np.frombuffer(content, dtype="<f8")
     log.info("the reference's log-probs are those of an earlier run: %s", path)
-    return path, numbers.tolist()
+    return path, np.frombuffer(content, dtype="<f8")
 
 
-def _write(path: Path, numbers: list[float]) -> None:
+def _write(path: Path, numbers: np.ndarray) -> None:
     try:
-        seal(path, np.array(numbers, dtype="<f8").tobytes())
+        seal(path, numbers.astype("<f8").tobytes())
     except OSError as error:
         log.info("the reference's log-probs are not kept: %s", error)
 
 
-def _digest(model: PreTrainedModel, samples: Sequence[Sample], how: object, world: int) -> str:
+def _digest(model: PreTrainedModel, samples: Counted, how: object, world: int) -> str:
     """Of the weights, the tokens, and whatever moves the last bits of a sum."""
     state = hashlib.blake2b(digest_size=20)
     machine = (

@@ -1,22 +1,25 @@
 """Rows that cannot be trained on as they are: all of them are found before the first step, by one policy for every
 command (`--on-bad-row`), and what was dropped or cut is counted.
 
-    data = read(config, read_demonstrations)          # what a parser refuses
-    rows = data.fit(sequences(tokenizer, limit))      # what is too long; each row is turned into tokens once
+    data = read(config, stream_demonstrations)        # its first row is there
+    rows = data.fit(sequences(tokenizer, limit))      # row by row: what a parser refuses, what is too long
+
+A row is read and turned into tokens once. What training needs of it is kept on disk (`training.kept`), its text is not.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import ByEpochs, Drawing, OnBadRow, Training
 from heedful.data.reading import Reading, Source, named
-from heedful.data.sources import read_questions, split_by_prompt
+from heedful.data.sources import is_held_out, stream_questions
 from heedful.data.tokens import (
     encode_demonstration,
     encode_group,
@@ -26,7 +29,8 @@ from heedful.data.tokens import (
     stop_tokens,
 )
 from heedful.errors import UserError
-from heedful.rewards import Parts
+from heedful.rewards import Parts as Rewards
+from heedful.training.kept import Judgment, Kept
 from heedful.types import (
     Comparison,
     Demonstration,
@@ -41,6 +45,7 @@ Item = TypeVar("Item")
 Answered = TypeVar("Answered", bound=Comparison | Demonstration | LabelledResponse)
 Made = TypeVar("Made")
 Sequences = tuple[Answered, list[Sample]]  # an item, and its responses each after the prompt
+SOME = 64  # items in whole that the checks before training choose theirs from
 log = logging.getLogger("heedful")
 
 
@@ -54,45 +59,53 @@ class TooLong(UserError):
 
 @dataclass
 class Rows(Generic[Item]):
-    """The items of a source, what becomes of its bad rows, and how many were dropped and cut."""
+    """The items of a source with their places, what becomes of its bad rows, and how many were dropped and cut."""
 
     source: Source
     policy: OnBadRow
-    items: Sequence[Item]
+    items: Iterable[tuple[str, Item]]
     reading: Reading
-    dropped: int = 0
+    left_out: int = 0
     cut: int = 0
-    reason: str = field(default="", repr=False)
+    first: str = field(default="", repr=False)
 
-    def __post_init__(self) -> None:
-        self.dropped, self.reason = self.reading.skipped, self.reading.reason
-
-    def fit(self, make: Callable[[Item], Made]) -> list[Made]:
+    def fit(self, make: Callable[[Item], Made]) -> Iterator[Made]:
         """What `make` makes of every item. It raises `TooLong` or UserError of one that cannot be used as it is; by
         the policy that is an error with file and line, or the item is dropped, or cut where it can be."""
-        made = []
-        for item, place in zip(self.items, self.reading.places, strict=True):
+        number = 0
+        for place, item in self.items:
             try:
-                made.append(make(item))
+                made = make(item)
             except UserError as error:
                 if self.policy == "stop":
                     more = ", cut shortens them" if isinstance(error, TooLong) else ""
                     hint = f"--on-bad-row drop leaves such rows out{more}"
                     raise UserError(f"{place}: {error}; {hint}") from error
                 cuts = self.policy == "cut"
-                shorter = error.shorter() if cuts and isinstance(error, TooLong) else None
-                self._count(f"{place}: {error}", cut=shorter is not None)
-                if shorter is not None:
-                    made.append(shorter)
-        if not made and self.reason:
+                made = error.shorter() if cuts and isinstance(error, TooLong) else None
+                self._count(f"{place}: {error}", cut=made is not None)
+                if made is None:
+                    continue
+            number += 1
+            yield made
+        if not number and self.reason:
             raise UserError(f"{self.name}: no row can be used; the first: {self.reason}")
         self._tell()
-        return made
 
     @property
     def name(self) -> str:
         """The source as it was typed."""
         return named(self.source)
+
+    @property
+    def dropped(self) -> int:
+        """Rows that were left out, once all are read."""
+        return self.reading.skipped + self.left_out
+
+    @property
+    def reason(self) -> str:
+        """Why the first of them was."""
+        return self.reading.reason or self.first
 
     @property
     def note(self) -> dict[str, Any]:
@@ -108,8 +121,8 @@ class Rows(Generic[Item]):
         }
 
     def _count(self, reason: str, *, cut: bool) -> None:
-        self.reason = self.reason or reason
-        self.cut, self.dropped = self.cut + cut, self.dropped + (not cut)
+        self.first = self.first or reason
+        self.cut, self.left_out = self.cut + cut, self.left_out + (not cut)
 
     def _tell(self) -> None:
         if self.note:
@@ -126,36 +139,80 @@ class Rows(Generic[Item]):
 
 def read(
     config: Training | Drawing,
-    reader: Callable[..., Sequence[Item]],
+    reader: Callable[..., Iterable[Item]],
     source: Source | None = None,
     columns: Sequence[str] | None = None,
 ) -> Rows[Item]:
-    """The rows of a config's data, or of another source, by one of the readers of `data.sources`."""
+    """The rows of a config's data, or of another source, by one of those that stream in `data.sources`: read one by one
+    as they are asked for, and the first at once, so that a wrong file is told before a model is loaded."""
     reading, policy = Reading(), config.on_bad_row
     of: Any = config
     source = of.data if source is None else source
     columns = of.columns if columns is None else columns
     items = reader(source, columns=columns, skip_bad=policy != "stop", reading=reading)
-    return Rows(source, policy, items, reading)  # type: ignore[arg-type]
+    placed = ((reading.place, item) for item in items)
+    return Rows(source, policy, chain([*islice(placed, 1)], placed), reading)  # type: ignore[arg-type]
+
+
+def read_all(
+    config: Training | Drawing, reader: Callable[..., Iterable[Item]], source: Source | None = None
+) -> Rows[Item]:
+    """`read`, and all of them at once: of what is kept as it is anyhow."""
+    rows = read(config, reader, source)
+    return replace(rows, items=list(rows.items))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained on and what is held out; a few of the items, evenly from the whole; what to record."""
+
+    train: Kept
+    held: Kept
+    some: list[Any]
+    notes: list[dict[str, Any]]
 
 
 def parts_of(
     config: ByEpochs,
     data: Rows[Answered],
-    reader: Callable[..., Sequence[Answered]],
+    reader: Callable[..., Iterable[Answered]],
     tokenizer: PreTrainedTokenizerBase,
     limit: int,
-) -> tuple[list[Sequences[Answered]], list[Sequences[Answered]], list[dict[str, Any]]]:
-    """(training, held out, what to record): as `--eval-data` has it, or a share of the prompts by their hash."""
-    make = sequences(tokenizer, limit)
-    train, notes = data.fit(make), [data.note]
-    if config.eval_data is None:
-        train, held = split_by_prompt(train, lambda row: row[0].prompt, config.held_out)
-    else:
+    judged: Callable[[Answered, list[Sample]], Iterable[Judgment]],
+) -> Parts:
+    """As `--eval-data` has it, or a share of the prompts by their hash; `judged` says what is to be learned of an item.
+
+    Where one part has nothing the other is both.
+    """
+    make, some = sequences(tokenizer, limit), Spread[Answered](SOME)
+    train, held = Kept(config.out.parent), Kept(config.out.parent)
+    own = config.eval_data is not None
+    for item, samples in data.fit(make):
+        some.add(item)
+        apart = not own and is_held_out(item.prompt, config.held_out)
+        (held if apart else train).extend(judged(item, samples))
+    notes = [data.note]
+    if config.eval_data is not None:
         other = read(config, reader, config.eval_data)
-        held = other.fit(make)
+        for item, samples in other.fit(make):
+            held.extend(judged(item, samples))
         notes.append(other.note)
-    return train or held, held or train, [note for note in notes if note]
+    return Parts(train or held, held or train, some.items, [note for note in notes if note])
+
+
+class Spread(Generic[Item]):
+    """`most` items or a few more of a stream whose length nobody knows, evenly from its beginning to its end."""
+
+    def __init__(self, most: int):
+        self.most, self.every, self.number = most, 1, 0
+        self.items: list[Item] = []
+
+    def add(self, item: Item) -> None:
+        if self.number % self.every == 0:
+            self.items.append(item)
+        self.number += 1
+        if len(self.items) == 2 * self.most:
+            self.items, self.every = self.items[::2], 2 * self.every
 
 
 # ── prompts with responses ───────────────────────────────────────────────────────────────────────
@@ -230,7 +287,7 @@ def _prompt_length(sample: Sample) -> int:
 
 
 def askable(
-    tokenizer: PreTrainedTokenizerBase, window: int, max_tokens: int, reward: Parts | None
+    tokenizer: PreTrainedTokenizerBase, window: int, max_tokens: int, reward: Rewards | None
 ) -> Callable[[tuple[Prompt, Facts]], Task]:
     """For `Rows.fit`: a prompt as a task that leaves room for `max_tokens` in the policy's window and in the context of
     each reward model, and whose row has what the rewards ask for."""
@@ -267,10 +324,11 @@ def asked_of(
     make: Callable[[tuple[Prompt, Facts]], Task],
 ) -> tuple[list[Task], list[Task], list[dict[str, Any]]]:
     """(prompts to train on, those of `--eval-data`, what to record)."""
-    todo, held, notes = data.fit(make), [], [data.note]
+    todo, held = list(data.fit(make)), []
+    notes = [data.note]
     if held_out is not None:
-        other = read(config, read_questions, held_out)
-        held = other.fit(make)
+        other = read(config, stream_questions, held_out)
+        held = list(other.fit(make))
         notes.append(other.note)
     return todo, held, [note for note in notes if note]
 

@@ -25,7 +25,9 @@ from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Outputs,
 log = logging.getLogger("heedful")
 T = TypeVar("T", Comparison, LabelledResponse)
 Begun = TypeVar("Begun", bound=Any)
+Item = TypeVar("Item")
 EVALUATIONS = 4  # how often a supervised run looks at its held-out part
+AT_ONCE = 4096  # items of it at once
 
 
 def begun(config: Begun, what: str, ranks: Ranks) -> Begun:
@@ -158,8 +160,8 @@ def rows_at(items: int, size: int, number: int, seed: int, rows: int | None = No
     return [_pass(items, seed, place // items)[place % items] for place in places]
 
 
-@functools.lru_cache(maxsize=4)
-def _pass(items: int, seed: int, epoch: int) -> list[int]:
+@functools.lru_cache(maxsize=2)
+def _pass(items: int, seed: int, epoch: int) -> Sequence[int]:
     return shuffled(items, seed, epoch)
 
 
@@ -167,6 +169,18 @@ def epochs(config: ByEpochs, items: int, steps: int, start: int) -> Iterator[lis
     """`batches` of a config's epochs after the first `start` ones: every item once an epoch."""
     rows = row_count(config, items)
     return batches(items, config.batch_size, steps, config.seed, start, rows=rows)
+
+
+def drawn(config: ByEpochs, items: int, steps: int) -> Sequence[int] | None:
+    """The items that so many steps draw, in order; None where they draw them all."""
+    if steps * config.batch_size >= items:
+        return None
+    return sorted({i for rows in epochs(config, items, steps, 0) for i in rows})
+
+
+def evaluated(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """What is held out, in parts that fit into memory: in one, unless it is much."""
+    return (items[i : i + AT_ONCE] for i in range(0, len(items), AT_ONCE))
 
 
 def row_count(config: ByEpochs, items: int) -> int:

@@ -17,6 +17,7 @@ from heedful import exact
 from heedful.configs.ingest import Config, options_of, refuse_nonsense
 from heedful.data import foreign
 from heedful.data.columns import name_in, prompt_to_json
+from heedful.data.comparisons import prompts_once
 from heedful.data.files import Row
 from heedful.data.reading import read_items, read_table
 from heedful.data.sources import demonstrations, prompt_of, samples_of
@@ -110,7 +111,7 @@ def _demonstrations(config: Config, rows: Iterator[Row], origin: ingest.Origin) 
 
 
 def _all_samples(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
-    items = read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))
+    items = [*read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))]
     texts: dict[Prompt, list[str]] = {}
     for one, text, _ in items:
         texts.setdefault(one, []).append(text)
@@ -127,14 +128,17 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
     if foreign.is_vote(row_list[0][1]) and config.form in ("auto", "plain"):
         return _votes(config, row_list, origin)
     waiting = foreign.unanswered(row_list, config.form)
-    compared = foreign.comparisons(
-        row_list,
-        config.form,
-        skip_bad=config.on_bad_row == "drop",
-        source=config.source,
-        need_one=not waiting,
-        check=_comparison,
+    found = list(
+        foreign.comparisons(
+            row_list,
+            config.form,
+            skip_bad=config.on_bad_row == "drop",
+            source=config.source,
+            need_one=not waiting,
+            check=_comparison,
+        )
     )
+    compared = list(prompts_once(config.source, found, lambda: found))
     if config.gold:
         for where, row in row_list:
             why = row.get("explanation")

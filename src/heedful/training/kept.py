@@ -1,0 +1,169 @@
+"""Judgments in tokens, kept in a file without a name: a million of them take eight bytes each of memory.
+
+What is trained on is read, checked and turned into tokens once, row by row, before the first step. From then on
+training asks for rows by number. The file is one that its folder does not list (it is gone with the process, whatever
+ends that), and it is read, not mapped, so that what has been read is the system's to forget.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, overload
+
+from heedful.disk import disk_errors
+from heedful.types import Sample
+
+HEAD = struct.Struct("<iii")  # samples, labels, tokens of the prompt
+NOT_SAID = float("nan")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """Samples of one prompt, and for each the number that the batch holds: p, 1 for liked and 0, or the rank, as
+    `losses.reward` reads it; none where nothing was judged. `strength` is how much better the best one is, where told.
+    """
+
+    samples: tuple[Sample, ...]
+    labels: tuple[float, ...]
+    strength: float | None = None
+
+
+class Kept(Sequence[Judgment]):
+    """A list on disk. Of each sample the tokens are kept, where its one response begins and whether it ended; the
+    samples of a judgment have the same prompt."""
+
+    def __init__(self, folder: Path):
+        """The file is made in `folder`, or in the nearest of its parents that is there."""
+        self.place = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
+        with disk_errors(self.place):
+            self._file = tempfile.TemporaryFile(dir=self.place, buffering=1 << 20)  # noqa: SIM115
+        self._ends = array("q", [0])
+        self._written = True
+        self.samples = self.strengths = 0  # how many there are; how many judgments have a strength
+
+    def append(self, judgment: Judgment) -> None:
+        """DiskError where there is no room."""
+        packed = _packed(judgment)
+        with disk_errors(self.place):
+            self._file.write(packed)
+        self._written = False
+        self._ends.append(self._ends[-1] + len(packed))
+        self.samples += len(judgment.samples)
+        self.strengths += judgment.strength is not None
+
+    def extend(self, judgments: Iterable[Judgment]) -> None:
+        """Append each."""
+        for judgment in judgments:
+            self.append(judgment)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, which: int) -> Judgment: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Judgment]: ...
+    def __getitem__(self, which: int | slice) -> Judgment | list[Judgment]:
+        if isinstance(which, slice):
+            return [self[i] for i in range(len(self))[which]]
+        number = range(len(self))[which]
+        with disk_errors(self.place):
+            if not self._written:
+                self._file.flush()
+                self._written = True
+            start, end = self._ends[number], self._ends[number + 1]
+            return _unpacked(os.pread(self._file.fileno(), end - start, start))
+
+
+def _packed(judgment: Judgment) -> bytes:
+    samples, labels = judgment.samples, judgment.labels
+    start = samples[0].mask.index(True)
+    prompt = samples[0].tokens[:start]
+    strength = NOT_SAID if judgment.strength is None else judgment.strength
+    numbers = array("d", [*labels, strength])
+    tokens = array("i", prompt)
+    for s in samples:
+        alike = s.tokens[:start] == prompt and s.mask == _mask(start, len(s.tokens))
+        assert alike, "the samples of a judgment answer one prompt, in one turn each"
+        tokens.extend((len(s.tokens) - start, s.stop_reason == "length", *s.tokens[start:]))
+    head = HEAD.pack(len(samples), len(labels), start)
+    return head + numbers.tobytes() + tokens.tobytes()
+
+
+def _unpacked(packed: bytes) -> Judgment:
+    count, labelled, start = HEAD.unpack_from(packed)
+    numbers, tokens = array("d"), array("i")
+    end = HEAD.size + 8 * (labelled + 1)
+    numbers.frombytes(packed[HEAD.size : end])
+    tokens.frombytes(packed[end:])
+    prompt, samples, place = tuple(tokens[:start]), [], start
+    for _ in range(count):
+        length, cut = tokens[place], tokens[place + 1]
+        written = tokens[place + 2 : place + 2 + length]
+        place += 2 + length
+        samples.append(
+            Sample(
+                tokens=(*prompt, *written),
+                mask=_mask(start, start + length),
+                logprobs=(0.0,) * (start + length),
+                stop_reason="length" if cut else "stop",
+            )
+        )
+    strength = numbers[-1]
+    told = None if strength != strength else strength
+    return Judgment(tuple(samples), tuple(numbers[:-1]), told)
+
+
+def _mask(start: int, length: int) -> tuple[bool, ...]:
+    return (False,) * start + (True,) * (length - start)
+
+
+@dataclass(frozen=True)
+class Samples(Iterable[Sample]):
+    """The samples of judgments, and others after them, as often as they are asked for."""
+
+    judged: Iterable[Judgment]
+    others: Iterable[Sample] = ()
+
+    def __iter__(self) -> Iterator[Sample]:
+        for judgment in self.judged:
+            yield from judgment.samples
+        yield from self.others
+
+
+@dataclass(frozen=True)
+class Singles(Sequence[Sample]):
+    """The samples of judgments that have one each, by number."""
+
+    judged: Sequence[Judgment]
+
+    def __len__(self) -> int:
+        return len(self.judged)
+
+    @overload
+    def __getitem__(self, which: int) -> Sample: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Sample]: ...
+    def __getitem__(self, which: int | slice) -> Sample | list[Sample]:
+        if isinstance(which, slice):
+            return [self[i] for i in range(len(self))[which]]
+        (sample,) = self.judged[which].samples
+        return sample
+
+
+@dataclass(frozen=True)
+class Chosen(Iterable[Item]):
+    """Some items of a sequence, by their numbers, as often as they are asked for."""
+
+    items: Sequence[Item]
+    numbers: Iterable[int]
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self.items[i] for i in self.numbers)

@@ -99,7 +99,7 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
     from heedful.learner.local import LocalLearner
     from heedful.recipes import policy
     from heedful.run import Run
-    from heedful.training import judgments
+    from heedful.training import reference_sums
 
     parts: Seconds = {}
     cpu: Seconds = {}
@@ -138,10 +138,10 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
     clock(torch.Tensor, "backward", "backward")
     clock(torch.optim.AdamW, "step", "optimiser")
     clock(torch.nn.utils, "clip_grad_norm_", "optimiser")
-    plain = judgments.predict
-    for module in (local, judgments, policy):
+    plain = reference_sums.predict
+    for module in (local, reference_sums, policy):
         clock(module, "predict", "log-probs")
-    warm(judgments, "predict", plain)
+    warm(reference_sums, "predict", plain)
     clock(LocalLearner, "step", "learner")
     step, rollout, log = LocalLearner.step, policy.scored_rollout, Run.log
 

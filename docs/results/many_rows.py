@@ -22,7 +22,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-WORDS = ("stone", "river", "cloud", "engine", "paper", "winter", "garden", "silver", "question", "answer", "seven")
+WORDS = (
+    "stone",
+    "river",
+    "cloud",
+    "engine",
+    "paper",
+    "winter",
+    "garden",
+    "silver",
+    "question",
+    "answer",
+    "seven",
+)
 GIVE_BACK = {"MALLOC_ARENA_MAX": "1", "HEEDFUL_CACHE": "", "TOKENIZERS_PARALLELISM": "false"}
 FEW = 1000  # the number that the others are compared with
 

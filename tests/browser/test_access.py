@@ -14,7 +14,7 @@ axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 ALL = {"resultTypes": ["violations"]}
 CONTRAST = ALL | {"runOnly": ["color-contrast"]}
-PARTS = ("", "raters", "agreement", "labels", "aside", "files", "settings")
+PARTS = ("", "raters", "agreement", "labels", "aside", "members", "files", "settings")
 SLIDERS = {"axes": [{"name": "truth", "low": 0, "high": 100}]}
 TEXT = """A *response* with `code`, [a link](https://example.org), $x^2$ and \u202ea turn\u202c.
 

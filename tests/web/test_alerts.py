@@ -98,6 +98,13 @@ def test_what_is_planted_rings(what: str, bad: Simulated, n: int):
     assert others == []
 
 
+def test_a_slip_of_the_finger():
+    """Nine answers in no time, and nothing rings; the tenth does. Mutation caught: 100 % of one answer."""
+    for n, wanted in ((1, set()), (9, set()), (10, {("hasty", "bad")})):
+        found = rung({"bad": Simulated(seconds=0.2), "h": Simulated()}, n, 0)
+        assert {ring for ring in found if ring[0] == "hasty"} == wanted
+
+
 def test_a_whole_project_that_falls_apart():
     """Everybody agrees less than before."""
     tired = {who: Simulated(0.95, tired=0.5) for who in HONEST}

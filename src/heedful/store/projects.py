@@ -52,7 +52,7 @@ class Settings:
     """So many skips of a rater in an hour count towards setting a task aside. 0: no limit."""
     alert_seconds: float = 1.0
     """An answer within so many seconds is one that nobody can have read for; 0: no alert."""
-    alert_hasty: float = 0.1
+    alert_hasty: float = 0.2
     """The lead is alerted where more of a rater's answers are such, for certain."""
     alert_gold: float = 0.7
     """Alerted where a rater has less of the gold questions right, for certain; 0: never."""

@@ -28,6 +28,7 @@ from heedful.web import insight
 DAY = 86400.0
 RECENT, GOLD, SHARED = 4_000, 2_000, 1_000  # answers, answers, tasks; of all raters together
 EACH = 200  # newest answers of a rater that a share is made of
+FEWEST = 10  # answers of a rater before any of them is called hasty: once is a slip of the finger
 LEAST = 20  # answers of a rater before their pace is compared
 Found = Iterator[tuple[str | None, Estimate, float]]  # whose, how much, beyond which threshold
 
@@ -128,7 +129,7 @@ def _hasty(recent: dict[str, list[Answer]], settings: Settings) -> Found:
     for who, answers in recent.items():
         seconds = _seconds(answers)
         found = _share(sum(s <= settings.alert_seconds for s in seconds), len(seconds))
-        if found and found.low > settings.alert_hasty:
+        if found and found.n >= FEWEST and found.low > settings.alert_hasty:
             yield who, found, settings.alert_hasty
 
 

@@ -3,6 +3,7 @@ import { api, day, el, link, newest, say } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const button = (text, onclick, label, kind = "quiet small") => el("button", { type: "button", class: kind, onclick, "aria-label": label }, text);
+const date = (seconds) => new Date(seconds * 1000).toLocaleDateString(undefined, { dateStyle: "medium" });
 const whom = (i) => [i.name, i.email].filter(Boolean).join(", ") || "whoever has it";
 let made = []; // of this page, whose links are known: the server keeps only their hashes
 
@@ -62,8 +63,8 @@ const state = (i) => [i.state, i.problem ? `not sent: ${i.problem}` : i.sent_at 
 
 const list = newest(() => api("GET", "/api/invitations"), (rows) =>
   $("invitations").replaceChildren(...(rows.length ? rows.map((i) =>
-    el("tr", {}, el("th", { scope: "row" }, whom(i)), el("td", {}, [i.role, ...i.groups].join(", ")), el("td", { class: i.problem ? "bad-words" : null }, state(i)), el("td", {}, day(i.created_at)),
-      el("td", {}, i.state === "withdrawn" ? "" : day(i.expires_at)), el("td", {}, i.used_by ?? ""),
+    el("tr", {}, el("th", { scope: "row" }, whom(i)), el("td", {}, [i.role, ...i.groups].join(", ")), el("td", { class: i.problem ? "bad-words" : null }, state(i)), el("td", {}, date(i.created_at)),
+      el("td", {}, i.state === "withdrawn" ? "" : date(i.expires_at)), el("td", {}, i.used_by ?? ""),
       el("td", {}, i.state === "open" ? button("Withdraw", () => withdraw(i), `Withdraw the invitation of ${whom(i)}`, "bad") : "")))
     : [el("tr", {}, el("td", { colspan: 7, class: "hint" }, "Nobody has been invited yet."))])));
 

@@ -23,6 +23,7 @@ LEAST = {
     **dict.fromkeys(
         ("POST /api/projects/{project_id}/next", "GET /api/projects/{project_id}/progress", f"GET {A}",
          f"GET {A}/lesson",
+         "GET /api/projects/{project_id}/mine", "GET /rate/{project_id}/mine",
          f"POST {A}/judgments", f"POST {A}/turns", f"POST {A}/turns/choose", "GET /rate/{project_id}"), "rater"),
     **dict.fromkeys(
         (f"GET {P}/overview", f"GET {P}/agreement", f"GET {P}/disagreements", f"GET {P}/aside",

@@ -197,8 +197,8 @@ def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
 
 @router.get("/rate/{project_id}/mine", include_in_schema=False)
 def mine_page(project_id: str, request: Request) -> Any:
-    if visitor(request) is None:
-        return to_login(request)
+    if refused := not_in_project(request, project_id, "rater"):
+        return refused
     there = (project.c.id == project_id, project.c.deleted_at.is_(None))
     with store_of(request).read() as connection:
         row = connection.execute(select(project).where(*there)).first()

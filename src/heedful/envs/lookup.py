@@ -28,7 +28,7 @@ VALUES = {
 QUESTIONS = {
     "city": "Where does {name} live?",
     "job": "What is the job of {name}?",
-    "pet": "Which pet has {name}?",
+    "pet": "Which pet does {name} have?",
 }
 HELD_OUT = 0.2  # of the people, by the hashes of their names
 

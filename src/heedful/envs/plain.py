@@ -12,6 +12,7 @@ import math
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from heedful.data.episodes import transcript_row
@@ -147,4 +148,6 @@ def rehearse(env: Env, row: Mapping[str, Any], said: Iterable[str], **how: Any) 
     async def speaker(heard: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str | None:
         return next(texts, None)
 
-    return transcript_row(asyncio.run(played_by(env, row, speaker, **how)), 0, "script", 0)
+    work = played_by(env, row, speaker, **how)
+    with ThreadPoolExecutor(1) as alone:  # of a notebook, too, whose own loop is running
+        return transcript_row(alone.submit(asyncio.run, work).result(), 0, "script", 0)

@@ -1,8 +1,10 @@
 """What takes long with many judgments: PYTHONPATH=tests:docs/results python docs/results/bulk.py [JUDGMENTS] [FOLDER]
 
-Fills a SQLite workspace as load.py does, and runs check, check again, export, backup and restore, each in a process of
-its own. Prints a JSON object: seconds by the clock and of the processors, and the peak of memory; the one in
-people/bulk.json is from the machine that it names.
+Fills a SQLite workspace as load.py does, and runs check, check again, export, backup and restore, and an import of a
+fifth as many comparisons, each in a process of its own. Prints a JSON object: seconds by the clock and of the
+processors, and the peak of memory; the one in people/bulk.json is from the machine that it names. Where others use the
+processors meanwhile (`load`), seconds by the clock say little, and those of a processor are too many: it has forgotten
+what it was doing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import resource
 import sys
 import tempfile
@@ -20,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from load import fill
+
+from heedful.data.files import write_rows
 
 JUDGMENTS = 1_000_000
 
@@ -44,16 +49,39 @@ def measure(folder: Path, judgments: int) -> dict[str, Any]:
         "check_again": ["check", str(work)],
         "export_comparisons": ["export", "comparisons", str(folder / "c.jsonl"), "--workspace", str(work)],
         "export_rankings": ["export", "rankings", str(folder / "r.jsonl"), "--workspace", str(work)],
+        "import": ["import", "comparisons", str(compared(folder, judgments // 5)), "--workspace", str(work),
+                   "--project", "imported", "--quiet"],
         "backup": ["backup", str(work), str(folder / "b.zip")],
         "restore": ["restore", str(folder / "b.zip"), str(folder / "again")],
     }  # fmt: skip
+    before = os.getloadavg()
+    took = {name: timed(words) for name, words in jobs.items()}
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
+        "load": [round(n, 1) for n in (before[0], *os.getloadavg()[:2])],
         "judgments": judgments,
+        "imported": judgments // 5,
         "database_mib": round((work / "heedful.db").stat().st_size / 2**20),
-        **{name: timed(words) for name, words in jobs.items()},
+        **took,
     }
+
+
+def compared(folder: Path, number: int) -> Path:
+    """A file of so many comparisons, each of a prompt of its own."""
+    rng = random.Random(0)
+    rows = (
+        {
+            "prompt": f"Question {i}: why is the sky blue at {i % 24} o'clock?",
+            "chosen": "light scatters " * rng.randint(3, 40),
+            "rejected": "it does not " * rng.randint(3, 40),
+            "rater": f"rater {i % 50}",
+            "seconds": 3.5,
+        }
+        for i in range(number)
+    )
+    write_rows(folder / "compared.jsonl", rows)
+    return folder / "compared.jsonl"
 
 
 def timed(words: list[str]) -> dict[str, float]:

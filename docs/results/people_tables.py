@@ -75,7 +75,7 @@ def speed(r: dict) -> str:
 def bulk(r: dict) -> str:
     jobs = {
         "check": "`check --all`", "check_again": "`check` again", "export_comparisons": "`export comparisons`",
-        "export_rankings": "`export rankings`", "backup": "`backup`", "restore": "`restore`",
+        "export_rankings": "`export rankings`", "import": "`import comparisons`", "backup": "`backup`", "restore": "`restore`",
     }  # fmt: skip
     rows = [
         "| | seconds of a processor | a million would take | MiB at most |",
@@ -83,13 +83,15 @@ def bulk(r: dict) -> str:
     ]
     for name, title in jobs.items():
         one = r[name]
-        million = one["processor_seconds"] * 1e6 / r["judgments"]
+        million = (
+            one["processor_seconds"] * 1e6 / r["imported" if name == "import" else "judgments"]
+        )
         rows.append(
             f"| {title} | {one['processor_seconds']:.1f} | {million:.0f} | {one['peak_mib']} |"
         )
     return "\n".join(rows) + (
         f"\n\nA SQLite workspace with {r['judgments']:,} judgments ({r['database_mib']:,} MiB), on {r['machine']}"
-        f"{r.get('note', '')}. Of `check` a third is SQLite's, which another core does at the same time. "
+        f"{r.get('note', '')}; {r['imported']:,} comparisons imported. Half of `check` is SQLite's, which another core does at the same time. "
         f"`PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
     )
 

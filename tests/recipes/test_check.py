@@ -114,9 +114,15 @@ def test_only_what_is_new_is_looked_at(url: str, tmp_path: Path, monkeypatch, ca
             prompt = content.add_prompt(connection, other, "p")
             content.add_demonstration(connection, prompt, text)
 
-    loaded: list[str] = []
-    outcomes = books.outcomes
-    monkeypatch.setattr(books, "outcomes", lambda c, ids: loaded.extend(ids) or outcomes(c, ids))
+    loaded: list[int] = []
+    counted = books._counted
+
+    def noted(connection, name, *more):
+        rows, last = counted(connection, name, *more)
+        loaded.extend([rows] if name == "judgments" else [])
+        return rows, last
+
+    monkeypatch.setattr(books, "_counted", noted)
 
     def rate(n: int) -> list[str]:
         given: list[str] = []
@@ -133,16 +139,16 @@ def test_only_what_is_new_is_looked_at(url: str, tmp_path: Path, monkeypatch, ca
 
     first = rate(6)
     imitate("a")
-    assert check()["checked_before"] == 0 and len(loaded) == 6
+    assert check()["checked_before"] == 0 and sum(loaded) == 6
     again = check()
-    assert again["checked_before"] == again["audit_events"] and not loaded
+    assert again["checked_before"] == again["audit_events"] and not sum(loaded)
     rate(3)
     imitate("b")
     answer(store, first[0], rater, {"tie": True})  # a correction of what was counted
     quick = check()
-    assert len(loaded) == 3 + 1 + 1, "not only the new ones and the one that was corrected"
+    assert sum(loaded) == 3 + 1 + 1, "not only the new ones and the one that was corrected"
     slow = check("--all")
-    assert quick["projects"] == slow["projects"] and len(loaded) == 9
+    assert quick["projects"] == slow["projects"] and sum(loaded) == 10
     book = slow["projects"]["capitals"]["comparisons"]
     assert book == {"stored": 10, "exported": 8, "excluded": {"corrected later": 1, "tie": 1}}
     # An id from before, as of another clock: all is counted again.

@@ -15,6 +15,7 @@ from heedful.configs.ingest import Config
 from heedful.data import tables
 from heedful.errors import UserError
 from heedful.store import limits, people, projects, schema, snapshot, talk
+from heedful.store.columns import unescaped
 from heedful.store.db import Store, new_id
 from heedful.store.kinds import check_options
 from heedful.transfer import ingest
@@ -127,7 +128,7 @@ def test_what_is_kept_comes_back(store: Store, tmp_path: Path, what: str):
     for ending in ("jsonl", "csv", "parquet"):
         file = tmp_path / f"out.{ending}"
         export_file(store, project, snapshot.Query(exported), file)
-        back = [snapshot.unescaped(row) for _, row in tables.read_export(file)]
+        back = [unescaped(row) for _, row in tables.read_export(file)]
         for row, (_, wanted) in zip(rows, KEPT[what], strict=True):
             (found,) = [b for b in back if b["prompt"] == row["prompt"]]
             # CSV has one empty cell for nothing and for an empty text.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -31,6 +32,7 @@ from heedful.store import (
     imported,
     ingest,
     judging,
+    outcomes,
     projects,
     records,
     rounds,
@@ -38,6 +40,7 @@ from heedful.store import (
     snapshot,
     work,
 )
+from heedful.store.columns import unescaped
 from heedful.store.db import Store, new_id
 from heedful.store.snapshot import Query
 from heedful.transfer.sources import materialise
@@ -165,6 +168,58 @@ def test_exported_and_excluded_are_all_that_is_stored(store, busy):
     assert reconciled["judgments"].exported == stored
 
 
+def test_the_database_tells_shapes_apart_as_the_forms_do(store):
+    """Each judgment as the forms' own functions have it, one by one, however alike others are.
+
+    Mutations caught: blanks of SQL (spaces only) for those of Python, the first response's text alone looked at, ranks
+    without whose they are, an edit's or a conversation's texts taken for those of another."""
+    project, rater = make_project(store), make_rater(store)
+    texts = ["a", "a", "b", "", " \n", "\u3000\x85\x1f", "\x1a", "\x00", "\ud800", "\u200b"]
+    rng = random.Random(5)
+    for i in range(30):
+        shown = rng.choices(texts, k=rng.choice((2, 2, 3)))
+        with store.write() as connection:
+            about = content.add_prompt(connection, project, f"{i}?")
+            made = content.add_completions(
+                connection, [(about, text, {"model": str(n)}) for n, text in enumerate(shown)]
+            )
+            kind = "pair" if len(shown) == 2 else "rank"
+            content.add_task(connection, project, kind, about, made)
+    for kind, answer_to in (
+        ("thumbs", {"thumbs": [1]}), ("thumbs", {"thumbs": [-1]}), ("thumbs", {"thumbs": [0]}),
+        ("edit", {"response": 0, "text": "b"}), ("edit", {"response": 0, "text": " \n "}),
+        ("edit", {"response": 0, "text": "c"}),
+    ):  # fmt: skip
+        for text in ("a", "b", "\u2003"):
+            key = make_task(store, project, kind, [text], f"{kind} {answer_to} {text}?")
+            with store.write() as connection:
+                given = work.assign(connection, key, rater)
+            with contextlib.suppress(UserError):  # the edit is no change
+                answer(store, given, rater, answer_to)
+    while given := claim(store, project, rater):
+        with store.read() as connection:
+            a = schema.assignment.join(schema.task, schema.task.c.id == schema.assignment.c.task)
+            this = select(schema.task.c.kind, schema.task.c.completions).select_from(a)
+            kind, ids = connection.execute(this.where(schema.assignment.c.id == given)).one()
+        said = {"ranks": [rng.randint(1, 2) for _ in ids]}
+        if kind == "pair":
+            said = rng.choice(({"value": 1}, {"value": 8}, {"tie": True}))
+        answer(store, given, rater, said if kind in ("pair", "rank") else {"skip": None})
+    with store.read() as connection:
+        answered = select(schema.judgment.c.id).where(schema.judgment.c.outcome != "skip")
+        keys = list(connection.execute(answered).scalars())
+        one_by_one = outcomes.outcomes(connection, keys)
+        assert len(keys) > 40 and len({str(o) for o in one_by_one.values()}) > 5
+        for what in outcomes.FORMS:
+            ids, _, _ = snapshot.choose(connection, project, Query(what))
+            assert ids == sorted(
+                k for k, o in one_by_one.items() if o[what] == outcomes.EXPORTED
+            ), what
+            excluded = Counter(o[what] for o in one_by_one.values() if o[what])
+            told = books.reconcile(connection, project)[what].excluded
+            assert {why: n for why, n in told.items() if why != "skipped"} == dict(excluded), what
+
+
 def test_each_exclusion_has_its_reason(store, busy):
     project, _ = busy
     assert counted(store, project, "comparisons").excluded == {
@@ -207,7 +262,7 @@ def test_export_db_sources_and_rounds_agree_row_by_row(store, busy, url, tmp_pat
             if split in ("all", content.split_of(columns.prompt_from_json(r["prompt"])))
         ]
         for file in (tmp_path / "out.jsonl", source):
-            assert [snapshot.unescaped(row) for _, row in tables.read_export(file)] == wanted
+            assert [unescaped(row) for _, row in tables.read_export(file)] == wanted
     assert 0 < len(few) < len(ours) and [r for r in ours if r in few] == few
     assert ours[-1]["responses"] == ["a\0", "\x1ab"]
 

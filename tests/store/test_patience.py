@@ -17,7 +17,7 @@ import postgres
 from heedful.cli import main
 from heedful.data.files import write_rows
 from heedful.errors import Unavailable, UserError
-from heedful.store import db, ingest, patience, rounds, schema
+from heedful.store import db, ingest, judging, patience, rounds, schema
 from heedful.store.db import Store, open_store
 from workspace import make_project, make_task
 
@@ -152,17 +152,18 @@ def test_a_server_that_is_stopped_and_started_again(workspace: Path, monkeypatch
         pytest.skip("PostgreSQL is not installed")
     with postgres.running(programs) as server:
         monkeypatch.setenv("HEEDFUL_DATABASE", server.url)
-        insert, calls = schema.judgment.insert, 0
+        insert, calls = judging.insert_all, 0
 
-        def crash_in_the_second_batch():
+        def crash_in_the_second_batch(connection, table, rows):
             nonlocal calls
-            calls += 1
+            calls += table is schema.judgment
             if calls == 2:
+                calls += 1
                 server.stop()
                 threading.Timer(0.3, server.start).start()
-            return insert()
+            insert(connection, table, rows)
 
-        monkeypatch.setattr(schema.judgment, "insert", crash_in_the_second_batch)
+        monkeypatch.setattr(judging, "insert_all", crash_in_the_second_batch)
         assert load(workspace) == 0
         away, back = told(capsys)
         assert "the database is away (" in away and "the database is back after" in back

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, func, select, type_coerce
 
+from heedful.store.bulk import insert_all
 from heedful.store.columns import canonical, sha256, unescape
 from heedful.store.db import now
 from heedful.store.schema import audit_event
@@ -43,8 +44,7 @@ def record_all(
         event = {"seq": number, "at": timestamp, "actor": actor, "action": action, "detail": detail}
         previous = _hash(previous, event)
         rows.append({**event, "hash": previous})
-    if rows:
-        connection.execute(audit_event.insert(), rows)
+    insert_all(connection, audit_event, rows)
 
 
 def lock(connection: Connection) -> None:

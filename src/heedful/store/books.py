@@ -8,18 +8,15 @@ when another takes its place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, select
+from sqlalchemy import Connection, Select, Table, func, select
 
 from heedful.store import export, snapshot
-from heedful.store.outcomes import EXPORTED, FORMS, outcomes
+from heedful.store.outcomes import EXPORTED, FORMS, outcomes, shaped
 from heedful.store.schema import completion, demonstration, judgment, prompt
-from heedful.store.snapshot import Count, Query
+from heedful.store.snapshot import BATCH, Count, Query
 
-BATCH = 2000  # rows looked at at once
 TABLES: dict[str, Table] = {
     "judgments": judgment, "demonstrations": demonstration, "samples": completion, "prompts": prompt,
 }  # fmt: skip
@@ -66,12 +63,9 @@ def ledger(connection: Connection, project: str, known: Ledger | None = None) ->
             went[name][EXPORTED] += number
             last[name], rows[name] = newest or after, rows.get(name, 0) + number
             continue
-        facts = snapshot.facts(project, name).where(table.c.id > after)
-        for part in _parts(connection, facts):
-            for what, counter in _went(connection, name, part).items():
-                went[what].update(counter)
-            last[name] = max(last.get(name, ""), *(fact.id for fact in part))
-            rows[name] = rows.get(name, 0) + len(part)
+        facts = snapshot.facts(connection, project, name).where(table.c.id > after)
+        newer, last[name] = _counted(connection, name, facts, went, after)
+        rows[name] = rows.get(name, 0) + newer
         if after and name in ("judgments", "demonstrations"):
             _correct(connection, project, name, after, books.last.get("judgments", ""), went)
     return Ledger(last, rows, {what: dict(+counter) for what, counter in went.items()})
@@ -89,37 +83,44 @@ def _correct(
     j = judgment.c
     corrected = select(j.supersedes).where(j.id > last_judgment, j.supersedes <= last_judgment)
     owner = j.id if name == "judgments" else demonstration.c.judgment
-    facts = snapshot.facts(project, name, as_before=True)
+    facts = snapshot.facts(connection, project, name, as_before=True)
     then = facts.where(TABLES[name].c.id <= last, owner.in_(corrected))
-    for part in _parts(connection, then):
-        for what, counter in _went(connection, name, part).items():
-            if what != "judgments":  # that form has corrected ones, too
-                went[what].subtract(counter)
-                went[what]["corrected later"] += counter.total()
+    before: dict[str, Counter[str]] = {what: Counter() for what in went}
+    _counted(connection, name, then, before)
+    for what, counter in before.items():
+        if what != "judgments":  # that form has corrected ones, too
+            went[what].subtract(counter)
+            went[what]["corrected later"] += counter.total()
 
 
-def _went(connection: Connection, name: str, facts: Sequence[Row]) -> dict[str, Counter[str]]:
-    """By form, where these rows go: why they are left out, or `EXPORTED`."""
+def _counted(
+    connection: Connection, name: str, facts: Select, went: dict[str, Counter[str]], after: str = ""
+) -> tuple[int, str]:
+    """Add to `went` by form where these rows go: why they are left out, or `EXPORTED`; how many, and the last id."""
     query = Query("comparisons" if name == "judgments" else name)  # all for training are alike here
-    reasons: Counter[str] = Counter()
-    left: list[str] = []
-    for fact in facts:
-        if reason := snapshot.exclusion_reason(fact, query):
-            reasons[reason] += 1
-        else:
-            left.append(fact.id)
-    if name != "judgments":
-        return {name: reasons + Counter({EXPORTED: len(left)})}
-    went = {what: Counter(reasons) for what in FORMS} | {name: Counter({EXPORTED: len(facts)})}
-    alike: Counter[int] = Counter()
-    known: dict[int, dict[str, str]] = {}
-    for _, _, outcome in outcomes(connection, left):
-        alike[id(outcome)] += 1
-        known[id(outcome)] = outcome
-    for key, n in alike.items():
-        for what, result in known[key].items():
-            went[what][result] += n
-    return went
+    rows, last = 0, after
+    groups = _alike(shaped(connection, facts) if name == "judgments" else facts)
+    for part in connection.execute(groups.execution_options(yield_per=BATCH)).partitions():
+        reasons = {one.first: snapshot.exclusion_reason(one, query) for one in part}
+        left = [key for key, reason in reasons.items() if reason is None]
+        told = outcomes(connection, left) if name == "judgments" else {}
+        for one in part:
+            rows, last, reason = rows + one.n, max(last, one.last), reasons[one.first]
+            if name != "judgments":
+                went[name][reason or EXPORTED] += one.n
+                continue
+            went[name][EXPORTED] += one.n
+            for what in FORMS:
+                went[what][reason or told[one.first][what]] += one.n
+    return rows, last
+
+
+def _alike(facts: Select) -> Select:
+    """How many rows have the same facts, with the first and the last of their ids."""
+    each = facts.subquery()
+    same = [column for column in each.c if column.name not in ("id", "prompt")]
+    ends = (func.min(each.c.id).label("first"), func.max(each.c.id).label("last"))
+    return select(func.count().label("n"), *ends, *same).group_by(*same)
 
 
 def _late(connection: Connection, project: str, known: Ledger, name: str) -> bool:
@@ -134,7 +135,3 @@ def _stored(connection: Connection, project: str, name: str, up_to: str | None =
     if up_to is not None:
         query = query.where(TABLES[name].c.id <= up_to)
     return connection.execute(query).scalar_one()
-
-
-def _parts(connection: Connection, query: Any) -> Any:
-    return connection.execute(query.execution_options(yield_per=BATCH)).partitions()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from heedful.store.db import new_id, now
+from heedful.store.db import new_ids, now
 from heedful.store.records import batches
 
 MOST_KEYS = 1000  # in one query
@@ -19,10 +19,60 @@ class Overtaken(Exception):
     """Somebody else wrote what this transaction was about to; roll it back and begin it anew."""
 
 
-def insert_all(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert rows that all have the same columns."""
-    if rows:
-        connection.execute(table.insert(), rows)
+class _Insert(NamedTuple):
+    """A statement as a driver takes it: its words, its parameters' names, what makes them of values, and the values of
+    columns that rows leave to their default."""
+
+    words: str
+    names: tuple[str, ...]
+    binds: tuple[Callable[[Any], Any] | None, ...]
+    defaults: dict[str, Any]
+    by_name: bool
+
+
+_inserts: dict[tuple[Any, ...], _Insert] = {}
+
+
+def insert_all(
+    connection: Connection, table: Table, rows: Sequence[Row], *, skip_known: bool = False
+) -> None:
+    """Insert rows that all have the same columns; `skip_known`: but for those whose keys are there.
+
+    What `connection.execute` does, a column at a time: it would compose the parameters of each row by themselves.
+    """
+    if not rows:
+        return
+    insert = _insert(connection, table, tuple(rows[0]), skip_known)
+    columns: list[list[Any]] = []
+    for name, bind in zip(insert.names, insert.binds, strict=True):
+        left = name in insert.defaults
+        values = [insert.defaults[name]] * len(rows) if left else [row[name] for row in rows]
+        columns.append(values if bind is None else list(map(bind, values)))
+    parameters: list[Any] = list(zip(*columns, strict=True))
+    if insert.by_name:
+        parameters = [dict(zip(insert.names, one, strict=True)) for one in parameters]
+    connection.exec_driver_sql(insert.words, parameters)
+
+
+def _insert(
+    connection: Connection, table: Table, names: tuple[str, ...], skip_known: bool
+) -> _Insert:
+    """Composed once."""
+    dialect = connection.dialect
+    known = (table.name, names, skip_known, dialect.name)
+    if known not in _inserts:
+        kind: Any = postgresql if dialect.name == "postgresql" else sqlite
+        statement = kind.insert(table)
+        if skip_known:
+            statement = statement.on_conflict_do_nothing()
+        compiled = statement.compile(dialect=dialect, column_keys=list(names))
+        order = tuple(compiled.positiontup or compiled.params)
+        types = [table.c[name].type.dialect_impl(dialect) for name in order]
+        binds = tuple(each.bind_processor(dialect) for each in types)
+        left: dict[str, Any] = {name: table.c[name].default for name in order if name not in names}
+        defaults = {name: default.arg for name, default in left.items()}
+        _inserts[known] = _Insert(str(compiled), order, binds, defaults, not compiled.positional)
+    return _inserts[known]
 
 
 def once(
@@ -43,17 +93,15 @@ def once(
         wanted.setdefault(tuple(row[name] for name in key), row)
     there = _ids(connection, table, key, wanted, by or key[-1], conditions)
     timestamp = now(connection)
+    fresh = [k for k in wanted if k not in there]
     new = {
-        k: {"id": new_id(), **row, "created_at": timestamp}
-        for k, row in wanted.items()
-        if k not in there
+        k: {"id": key_id, **wanted[k], "created_at": timestamp}
+        for k, key_id in zip(fresh, new_ids(len(fresh)), strict=True)
     }
     if new:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         # Somebody else may have inserted one of them in between, but not on SQLite, which has one writer at a time.
-        statement = dialect.insert(table).on_conflict_do_nothing()
-        connection.execute(statement, list(new.values()))
-        if dialect is postgresql:
+        insert_all(connection, table, list(new.values()), skip_known=True)
+        if connection.dialect.name == "postgresql":
             there |= _ids(connection, table, key, new, by or key[-1], conditions)
     told: list[tuple[str, bool]] = []
     for row in rows:

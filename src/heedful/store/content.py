@@ -42,6 +42,7 @@ ORIGIN = (
     "finish_reason",
     "engine",
 )
+NOWHERE: dict[str, Any] = dict.fromkeys(ORIGIN)
 TASK = (
     "sha256",
     "kind",
@@ -118,9 +119,9 @@ def add_completions(
     """The ids of responses, each with its prompt's id, text and origin: the same words of two models are two."""
     rows = []
     for prompt_id, text, known in items:
-        if unknown := known.keys() - ORIGIN:
-            raise TypeError(f"a response has no {', '.join(unknown)}")
-        origin = {name: known.get(name) for name in ORIGIN}
+        origin = NOWHERE | dict(known)
+        if len(origin) > len(NOWHERE):
+            raise TypeError(f"a response has no {', '.join(known.keys() - NOWHERE.keys())}")
         rows.append(
             {"prompt": prompt_id, "sha256": digest({"text": text} | origin), "text": text} | origin
         )

@@ -100,8 +100,9 @@ class Store:
 
         Raises `Unavailable` where others write for longer than `busy_seconds`.
         """
-        with self._turn(), _translate_errors(), self.engine.connect() as connection:
+        with self._turn() as left, _translate_errors(), self.engine.connect() as connection:
             if self.dialect == "sqlite":
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(left * 1000)}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 limit = int(self.busy_seconds * 1000)
@@ -110,15 +111,17 @@ class Store:
             connection.commit()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """This process's one writer, where there is one: whoever waits for ever keeps a thread from those who read."""
+    def _turn(self) -> Iterator[float]:
+        """This process's one writer, where there is one: whoever waits for ever keeps a thread from those who read.
+        Gives the seconds that are left to wait for others'."""
         if self._write_lock is None:
-            yield
+            yield self.busy_seconds
             return
+        end = time.monotonic() + self.busy_seconds
         if not self._write_lock.acquire(timeout=self.busy_seconds):
             raise Unavailable(f"others have written for {self.busy_seconds:g} seconds")
         try:
-            yield
+            yield max(0.0, end - time.monotonic())
         finally:
             self._write_lock.release()
 
@@ -158,15 +161,24 @@ def new_id() -> str:
 
     Those of one process do so strictly, also when they are made at the same moment or the clock is set back.
     """
+    return new_ids(1)[0]
+
+
+def new_ids(number: int) -> list[str]:
+    """So many, each after the one before."""
     global _latest_tick
     with _id_lock:
-        _latest_tick = max(
-            _latest_tick + 1, (time.time_ns() << 12) // 1_000_000
-        )  # ticks of 1/4096 ms
-        stamp, fraction = divmod(_latest_tick, 4096)
-    value = (stamp << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62)
-    text = f"{value | secrets.randbits(62):032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        first = max(_latest_tick + 1, (time.time_ns() << 12) // 1_000_000)  # ticks of 1/4096 ms
+        _latest_tick = first + number - 1
+    chance = secrets.token_bytes(8 * number)
+    ids = []
+    for i in range(number):
+        stamp, fraction = divmod(first + i, 4096)
+        value = (stamp << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62)
+        value |= int.from_bytes(chance[8 * i : 8 * i + 8], "big") >> 2  # 62 bits
+        text = f"{value:032x}"
+        ids.append(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+    return ids
 
 
 def insert(connection: Connection, table: Table, **values: Any) -> str:

@@ -1,20 +1,21 @@
 """What each form for training makes of judgments: rows, or the reason why there are none, without making the rows.
 
 Whether there are rows follows from a judgment's shape: its kind, which of its texts are empty or equal, how they were
-ranked, what was said of which. A million judgments have few shapes, so the forms' own functions are asked once for
-each, and what they decide is said nowhere else.
+ranked, what was said of which. A million judgments have few shapes, which the database itself tells apart; the forms'
+own functions are asked once for each, and what they decide is said nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Select, Text, case, cast, exists, func, literal, select
 
 from heedful.store import export, records
 from heedful.store.forms import rows_of
 from heedful.store.kinds import SCREEN
-from heedful.store.records import JudgmentRecord, Reader, grouped
+from heedful.store.records import JudgmentRecord
 from heedful.store.schema import (
     completion,
     critique,
@@ -27,44 +28,20 @@ from heedful.store.schema import (
     score,
     task,
 )
-from heedful.store.screens import questions_of
 
 FORMS = [what for what in export.FROM_JUDGMENTS if what in export.TRAINING]
 EXPORTED = ""  # in the place of a reason
-MOST = 100_000  # shapes that are remembered
-READ: records.Columns = {
-    "judgment": ("id", "task", "outcome", "assignment"),
-    "task": ("id", "kind", "options", "prompt", "completions"),
-    "completion": ("id", "text"),
-}
+# What `str.strip` takes off.
+BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace())
 
 Outcomes = dict[str, str]  # form → `EXPORTED`, or why not
-Shape = Hashable  # None: of its own
 
 
 def outcomes(
-    connection: Connection, ids: Sequence[str], question: str = ""
-) -> Iterator[tuple[str, str, Outcomes]]:
-    """Each judgment's id, its prompt's, and what becomes of it; the same dictionary for those of one shape. `question`:
-    of this one of a screen's."""
-    reader = records.reader_of(connection, READ)
-    known: dict[Shape, Outcomes] = {}
-    for part in records.batches(ids):
-        if len(known) > MOST:
-            known.clear()
-        shapes, prompts = _shapes(reader, part)
-        unknown = {shape: key for key, shape in shapes.items() if shape not in known}
-        unknown.pop(None, None)
-        alone = [key for key, shape in shapes.items() if shape is None]
-        apart: dict[str, Outcomes] = {}
-        for j in (
-            records.stream(connection, [*unknown.values(), *alone]) if unknown or alone else ()
-        ):
-            apart[j.judgment.id] = _of(j, question)
-        known |= {shape: apart[key] for shape, key in unknown.items()}
-        for key in part:
-            shape = shapes[key]
-            yield key, prompts[key], apart[key] if shape is None else known[shape]
+    connection: Connection, ids: Collection[str], question: str = ""
+) -> dict[str, Outcomes]:
+    """What becomes of each of these judgments; `question`: of this one of a screen's."""
+    return {j.judgment.id: _of(j, question) for j in records.stream(connection, list(ids))}
 
 
 def _of(j: JudgmentRecord, question: str) -> Outcomes:
@@ -75,58 +52,96 @@ def _of(j: JudgmentRecord, question: str) -> Outcomes:
     return found
 
 
-def _shapes(reader: Reader, ids: Sequence[str]) -> tuple[dict[str, Shape], dict[str, str]]:
-    """By judgment, all of it but texts, people and times; and its prompt."""
-    judgments = reader.by_id(judgment, ids)
-    tasks = reader.by_id(task, {j.task for j in judgments.values()})
-    texts = reader.by_id(completion, {c for t in tasks.values() for c in t.completions})
-    alike = {key: _alike(t, texts) for key, t in tasks.items()}
-    ranks = grouped(reader.rows(ranking_item, "judgment", ids, "rank", "place"), "judgment")
-    scores, rules, critiques, edits, answers = (
-        grouped(reader.rows(table, "judgment", ids, "place"), "judgment")
-        for table in (score, rule_flag, critique, edit, question_answer)
-    )
-    leases = [j.assignment for j in judgments.values()]
-    said = grouped(reader.rows(offer, "assignment", leases, "place"), "assignment")
-    shapes: dict[str, Shape] = {}
-    for key, j in judgments.items():
-        if key in edits or j.assignment in said:
-            shapes[key] = None
-            continue
-        place, pattern = alike[j.task]
-        shapes[key] = (
-            tasks[j.task].kind,
-            j.outcome,
-            pattern,
-            tuple([(place[r.completion], r.rank, r.question) for r in ranks.get(key, ())]),
-            tuple(
-                [(place[r.completion], r.axis, r.value, r.question) for r in scores.get(key, ())]
-            ),
-            tuple(
-                [(place[r.completion], r.rule, r.verdict, r.question) for r in rules.get(key, ())]
-            ),
-            tuple(
-                [(place[r.completion], r.start, r.end, r.question) for r in critiques.get(key, ())]
-            ),
-            tuple([(r.question, r.outcome) for r in answers.get(key, ())]),
-            _asked(tasks[j.task]),
+def shaped(connection: Connection, facts: Select) -> Select:
+    """The facts of judgments (`snapshot.facts`), each with its shape; those of one shape have the same outcomes."""
+    return facts.add_columns(*_shape(connection))
+
+
+def is_blank(connection: Connection, text: Any) -> Any:
+    """Whether nothing is left of a text by `str.strip`, as a condition; of most the first character tells."""
+    postgres = connection.dialect.name == "postgresql"
+    trim, find = (func.btrim, func.strpos) if postgres else (func.trim, func.instr)
+    words, blanks = cast(text, Text), literal(BLANKS, Text)
+    return (find(blanks, func.substr(words, 1, 1)) > 0) & (trim(words, blanks) == literal("", Text))
+
+
+def _shape(connection: Connection) -> list[Any]:
+    """All of a judgment but texts, people and times, in columns. What stands in them in which order does not matter: it
+    only tells alike ones apart."""
+    used = records.reader_of(connection, {}).used
+    postgres = connection.dialect.name == "postgresql"
+    find = func.strpos if postgres else func.instr
+
+    def parts(table: Any, *told: Any) -> Any:
+        """Of each row of a part where its response stands in the task, and what is told."""
+        quoted = literal('"', Text).concat(table.c.completion).concat('"')
+        words = cast(find(cast(task.c.completions, Text), quoted), Text)
+        for one in told:
+            words = words.concat(":").concat(cast(one, Text))
+        row = select(func.aggregate_strings(words, ",")).where(table.c.judgment == judgment.c.id)
+        return row.correlate(judgment, task).scalar_subquery().label(f"{table.name}_parts")
+
+    sign = case((score.c.value > 0, 1), (score.c.value < 0, -1), else_=0)
+    rules = case((rule_flag.c.verdict, 1), else_=0)
+    asked = case((task.c.kind == SCREEN, cast(task.c.options, Text)), else_="")
+    shape: list[Any] = [asked.label("asked"), _pattern(connection).label("pattern")]
+    shape += [
+        parts(table, *told, _bounded(table.c.question))
+        for table, *told in (
+            (ranking_item, ranking_item.c.rank),
+            (score, sign, _bounded(score.c.axis)),
+            (rule_flag, rules),
+            (critique,),
         )
-    return shapes, {key: tasks[j.task].prompt for key, j in judgments.items()}
+        if table.name in used
+    ]
+    if question_answer.name in used:
+        words = _bounded(question_answer.c.question).concat(question_answer.c.outcome)
+        row = select(func.aggregate_strings(words, ",")).correlate(judgment, task)
+        row = row.where(question_answer.c.judgment == judgment.c.id)
+        shape.append(row.scalar_subquery().label("answers"))
+    # What has texts of its own has a shape of its own.
+    own = [
+        exists().where(table.c[by] == judgment.c[of])
+        for table, by, of in ((edit, "judgment", "id"), (offer, "assignment", "assignment"))
+        if table.name in used
+    ]
+    if own:
+        shape.append(case(*((one, judgment.c.id) for one in own), else_="").label("alone"))
+    return shape
 
 
-def _asked(about: Row) -> tuple[tuple[str, str], ...]:
-    """The questions of a screen; of other tasks the kind says all."""
-    if about.kind != SCREEN:
-        return ()
-    return tuple([(q.name, q.kind) for q in questions_of(about.kind, about.options)])
+def _bounded(name: Any) -> Any:
+    """A name between others, of which nothing can be taken for a part."""
+    return cast(func.length(cast(name, Text)), Text).concat(":").concat(cast(name, Text))
 
 
-def _alike(about: Row, texts: dict[str, Row]) -> tuple[dict[str, int], tuple[int, ...]]:
-    """Where each response of a task stands, and which one has the same text first; -1: it is empty."""
-    place = {key: i for i, key in enumerate(about.completions)}
-    first: dict[str, int] = {}
-    pattern: list[int] = []
-    for key, i in place.items():
-        text = texts[key].text
-        pattern.append(first.setdefault(text, i) if text.strip() else -1)
-    return place, tuple(pattern)
+def _pattern(connection: Connection) -> Any:
+    """Of each response of a task its place, and the first one with the same text; -1: it is empty."""
+    one, same = completion.alias(), completion.alias()
+    here, there = (_responses(connection, name) for name in ("here", "there"))
+    text, other = cast(one.c.text, Text), cast(same.c.text, Text)
+    first = (
+        select(func.min(there.c.place))
+        .select_from(there.join(same, same.c.id == there.c.response))
+        .where(other == text)
+        .correlate(task, one)
+        .scalar_subquery()
+    )
+    alike = case((is_blank(connection, text), -1), else_=first)
+    words = cast(here.c.place, Text).concat(":").concat(cast(alike, Text))
+    joined = here.join(one, one.c.id == here.c.response)
+    row = select(func.aggregate_strings(words, ",")).select_from(joined)
+    return row.correlate(task).scalar_subquery()
+
+
+def _responses(connection: Connection, name: str) -> Any:
+    """The ids of a task's completions, each with its place."""
+    ids: Any = cast(task.c.completions, Text)
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import JSON
+
+        each = func.json_array_elements_text(cast(ids, JSON))
+        return each.table_valued("response", with_ordinality="place", name=name).render_derived()
+    each = func.json_each(ids).table_valued("key", "value", name=name)
+    return select(each.c.key.label("place"), each.c.value.label("response")).subquery(name)

@@ -7,9 +7,8 @@ Exported and excluded with a reason are together all that is stored.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -17,11 +16,11 @@ from sqlalchemy import Connection, Row, Select, case, exists, func, literal, sel
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store import export, forms, records, screens
-from heedful.store.columns import canonical, escape, unescape
+from heedful.store.columns import canonical
 from heedful.store.content import digest
 from heedful.store.db import Store, insert
 from heedful.store.kinds import SCREEN, UNANSWERED
-from heedful.store.outcomes import EXPORTED, FORMS, outcomes
+from heedful.store.outcomes import EXPORTED, FORMS, is_blank, outcomes, shaped
 from heedful.store.schema import (
     completion,
     dataset_snapshot,
@@ -33,10 +32,8 @@ from heedful.store.schema import (
     trial,
 )
 
-ESCAPE = "\\x1a and four hexadecimal digits stand for NUL, a lone surrogate or \\x1a itself"
-TO_ESCAPE = re.compile(
-    r"\\x00|\\x1a|\\ud[89a-f]"
-)  # as `repr` writes it; others may look so, none looks otherwise
+BATCH = 2000  # rows looked at at once
+MOST = 100_000  # kinds of them that are remembered
 Split = Literal["all", "train", "held_out"]
 # Forms that are no judgments; all others are made of those.
 CONTENT = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
@@ -167,36 +164,46 @@ def choose(
 
     `tasks`: only judgments on these. What a judgment says and whether it counts is decided here alone.
     """
-    everything, deciding = number_stored(project, query.what), facts(project, query.what)
+    everything = number_stored(project, query.what)
+    deciding = facts(connection, project, query.what)
+    if query.what in FORMS:
+        deciding = shaped(connection, deciding)
     stored, excluded = 0, Counter[str]()
-    candidates: list[str] = []
+    ids: list[str] = []
     prompts: set[str] = set()
+    known: dict[tuple[Any, ...], str] = {}
     for conditions in _task_conditions(tasks):
         stored += connection.execute(everything.where(*conditions)).scalar_one()
-        for fact in connection.execute(deciding.where(*conditions)):
-            if reason := exclusion_reason(fact, query):
-                excluded[reason] += 1
-                continue
-            candidates.append(fact.id)
-            if query.what not in FORMS:
-                prompts.add(fact.prompt)
-    ids = sorted(candidates)
-    if query.what in FORMS:
-        ids = []
-        for key, about, outcome in outcomes(connection, sorted(candidates), query.question):
-            if (result := outcome[query.what]) == EXPORTED:
-                ids.append(key)
-                prompts.add(about)
-            else:
-                excluded[result] += 1
+        some = deciding.where(*conditions).execution_options(yield_per=BATCH)
+        for part in connection.execute(some).partitions():
+            _decide(connection, query, part, known)
+            for fact in part:
+                if reason := known[fact[2:]]:
+                    excluded[reason] += 1
+                else:
+                    ids.append(fact[0])
+                    prompts.add(fact[1])
+    ids.sort()
     found = _forms(connection, query.what, sorted(prompts))
     shapes = found - {"tools"} or {"text"}
     form = "mixed" if len(shapes) > 1 else shapes.pop()
-    return (
-        ids,
-        f"{form}+tools" if "tools" in found else form,
-        Count(stored, len(ids), dict(sorted(excluded.items()))),
-    )
+    form = f"{form}+tools" if "tools" in found else form
+    return ids, form, Count(stored, len(ids), dict(sorted(excluded.items())))
+
+
+def _decide(
+    connection: Connection, query: Query, facts: Sequence[Row], known: dict[tuple[Any, ...], str]
+) -> None:
+    """`EXPORTED`, or why not, for whatever stands in these rows behind the ids, as few of which are new."""
+    if len(known) > MOST:
+        known.clear()
+    asked: dict[Any, str] = {}
+    for key, fact in {fact[2:]: fact for fact in facts if fact[2:] not in known}.items():
+        known[key] = exclusion_reason(fact, query) or EXPORTED
+        if known[key] == EXPORTED and query.what in FORMS:
+            asked[key] = fact.id
+    told = outcomes(connection, asked.values(), query.question) if asked else {}
+    known |= {key: told[fact][query.what] for key, fact in asked.items()}
 
 
 def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -206,16 +213,6 @@ def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[d
             raise AssertionError(f"{key} was chosen and has no rows: {result}")
         for row in map(export.with_template_columns, result):
             yield {**row, "margin": row["strength"] or 0.0} if query.margin else row
-
-
-def escaped(value: Any) -> Any:
-    """A row as a file can hold it, see `ESCAPE`."""
-    return _deep(escape, value) if TO_ESCAPE.search(repr(value)) else value
-
-
-def unescaped(value: Any) -> Any:
-    """The inverse of `escaped`."""
-    return _deep(unescape, value)
 
 
 def _of_screens(connection: Connection, project: str, dataset: str) -> dict[str, str]:
@@ -258,17 +255,6 @@ def _task_conditions(tasks: Sequence[str] | None) -> Iterator[list[Any]]:
         yield [judgment.c.task.in_(part)]
 
 
-def _deep(change: Callable[[str], str], value: Any) -> Any:
-    """The value with every string in it changed."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, (list, tuple)):
-        return [_deep(change, v) for v in value]
-    if isinstance(value, dict):
-        return {change(k): _deep(change, v) for k, v in value.items()}
-    return value
-
-
 def number_stored(project: str, dataset: str) -> Select:
     """How many rows of a project the form is made of."""
     if dataset in CONTENT and dataset != "prompts":
@@ -279,13 +265,13 @@ def number_stored(project: str, dataset: str) -> Select:
     return select(func.count()).select_from(CONTENT.get(dataset, judgment)).where(condition)
 
 
-def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
-    """Their ids with the columns that decide on their export; `as_before` any was corrected."""
+def facts(connection: Connection, project: str, dataset: str, *, as_before: bool = False) -> Select:
+    """Their ids and prompts, and behind these what decides on their export; `as_before` any was corrected."""
     corrected = literal(False) if as_before else records.corrected()
     of_judgment: list[Any] = [
         judgment.c.outcome,
         judgment.c.disposition,
-        judgment.c.task,
+        judgment.c.task.is_not(None).label("is_judged"),
         corrected.label("corrected"),
         task.c.is_gold,
         # Asked of gold questions alone: of all judgments it would be a search for each.
@@ -293,7 +279,7 @@ def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
             (task.c.is_gold, exists().where(trial.c.assignment == judgment.c.assignment)),
             else_=literal(False),
         ).label("trial"),
-        task.c.swap_of,
+        task.c.swap_of.is_not(None).label("is_swap"),
         task.c.kind,
     ]
     table = CONTENT.get(dataset, judgment)
@@ -303,19 +289,21 @@ def facts(project: str, dataset: str, *, as_before: bool = False) -> Select:
         joined = joined.join(prompt, prompt.c.id == task.c.prompt)
         query = select(*columns, *of_judgment).select_from(joined)
         return query.where(judgment.c.project == project)
+    if dataset != "prompts":
+        columns.append(is_blank(connection, table.c.text).label("is_blank"))
     if dataset == "samples":
-        columns += [table.c.text, table.c.author]
+        columns.append(table.c.author.is_not(None).label("of_a_person"))
     joined = table if dataset == "prompts" else table.join(prompt, prompt.c.id == table.c.prompt)
     if dataset == "demonstrations":
         joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
         joined = joined.outerjoin(task, task.c.id == judgment.c.task)
-        columns += [table.c.text, table.c.question, *of_judgment]
+        columns += [table.c.question, *of_judgment]
     return select(*columns).select_from(joined).where(prompt.c.project == project)
 
 
 def exclusion_reason(fact: Row, query: Query) -> str | None:
     """Why this is not exported; the first reason counts."""
-    if query.what in export.TRAINING and fact.task is not None:
+    if query.what in export.TRAINING and fact.is_judged:
         if fact.corrected:
             return "corrected later"
         if fact.outcome in UNANSWERED:
@@ -326,16 +314,16 @@ def exclusion_reason(fact: Row, query: Query) -> str | None:
             return "before the real work"
         if fact.is_gold and not query.gold:
             return "gold question"
-        if fact.swap_of is not None and not query.swaps:
+        if fact.is_swap and not query.swaps:
             return "repeated the other way round"
     if query.split not in ("all", fact.split):
         return f"in the split {fact.split}"
     if query.what == "demonstrations" and query.question not in ("", fact.question or fact.kind):
         return forms.ANOTHER
     if query.what in ("samples", "demonstrations"):
-        if not fact.text.strip():
+        if fact.is_blank:
             return "an empty response"
-        if query.what == "samples" and fact.author:
+        if query.what == "samples" and fact.of_a_person:
             return "written by a person"
     return None
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from heedful.data import tables
 from heedful.errors import UserError, did_you_mean
-from heedful.store import projects, schema, snapshot
+from heedful.store import columns, projects, schema, snapshot
 from heedful.store.db import Store, open_store
 from heedful.store.patience import HOUR
 from heedful.store.privacy import private_files
@@ -70,7 +70,7 @@ def export_file(
 
     def write(connection: Connection) -> tuple[str, int]:
         found = snapshot.rows(connection, taken.query, taken.ids)
-        rows = tables.write_table(path, map(snapshot.escaped, found), taken.columns)
+        rows = tables.write_table(path, map(columns.escaped, found), taken.columns)
         return _name(connection, project), rows
 
     name, rows = store.in_read(write)
@@ -86,11 +86,11 @@ def export_file(
         "query": asdict(taken.query),
         **asdict(taken.count),
         "columns": taken.columns,
-        "escape": snapshot.ESCAPE,
+        "escape": columns.ESCAPE,
     }
     if manifest["format"] == "csv":
         manifest["formula_cells"] = FORMULA_CELLS
-    manifest = snapshot.escaped(manifest)
+    manifest = columns.escaped(manifest)
     tables.write_manifest(path, manifest)
     return manifest
 

@@ -1,7 +1,8 @@
-"""Workspaces that earlier versions wrote, under this one: `old/REVISION.json` has a row in every table of that schema.
+"""Workspaces that earlier versions wrote, under this one: `old/0001.json` has a row in every table of the first schema,
+and `old/REVISION.sql` what a later one added, in that schema's own words.
 
-A revision that is released gets a file: `PYTHONPATH=src:tests python tests/store/test_upgrade.py` writes that of the
-newest, with the code of that release.
+A migration gets such a file with it. `PYTHONPATH=src:tests python tests/store/test_upgrade.py` writes all rows of a
+workspace by the code at hand, as `old/REVISION.json`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Boolean, MetaData, create_engine, select
+from sqlalchemy import Boolean, Connection, MetaData, create_engine, select
 
 from everything import fill, guarded
 from heedful.store import audit, books, db, schema
@@ -26,31 +27,59 @@ from workspace import answer, claim, make_rater, make_task
 OLD = Path(__file__).parent / "old"
 
 
-def made_by(revision: str, url: str, tables: dict[str, list[dict[str, Any]]]) -> None:
-    """A database of that schema with these rows, as the database itself holds them."""
+FIRST = "0001"
+REVISIONS = [FIRST, *sorted(p.stem for p in OLD.glob("*.sql"))]
+Rows = dict[str, list[dict[str, Any]]]  # by table, as the database itself holds them
+
+
+def made_by(revision: str, url: str) -> Rows:
+    """A database that every version up to this one has written into; returns its rows, by the names of that schema."""
+    tables: Rows = json.loads((OLD / f"{FIRST}.json").read_text(encoding="utf-8"))
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
     config = Config()
     config.set_main_option("script_location", str(db.MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        for step in REVISIONS[: REVISIONS.index(revision) + 1]:
+            command.upgrade(config, step)
+            if step == FIRST:
+                insert(connection, tables)
+                continue
+            for statement in (OLD / f"{step}.sql").read_text(encoding="utf-8").splitlines():
+                if statement and not statement.startswith("--"):
+                    changed = connection.exec_driver_sql(statement).rowcount
+                    assert changed, statement
+        rows: Rows = {}
         metadata = MetaData()
         metadata.reflect(connection)
         for table in metadata.sorted_tables:
-            truths = [c.name for c in table.c if isinstance(c.type, Boolean)]
-            rows = [row | {n: bool(row[n]) for n in truths} for row in tables.get(table.name, [])]
-            if rows:
-                connection.execute(table.insert(), rows)
+            if table.name != "alembic_version":
+                found = connection.exec_driver_sql(f'SELECT * FROM "{table.name}"')
+                rows[table.name] = [dict(row._mapping) for row in found]
     engine.dispose()
+    return rows
 
 
-@pytest.mark.parametrize("revision", sorted(p.stem for p in OLD.glob("*.json")))
+def insert(connection: Connection, tables: Rows) -> None:
+    metadata = MetaData()
+    metadata.reflect(connection)
+    for table in metadata.sorted_tables:
+        truths = [c.name for c in table.c if isinstance(c.type, Boolean)]
+        rows = [row | {n: bool(row[n]) for n in truths} for row in tables.get(table.name, [])]
+        if rows:
+            connection.execute(table.insert(), rows)
+
+
+BETWEEN = [pytest.param(revision, marks=pytest.mark.long) for revision in REVISIONS[1:-1]]
+
+
+@pytest.mark.parametrize("revision", [FIRST, *BETWEEN, REVISIONS[-1]])
 def test_an_old_workspace_goes_on(revision: str, empty_url: str):
     """Every row is as it was, the books and the audit log are right, the triggers stand, and people go on answering.
 
     Mutations caught: a migration that loses a column's values, a trigger, a default for rows that are there."""
-    tables = json.loads((OLD / f"{revision}.json").read_text(encoding="utf-8"))
-    made_by(revision, empty_url, tables)
+    tables = made_by(revision, empty_url)
+    assert all(tables.values()), "a table without a row shows nothing"
     store = open_store(empty_url)
     with store.read() as connection:
         for name, rows in tables.items():
@@ -71,6 +100,12 @@ def test_an_old_workspace_goes_on(revision: str, empty_url: str):
     assert given
     answer(store, given, rater, {"skip": None})
     store.close()
+
+
+def test_every_schema_has_its_workspace():
+    """Mutation caught: a migration that comes without the rows of its day."""
+    files = (db.MIGRATIONS / "versions").glob("[0-9]*.py")
+    assert sorted(path.name[:4] for path in files) == REVISIONS
 
 
 def write_newest() -> Path:

@@ -305,6 +305,45 @@ def test_who_has_had_everything_holds_nobody_up(store: Store, order: str, monkey
     assert given and row(store, schema.assignment, given).task == back
 
 
+def test_who_is_ahead_of_the_others_holds_nobody_up(store: Store, monkeypatch):
+    """By priority, the slots that the rater had filled, and that wait for others, were looked at each time.
+
+    Mutations caught: no position kept; a position beyond which what is added, or comes back, is not seen."""
+    monkeypatch.setattr(queue, "RECENT", 0.0)
+    project = make_project(store, order="priority")
+    rater, other = make_rater(store), make_rater(store)
+    tasks = [
+        make_task(store, project, question=f"{i}?", overlap=2, score=float(-i)) for i in range(40)
+    ]
+    numbers = []
+    for i in range(30):
+        given, number = looked_at(store, project, rater)
+        assert given and row(store, schema.assignment, given).task == tasks[i]
+        answer(store, given, rater)
+        numbers.append(number)
+    if store.dialect == "sqlite":  # PostgreSQL takes other ways through so few rows
+        assert max(numbers[20:]) < max(numbers[5:10]) + 10, numbers
+    # Something better, something that comes back, and then on from where it was.
+    with store.write() as connection:
+        held = work.assign(connection, tasks[35], other)
+    better = make_task(store, project, question="better?", score=10.0)
+    worse = make_task(store, project, question="worse?", score=-1000.0)
+    with store.write() as connection:
+        expire_lease(connection, held)
+    for task in (better, *tasks[30:36]):
+        given = claim(store, project, rater)
+        assert given and row(store, schema.assignment, given).task == task
+        answer(store, given, rater)
+    # More than are looked at one by one.
+    monkeypatch.setattr(queue, "MANY", 3)
+    best = [make_task(store, project, question=f"best {i}?", score=100.0 - i) for i in range(5)]
+    for task in (*best, *tasks[36:], worse):
+        given = claim(store, project, rater)
+        assert given and row(store, schema.assignment, given).task == task
+        answer(store, given, rater)
+    assert claim(store, project, rater) is None
+
+
 def test_a_skipped_task_goes_to_others_until_it_is_set_aside(store: Store):
     project = make_project(store, skips_until_parked=2)
     task = make_task(store, project)

@@ -257,14 +257,17 @@ assignment = Table(
     Index("ix_assignment_rater", "rater", "state", "leased_at"),
     Index("ix_assignment_guidelines", "project", "guideline_version"),
 )
-exhausted = Table(  # up to a moment there was nothing that the rater had not had: store.queue
-    "exhausted",
-    metadata,
-    ref("rater", primary_key=True),
-    ref("project", primary_key=True),
-    Column("what", String(4), primary_key=True),  # slot, gold
-    timestamp("at"),
-    timestamp("everything_at"),
+exhausted = (
+    Table(  # up to a moment the rater had had everything, or all before a position: store.queue
+        "exhausted",
+        metadata,
+        ref("rater", primary_key=True),
+        ref("project", primary_key=True),
+        Column("what", String(4), primary_key=True),  # slot, gold; past: slots before the position
+        timestamp("at"),
+        timestamp("everything_at"),
+        Column("position", Number),
+    )
 )
 judgment = Table(
     "judgment",

@@ -1,0 +1,3 @@
+-- What schema 0005 could keep on both databases: whole numbers of 64 bits, long texts.
+INSERT INTO run (id, project, kind, folder, code_version, config, seed, parent, snapshot, created_at) SELECT '0192278c-0000-7000-8000-000000000005', id, 'a kind whose name is longer than any column of names had room for before', 'runs/x', '0.1.0', '{}', 9223372036854775807, NULL, NULL, 1.5 FROM project;
+INSERT INTO checkpoint (id, run, step, path, sha256, created_at) VALUES ('0192278c-0000-7000-8000-000000000006', '0192278c-0000-7000-8000-000000000005', 4294967296, 'runs/x', 'f000000000000000000000000000000000000000000000000000000000000000', 1.5);

@@ -108,6 +108,12 @@ def behind(cause: BaseException) -> Exception:
     return error
 
 
+def while_handling(error: Exception, cause: BaseException) -> Exception:
+    """Raised, without `from`, by whoever handles the disk's."""
+    error.__context__ = cause
+    return error
+
+
 def of_sqlite(code: int) -> Exception:
     error = sqlite3.OperationalError("database or disk is full")
     error.sqlite_errorcode = code
@@ -120,6 +126,8 @@ def of_sqlite(code: int) -> Exception:
     (Exception("I/O error: No space left on device (os error 28)"), "runs/a: no space left on device;"),
     (RuntimeError("writing failed: Input/output error"), "runs/a: input/output error;"),
     (of_sqlite(sqlite3.SQLITE_FULL), "the database: database or disk is full;"),
+    (while_handling(RuntimeError("no"), OSError(errno.EIO, "x")), "runs/a: input/output error;"),
+    (while_handling(ValueError("write to closed file"), OSError(errno.EIO, "x")), "runs/a: input/output error;"),
     (ExceptionGroup("tasks", [ValueError(), OSError(errno.EIO, "x")]), "runs/a: input/output error;"),
 ])  # fmt: skip
 def test_what_a_disk_refuses_is_a_sentence(error, words):
@@ -132,9 +140,11 @@ def test_what_a_disk_refuses_is_a_sentence(error, words):
 @pytest.mark.parametrize("error", [
     ValueError("x"), OSError(errno.ECONNREFUSED, "x"), FileNotFoundError(errno.ENOENT, "x"),
     of_sqlite(sqlite3.SQLITE_CONSTRAINT),
+    while_handling(KeyError("step"), OSError(errno.ENOSPC, "x")),
+    while_handling(ValueError("x"), OSError(errno.ENOSPC, "x")),
 ])  # fmt: skip
 def test_a_bug_stays_a_bug(error):
-    """Mutation caught: every error of ours told as one of the disk's."""
+    """Mutation caught: every error of ours told as one of the disk's, or what was raised while one was handled."""
     assert disk.sentence(error) is None
 
 

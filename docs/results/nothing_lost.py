@@ -1,6 +1,7 @@
 """50 raters × 200 questions, while server and database die: PYTHONPATH=tests python docs/results/nothing_lost.py
 
-Prints a JSON object; the one in people/nothing_lost.json is from the machine that it names.
+`… nothing_lost.py 12 60 4` is 12 raters × 60 questions, with four kills of the server and four of its database. Prints
+a JSON object; the one in people/nothing_lost.json is from the machine that it names.
 """
 
 from __future__ import annotations
@@ -15,38 +16,47 @@ from pathlib import Path
 import postgres
 from storm import check, storm
 
-RATERS, EACH, KILLS, STOPS = 50, 200, 8, 8
+RATERS, EACH, KILLS = 50, 200, 8
 
 
 def main() -> None:
+    sizes = [int(word) for word in sys.argv[1:]] or [RATERS, EACH, KILLS]
     results: dict = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": [round(n, 1) for n in os.getloadavg()],
         "python": platform.python_version(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        results["sqlite"] = once(Path(folder), f"sqlite:///{folder}/heedful.db")
+        results["sqlite"] = once(Path(folder), f"sqlite:///{folder}/heedful.db", *sizes)
     programs = postgres.programs()
     if programs is None:
         print("PostgreSQL is not installed", file=sys.stderr)
     else:
         with postgres.running(programs) as server, tempfile.TemporaryDirectory() as folder:
-            results["postgresql"] = once(Path(folder), server.url, server)
+            results["postgresql"] = once(Path(folder), server.url, *sizes, server)
     print(json.dumps(results, indent=1))
 
 
-def once(folder: Path, url: str, server: postgres.Server | None = None) -> dict:
+def once(
+    folder: Path,
+    url: str,
+    raters: int,
+    each: int,
+    kills: int,
+    server: postgres.Server | None = None,
+) -> dict:
     found = storm(
         folder / "workspace",
         url,
-        raters=RATERS,
-        each=EACH,
-        kills=KILLS,
+        raters=raters,
+        each=each,
+        kills=kills,
         database=server,
-        stops=STOPS,
+        stops=kills if server else 0,
     )
-    check(found, raters=RATERS, each=EACH)
+    check(found, raters=raters, each=each)
     return {
-        "raters": RATERS,
+        "raters": raters,
         "acknowledged": len(found.acknowledged),
         "stored": len(found.judgments),
         "sent_again": found.replays,

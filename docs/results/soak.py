@@ -29,6 +29,7 @@ from sqlalchemy import func, select
 from heedful.cli import main as heedful
 from heedful.store import people, schema
 from heedful.store.db import Store, new_id, open_store
+from heedful.store.patience import patiently
 from postgres import free_port
 from workspace import make_project, make_task
 
@@ -112,6 +113,7 @@ def soak(folder: Path, seconds: float, day: float) -> dict[str, Any]:
     quarters = most_of(samples)
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": [round(n, 1) for n in os.getloadavg()],
         "python": platform.python_version(),
         "seconds": round(seconds),
         "simulated_days": round(seconds / day),
@@ -164,7 +166,7 @@ def rate(state: Soak, login: str, seed: int) -> None:
     while time.monotonic() < state.end:
         morning = time.monotonic()
         try:
-            if rng.random() < 0.3:
+            if line.is_closed or rng.random() < 0.3:
                 line.close()
                 line = signed_in(state, login)
             for _ in range(A_DAY):
@@ -196,7 +198,10 @@ def lead(state: Soak, login: str) -> None:
     line = signed_in(state, login)
     while time.monotonic() < state.end:
         for name in PAGES:
-            line.get(f"/api/projects/{state.project}/{name}").raise_for_status()
+            try:
+                line.get(f"/api/projects/{state.project}/{name}").raise_for_status()
+            except httpx.HTTPError as error:
+                state.problems.append(f"{name}: {error!r}")
         time.sleep(min(state.day, max(0.0, state.end - time.monotonic())))
     line.close()
 
@@ -207,20 +212,29 @@ def watch(state: Soak, store: Store, work: Path, pid: int, backup: Path) -> list
     while time.monotonic() < state.end:
         number = len(samples)
         for i in range(RATERS * A_DAY // 3):
-            make_task(store, state.project, question=f"day {number}, {i}?", overlap=2)
+            asked = {"question": f"day {number}, {i}?", "overlap": 2}
+            patiently(lambda asked=asked: make_task(store, state.project, **asked), 600.0)
         if number % 7 == 6:
             for words in (["check", str(work)], ["backup", str(work), str(backup)]):
                 with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
                     if heedful(words):
                         state.problems.append(" ".join(words))
-        time.sleep(max(0.0, min(state.day, state.end - time.monotonic())))
-        samples.append(held(store, work, pid))
+        memory = least_memory(pid, min(time.monotonic() + state.day, state.end))
+        samples.append({"memory_mib": memory, **held(store, work, pid)})
     return samples
 
 
+def least_memory(pid: int, until: float) -> int:
+    """MiB; the least of a day, since whoever signs in takes 64 of them for a moment."""
+    least = float("inf")
+    while least == float("inf") or time.monotonic() < until:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        least = min(least, *(int(x.split()[1]) for x in status if x.startswith("VmRSS")))
+        time.sleep(0.2)
+    return int(least) // 1024
+
+
 def held(store: Store, work: Path, pid: int) -> dict[str, float]:
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
     log = work / "heedful.db-wal"
     tables = (schema.session, schema.rate_limit, schema.exhausted, schema.webhook_delivery)
     with store.read() as connection:
@@ -233,7 +247,6 @@ def held(store: Store, work: Path, pid: int) -> dict[str, float]:
         active = schema.assignment.c.state == "active"
         leases = connection.execute(select(func.count()).where(active)).scalar_one()
     return {
-        "memory_mib": memory // 1024,
         "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
         "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
         "wal_kib": log.stat().st_size // 1024 if log.exists() else 0,

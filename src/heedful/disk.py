@@ -30,6 +30,11 @@ TROUBLE = {
 # Libraries in Rust and C++ hand on the system's words alone.
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
 WORDS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)))
+# What is raised while a disk's error is handled, and of these kinds, is a bug of whoever handles it, not the disk's.
+BUGS = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError,
+    TypeError, ValueError,
+)  # fmt: skip
 # SQLITE_PERM, BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
 SQLITE = {3, 5, 6, 8, 10, 11, 13, 14, 26}
 # PostgreSQL's classes: connections, resources, an operator's hand, the system; none where nobody answers.
@@ -46,6 +51,8 @@ class DiskError(UserError):
 def trouble(error: BaseException, *more: int) -> tuple[str, str | None] | None:
     """The system's words, and the file if that is known, where an error, or one behind it, is a disk's; else None.
 
+    Behind an error is what caused it, and what was being handled when it came, unless it looks like a bug.
+
     `more` are numbers of the system's that count, too.
     """
     seen: list[BaseException] = []
@@ -60,9 +67,17 @@ def trouble(error: BaseException, *more: int) -> tuple[str, str | None] | None:
         if words := _words(one, more):
             named = getattr(one, "filename", None)
             return words, os.fsdecode(named) if isinstance(named, str | bytes) else None
-        todo += [one.__cause__, None if one.__suppress_context__ else one.__context__]
+        todo += [
+            one.__cause__,
+            None if one.__suppress_context__ or _is_bug(one) else one.__context__,
+        ]
         todo += getattr(one, "exceptions", ())
     return None
+
+
+def _is_bug(error: BaseException) -> bool:
+    """A file that the disk has closed is none: `I/O operation on closed file`."""
+    return isinstance(error, BUGS) and not (isinstance(error, ValueError) and "clos" in str(error))
 
 
 def _words(error: BaseException, more: tuple[int, ...]) -> str | None:

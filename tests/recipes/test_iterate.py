@@ -7,12 +7,15 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from sqlalchemy import func, select
 
+import postgres
 from heedful.cli import main
 from heedful.configs.common import Lora
 from heedful.configs.optimise import Optimise
@@ -25,7 +28,7 @@ from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, iterate_asking, reward_model
 from heedful.remote.journal import Journal
 from heedful.run import Run
-from heedful.store import content, projects, rounds, schema
+from heedful.store import content, patience, projects, rounds, schema
 from heedful.store.db import Store, open_store
 from killed import Killed, killed_after
 from tiny import policy, tokenizer
@@ -302,6 +305,59 @@ def test_it_waits_for_people_and_says_for_how_many(config: iterate.Config, capsy
     answer(store, given, rater)
     store.close()
     assert iterate.run(config) == config.out / "round-1" / "policy"
+
+
+@pytest.mark.long
+@pytest.mark.postgres
+def test_a_loop_outlives_restarts_of_its_database(config: iterate.Config, monkeypatch, capsys):
+    """PostgreSQL crashes while people are waited for, and once more while the round is written down.
+
+    Mutations caught: a loop that ends with its connection; a pool that hands out dead ones; a run that is stored twice,
+    or an answer lost."""
+    programs = postgres.programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.3)
+    config = changed(config, raters=("people",), poll_seconds=0.1, held_out=None)
+    with postgres.running(programs) as server:
+        monkeypatch.setenv("HEEDFUL_DATABASE", server.url)
+        asked, failed = config.out / "round-1" / "asked.json", []
+
+        def people() -> None:
+            try:
+                while not asked.exists():
+                    time.sleep(0.05)
+                (share,) = json.loads(asked.read_text())
+                by_people(config)
+                server.stop()
+                time.sleep(1.5)  # longer than the loop's pauses
+                server.start()
+                for _ in share["tasks"][1:]:
+                    by_people(config)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        add_run, calls = content.add_run, 0
+
+        def crash_in_the_middle(*given, **more):
+            nonlocal calls
+            calls += 1
+            key = add_run(*given, **more)
+            if calls == 1:
+                server.stop()
+                threading.Timer(0.5, server.start).start()
+            return key
+
+        monkeypatch.setattr(content, "add_run", crash_in_the_middle)
+        threading.Thread(target=people, daemon=True).start()
+        assert iterate.run(config) == config.out / "round-1" / "policy"
+        assert not failed and calls > 2
+        told = capsys.readouterr().err
+        assert told.count("the database is away (") == told.count("the database is back after") == 2
+        tasks, runs = (count(config, table) for table in (schema.task, schema.run))
+        assert (count(config, schema.judgment), runs) == (tasks, 2)
 
 
 def test_answers_limits_the_wait(config: iterate.Config):

@@ -78,7 +78,10 @@ def test_corrections_follow_what_they_correct(store: Store, tmp_path: Path):
 
 
 def test_nothing_or_everything(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A target that is not empty, a row that arrives otherwise, a source that is written to: one sentence, no row."""
+    """A target that is not empty, a row that arrives otherwise, a source that is written to: one sentence, no row.
+
+    Mutation caught: rows counted only, so that a lease that changes meanwhile is missed.
+    """
     source, target = new_store(tmp_path / "source.db"), open_store(url)
     fill(source)
     copy = move.copy_rows
@@ -97,6 +100,15 @@ def test_nothing_or_everything(url: str, tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(move, "copy_rows", written)
     with pytest.raises(UserError, match=r"rater of .* changed meanwhile.*stop the server"):
+        move.move(source, target)
+
+    def given_back(origin: Any, target: Any) -> None:  # as many rows as before
+        copy(origin, target)
+        with source.write() as connection:
+            connection.execute(schema.assignment.update().values(leased_until=1.0))
+
+    monkeypatch.setattr(move, "copy_rows", given_back)
+    with pytest.raises(UserError, match=r"assignment of .* changed meanwhile.*stop the server"):
         move.move(source, target)
     monkeypatch.undo()
     assert not any(rows(target).values())

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heedful.data import bounds
+from heedful.data import bounds, pages
+from heedful.errors import UserError
 from heedful.store import people
 from heedful.store.db import Store
 from heedful.web import app as web
@@ -267,6 +268,44 @@ def test_an_upload_is_bounded_in_what_it_expands_to(lead, store: Store, monkeypa
     }.items():
         answer = browser.post(url, params={"what": "prompts", "name": name}, content=body)
         assert answer.status_code == 200, answer.text
+
+
+def test_a_page_that_lies_about_its_size_is_not_unpacked(tmp_path):
+    """A reader takes the memory first and looks afterwards. Mutations caught: the footer believed; pages before the
+    last, or a dictionary, not looked at; a header that cannot be read let through."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "p.parquet"
+    prompts = [f"{i % 7}" * 200_000 for i in range(14)]
+    for dictionary in (False, True):
+        parquet.write_table(
+            pyarrow.table({"prompt": prompts}), file, use_dictionary=dictionary, data_page_size=1
+        )
+        bounds.check(file)
+        whole = file.read_bytes()
+        chunk = parquet.ParquetFile(file).metadata.row_group(0).column(0)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        with file.open("rb") as raw:
+            found = list(pages.pages(raw, start, chunk.total_compressed_size))
+        assert sum(page.values for page in found if not page.is_dictionary) == len(prompts)
+        assert [page.is_dictionary for page in found] == [dictionary, *[False] * (len(found) - 1)]
+        assert sum(page.size for page in found) <= chunk.total_uncompressed_size
+        true, lie = (zigzag(size) for size in (found[0].size, 2**27 - 1))
+        assert len(true) == len(lie) == 4 and whole.count(true, start) == 1
+        file.write_bytes(whole.replace(true, lie))
+        with pytest.raises(bounds.TooMuch, match="unpacks to more than"):
+            bounds.check(file)
+        file.write_bytes(whole[:start] + b"\xff" * 40 + whole[start + 40 :])
+        with pytest.raises(UserError, match=r"p\.parquet has a Parquet page that cannot be read"):
+            bounds.check(file)
+
+
+def zigzag(number: int) -> bytes:
+    """As Thrift's compact protocol writes it."""
+    number, out = number << 1, bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
 
 
 def test_an_upload_that_ends_midway_is_no_error_of_the_server(store: Store, app, person):

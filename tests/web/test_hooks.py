@@ -171,7 +171,8 @@ def test_redirects_are_not_followed(store):
 
 
 @pytest.mark.parametrize("status", [500, 404, 301])
-def test_a_refusal_is_tried_again(store, status):
+def test_a_refusal_is_tried_again(store, status, monkeypatch):
+    monkeypatch.setattr(hooks, "MAX_ATTEMPTS", 4)
     project = make_project(store)
     with receiver(status) as (port, got):
         hook(store, project, f"http://127.0.0.1:{port}/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from databases import new_store
 from heedful.endpoint.server import listen
 from heedful.store import people
 from heedful.store.db import Store, Unavailable
-from heedful.web import connections, lanes
+from heedful.web import connections, lanes, passwords
 from heedful.web.app import create_app
 from workspace import make_rater
 
@@ -102,6 +103,31 @@ def test_pages_are_quick_while_writes_wait(store: Store, monkeypatch):
         assert {a.status_code for a in answers} == {201}
 
     asyncio.run(requests())
+
+
+def test_who_signs_in_while_others_write_is_told_soon(store: Store, monkeypatch):
+    """By the process's own lock, and by another's. Mutation caught: waited for as long as an answer is, twice."""
+    patient = replace(store, busy_seconds=60.0)
+    monkeypatch.setattr(passwords, "PATIENCE", 0.2)
+    transport = httpx.ASGITransport(create_app(patient), raise_app_exceptions=False)
+
+    async def sign_in() -> int:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://heedful.test", timeout=60
+        ) as client:
+            body = {"login": "a", "password": "b"}
+            return (await client.post("/api/session", json=body)).status_code
+
+    assert patient._write_lock
+    began = time.monotonic()
+    with patient._write_lock:
+        assert asyncio.run(sign_in()) == 503
+    other = sqlite3.connect(str(store.engine.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert asyncio.run(sign_in()) == 503
+    other.close()
+    assert time.monotonic() - began < 40
+    assert asyncio.run(sign_in()) == 401
 
 
 def test_a_place_that_does_not_become_free_is_given_up(monkeypatch):

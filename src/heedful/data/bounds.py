@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from heedful.data.files import kind_of
+from heedful.data.pages import pages
 from heedful.errors import UserError
 
 MAX_BYTES = 100_000_000  # of a file, unpacked
@@ -80,7 +81,10 @@ def _pieces(name: str, file: IO[bytes], kind: str) -> Iterator[bytes]:
             line += file.read(MAX_VALUE_BYTES + 1)
         total += len(line)
         if len(line) > MAX_VALUE_BYTES:
-            raise TooMuch(f"{name}: one line or value is longer than {MAX_VALUE_BYTES} bytes")
+            raise TooMuch(
+                f"{name}: one line or value is longer than {MAX_VALUE_BYTES // 10**6} MB, too long to be sent; "
+                "save it as JSON lines (.jsonl), a row a line, or use `heedful import` where the workspace is"
+            )
         if total > MAX_BYTES:
             raise TooMuch(f"{name} unpacks to more than {MAX_BYTES} bytes")
         yield line
@@ -116,7 +120,7 @@ def _check_parquet(path: Path) -> None:
             weight = sum(c.num_values for c in chunks) + CONTAINER * about.num_rows
             if weight > MAX_WEIGHT:
                 raise TooMuch(f"{path.name} holds more values than there is room for; split it")
-            sizes = [c.total_uncompressed_size for c in chunks]
+            sizes = [max(c.total_uncompressed_size, _unpacked(file, c)) for c in chunks]
             total = sum(sizes)
             # No value is longer than its chunk, so that no batch is longer than a file may be.
             rows = max(1, min(1024, MAX_BYTES // max(1, *sizes, 1)))
@@ -130,3 +134,21 @@ def _check_parquet(path: Path) -> None:
                 raise TooMuch(f"{path.name} unpacks to more than {MAX_BYTES} bytes")
     except (pyarrow.ArrowException, OSError):
         return
+    except ValueError as error:  # what another reader makes of it is not tried
+        raise UserError(f"{path.name} has a Parquet page that cannot be read: {error}") from None
+
+
+def _unpacked(file: IO[bytes], chunk: Any) -> int:
+    """The bytes of a column chunk by its pages' own headers. ValueError where they say what cannot be."""
+    start, dictionary = chunk.data_page_offset, chunk.dictionary_page_offset
+    if dictionary is not None and 0 < dictionary < start:
+        start = dictionary
+    total = values = 0
+    for page in pages(file, start, chunk.total_compressed_size):
+        total += page.size
+        values += 0 if page.is_dictionary else page.values
+        if (page.is_dictionary and page.values > page.size) or values > chunk.num_values:
+            raise ValueError("it has more values than there can be")
+        if total > MAX_BYTES:
+            break
+    return total

@@ -168,7 +168,9 @@ def dump(value: Any, path: Path) -> None:
     for i, tensor in enumerate(tensors):
         place = tensor.untyped_storage().data_ptr()
         # The format refuses tensors that share memory; each is then written for itself.
-        tensor = tensor.detach().clone() if place in seen else tensor.detach().contiguous()
+        tensor = tensor.detach().contiguous()
+        if place in seen and tensor.untyped_storage().data_ptr() == place:
+            tensor = tensor.clone()
         seen.add(place)
         stored[str(i)] = tensor
     save_file(stored, path, metadata={"tree": tree})

@@ -18,8 +18,8 @@ from heedful.store.db import insert, now
 from heedful.store.projects import settings_of
 from heedful.store.schema import project, rater, webhook, webhook_delivery
 
-MAX_ATTEMPTS = 8
-FIRST_WAIT = 10.0  # seconds; doubled after each attempt: the last is 21 minutes after the first
+FIRST_WAIT, LONGEST_WAIT = 10.0, 3600.0  # seconds; doubled after each attempt, up to an hour
+MAX_ATTEMPTS = 33  # the last is a day after the first
 State = Literal["waiting", "sent", "failed"]
 LEASE = 60.0  # seconds that a sender has for the deliveries that it claimed
 
@@ -111,7 +111,9 @@ def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
         select(webhook_delivery, webhook.c.url, webhook.c.secret, webhook.c.project)
         .join(webhook, webhook.c.id == table.webhook)
         .where(table.state == "waiting", table.due_at <= timestamp, ~_paused())
-        .order_by(table.due_at, table.id)
+        .order_by(
+            table.attempts, table.due_at, table.id
+        )  # an address that is away holds up no other
         .limit(limit)
         .with_for_update(skip_locked=True, of=webhook_delivery)
     ).all()
@@ -197,13 +199,15 @@ def mark_failed(
     error: str | None = None,
     give_up: bool = False,
 ) -> None:
-    """Try again later, each time after twice as long; not any more after `MAX_ATTEMPTS`, or if told to `give_up`."""
+    """Try again later, each time after twice as long, an hour at most; not any more after `MAX_ATTEMPTS`, or if told
+    to `give_up`."""
     attempts = connection.execute(
         select(webhook_delivery.c.attempts).where(webhook_delivery.c.id == key)
     ).scalar()
     if attempts is None:  # the webhook was removed meanwhile
         return
-    values: dict[str, Any] = {"due_at": now(connection) + FIRST_WAIT * 2 ** (attempts - 1)}
+    wait = min(FIRST_WAIT * 2 ** (attempts - 1), LONGEST_WAIT)
+    values: dict[str, Any] = {"due_at": now(connection) + wait}
     if give_up or attempts >= MAX_ATTEMPTS:
         values = {"state": "failed"}
     values |= {"status": status, "error": error}

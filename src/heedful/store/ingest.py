@@ -32,7 +32,7 @@ from heedful.store.schema import (
 from heedful.types import Demonstration, Prompt
 
 MAX_OVERLAP = 1000
-BATCH = 250  # items a transaction
+BATCH = 1000  # items a transaction
 TRIES = 5  # of a transaction
 T = TypeVar("T")
 Response = tuple[str, dict[str, Any]]  # a text and its origin
@@ -72,6 +72,15 @@ class TaskSpec:
         return replace(self, options={"questions": [*questions]})
 
     @property
+    def is_known(self) -> bool:
+        """Whether there are tasks of which is known what they ask: not where that stands in the project's settings."""
+        return self.kind is not None and (self.kind != SCREEN or bool(self.options))
+
+    def shown(self, responses: Sequence[str]) -> Iterator[Sequence[str]]:
+        """Which of a prompt's different responses stand together in a task."""
+        return grouped(self.limits, responses, together=self.together) if self.kind else iter(())
+
+    @property
     def limits(self) -> tuple[int, int]:
         """The least and the most responses that are shown."""
         assert self.kind
@@ -91,8 +100,7 @@ def prompts(
 ) -> dict[str, int]:
     """Prompts and where they are from; if asked for, tasks in which people write an answer or talk with models."""
     tasks = tasks.of(store, project)
-    if tasks.kind and tasks.limits[0]:
-        raise UserError(f"tasks of the kind {tasks.kind} show responses, and prompts have none")
+    refuse_responses(tasks)
 
     def add(connection: Connection, batch: Sequence[tuple[Prompt, Origin]]) -> None:
         keys = content.add_prompts(connection, project, batch)
@@ -137,22 +145,10 @@ def samples(
     `kinds.kind.grouped` says which tasks they make, from a prompt's different texts.
     """
     tasks = tasks.of(store, project)
-    limits = tasks.limits if tasks.kind else (0, 0)
-    if tasks.kind and not limits[1]:
-        raise UserError(f"tasks of the kind {tasks.kind} show no responses")
-
-    def screens_of(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-        return grouped(limits, texts, together=tasks.together) if tasks.kind else iter(())
-
     groups: dict[Prompt, list[Response]] = {}
     for value, text, fields in items:
         groups.setdefault(value, []).append((text, fields))
-    largest = max((len({t for t, _ in rows}) for rows in groups.values()), default=0)
-    if len(next(screens_of([""] * largest), ())) > limits[1]:
-        raise UserError(
-            f"a prompt has {largest} different responses; a task of the kind {tasks.kind} shows at "
-            f"most {limits[1]}"
-        )
+    refuse_unasked(tasks, ([text for text, _ in rows] for rows in groups.values()))
 
     def add(connection: Connection, batch: Sequence[tuple[Prompt, list[Response]]]) -> None:
         keys = content.add_prompts(connection, project, [(value, origin) for value, _ in batch])
@@ -166,11 +162,32 @@ def samples(
         asks = [
             _ask(tasks, key, completions)
             for key, texts in shown.items()
-            for completions in screens_of(list(texts.values()))
+            for completions in tasks.shown(list(texts.values()))
         ]
         content.add_tasks(connection, project, asks)
 
     return add_all(store, project, list(groups.items()), add, tick)
+
+
+def refuse_unasked(tasks: TaskSpec, responses: Iterable[Iterable[str]]) -> None:
+    """`UserError` where the tasks could not show a prompt's responses; `responses` are those of each prompt."""
+    if not tasks.is_known:
+        return
+    most = tasks.limits[1]
+    if not most:
+        raise UserError(f"tasks of the kind {tasks.kind} show no responses")
+    largest = max((len(set(texts)) for texts in responses), default=0)
+    if len(next(tasks.shown([""] * largest), ())) > most:
+        raise UserError(
+            f"a prompt has {largest} different responses; a task of the kind {tasks.kind} shows at "
+            f"most {most}"
+        )
+
+
+def refuse_responses(tasks: TaskSpec) -> None:
+    """`UserError` where tasks of prompts alone were to show responses."""
+    if tasks.is_known and tasks.limits[0]:
+        raise UserError(f"tasks of the kind {tasks.kind} show responses, and prompts have none")
 
 
 def _ask(spec: TaskSpec, prompt: str, completions: Sequence[str] = ()) -> content.Ask:

@@ -7,6 +7,7 @@ and the audit log's chain of hashes whole.
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Table, select
@@ -17,7 +18,7 @@ from heedful.store import audit
 from heedful.store.columns import canonical
 from heedful.store.copying import ROWS, copy_rows, counts, stored
 from heedful.store.db import Store
-from heedful.store.schema import metadata
+from heedful.store.schema import IMMUTABLE, metadata
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def move(source: Store, target: Store) -> dict[str, Content]:
     `UserError` where the target is not empty or refuses a row, where something arrived otherwise than it was sent, or
     where the source was written to meanwhile; the target is then as empty as before.
     """
-    with source.read() as origin, target.write() as copy:
+    with ExitStack() as until_moved, source.read() as origin, target.write() as copy:
         audit.lock(copy)  # a server that is started on the new database too early waits here
         try:
             copy_rows(origin, copy)
@@ -53,7 +54,7 @@ def move(source: Store, target: Store) -> dict[str, Content]:
                 f"event {event} of the audit log does not follow from the one before it; nothing was moved, see "
                 "`heedful check`"
             )
-        _refuse_written(source, moved)
+        _refuse_written(until_moved.enter_context(source.write()), moved)
     return moved
 
 
@@ -67,10 +68,22 @@ def content(connection: Connection, table: Table) -> Content:
     return Content(rows, f"{total % 2**256:064x}")
 
 
-def _refuse_written(source: Store, moved: dict[str, Content]) -> None:
-    with source.read() as connection:
-        later = counts(connection)
-    if changed := [name for name, told in moved.items() if later[name] != told.rows]:
+def _refuse_written(source: Connection, moved: dict[str, Content]) -> None:
+    """`UserError` where the source holds other rows by now; nobody else writes to it before its transaction ends.
+
+    A lease that was given or taken back is the same number of rows: what may change is compared by content.
+    """
+    if source.dialect.name == "postgresql":
+        names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+        source.exec_driver_sql(f"LOCK TABLE {names} IN SHARE MODE")
+    later = counts(source)
+    changed = [
+        table.name
+        for table in metadata.sorted_tables
+        if later[table.name] != moved[table.name].rows
+        or (table not in IMMUTABLE and content(source, table) != moved[table.name])
+    ]
+    if changed:
         raise UserError(
             f"{', '.join(changed)} of {source.engine.url!r} changed meanwhile; nothing was moved: stop the server first"
         )

@@ -25,12 +25,11 @@ from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
 from heedful.store import imported, ingest, screens
-from heedful.store.columns import Checked
+from heedful.store.columns import Checked, unescaped
 from heedful.store.db import Store
 from heedful.store.projects import settings_of
 from heedful.store.schema import completion, prompt
 from heedful.store.schema import rater as account
-from heedful.store.snapshot import unescaped
 from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")
@@ -89,8 +88,10 @@ def columns_of(config: Config) -> list[str]:
 
 
 def _prompts(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
+    tasks = _tasks(config)
+    ingest.refuse_responses(tasks)
     items = [(prompt_of(where, row), _origin(where, row, origin)) for where, row in rows]
-    write = _with_bar(config, len(items), ingest.prompts, items, tasks=_tasks(config))
+    write = _with_bar(config, len(items), ingest.prompts, items, tasks=tasks)
     counts = {"rows": len(items), "prompts": len({prompt for prompt, _ in items})}
     return counts, [{"prompt": prompt} for prompt, _ in items[:FIRST]], write
 
@@ -115,9 +116,9 @@ def _all_samples(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
     texts: dict[Prompt, list[str]] = {}
     for one, text, _ in items:
         texts.setdefault(one, []).append(text)
-    write = _with_bar(
-        config, len(texts), ingest.samples, items, origin=origin, tasks=_tasks(config)
-    )
+    tasks = _tasks(config)
+    ingest.refuse_unasked(tasks, texts.values())
+    write = _with_bar(config, len(texts), ingest.samples, items, origin=origin, tasks=tasks)
     first = [{"prompt": p, "responses": texts[p]} for p in islice(texts, FIRST)]
     counts = {"responses": len(items), "prompts": len(texts)}
     return counts | {"empty": sum(not text.strip() for _, text, _ in items)}, first, write
@@ -150,6 +151,8 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
         config, len(once), imported.comparisons, once, origin=origin, gold=config.gold
     )
     asked = [(w.prompt, text, {}) for w in waiting for text in w.responses]
+    tasks = ingest.TaskSpec("pair" if all(len(w.responses) == 2 for w in waiting) else "rank")
+    ingest.refuse_unasked(tasks, (w.responses for w in waiting))
     duplicates = len(compared) - len(once)
 
     def write(store: Store, project: str) -> dict[str, int]:

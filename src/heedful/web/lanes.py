@@ -27,11 +27,12 @@ class Lane:
     seconds: float
 
 
-Name = Literal["writes", "reports", "imports"]
+Name = Literal["writes", "reports", "imports", "sign-ins"]
 LANES: dict[Name, Lane] = {
     "writes": Lane(20, 200, 5.0),  # half of the threads may wait for the database's one writer,
     "reports": Lane(6, 50, 20.0),  # and a few read for seconds
     "imports": Lane(2, 10, 30.0),
+    "sign-ins": Lane(4, 240, 3.0),  # who waits to come in is told soon that it will not be now
 }
 
 

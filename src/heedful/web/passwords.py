@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -27,6 +27,9 @@ from heedful.web.security import Denied, refuse
 T = TypeVar("T")
 WAITING = 240  # for their turn, of everybody; a turn takes some 50 to 200 ms
 OF_ADDRESS = 120  # of these from one address, behind which a whole team may be
+PATIENCE = (
+    2.0  # seconds for others who write: whoever signs in sits in front of a form that does nothing
+)
 WRONG = "login or password is wrong"
 
 _turns = ThreadPoolExecutor(1, "passwords")
@@ -71,8 +74,13 @@ async def in_turn(work: Callable[[], T]) -> T:
 
 async def written(work: Callable[[], T]) -> T:
     """What `work`, which writes into the database, returns, in a thread that such work may take."""
-    async with lanes.place("writes"):
+    async with lanes.place("sign-ins"):
         return await run_in_threadpool(work)
+
+
+def impatient(store: Store) -> Store:
+    """The store as those who sign in have it."""
+    return replace(store, busy_seconds=min(PATIENCE, store.busy_seconds))
 
 
 def begin(store: Store, login: str, *, place: str, device: str | None) -> Attempt:

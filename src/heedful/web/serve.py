@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from heedful.configs.serve import Config, refuse_nonsense
@@ -17,6 +19,7 @@ from heedful.web.sso import provider_of
 from heedful.web.talk import Talk
 
 DEMO = Path("runs/demo")  # where `heedful demo` leaves a workspace
+M_ARENA_MAX = -8  # of glibc's malloc.h
 BUSY_SECONDS = 8.0  # people wait, and what is refused is sent again
 
 
@@ -49,6 +52,7 @@ def run(config: Config) -> None:
         allow_private_webhooks=config.allow_private_webhooks,
     )
     _greet(store, workspace, url or f"http://{host}:{port}")
+    _share_memory()
     sys.setswitchinterval(0.0005)  # a lead's statistics must not hold up the raters' short requests
     # Headers of proxies are read by web.proxy: uvicorn would believe those of this machine unasked.
     server = uvicorn.Server(
@@ -74,6 +78,12 @@ def find(workspace: Path) -> Path:
     if not is_workspace and workspace == Path(".") and (DEMO / "heedful.db").exists():
         return DEMO
     return workspace
+
+
+def _share_memory() -> None:
+    """Let the forty threads share two heaps: glibc gives each its own, and what one has freed the others cannot use."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _greet(store: Store, workspace: Path, url: str) -> None:

@@ -55,7 +55,7 @@ class RaterChange(BaseModel):
 async def log_in(body: Login, request: Request, response: Response) -> dict[str, Any]:
     """Sign in. A wrong password and an unknown login answer alike, and take as long."""
     same_site(request)
-    store, login = store_of(request), body.login.strip().casefold()[:200]
+    store, login = passwords.impatient(store_of(request)), body.login.strip().casefold()[:200]
     place, device = proxy.network(proxy.address(request)), cookies.read(request, DEVICE)
 
     def signed_in() -> dict[str, Any]:
@@ -126,7 +126,8 @@ async def _join(
     body: NewAccount, request: Request, response: Response, *, owner: bool
 ) -> dict[str, Any]:
     same_site(request)
-    store, place = store_of(request), proxy.network(proxy.address(request))
+    store = passwords.impatient(store_of(request))
+    place = proxy.network(proxy.address(request))
     login = people.normal_login(body.login)
 
     def invited() -> str:

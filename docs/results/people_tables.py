@@ -51,6 +51,22 @@ def storm(result: dict) -> str:
     )
 
 
+def stops(r: dict) -> str:
+    """Of a storm in which the database died, too."""
+    told = [
+        f"on {name} {one['raters']} raters stored {one['stored']:,} of {one['acknowledged']:,} acknowledged answers through {one['kills']} kills of the server"
+        + (
+            f" and {one['stops_of_the_database']} crashes of the database"
+            if one["stops_of_the_database"]
+            else ""
+        )
+        + f"; {one['histories_that_no_order_explains']} of the histories of {one['requests_in_the_history']:,} requests cannot be explained by any order"
+        for name, one in (("SQLite", r.get("sqlite")), ("PostgreSQL", r.get("postgresql")))
+        if one
+    ]
+    return f"\n\nEverything that was asked and answered is recorded and checked for linearizability: {'; '.join(told)} (`nothing_lost.py 10 40 3`)."
+
+
 def speed(r: dict) -> str:
     rows = ["| | p50 | p95 | p99 |", "|---|---|---|---|"]
     for name, title in (("next_ms", "next question"), ("submit_ms", "submit")):
@@ -124,6 +140,8 @@ def main() -> None:
         if not (HERE / "people" / f"{name}.json").exists():
             continue
         text = make(load(name))  # type: ignore[arg-type]
+        if name == "nothing_lost" and (HERE / "people" / "stops.json").exists():
+            text += stops(load("stops"))  # type: ignore[arg-type]
         page = re.sub(
             rf"<!-- {name}: begin -->.*<!-- {name}: end -->",
             lambda _, name=name, text=text: f"<!-- {name}: begin -->\n{text}\n<!-- {name}: end -->",

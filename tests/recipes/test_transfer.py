@@ -181,14 +181,11 @@ def test_a_file_that_does_not_fit_leaves_nothing(workspace, tmp_path):
 
 
 def test_more_responses_than_a_question_shows_leave_nothing(workspace, tmp_path):
-    """Asked for or waiting for an answer. Mutation caught: refused only when the project is there already."""
+    """Mutation caught: refused only when the project is there already."""
     many = [{"prompt": "Why?", "completion": str(i)} for i in range(13)]
     write_rows(tmp_path / "s.jsonl", many)
-    write_rows(tmp_path / "c.jsonl", [{"prompt": "Why?", "responses": [str(i) for i in range(13)]}])
     with pytest.raises(UserError, match="13 different responses"):
         bring(workspace, "samples", tmp_path / "s.jsonl", ask="rank")
-    with pytest.raises(UserError, match="13"):
-        bring(workspace, "comparisons", tmp_path / "c.jsonl")
     assert [number(workspace, t) for t in ("project", "prompt")] == [0, 0]
 
 

@@ -1,0 +1,279 @@
+"""Who can be relied on: a model of raters fitted to their comparisons, without gold answers.
+
+Crowd-BT (Chen et al. 2013) with two habits beside it. For the pair (i, j) and rater k,
+
+    P(i ≻ j | k) = η_k·σ(z) + (1 − η_k)·σ(−z),   z = s_i − s_j + (b + b_k)·place + (c + c_k)·length,
+
+where s is what a response is worth, η_k how often rater k says what they see (½: chance, below: the reverse), place is
+1 if i was shown before j, −1 if behind and 0 if nobody knows, and length is log(words_i) − log(words_j) in standard
+deviations. s_i = u_i + w·φ_i: φ_i are hashed words, so that raters who never met the same response can be compared,
+too. Everything has a normal prior; L-BFGS finds the most likely values, all raters at once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from heedful.data.sources import prompt_text
+from heedful.errors import UserError
+from heedful.types import Comparison
+
+FEATURES = 256  # hashed words; φ has length 1
+WORDS = 100  # of a response that are hashed
+PRIOR_LOGIT, PRIOR_STD = 2.0, 1.5  # of log η/(1 − η): 0.88, and 95 % of people above 0.3
+STD = {"worth": 0.5, "words": 2.0, "habit": 0.5, "shared": 1.0}  # of the other priors
+PARAMETERS = {
+    "worth": ("worth",),
+    "words": ("words",),
+    "habit": ("place", "length"),
+    "shared": ("shared", "scale"),
+}
+WORTH, RATERS = (
+    ("worth", "words", "place", "length", "shared"),
+    ("logit", "place", "length", "shared", "scale"),
+)
+FOLDS, STEPS = 5, 100
+Theta = dict[str, Tensor]  # parameters by name
+Z = 1.959964  # 95 %
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """N pairs of responses that somebody has put in an order, as numbers that count from 0."""
+
+    better: Tensor  # [N] which response
+    worse: Tensor  # [N]
+    rater: Tensor  # [N]
+    place: Tensor  # [N] 1: the better one was shown first, -1: the worse one, 0: unknown
+    length: Tensor  # [N] log(words of the better) − log(words of the worse), in standard deviations
+    weight: Tensor  # [N] a ranking of K is C(K, 2) pairs, which count as K − 1
+    row: Tensor  # [N] the comparison that a pair comes from
+    words: Tensor  # [responses, FEATURES] φ
+    people: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval, from the curvature of the rater's own part of the likelihood."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a fit gives for each rater, in the order of `Pairs.people`, and for each pair."""
+
+    reliability: list[Estimate]  # η
+    place: list[Estimate]  # log-odds for what was shown first
+    length: list[Estimate]  # log-odds for a standard deviation more of length
+    difference: Tensor  # [N] s of the better less that of the worse, as the fit has it without this comparison
+
+    @property
+    def weights(self) -> list[float]:
+        """2η − 1, and 0 below chance: with answers that are wrong with chance 1 − η, the gradient of a rater's pairs is
+        that many times the true one, and so they are to be weighed."""
+        return [max(0.0, 2 * e.value - 1) for e in self.reliability]
+
+
+def pairs_of(comparisons: Sequence[Comparison]) -> Pairs:
+    """All ordered pairs of named raters; ties and responses without a rank order nothing."""
+    people: dict[str, int] = {}
+    responses: dict[tuple[str, str], int] = {}
+    columns: list[tuple[int, int, int, int, float, float, int]] = []
+    for number, c in enumerate(comparisons):
+        if c.rater is None:
+            continue
+        prompt, places = prompt_text(c.prompt), c.places
+        rater = people.setdefault(c.rater, len(people))
+        ids = [responses.setdefault((prompt, r), len(responses)) for r in c.responses]
+        shown = dict(zip(c.order_shown or (), range(len(ids)), strict=False))
+        ordered = [
+            (i, j)
+            for i in range(len(ids))
+            for j in range(len(ids))
+            if places[i] < places[j] and ids[i] != ids[j]
+        ]
+        for i, j in ordered:
+            place = (shown[i] < shown[j]) - (shown[j] < shown[i]) if shown else 0
+            length = _length(c.responses[i]) - _length(c.responses[j])
+            weight = (len(ids) - 1) / len(ordered)
+            columns.append((ids[i], ids[j], rater, place, length, min(1.0, weight), number))
+    if not columns:
+        raise UserError(
+            "no comparison has both a rater and an order; a column rater says whose it is"
+        )
+    better, worse, rater, place, length, weight, row = zip(*columns, strict=True)
+    longer = torch.tensor(length, dtype=torch.float64)
+    return Pairs(
+        better=torch.tensor(better),
+        worse=torch.tensor(worse),
+        rater=torch.tensor(rater),
+        place=torch.tensor(place, dtype=torch.float64),
+        length=longer / longer.square().mean().sqrt().clamp(min=1e-9),
+        weight=torch.tensor(weight, dtype=torch.float64),
+        row=torch.tensor(row),
+        words=hashed([response for _, response in responses]),
+        people=list(people),
+    )
+
+
+def hashed(texts: Sequence[str]) -> Tensor:
+    """φ `[texts, FEATURES]`: the first words of each text, each with a sign and a place by its hash; length 1."""
+    known: dict[str, tuple[int, float]] = {}
+    rows: list[int] = []
+    places: list[int] = []
+    signs: list[float] = []
+    for row, text in enumerate(texts):
+        for word in re.findall(r"\w+", text[: 12 * WORDS].casefold())[:WORDS]:
+            if word not in known:
+                digest = zlib.crc32(word.encode("utf-8", "surrogatepass"))
+                known[word] = (digest // 2 % FEATURES, 1.0 if digest % 2 else -1.0)
+            place, sign = known[word]
+            rows.append(row)
+            places.append(place)
+            signs.append(sign)
+    counts = torch.zeros(len(texts), FEATURES)
+    at = torch.tensor(rows, dtype=torch.long), torch.tensor(places, dtype=torch.long)
+    counts.index_put_(at, torch.tensor(signs), accumulate=True)
+    return torch.nn.functional.normalize(counts, dim=1)
+
+
+def worth(theta: Theta, pairs: Pairs) -> Tensor:
+    """s `[responses]`."""
+    return theta["worth"] + pairs.words @ theta["words"].to(pairs.words.dtype)
+
+
+def habits(theta: Theta, pairs: Pairs) -> Tensor:
+    """What place and length add to z `[N]`."""
+    place = (theta["shared"][0] + theta["place"])[pairs.rater]
+    length = (theta["shared"][1] + theta["length"])[pairs.rater]
+    return place * pairs.place + length * pairs.length
+
+
+def log_likelihood(theta: Theta, pairs: Pairs, difference: Tensor | None = None) -> Tensor:
+    """log P `[N]` of each pair, its better response first. `difference` `[N]` of its two responses' worth, times a
+    scale, where it is not to come from theta."""
+    if difference is None:
+        s = worth(theta, pairs)
+        difference = s[pairs.better] - s[pairs.worse]
+    else:
+        difference = theta["scale"] * difference
+    z, logit = difference + habits(theta, pairs), theta["logit"][pairs.rater]
+    meant, reverse = logsigmoid(logit), logsigmoid(-logit)
+    return torch.logaddexp(meant + logsigmoid(z), reverse + logsigmoid(-z))
+
+
+def objective(theta: Theta, pairs: Pairs, difference: Tensor | None = None) -> Tensor:
+    """−log posterior, up to a constant."""
+    prior = ((theta["logit"] - PRIOR_LOGIT) / PRIOR_STD).square().sum()
+    for name, std in STD.items():
+        for parameter in PARAMETERS[name]:
+            if parameter in theta:
+                centre = 1.0 if parameter == "scale" else 0.0
+                prior = prior + ((theta[parameter] - centre) / std).square().sum()
+    return 0.5 * prior - (pairs.weight * log_likelihood(theta, pairs, difference)).sum()
+
+
+def start(pairs: Pairs) -> Theta:
+    """The middle of the priors: everybody is rather reliable, nothing is worth more than anything else."""
+    raters = len(pairs.people)
+    sizes = {"worth": len(pairs.words), "words": FEATURES, "place": raters, "length": raters}
+    theta = {name: torch.zeros(n, dtype=torch.float64) for name, n in sizes.items()}
+    theta["logit"] = torch.full((raters,), PRIOR_LOGIT, dtype=torch.float64)
+    return theta | {"shared": torch.zeros(2, dtype=torch.float64)}
+
+
+def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
+    """Worth and reliability in turn, so many times.
+
+    What responses are worth is fitted with the raters' reliability as it stands; reliability and habits are then those
+    that the *held-out* pairs ask for, each given a worth from four fifths of the comparisons without it. Fitted at
+    once they would flatter everybody: with few answers a response, each rater's own explain themselves.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    comparisons = int(pairs.row.max()) + 1
+    fold = torch.randint(FOLDS, (comparisons,), generator=generator)[pairs.row]
+    theta = start(pairs)
+    folds = [dict(theta) for _ in range(FOLDS)]
+    difference = torch.zeros(len(pairs.row), dtype=torch.float64)
+    for _ in range(rounds):
+        for k, values in enumerate(folds):
+            rest = replace(pairs, weight=pairs.weight * (fold != k))
+            values |= maximised(values | {"logit": theta["logit"]}, rest, WORTH)
+            apart = worth(values, pairs)
+            apart = apart[pairs.better] - apart[pairs.worse]
+            difference = torch.where(fold == k, apart, difference)
+        theta |= maximised(
+            start(pairs) | {"scale": torch.ones(1).double()}, pairs, RATERS, difference
+        )
+    return _of(theta, pairs, theta["scale"] * difference)
+
+
+def maximised(
+    theta: Theta, pairs: Pairs, free: Sequence[str], difference: Tensor | None = None
+) -> Theta:
+    """The most likely values of the named parameters, the others as they are; `difference` as in `logits`."""
+    values = {name: value.detach().clone() for name, value in theta.items()}
+    moved = [values[name].requires_grad_() for name in free]
+    optimiser = torch.optim.LBFGS(
+        moved,
+        max_iter=STEPS,
+        history_size=20,
+        tolerance_grad=1e-4,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = objective(values, pairs, difference)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return {name: value.detach() for name, value in values.items()}
+
+
+def _of(theta: Theta, pairs: Pairs, difference: Tensor) -> Fit:
+    """Values and intervals. A rater's three numbers have the information Σ g·gᵀ over their pairs, plus the prior's."""
+    z, eta = habits(theta, pairs) + difference, torch.sigmoid(theta["logit"])
+    up = torch.sigmoid(z)
+    probability = eta[pairs.rater] * up + (1 - eta[pairs.rater]) * (1 - up)
+    steep = (2 * eta[pairs.rater] - 1) * up * (1 - up)
+    slope = (eta * (1 - eta))[pairs.rater] * (2 * up - 1)
+    scores = torch.stack([slope, steep * pairs.place, steep * pairs.length], dim=1)
+    scores = scores / probability[:, None]
+    outer = pairs.weight[:, None, None] * scores[:, :, None] * scores[:, None, :]
+    prior = torch.tensor([PRIOR_STD, STD["habit"], STD["habit"]], dtype=torch.float64).square()
+    information = torch.diag(1 / prior).repeat(len(pairs.people), 1, 1)
+    information = information.index_add(0, pairs.rater, outer)
+    deviations = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).sqrt()
+
+    def estimates(values: Tensor, deviation: Tensor) -> list[Estimate]:
+        around = zip(values.tolist(), deviation.tolist(), strict=True)
+        return [Estimate(v, v - Z * d, v + Z * d) for v, d in around]
+
+    def share(logit: float) -> float:
+        return 1 / (1 + math.exp(-logit))
+
+    reliability = estimates(theta["logit"], deviations[:, 0])
+    return Fit(
+        reliability=[Estimate(share(e.value), share(e.low), share(e.high)) for e in reliability],
+        place=estimates(theta["shared"][0] + theta["place"], deviations[:, 1]),
+        length=estimates(theta["shared"][1] + theta["length"], deviations[:, 2]),
+        difference=difference,
+    )
+
+
+def _length(text: str) -> float:
+    return math.log1p(len(text.split()))

@@ -1,0 +1,84 @@
+"""Raters: a model of who can be relied on, fitted to what they said, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heedful.configs.raters import Config
+from heedful.data.files import write_json
+from heedful.data.reading import named
+from heedful.data.sources import read_comparisons
+from heedful.errors import UserError
+from heedful.raters.advice import About, about
+from heedful.raters.reliability import Estimate
+from heedful.transfer.sources import materialise
+
+
+def run(config: Config) -> None:
+    """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1."""
+    data = materialise(config.data, "rankings")
+    comparisons = read_comparisons(
+        data, skip_bad=config.on_bad_row == "drop", columns=config.columns
+    )
+    try:
+        people = about(comparisons)
+    except UserError as error:
+        raise UserError(f"{named(config.data)}: {error}") from None
+    if config.out is not None:
+        write_json(config.out, as_json(people))
+    _print(people, sum(c.rater is None for c in comparisons))
+
+
+def as_json(people: Sequence[About]) -> dict[str, Any]:
+    """`--out`'s file."""
+    return {
+        "raters": [asdict(person) for person in people],
+        "weights": {person.rater: round(person.weight, 6) for person in people},
+    }
+
+
+def _print(people: Sequence[About], nameless: int) -> None:
+    console = Console(highlight=False)
+    table = Table(box=None, header_style="bold")
+    for title in (
+        "rater",
+        "comparisons",
+        "reliability",
+        "first",
+        "longer",
+        "agrees",
+        "seconds",
+        "weight",
+    ):
+        table.add_column(title, justify="left" if title == "rater" else "right")
+    for a in people:
+        table.add_row(
+            Text(a.rater),
+            str(a.comparisons),
+            _interval(a.reliability, "{:.2f}"),
+            _interval(a.place, "{:+.1f}"),
+            _interval(a.length, "{:+.1f}"),
+            f"{a.agreement.value:.0%}",
+            "–" if a.seconds is None else f"{a.seconds:.0f}",
+            f"{a.weight:.2f}",
+        )
+    console.print(table)
+    console.print(
+        "reliability: how often they say what they see (0.5 is chance); first, longer: log-odds for what stands first "
+        "and for longer responses; in brackets 95 % intervals"
+    )
+    for a in people:
+        for sentence in a.advice:
+            console.print(Text(f"{a.rater}: {sentence}"))
+    if nameless:
+        console.print(f"comparisons without a rater are left out: {nameless}")
+
+
+def _interval(e: Estimate, form: str) -> str:
+    return f"{form.format(e.value)} [{form.format(e.low)}, {form.format(e.high)}]"

@@ -23,11 +23,12 @@ from heedful.store import (
     screens,
     show,
     snapshot,
+    trials,
 )
 from heedful.store.db import Store
 from heedful.transfer.workspace import export_file
 from heedful.types import Comparison
-from heedful.web import insight
+from heedful.web import alerts, insight
 from workspace import answer, claim, make_project, make_rater, make_task
 
 TEXTS = ("Lima.", "I don't know.")
@@ -378,3 +379,41 @@ def test_a_projects_questions_are_asked_of_what_is_imported(store: Store, tmp_pa
     assert [screens.comparing(QUESTIONS, 3), screens.comparing(ratings, 2)] == [
         ("rank", {}), ("pair", {}),
     ]  # fmt: skip
+
+
+def test_gold_is_the_first_question_that_ranks(store: Store):
+    """Whatever is said to another one, in trials and on the lead's page; left out where it may be, it is wrong.
+
+    Mutation caught: ranks of two questions mixed, or the second taken for the first that was not answered."""
+    project = make_project(store, gold_rate=1.0)
+    ranks = [QUESTIONS[0] | {"required": False}, QUESTIONS[5]]
+    with store.write() as connection:
+        prompt = content.add_prompt(connection, project, "What is known?")
+        ids = [content.add_completion(connection, prompt, text) for text in TEXTS]
+        how = {"options": {"questions": ranks}, "gold": {"ranks": {ids[0]: 1, ids[1]: 2}}}
+        content.add_task(connection, project, "screen", prompt, ids, **how)
+    leases = []
+    for said in (True, False):
+        rater = make_rater(store)
+        given = claim(store, project, rater)
+        assert given
+        with store.read() as connection:
+            page = show.question(connection, given, rater)
+        first = page["responses"][0]["text"] == TEXTS[0]
+        wrong, right = {"ranks": [2, 1] if first else [1, 2]}, {"value": 1 if first else 8}
+        known = {"ranks": [1, 2] if first else [2, 1]}
+        answer(
+            store, given, rater, {"overall": right, "safer": wrong} if said else {"safer": known}
+        )
+        leases.append(given)
+    with store.read() as connection:
+        assert list(map(trials.right_ones(connection, leases).get, leases)) == [True, False]
+        shares = [r["gold"]["value"] for r in insight.raters(connection, project)["raters"]]
+        assert sorted(shares) == [0.0, 1.0]
+        said = quality.load(connection, quality.newest_gold(connection, project, per_rater=9))
+        keys = quality.gold_answers(connection, [a.task for a in said])
+    # Forty like the first, who was right and said something else besides: nothing rings.
+    right = {a.judgment for a in said if a.question == "overall"}
+    many = [a for a in said if a.judgment in right] * 40
+    sure = projects.Settings(alert_gold=0.9, alert_seconds=0)
+    assert not [a for a in alerts.rung([], many, keys, [], sure) if a.what == "gold"]

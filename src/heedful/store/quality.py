@@ -30,6 +30,7 @@ from heedful.store.schema import (
     task_slot,
     trial,
 )
+from heedful.store.screens import compared_by
 
 ANSWERS = ("answer", "tie", "both_bad")
 BATCH = 1000  # ids in one statement
@@ -58,6 +59,9 @@ class Answer:
     completions: list[str]  # in the task's order, which no rater sees
     order_shown: list[int]  # how they were shown, as indices into `completions`
     question: str = ""  # of a screen; empty where the task asks one alone
+    compares: bool = (
+        True  # it is the question that is the task's comparison: a screen's first that ranks
+    )
     ranks: dict[str, int] = field(default_factory=dict)
     scores: dict[tuple[str, str], float] = field(default_factory=dict)  # completion, axis
     rules: dict[tuple[str, str], bool] = field(default_factory=dict)  # completion, rule
@@ -190,11 +194,11 @@ def by_week(
 
 
 def by_judgment(answers: Iterable[Answer]) -> dict[str, Answer]:
-    """Of each judgment the answer to its first question that ranks, or to its first."""
+    """Of each judgment the answer to the question that is its comparison, or else to its first."""
     chosen: dict[str, Answer] = {}
     for answer in answers:
         first = chosen.setdefault(answer.judgment, answer)
-        if answer.prefers and not first.prefers:
+        if answer.compares and not first.compares:
             chosen[answer.judgment] = answer
     return chosen
 
@@ -206,7 +210,7 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
         select(
             j.id, j.task, j.rater, j.outcome, j.strength, j.active_ms, j.created_at,
             a.slot, a.order_shown, rater.c.role,
-            t.kind, t.round, t.is_gold, t.swap_of, t.overlap, t.completions, task_slot.c.added,
+            t.kind, t.options, t.round, t.is_gold, t.swap_of, t.overlap, t.completions, task_slot.c.added,
         )
         .join(assignment, a.id == j.assignment)
         .join(task, t.id == j.task)
@@ -239,7 +243,8 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
             if r.id not in several:
                 by_id[r.id, ""] = alone
             for said in several.get(r.id, ()):
-                by_id[r.id, said.question] = _of_screen(alone, said)
+                compares = said.question == compared_by(r.kind, r.options)
+                by_id[r.id, said.question] = _of_screen(alone, said, compares)
         compared = {s.measure.of for s in by_id.values() if s.measure}
         c = ranking_item.c
         query = select(c.judgment, c.question, c.completion, c.rank)
@@ -267,10 +272,10 @@ def _several(connection: Connection, ids: Sequence[str]) -> dict[str, list[Row]]
     return grouped(connection.execute(ordered).all(), "judgment")
 
 
-def _of_screen(alone: Answer, said: Row) -> Answer:
+def _of_screen(alone: Answer, said: Row, compares: bool) -> Answer:
     """The answer to one question, as if it had been asked alone."""
     values = {name: getattr(said, name) for name in ("question", "kind", "outcome", "strength")}
-    return replace(alone, **values, ranks={}, scores={}, rules={})
+    return replace(alone, **values, compares=compares, ranks={}, scores={}, rules={})
 
 
 def lengths(connection: Connection, completions: Sequence[str]) -> dict[str, int]:

@@ -53,6 +53,15 @@ def first_ranking(kind: str, options: Mapping[str, Any]) -> ScreenQuestion | Non
     return next((q for q in questions_of(kind, options) if q.ranks), None)
 
 
+def compared_by(kind: str, options: Mapping[str, Any]) -> str | None:
+    """The name under which the comparison of a task's responses is kept: empty where the task asks one question alone,
+    None where no question of a screen ranks."""
+    if kind != SCREEN:
+        return ""
+    first = first_ranking(kind, options)
+    return first.name if first else None
+
+
 def checked_list(values: Any) -> list[dict[str, Any]]:
     """A list of questions with all defaults; `UserError` for what cannot be asked together."""
     if not isinstance(values, list | tuple) or not 1 <= len(values) <= MOST:

@@ -33,6 +33,7 @@ from heedful.store.schema import (
     trial,
 )
 from heedful.store.schema import project as project_table
+from heedful.store.screens import compared_by
 
 Stage = Literal["training", "qualification"]
 Reason = Literal["not qualified", "no gold questions"]
@@ -129,13 +130,16 @@ def right_ones(connection: Connection, assignments: Sequence[str]) -> dict[str, 
     """Whether what was last said to each gold question orders every two responses as its key does."""
     j = judgment.c
     last = (j.assignment.in_(assignments), ~corrected())
-    query = select(j.assignment, j.outcome, gold_key.c.answer, j.id)
+    query = select(j.assignment, j.outcome, gold_key.c.answer, j.id, task.c.kind, task.c.options)
+    query = query.join(gold_key, gold_key.c.task == j.task).join(task, task.c.id == j.task)
     found = {}
-    rows = connection.execute(query.join(gold_key, gold_key.c.task == j.task).where(*last)).all()
+    rows = connection.execute(query.where(*last)).all()
     ranks: dict[str, dict[str, int]] = {row.id: {} for row in rows}
+    compared = {row.id: compared_by(row.kind, row.options) for row in rows}
     items = select(ranking_item).where(ranking_item.c.judgment.in_(ranks))
     for item in connection.execute(items):
-        ranks[item.judgment][item.completion] = item.rank
+        if item.question == compared[item.judgment]:
+            ranks[item.judgment][item.completion] = item.rank
     for row in rows:
         said = row.outcome not in UNANSWERED
         found[row.assignment] = said and right(ranks[row.id], row.answer["ranks"])

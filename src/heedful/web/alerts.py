@@ -84,7 +84,7 @@ def rung(
     newest = _by_rater(recent)
     each = {
         "hasty": _hasty(newest, settings),
-        "gold": _gold(_by_rater(gold), keys, settings),
+        "gold": _gold(_by_rater([a for a in gold if a.compares]), keys, settings),
         "place": _places(newest, settings),
         "fall": _falls(shared, settings),
     }
@@ -149,7 +149,8 @@ def _places(recent: dict[str, list[Answer]], settings: Settings) -> Found:
     if not settings.alert_place:
         return
     for who, answers in recent.items():
-        places = [a.place for a in answers if a.kind in KINDS and KINDS[a.kind].swaps]
+        compared = [a for a in answers if a.compares]  # one of each screen
+        places = [a.place for a in compared if a.kind in KINDS and KINDS[a.kind].swaps]
         places = [place for place in places if place is not None]
         found = _share(sum(place == 0 for place in places), len(places))
         if found and (found.low > settings.alert_place or found.high < 1 - settings.alert_place):

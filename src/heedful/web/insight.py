@@ -125,7 +125,7 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
         own_ways, recent_answers = ways[person.id], recent[person.id]
         places = [s.place for s in recent_answers if s.kind in KINDS and KINDS[s.kind].swaps]
         seconds = [s.seconds for s in recent_answers if s.seconds is not None]
-        preferences = [s for s in recent_answers if s.prefers]
+        preferences = [s for s in recent_answers if s.prefers and s.compares]
         repeated = repeats[person.id]
         rows.append(
             {
@@ -190,7 +190,7 @@ def win_rates(connection: Connection, project: str) -> dict[str, Any]:
     timestamp = reports.now(connection)
     ids = quality.by_week(connection, project, timestamp, weeks=WEEKS, per_week=A_WEEK)
     first = quality.by_judgment(quality.load(connection, ids)).values()
-    answers = [s for s in first if s.prefers and not s.swap_of]
+    answers = [s for s in first if s.prefers and s.compares and not s.swap_of]
     names = quality.origins(connection, list({c for s in answers for c in s.ranks}))
     total: dict[Any, list[float]] = defaultdict(lambda: [0.0, 0])
     for s in answers:
@@ -248,7 +248,7 @@ def _right(connection: Connection, answers: Sequence[Answer]) -> dict[str, tuple
     keys = quality.gold_answers(connection, list({s.task for s in answers}))
     results: dict[str, list[bool]] = defaultdict(list)
     for s in answers:
-        results[s.rater].append(trials.right(s.ranks, keys[s.task]))
+        results[s.rater].append(s.compares and trials.right(s.ranks, keys[s.task]))
     return {rater_id: (sum(outcomes), len(outcomes)) for rater_id, outcomes in results.items()}
 
 
@@ -281,7 +281,7 @@ BINS = (1.1, 1.5, 2.0, math.inf)  # how much longer the longer one is
 
 def _length(connection: Connection, answers: Iterable[Answer]) -> dict[str, Any]:
     """How often the longer of two responses won, of those where one did; overall and by how much longer it was."""
-    preferred = [p for s in answers if s.prefers for p in pairs(s) if p[2]]
+    preferred = [p for s in answers if s.prefers and s.compares for p in pairs(s) if p[2]]
     size = quality.lengths(connection, list({c for a, b, _ in preferred for c in (a, b)}))
     wins, counts = [0] * len(BINS), [0] * len(BINS)
     for a, b, sign in preferred:

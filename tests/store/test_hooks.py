@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from heedful.errors import UserError
-from heedful.store import audit, hooks, people, schema
+from heedful.store import audit, hooks, members, people, projects, schema
 from heedful.store.db import Store, now
 from workspace import answer, claim, make_project, make_rater, make_task
 
@@ -176,3 +176,21 @@ def test_what_cannot_be_added(store, project):
     for where, words in ((project, "already"), ("nonsense", "no such project")):
         with pytest.raises(UserError, match=words):
             add(store, where)
+
+
+def test_a_webhook_is_silent_once_its_adder_leads_no_more(store, project):
+    """Closed to them, or no lead of it any more; back when they are. Mutation caught: a project's answers told to
+    somebody who was taken off it."""
+    lead = make_rater(store, "lead")
+    with store.write() as connection:
+        hooks.add(connection, project, URL, actor=lead)
+        projects.change(connection, project, {"access": "members"}, actor=None)
+    judge(store, project)
+    with store.read() as connection:
+        assert not hooks.any_due(connection)
+        assert hooks.of_project(connection, project)[0]["paused"]
+    assert take(store) == []
+    with store.write() as connection:
+        members.change(connection, project, lead, actor=None, role="lead")
+        assert hooks.any_due(connection)
+    assert len(take(store)) == 1

@@ -10,10 +10,10 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Exists, Row, exists, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from heedful.errors import UserError
-from heedful.store import audit, export, records
+from heedful.store import audit, export, records, rights
 from heedful.store.db import insert, now
 from heedful.store.projects import settings_of
 from heedful.store.schema import project, rater, webhook, webhook_delivery
@@ -69,19 +69,19 @@ def of_project(connection: Connection, project_id: str) -> list[dict[str, Any]]:
     )
     for key, state, number in rows:
         counts.setdefault(key, {})[state] = number
-    none = {"waiting": 0, "sent": 0, "failed": 0}
+    none, silent = {"waiting": 0, "sent": 0, "failed": 0}, _silent(connection)
     return [
         {
             "id": row.id,
             "url": row.url,
             "created_at": row.created_at,
             "added_by": row.pseudonym,
-            "paused": row.status == "paused",
+            "paused": row.id in silent,
             **none,
             **counts.get(row.id, {}),
         }
         for row in connection.execute(
-            select(webhook, rater.c.pseudonym, rater.c.status)
+            select(webhook, rater.c.pseudonym)
             .outerjoin(rater, rater.c.id == webhook.c.added_by)
             .where(webhook.c.project == project_id)
             .order_by(webhook.c.id)
@@ -93,14 +93,24 @@ def any_due(connection: Connection) -> bool:
     """Whether a delivery is due; takes no lock."""
     table = webhook_delivery.c
     due = select(table.id).join(webhook, webhook.c.id == table.webhook)
-    due = due.where(table.state == "waiting", table.due_at <= now(connection), ~_paused())
+    due = due.where(table.state == "waiting", table.due_at <= now(connection))
+    due = due.where(table.webhook.not_in(_silent(connection)))
     return connection.execute(due.limit(1)).first() is not None
 
 
-def _paused() -> Exists:
-    """Who added the webhook is paused: it would go on telling them. What it is owed waits."""
-    theirs = (rater.c.id == webhook.c.added_by, rater.c.status == "paused")
-    return exists().where(*theirs)
+def _silent(connection: Connection) -> list[str]:
+    """Webhooks whose adder is paused, or leads their project no more: they would go on telling them. What they are owed
+    waits."""
+    added = (rater.c.id == webhook.c.added_by, webhook.c.project == project.c.id)
+    query = select(
+        webhook.c.id, webhook.c.project, rater.c.id.label("rater"), rater.c.role, rater.c.status
+    )
+    silent = []
+    for row in connection.execute(query.where(*added)):
+        has = rights.standing(connection, row.project, row.rater, row.role)
+        if row.status == "paused" or has is None or not has.may("lead"):
+            silent.append(row.id)
+    return silent
 
 
 def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
@@ -110,7 +120,8 @@ def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
     rows = connection.execute(
         select(webhook_delivery, webhook.c.url, webhook.c.secret, webhook.c.project)
         .join(webhook, webhook.c.id == table.webhook)
-        .where(table.state == "waiting", table.due_at <= timestamp, ~_paused())
+        .where(table.state == "waiting", table.due_at <= timestamp)
+        .where(table.webhook.not_in(_silent(connection)))
         .order_by(
             table.attempts, table.due_at, table.id
         )  # an address that is away holds up no other

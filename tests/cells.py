@@ -1,6 +1,6 @@
 """Cells of a notebook, or blocks of a page, one after the other. As a program: those of a notebook, then a claim.
 
-python cells.py NOTEBOOK 'results["dpo"] > 0.5'
+python cells.py NOTEBOOK 'results["dpo"] > 0.5' [steps=600:steps=30 …]
 """
 
 from __future__ import annotations
@@ -36,5 +36,9 @@ def execute(cells: Iterable[str], name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    notebook, claim = Path(sys.argv[1]), sys.argv[2]
-    assert eval(claim, execute(code_cells(notebook), notebook.name)), claim
+    notebook, claim, *changes = Path(sys.argv[1]), *sys.argv[2:]
+    cells = code_cells(notebook)
+    for old, _, new in (change.partition(":") for change in changes):
+        assert sum(cell.count(f"{old},") for cell in cells) == 1, old
+        cells = [cell.replace(f"{old},", f"{new},") for cell in cells]
+    assert eval(claim, execute(cells, notebook.name)), claim

@@ -24,8 +24,17 @@ pytestmark = pytest.mark.skipif(
     faulty_disk.library() is None, reason="no C compiler for the failing disk, or no Linux"
 )
 CHEAP = ("sft",)
+# What they write sft, dpo, rloo and small write with the same code; -m exhaustive has them, too.
+ALIKE = ("pretrain", "kto", "bco", "ppo", "online_dpo")
 SAMPLED = [
-    name if name in CHEAP else pytest.param(name, marks=pytest.mark.long)
+    pytest.param(
+        name,
+        marks=[]
+        if name in CHEAP
+        else pytest.mark.exhaustive
+        if name in ALIKE
+        else pytest.mark.long,
+    )
     for name in disk_trials.JOBS
 ]
 

@@ -100,13 +100,7 @@ def sentence(capsys) -> str:
 
 @pytest.mark.parametrize(
     "job",
-    [
-        pytest.param(
-            j,
-            marks=pytest.mark.arithmetic if j == "rloo" else [pytest.mark.long] * (j not in DAILY),
-        )
-        for j in jobs.JOBS
-    ],
+    [j if j in DAILY else pytest.param(j, marks=pytest.mark.long) for j in jobs.JOBS],
 )
 def test_stopped_again_and_again(job, world, whole, tmp_path, capsys):
     """After the first step, around the end of an epoch (in step 5), and in the last one; then to the end.

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from argon2 import PasswordHasher
 from sqlalchemy import Connection
 
 from heedful.store import content, judging, projects, schema, work
 from heedful.store.db import Store, new_id, now
 from heedful.types import Message
+
+# Hashing is slow on purpose, which is no matter of what happens around it.
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def make_project(store: Store, name: str = "capitals", **settings: Any) -> str:

@@ -21,7 +21,7 @@ from heedful.store.db import Store
 from heedful.types import Message
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
-from workspace import answer, claim, make_project, make_task
+from workspace import CHEAP, answer, claim, make_project, make_task
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGS = [
@@ -290,10 +290,18 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(people, "_hasher", lambda: CHEAP)
+        people._dummy_hash.cache_clear()
+        yield
+    people._dummy_hash.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def hashed() -> str:
-    """Hashing is slow on purpose; once is enough."""
-    return people.hash_password(PASSWORD)
+    return CHEAP.hash(PASSWORD)
 
 
 @pytest.fixture

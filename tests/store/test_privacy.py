@@ -6,10 +6,12 @@ import os
 import stat
 from pathlib import Path
 
+import argon2
 import pytest
 
 from heedful.cli import main
 from heedful.errors import UserError
+from heedful.store import people
 from heedful.store.db import backup, open_store
 from workspace import make_project
 
@@ -59,3 +61,14 @@ def test_a_workspace_is_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert os.umask(0) == 0
     finally:
         os.umask(before)
+
+
+def test_a_password_is_dear_to_guess():
+    """RFC 9106, section 4, its second choice. Mutation caught: the hasher of the other tests, which costs nothing."""
+    stored = people.hash_password("correct horse 9")
+    costs = argon2.extract_parameters(stored)
+    assert costs.type == argon2.Type.ID
+    assert costs.memory_cost >= 64 << 10 and costs.time_cost >= 3
+    assert people.verify_password(stored, "correct horse 9")
+    assert not people.verify_password(stored, "correct horse 8")
+    assert not people.verify_password(None, "correct horse 9")

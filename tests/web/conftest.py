@@ -15,6 +15,7 @@ from heedful.store import people
 from heedful.store.db import Store
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
+from workspace import CHEAP
 
 PASSWORD = "correct horse 9"
 
@@ -40,10 +41,18 @@ def app(store: Store, tmp_path: Path) -> Any:
     return create_app(store, workspace=tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(people, "_hasher", lambda: CHEAP)
+        people._dummy_hash.cache_clear()
+        yield
+    people._dummy_hash.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def hashed() -> str:
-    """Hashing is slow on purpose; once is enough."""
-    return people.hash_password(PASSWORD)
+    return CHEAP.hash(PASSWORD)
 
 
 def browser(app: Any, login: str | None = None) -> TestClient:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -89,6 +88,8 @@ def owner(store: Store, tmp_path: Path, hashed: str) -> Owner:
 @pytest.mark.long
 def test_no_request_is_an_error_of_the_server(store: Store, tmp_path: Path, owner: Owner):
     """Every operation of openapi.json, with generated bodies, paths, queries and headers."""
+    import schemathesis  # a second to import, for this test alone
+
     app = create_app(store, workspace=tmp_path, talk=FakeTalk())
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]

@@ -118,7 +118,7 @@ def test_answers_are_kept_as_they_are(store: Store, person):
         "thumbs": {"thumbs": [1], "text": ANY}, "rules": {"rules": {SQL: [True]}, "text": ANY},
         "critique": {"critiques": [{"response": 0, "start": 0, "end": 2, "text": ANY}]},
         "edit": {"response": 0, "text": ANY, "comment": ANY}, "write": {"text": ANY, "comment": ANY},
-        "chat": {"skip": ANY},
+        "chat": {"skip": ANY}, "note": {"text": ANY},
     }  # fmt: skip
     for _ in KINDS:
         task = ask(rater, project)

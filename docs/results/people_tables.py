@@ -103,7 +103,7 @@ def bulk(r: dict) -> str:
             one["processor_seconds"] * 1e6 / r["imported" if name == "import" else "judgments"]
         )
         rows.append(
-            f"| {title} | {one['processor_seconds']:.1f} | {million:.0f} | {one['peak_mib']} |"
+            f"| {title} | {one['processor_seconds']:.1f} | {million:.0f} | {one.get('peak_mib', '–')} |"
         )
     return "\n".join(rows) + (
         f"\n\nA SQLite workspace with {r['judgments']:,} judgments ({r['database_mib']:,} MiB), on {r['machine']}"

@@ -261,6 +261,16 @@ def test_only_the_browser_that_began_comes_in(app, store: Store, issuer: Issuer)
     assert sessions(store) == 0
 
 
+@pytest.mark.parametrize(
+    "words", ["", "zz", "7b7d", b'{"way": {"state": 1}}'.hex(), b"[1]".hex(), b'{"way": 1}'.hex()]
+)
+def test_a_cookie_that_somebody_has_made(app, issuer: Issuer, words: str):
+    """Mutation caught: an error of the server for what a browser sends."""
+    client = browser(app)
+    client.cookies.set("heedful_sso", words)
+    assert "not begun in this browser" in refused(client.get("/sso/back?code=c&state=s"))
+
+
 def test_no_account_is_taken_over(app, store: Store, issuer: Issuer, person, hashed: str):
     """Somebody has typed this address as their login: it opens with their password, and is connected from within.
     Mutation caught: accounts joined by address, which nobody has checked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, dataclass
 from secrets import compare_digest
 from typing import Any
 
@@ -36,13 +37,14 @@ def begin(
     user = identify(request) if connect else None
     if connect and (user is None or user.scopes is not None):
         raise Denied(401, "sign in first")
-    kept = {"way": vars(way), "invitation": invitation[:200], "connect": user and user.rater}
-    kept["next"] = next[:300] if PATH.fullmatch(next) else ""
+    after = next[:300] if PATH.fullmatch(next) else ""
+    kept = Kept(way, invitation[:200], user.rater if user else "", after)
     answer = RedirectResponse(url, 303)
     name, path = proxy.cookie(request, COOKIE)
     secure = proxy.public_url(request).startswith("https://")
-    value = json.dumps(kept).encode("ascii").hex()
-    answer.set_cookie(name, value, SECONDS, path=path, secure=secure, httponly=True, samesite="lax")
+    answer.set_cookie(
+        name, kept.words(), SECONDS, path=path, secure=secure, httponly=True, samesite="lax"
+    )
     return answer
 
 
@@ -51,16 +53,16 @@ def back(request: Request, code: str = "", state: str = "", error: str = "") -> 
     """From the other server, with a code that only this browser can use."""
     provider, kept = _provider(request), _kept(request)
     try:
-        if not kept or not compare_digest(kept["way"]["state"].encode(), state.encode()):
+        if not kept or not compare_digest(kept.way.state.encode(), state.encode()):
             raise UserError(
                 "this sign-in was not begun in this browser, or too long ago; try again"
             )
         if error or not code:
             raise UserError(f"the other server did not sign you in ({error[:60] or 'no code'})")
-        claims = provider.finish(_back(request), code, Way(**kept["way"]))
+        claims = provider.finish(_back(request), code, kept.way)
         answer = (
             _connected(request, claims, kept)
-            if kept["connect"]
+            if kept.connect
             else _in(request, provider, claims, kept)
         )
     except UserError as problem:
@@ -83,13 +85,13 @@ def disconnect(request: Request, user: Person) -> dict[str, int]:
         return {"ended": identities.unlink(connection, user.rater, actor=user.rater)}
 
 
-def _in(request: Request, provider: Provider, claims: Claims, kept: dict[str, Any]) -> Response:
-    answer = to(request, kept["next"].removeprefix("/"))
+def _in(request: Request, provider: Provider, claims: Claims, kept: Kept) -> Response:
+    answer = to(request, kept.next.removeprefix("/"))
     with store_of(request).write() as connection:
         account = identities.account_of(connection, claims)
         if account is not None and account.status != "active":
             raise UserError("your account is paused; ask who leads the project when you may go on")
-        invitation = kept["invitation"] or None
+        invitation = kept.invitation or None
         key = (
             account.id
             if account
@@ -101,9 +103,9 @@ def _in(request: Request, provider: Provider, claims: Claims, kept: dict[str, An
     return answer
 
 
-def _connected(request: Request, claims: Claims, kept: dict[str, Any]) -> Response:
+def _connected(request: Request, claims: Claims, kept: Kept) -> Response:
     user = identify(request)
-    if user is None or user.rater != kept["connect"]:
+    if user is None or user.rater != kept.connect:
         raise UserError("you are not signed in here as who began this")
     with store_of(request).write() as connection:
         identities.link(connection, claims, user.rater)
@@ -120,8 +122,25 @@ def _back(request: Request) -> str:
     return f"{proxy.public_url(request)}/sso/back"
 
 
-def _kept(request: Request) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Kept:
+    """What the browser has kept since the person went there; it is theirs to change, so it is read with care."""
+
+    way: Way
+    invitation: str
+    connect: str
+    next: str
+
+    def words(self) -> str:
+        return json.dumps(asdict(self)).encode("ascii").hex()
+
+
+def _kept(request: Request) -> Kept | None:
     try:
-        return json.loads(bytes.fromhex(cookies.read(request, COOKIE) or ""))
-    except ValueError:
+        said = json.loads(bytes.fromhex(cookies.read(request, COOKIE) or ""))
+        kept = Kept(Way(**said.pop("way")), **said)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+    values = (*vars(kept.way).values(), kept.invitation, kept.connect, kept.next)
+    fits = all(isinstance(v, str) for v in values) and (not kept.next or PATH.fullmatch(kept.next))
+    return kept if fits else None

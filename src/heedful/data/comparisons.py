@@ -23,6 +23,7 @@ from heedful.data.columns import (
 )
 from heedful.data.forms import WIDE, standard
 from heedful.data.forms import WINNERS as WINNER_COLUMNS
+from heedful.data.published import published
 from heedful.data.reading import Source, named
 from heedful.data.transcripts import joined, merged, split, transcript
 from heedful.errors import UserError, did_you_mean
@@ -67,6 +68,7 @@ def label_of(where: str, row: Mapping[str, Any]) -> bool:
 
 def comparison_of(where: str, row: Mapping[str, Any]) -> Comparison:
     """A row with chosen and rejected, or with responses and ranking, in whichever tool's columns."""
+    row = published(dict(row))
     if {"conversation_a", "conversation_b"} <= row.keys():
         return _battle(where, row)
     given, row = row, standard(row)

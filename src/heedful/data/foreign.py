@@ -13,6 +13,7 @@ from heedful.data.fields import Unanswered
 from heedful.data.files import Row
 from heedful.data.forms import standard
 from heedful.data.label_studio import read_label_studio
+from heedful.data.published import published
 from heedful.data.reading import Aside, Reading, Source, read_items, reader_of
 from heedful.errors import UserError
 from heedful.types import Comparison, Prompt
@@ -90,7 +91,7 @@ def judged(
 
 def _read(row: dict[str, Any]) -> Iterable[str]:
     """The columns that are read: of other tools' files all that could be, of plain ones those of a comparison."""
-    if form_of(row) != "plain" or "conversation_a" in row:
+    if form_of(row) != "plain" or "conversation_a" in published(row):
         return row.keys()
     return reader_of("prompt", "chosen", "rejected", "responses", "ranking", "messages")(row)
 

@@ -9,7 +9,7 @@
 | doccano | text, label (a list of texts) | prompt, completion |
 | side by side | response_a, response_b or answer1, answer2, …; winner | responses, ranking |
 
-A column of heedful's own name is taken as it is, whatever stands beside it.
+A column of heedful's own name is taken as it is, whatever stands beside it. `data.published` knows whole sets.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from heedful.data.published import published
 
 Columns = dict[str, Any]
 ASKED = ("instruction", "question", "query", "problem")  # somebody is asked: a user's turn
@@ -39,8 +41,8 @@ def standard(row: Mapping[str, Any]) -> Columns:
 
 def asked(row: Mapping[str, Any]) -> Columns:
     """The row with its prompt as `prompt` or `messages`, and all that answers it as it was."""
-    row = _spelt(row)
-    if row.keys() & {"prompt", "messages"}:
+    row = published(_spelt(row))
+    if row.keys() & {"prompt", "messages"} or "conversation_a" in row:
         return row
     if isinstance(row.get("input"), Mapping):
         return _without(row, "input") | {

@@ -145,7 +145,7 @@ def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
     """The columns of a row but those of its prompt, what was judged of it, and `others`, read-only."""
     left = asked(row)
     prompt = next((name for name in PROMPTS if name in left), None)
-    judged = {"chosen", "rejected"} <= row.keys() or {"responses", "ranking"} <= row.keys()
+    judged = {"chosen", "rejected"} <= left.keys() or {"responses", "ranking"} <= left.keys()
     out = {prompt, *others, *(JUDGED if judged else ())}
     return MappingProxyType({k: v for k, v in left.items() if k not in out})
 

@@ -106,10 +106,12 @@ def of_items(items: Sequence[Item]) -> Material:
 
 def form_of(row: dict[str, Any]) -> Form:
     """What a row is, by the columns it has."""
-    if tool_of(row) != "plain" or "conversation_a" in row:
+    if tool_of(row) != "plain":
         return "comparisons"
     row = standard(row)
     names = set(row)
+    if "conversation_a" in names:
+        return "comparisons"
     if names & {"chosen", "rejected"} or {"responses", "ranking"} & names:
         return "comparisons"
     if "completion" in names:

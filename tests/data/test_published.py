@@ -1,0 +1,124 @@
+"""Sets of preferences as they were published, in rows of our own: what each says is what is learned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful.data.sources import read_comparisons, read_prompts, read_questions, read_unpaired
+from heedful.doctor.material import read_material
+from heedful.errors import UserError
+from heedful.types import Comparison, Message
+
+ASK = (Message("user", "Why is rain wet?"),)
+SO = Message("assistant", "So.")
+
+
+def rated(text: str, *ratings: str, **other: Any) -> dict[str, Any]:
+    aspects = {f"aspect {k}": {"Rating": r, "Rationale": "…"} for k, r in enumerate(ratings)}
+    return {"model": "m", "response": text, "annotations": aspects, **other}
+
+
+ULTRA = {
+    "source": "ours", "instruction": "Why is rain wet?", "models": ["m", "n", "o"], "correct_answers": ["None"],
+    "completions": [
+        rated("a", "4", "2", overall_score=9.0), rated("b", "5", "5", overall_score=1.0), rated("c", "3", "3"),
+    ],
+}  # fmt: skip
+SHP = {
+    "post_id": "1", "domain": "askus", "history": "Why is rain wet?", "human_ref_A": "a", "human_ref_B": "b",
+    "labels": 0, "score_A": 3, "score_B": 11, "score_ratio": 3.7,
+}  # fmt: skip
+NECTAR = {
+    "prompt": "\n\nHuman: Why is rain wet?\n\nAssistant: ", "turns": 1, "num_responses": 3,
+    "answers": [
+        {"answer": "a", "model": "m", "rank": 2.0}, {"answer": "b", "rank": 1.0}, {"answer": "c", "rank": 3.0},
+    ],
+}  # fmt: skip
+HELP2 = {
+    "split": "train", "prompt": "Why is rain wet?", "response_1": "a", "response_2": "b", "preference_strength": 2,
+    "preference_statement": "…",
+}  # fmt: skip
+HELP3 = {
+    "domain": "general", "language": "english", "context": [{"role": "user", "content": "Why is rain wet?"}],
+    "response1": "a", "response2": "b", "overall_preference": -1, "individual_preference": [{"score": -1}],
+}  # fmt: skip
+WEBGPT = {
+    "question": {"dataset": "ours", "id": "1", "full_text": "Why is rain wet?"}, "answer_0": "a", "answer_1": "b",
+    "score_0": -0.5, "score_1": 0.5, "quotes_0": {}, "quotes_1": {},
+}  # fmt: skip
+SUMMARIES = {
+    "info": {"id": "1", "title": "Rain", "post": "It rained.", "subreddit": "r/rain"}, "worker": "w1", "choice": 1,
+    "summaries": [{"text": " a", "policy": "x"}, {"text": " b", "policy": "y"}], "split": "train",
+}  # fmt: skip
+LISTS = {
+    "id": 7, "model_a": "m", "model_b": "n", "prompt": '["Why is rain wet?", "Why?"]', "response_a": '["So.", "a"]',
+    "response_b": '["So.", "b"]', "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0,
+}  # fmt: skip
+SETS: dict[str, tuple[dict[str, Any], Comparison]] = {
+    "UltraFeedback": (ULTRA, Comparison(ASK, ("a", "b", "c"), (2, 1, 2))),
+    "SHP": (SHP, Comparison(ASK, ("a", "b"), (2, 1))),
+    "Nectar": (NECTAR, Comparison(ASK, ("a", "b", "c"), (2, 1, 3))),
+    "HelpSteer2": (HELP2, Comparison(ASK, ("a", "b"), (2, 1), strength=2 / 3)),
+    "HelpSteer3": (HELP3, Comparison(ASK, ("a", "b"), (1, 2), strength=1 / 3)),
+    "WebGPT": (WEBGPT, Comparison(ASK, ("a", "b"), (2, 1))),
+    "summaries": (SUMMARIES, Comparison("TITLE: Rain\nPOST: It rained.\nTL;DR:", (" a", " b"), (2, 1), rater="w1")),
+    "arena in lists": (
+        LISTS,
+        Comparison((*ASK, SO, Message("user", "Why?")), ("a", "b"), (2, 1), order_shown=(0, 1)),
+    ),
+}  # fmt: skip
+
+
+def put(tmp_path: Path, *rows: dict[str, Any]) -> Path:
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_published_set_is_read_as_it_is(name, tmp_path):
+    """As comparisons, as prompts, as thumbs, and by doctor. Mutation caught: a scale read the other way round, a rank
+    for a score, a prompt that is continued where somebody asks."""
+    row, wanted = SETS[name]
+    path = put(tmp_path, row)
+    assert read_comparisons(path) == [wanted]
+    assert read_prompts(path) == [wanted.prompt]
+    best = wanted.responses[wanted.ranking.index(1)]
+    assert best in [u.response for u in read_unpaired(path) if u.desirable]
+    assert read_material(path, 9).form == "comparisons"
+    ((_, facts),) = read_questions(path)
+    assert not facts.keys() & {"responses", "ranking"}
+
+
+def test_ties_and_the_ends_of_a_scale(tmp_path):
+    """Mutation caught: 0 as the first's, a strength of 0 for a tie, a winner's column that is a text in CSV."""
+    (tie,) = read_comparisons(put(tmp_path, HELP2 | {"preference_strength": 0}))
+    assert tie.ranking == (1, 1) and tie.strength is None
+    (most,) = read_comparisons(put(tmp_path, HELP3 | {"overall_preference": -3}))
+    assert most.ranking == (1, 2) and most.strength == 1
+    drawn = LISTS | {"winner_model_b": "0", "winner_tie": "1", "winner_model_a": "0"}
+    (battle,) = read_comparisons(put(tmp_path, drawn))
+    assert battle.ranking == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ULTRA | {"completions": [rated("a", "4"), rated("b", "N/A")]},
+        SHP | {"labels": None},
+        NECTAR | {"answers": [{"answer": "a", "rank": 1}, {"answer": "b", "rank": None}]},
+        HELP3 | {"overall_preference": -9},
+        HELP2 | {"preference_strength": None},
+        SUMMARIES | {"choice": 2},
+        LISTS | {"winner_model_b": 0},
+    ],
+    ids=lambda row: next(iter(row)),
+)
+def test_what_a_row_does_not_say_is_not_made_up(row, tmp_path):
+    """Mutation caught: a missing rating that counts as the lowest, a preference beyond its scale, a winner of none."""
+    with pytest.raises(UserError, match=r"d\.jsonl:1"):
+        read_comparisons(put(tmp_path, row))

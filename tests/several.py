@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +27,12 @@ from heedful.run import Run
 from heedful.training.judgments import as_batch
 from heedful.training.kept import Judgment
 from heedful.types import Batch, Outputs, Sample
+from postgres import free_port
 
 
 def start(world: int, work: Callable[..., None], *args: object) -> list:
     """`work(*args)` in so many processes."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     processes = [
         jobs.CONTEXT.Process(target=_inside, args=(rank, world, port, work, args))
         for rank in range(world)

@@ -184,6 +184,7 @@ task = Table(
     timestamp(),
     UniqueConstraint("project", "sha256"),
     Index("ix_task_gold", "project", "is_gold", "created_at"),
+    Index("ix_task_project", "project", "id"),  # a project's questions, the newest first
     Index(
         "ix_task_swap",
         "project",

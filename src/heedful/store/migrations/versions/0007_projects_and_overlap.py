@@ -12,3 +12,4 @@ def upgrade() -> None:
         op.add_column("project", sa.Column(name, sa.Float(53), nullable=True))
     added = sa.Column("added", sa.Boolean, nullable=False, server_default=sa.false())
     op.add_column("task_slot", added)
+    op.create_index("ix_task_project", "task", ["project", "id"])

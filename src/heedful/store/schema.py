@@ -212,8 +212,7 @@ task_slot = Table(  # UNIQUE(task, slot) by its key: an overlap cannot be exceed
     Column("position", Number, nullable=False),  # the order of asking
     timestamp("open_since", default=DatabaseClock(), server_default="0"),  # for store.queue
     Column("judgment", String(36), ForeignKey("judgment.id"), unique=True),
-    # For an answer that a lead has asked for beyond the task's overlap, which never changes.
-    Column("added", Boolean, nullable=False, default=False, server_default=false()),
+    Column("added", Boolean, nullable=False, default=False, server_default=false()),  # by a lead
     Index("ix_task_slot_queue", "project", "state", "position"),
     Index(
         "ix_task_slot_opened",

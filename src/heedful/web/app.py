@@ -22,6 +22,7 @@ from heedful.disk import DiskError
 from heedful.errors import UserError
 from heedful.store.db import Store, Unavailable
 from heedful.store.judging import Conflict
+from heedful.web import examples
 from heedful.web.bodies import BODY, Incoming
 from heedful.web.mail import Mailer
 from heedful.web.models import Models
@@ -81,6 +82,8 @@ def create_app(
     app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
     for name in ROUTES:
         app.include_router(importlib.import_module(f"heedful.web.routes.{name}").router)
+    describe = app.openapi
+    app.openapi = lambda: examples.into(describe())
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     _errors(app)
     app.add_middleware(Guard)

@@ -19,17 +19,7 @@ from heedful.web.routes.runs import workspace_of
 from heedful.web.security import Owner, store_of
 
 router = APIRouter(route_class=Door, tags=["jobs"])
-Start = Annotated[
-    training.Round | training.Comparison,
-    Body(
-        discriminator="command",
-        examples=[
-            {"command": "iterate", "name": "first-round", "model": "runs/sft", "method": "dpo"},
-            {"command": "compare", "name": "dpo-or-ppo", "model": "runs/sft", "reward": "runs/reward",
-             "methods": ["dpo", "rloo"], "seeds": 3},
-        ],
-    ),
-]  # fmt: skip
+Start = Annotated[training.Round | training.Comparison, Body(discriminator="command")]
 
 
 class Stop(BaseModel):

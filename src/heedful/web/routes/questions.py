@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from heedful.configs.export import What
@@ -72,14 +72,6 @@ class Chosen(BaseModel):
 
 
 class Act(Chosen):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"action": "withdraw", "filter": {"text": "refund", "state": "open"}, "expect": 12},
-                {"action": "overlap", "number": 3, "tasks": ["0199c7f0-…"]},
-            ]
-        }
-    )
     action: steering.Action
     number: int | None = Field(None, ge=1, le=steering.MOST)
 

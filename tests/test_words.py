@@ -191,6 +191,22 @@ def test_whole_files_of_other_trainers(name: str, tmp_path: Path):
             parsed("train dpo", "--config", str(tmp_path / "c.yaml"))
 
 
+def test_a_rank_that_somebody_typed_is_the_only_one_told():
+    """Mutation caught: the usual rank told beside the one that counts; `save_strategy: no` that gives way."""
+
+    def told(*args: str) -> tuple[list[list[str]], list[str]]:
+        words, notes = in_our_words(split(args), sft.Config, "heedful train sft", {})
+        return [word.words() for word in words], notes
+
+    lora = ("--finetuning-type", "lora")
+    assert told(*lora) == ([["--lora.rank", "16"]], ["--finetuning-type lora: --lora.rank 16"])
+    for rank in (["--lora-rank", "8"], ["--lora.rank", "8"]):
+        words, notes = told(*lora, *rank)
+        assert words == [["--lora.rank", "8"]] and not any("16" in note for note in notes)
+    words, _ = told("--save-strategy", "no", "--save-steps", "5")
+    assert ["--save-every", "0"] in words
+
+
 def test_one_setting_under_two_names_is_refused(tmp_path: Path):
     """Mutation caught: the last of them counts, in silence. A flag that is typed again still counts last."""
     file = tmp_path / "c.yaml"

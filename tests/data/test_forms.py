@@ -190,7 +190,10 @@ def test_real_transcripts(shared_data, caplog):
 def test_skipping(read, caplog):
     rows = [PAIR, PAIR | {"chosen": ""}, PAIR | {"chosen": "b"}]
     with pytest.raises(UserError, match=r"rows\.jsonl:2.*--on-bad-row drop"):
+        read("comparisons", *rows, skip_bad=False)
+    with pytest.raises(UserError) as error:  # a command that has no such flag
         read("comparisons", *rows)
+    assert "--on-bad-row" not in str(error.value)
     with caplog.at_level(logging.WARNING, "heedful"):
         assert len(read("comparisons", *rows, skip_bad=True)) == 1
     assert "skipped 2" in caplog.text and "rows.jsonl:2" in caplog.text

@@ -207,7 +207,10 @@ def _translated(
         v for piece in rest for v in (word.values if piece == "X" else [_filled(piece, value)])
     ]
     note = f"{' '.join([word.typed, *word.values])}: {' '.join([flag, *values])}"
-    usual = not row.by_value and "X" not in becomes
+    # A number that nobody typed, such as a rank of 16 for `finetuning_type: lora`, gives way to one that somebody did;
+    # 0 switches something off, and does not.
+    made_up = any(v.isdigit() and int(v) for v in values)
+    usual = "X" not in becomes and (not row.by_value or made_up)
     return [Word(flag, tuple(values), word.typed, word.file, usual=usual, note=note)]
 
 

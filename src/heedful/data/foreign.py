@@ -27,7 +27,7 @@ def comparisons(
     rows: Iterable[Row],
     form: str = "auto",
     *,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
     source: Source = "",
     need_one: bool = True,
     reading: Reading | None = None,

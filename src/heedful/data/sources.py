@@ -154,7 +154,7 @@ def stream_comparisons(
     source: Source,
     columns: Sequence[str] = (),
     *,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
     reading: Reading | None = None,
 ) -> Iterator[Comparison]:
     """Comparisons in every form that `data.foreign` knows: heedful's rankings, TRL's pairs, other tools' exports.
@@ -167,7 +167,7 @@ def stream_comparisons(
 
 
 def read_comparisons(
-    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+    source: Source, *, skip_bad: bool | None = None, columns: Sequence[str] = ()
 ) -> list[Comparison]:
     """All of `stream_comparisons`."""
     return list(stream_comparisons(source, columns, skip_bad=skip_bad))
@@ -177,7 +177,7 @@ def stream_unpaired(
     source: Source,
     columns: Sequence[str] = (),
     *,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
     reading: Reading | None = None,
 ) -> Iterator[LabelledResponse]:
     """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
@@ -193,7 +193,7 @@ def stream_unpaired(
 
 
 def read_unpaired(
-    source: Source, *, skip_bad: bool = False, columns: Sequence[str] = ()
+    source: Source, *, skip_bad: bool | None = None, columns: Sequence[str] = ()
 ) -> list[LabelledResponse]:
     """All of `stream_unpaired`."""
     return list(stream_unpaired(source, columns, skip_bad=skip_bad))

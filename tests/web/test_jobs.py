@@ -172,3 +172,47 @@ def test_the_configs_are_what_the_commands_take(tmp_path: Path):
     config, _ = training.compare(compared, "p")
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     compare_plan.read_file(tmp_path / "c.yaml")
+
+
+@pytest.mark.long
+def test_rounds_are_trained_from_the_web(tmp_path: Path, person: Any, store: Any):
+    """The real command: the model answers, a rater judges, it is trained, and the next round's questions come.
+
+    Mutation caught: a config that the command takes and cannot run, such as prompts that it does not find."""
+    import tiny
+    from heedful.store import content
+    from workspace import answer, claim, make_rater
+
+    tok = tiny.tokenizer()
+    tiny.policy(tok).save_pretrained(tmp_path / "runs" / "sft")
+    tok.save_pretrained(tmp_path / "runs" / "sft")
+    (tmp_path / "heedful.toml").write_text("")
+    project, ada = make_project(store, "towns"), make_rater(store)
+    with store.write() as connection:
+        asked = [(f"The capital of land {i}? ", content.Origin()) for i in range(30)]
+        content.add_prompts(connection, project, asked)
+    form = {
+        "command": "iterate",
+        "name": "first",
+        "model": "runs/sft",
+        "rounds": 2,
+        "prompts_per_round": 6,
+    }
+    form |= {"max_tokens": 8, "device": "cpu", "keep": False, "epochs": 1}
+    owner = person("owner").browser
+    made = owner.post(f"/api/projects/{project}/jobs", json=form)
+    assert made.status_code == 201, made.text
+    job, answers = jobs.find(tmp_path, made.json()["id"]), 0
+
+    def judged() -> bool:
+        nonlocal answers
+        if given := claim(store, project, ada):
+            answer(store, given, ada, {"value": 2})
+            answers += 1
+        return has_ended(tmp_path, job)
+
+    until(tmp_path, job, judged, 300)
+    told = owner.get(f"/api/jobs/{job.id}").json()
+    assert (told["state"], answers) == ("finished", 12), told["log"]["text"]
+    assert (tmp_path / "runs" / "first" / "round-2" / "policy" / "config.json").exists()
+    assert len(told["runs"]) == 4  # a reward model and a policy of each round

@@ -27,9 +27,8 @@ from heedful.web.security import Denied, refuse
 T = TypeVar("T")
 WAITING = 240  # for their turn, of everybody; a turn takes some 50 to 200 ms
 OF_ADDRESS = 120  # of these from one address, behind which a whole team may be
-PATIENCE = (
-    2.0  # seconds for others who write: whoever signs in sits in front of a form that does nothing
-)
+# Seconds for others who write: whoever signs in sits in front of a form that does nothing.
+PATIENCE = 3.0
 WRONG = "login or password is wrong"
 
 _turns = ThreadPoolExecutor(1, "passwords")

@@ -260,7 +260,7 @@ def test_a_new_project(site):
     page.get_by_role("button", name="Create").click()
     page.get_by_role("heading", name="poems").wait_for()
     (made,) = site.rows(schema.project)
-    assert made.name == "poems" and page.url.endswith(f"/lead/{made.id}/files")
+    assert made.name == "poems" and page.url.endswith(f"/lead/{made.id}/screen")
     for part in (
         "Overview",
         "Raters",

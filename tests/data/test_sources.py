@@ -64,7 +64,7 @@ def test_other_kinds_of_files(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n{oops\n', "a.jsonl:2 is not JSON"),
         ("a.jsonl", b"[1]\n", "a.jsonl:1 is a list, expected an object"),
         ("a.json", b'[{"text": "x"}, 3]', "item 2 is a number"),
-        ("a.jsonl", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.jsonl", b"\xff\xfe\x00", "not whole UTF-16"),
         ("a.jsonl.gz", b"not gzip", "not whole gzip"),
         ("a.docx", b"x", "cannot tell what it is"),
         ("a.jsonl", b'{"txt": "x"}\n', "expected a column `text` (did you mean 'txt'?)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from heedful.errors import UserError
 
 Row = tuple[str, dict[str, Any]]  # where it stands, for error messages, and what it says
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it; fine in pairs, no text alone
 
 
@@ -95,7 +97,13 @@ def _rows(source: str, by_line: bool) -> Iterator[Row]:
         raise UserError(f"cannot read {source}: {error.strerror or error}") from error
 
 
-def _lines(name: str, file: Iterable[bytes]) -> Iterator[str]:
+def _lines(name: str, file: Any) -> Iterator[str]:
+    if file.peek(2)[:2] in UTF_16:  # as spreadsheets write "Unicode text"
+        try:
+            yield from io.TextIOWrapper(file, encoding="utf-16", newline="\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name} is not whole UTF-16 text: {error.reason}") from error
+        return
     for number, raw in enumerate(file, start=1):
         try:
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -108,7 +116,7 @@ def _lines(name: str, file: Iterable[bytes]) -> Iterator[str]:
 
 def _guessed(raw: bytes) -> str:
     """The encoding that such a line is mostly in: spreadsheets write UTF-16 or Windows-1252."""
-    return "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw else "cp1252"
+    return "utf-16" if b"\0" in raw else "cp1252"
 
 
 def _json_lines(name: str, lines: Iterable[str]) -> Iterator[Row]:

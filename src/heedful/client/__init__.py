@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from heedful.client.calls import ClientError, Values, ascii_json, refused
-from heedful.client.training import Training
+from heedful.client.members import Members
 
 __all__ = ["Client", "ClientError"]
 
 
-class Client(Training):
+class Client(Members):
     """A connection to a server; close it, or use it in a `with` statement."""
 
     # ── people ───────────────────────────────────────────────────────────────────────────────────
@@ -41,9 +41,9 @@ class Client(Training):
         """Make the first owner's account, with the token that the server printed."""
         return self._signed_in("/api/setup", _account(token, login, password, name))
 
-    def invite(self, role: str = "rater") -> Values:
-        """A link for one person."""
-        return self._call("POST", "/api/invitations", {"role": role})
+    def invite(self, role: str = "rater", **options: Any) -> Values:
+        """{url, invitations}; options: people (names, addresses or CSV, one a line), number, groups, projects, mail."""
+        return self._call("POST", "/api/invitations", {"role": role, **options})
 
     def invitations(self) -> list[Values]:
         return self._call("GET", "/api/invitations")

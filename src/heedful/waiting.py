@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
 
-async def all_of(awaitables: Iterable[Awaitable[Result]]) -> list[Result]:
-    """What each returns, in their order, all awaited at the same time.
+async def all_of(
+    awaitables: Iterable[Awaitable[Result]], tick: Callable[[int], None] | None = None
+) -> list[Result]:
+    """What each returns, in their order, all awaited at the same time; `tick` is told how many are done.
 
     When one raises, the others are cancelled and waited for before its exception is: `asyncio.gather` leaves them
     running, and their own exceptions are printed as tracebacks when the event loop is closed.
@@ -17,6 +20,14 @@ async def all_of(awaitables: Iterable[Awaitable[Result]]) -> list[Result]:
     import asyncio  # help and refusals need not pay for it
 
     tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    done = itertools.count(1)
+
+    def count(task: asyncio.Task[Result] | asyncio.Future[Result]) -> None:
+        if tick is not None and not task.cancelled() and task.exception() is None:
+            tick(next(done))
+
+    for task in tasks:
+        task.add_done_callback(count)
     try:
         return await asyncio.gather(*tasks)
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import tiny
 from heedful.cli import main
 from heedful.data.sources import read_comparisons, read_demonstrations
 from heedful.evals.best_of_n import bound
+from heedful.progress import Progress
 from heedful.types import Demonstration
 
 QUIET = ("--quiet", "--report-to", "none")
@@ -391,3 +393,35 @@ def test_evaluation_by_a_verifier_against_demonstrations(sums, tmp_path, capsys)
     assert "has no response to 1 of 4 prompts" in sentence and not (tmp_path / "f").exists()
     unread = write(tmp_path / "many.jsonl", *held[:3], held[3] | {"answer": "many"})
     assert "'many'" in refused(capsys, *how[:4], unread, *how[5:], "--out", tmp_path / "f")
+
+
+def test_scoring_and_judging_show_how_far_they_are(tmp_path, monkeypatch, capsys):
+    """A bar in a terminal that moves before the end, a line with `--quiet`. Mutations caught: a flag that nobody reads,
+    a bar that is told at the end only."""
+    samples = write(
+        tmp_path / "s.jsonl",
+        *({"prompt": f"q{i}", "completion": text} for i in range(3) for text in ("a", "bb")),
+    )
+    seen = []
+    update = Progress.update
+    monkeypatch.setattr(
+        Progress, "update", lambda bar, done, *more: (seen.append(done), update(bar, done, *more))
+    )
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    score = ("score", "--data", samples, "--reward", "length", "--out", tmp_path / "r.jsonl")
+    judge = (
+        "judge",
+        "--data",
+        samples,
+        "--judge",
+        "tiny:likes_short",
+        "--out",
+        tmp_path / "c.jsonl",
+    )
+    for command in (score, judge):
+        run(*command)
+        assert "━" in capsys.readouterr().err and seen == [1, 2, 3]
+        seen.clear()
+        run(*command, "--quiet")
+        assert capsys.readouterr().err.startswith(f"{command[0]} 3/3") and seen == [1, 2, 3]
+        seen.clear()

@@ -17,6 +17,7 @@ from heedful.models.load import new_reward_model
 from heedful.rewards import Group, Parts, load_rewards
 from heedful.rewards.model import ModelReward
 from heedful.types import Message
+from heedful.waiting import all_of
 
 CHAT = (Message("user", "What is 2 + 2?"),)
 
@@ -293,3 +294,20 @@ def test_the_one_reward_model_in_a_sum(models, monkeypatch):
     assert load_rewards(["length", "no_eos"]).reward_model is None
     assert load_rewards(["a", "b"]).reward_model is None
     assert load_rewards("ensemble(a, b)").reward_model is None
+
+
+def test_a_reward_model_scores_many_groups_in_turns(models, monkeypatch):
+    """The same scores, and who waits has a turn in between. Mutations caught: groups of a later turn forgotten or mixed
+    up; all in one turn."""
+    reward = ModelReward.load(str(models / "a"))
+    texts = [("4", "5", "6"), ("7",), ("8", "9")]
+    groups = [Group("2+2=", of, (True,) * len(of), {}) for of in texts]
+    at_once = [asyncio.run(all_of([reward(g)]))[0] for g in groups]
+    monkeypatch.setattr("heedful.rewards.model.AT_ONCE", 3)
+    turns = []
+    score = reward.score
+    monkeypatch.setattr(reward, "score", lambda s: (turns.append(len(s)), score(s))[1])
+    together = asyncio.run(all_of(map(reward, groups)))
+    assert turns == [3, 3] and [*map(len, together)] == [3, 1, 2]
+    for alone, beside in zip(at_once, together, strict=True):
+        assert beside == pytest.approx(alone, abs=1e-5)

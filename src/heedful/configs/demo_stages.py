@@ -111,6 +111,7 @@ def demo(out: Path, *, seed: int, quick: bool, quiet: bool) -> Demo:
 
     def judging(samples: str, comparisons: str) -> judge.Config:
         return judge.Config(
+            quiet=quiet,
             data=str(out / f"{samples}.jsonl"),
             judge="capitals",
             out=out / f"{comparisons}.jsonl",

@@ -26,3 +26,5 @@ class Config(Reading):
     them."""
     seed: Annotated[int, SEED] = 0
     """Seed of the simulated raters' noise."""
+    quiet: bool = False
+    """Log lines in place of a progress bar."""

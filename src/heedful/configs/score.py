@@ -29,3 +29,5 @@ class Config(Reading):
     """The file of samples with rewards."""
     device: str = "cpu"
     """Torch device, such as cpu, cuda or auto."""
+    quiet: bool = False
+    """Log lines in place of a progress bar."""

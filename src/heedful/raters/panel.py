@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -81,12 +81,15 @@ def name_of(rater: Rater) -> str:
 
 
 async def judge_all(
-    raters: Sequence[Rater], items: Sequence[tuple[Prompt, Sequence[str]]], of: Any = None
+    raters: Sequence[Rater],
+    items: Sequence[tuple[Prompt, Sequence[str]]],
+    of: Any = None,
+    tick: Callable[[int], None] | None = None,
 ) -> list[Comparison]:
-    """Every item judged once, the raters taking turns; `of` as in `judged`. What judges over the network have spent is
-    told."""
+    """Every item judged once, the raters taking turns; `of` as in `judged`, `tick` as in `all_of`. What judges over the
+    network have spent is told."""
     comparisons = await all_of(
-        judged(raters[i % len(raters)], *item, of) for i, item in enumerate(items)
+        (judged(raters[i % len(raters)], *item, of) for i, item in enumerate(items)), tick
     )
     spent(raters)
     return comparisons

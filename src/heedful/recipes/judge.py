@@ -14,6 +14,7 @@ from heedful.configs.judge import Config
 from heedful.data.reading import named
 from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
 from heedful.errors import UserError
+from heedful.progress import Progress
 from heedful.raters.panel import judge_all, judges
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
@@ -30,8 +31,10 @@ def run(config: Config) -> Path:
     raters = judges(config.judge, config.seed)
     items = [(prompt, list(group)) for prompt, group in grouped(name, rows)]
     with recorded_until_done(beside(config.out), sources(config)):
-        told = judge_all(raters, items, of=[config.judge, config.seed])
-        return _written(config, name, asyncio.run(told))
+        with Progress("judge", len(items), quiet=config.quiet) as bar:
+            told = judge_all(raters, items, [config.judge, config.seed], bar.update)
+            comparisons = asyncio.run(told)
+        return _written(config, name, comparisons)
 
 
 def _written(config: Config, name: str, comparisons: Sequence[Comparison]) -> Path:

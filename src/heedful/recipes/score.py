@@ -13,9 +13,11 @@ from heedful.data.reading import named
 from heedful.data.samples import as_group, facts_of_sample, reward_columns, rewards_of
 from heedful.data.sources import read_samples, write_rows
 from heedful.errors import UserError
+from heedful.progress import Progress
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
+from heedful.waiting import all_of
 
 
 def run(config: Config) -> Path:
@@ -28,7 +30,7 @@ def run(config: Config) -> Path:
         device=config.device,
     )
     with recorded_until_done(beside(config.out), sources(config)):
-        columns = asyncio.run(score_rows(rewards, rows))
+        columns = asyncio.run(score_rows(rewards, rows, quiet=config.quiet))
         write_rows(config.out, (row | column for row, column in zip(rows, columns, strict=True)))
     scored = [column for column in columns if column]
     if not scored:
@@ -42,7 +44,9 @@ def run(config: Config) -> Path:
     return config.out
 
 
-async def score_rows(rewards: Parts, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+async def score_rows(
+    rewards: Parts, rows: Sequence[dict[str, Any]], *, quiet: bool = False
+) -> list[dict[str, Any]]:
     """`reward` (and `reward_parts`) for each row; the rows of one prompt with the same facts are a group."""
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
@@ -51,7 +55,9 @@ async def score_rows(rewards: Parts, rows: Sequence[dict[str, Any]]) -> list[dic
     asked = [as_group([rows[i] for i in members]) for members in groups.values()]
     for group in asked:
         rewards.check(group.prompt, group.facts)
-    worth = rewards_of(await rewards.score(asked))
+    with Progress("score", len(asked), quiet=quiet) as bar:
+        told = await all_of((rewards.early(g, every=True) for g in asked), bar.update)
+    worth = rewards_of(await rewards.score(asked, told))
     order = [i for members in groups.values() for i in members]
     columns: list[dict[str, Any]] = [{}] * len(rows)
     for i, of_row in zip(order, worth, strict=True):

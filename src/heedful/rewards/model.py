@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +21,9 @@ from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.scores import sequence_scores
 from heedful.types import Batch, Group, Outputs, Prompt, Sample
 
+AT_ONCE = (
+    1024  # responses, behind which others have a turn: a bar that moves, an answer of a server
+)
 log = logging.getLogger("heedful")
 # In config.json: a reward is (score − shift) / scale, the score being what the weights, and so plain transformers, say.
 SHIFT, SCALE = "heedful_reward_shift", "heedful_reward_scale"
@@ -57,7 +62,7 @@ def fold_shift(model: PreTrainedModel) -> PreTrainedModel:
 
 
 class ModelReward:
-    """`types.Reward`. Calls in flight at the same time are scored in one batch."""
+    """`types.Reward`. Calls in flight at the same time are scored in batches of about `AT_ONCE` responses."""
 
     in_batches = True  # asked when all responses of a round are there, see `parts.Parts.early`
 
@@ -139,7 +144,10 @@ class ModelReward:
             )
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        first = 1 + bisect_left([*accumulate(len(s) for s, _ in self._waiting)], AT_ONCE)
+        waiting, self._waiting = self._waiting[:first], self._waiting[first:]
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
         try:
             scores = iter(self.score([s for samples, _ in waiting for s in samples]))
         except Exception as error:

@@ -165,13 +165,14 @@ class Parts:
         asked = (m.room(prompt, max_tokens) for m in self.members if isinstance(m, Reader))
         return next(filter(None, asked), None)
 
-    async def early(self, group: Group) -> Early:
-        """What those say of a group who need not wait for the rest of the batch; a reward model scores it as one."""
+    async def early(self, group: Group, *, every: bool = False) -> Early:
+        """What those say of a group who need not wait for the rest of the batch, which a reward model scores as one;
+        with `every` the reward models, too, asked for other groups at the same time."""
         asked = {
             (part.name, i): _ask(part, member, self._now(group))
             for part in self.parts
             for i, member in enumerate(part.members)
-            if not getattr(member, "in_batches", False)
+            if every or not getattr(member, "in_batches", False)
         }
         return dict(zip(asked, await all_of(asked.values()), strict=True))
 

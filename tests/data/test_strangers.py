@@ -99,6 +99,49 @@ def test_comparisons_of_other_tools(row, ranking, put):
     assert read_prompts(put(row)) == [ASK]
 
 
+def test_a_text_prompt_is_a_copy_of_a_turn(put):
+    """UltraFeedback's habit. Mutation caught: another prompt than the conversations' is dropped in silence."""
+    chosen, rejected = [USER, SAID], [USER, {"role": "assistant", "content": "A crow."}]
+    for prompt in ("Which bird is red?", " Which bird is red?\n", "Be brief. Which bird is red?"):
+        (found,) = read_comparisons(put({"prompt": prompt, "chosen": chosen, "rejected": rejected}))
+        assert found.prompt == ASK
+    with pytest.raises(UserError, match="`chosen` does not begin with the turns of `prompt`"):
+        read_comparisons(put({"prompt": "What is 2+2?", "chosen": chosen, "rejected": rejected}))
+
+
+def test_null_columns_of_joined_sets(put):
+    """Mutation caught: a null `prompt` beside `messages` refuses the row."""
+    nulls = {"prompt": None, "completion": None}
+    rejected = [USER, {"role": "assistant", "content": "A crow."}]
+    for row in (nulls | {"messages": [USER, SAID]}, {"prompt": [USER], "completion": "A robin.", "messages": None},
+                nulls | {"instruction": "Which bird is red?", "output": "A robin."}):  # fmt: skip
+        (found,) = read_demonstrations(put(row))
+        assert (found.prompt, found.completion) == (ASK, "A robin.")
+        assert read_prompts(put(row)) == [ASK]
+    (pair,) = read_comparisons(put(nulls | {"chosen": [USER, SAID], "rejected": rejected}))
+    assert pair.prompt == ASK
+    with pytest.raises(UserError, match="`prompt` must be text"):
+        read_demonstrations(put(nulls))
+
+
+def test_conversations_as_text(put):
+    """As tables keep them. Mutation caught: JSON, or what Python prints, trained on as plain text."""
+    for name, row in (
+        ("a.jsonl", {"prompt": json.dumps([USER]), "completion": "A robin."}),
+        ("a.csv", None),
+    ):
+        cell = json.dumps([USER]).replace('"', '""')
+        text = json.dumps(row) if row else f'prompt,completion\n"{cell}",A robin.\n'
+        (found,) = read_demonstrations(put(name=name, text=text))
+        assert found.prompt == ASK
+    for text in ('[{"role": "user"}] is what?', '["a"]', "[{'x': 1}]"):
+        assert read_prompts(put({"prompt": text})) == [text]
+    with pytest.raises(UserError, match="as Python prints them"):
+        read_demonstrations(put(name="a.csv", text=f'prompt,completion\n"{[USER]}",A robin.\n'))
+    with pytest.raises(UserError, match="as Python prints them"):
+        read_prompts(put({"prompt": str([USER])}))
+
+
 def test_a_prompt_that_every_response_repeats_is_there_once(put, caplog):
     """OpenRLHF's and HH's habit. Mutation caught: the same done to one row that begins so by chance."""
     rows = [{"prompt": p, "chosen": f"{p} {a}", "rejected": f"{p} {b}"}
@@ -166,9 +209,14 @@ def test_tools_and_their_calls(put):
 
 
 def test_a_turn_of_weight_0_is_context(put):
-    turns = [USER, SAID | {"weight": 0}, USER, SAID]
-    (found,) = read_demonstrations(put({"messages": turns}))
-    assert len(found.prompt) == 3
+    """OpenAI's name and others'. Mutation caught: `train` false, or a weight written as text, is learned in silence."""
+    for mark in ({"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False, "weight": None}):
+        turns = [USER, SAID | mark, USER, SAID | {"weight": 1, "train": True}]
+        (found,) = read_demonstrations(put({"messages": turns}))
+        assert len(found.prompt) == 3
+    for mark in ({"weight": "0"}, {"weight": 0.5}, {"train": "false"}):
+        with pytest.raises(UserError, match=f"`{next(iter(mark))}` of a message must be 1 or true"):
+            read_demonstrations(put({"messages": [USER, SAID | mark]}))
 
 
 def test_columns_by_other_names_and_several_files(put):
@@ -221,15 +269,20 @@ def test_responses_side_by_side_are_samples(put):
     for row in ({"prompt": "a", "responses": ["x", "y"]}, {"prompt": "a", **texts}):
         assert [r["completion"] for r in read_samples(put(row))] == ["x", "y"]
     assert read_samples(put({"prompt": "a", "response": "x"}))[0]["completion"] == "x"
+    assert (
+        read_samples(put({"prompt": [USER], "completion": [SAID]}))[0]["completion"] == "A robin."
+    )
 
 
 def test_thumbs_by_every_reader_alike(put):
     rows = [
         {"prompt": "a", "completion": c, "label": v}
-        for c, v in (("x", True), ("y", 0), ("z", "TRUE"))
+        for c, v in (("x", True), ("y", 0), ("z", "TRUE"), ("v", 0.0))
     ]
-    rows.append({"messages": [USER, SAID], "label": True})
-    assert [v.desirable for v in read_unpaired(put(*rows))] == [True, False, True, True]
+    rows += [{"messages": [USER, SAID], name: True} for name in ("label", "kto_tag")]
+    rows.append({"instruction": "a", "output": "b", "kto_tag": False})
+    found = [v.desirable for v in read_unpaired(put(*rows))]
+    assert found == [True, False, True, False, True, True, False]
 
 
 @pytest.mark.parametrize(

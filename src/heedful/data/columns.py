@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,9 @@ ROLE_NAMES = {
 }  # fmt: skip
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields of their own in some files
 TEXT_PARTS = ("text", "input_text", "output_text")
+WEIGHTS = ("weight", "train", "training", "loss")  # OpenAI's, axolotl's and ms-swift's of a turn
+# A conversation that a table keeps as text.
+MESSAGES = re.compile(r"""\[\s*\{\s*(["'])(role|content|from|value)\1\s*:.*\]\s*""", re.DOTALL)
 
 
 def prompt_text(prompt: Prompt) -> str:
@@ -187,8 +191,25 @@ def _whole_json(where: str, field: str, value: Any) -> Any:
     return value
 
 
+def unpacked(where: str, field: str, text: str) -> Any:
+    """Messages that a table keeps as JSON text; any other text as it is."""
+    if not (kept := MESSAGES.fullmatch(text)):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        if kept[1] == '"':
+            return text
+        raise UserError(
+            f"{where}: `{field}` holds messages as Python prints them, not as JSON; pandas writes JSON by "
+            "to_json(…, orient='records', lines=True)"
+        ) from None
+
+
 def prompt_from(where: str, field: str, value: Any) -> Prompt:
     """Text, or messages that end with the user's turn or a tool's answer. An HH-RLHF transcript is a conversation."""
+    if isinstance(value, str):
+        value = unpacked(where, field, value)
     messages = conversation(value) if isinstance(value, str) else messages_of(where, field, value)
     if not messages:
         return value
@@ -269,7 +290,7 @@ def answer(where: str, field: str, value: Any) -> tuple[str, tuple[Mapping[str, 
 def turns(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:
     """Each assistant turn of `messages` as a demonstration, given the turns before it.
 
-    One that OpenAI's `weight` 0 marks is context only.
+    One that its file marks as not to be learned is context only: `weight` 0, `train` false.
     """
     messages = messages_of(where, "messages", row["messages"])
     answers = [i for i, m in enumerate(messages) if m.role == "assistant" and i > 0]
@@ -278,7 +299,20 @@ def turns(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:
     for i in answers:
         if messages[i - 1].role == "assistant":
             raise UserError(f"{where}: `messages` has two assistant turns in succession")
-        if row["messages"][i].get("weight") == 0:
+        if not _is_learned(where, row["messages"][i]):
             continue
         text, calls = answer(where, "messages", [row["messages"][i]])
         yield Demonstration(with_template(where, row, messages[:i]), text, tool_calls=calls)
+
+
+def _is_learned(where: str, said: Mapping[str, Any]) -> bool:
+    for name in WEIGHTS:
+        weight = said.get(name)
+        if weight is not None and (isinstance(weight, str) or weight not in (0, 1)):
+            raise UserError(
+                f"{where}: `{name}` of a message must be 1 or true where it is learned, else 0 or false, "
+                f"not {weight!r}"
+            )
+        if weight is not None and not weight:
+            return False
+    return True

@@ -37,7 +37,8 @@ WINNERS = {"model_a": (1, 2), "model_b": (2, 1)}  # of the arena; all else is a 
 
 def unpaired_of(where: str, row: Mapping[str, Any]) -> list[LabelledResponse]:
     """One from prompt, completion and label. Of a comparison the best are liked, the worst not, the others left out."""
-    row = standard(row)
+    names = {} if "label" in row else {"kto_tag": "label"}  # LLaMA-Factory's name
+    row = standard({names.get(n, n): value for n, value in row.items()})
     if "messages" in row and "prompt" not in row and "label" in row:  # as LLaMA-Factory has it
         messages = row["messages"] if isinstance(row["messages"], list) else []
         row = {**row, "prompt": messages[:-1], "completion": messages[-1:]}
@@ -60,8 +61,8 @@ def label_of(where: str, row: Mapping[str, Any]) -> bool:
     """Whether a response was liked: true or false, 1 or 0, in CSV as words."""
     label = column(where, row, "label")
     word = label.strip().lower() if isinstance(label, str) else label
-    for value, words in ((True, ("true", "1")), (False, ("false", "0"))):
-        if word in words or (type(word) in (bool, int) and word == value):
+    for value, words in ((True, ("true", "1", "1.0")), (False, ("false", "0", "0.0"))):
+        if word in words or (type(word) in (bool, int, float) and word == value):
             return value
     raise UserError(f"{where}: `label` must be true (liked) or false, not {label!r}")
 
@@ -97,7 +98,7 @@ def _pair(where: str, row: Mapping[str, Any]) -> Comparison:
         if all(isinstance(c, list) and len(c) > 1 for c in (chosen, rejected)):
             # Whole conversations that repeat the prompt; a text prompt is a copy of one of their turns.
             shared, chosen, rejected = _split_messages(where, chosen, rejected)
-            if shared != prompt and not isinstance(prompt, str):
+            if not _same_turns(prompt, shared):
                 raise UserError(f"{where}: `chosen` does not begin with the turns of `prompt`")
             prompt = shared
         elif not isinstance(rejected, str):
@@ -110,6 +111,15 @@ def _pair(where: str, row: Mapping[str, Any]) -> Comparison:
     if responses[0] == responses[1]:
         raise UserError(f"{where}: `chosen` and `rejected` are the same, so nothing was compared")
     return Comparison(prompt, responses, (1, 2), **extras(where, row, 2))
+
+
+def _same_turns(prompt: Prompt, turns: Prompt) -> bool:
+    """Whether turns are those of a prompt; one that is text holds one of them, or is in one."""
+    if not isinstance(prompt, str):
+        return turns == prompt
+    words = prompt.strip()
+    texts = [m.content.strip() for m in turns if not isinstance(m, str)]
+    return any(words in text or (text and text in words) for text in texts)
 
 
 def _holds_transcripts(prompt: Any, chosen: str, rejected: str) -> bool:

@@ -41,7 +41,7 @@ def standard(row: Mapping[str, Any]) -> Columns:
 
 def asked(row: Mapping[str, Any]) -> Columns:
     """The row with its prompt as `prompt` or `messages`, and all that answers it as it was."""
-    row = published(_spelt(row))
+    row = published(_stated(_spelt(row)))
     if row.keys() & {"prompt", "messages"} or "conversation_a" in row:
         return row
     if isinstance(row.get("input"), Mapping):
@@ -62,6 +62,16 @@ def asked(row: Mapping[str, Any]) -> Columns:
     if "text" in row and _texts(row.get("label")):
         return _without(row, "text") | {"prompt": row["text"]}
     return row
+
+
+def _stated(row: Columns) -> Columns:
+    """The row without a null `prompt`, `completion` or `messages` where it says that otherwise, as tables joined from
+    several sets have it."""
+    given = {name for name, value in row.items() if value is not None}
+    said = given & {"messages", "conversations", "instruction"}
+    if said or any(isinstance(row.get(n), list) for n in ("chosen", "rejected")):
+        return _without(row, *({"prompt", "completion"} - given))
+    return _without(row, "messages") if "messages" not in given and "prompt" in given else row
 
 
 def _question(row: Columns, name: str) -> Columns:

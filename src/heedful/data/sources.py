@@ -20,6 +20,7 @@ from heedful.data.columns import (
     prompt_from_json,
     prompt_text,
     prompt_to_json,
+    response,
     string,
     turns,
     with_template,
@@ -181,7 +182,7 @@ def stream_unpaired(
     reading: Reading | None = None,
 ) -> Iterator[LabelledResponse]:
     """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
-    wanted = reader_of("prompt", "completion", "messages", "label", *JUDGED)
+    wanted = reader_of("prompt", "completion", "messages", "label", "kto_tag", *JUDGED)
     rows, item = read_table(source, columns), None
     items = read_items(source, rows, unpaired_of, reads=wanted, skip_bad=skip_bad, reading=reading)
     for item in prompts_once(source, items, lambda: _again(source, columns, unpaired_of)):
@@ -284,7 +285,12 @@ def samples_of(where: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     else:
         rows = [row]
     for one in rows:
-        if not isinstance(column(where, one, "completion"), str):
+        said = column(where, one, "completion")
+        if isinstance(said, Mapping) or (
+            said and isinstance(said, list) and isinstance(said[0], Mapping)
+        ):
+            one["completion"] = response(where, "completion", said)
+        elif not isinstance(said, str):
             raise UserError(f"{where}: `completion` must be a string")
         if "index" in one and type(one["index"]) is not int:
             raise UserError(f"{where}: `index` must be a whole number, which sample of the prompt")

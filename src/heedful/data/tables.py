@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+from heedful.data.columns import unpacked
 from heedful.data.files import Row, packed, read_rows, write_json
 from heedful.disk import whole
 from heedful.errors import UserError
@@ -25,7 +26,6 @@ FORMATS = ("jsonl", "csv", "parquet")
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 ROW_GROUP = 1000
 ENCODER = json.JSONEncoder(ensure_ascii=False)  # made once: `json.dumps` makes one for each value
-MESSAGES = re.compile(r'\[\s*\{\s*"(role|content|from|value)"')  # a conversation in a cell
 OURS = (  # names that together are in no other program's file
     {"rater", "judgment", "created_at"},
     {"licence", "language", "split"},
@@ -126,7 +126,10 @@ def _guessed(placed: Row) -> Row:
     for name, value in row.items():
         if value == "" and name not in TEXTS:
             continue
-        if name in VALUES or (name in TEXTS and MESSAGES.match(value)):
+        packed = unpacked(where, name, value)
+        if name in TEXTS and not isinstance(packed, str):
+            value = packed
+        elif name in VALUES:
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError):

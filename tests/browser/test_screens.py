@@ -45,7 +45,8 @@ def current(page: Any) -> str:
 def test_by_keyboard_digits_act_on_the_marked_question(site: Any):
     """↓ and ↑ go from one to the next, Enter shows what is open, then submits; what is optional stays absent.
 
-    Mutations caught: a digit that answers another question, half an answer that is dropped without a word, an
+    Mutations caught: a focus that stays beside the choice that was made, a digit
+    that answers another question, half an answer that is dropped without a word, an
     optional question that is sent as answered, an answer that undo does not bring back."""
     page = site.rate(asked(site, 2))
     page.wait_for_timeout(100)
@@ -58,6 +59,7 @@ def test_by_keyboard_digits_act_on_the_marked_question(site: Any):
     )
     for key in "5142":
         page.keyboard.press(key)
+    page.keyboard.press("Space")  # presses what has the focus: the choice that was just made
     page.keyboard.press("ArrowDown")
     assert current(page) == "flags"
     page.keyboard.press("1")

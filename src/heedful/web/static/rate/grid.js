@@ -19,7 +19,8 @@ export function grid(task, rows, options, changed) {
     const pressed = options(target[1]).findIndex((o, i) => (o[3] ?? String(i + 1)) === event.key);
     if (pressed < 0) return false;
     target[0].pick(values[pressed]);
-    const next = flat.find(([cell]) => cell.value() === null);
+    // After the last one to what was chosen there: on another choice the space bar would take that one.
+    const next = flat.find(([cell]) => cell.value() === null) ?? (focused && target);
     if (next) next[0].focus();
     return true;
   };

@@ -9,7 +9,7 @@ export function widget(task, changed) {
   const steps = (a) => Array.from({ length: Math.floor((a.high - a.low) / a.step + 1e-9) + 1 }, (_, i) => Number((a.low + i * a.step).toFixed(6)));
   const fine = task.options.axes.some((a) => steps(a).length > 11);
   if (fine) return sliders(task, changed);
-  const rows = task.options.axes.map((a) => ({ ...a, label: a.name, hint: [a.low_label, a.high_label].filter(Boolean).join(" … ") }));
+  const rows = task.options.axes.map((a) => ({ ...a, label: a.name, hint: a.low_label || a.high_label ? `${a.low_label || a.low} … ${a.high_label || a.high}` : "" }));
   const board = grid(task, rows, (row) => steps(row).map((v) => [v, String(v), `${row.name}: ${v}`, String(v)]), changed);
   return {
     node: board.node,

@@ -276,6 +276,23 @@ def test_a_new_project(site):
     page.get_by_role("link", name="poems").wait_for()
 
 
+def test_a_form_before_its_script_keeps_what_was_typed(site):
+    """Mutation caught: the browser sends it by itself, into the page's address, and the page begins anew."""
+    held: list[Any] = []
+    page = site.window("lead")
+    page.route("**/static/lead/projects.js", lambda route: held.append(route))
+    page.goto("/lead", wait_until="commit")
+    page.get_by_label("Name").fill("poems")
+    page.get_by_role("button", name="Create").click()
+    page.wait_for_timeout(50)
+    expect(page.get_by_label("Name")).to_have_value("poems")
+    assert page.url == f"{site.url}/lead"
+    held[0].continue_()
+    page.wait_for_load_state()
+    page.get_by_role("button", name="Create").click()
+    page.get_by_role("heading", name="poems").wait_for()
+
+
 def test_what_a_lead_reads(site):
     """Each page of a project says what is in the database."""
     project = site.worked_in()
@@ -427,6 +444,7 @@ def test_files_out_and_in(site, tmp_path):
     before = len(site.rows(schema.task))
     page.get_by_role("button", name="Look at it").click()
     page.get_by_text("4 responses, 2 prompts.").wait_for()
+    assert page.locator("#look-rows .texts").first.locator("li").count() == 2
     assert len(site.rows(schema.task)) == before
     page.get_by_role("button", name="Import").click()
     page.locator("#added").get_by_text("Added").wait_for()

@@ -18,6 +18,8 @@
   };
   apply();
   addEventListener("storage", apply); // in another tab
+  // Forms are sent by scripts. One that is sent before its script is there must not take what was typed into an address.
+  addEventListener("submit", (event) => event.target.method !== "dialog" && event.preventDefault());
   addEventListener("DOMContentLoaded", () => {
     for (const select of document.querySelectorAll("select[data-language]"))
       select.addEventListener("change", () => {

@@ -161,5 +161,6 @@ addEventListener("beforeunload", (event) => JSON.stringify(plain()) !== saved &&
 fill($("screen"), () => api("GET", `/api/projects/${project}`), (details) => {
   questions = taken(details.settings.questions);
   saved = JSON.stringify(plain());
+  for (const button of document.querySelectorAll("#designing button[disabled]")) button.disabled = false; // before, what was taken or added would be overwritten
   draw();
 });

@@ -32,7 +32,7 @@ function drawLinks() {
   $("made-say").textContent = `${made.length === 1 ? "A link" : `${made.length} links`} for one person each, for seven days, shown only now.`;
   $("links").replaceChildren(...made.map((m) => {
     const place = el("code", {}, m.url);
-    return el("tr", {}, el("th", { scope: "row" }, whom(m)), el("td", { class: "wrap" }, place), el("td", {}, button("Copy", () => copy(m.url, place, "Copied."), `Copy the link for ${whom(m)}`)));
+    return el("tr", {}, el("th", { scope: "row" }, whom(m)), el("td", {}, button("Copy", () => copy(m.url, place, "Copied."), `Copy the link for ${whom(m)}`)), el("td", { class: "wrap" }, place));
   }));
 }
 

@@ -80,6 +80,8 @@ async function send(look) {
 
 const numbers = (counts) => Object.entries(counts).filter(([, n]) => n).map(([k, n]) => `${n} ${(n === 1 ? k.replace(/s$/, "") : k).replaceAll("_", " ")}`).join(", ");
 const words = (value) => (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300);
+// Several texts, such as the responses to a prompt, as the texts that they are, one below the other.
+const cell = (value) => (Array.isArray(value) && value.some((v) => typeof v === "string") ? el("ol", { class: "texts" }, value.map((v) => el("li", { dir: "auto" }, words(v)))) : value === undefined ? "" : words(value));
 
 async function look() {
   const seen = await send(true);
@@ -98,7 +100,7 @@ async function look() {
   } }, el("option", { value: "" }, "as it is"), ...inFile.map((column) => el("option", { value: column, selected: renamed[name] === column }, column))))));
   const names = [...new Set((seen.first ?? []).flatMap(Object.keys))];
   $("look-head").replaceChildren(...names.map((name) => el("th", { scope: "col" }, name)));
-  $("look-rows").replaceChildren(...(seen.first ?? []).map((row) => el("tr", {}, names.map((name) => el("td", { dir: "auto" }, row[name] === undefined ? "" : words(row[name]))))));
+  $("look-rows").replaceChildren(...(seen.first ?? []).map((row) => el("tr", {}, names.map((name) => el("td", { dir: "auto" }, cell(row[name]))))));
 }
 
 importForm.addEventListener("submit", (event) => {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from heedful.store import people
+from heedful.store import members, people
 from heedful.store.db import Store, new_id, open_store
 from heedful.store.kinds import KINDS
 from heedful.web.app import create_app
@@ -52,6 +52,7 @@ class Owner:
         self.id = make_rater(store, "owner")
         with store.write() as connection:
             _, token = people.make_token(connection, self.id, "t", ["read", "rate", "lead"])
+            self.group = members.make_group(connection, "doctors", actor=None)
         self.project = make_project(store, models=["a", "b"])
         self.tasks = {
             name: make_task(
@@ -95,10 +96,10 @@ def operations(app: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for method, operation in methods.items():
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
             if content:
-                schema = content["schema"]
-                name = schema.get("$ref", "").rpartition("/")[2]
-                found = described["components"]["schemas"][name] if name else schema
-                yield method.upper(), path, found.get("properties", {})
+                for one in content["schema"].get("oneOf", [content["schema"]]):
+                    name = one.get("$ref", "").rpartition("/")[2]
+                    found = described["components"]["schemas"][name] if name else one
+                    yield method.upper(), path, found.get("properties", {})
 
 
 USUAL: dict[str, Any] = {
@@ -117,13 +118,15 @@ def test_every_field_of_every_route(owner: Owner, how: str):
     """Of the wrong type, huge, NUL, halves of characters, nested: one field at a time, the others as they should be."""
     places = {
         "project": owner.project, "project_id": owner.project, "assignment_id": owner.held[0], "rater_id": owner.id,
-        "task": owner.tasks["pair"],
+        "task": owner.tasks["pair"], "group_id": owner.group,
+        "job": "none",
     }  # fmt: skip
     seen = 0
     for method, path, properties in operations(owner.app):
         assert properties, (method, path)
         where = path.format_map(places)
         required = {name: USUAL[name] for name in properties if name in USUAL}
+        required |= {name: p["const"] for name, p in properties.items() if "const" in p}
         for body in (None, [], "x", 7, {}, required | {"more": deep(20)}):
             owner.send(method, where, body)
         for name in properties:

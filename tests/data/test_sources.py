@@ -2,11 +2,14 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from heedful.configs.ingest import Config
 from heedful.data.files import read_rows, write_rows
+from heedful.data.reading import Reading
 from heedful.data.sources import (
     prompt_from_json,
     prompt_to_json,
@@ -15,8 +18,15 @@ from heedful.data.sources import (
     read_prompts,
     read_samples,
     read_texts,
+    stream_comparisons,
+    stream_demonstrations,
+    stream_questions,
+    stream_texts,
+    stream_unpaired,
 )
+from heedful.doctor.material import read_material
 from heedful.errors import UserError
+from heedful.transfer.ingest import load
 from heedful.types import Message
 
 USER = {"role": "user", "content": "Why?"}
@@ -166,3 +176,65 @@ def test_real_human_comparisons_load(shared_data):
     assert len(found) == 1796
     assert all(c.prompt[-1].role == "user" for c in found)
     assert sum("Human:" in r for c in found for r in c.responses) < 50
+
+
+PAIR = {"prompt": "Why?", "chosen": "So.", "rejected": "No."}
+LIKED = {"prompt": "Why?", "completion": "So.", "label": True}
+STREAMS = [
+    (stream_texts, {"text": "a"}),
+    (stream_questions, {"prompt": "Why?"}),
+    (stream_comparisons, PAIR),
+    (stream_unpaired, LIKED),
+    (stream_demonstrations, {"prompt": "Why?", "completion": "So."}),
+]
+
+
+@pytest.mark.parametrize("stream, row", STREAMS)
+def test_a_line_that_is_no_row_is_a_bad_row(stream, row, tmp_path):
+    """Dropped and counted as any other, also the first of a file and beside --columns; an error where all are, or where
+    bad rows stop. Mutations caught: the reader's error ends the file; a broken line that is forgotten or read as {}."""
+    good, path = json.dumps(row) + "\n", tmp_path / "a.jsonl"
+    path.write_text(
+        '{"prompt": \n' + good + "7\n" + '{"text": "\\ud83d"}\n' + good[:-3] + "\n" + good
+    )
+    reading = Reading()
+    items = list(stream(path, skip_bad=True, reading=reading))
+    assert len(items) == 2 and (reading.rows, reading.skipped) == (6, 4)
+    assert reading.reason.startswith("a.jsonl:1 is not JSON")
+    name = next(iter(row))
+    assert len(list(stream(path, columns=[f"{name}={name}"], skip_bad=True))) == 2
+    with pytest.raises(
+        UserError, match=r"^a\.jsonl:1 is not JSON.*; --on-bad-row drop leaves such"
+    ):
+        list(stream(path, skip_bad=False))
+    path.write_text("{\n[\n")
+    with pytest.raises(
+        UserError, match=r"all 2 rows are unusable; the first: a\.jsonl:1 is not JSON"
+    ):
+        list(stream(path, skip_bad=True))
+
+
+def test_a_torn_row_of_csv_and_of_an_array_is_a_bad_row(tmp_path):
+    """Mutation caught: JSONL alone."""
+    (tmp_path / "a.csv").write_text("prompt,chosen,rejected\nWhy?,a,b,c\nWhy?,a,b\nWhy?\n")
+    (tmp_path / "a.json").write_text(json.dumps([PAIR, "x"]))
+    for name in ("a.csv", "a.json"):
+        assert len(read_comparisons(tmp_path / name, skip_bad=True)) == 1
+        with pytest.raises(UserError, match=r"more fields|a string"):
+            read_comparisons(tmp_path / name)
+
+
+def test_votes_with_a_broken_line(tmp_path):
+    """Mutations caught: a first line that is broken hides what the others are; `skip_bad` for comparisons alone."""
+    (tmp_path / "a.jsonl").write_text("{\n" + json.dumps(LIKED) + "\n")
+    config = Config(what="comparisons", source=str(tmp_path / "a.jsonl"))
+    with pytest.raises(UserError, match=r"a\.jsonl:1 is not JSON"):
+        load(config)
+    assert load(replace(config, on_bad_row="drop")).counts == {"thumbs": 1, "prompts": 1}
+
+
+def test_the_doctor_counts_broken_lines(tmp_path):
+    """Mutation caught: the doctor gives up where training goes on."""
+    (tmp_path / "a.jsonl").write_text("{\n" + json.dumps(PAIR) + "\n")
+    material = read_material(str(tmp_path / "a.jsonl"), 10)
+    assert (material.form, len(material.items), len(material.refused)) == ("comparisons", 1, 1)

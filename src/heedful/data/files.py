@@ -25,14 +25,33 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it; fine in pairs, no text alone
 
 
-def read_rows(source: str | Path, *, lines: bool = False) -> Iterator[Row]:
+class Broken(dict[str, Any]):
+    """A row of a file that is none, such as half a line of JSON: without columns, and with the error that says why.
+
+    Whoever has a policy for rows that do not fit applies it to these, too; `unbroken` raises.
+    """
+
+    def __init__(self, error: UserError):
+        super().__init__()
+        self.error = error
+
+
+def unbroken(row: dict[str, Any]) -> dict[str, Any]:
+    """The row; the error of one that is `Broken`."""
+    if isinstance(row, Broken):
+        raise row.error
+    return row
+
+
+def read_rows(source: str | Path, *, lines: bool = False, broken: bool = False) -> Iterator[Row]:
     """Rows with their places, such as `pairs.jsonl:12`. A source without any row is an error.
 
-    Of a text file a row is a paragraph, `{"text": …}`, or with `lines` a line, `{"prompt": …}`.
+    Of a text file a row is a paragraph, `{"text": …}`, or with `lines` a line, `{"prompt": …}`. With `broken` a line of
+    JSON or CSV that is no row is one that is `Broken`, else an error.
     """
     count = 0
-    for count, row in enumerate(_rows(str(source), lines), start=1):  # noqa: B007
-        yield row
+    for count, (where, row) in enumerate(_rows(str(source), lines), start=1):  # noqa: B007
+        yield where, row if broken else unbroken(row)
     if count == 0:
         raise UserError(f"{source} is empty: it has no rows")
 
@@ -131,7 +150,11 @@ def _json_lines(name: str, lines: Iterable[str]) -> Iterator[Row]:
                 yield from _json(name, [whole_text])
                 return
         where = f"{name}:{number}"
-        yield where, _object(where, _parsed(where, line), line)
+        try:
+            row = _object(where, _parsed(where, line), line)
+        except UserError as error:
+            row = Broken(error)
+        yield where, row
 
 
 def _is_table(text: str) -> bool:
@@ -150,7 +173,11 @@ def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
     if text.lstrip().startswith("["):
         for number, row in enumerate(_parsed(name, text, whole=True), start=1):
             where = f"{name} item {number}"
-            yield where, _object(where, row, text)
+            try:
+                row = _object(where, row, text)
+            except UserError as error:
+                row = Broken(error)
+            yield where, row
         return
     try:
         row = json.loads(text, object_pairs_hook=_once)
@@ -229,11 +256,10 @@ def _csv(name: str, lines: Iterable[str]) -> Iterator[Row]:
         for row in reader:
             where = f"{name}:{reader.line_num}"
             if None in row:
-                raise UserError(
-                    f"{where} has more fields than the header; a text with commas needs quotes"
-                )
-            if None in row.values():
-                raise UserError(f"{where} has fewer fields than the header")
+                more = "more fields than the header; a text with commas needs quotes"
+                row = Broken(UserError(f"{where} has {more}"))
+            elif None in row.values():
+                row = Broken(UserError(f"{where} has fewer fields than the header"))
             yield where, row
     except csv.Error as error:
         raise UserError(f"{name}:{reader.line_num} is not CSV: {error}") from error

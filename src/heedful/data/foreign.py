@@ -102,19 +102,24 @@ def is_vote(row: Mapping[str, Any]) -> bool:
 
 
 def votes(
-    rows: Iterable[Row], *, check: Callable[[str, str | None], None] = lambda where, rater: None
+    rows: Iterable[Row],
+    *,
+    check: Callable[[str, str | None], None] = lambda where, rater: None,
+    skip_bad: bool | None = None,
+    source: Source = "",
 ) -> list[tuple[Prompt, str, bool, str | None]]:
     """TRL's unpaired form: prompt, completion, and a label that says whether it is good; then the rater, if any, once
-    `check` has seen them."""
-    labelled = []
-    for where, row in rows:
+    `check` has seen them. `skip_bad` as in `read_items`."""
+
+    def parse(where: str, row: dict[str, Any]) -> Iterator[tuple[Prompt, str, bool, str | None]]:
         if "completions" in row and "labels" in row:
             raise UserError(f"{where}: {STEPWISE}")
         (one,) = unpaired_of(where, row)
         rater = name_in(where, row, "rater")
         check(where, rater)
-        labelled.append((one.prompt, one.response, one.desirable, rater))
-    return labelled
+        yield one.prompt, one.response, one.desirable, rater
+
+    return list(read_items(source or "the file", rows, parse, skip_bad=skip_bad))
 
 
 def form_of(row: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heedful.data.files import Row
+from heedful.data.files import Broken, Row, unbroken
 from heedful.data.forms import ASKED, standard
 from heedful.data.tables import read_export
 from heedful.errors import UserError
@@ -78,19 +78,22 @@ def renamed_by(columns: Sequence[str]) -> dict[str, str]:
 
 
 def read_table(
-    source: Source, columns: Sequence[str] = (), *, lines: bool = False
+    source: Source, columns: Sequence[str] = (), *, lines: bool = False, broken: bool = False
 ) -> Iterator[Row]:
-    """Rows of one or several files, under the names that `columns` gives them; with `lines` as `read_rows` has it."""
+    """Rows of one or several files, under the names that `columns` gives them; `lines` and `broken` as `read_rows` has
+    them."""
     names = renamed_by(columns)
     for file in sources_of(source):
         name, share = share_of(file)
-        for number, (where, row) in enumerate(read_export(name, lines=lines)):
+        for number, (where, row) in enumerate(read_export(name, lines=lines, broken=broken)):
             # Spread evenly over the file, so that the share holds however far one reads.
             for _ in range(int((number + 1) * share) - int(number * share)):
                 yield where, _renamed(where, row, names) if names else row
 
 
 def _renamed(where: str, row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    if isinstance(row, Broken):
+        return row
     if missing := [n for n in names if n not in row]:
         raise UserError(
             f"{where}: --columns names `{missing[0]}`, found {', '.join(row) or 'none'}"
@@ -162,7 +165,7 @@ def read_items(
     for where, row in rows:
         tally.rows += 1
         try:
-            made = list(parse(where, row))
+            made = list(parse(where, unbroken(row)))
         except UserError as error:
             if not skip_bad:
                 told = skip_bad is False or reading is not None

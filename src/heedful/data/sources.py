@@ -87,7 +87,7 @@ def stream_texts(
         return [text if text.strip() else Aside("an empty text is left out")]
 
     text = None
-    rows = read_table(source, columns)
+    rows = read_table(source, columns, broken=True)
     for text in read_items(source, rows, parse, skip_bad=skip_bad, reading=reading):
         yield text
     if text is None:
@@ -117,7 +117,7 @@ def stream_questions(
     reading: Reading | None = None,
 ) -> Iterator[tuple[Prompt, Facts]]:
     """Prompts, each with the other columns of its row, which a reward may look at. See `prompt_of`."""
-    rows = read_table(source, columns, lines=True)
+    rows = read_table(source, columns, lines=True, broken=True)
 
     def parse(where: str, row: dict[str, Any]) -> list[tuple[Prompt, Facts]]:
         return [(prompt_of(where, row), facts_of(row))]
@@ -162,7 +162,7 @@ def stream_comparisons(
 
     Unusable rows (equal or empty responses) are errors, or left out and counted with `skip_bad`.
     """
-    rows = read_table(source, columns)
+    rows = read_table(source, columns, broken=True)
     items = foreign.comparisons(rows, source=source, skip_bad=skip_bad, reading=reading)
     return prompts_once(source, items, lambda: _again(source, columns, foreign.compared))
 
@@ -183,7 +183,7 @@ def stream_unpaired(
 ) -> Iterator[LabelledResponse]:
     """Responses that were liked or not, from TRL's unpaired form or split from any form of comparison."""
     wanted = reader_of("prompt", "completion", "messages", "label", "kto_tag", *JUDGED)
-    rows, item = read_table(source, columns), None
+    rows, item = read_table(source, columns, broken=True), None
     items = read_items(source, rows, unpaired_of, reads=wanted, skip_bad=skip_bad, reading=reading)
     for item in prompts_once(source, items, lambda: _again(source, columns, unpaired_of)):
         yield item
@@ -212,7 +212,7 @@ def stream_demonstrations(
     A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
     `length` was truncated, and gets no end token.
     """
-    items = _demonstrations(read_table(source, columns), source, skip_bad, reading)
+    items = _demonstrations(read_table(source, columns, broken=True), source, skip_bad, reading)
     return prompts_once(source, items, lambda: _again(source, columns, demonstrations_of))
 
 
@@ -242,7 +242,7 @@ def _again(
     parse: Callable[[str, dict[str, Any]], Iterable[Item]],
 ) -> Iterator[Item]:
     """The items of a source in silence; whoever reads it aloud says what is wrong with a row."""
-    for where, row in read_table(source, columns):
+    for where, row in read_table(source, columns, broken=True):
         with suppress(UserError):
             yield from parse(where, row)
 

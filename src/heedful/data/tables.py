@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from heedful.data.columns import unpacked
-from heedful.data.files import Row, packed, read_rows, write_json
+from heedful.data.files import Broken, Row, packed, read_rows, write_json
 from heedful.disk import whole
 from heedful.errors import UserError
 
@@ -101,8 +101,9 @@ def read_manifest(source: str | Path) -> dict[str, Any] | None:
     return manifest
 
 
-def read_export(source: str | Path, *, lines: bool = False) -> Iterator[Row]:
-    """Rows of any source; those of an export in CSV or Parquet have the types they were written with.
+def read_export(source: str | Path, *, lines: bool = False, broken: bool = False) -> Iterator[Row]:
+    """Rows of any source as `read_rows` has them; those of an export in CSV or Parquet have the types they were written
+    with.
 
     Without a manifest, as a browser downloads it, the columns of a CSV file say by their names what they hold.
     """
@@ -110,7 +111,7 @@ def read_export(source: str | Path, *, lines: bool = False) -> Iterator[Row]:
     csv_cells = bare.endswith((".csv", ".tsv"))
     if bare.endswith((".csv", ".parquet")) and (manifest := read_manifest(source)):
         return typed(read_rows(source), manifest["columns"], csv_cells=csv_cells)
-    rows = read_rows(source, lines=lines)
+    rows = read_rows(source, lines=lines, broken=broken)
     return map(_guessed, rows) if csv_cells else rows
 
 
@@ -122,6 +123,8 @@ def is_export(row: Mapping[str, Any]) -> bool:
 def _guessed(placed: Row) -> Row:
     """Cells of a CSV file without a manifest: empty ones are left out, numbers and lists are such again."""
     where, row = placed
+    if isinstance(row, Broken):
+        return placed
     ours, cells = is_export(row), {}
     for name, value in row.items():
         if value == "" and name not in TEXTS:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from heedful.data.columns import ROLE_NAMES, string
 from heedful.data.comparisons import label_of, unpaired_of
-from heedful.data.files import Row
+from heedful.data.files import Row, unbroken
 from heedful.data.foreign import form_of as tool_of
 from heedful.data.foreign import judged
 from heedful.data.forms import standard
@@ -70,16 +70,16 @@ def example_of(item: Item) -> Example:
 
 def read_material(source: Source, limit: int, columns: Sequence[str] = ()) -> Material:
     """The first `limit` rows. A file that cannot be read is a `UserError`; a row that does not fit is counted."""
-    stream = iter(read_table(source, columns))
+    stream = iter(read_table(source, columns, broken=True))
     rows = tuple(islice(stream, limit))
-    form = form_of(rows[0][1])
+    form = form_of(next((row for _, row in rows if row), None) or unbroken(rows[0][1]))
     items: list[Item] = []
     labels: list[bool] = []
     refused: list[str] = []
     places: list[str] = []
     for where, row in rows:
         try:
-            made = _items(form, where, row)
+            made = _items(form, where, unbroken(row))
             if form == "labelled responses":
                 labels.append(label_of(where, standard(row)))
             items.extend(made)

@@ -143,7 +143,7 @@ def save_every(config: Any, checkpoints: int) -> int:
         return 0
     steps = config.steps
     if isinstance(config, preference.Config):
-        rows = sum(1 for _ in read_table(materialise(config.data, "rankings")))
+        rows = sum(1 for _ in read_table(materialise(config.data, "rankings"), broken=True))
         held = rows * (1 - config.held_out) * config.epochs / max(1, config.batch_size)
         steps = min(held, steps or held)
     return max(1, math.floor(steps / checkpoints))

@@ -47,7 +47,7 @@ def supervised(
 def _encoded(
     config: Config, source: str, tokenizer: PreTrainedTokenizerBase, limit: int
 ) -> list[Sample]:
-    _, first = next(iter(read_table(source)), ("", {}))
+    first = next((row for _, row in read_table(source, broken=True) if row), {})
     if "text" in first:
         end = eos_id(tokenizer)
         documents = tokenizer(read_texts(source), add_special_tokens=False)["input_ids"]

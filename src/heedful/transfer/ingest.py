@@ -126,7 +126,8 @@ def _all_samples(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
 
 def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
     row_list = list(rows)
-    if foreign.is_vote(row_list[0][1]) and config.form in ("auto", "plain"):
+    first_row = next((row for _, row in row_list if row), {})
+    if foreign.is_vote(first_row) and config.form in ("auto", "plain"):
         return _votes(config, row_list, origin)
     waiting = foreign.unanswered(row_list, config.form)
     found = list(
@@ -186,7 +187,9 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
 def _votes(config: Config, rows: list[Row], origin: ingest.Origin) -> _Read:
     if config.gold:
         raise UserError("gold questions are comparisons, and these rows have one response each")
-    votes = [imported.Vote(*vote) for vote in foreign.votes(rows, check=_rater)]
+    skip_bad = config.on_bad_row == "drop"
+    found = foreign.votes(rows, check=_rater, skip_bad=skip_bad, source=config.source)
+    votes = [imported.Vote(*vote) for vote in found]
     first = [
         {"prompt": v.prompt, "completion": v.completion, "label": v.good} for v in votes[:FIRST]
     ]
@@ -215,7 +218,8 @@ def _shown(item: dict[str, Any]) -> dict[str, Any]:
 def _rows(config: Config, columns: dict[str, None]) -> Iterator[Row]:
     """Rows as they were; those of our own exports without what files cannot hold as it is. Their names are added."""
     exported = read_manifest(config.source) is not None
-    for where, row in read_table(config.source, config.columns, lines=config.what == "prompts"):
+    of_prompts, compared = config.what == "prompts", config.what == "comparisons"
+    for where, row in read_table(config.source, config.columns, lines=of_prompts, broken=compared):
         columns |= dict.fromkeys(row)
         yield where, unescaped(row) if exported or is_export(row) else row
 

@@ -257,9 +257,11 @@ def _():  # in the settings, but no token: its text is several
     return healthy(tokenizer=other_tokenizer(split_special_tokens=True))
 
 
-def with_bos(template: str):
+def with_bos(template: str, *, tokenizer_adds_it: bool = True):
     def change(core):
         core.add_special_tokens([AddedToken("<s>", special=True)])
+        if not tokenizer_adds_it:
+            return
         core.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", core.token_to_id("<s>"))]
         )
@@ -276,6 +278,11 @@ def _():
 @ill("tokens.begin_of_sequence", "warning")
 def _():
     return with_bos("")
+
+
+@ill("tokens.begin_of_sequence", "warning")
+def _():
+    return with_bos("<s>", tokenizer_adds_it=False)
 
 
 @ill("tokens.begin_of_sequence")

@@ -17,7 +17,7 @@ from heedful import doctor
 from heedful.cli import main
 from heedful.data.columns import prompt_from_json
 from heedful.data.tokens import encode_prompt
-from heedful.doctor import diagnose, examine, preflight
+from heedful.doctor import diagnose, examine, preflight, tokens
 from heedful.doctor.finding import Finding, NotApplicable, graded, share
 from heedful.doctor.material import Example, read_material
 from heedful.errors import UserError
@@ -377,3 +377,12 @@ def test_the_pages_say_what_there_is():
     text = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
     assert [name for name in CHECKS if f"`{name.partition('.')[2]}`" not in text] == []
     assert importlib.import_module("heedful.recipes.doctor").Config.__doc__
+
+
+def test_the_advice_about_a_missing_bos_is_for_who_leaves_it_out():
+    """Mutation caught: a template that begins with BOS is told to begin with BOS."""
+    for context, told in (
+        (patients.with_bos(""), "begin the chat template with it"),
+        (patients.with_bos("<s>", tokenizer_adds_it=False), "add_bos_token=True"),
+    ):
+        assert told in tokens.begin_of_sequence(context).remedy

@@ -73,7 +73,6 @@ def begin_of_sequence(context: Context) -> Finding:
     """Exactly one BOS, or none, whether a prompt is text or a chat."""
     tok = context.tokenizer
     bos: Any = tok.bos_token_id
-    plain = encode_prompt(tok, PLAIN)
     if bos is None:
         return passed("the tokenizer has no BOS token", 0.0)
     name = quoted(str(tok.bos_token))
@@ -83,7 +82,7 @@ def begin_of_sequence(context: Context) -> Finding:
             return ids.count(bos)
         return next((i for i, t in enumerate(ids) if t != bos), len(ids))
 
-    counts, written = [count(plain)], 0
+    counts, written = [count(encode_prompt(tok, PLAIN))], 0
     if tok.chat_template:
         with suppress(UserError):  # told by the checks of the template
             rendered = render(tok, (Message("user", PLAIN),))
@@ -103,9 +102,10 @@ def begin_of_sequence(context: Context) -> Finding:
             float(written),
         )
     if len(set(counts)) > 1:
+        without = "the chat template" if counts[0] else "plain text, too (add_bos_token=True),"
         return warned(
             f"plain prompts begin with {counts[0]} BOS, chats with {counts[1]}",
-            f"if the model was pre-trained with {name}, begin the chat template with it",
+            f"if the model was pre-trained with {name}, begin {without} with it",
             float(most),
         )
     return passed(f"a prompt begins with {most} BOS ({name})", float(most))

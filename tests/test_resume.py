@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 import interruptions as jobs
 from heedful import cli
@@ -622,3 +623,20 @@ def test_a_state_of_other_parts_is_refused(unfinished, world, capsys):
     saved = state.States(unfinished / "state").read(4)
     with pytest.raises(UserError, match="consists of learner, other"):
         saved.load({"learner": state.Holder(), "other": state.Holder()})
+
+
+def test_the_save_is_rehearsed_when_a_run_goes_on(world, tmp_path, monkeypatch, capsys):
+    """Libraries and disks change while a run rests; its states stay. Mutation caught: a rehearsal at step 0 alone."""
+    out = tmp_path / "out"
+    stopped("sft", world, out, 2)
+    before = states(out)
+
+    def broken(self, folder, **given):
+        raise ValueError("a newer library")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", broken)
+    assert run("sft", world, out) == 2
+    assert "the model could not be saved: ValueError: a newer library" in capsys.readouterr().err
+    assert before and states(out) == before
+    monkeypatch.undo()
+    assert run("sft", world, out) == 0

@@ -76,8 +76,9 @@ def on_policy(
 
         start = set_aside = run.restore(stateful)
         keep_notes(run, start, method.notes)
-        if start == 0:
-            rehearse(run, policy, tokenizer, config)
+        rehearse(
+            run, policy, tokenizer, config
+        )  # also when it goes on: with another library or disk, perhaps
         for step in range(start + 1, steps + 1):
             loop.run(_loaded(engine, policy, step - 1))
             if (collected := run.stashed(step)) is None:

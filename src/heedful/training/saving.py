@@ -1,4 +1,4 @@
-"""How a run saves its model: with a card, rehearsed before the first step, and sent to the hub at the end if asked."""
+"""How a run saves its model: with a card, rehearsed at each start, and sent to the hub at the end if asked."""
 
 from __future__ import annotations
 

@@ -70,8 +70,9 @@ def fit(
     with opened(config, steps, show, learner.ranks) as run:
         start = run.restore(stateful)
         keep_notes(run, start, notes)
-        if start == 0:
-            rehearse(run, learner, tokenizer, config)
+        rehearse(
+            run, learner, tokenizer, config
+        )  # also when it goes on: with another library or disk, perhaps
         last = time.monotonic()
         for step, batch in enumerate(stream(start), start + 1):
             metrics = learner.step(loss_fn, batch, per=per)

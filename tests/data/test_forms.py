@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import pytest
 
@@ -15,6 +16,7 @@ from heedful.data.sources import (
     read_rows,
     read_samples,
     read_texts,
+    read_unpaired,
 )
 from heedful.errors import UserError
 from heedful.types import Comparison, Demonstration, Message
@@ -302,3 +304,30 @@ def test_every_mistake_names_file_line_and_field(kind, row, words, read, tmp_pat
     assert all(word in sentence for word in words), sentence
     assert "\n" not in sentence
     assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+ASKED = {"from": "human", "value": "Why?"}
+TOLD = {"from": "gpt", "value": "So."}
+ALPACA = {"instruction": "Why?", "input": "", "output": "So."}
+
+
+@pytest.mark.parametrize(
+    "read, row, said",
+    [
+        (read_samples, {"conversations": [ASKED]}, "`conversations` has no assistant turn"),
+        (read_unpaired, {"conversations": [ASKED, TOLD]}, "`chosen` or `responses`, found conversations;"),
+        (read_prompts, {"conversations": [{"from": "man", "value": ""}]}, "`conversations` has the unknown"),
+        (read_demonstrations, ALPACA | {"output": " "}, "`output` is an empty response"),
+        (read_demonstrations, ALPACA | {"instruction": 5}, "`instruction` must be text"),
+        (read_comparisons, ALPACA, "`responses`, found instruction, input, output;"),
+        (read_samples, {"question": "Why?"}, "column `completion`, found question;"),
+        (read_samples, {"prompt": "Why?", "more": 1}, "found prompt, more;"),
+        (read_comparisons, {"Prompt": "x", "Chosen": "", "Rejected": "y"}, "`Chosen` is an empty"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_columns_that_the_file_has(read, row, said, tmp_path):
+    """Mutation caught: heedful's names for columns that nobody can find in the file."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=re.escape(said)):
+        read(path)

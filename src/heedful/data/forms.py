@@ -22,6 +22,7 @@ from heedful.data.published import published
 
 Columns = dict[str, Any]
 ASKED = ("instruction", "question", "query", "problem")  # somebody is asked: a user's turn
+MAIN = ("conversations", "conversation", *ASKED, "input")  # of what is made into a prompt
 ANSWERS = ("response", "output", "answer", "solution")
 SYSTEM = ("system", "system_prompt")
 WIDE = re.compile(r"(response|answer|completion|output|generation)s?[ _.-]?([a-h]|\d{1,2})")
@@ -72,6 +73,28 @@ def _stated(row: Columns) -> Columns:
     if said or any(isinstance(row.get(n), list) for n in ("chosen", "rejected")):
         return _without(row, *({"prompt", "completion"} - given))
     return _without(row, "messages") if "messages" not in given and "prompt" in given else row
+
+
+def in_their_words(said: str, row: Mapping[str, Any]) -> str:
+    """What is wrong with a row in heedful's columns, said of the file's own: `conversations`, not `messages`.
+
+    A column that several others were made into, none of which is the main one, keeps heedful's name.
+    """
+    ours = standard(row)
+    left = [n for n, value in row.items() if n not in ours and value is not None]
+    made = [n for n in ours if n not in row]
+    theirs = {n: old for n in made for old in left if ours[n] is row[old]}
+    left = [n for n in left if n not in theirs.values()]
+    for name in made:
+        main = next((n for n in MAIN if n in left), "") if name in ("prompt", "messages") else ""
+        if name not in theirs and (main or len(left) == 1):
+            theirs[name] = main or left[0]
+    for new, old in theirs.items():
+        said = said.replace(f" (did you mean '{new}'?)", "")
+        said = said.replace(f"`{new}`", f"`{old}`")
+    for columns in (ours, asked(row)):
+        said = said.replace(f"found {', '.join(columns)};", f"found {', '.join(row)};")
+    return said
 
 
 def _question(row: Columns, name: str) -> Columns:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heedful.data.files import Broken, Row, unbroken
-from heedful.data.forms import ASKED, standard
+from heedful.data.forms import ASKED, in_their_words, standard
 from heedful.data.tables import read_export
 from heedful.errors import UserError
 
@@ -167,11 +167,12 @@ def read_items(
         try:
             made = list(parse(where, unbroken(row)))
         except UserError as error:
+            reason = in_their_words(str(error), row)
             if not skip_bad:
                 told = skip_bad is False or reading is not None
                 hint = "; --on-bad-row drop leaves such rows out" if told else ""
-                raise UserError(f"{error}{hint}") from error
-            tally.skipped, tally.reason = tally.skipped + 1, tally.reason or str(error)
+                raise UserError(f"{reason}{hint}") from error
+            tally.skipped, tally.reason = tally.skipped + 1, tally.reason or reason
             continue
         tally.asides.update(m for m in made if isinstance(m, Aside))
         if where != place and made:  # and no repetition that was asked for

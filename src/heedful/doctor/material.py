@@ -12,7 +12,7 @@ from heedful.data.comparisons import label_of, unpaired_of
 from heedful.data.files import Row, unbroken
 from heedful.data.foreign import form_of as tool_of
 from heedful.data.foreign import judged
-from heedful.data.forms import standard
+from heedful.data.forms import in_their_words, standard
 from heedful.data.reading import Source, read_table
 from heedful.data.sources import demonstrations_of, prompt_of
 from heedful.errors import UserError, did_you_mean
@@ -85,7 +85,7 @@ def read_material(source: Source, limit: int, columns: Sequence[str] = ()) -> Ma
             items.extend(made)
             places += [where] * len(made)
         except UserError as error:
-            refused.append(str(error))
+            refused.append(in_their_words(str(error), row))
     rest = next(stream, None)
     return Material(
         form,

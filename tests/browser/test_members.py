@@ -152,6 +152,8 @@ def test_an_alert_is_acted_on(site):
     assert [(m.rater, m.paused) for m in site.rows(schema.project_member) if m.rater == bad] == [
         (bad, True)
     ]
+    raters = site.signed_in("lead", f"/lead/{project}/raters")
+    expect(raters.locator("#rows tr")).to_contain_text("rater, paused here")
     alert.get_by_role("button", name="go on").click()
     said(page, "may go on here.")
     assert not any(m.paused for m in site.rows(schema.project_member))

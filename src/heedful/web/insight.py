@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from heedful.raters import agreement as measure
 from heedful.raters.agreement import share
-from heedful.store import quality, reports, trials
+from heedful.store import members, quality, reports, trials
 from heedful.store.kinds import KINDS, Measure
 from heedful.store.quality import Answer
 from heedful.store.schema import rater
@@ -118,6 +118,7 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
     repeats: dict[str, list[tuple[Answer, Answer]]] = defaultdict(list)
     for a, b in twice:
         repeats[by_id[a].rater].append((by_id[a], by_id[b]))
+    paused = {m["rater"] for m in members.of_project(connection, project) if m["paused"]}
     several = set(shared)
     agreements = _with_others([s for s in answers if s.judgment in several and s.regular])
     rows = []
@@ -133,6 +134,7 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
                 "pseudonym": person.pseudonym,
                 "role": person.role,
                 "status": person.status,
+                "paused": person.id in paused,  # in this project
                 "answers": own_ways["counted"] + own_ways["late"],
                 **{way: own_ways[way] for way in reports.WAYS if way != "counted"},
                 "last_at": max((s.created_at for s in recent_answers), default=None),

@@ -12,7 +12,7 @@ function share(s, { worry } = {}) {
 function row(r) {
   const aside = r.skipped + r.flagged;
   return el("tr", {},
-    el("th", { scope: "row" }, r.pseudonym, el("br"), el("small", { class: "hint" }, r.status === "active" ? r.role : `${r.role}, ${r.status}`)),
+    el("th", { scope: "row" }, r.pseudonym, el("br"), el("small", { class: "hint" }, [r.role, r.status === "active" ? null : r.status, r.paused ? "paused here" : null].filter(Boolean).join(", "))),
     el("td", { class: "number" }, number(r.answers), r.surplus ? el("small", { class: "hint" }, ` +${r.surplus} surplus`) : null),
     el("td", { class: "number" }, aside ? `${r.skipped} skipped, ${r.flagged} flagged` : "0"),
     el("td", { class: "number" }, number(r.seconds, 1)),
@@ -26,5 +26,5 @@ function row(r) {
 
 fill($("raters"), () => ask("raters"), (report) => {
   $("rows").replaceChildren(...(report.raters.length ? report.raters.map(row) : [el("tr", {}, el("td", { colspan: "10", class: "hint" }, "Nobody has answered yet."))]));
-  $("basis").textContent = `Shares are of the newest answers: ${number(report.recent)} of all raters together, ${number(report.gold_each)} gold questions each, ${number(report.shared_tasks)} questions that several answered. Red: the whole interval is on the wrong side.`;
+  $("basis").textContent = `Shares are of the newest answers: ${number(report.recent)} of all raters together, ${number(report.gold_each)} gold questions each, ${number(report.shared_tasks)} questions that several answered. Red: the whole interval is below 80 % (gold, swapped), or to one side of one half (first).`;
 });

@@ -131,8 +131,8 @@ def entry(kind: str, name: str, flag: str | None = None) -> Entry:
 
 
 def load_function(spec: str) -> Callable[..., Any]:
-    """Import a user's `package.module:function` or `./file.py:function`; the current folder is searched too, as
-    `python -m` would."""
+    """Import a user's `package.module:function`, `:Class.method` or `./file.py:function`; the current folder is
+    searched too, as `python -m` would. A file that is no Python is a UserError; what else it raises goes on."""
     module_name, _, name = spec.rpartition(":")
     if not module_name or not name:
         raise UserError(f"'{spec}' is not of the form package.module:function")
@@ -143,10 +143,15 @@ def load_function(spec: str) -> Callable[..., Any]:
         if error.name is None or not module_name.startswith(error.name):
             raise
         raise UserError(f"'{spec}': there is no module {module_name}") from error
-    function = getattr(module, name, None)
+    except SyntaxError as error:
+        raise _no_python(spec, error) from error
+    function: Any = module
+    for part in name.split("."):
+        function = getattr(function, part, None)
     if not callable(function):
+        known = [n for n, value in vars(module).items() if callable(value)]
         raise UserError(
-            f"'{spec}': module {module_name} has no function {name}{did_you_mean(name, vars(module))}"
+            f"'{spec}': module {module_name} has no function {name}{did_you_mean(name, known)}"
         )
     return function
 
@@ -157,7 +162,14 @@ def load_file(name: str, spec: str = "") -> ModuleType:
     if not file.is_file():
         raise UserError(f"'{spec or name}': there is no file {name}")
     _findable(str(file.resolve().parent))
-    return _module_of(file)
+    try:
+        return _module_of(file)
+    except SyntaxError as error:
+        raise _no_python(spec or name, error) from error
+
+
+def _no_python(spec: str, error: SyntaxError) -> UserError:
+    return UserError(f"'{spec}': {error.filename}:{error.lineno} is not Python: {error.msg}")
 
 
 def _importable(folder: str, name: str) -> ModuleType:

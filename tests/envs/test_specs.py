@@ -31,6 +31,9 @@ class Game:
 
 def nothing():
     return 3
+
+def plain(task, chat):
+    return 1.0
 '''
 
 
@@ -69,6 +72,8 @@ def test_every_form_of_a_users_environment(file):
         ("FILE:Game", (), "needs the option 'secret'"),
         ("FILE:made", {"x": 1}, "has no option 'x'"),
         ("FILE:nothing", (), "not what gives a int"),
+        ("FILE:plain", (), "must be a coroutine, `async def`"),
+        ("program:", (), "needs a command"),
         ("FILE:gues", (), "did you mean 'guess'"),
     ],
 )

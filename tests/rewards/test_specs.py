@@ -50,6 +50,8 @@ def dicts(prompt, response): return float(len(prompt[0]["content"]) + len(prompt
 def trl_short(prompts, completions): return [float(len(p)) for p in prompts]
 class Judge:
     def __call__(self, prompt, response): return 3.0
+    @staticmethod
+    def long(prompt, response): return float(len(response))
 instance = Judge()
 partial = functools.partial(column, factor=5.0)
 word = "no function"
@@ -61,6 +63,7 @@ REWARDS = {name: entry.load() for name, entry in registry.entries("reward").item
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "broken.py").write_text("def f(:")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
@@ -98,6 +101,7 @@ def values(parts: Parts, *responses: str, prompt="Why?", ended=None) -> list[flo
         ("mine:trl_later", [None, None]),
         ("mine:ids", [8.0, 16.0]),
         ("mine:instance", [3.0, 3.0]),
+        ("mine:Judge.long", [1.0, 3.0]),
         ("mine:partial", [10.0, 10.0]),
         ("operator:contains", None),
     ],
@@ -217,6 +221,10 @@ def test_weights_names_and_labels(mine):
         (["ensemble(length, 'ensemble(length, length)')"], "member of another"),
         (["mine:nothing"], "has no function nothing"),
         (["mine:word"], "has no function word"),
+        (["mine:Judge"], "the reward 'Judge' is a class: make one"),
+        (["mine:Judge.nothing"], "has no function Judge.nothing"),
+        (["./broken.py:f"], "broken.py:1 is not Python"),
+        (["broken:f"], "broken.py:1 is not Python"),
         (["mine:one"], "must take (prompt, response)"),
         (["no_such_module:f"], "there is no module no_such_module"),
         (["runs/nowhere(k=1)"], "and functions take options"),

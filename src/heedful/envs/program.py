@@ -35,8 +35,10 @@ def program(command: str, *, seconds: float = SECONDS) -> Env:
     """The environment of a command. A program that takes longer than `seconds` is ended, its episode truncated; one
     that fails is an error, as of any environment."""
     words = shlex.split(command)
-    if not words or shutil.which(words[0]) is None:
-        raise UserError(f"program:{command}: there is no program {words[0] if words else ''}")
+    if not words:
+        raise UserError("program: needs a command, such as --env 'program:python agent.py'")
+    if shutil.which(words[0]) is None:
+        raise UserError(f"program:{command}: there is no program {words[0]}")
 
     async def run(task: Task, chat: Chat) -> float | None:
         async with door(chat) as (session, url, key):

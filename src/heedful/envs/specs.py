@@ -53,6 +53,11 @@ def load_env(spec: str, options: Sequence[str] | Mapping[str, Any] = ()) -> Env:
         return _made(spec, functools.partial(adapter, rest), arguments, values)
     found = registry.load("environment", target)
     if not is_env(found):
+        if (
+            inspect.isfunction(found)
+            and {"task", "chat"} <= inspect.signature(found).parameters.keys()
+        ):
+            raise UserError(f"--env {spec}: {target} must be a coroutine, `async def`")
         return _made(spec, found, arguments, values)
     given = _options(spec, found, arguments, values, keywords=True)
     return _with(found, given) if given else found

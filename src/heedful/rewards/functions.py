@@ -51,6 +51,11 @@ def as_reward(
     `limits` hold for a function that is awaited. The reward has a `check(prompt, facts)`, which tells what scoring a
     prompt's responses would refuse before there are any.
     """
+    if isinstance(function, type):
+        raise UserError(
+            f"the reward '{name}' is a class: make one beside it, such as reward = {function.__name__}(…), "
+            "and name that"
+        )
     taken = [p for p in parameters(function) if p.name not in options]
     limits = limits or Limits()
     columns: list[str] = []

@@ -88,8 +88,8 @@ def agreement(connection: Connection, project: str) -> dict[str, Any]:
     if len(groups["people"]) < len(answers):
         groups["people and judges"] = answers
     measures = []
-    for group, members in groups.items():
-        for (question, kind, name), t in sorted(ratings(members).items()):
+    for group, of_group in groups.items():
+        for (question, kind, name), t in sorted(ratings(of_group).items()):
             level = _measure(kind).level
             estimate = measure.alpha(t.units, t.raters, t.values, level=level, clusters=t.tasks)
             about = {"who": group, "question": question, "kind": kind, "of": name, "level": level}

@@ -120,7 +120,8 @@ def test_what_does_not_fit_is_one_sentence_without_the_servers_paths(store, tmp_
     for body, params, words in [
         (bad, {}, "c.jsonl:3"),
         (b"", {}, "empty"),
-        (b"\xff\xfe", {}, "UTF-8"),
+        (b"\xff\xff", {}, "UTF-8"),
+        (b"\xff\xfe", {}, "empty"),  # the mark of UTF-16, and nothing behind it
         (b"{}", {"name": "c.exe"}, "name must end in"),
         (bad, {"name": "../../../etc/c.jsonl"}, "c.jsonl:3"),
         (b"PAR1", {"name": "c.parquet"}, "not Parquet"),

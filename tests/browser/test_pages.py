@@ -339,7 +339,7 @@ def test_judging_a_disagreement(site):
     site.enter(page)
     mine = site.judged(page, 10)[-1]
     assert mine["rater"] == site.people["lead"]
-    page.goto(f"/lead/{project}/agreement")
+    page.get_by_role("link", name="Back to the project").click()
     reviewed = page.locator("article.question").filter(has_text="What is 0?")
     reviewed.get_by_text("(review)").wait_for()
     expect(reviewed.get_by_role("button", name="Judge it myself")).to_have_count(0)

@@ -1,9 +1,13 @@
 """What is saved is what is loaded."""
 
+import json
+
 import pytest
 
 import tiny
-from heedful.models.load import load_tokenizer
+from heedful.data.tokens import all_stop_tokens, special_ids
+from heedful.errors import UserError
+from heedful.models.load import load_policy, load_tokenizer
 from heedful.models.save import save_model
 
 
@@ -20,3 +24,40 @@ def test_a_tokenizer_comes_back_as_it_was(arch, tmp_path):
     said = [t.apply_chat_template(chat, add_generation_prompt=True) for t in (tok, again)]
     assert said[0] == said[1]
     assert (again.eos_token_id, again.pad_token_id) == (tok.eos_token_id, tok.pad_token_id)
+
+
+def test_two_tensors_that_a_config_calls_one_stay_two(tmp_path, caplog):
+    """Mutation caught: a model is saved whose config has other readers tie them, and read another model."""
+    tok = tiny.tokenizer()
+    tiny.causal_lm("llama", vocab=len(tok)).save_pretrained(tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"tie_word_embeddings": True}))
+    model = load_policy(tmp_path / "m")
+    assert "two that differ" in caplog.text
+    save_model(model, tok, tmp_path / "out")
+    assert (
+        json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+    )
+    caplog.clear()
+    save_model(tiny.policy(tok), tok, tmp_path / "tied")
+    assert load_policy(tmp_path / "tied").config.tie_word_embeddings and not caplog.text
+
+
+def test_the_ends_that_a_model_declares(tmp_path):
+    """Mutation caught: a file that cannot be read, or an end that is no number, is no end in silence."""
+    tok = tiny.tokenizer()
+    save_model(tiny.policy(tok), tok, tmp_path)
+    path = tmp_path / "generation_config.json"
+    ends = sorted(special_ids(tok))
+    path.write_text(json.dumps({"eos_token_id": [*ends, None]}))
+    assert set(all_stop_tokens(load_tokenizer(tmp_path))) == {*ends}
+    for text, words in [
+        ("{", "generation_config.json is not a JSON object"),
+        ("[1]", "generation_config.json is not a JSON object"),
+        ('{"eos_token_id": "2"}', "must be a token's number or a list of such, not '2'"),
+        ('{"eos_token_id": [2, "x"]}', "must be a token's number"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(UserError, match=words):
+            load_tokenizer(tmp_path)

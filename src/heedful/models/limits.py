@@ -11,6 +11,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from heedful.errors import UserError
+
 NAMES = (  # of the limit, in the order in which they are believed
     "max_position_embeddings",
     "n_positions",
@@ -30,7 +32,12 @@ def declared_ends(name: str) -> tuple[int, ...]:
         for part in (said, text if isinstance(text, dict) else {}):
             named = part.get("eos_token_id")
             named = named if isinstance(named, list) else [named]
-            ids |= dict.fromkeys(i for i in named if isinstance(i, int))
+            if any(i is not None and type(i) is not int for i in named):
+                raise UserError(
+                    f"model {name}: `eos_token_id` in its {file} must be a token's number or a list of such, not "
+                    f"{part['eos_token_id']!r}"
+                )
+            ids |= dict.fromkeys(i for i in named if i is not None)
     return tuple(ids)
 
 
@@ -38,9 +45,15 @@ def _read(name: str, file: str) -> dict[str, Any]:
     try:
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
         said = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return {}
-    return said if isinstance(said, dict) else {}
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise UserError(
+            f"model {name}: its {file} is not a JSON object; fetch it anew, or remove it"
+        )
+    return said
 
 
 def context_length(model: PreTrainedModel) -> int:

@@ -24,11 +24,12 @@ from heedful.data.tokens import remember_ends
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.fast.head import head_is_known
-from heedful.models.adapter_files import attach, base_of
+from heedful.models.adapter_files import attach, base_of, has_adapter
 from heedful.models.backend import backend_of
 from heedful.models.folders import errors_about, errors_about_base, quiet, refuse_unsound
 from heedful.models.forward import scalar_head, scalar_head_name
 from heedful.models.limits import declared_ends
+from heedful.models.merging import untie
 from heedful.models.scores import scores_of
 
 log = logging.getLogger("heedful")
@@ -96,6 +97,16 @@ def load_policy(
     _say_left_out(name, "causal language model", loaded.left_out)
     model = loaded.model.to(device_of(device)).eval()
     check_head(model, name)
+    out = model.get_output_embeddings()
+    # PEFT's layers share theirs in ways of their own; `merging` sees to them.
+    tied = has_adapter(model) or out is None or out.weight is model.get_input_embeddings().weight
+    if model.config.get_text_config().tie_word_embeddings and not tied:
+        log.warning(
+            "%s: by its config embedding and output layer are one tensor, and its weights hold two that differ; they "
+            "stay two, and what is saved says so",
+            name,
+        )
+        untie(model)
     return model
 
 

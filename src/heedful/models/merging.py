@@ -109,6 +109,11 @@ def _tie_if_equal(model: PreTrainedModel) -> None:
     if torch.equal(into.weight, out.weight):
         out.weight = into.weight
         return
+    untie(model)
+
+
+def untie(model: PreTrainedModel) -> None:
+    """Have the config say that embedding and output layer are two tensors, as readers of what is saved go by it."""
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)

@@ -123,17 +123,13 @@ def comparisons(j: JudgmentRecord) -> Rows | str:
         return ranks
     if j.said.outcome in ("tie", "both_bad"):
         return "tie" if j.said.outcome == "tie" else "both bad"
+    prompt, strength = j.prompt.content, j.said.strength if len(ranks) == 2 else None
+    common = {"strength": strength, "seconds": _seconds(j), **_provenance(j)}
+    replies = [in_form(prompt, j.texts[c].text) for c in ranks]
     return [
-        {
-            "prompt": j.prompt.content,
-            "chosen": reply(j, a),
-            "rejected": reply(j, b),
-            "strength": j.said.strength if len(ranks) == 2 else None,
-            "seconds": _seconds(j),
-            **_provenance(j),
-        }
+        {"prompt": prompt, "chosen": a, "rejected": b, **common}
         for (a, one), (b, other) in combinations(
-            zip(ranks, places([*ranks.values()]), strict=True), 2
+            zip(replies, places([*ranks.values()]), strict=True), 2
         )
         if one < other
     ] or "tie"
@@ -349,14 +345,16 @@ def _ranked(j: JudgmentRecord) -> dict[str, int | None] | str:
     ranks: dict[str, int | None] = {**j.ranks}
     if j.kind == "rank":
         ranks |= {c: None for c in j.task.completions if c not in ranks}
-    nonempty = {c: rank for c, rank in ranks.items() if j.texts[c].text.strip()}
-    by_text = {j.texts[c].text: c for c in reversed(nonempty)}
-    distinct = {c: rank for c, rank in nonempty.items() if by_text[j.texts[c].text] == c}
-    if len(distinct) < 2:
+    nonempty = [(c, text) for c in ranks if (text := j.texts[c].text).strip()]
+    by_text: dict[str, str] = {}
+    for c, text in nonempty:
+        by_text.setdefault(text, c)
+    if len(by_text) < 2:
         return "the same text twice" if len(nonempty) > 1 else "an empty response"
-    if not any(distinct.values()):
+    distinct = [ranks[c] for c in by_text.values()]
+    if not any(distinct):
         return "an empty response"
-    return dict(zip(distinct, without_gaps([*distinct.values()]), strict=True))
+    return dict(zip(by_text.values(), without_gaps(distinct), strict=True))
 
 
 def _provenance(j: JudgmentRecord) -> dict[str, Any]:

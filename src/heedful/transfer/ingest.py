@@ -146,7 +146,7 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
             why = row.get("explanation")
             exact.refuse(f"{where}: `explanation`", "" if why is None else exact.text(why), why)
     else:  # what only gold questions have does not tell two answers apart
-        compared = [replace(c, explanation=None) for c in compared]
+        compared = [c if c.explanation is None else replace(c, explanation=None) for c in compared]
     once = list(dict.fromkeys(compared))  # a row that stands there again says nothing new
     judged = _with_bar(
         config, len(once), imported.comparisons, once, origin=origin, gold=config.gold

@@ -32,7 +32,7 @@ LANES: dict[Name, Lane] = {
     "writes": Lane(20, 200, 5.0),  # half of the threads may wait for the database's one writer,
     "reports": Lane(6, 50, 20.0),  # and a few read for seconds
     "imports": Lane(2, 10, 30.0),
-    "sign-ins": Lane(4, 240, 3.0),  # who waits to come in is told soon that it will not be now
+    "sign-ins": Lane(8, 240, 10.0),  # a class that comes in together, on a slow machine, too
 }
 
 

@@ -330,6 +330,7 @@ def test_a_full_disk_leaves_the_state_before(world, whole, tmp_path, monkeypatch
     assert jobs.alike(out, whole("sft")) == ""
 
 
+@pytest.mark.long
 def test_a_damaged_stash_is_made_again(world, whole, tmp_path, caplog):
     out = tmp_path / "small"
     words = jobs.command("small", world, out, "--state-every", 1)

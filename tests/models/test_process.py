@@ -44,6 +44,7 @@ def told_to_keep() -> list[int]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+@pytest.mark.long
 def test_pages_are_faulted_in_once():
     """Mutation caught: one of the two thresholds left as it was."""
     first, told, then = alone(told_to_keep)

@@ -91,6 +91,7 @@ def test_every_route_of_a_project_has_a_least_role():
     assert set(LEAST) == {route for route in DOORS if ABOUT.search(route)}
 
 
+@pytest.mark.long
 def test_who_may_do_what_in_a_closed_project(world: Closed, store: Store):
     """By session and by token: past the door anything but 401 and 403; before it 403, and nothing has changed.
     Mutations caught: a route whose door does not ask about the project, a task or a webhook that is not traced to its

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from argon2 import PasswordHasher
 from sqlalchemy import Connection
 
-from heedful.store import content, judging, projects, schema, work
+from heedful.store import content, judging, people, projects, schema, work
 from heedful.store.db import Store, new_id, now
 from heedful.types import Message
 
 # Hashing is slow on purpose, which is no matter of what happens around it.
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@contextmanager
+def cheap_passwords() -> Iterator[None]:
+    """Passwords are hashed by `CHEAP` meanwhile."""
+    with patch.object(people, "_hasher", lambda: CHEAP):
+        people._dummy_hash.cache_clear()
+        yield
+    people._dummy_hash.cache_clear()
 
 
 def make_project(store: Store, name: str = "capitals", **settings: Any) -> str:

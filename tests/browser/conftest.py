@@ -21,7 +21,7 @@ from heedful.store.db import Store
 from heedful.types import Message
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
-from workspace import CHEAP, answer, claim, make_project, make_task
+from workspace import CHEAP, answer, cheap_passwords, claim, make_project, make_task
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGS = [
@@ -292,11 +292,8 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def _cheap_passwords() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(people, "_hasher", lambda: CHEAP)
-        people._dummy_hash.cache_clear()
+    with cheap_passwords():
         yield
-    people._dummy_hash.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from heedful.store import people
 from heedful.store.db import Store
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
-from workspace import CHEAP
+from workspace import CHEAP, cheap_passwords
 
 PASSWORD = "correct horse 9"
 
@@ -43,11 +43,8 @@ def app(store: Store, tmp_path: Path) -> Any:
 
 @pytest.fixture(autouse=True)
 def _cheap_passwords() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(people, "_hasher", lambda: CHEAP)
-        people._dummy_hash.cache_clear()
+    with cheap_passwords():
         yield
-    people._dummy_hash.cache_clear()
 
 
 @pytest.fixture(scope="session")

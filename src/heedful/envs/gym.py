@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from heedful.envs.chat import Chat, Env
-from heedful.envs.openings import SECONDS, package, seed_of, seeded, with_first, within
+from heedful.envs.openings import SECONDS, next_move, package, seed_of, seeded, with_first, within
 from heedful.envs.specs import Environment
 from heedful.errors import UserError
 from heedful.registry import register
@@ -38,11 +38,7 @@ def gym(name: str, *, actions: str = "", seconds: float = SECONDS, **options: An
             shown, _ = await within(seconds, name, env.reset, seed=seed)
             chat.begin(with_first(task.prompt, _text(env, shown)))
             while True:
-                action = moves.of((await chat.say()).text)
-                if action is None:
-                    chat.count("wrong_moves", 1)
-                    chat.hear("user", moves.told)
-                    continue
+                action = await next_move(chat, moves)
                 shown, reward, terminated, truncated, _ = await within(
                     seconds, name, env.step, action=action
                 )

@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from heedful.envs.chat import Chat, Env
-from heedful.envs.openings import SECONDS, package, seed_of, seeded, with_first
+from heedful.envs.openings import SECONDS, next_move, package, seed_of, seeded, with_first
 from heedful.envs.specs import Environment
 from heedful.envs.tools import WRONG
 from heedful.errors import UserError
@@ -56,12 +56,7 @@ def openenv(url: str, *, action: str = "", at_once: int = 8, seconds: float = SE
 
 async def _moving(env: Any, chat: Chat, moves: _Moves) -> None:
     while True:
-        move = moves.of((await chat.say()).text)
-        if move is None:
-            chat.count("wrong_moves", 1)
-            chat.hear("user", moves.told)
-            continue
-        shown = await env.step(move)
+        shown = await env.step(await next_move(chat, moves))
         if shown.reward is not None:
             chat.reward(shown.reward)
         if shown.done:

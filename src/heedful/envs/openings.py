@@ -7,8 +7,9 @@ import importlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
+from heedful.envs.chat import Chat
 from heedful.envs.specs import Rows, Split
 from heedful.envs.tools import in_thread
 from heedful.errors import UserError
@@ -56,6 +57,24 @@ def package(name: str, extra: str, spec: str) -> Any:
         raise UserError(
             f"--env {spec} needs the package {name.partition('.')[0]}: pip install 'heedful[{extra}]' ({error})"
         ) from error
+
+
+class Moves(Protocol):
+    """How what the policy says is read as a move of a game."""
+
+    told: str  # how to answer
+
+    def of(self, said: str) -> Any:
+        """None if there is none in it."""
+        ...
+
+
+async def next_move(chat: Chat, moves: Moves) -> Any:
+    """What the policy does next; it is told how to answer, and counted, until there is a move in what it says."""
+    while (move := moves.of((await chat.say()).text)) is None:
+        chat.count("wrong_moves", 1)
+        chat.hear("user", moves.told)
+    return move
 
 
 async def within(seconds: float, spec: str, function: Callable[..., Any], **arguments: Any) -> Any:

@@ -29,17 +29,10 @@ from heedful.types import Comparison
 FEATURES = 256  # hashed words; φ has length 1
 WORDS = 100  # of a response that are hashed
 PRIOR_LOGIT, PRIOR_STD = 2.0, 1.5  # of log η/(1 − η): 0.88, and 95 % of people above 0.3
-STD = {"worth": 0.5, "words": 2.0, "habit": 0.5, "shared": 1.0}  # of the other priors
-PARAMETERS = {
-    "worth": ("worth",),
-    "words": ("words",),
-    "habit": ("place", "length"),
-    "shared": ("shared", "scale"),
-}
-WORTH, RATERS = (
-    ("worth", "words", "place", "length", "shared"),
-    ("logit", "place", "length", "shared", "scale"),
-)
+# Of the other priors, around 0; the scale's is around 1.
+STD = {"worth": 0.5, "words": 2.0, "place": 0.5, "length": 0.5, "shared": 1.0, "scale": 1.0}
+WORTH = ("worth", "words", "place", "length", "shared")
+RATERS = ("logit", "place", "length", "shared", "scale")
 FOLDS, STEPS = 5, 100
 Theta = dict[str, Tensor]  # parameters by name
 Z = 1.959964  # 95 %
@@ -177,10 +170,7 @@ def objective(theta: Theta, pairs: Pairs, difference: Tensor | None = None) -> T
     """−log posterior, up to a constant."""
     prior = ((theta["logit"] - PRIOR_LOGIT) / PRIOR_STD).square().sum()
     for name, std in STD.items():
-        for parameter in PARAMETERS[name]:
-            if parameter in theta:
-                centre = 1.0 if parameter == "scale" else 0.0
-                prior = prior + ((theta[parameter] - centre) / std).square().sum()
+        prior = prior + ((theta[name] - float(name == "scale")) / std).square().sum()
     return 0.5 * prior - (pairs.weight * log_likelihood(theta, pairs, difference)).sum()
 
 
@@ -190,7 +180,8 @@ def start(pairs: Pairs) -> Theta:
     sizes = {"worth": len(pairs.words), "words": FEATURES, "place": raters, "length": raters}
     theta = {name: torch.zeros(n, dtype=torch.float64) for name, n in sizes.items()}
     theta["logit"] = torch.full((raters,), PRIOR_LOGIT, dtype=torch.float64)
-    return theta | {"shared": torch.zeros(2, dtype=torch.float64)}
+    theta["shared"] = torch.zeros(2, dtype=torch.float64)
+    return theta | {"scale": torch.ones(1, dtype=torch.float64)}
 
 
 def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
@@ -213,9 +204,7 @@ def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
             apart = worth(values, pairs)
             apart = apart[pairs.better] - apart[pairs.worse]
             difference = torch.where(fold == k, apart, difference)
-        theta |= maximised(
-            start(pairs) | {"scale": torch.ones(1).double()}, pairs, RATERS, difference
-        )
+        theta |= maximised(start(pairs), pairs, RATERS, difference)
     return _of(theta, pairs, theta["scale"] * difference)
 
 
@@ -254,7 +243,7 @@ def _of(theta: Theta, pairs: Pairs, difference: Tensor) -> Fit:
     scores = torch.stack([slope, steep * pairs.place, steep * pairs.length], dim=1)
     scores = scores / probability[:, None]
     outer = pairs.weight[:, None, None] * scores[:, :, None] * scores[:, None, :]
-    prior = torch.tensor([PRIOR_STD, STD["habit"], STD["habit"]], dtype=torch.float64).square()
+    prior = torch.tensor([PRIOR_STD, STD["place"], STD["length"]], dtype=torch.float64).square()
     information = torch.diag(1 / prior).repeat(len(pairs.people), 1, 1)
     information = information.index_add(0, pairs.rater, outer)
     deviations = torch.linalg.inv(information).diagonal(dim1=1, dim2=2).sqrt()

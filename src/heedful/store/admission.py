@@ -58,15 +58,13 @@ invitation_pii = Table(  # whom a link is for; the row can be erased
     timestamp("sent_at", nullable=True),
     Column("problem", Exact),  # why the mail could not be sent
 )
-gold_explanation = (
-    Table(  # of a gold question's answer, the newest counts; shown in training rounds
-        "gold_explanation",
-        metadata,
-        key(),
-        ref("task", index=True),
-        Column("body", Exact, nullable=False),
-        timestamp(),
-    )
+gold_explanation = Table(  # of a gold question's answer, the newest counts
+    "gold_explanation",
+    metadata,
+    key(),
+    ref("task", index=True),
+    Column("body", Exact, nullable=False),
+    timestamp(),
 )
 trial = Table(  # a gold question that is asked before the real work, not among it
     "trial",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from heedful.data.collate import collate, shuffled
 from heedful.errors import UserError
 from heedful.learner.local import LocalLearner, Loss
 from heedful.losses.reward import accuracy, best_and_last
-from heedful.training.kept import Chosen, Judgment, Samples, Singles
+from heedful.training.kept import Chosen, Judgment, Numbered, Samples, Singles
 from heedful.training.objective import Objective
 from heedful.training.reference_sums import Sums
 from heedful.types import (
@@ -194,7 +194,7 @@ def _since_reference(x: Any, batch: Batch) -> Tensor:
     return change * x.desirable / batch.share
 
 
-class Mismatched(Sequence[Sample]):
+class Mismatched(Numbered[Sample]):
     """The prompt of each row with the response of another prompt in the pool: what KTO estimates its KL on.
 
     Which one depends on the seed alone, so that the reference need not stay in memory; over the rows of a random
@@ -214,14 +214,8 @@ class Mismatched(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, which: int) -> Sample: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[Sample]: ...
-    def __getitem__(self, which: int | slice) -> Sample | list[Sample]:
-        if isinstance(which, slice):
-            return [self[i] for i in range(len(self))[which]]
-        place = range(len(self))[which]
+    def item(self, number: int) -> Sample:
+        place = number
         prompt, _ = _parts(self.rows[place])
         while (other := _parts(self.pool[self.order[place % len(self.order)]]))[0] == prompt:
             place += 1

@@ -35,7 +35,22 @@ class Judgment:
     strength: float | None = None
 
 
-class Kept(Sequence[Judgment]):
+class Numbered(Sequence[Item]):
+    """A sequence whose `item` makes what is asked for, of a number from 0; a slice is a list of them."""
+
+    def item(self, number: int) -> Item:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, which: int) -> Item: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Item]: ...
+    def __getitem__(self, which: int | slice) -> Item | list[Item]:
+        there = range(len(self))[which]
+        return self.item(there) if isinstance(there, int) else [self.item(i) for i in there]
+
+
+class Kept(Numbered[Judgment]):
     """A list on disk. Of each sample the tokens are kept, where its one response begins and whether it ended; the
     samples of a judgment have the same prompt."""
 
@@ -66,14 +81,7 @@ class Kept(Sequence[Judgment]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, which: int) -> Judgment: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[Judgment]: ...
-    def __getitem__(self, which: int | slice) -> Judgment | list[Judgment]:
-        if isinstance(which, slice):
-            return [self[i] for i in range(len(self))[which]]
-        number = range(len(self))[which]
+    def item(self, number: int) -> Judgment:
         with disk_errors(self.place):
             if not self._written:
                 self._file.flush()
@@ -139,7 +147,7 @@ class Samples(Iterable[Sample]):
 
 
 @dataclass(frozen=True)
-class Singles(Sequence[Sample]):
+class Singles(Numbered[Sample]):
     """The samples of judgments that have one each, by number."""
 
     judged: Sequence[Judgment]
@@ -147,14 +155,8 @@ class Singles(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.judged)
 
-    @overload
-    def __getitem__(self, which: int) -> Sample: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[Sample]: ...
-    def __getitem__(self, which: int | slice) -> Sample | list[Sample]:
-        if isinstance(which, slice):
-            return [self[i] for i in range(len(self))[which]]
-        (sample,) = self.judged[which].samples
+    def item(self, number: int) -> Sample:
+        (sample,) = self.judged[number].samples
         return sample
 
 

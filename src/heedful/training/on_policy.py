@@ -76,9 +76,7 @@ def on_policy(
 
         start = set_aside = run.restore(stateful)
         keep_notes(run, start, method.notes)
-        rehearse(
-            run, policy, tokenizer, config
-        )  # also when it goes on: with another library or disk, perhaps
+        rehearse(run, policy, tokenizer, config)
         for step in range(start + 1, steps + 1):
             loop.run(_loaded(engine, policy, step - 1))
             if (collected := run.stashed(step)) is None:

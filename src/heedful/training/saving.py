@@ -36,7 +36,8 @@ def saver(
 def rehearse(
     run: Run, learner: LocalLearner, tokenizer: PreTrainedTokenizerBase, config: Training
 ) -> None:
-    """Save into a scratch folder as the end will, and compare; of a large model everything but its weights.
+    """Save into a scratch folder as the end will, and compare; of a large model everything but its weights. Also when a
+    run goes on, perhaps with another library or disk.
 
     Whatever is raised is a UserError, since it would have been raised when everything was spent.
     """

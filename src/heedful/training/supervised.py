@@ -70,9 +70,7 @@ def fit(
     with opened(config, steps, show, learner.ranks) as run:
         start = run.restore(stateful)
         keep_notes(run, start, notes)
-        rehearse(
-            run, learner, tokenizer, config
-        )  # also when it goes on: with another library or disk, perhaps
+        rehearse(run, learner, tokenizer, config)
         last = time.monotonic()
         for step, batch in enumerate(stream(start), start + 1):
             metrics = learner.step(loss_fn, batch, per=per)

@@ -85,12 +85,16 @@ async function count() {
 function show(more) {
   const asked = query(more && next ? { after: next } : {});
   return fill($("questions"), () => ask(`questions?${asked}`), (page) => {
-    if (!more) $("questions").replaceChildren();
+    if (!more) {
+      $("questions").replaceChildren();
+      chosen.clear(); // a box that was ticked while the answer was on its way is no longer on screen
+    }
     next = page.next;
     $("older").hidden = !next;
     $("questions").append(...page.tasks.map(row));
     if (!$("questions").children.length) $("questions").append(el("li", { class: "hint" }, "No question matches."));
     $("all-shown").checked = false;
+    ready();
   });
 }
 

@@ -104,7 +104,7 @@ def postgres(own_postgres) -> str:
 def migrated(postgres: str) -> Iterator[str]:
     """The name of a database of the PostgreSQL server to which nobody connects, to be copied."""
     import databases
-    from heedful.store.db import open_store
+    from heedful.store.database.db import open_store
 
     with databases.postgresql(postgres) as name:
         open_store(databases.address(postgres, name)).close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine
 
-from heedful.store.db import Store, open_store
+from heedful.store.database.db import Store, open_store
 
 
 @functools.cache

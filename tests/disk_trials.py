@@ -24,8 +24,10 @@ from faulty_disk import Disk, Fault
 from heedful.data.files import write_rows
 from heedful.disk import PARTIAL
 from heedful.errors import UserError
-from heedful.store import audit, projects, schema
-from heedful.store.db import Unavailable, new_id, open_store
+from heedful.store.database import audit
+from heedful.store.database.db import Unavailable, new_id, open_store
+from heedful.store.project import projects
+from heedful.store.tables import schema
 
 # What is said where there is nothing left to do.
 FINISHED = ("already holds a finished model", "a backup is restored into a folder of its own")

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from heedful.store import (
-    access,
-    content,
-    hooks,
-    identities,
-    limits,
-    members,
-    people,
-    projects,
-    schema,
-    snapshot,
-    talk,
-    trials,
-)
-from heedful.store.db import Store
+from heedful.store.database import limits
+from heedful.store.database.db import Store
+from heedful.store.exports import hooks, snapshot
 from heedful.store.kinds import KINDS, SCREEN
+from heedful.store.membership import access, identities, members, people
+from heedful.store.project import content, projects
+from heedful.store.rating import talk, trials
+from heedful.store.tables import schema
 from heedful.types import Message
 from workspace import answer, claim, expire_lease, make_project, make_rater, make_task
 

@@ -23,10 +23,12 @@ import httpx
 from sqlalchemy import func, select
 
 import postgres
-from heedful.store import audit, people, schema
-from heedful.store.books import reconcile
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.database import audit
+from heedful.store.database.db import Store, new_id, open_store
+from heedful.store.exports.books import reconcile
 from heedful.store.kinds import UNANSWERED
+from heedful.store.membership import people
+from heedful.store.tables import schema
 from linear import Operation, unexplained
 from postgres import free_port
 from workspace import make_project, make_rater, make_task

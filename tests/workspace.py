@@ -10,8 +10,11 @@ from unittest.mock import patch
 from argon2 import PasswordHasher
 from sqlalchemy import Connection
 
-from heedful.store import content, judging, people, projects, schema, work
-from heedful.store.db import Store, new_id, now
+from heedful.store.database.db import Store, new_id, now
+from heedful.store.membership import people
+from heedful.store.project import content, projects
+from heedful.store.rating import judging, work
+from heedful.store.tables import schema
 from heedful.types import Message
 
 # Hashing is slow on purpose, which is no matter of what happens around it.

@@ -22,8 +22,11 @@ from typing import Any
 import httpx
 from sqlalchemy import Table
 
-from heedful.store import audit, content, people, schema
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.database import audit
+from heedful.store.database.db import Store, new_id, open_store
+from heedful.store.membership import people
+from heedful.store.project import content
+from heedful.store.tables import schema
 from storm import Server
 from workspace import make_project, make_rater
 

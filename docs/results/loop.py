@@ -21,8 +21,8 @@ from sqlalchemy import select
 
 from heedful.evals.statistics import bootstrap_ci
 from heedful.report.svg import Series, chart
-from heedful.store import schema
-from heedful.store.db import open_store
+from heedful.store.database.db import open_store
+from heedful.store.tables import schema
 
 QUESTIONS = 236  # the model answers about one in eight in the same words twice; those are not asked
 PASSWORD = "shorter is better"

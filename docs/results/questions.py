@@ -17,8 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from heedful.store import browse, content, history, projects
-from heedful.store.db import Store, open_store
+from heedful.store.database.db import Store, open_store
+from heedful.store.lead import browse, history
+from heedful.store.project import content, projects
 
 FILTERS: dict[str, dict[str, Any]] = {
     "none": {},

@@ -24,8 +24,8 @@ from typing import Any
 import httpx
 
 from heedful.recipes import init
-from heedful.store import people
-from heedful.store.db import open_store
+from heedful.store.database.db import open_store
+from heedful.store.membership import people
 
 N, PASSWORD = 60, "correct horse 9"
 

@@ -27,9 +27,10 @@ import httpx
 from sqlalchemy import func, select
 
 from heedful.cli import main as heedful
-from heedful.store import people, schema
-from heedful.store.db import Store, new_id, open_store
-from heedful.store.patience import patiently
+from heedful.store.database.db import Store, new_id, open_store
+from heedful.store.database.patience import patiently
+from heedful.store.membership import people
+from heedful.store.tables import schema
 from postgres import free_port
 from workspace import make_project, make_task
 
@@ -40,7 +41,7 @@ PAGES = ("overview", "raters", "agreement", "disagreements", "labels", "win-rate
 # The server, with a clock of the database's that runs faster.
 SERVE = """
 import sys
-from heedful.store import db
+from heedful.store.database import db
 began, speed = float(sys.argv.pop(1)), float(sys.argv.pop(1))
 db.CLOCK["sqlite"] = f"(({db.CLOCK['sqlite']}) - {began}) * {speed} + {began}"
 from heedful.cli import main

@@ -28,7 +28,7 @@ from heedful.models.load import load_tokenizer as load_tokenizer
 from heedful.raters.panel import judges as judges
 from heedful.registry import register as register
 from heedful.serving import serve_episodes as serve_episodes
-from heedful.store.db import open_store as open_store
+from heedful.store.database.db import open_store as open_store
 from heedful.types import Message as Message
 from heedful.types import Sampling as Sampling
 from heedful.types import Task as Task

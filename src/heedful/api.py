@@ -55,7 +55,7 @@ def run(name: str, /, **fields: Any) -> Any:
     """
     from heedful.configs.commands import command, named, refuse
     from heedful.configs.typed import made
-    from heedful.store.privacy import private_files
+    from heedful.store.database.privacy import private_files
 
     found = command(name)
     config = named(found, made(found.flags.Config, {**found.sets, **fields}, name))

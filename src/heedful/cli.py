@@ -18,7 +18,7 @@ from heedful import __version__, disk
 from heedful.errors import Stopped, Unavailable, UserError
 from heedful.progress import announce
 from heedful.ranks import ALONE, Lost, Ranks, joined
-from heedful.store.privacy import private_files
+from heedful.store.database.privacy import private_files
 
 if TYPE_CHECKING:
     from heedful.configs.commands import Command

@@ -16,8 +16,10 @@ import uvicorn
 from sqlalchemy import select
 
 from databases import new_store
-from heedful.store import content, people, projects, schema
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.membership import people
+from heedful.store.project import content, projects
+from heedful.store.tables import schema
 from heedful.types import Message
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE

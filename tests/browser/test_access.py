@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from heedful.store import people
 from heedful.store.kinds import KINDS
+from heedful.store.membership import people
 from workspace import make_project, make_task
 
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from heedful.store import people
+from heedful.store.membership import people
 from heedful.web.app import create_app
 from workspace import answer, claim, make_project, make_tasks
 

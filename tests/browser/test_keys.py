@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heedful.store import schema
+from heedful.store.tables import schema
 from workspace import make_project, make_task
 
 expect = pytest.importorskip("playwright.sync_api").expect

@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from heedful.store import imported, judging, members, projects, schema
-from heedful.store.db import new_id
+from heedful.store.database.db import new_id
+from heedful.store.intake import imported
+from heedful.store.membership import members
+from heedful.store.project import projects
+from heedful.store.rating import judging
+from heedful.store.tables import schema
 from heedful.types import Comparison, Message
 from workspace import claim, make_project, make_task, make_tasks
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from heedful.store import people, schema
+from heedful.store.membership import people
+from heedful.store.tables import schema
 from workspace import make_project, make_task
 
 expect = pytest.importorskip("playwright.sync_api").expect

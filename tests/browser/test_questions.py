@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from heedful.store import schema
+from heedful.store.tables import schema
 from workspace import make_project, make_tasks
 
 expect = pytest.importorskip("playwright.sync_api").expect

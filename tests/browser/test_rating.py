@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heedful.store import schema
+from heedful.store.tables import schema
 from workspace import make_project, make_task
 
 GOOD, BAD, ODD = (

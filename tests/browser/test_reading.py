@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from heedful.store import judging, projects, schema
-from heedful.store.db import new_id
+from heedful.store.database.db import new_id
 from heedful.store.kinds import KINDS
+from heedful.store.project import projects
+from heedful.store.rating import judging
+from heedful.store.tables import schema
 from workspace import claim, make_project, make_task
 
 expect = pytest.importorskip("playwright.sync_api").expect

@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import create_engine, select
 
 from heedful.cli import main
-from heedful.store import copying, schema
-from heedful.store.books import reconcile
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.database import copying
+from heedful.store.database.db import Store, new_id, open_store
+from heedful.store.exports.books import reconcile
+from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
 RATERS = 4

@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from heedful.cli import main
-from heedful.store import books, content, schema
-from heedful.store.db import open_store
+from heedful.store.database.db import open_store
+from heedful.store.exports import books
+from heedful.store.project import content
+from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
 

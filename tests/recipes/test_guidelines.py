@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from heedful.cli import main
-from heedful.store import show, work
-from heedful.store.db import open_store
+from heedful.store.database.db import open_store
+from heedful.store.rating import show, work
 from heedful.transfer.workspace import project_of
 from workspace import make_rater
 

@@ -28,8 +28,11 @@ from heedful.learner.local import LocalLearner
 from heedful.recipes import init, iterate, iterate_asking, reward_model
 from heedful.remote.journal import Journal
 from heedful.run import Run
-from heedful.store import content, patience, projects, rounds, schema
-from heedful.store.db import Store, open_store
+from heedful.store.database import patience
+from heedful.store.database.db import Store, open_store
+from heedful.store.lead import rounds
+from heedful.store.project import content, projects
+from heedful.store.tables import schema
 from killed import Killed, killed_after
 from tiny import policy, tokenizer
 from workspace import answer, claim, make_rater

@@ -17,7 +17,8 @@ from heedful.data.sources import read_comparisons, read_prompts, read_samples
 from heedful.errors import UserError
 from heedful.recipes import export, ingest
 from heedful.recipes import init as init_recipe
-from heedful.store import projects, schema
+from heedful.store.project import projects
+from heedful.store.tables import schema
 from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import opened
 from heedful.types import Message

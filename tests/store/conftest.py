@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from heedful.store.db import Store, open_store
+from heedful.store.database.db import Store, open_store
 
 
 @pytest.fixture

@@ -6,8 +6,12 @@ import pytest
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import asides, audit, hooks, reports, schema
-from heedful.store.db import Store, now
+from heedful.store.database import audit
+from heedful.store.database.db import Store, now
+from heedful.store.exports import hooks
+from heedful.store.lead import reports
+from heedful.store.rating import asides
+from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from heedful.store import records
-from heedful.store.blind import names_itself
-from heedful.store.db import Store
-from heedful.store.export import judgments
+from heedful.store.database.db import Store
+from heedful.store.exports.export import judgments
+from heedful.store.project import records
+from heedful.store.project.blind import names_itself
 from workspace import answer, claim, make_project, make_rater, make_task
 
 

@@ -14,10 +14,15 @@ from sqlalchemy import func, insert, select
 from heedful.configs.ingest import Config
 from heedful.data import tables
 from heedful.errors import UserError
-from heedful.store import limits, people, projects, schema, snapshot, talk
-from heedful.store.columns import unescaped
-from heedful.store.db import Store, new_id
+from heedful.store.database import limits
+from heedful.store.database.db import Store, new_id
+from heedful.store.exports import snapshot
 from heedful.store.kinds import check_options
+from heedful.store.membership import people
+from heedful.store.project import projects
+from heedful.store.rating import talk
+from heedful.store.tables import schema
+from heedful.store.tables.columns import unescaped
 from heedful.transfer import ingest
 from heedful.transfer.workspace import export_file
 from workspace import make_project, make_rater, make_task

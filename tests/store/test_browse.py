@@ -8,22 +8,13 @@ import pytest
 from sqlalchemy import select
 
 from heedful.errors import UserError
-from heedful.store import (
-    browse,
-    content,
-    history,
-    lifecycle,
-    own,
-    projects,
-    quality,
-    reports,
-    snapshot,
-    steering,
-    work,
-)
-from heedful.store.db import Store
-from heedful.store.progress import progress
-from heedful.store.schema import audit_event, project, task_slot
+from heedful.store.database.db import Store
+from heedful.store.exports import snapshot
+from heedful.store.lead import browse, history, quality, reports, steering
+from heedful.store.project import content, lifecycle, projects
+from heedful.store.rating import own, work
+from heedful.store.rating.progress import progress
+from heedful.store.tables.schema import audit_event, project, task_slot
 from heedful.types import Message
 from workspace import answer, claim, make_project, make_rater, make_task, make_tasks
 
@@ -181,7 +172,7 @@ def test_answers_metadata_and_models(store: Store):
 
 
 def assignment_task(store: Store, key: str) -> str:
-    from heedful.store.schema import assignment
+    from heedful.store.tables.schema import assignment
 
     with store.read() as connection:
         query = select(assignment.c.task).where(assignment.c.id == key)
@@ -220,7 +211,7 @@ def test_disagreement(store: Store):
 
 
 def order_shown() -> Any:
-    from heedful.store.schema import assignment
+    from heedful.store.tables.schema import assignment
 
     return assignment.c.order_shown
 

@@ -14,8 +14,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 import interruptions as jobs
-from heedful.store import audit, schema
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.database import audit
+from heedful.store.database.db import Store, new_id, open_store
+from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_task, make_tasks
 
 

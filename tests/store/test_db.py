@@ -20,9 +20,9 @@ from sqlalchemy.exc import DBAPIError
 
 from everything import guarded
 from heedful.errors import UserError
-from heedful.store import schema
-from heedful.store.columns import Exact, Json
-from heedful.store.db import Store, Unavailable, backup, new_id, now, open_store
+from heedful.store.database.db import Store, Unavailable, backup, new_id, now, open_store
+from heedful.store.tables import schema
+from heedful.store.tables.columns import Exact, Json
 from workspace import answer, claim, make_project, make_rater, make_task
 
 NASTY = "a\x00b\x1a\ud800\udfff\u202e é \x1a0041 \\u0000 'x'; DROP TABLE rater; --"
@@ -106,8 +106,8 @@ def test_a_migration_cut_off_midway_leaves_nothing(tmp_path: Path):
     """kill -9 while the first migration runs: the next start makes the tables as if nothing had been."""
     path = tmp_path / "heedful.db"
     code = (
-        "import os, heedful.store.triggers as t\n"
-        "from heedful.store.db import open_store\n"
+        "import os, heedful.store.tables.triggers as t\n"
+        "from heedful.store.database.db import open_store\n"
         "t.protect = lambda *a: os._exit(9)\n"
         f"open_store('sqlite:///{path}')\n"
     )
@@ -138,7 +138,7 @@ def test_an_older_schema_is_backed_up_first(tmp_path: Path, monkeypatch: pytest.
     store.close()
     versions = tmp_path / "migrations" / "versions"
     versions.mkdir(parents=True)
-    from heedful.store import db
+    from heedful.store.database import db
 
     for file in (db.MIGRATIONS / "env.py", *(db.MIGRATIONS / "versions").glob("*.py")):
         target = tmp_path / "migrations" / file.relative_to(db.MIGRATIONS)
@@ -174,7 +174,7 @@ def test_two_servers_start_together(empty_url: str):
 
 
 def test_a_locked_database_is_unavailable_not_broken(tmp_path: Path, monkeypatch):
-    from heedful.store import db
+    from heedful.store.database import db
 
     monkeypatch.setattr(db, "BUSY_SECONDS", 0.1)
     store = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")

@@ -25,24 +25,15 @@ from heedful.data.sources import (
     read_samples,
 )
 from heedful.errors import UserError
-from heedful.store import (
-    books,
-    content,
-    export,
-    imported,
-    ingest,
-    judging,
-    outcomes,
-    projects,
-    records,
-    rounds,
-    schema,
-    snapshot,
-    work,
-)
-from heedful.store.columns import unescaped
-from heedful.store.db import Store, new_id
-from heedful.store.snapshot import Query
+from heedful.store.database.db import Store, new_id
+from heedful.store.exports import books, export, outcomes, snapshot
+from heedful.store.exports.snapshot import Query
+from heedful.store.intake import imported, ingest
+from heedful.store.lead import rounds
+from heedful.store.project import content, projects, records
+from heedful.store.rating import judging, work
+from heedful.store.tables import schema
+from heedful.store.tables.columns import unescaped
 from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import export_file
 from heedful.types import Comparison, Demonstration, Message

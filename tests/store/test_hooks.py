@@ -6,8 +6,12 @@ import pytest
 from sqlalchemy import select, update
 
 from heedful.errors import UserError
-from heedful.store import audit, hooks, members, people, projects, schema
-from heedful.store.db import Store, now
+from heedful.store.database import audit
+from heedful.store.database.db import Store, now
+from heedful.store.exports import hooks
+from heedful.store.membership import members, people
+from heedful.store.project import projects
+from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_task
 
 URL = "https://hooks.example.org/heedful"

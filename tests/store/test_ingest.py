@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import imported, ingest, judging, schema
-from heedful.store.db import Store
-from heedful.store.imported import Vote
-from heedful.store.ingest import Origin, TaskSpec
+from heedful.store.database.db import Store
+from heedful.store.intake import imported, ingest
+from heedful.store.intake.imported import Vote
+from heedful.store.intake.ingest import Origin, TaskSpec
+from heedful.store.rating import judging
+from heedful.store.tables import schema
 from heedful.types import Comparison, Demonstration, Message
 from workspace import answer, claim, make_project, make_rater
 

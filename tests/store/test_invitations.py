@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from heedful.errors import UserError
-from heedful.store import invitations, members, people, rights, schema
-from heedful.store.db import Store
-from heedful.store.invitations import Addressee, Gives, addressees
+from heedful.store.database.db import Store
+from heedful.store.membership import invitations, members, people, rights
+from heedful.store.membership.invitations import Addressee, Gives, addressees
+from heedful.store.tables import schema
 from workspace import make_project, make_rater
 
 

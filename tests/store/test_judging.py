@@ -6,9 +6,12 @@ import pytest
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import audit, judging, kinds, schema, show
-from heedful.store.db import Store
+from heedful.store import kinds
+from heedful.store.database import audit
+from heedful.store.database.db import Store
 from heedful.store.kinds import KINDS
+from heedful.store.rating import judging, show
+from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_task
 
 AXES = {"axes": [{"name": "tone", "low": 1, "high": 5, "step": 1}]}

@@ -16,10 +16,14 @@ from sqlalchemy import select
 from heedful.data.files import write_rows
 from heedful.data.tables import read_export
 from heedful.errors import UserError
-from heedful.store import books, export, kinds, quality, schema, show, snapshot
-from heedful.store.db import Store
+from heedful.store import kinds
+from heedful.store.database.db import Store
+from heedful.store.exports import books, export, snapshot
 from heedful.store.kinds import KINDS
 from heedful.store.kinds.kind import Kind
+from heedful.store.lead import quality
+from heedful.store.rating import show
+from heedful.store.tables import schema
 from heedful.transfer.workspace import opened
 from plugin import install
 from workspace import answer, claim, make_project, make_rater, make_task
@@ -168,9 +172,11 @@ def test_a_kind_of_another_package(tmp_path: Path):
 
 RATE = """
 import sys
-from heedful.store import judging, kinds, people, work
-from heedful.store.db import new_id
-from heedful.store.schema import project
+from heedful.store import kinds
+from heedful.store.membership import people
+from heedful.store.rating import judging, work
+from heedful.store.database.db import new_id
+from heedful.store.tables.schema import project
 from heedful.transfer.workspace import opened
 from pathlib import Path
 from sqlalchemy import select

@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from heedful.errors import UserError
-from heedful.store import members, people, projects, rights, schema
-from heedful.store.db import Store
-from heedful.store.rights import ROLES
+from heedful.store.database.db import Store
+from heedful.store.membership import members, people, rights
+from heedful.store.membership.rights import ROLES
+from heedful.store.project import projects
+from heedful.store.tables import schema
 from workspace import make_project, make_rater
 
 CASES = list(

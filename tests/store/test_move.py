@@ -15,8 +15,9 @@ from heedful.configs.move import Config
 from heedful.errors import UserError
 from heedful.recipes import check
 from heedful.recipes import move as recipe
-from heedful.store import audit, move, schema
-from heedful.store.db import Store, open_store
+from heedful.store.database import audit, move
+from heedful.store.database.db import Store, open_store
+from heedful.store.tables import schema
 from workspace import make_project, make_rater
 
 

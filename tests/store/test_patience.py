@@ -17,8 +17,12 @@ import postgres
 from heedful.cli import main
 from heedful.data.files import write_rows
 from heedful.errors import Unavailable, UserError
-from heedful.store import db, ingest, judging, patience, rounds, schema
-from heedful.store.db import Store, open_store
+from heedful.store.database import db, patience
+from heedful.store.database.db import Store, open_store
+from heedful.store.intake import ingest
+from heedful.store.lead import rounds
+from heedful.store.rating import judging
+from heedful.store.tables import schema
 from workspace import make_project, make_task
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from heedful.cli import main
 from heedful.errors import UserError
-from heedful.store import people
-from heedful.store.db import backup, open_store
+from heedful.store.database.db import backup, open_store
+from heedful.store.membership import people
 from workspace import make_project
 
 SECRET = "s3cr/t@x:y"

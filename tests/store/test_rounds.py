@@ -12,9 +12,12 @@ from sqlalchemy import event
 
 from heedful.data.files import read_rows, write_rows
 from heedful.errors import UserError
-from heedful.store import content, imported, judging, rounds, work
-from heedful.store.db import Store, new_id
-from heedful.store.snapshot import Query
+from heedful.store.database.db import Store, new_id
+from heedful.store.exports.snapshot import Query
+from heedful.store.intake import imported
+from heedful.store.lead import rounds
+from heedful.store.project import content
+from heedful.store.rating import judging, work
 from heedful.transfer.rounds import Round, freeze, held_out_with, merge
 from heedful.transfer.workspace import export_file
 from heedful.types import Comparison, Message

@@ -10,22 +10,13 @@ from sqlalchemy import select
 
 from heedful.data.tables import read_export
 from heedful.errors import UserError
-from heedful.store import (
-    books,
-    content,
-    imported,
-    ingest,
-    judging,
-    projects,
-    quality,
-    rounds,
-    schema,
-    screens,
-    show,
-    snapshot,
-    trials,
-)
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.exports import books, snapshot
+from heedful.store.intake import imported, ingest
+from heedful.store.lead import quality, rounds
+from heedful.store.project import content, projects, screens
+from heedful.store.rating import judging, show, trials
+from heedful.store.tables import schema
 from heedful.transfer.workspace import export_file
 from heedful.types import Comparison
 from heedful.web import alerts, insight

@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import select
 
 from heedful.errors import UserError
-from heedful.store import schema, show, snapshot, talk
-from heedful.store.db import Store
-from heedful.store.judging import Conflict
+from heedful.store.database.db import Store
+from heedful.store.exports import snapshot
+from heedful.store.rating import show, talk
+from heedful.store.rating.judging import Conflict
+from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_task
 
 TWO = (

@@ -8,19 +8,14 @@ import pytest
 from sqlalchemy import select
 
 from heedful.errors import UserError
-from heedful.store import (
-    imported,
-    judging,
-    members,
-    projects,
-    quality,
-    schema,
-    show,
-    snapshot,
-    trials,
-    work,
-)
-from heedful.store.db import Store, new_id
+from heedful.store.database.db import Store, new_id
+from heedful.store.exports import snapshot
+from heedful.store.intake import imported
+from heedful.store.lead import quality
+from heedful.store.membership import members
+from heedful.store.project import projects
+from heedful.store.rating import judging, show, trials, work
+from heedful.store.tables import schema
 from heedful.types import Comparison, Message
 from workspace import claim, make_project, make_rater, make_task
 

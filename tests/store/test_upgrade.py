@@ -20,8 +20,10 @@ from alembic.config import Config
 from sqlalchemy import Boolean, Connection, MetaData, create_engine, select
 
 from everything import fill, guarded
-from heedful.store import audit, books, db, schema
-from heedful.store.db import open_store
+from heedful.store.database import audit, db
+from heedful.store.database.db import open_store
+from heedful.store.exports import books
+from heedful.store.tables import schema
 from workspace import answer, claim, make_rater, make_task
 
 OLD = Path(__file__).parent / "old"

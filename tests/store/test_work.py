@@ -15,8 +15,9 @@ from sqlalchemy import func, select
 
 from databases import new_store
 from heedful.errors import UserError
-from heedful.store import queue, schema, work
-from heedful.store.db import Store, new_id
+from heedful.store.database.db import Store, new_id
+from heedful.store.rating import queue, work
+from heedful.store.tables import schema
 from workspace import (
     answer,
     claim,

@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from databases import new_store
-from heedful.store import people
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.membership import people
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
 from workspace import CHEAP, cheap_passwords

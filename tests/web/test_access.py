@@ -11,8 +11,11 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from heedful.cli import main
-from heedful.store import access, limits, people, projects, schema
-from heedful.store.db import Store, open_store
+from heedful.store.database import limits
+from heedful.store.database.db import Store, open_store
+from heedful.store.membership import access, people
+from heedful.store.project import projects
+from heedful.store.tables import schema
 from heedful.web.routes import transfer
 from web.conftest import PASSWORD, browser
 from web.test_security import DOORS, World, contents

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from heedful.store import judging, schema
-from heedful.store.db import Store, new_id
-from heedful.store.projects import Settings
-from heedful.store.quality import Answer
+from heedful.store.database.db import Store, new_id
+from heedful.store.lead.quality import Answer
+from heedful.store.project.projects import Settings
+from heedful.store.rating import judging
+from heedful.store.tables import schema
 from heedful.web import alerts
 from workspace import claim, make_project, make_rater, make_tasks
 

@@ -13,9 +13,12 @@ from argon2 import PasswordHasher
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
-from heedful.store import limits, people, schema, talk
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.database import limits
+from heedful.store.database.db import Store, new_id, open_store
 from heedful.store.kinds import KINDS
+from heedful.store.membership import people
+from heedful.store.rating import talk
+from heedful.store.tables import schema
 from heedful.web import app as web
 from heedful.web.bodies import SMALL
 from heedful.web.doors import Terms
@@ -138,7 +141,7 @@ def test_answers_are_kept_as_they_are(store: Store, person):
     "path",
     [
         "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py",
-        "/static/%2e%2e%2f%2e%2e%2fstore/db.py",
+        "/static/%2e%2e%2f%2e%2e%2fstore/database/db.py",
         "/static/%2fetc/passwd", "/static//etc/passwd", "/static/..%5capp.py", "/static/%00",
         "/static/rate/../../app.py",
         "/api/runs/..%2f..%2fetc/metrics",

@@ -17,8 +17,9 @@ from databases import new_store
 from heedful.client import Client, ClientError
 from heedful.data.files import write_rows
 from heedful.data.tables import manifest_path, read_export
-from heedful.store import people, schema
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.membership import people
+from heedful.store.tables import schema
 from heedful.web.app import create_app
 from workspace import make_project, make_rater, make_tasks
 

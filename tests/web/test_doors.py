@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from heedful.data import bounds, pages
 from heedful.errors import UserError
-from heedful.store import people
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.membership import people
 from heedful.web import app as web
 from heedful.web import bodies
 from heedful.web.doors import Door

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from heedful.store import people
-from heedful.store.db import Store, new_id
+from heedful.store.database.db import Store, new_id
 from heedful.store.kinds import KINDS
+from heedful.store.membership import people
 from heedful.web.app import create_app
 from heedful.web.security import COOKIE
 from workspace import claim, make_project, make_task

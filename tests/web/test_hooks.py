@@ -25,8 +25,10 @@ from starlette.testclient import TestClient
 
 from databases import new_store
 from heedful.errors import UserError
-from heedful.store import hooks, people, schema
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.exports import hooks
+from heedful.store.membership import people
+from heedful.store.tables import schema
 from heedful.web import deliver
 from heedful.web.app import create_app
 from workspace import answer, claim, make_project, make_rater, make_task

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from heedful.store import members, people
-from heedful.store.db import Store, new_id, open_store
+from heedful.store.database.db import Store, new_id, open_store
 from heedful.store.kinds import KINDS
+from heedful.store.membership import members, people
 from heedful.web.app import create_app
 from workspace import claim, make_project, make_rater, make_task
 

@@ -180,7 +180,7 @@ def test_rounds_are_trained_from_the_web(tmp_path: Path, person: Any, store: Any
 
     Mutation caught: a config that the command takes and cannot run, such as prompts that it does not find."""
     import tiny
-    from heedful.store import content
+    from heedful.store.project import content
     from workspace import answer, claim, make_rater
 
     tok = tiny.tokenizer()

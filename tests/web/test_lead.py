@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from heedful.store import content, judging, schema
-from heedful.store.db import Store, new_id
-from heedful.store.quality import Answer
+from heedful.store.database.db import Store, new_id
+from heedful.store.lead.quality import Answer
+from heedful.store.project import content
+from heedful.store.rating import judging
+from heedful.store.tables import schema
 from heedful.types import Message
 from heedful.web import insight
 from workspace import claim, make_project, make_rater, make_task

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from heedful.store import hooks, members, people, projects, schema
-from heedful.store.db import Store
-from heedful.store.rights import ROLES
+from heedful.store.database.db import Store
+from heedful.store.exports import hooks
+from heedful.store.membership import members, people
+from heedful.store.membership.rights import ROLES
+from heedful.store.project import projects
+from heedful.store.tables import schema
 from web.conftest import browser
 from web.test_security import BODIES, DOORS, P, World, contents
 from workspace import claim, make_project, make_task

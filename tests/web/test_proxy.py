@@ -16,8 +16,9 @@ from fastapi import Request
 from starlette.testclient import TestClient
 
 from heedful.errors import UserError
-from heedful.store import limits, people
-from heedful.store.db import Store
+from heedful.store.database import limits
+from heedful.store.database.db import Store
+from heedful.store.membership import people
 from heedful.web import passwords, proxy
 from heedful.web.app import create_app
 from heedful.web.respond import HERE

@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from heedful.store.db import Store
+from heedful.store.database.db import Store
 from workspace import expire_lease, make_project, make_task, make_tasks
 
 SHOWN = {

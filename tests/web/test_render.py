@@ -302,7 +302,9 @@ def test_long_texts_are_fast(text: str):
     """No text is an attack on the parser; more than the limit is shown as it is."""
     markup, took = timed(text)
     if took > 1:  # a slow machine, or more than linear: half of it takes a half, or a quarter
-        took = min(took, timed(text)[1])  # a garbage collection, or a processor that was slow for a second
+        took = min(
+            took, timed(text)[1]
+        )  # a garbage collection, or a processor that was slow for a second
         assert took < 3 * timed(text[: len(text) // 2])[1] + 0.5
     if len(text) > LONGEST:
         assert markup == f"<p>{text}</p>"

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from heedful.store import schema, screens, starters
-from heedful.store.db import Store, new_id
+from heedful.store.database.db import Store, new_id
 from heedful.store.kinds import SCREEN
+from heedful.store.project import screens, starters
+from heedful.store.tables import schema
 from workspace import make_task
 
 WEBGPT = list(starters.STARTERS["webgpt"].questions)

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from heedful.store import members, people
-from heedful.store.columns import metadata
-from heedful.store.db import Store, new_id
+from heedful.store.database.db import Store, new_id
+from heedful.store.membership import members, people
+from heedful.store.tables.columns import metadata
 from heedful.web import app as web
 from heedful.web.respond import HERE
 from heedful.web.security import COOKIE

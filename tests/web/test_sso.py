@@ -16,8 +16,9 @@ import pytest
 from sqlalchemy import select
 
 from heedful.errors import UserError
-from heedful.store import identities, people, schema
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.membership import identities, people
+from heedful.store.tables import schema
 from heedful.web.app import create_app
 from web.conftest import browser
 

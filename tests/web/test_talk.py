@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import schema
-from heedful.store.db import Store, Unavailable
+from heedful.store.database.db import Store, Unavailable
+from heedful.store.tables import schema
 from heedful.web import talk as web_talk
 from heedful.web.app import create_app
 from heedful.web.models import Models

@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 
 from databases import new_store
 from heedful.data.files import write_rows
-from heedful.store import people, schema
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.membership import people
+from heedful.store.tables import schema
 from heedful.web import app as web
 from heedful.web.doors import Terms
 from heedful.web.routes import transfer

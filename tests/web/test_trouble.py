@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import event, func, select
 
 from databases import new_store
-from heedful.store import db, schema
-from heedful.store.db import Store, new_id
+from heedful.store.database import db
+from heedful.store.database.db import Store, new_id
+from heedful.store.tables import schema
 from workspace import make_project, make_tasks
 
 

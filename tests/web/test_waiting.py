@@ -20,8 +20,8 @@ import uvicorn
 
 from databases import new_store
 from heedful.endpoint.server import listen
-from heedful.store import people
-from heedful.store.db import Store, Unavailable
+from heedful.store.database.db import Store, Unavailable
+from heedful.store.membership import people
 from heedful.web import connections, lanes, passwords
 from heedful.web.app import create_app
 from workspace import make_rater

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, POSITIONAL, Flag
-from heedful.store import screens
 from heedful.store.kinds import KINDS, SCREEN
+from heedful.store.project import screens
 
 What = Literal["prompts", "demonstrations", "comparisons", "samples"]
 

@@ -11,8 +11,10 @@ from sqlalchemy.exc import DatabaseError
 
 from heedful.configs.check import Config
 from heedful.errors import UserError
-from heedful.store import audit, books, integrity, schema
-from heedful.store.db import Store
+from heedful.store.database import audit, integrity
+from heedful.store.database.db import Store
+from heedful.store.exports import books
+from heedful.store.tables import schema
 from heedful.transfer.checked import Checked, remember, remembered
 from heedful.transfer.workspace import opened
 

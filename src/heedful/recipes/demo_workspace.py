@@ -10,9 +10,11 @@ from sqlalchemy import func, select
 
 from heedful.data.sources import prompt_of, read_comparisons, read_samples
 from heedful.recipes import init
-from heedful.store import content, people, projects, rounds
-from heedful.store.db import Store, open_store
-from heedful.store.schema import judgment, rater
+from heedful.store.database.db import Store, open_store
+from heedful.store.lead import rounds
+from heedful.store.membership import people
+from heedful.store.project import content, projects
+from heedful.store.tables.schema import judgment, rater
 from heedful.types import Prompt
 from heedful.worlds import scorer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heedful.configs.export import Config
-from heedful.store.snapshot import Query
+from heedful.store.exports.snapshot import Query
 from heedful.transfer.workspace import export_file, opened, project_of
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from heedful.configs.guidelines import Config
 from heedful.errors import UserError
-from heedful.store import projects
+from heedful.store.project import projects
 from heedful.transfer.workspace import opened, project_of
 
 MOST = 200_000  # characters

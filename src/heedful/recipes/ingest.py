@@ -7,7 +7,8 @@ import json
 from sqlalchemy import Connection, func, select
 
 from heedful.configs.ingest import Config
-from heedful.store import projects, schema
+from heedful.store.project import projects
+from heedful.store.tables import schema
 from heedful.transfer.ingest import load
 from heedful.transfer.workspace import opened, project_of
 

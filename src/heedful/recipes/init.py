@@ -6,8 +6,8 @@ from pathlib import Path
 
 from heedful.configs.init import Config
 from heedful.errors import UserError
-from heedful.store.db import location, open_store
-from heedful.store.privacy import make_private
+from heedful.store.database.db import location, open_store
+from heedful.store.database.privacy import make_private
 
 SETTINGS = """\
 # A heedful workspace. `heedful serve` here opens the raters' pages.

@@ -30,9 +30,9 @@ from heedful.recipes.sample import draw
 from heedful.run import fingerprint, finished, loops
 from heedful.run.settings import identity
 from heedful.run.stop import locked
-from heedful.store import content, projects, screens
-from heedful.store.db import Store, open_store
-from heedful.store.patience import HOUR
+from heedful.store.database.db import Store, open_store
+from heedful.store.database.patience import HOUR
+from heedful.store.project import content, projects, screens
 from heedful.training.rows import askable
 from heedful.transfer.rounds import WHY, HeldOut, Round, freeze, held_out_with, merge, train_prompts
 from heedful.transfer.sources import materialise

@@ -23,8 +23,10 @@ from heedful.errors import UserError
 from heedful.progress import Progress
 from heedful.raters.panel import judged, judges, name_of, spent
 from heedful.remote.journal import ANSWERS, recorded_until_done
-from heedful.store import content, people, reports, rounds
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.lead import reports, rounds
+from heedful.store.membership import people
+from heedful.store.project import content
 from heedful.types import Comparison, Rater
 from heedful.waiting import all_of
 

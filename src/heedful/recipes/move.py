@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 
 from heedful.configs.move import Config
 from heedful.recipes import init
-from heedful.store import move
-from heedful.store.db import Store, open_store
+from heedful.store.database import move
+from heedful.store.database.db import Store, open_store
 
 
 def run(config: Config) -> dict[str, Any]:

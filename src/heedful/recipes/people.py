@@ -8,8 +8,10 @@ from sqlalchemy import Connection, Row, select
 
 from heedful.configs.people import Config
 from heedful.errors import UserError
-from heedful.store import access, audit, members, people, projects, rights
-from heedful.store.schema import project, rater, rater_pii
+from heedful.store.database import audit
+from heedful.store.membership import access, members, people, rights
+from heedful.store.project import projects
+from heedful.store.tables.schema import project, rater, rater_pii
 from heedful.transfer.workspace import opened
 
 

@@ -24,8 +24,9 @@ from typing import IO, Any
 from heedful import __version__
 from heedful.disk import PARTIAL, whole, write_folder
 from heedful.errors import Unavailable, UserError
-from heedful.store import audit, copying, db, integrity, schema
-from heedful.store.db import Store, open_store
+from heedful.store.database import audit, copying, db, integrity
+from heedful.store.database.db import Store, open_store
+from heedful.store.tables import schema
 from heedful.transfer.checked import REMEMBERED
 from heedful.transfer.workspace import opened
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from heedful.data.files import write_json
 from heedful.errors import UserError
-from heedful.store import export
-from heedful.store.audit import START, Head
-from heedful.store.books import Ledger
+from heedful.store.database.audit import START, Head
+from heedful.store.exports import export
+from heedful.store.exports.books import Ledger
 
 REMEMBERED = "checked.json"
 FORMAT = 1

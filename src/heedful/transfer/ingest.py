@@ -24,12 +24,13 @@ from heedful.data.sources import demonstrations, prompt_of, samples_of
 from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
-from heedful.store import imported, ingest, screens
-from heedful.store.columns import Checked, unescaped
-from heedful.store.db import Store
-from heedful.store.projects import settings_of
-from heedful.store.schema import completion, prompt
-from heedful.store.schema import rater as account
+from heedful.store.database.db import Store
+from heedful.store.intake import imported, ingest
+from heedful.store.project import screens
+from heedful.store.project.projects import settings_of
+from heedful.store.tables.columns import Checked, unescaped
+from heedful.store.tables.schema import completion, prompt
+from heedful.store.tables.schema import rater as account
 from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")

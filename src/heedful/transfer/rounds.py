@@ -18,9 +18,10 @@ from heedful.data.files import write_rows
 from heedful.data.reading import read_table
 from heedful.data.sources import prompt_of
 from heedful.errors import UserError
-from heedful.store import imported, rounds
-from heedful.store.content import HELD_OUT, prompt_from_content, split_of
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.intake import imported
+from heedful.store.lead import rounds
+from heedful.store.project.content import HELD_OUT, prompt_from_content, split_of
 from heedful.transfer.sources import materialise
 from heedful.types import Comparison, Prompt, without_gaps
 

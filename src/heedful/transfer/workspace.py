@@ -13,10 +13,12 @@ from sqlalchemy import Connection, select
 
 from heedful.data import tables
 from heedful.errors import UserError, did_you_mean
-from heedful.store import columns, projects, schema, snapshot
-from heedful.store.db import Store, open_store
-from heedful.store.patience import HOUR
-from heedful.store.privacy import private_files
+from heedful.store.database.db import Store, open_store
+from heedful.store.database.patience import HOUR
+from heedful.store.database.privacy import private_files
+from heedful.store.exports import snapshot
+from heedful.store.project import projects
+from heedful.store.tables import columns, schema
 
 FORMULA_CELLS = "a cell of text that a spreadsheet would take for a formula has a ' before it"
 

@@ -17,12 +17,14 @@ from sqlalchemy import Connection, exists, func, select
 from heedful.raters import watch
 from heedful.raters.agreement import Share, share
 from heedful.raters.watch import LEVEL, Estimate
-from heedful.store import quality, rights, trials
-from heedful.store.db import now
+from heedful.store.database.db import now
 from heedful.store.kinds import KINDS
-from heedful.store.projects import Settings, settings_of
-from heedful.store.quality import Answer
-from heedful.store.schema import judgment, project_member, rater, task_slot
+from heedful.store.lead import quality
+from heedful.store.lead.quality import Answer
+from heedful.store.membership import rights
+from heedful.store.project.projects import Settings, settings_of
+from heedful.store.rating import trials
+from heedful.store.tables.schema import judgment, project_member, rater, task_slot
 from heedful.web import insight
 
 DAY = 86400.0

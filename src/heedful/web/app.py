@@ -20,8 +20,8 @@ from starlette.staticfiles import StaticFiles
 from heedful import __version__, disk
 from heedful.disk import DiskError
 from heedful.errors import UserError
-from heedful.store.db import Store, Unavailable
-from heedful.store.judging import Conflict
+from heedful.store.database.db import Store, Unavailable
+from heedful.store.rating.judging import Conflict
 from heedful.web import examples
 from heedful.web.bodies import BODY, Incoming
 from heedful.web.mail import Mailer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request, Response
 from sqlalchemy import Connection
 
-from heedful.store import access, people
+from heedful.store.membership import access, people
 from heedful.web import proxy
 from heedful.web.security import COOKIE, DEVICE
 

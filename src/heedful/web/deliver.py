@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from heedful.errors import UserError
-from heedful.store import hooks
-from heedful.store.db import Store, Unavailable
-from heedful.store.patience import patiently
+from heedful.store.database.db import Store, Unavailable
+from heedful.store.database.patience import patiently
+from heedful.store.exports import hooks
 
 SECONDS = 5.0  # for one delivery, from resolving the name to the status
 PAUSE = 1.0  # seconds between queries for what is due

@@ -15,10 +15,12 @@ from sqlalchemy import Connection, select
 
 from heedful.raters import agreement as measure
 from heedful.raters.agreement import share
-from heedful.store import members, quality, reports, trials
 from heedful.store.kinds import KINDS, Measure
-from heedful.store.quality import Answer
-from heedful.store.schema import rater
+from heedful.store.lead import quality, reports
+from heedful.store.lead.quality import Answer
+from heedful.store.membership import members
+from heedful.store.rating import trials
+from heedful.store.tables.schema import rater
 from heedful.types import places
 
 MAX_VALUES = 40_000  # ratings in one α: a ranking of twelve has 66 pairs

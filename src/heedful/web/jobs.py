@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError
-from heedful.store.db import new_id
-from heedful.store.privacy import make_private, private_files
+from heedful.store.database.db import new_id
+from heedful.store.database.privacy import make_private, private_files
 
 FOLDER = "jobs"
 ABOUT, CONFIG, LOG, LOCK, ENDED = "job.json", "config.yaml", "log.txt", "lock", "ended.json"

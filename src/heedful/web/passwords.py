@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from heedful.store import access, limits, people
-from heedful.store.columns import sha256
-from heedful.store.db import Store
+from heedful.store.database import limits
+from heedful.store.database.db import Store
+from heedful.store.membership import access, people
+from heedful.store.tables.columns import sha256
 from heedful.web import lanes, proxy
 from heedful.web.security import Denied, refuse
 

@@ -17,9 +17,10 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection
 
 from heedful.errors import Unavailable
-from heedful.store import limits, people, rights
-from heedful.store.db import Store
-from heedful.store.rights import Role
+from heedful.store.database import limits
+from heedful.store.database.db import Store
+from heedful.store.membership import people, rights
+from heedful.store.membership.rights import Role
 from heedful.web import proxy
 
 COOKIE = "heedful_session"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from heedful.configs.serve import Config, refuse_nonsense
 from heedful.endpoint.server import listen
-from heedful.store import people
-from heedful.store.db import Store, open_store
+from heedful.store.database.db import Store, open_store
+from heedful.store.membership import people
 from heedful.web.app import create_app
 from heedful.web.mail import mailer_of
 from heedful.web.models import Models

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
 from heedful.errors import UserError, one_line
-from heedful.store.identities import Claims
+from heedful.store.membership.identities import Claims
 
 SECRET = "HEEDFUL_OIDC_SECRET"
 # Signed with a key that only the issuer has: neither `none` nor what a shared secret signs.

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from heedful.store import schema
+from heedful.store.tables import schema
 
 context.configure(
     connection=context.config.attributes["connection"],

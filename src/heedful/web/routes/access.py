@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection, select
 
 from heedful.errors import UserError
-from heedful.store import access, audit, limits, people, rights
-from heedful.store.schema import rater
+from heedful.store.database import audit, limits
+from heedful.store.membership import access, people, rights
+from heedful.store.tables.schema import rater
 from heedful.web import passwords, proxy
 from heedful.web.doors import Door
 from heedful.web.security import (

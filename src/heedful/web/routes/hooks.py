@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 
-from heedful.store import hooks, projects
+from heedful.store.exports import hooks
+from heedful.store.project import projects
 from heedful.web import deliver
 from heedful.web.doors import Door
 from heedful.web.security import Lead

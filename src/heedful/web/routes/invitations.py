@@ -8,10 +8,10 @@ from fastapi import APIRouter, BackgroundTasks, Request
 from pydantic import BaseModel, Field
 
 from heedful.errors import UserError
-from heedful.store import invitations
-from heedful.store.db import Store
-from heedful.store.invitations import Addressee, Gives
-from heedful.store.rights import Role
+from heedful.store.database.db import Store
+from heedful.store.membership import invitations
+from heedful.store.membership.invitations import Addressee, Gives
+from heedful.store.membership.rights import Role
 from heedful.web import proxy
 from heedful.web.doors import Door, terms
 from heedful.web.mail import Letter, Mailer

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Body, Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
-from heedful.store import audit, projects
-from heedful.store.schema import project as project_table
+from heedful.store.database import audit
+from heedful.store.project import projects
+from heedful.store.tables.schema import project as project_table
 from heedful.web import jobs, runs, training
 from heedful.web.doors import Door
 from heedful.web.respond import page

@@ -11,11 +11,14 @@ from sqlalchemy import select
 
 from heedful.configs.ingest import asked_of
 from heedful.errors import UserError
-from heedful.store import asides, lifecycle, members, projects, reports, rights, screens
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.kinds.kind import Kind
-from heedful.store.schema import project as project_table
-from heedful.store.starters import STARTERS
+from heedful.store.lead import reports
+from heedful.store.membership import members, rights
+from heedful.store.project import lifecycle, projects, screens
+from heedful.store.project.starters import STARTERS
+from heedful.store.rating import asides
+from heedful.store.tables.schema import project as project_table
 from heedful.web import insight
 from heedful.web.alerts import of_project as find_alerts
 from heedful.web.doors import Door, terms

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import Connection, select
 
-from heedful.store import members, projects, trials
-from heedful.store.rights import Role
-from heedful.store.schema import rater
+from heedful.store.membership import members
+from heedful.store.membership.rights import Role
+from heedful.store.project import projects
+from heedful.store.rating import trials
+from heedful.store.tables.schema import rater
 from heedful.web.doors import Door
 from heedful.web.security import Denied, Lead, User, roles_of, store_of
 

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 from starlette.responses import RedirectResponse, Response
 
-from heedful.store import identities, rights
-from heedful.store.rights import Role
-from heedful.store.schema import rater
+from heedful.store.membership import identities, rights
+from heedful.store.membership.rights import Role
+from heedful.store.tables.schema import rater
 from heedful.web import proxy
 from heedful.web.doors import Door
 from heedful.web.respond import page

@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
-from heedful.store import invitations, limits, people
-from heedful.store.schema import audit_event, judgment, rater, rater_pii
+from heedful.store.database import limits
+from heedful.store.membership import invitations, people
+from heedful.store.tables.schema import audit_event, judgment, rater, rater_pii
 from heedful.web import cookies, passwords, proxy
 from heedful.web.doors import Door
 from heedful.web.security import (

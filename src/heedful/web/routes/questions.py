@@ -11,8 +11,10 @@ from sqlalchemy import Connection
 
 from heedful.configs.export import What
 from heedful.errors import UserError
-from heedful.store import browse, history, projects, snapshot, steering
-from heedful.store.judging import Conflict
+from heedful.store.exports import snapshot
+from heedful.store.lead import browse, history, steering
+from heedful.store.project import projects
+from heedful.store.rating.judging import Conflict
 from heedful.web.doors import Door, terms
 from heedful.web.routes.lead import rendered
 from heedful.web.routes.transfer import Format, download

@@ -11,10 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
-from heedful.store import judging, own, projects, show, trials, work
 from heedful.store.kinds import KINDS
-from heedful.store.progress import progress
-from heedful.store.schema import project
+from heedful.store.project import projects
+from heedful.store.rating import judging, own, show, trials, work
+from heedful.store.rating.progress import progress
+from heedful.store.tables.schema import project
 from heedful.web.doors import Door, terms
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import HERE, page

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from heedful.errors import UserError
-from heedful.store import identities
-from heedful.store.identities import Claims
+from heedful.store.membership import identities
+from heedful.store.membership.identities import Claims
 from heedful.web import cookies, proxy
 from heedful.web.doors import Door
 from heedful.web.respond import page

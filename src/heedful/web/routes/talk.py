@@ -18,9 +18,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from heedful.errors import UserError
-from heedful.store import limits, talk
-from heedful.store.db import Unavailable
-from heedful.store.judging import Conflict
+from heedful.store.database import limits
+from heedful.store.database.db import Unavailable
+from heedful.store.rating import talk
+from heedful.store.rating.judging import Conflict
 from heedful.web.doors import Door, terms
 from heedful.web.render import to_html
 from heedful.web.security import Denied, SignedIn, User, slow_down, still, store_of

@@ -23,8 +23,9 @@ from heedful.data.files import KINDS
 from heedful.data.tables import manifest_path
 from heedful.disk import DiskError
 from heedful.errors import UserError
-from heedful.store import projects, snapshot
-from heedful.store.db import Store
+from heedful.store.database.db import Store
+from heedful.store.exports import snapshot
+from heedful.store.project import projects
 from heedful.transfer import ingest
 from heedful.transfer.workspace import export_file
 from heedful.web.doors import Door, terms

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from heedful.store.columns import Exact
+from heedful.store.tables.columns import Exact
 
 revision = "0003"
 down_revision = "0002"

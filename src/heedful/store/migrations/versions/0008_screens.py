@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from heedful.store.columns import Exact, Number
-from heedful.store.triggers import protect
+from heedful.store.tables.columns import Exact, Number
+from heedful.store.tables.triggers import protect
 
 revision = "0008"
 down_revision = "0007"

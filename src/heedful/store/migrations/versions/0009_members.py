@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from heedful.store.columns import Exact, Json
-from heedful.store.triggers import protect
+from heedful.store.tables.columns import Exact, Json
+from heedful.store.tables.triggers import protect
 
 revision = "0009"
 down_revision = "0008"

@@ -1,0 +1,145 @@
+"""Many rows at once: looked up together, inserted together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from heedful.store.database.db import new_ids, now
+
+BATCH = 500  # of what is read together
+MOST_KEYS = 1000  # in one query
+Row = dict[str, Any]
+
+
+def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
+    return (ids[i : i + size] for i in range(0, len(ids), size))
+
+
+class Overtaken(Exception):
+    """Somebody else wrote what this transaction was about to; roll it back and begin it anew."""
+
+
+class _Insert(NamedTuple):
+    """A statement as a driver takes it: its words, its parameters' names, what makes them of values, and the values of
+    columns that rows leave to their default."""
+
+    words: str
+    names: tuple[str, ...]
+    binds: tuple[Callable[[Any], Any] | None, ...]
+    defaults: dict[str, Any]
+    by_name: bool
+
+
+_inserts: dict[tuple[Any, ...], _Insert] = {}
+
+
+def insert_all(
+    connection: Connection, table: Table, rows: Sequence[Row], *, skip_known: bool = False
+) -> None:
+    """Insert rows that all have the same columns; `skip_known`: but for those whose keys are there.
+
+    What `connection.execute` does, a column at a time: it would compose the parameters of each row by themselves.
+    """
+    if not rows:
+        return
+    insert = _insert(connection, table, tuple(rows[0]), skip_known)
+    columns: list[list[Any]] = []
+    for name, bind in zip(insert.names, insert.binds, strict=True):
+        left = name in insert.defaults
+        values = [insert.defaults[name]] * len(rows) if left else [row[name] for row in rows]
+        columns.append(values if bind is None else list(map(bind, values)))
+    parameters: list[Any] = list(zip(*columns, strict=True))
+    if insert.by_name:
+        parameters = [dict(zip(insert.names, one, strict=True)) for one in parameters]
+    connection.exec_driver_sql(insert.words, parameters)
+
+
+def _insert(
+    connection: Connection, table: Table, names: tuple[str, ...], skip_known: bool
+) -> _Insert:
+    """Composed once."""
+    dialect = connection.dialect
+    known = (table.name, names, skip_known, dialect.name)
+    if known not in _inserts:
+        kind: Any = postgresql if dialect.name == "postgresql" else sqlite
+        statement = kind.insert(table)
+        if skip_known:
+            statement = statement.on_conflict_do_nothing()
+        compiled = statement.compile(dialect=dialect, column_keys=list(names))
+        order = tuple(compiled.positiontup or compiled.params)
+        types = [table.c[name].type.dialect_impl(dialect) for name in order]
+        binds = tuple(each.bind_processor(dialect) for each in types)
+        left: dict[str, Any] = {name: table.c[name].default for name in order if name not in names}
+        defaults = {name: default.arg for name, default in left.items()}
+        _inserts[known] = _Insert(str(compiled), order, binds, defaults, not compiled.positional)
+    return _inserts[known]
+
+
+def once(
+    connection: Connection,
+    table: Table,
+    key: tuple[str, ...],
+    rows: Sequence[Row],
+    *conditions: Any,
+    by: str | None = None,
+) -> list[tuple[str, bool]]:
+    """The ids of the rows with these keys (and conditions), and which of them are new: inserted as there were none.
+
+    Each row has all columns but `id` and `created_at`. `by` names the column of the key that few rows share, by which
+    they are looked up; by default the last.
+    """
+    wanted: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        wanted.setdefault(tuple(row[name] for name in key), row)
+    there = _ids(connection, table, key, wanted, by or key[-1], conditions)
+    timestamp = now(connection)
+    fresh = [k for k in wanted if k not in there]
+    new = {
+        k: {"id": key_id, **wanted[k], "created_at": timestamp}
+        for k, key_id in zip(fresh, new_ids(len(fresh)), strict=True)
+    }
+    if new:
+        # Somebody else may have inserted one of them in between, but not on SQLite, which has one writer at a time.
+        insert_all(connection, table, list(new.values()), skip_known=True)
+        if connection.dialect.name == "postgresql":
+            there |= _ids(connection, table, key, new, by or key[-1], conditions)
+    told: list[tuple[str, bool]] = []
+    for row in rows:
+        k = tuple(row[name] for name in key)
+        mine = new.pop(k, None)  # a second row with this key is not new
+        key_id = there.setdefault(k, mine["id"]) if mine else there[k]
+        told.append((key_id, mine is not None and mine["id"] == key_id))
+    return told
+
+
+def _ids(
+    connection: Connection,
+    table: Table,
+    key: tuple[str, ...],
+    wanted: Iterable[tuple[Any, ...]],
+    by: str,
+    conditions: Sequence[Any],
+) -> dict[tuple[Any, ...], str]:
+    """The ids of rows that are there, by their keys."""
+    wanted = list(wanted)
+    columns = [table.c[name] for name in key]
+    shared = (
+        [
+            c == wanted[0][i]
+            for i, c in enumerate(columns)
+            if c.name != by and len({k[i] for k in wanted}) == 1
+        ]
+        if wanted
+        else []
+    )
+    place = key.index(by)
+    ids: dict[tuple[Any, ...], str] = {}
+    for part in batches(list(dict.fromkeys(k[place] for k in wanted)), MOST_KEYS):
+        query = select(table.c.id, *columns).where(table.c[by].in_(part), *shared, *conditions)
+        for found, *values in connection.execute(query):
+            ids[tuple(values)] = found
+    return ids

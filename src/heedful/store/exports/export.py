@@ -1,0 +1,385 @@
+"""Export forms: one function each, from a judgment to its rows, or to the reason why it has none.
+
+| what | rows |
+|---|---|
+| comparisons | prompt, chosen, rejected (TRL's preference form): every pair that a judgment tells apart |
+| rankings | prompt, responses, ranking: heedful's own form, with ties |
+| unpaired | prompt, completion, label (TRL's unpaired form): thumbs, and rules that are all kept or not |
+| demonstrations | prompt, completion: written, edited or imported |
+| scores, critiques | one row a value, one a remark |
+| turns | prompt so far, chosen, rejected: the replies of conversations |
+| judgments | everything that is known about each judgment |
+| prompts, samples | what is to be answered, and what models answered |
+
+Where the prompt is a conversation, the responses are messages too, as TRL wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from typing import Any
+
+from sqlalchemy import Row
+
+from heedful.store.kinds import exports_of
+from heedful.store.project import screens
+from heedful.store.project.blind import names_itself
+from heedful.store.project.records import JudgmentRecord
+from heedful.types import places, without_gaps
+
+SCHEMA = 1  # of the rows; goes up when a column changes its meaning
+Rows = list[dict[str, Any]]
+
+_PROVENANCE = {"rater": "text", "judgment": "text", "created_at": "text"}
+# `form` is the prompts' own: text, messages, or json where a project has both; `reply` of responses likewise.
+COLUMNS: dict[str, dict[str, str]] = {
+    "comparisons": {
+        "prompt": "form", "chosen": "reply", "rejected": "reply", "strength": "number",
+        "margin": "number", "seconds": "number", **_PROVENANCE,
+    },
+    "rankings": {
+        "prompt": "form", "responses": "texts", "ranking": "wholes", "strength": "number",
+        "order_shown": "wholes", "seconds": "number", "policy_version": "text",
+        "outcome": "text", **_PROVENANCE,
+    },
+    "unpaired": {"prompt": "form", "completion": "reply", "label": "truth", **_PROVENANCE},
+    "demonstrations": {"prompt": "form", "completion": "reply", "source": "text", **_PROVENANCE},
+    "scores": {
+        "prompt": "form", "completion": "reply", "axis": "text", "value": "number", **_PROVENANCE,
+    },
+    "critiques": {
+        "prompt": "form", "completion": "reply", "start": "whole", "end": "whole",
+        "critique": "text", **_PROVENANCE,
+    },
+    "turns": {
+        "prompt": "messages", "chosen": "messages", "rejected": "messages", "strength": "number",
+        "turn": "whole", **_PROVENANCE,
+    },
+    "judgments": {
+        **_PROVENANCE, "role": "text", "revision": "whole", "supersedes": "text", "outcome": "text",
+        "disposition": "text", "strength": "number", "confidence": "number", "text": "text",
+        "said": "json", "ranks": "json", "scores": "json", "rules": "json", "critiques": "json",
+        "edits": "json", "demonstrations": "texts", "turns": "json", "order_shown": "wholes",
+        "active_ms": "whole", "wall_ms": "whole", "client_at": "number", "ui_version": "text",
+        "task": "text", "kind": "text", "options": "json", "overlap": "whole",
+        "strategy": "text", "score": "number", "propensity": "number", "round": "whole",
+        "gold": "truth", "trial": "text", "swap_of": "text", "guidelines": "text", "completions": "json",
+        "blind_broken": "truth",
+        "prompt": "form", "prompt_id": "text", "prompt_sha256": "text", "split": "text",
+        "source": "text", "licence": "text", "language": "text",
+    },
+    "prompts": {
+        "prompt": "form", "source": "text", "licence": "text", "language": "text",
+        "split": "text",
+    },
+    "samples": {
+        "prompt": "form", "completion": "text", "model": "text", "checkpoint": "text",
+        "seed": "whole", "stop_reason": "text", "engine": "text", "sampling": "json",
+        "tokens": "wholes", "logprobs": "json",
+    },
+}  # fmt: skip
+
+
+TEMPLATE = (
+    "tools",
+    "chat_template_kwargs",
+)  # what stands with a prompt's first turn in the database
+
+
+def with_template_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with what its prompt tells the chat template in columns of its own, as trainers want it."""
+    prompt = row["prompt"]
+    if isinstance(prompt, str) or not prompt or not prompt[0].keys() & set(TEMPLATE):
+        return row
+    first = {name: value for name, value in prompt[0].items() if name not in TEMPLATE}
+    beside = {name: prompt[0][name] for name in TEMPLATE if name in prompt[0]}
+    return {**row, "prompt": [first, *prompt[1:]], **beside}
+
+
+def form_of(row: dict[str, Any]) -> set[str]:
+    """What a row's prompt is: text or messages, mixed where turns have more than a role and a text; and `tools`."""
+    if isinstance(row["prompt"], str):
+        return {"text"}
+    plain = all(turn.keys() <= {"role", "content"} for turn in row["prompt"])
+    return {"messages" if plain else "mixed"} | ({"tools"} if row.keys() & set(TEMPLATE) else set())
+
+
+def columns_of(dataset: str, form: str) -> dict[str, str]:
+    """Names and types of the columns; `form` is text, messages or mixed, +tools with those for the chat template."""
+    form, _, tools = form.partition("+")
+    prompt_type = "json" if form == "mixed" else form
+    types = {"form": prompt_type, "reply": prompt_type}
+    columns = {
+        name: types.get(column_type, column_type) for name, column_type in COLUMNS[dataset].items()
+    }
+    return columns | (dict.fromkeys(TEMPLATE, "json") if tools else {})
+
+
+def comparisons(j: JudgmentRecord) -> Rows | str:
+    ranks = _ranked(j)
+    if isinstance(ranks, str):
+        return ranks
+    if j.said.outcome in ("tie", "both_bad"):
+        return "tie" if j.said.outcome == "tie" else "both bad"
+    prompt, strength = j.prompt.content, j.said.strength if len(ranks) == 2 else None
+    common = {"strength": strength, "seconds": _seconds(j), **_provenance(j)}
+    replies = [in_form(prompt, j.texts[c].text) for c in ranks]
+    return [
+        {"prompt": prompt, "chosen": a, "rejected": b, **common}
+        for (a, one), (b, other) in combinations(
+            zip(replies, places([*ranks.values()]), strict=True), 2
+        )
+        if one < other
+    ] or "tie"
+
+
+def rankings(j: JudgmentRecord) -> Rows | str:
+    ranks = _ranked(j)
+    if isinstance(ranks, str):
+        return ranks
+    # In the task's own order: with the best first, a trainer that looks at the place would look clever.
+    place = {c: i for i, c in enumerate(j.task.completions)}
+    keys = sorted(ranks, key=lambda c: place.get(c, len(place)))
+    shown = [j.task.completions[i] for i in j.order_shown]
+    order = [keys.index(c) for c in shown if c in ranks]
+    origins = {j.texts[c].model or j.texts[c].checkpoint for c in keys}
+    return [
+        {
+            "prompt": j.prompt.content,
+            "responses": [j.texts[c].text for c in keys],
+            "ranking": [ranks[c] for c in keys],
+            "strength": j.said.strength,
+            "order_shown": order if len(order) == len(keys) else None,
+            "seconds": _seconds(j),
+            "policy_version": origins.pop() if len(origins) == 1 else None,
+            "outcome": j.said.outcome,
+            **_provenance(j),
+        }
+    ]
+
+
+def unpaired(j: JudgmentRecord) -> Rows | str:
+    labels: dict[str, list[bool]] = {}
+    for row in j.scores:
+        if row.axis == "thumb":
+            labels.setdefault(row.completion, []).extend([row.value > 0] if row.value else [])
+    for row in j.rules:
+        labels.setdefault(row.completion, []).append(row.verdict)
+    if not labels:
+        return "another kind of answer"
+    return [
+        {"prompt": j.prompt.content, "completion": reply(j, c), "label": all(v)} | _provenance(j)
+        for c, v in labels.items()
+        if v and j.texts[c].text.strip()
+    ] or "neither good nor bad"
+
+
+def scores(j: JudgmentRecord) -> Rows | str:
+    return [
+        {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
+        | {"axis": r.axis, "value": r.value, **_of_question(j), **_provenance(j)}
+        for r in j.scores
+    ] or "another kind of answer"
+
+
+def critiques(j: JudgmentRecord) -> Rows | str:
+    return [
+        {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
+        | {"start": r.start, "end": r.end, "critique": r.text, **_of_question(j), **_provenance(j)}
+        for r in j.critiques
+    ] or ("no remark" if "critiques" in exports_of(j.kind) else "another kind of answer")
+
+
+def turns(j: JudgmentRecord) -> Rows | str:
+    if not j.turns:
+        return "another kind of answer"
+    messages = opening(j.prompt.content)
+    rows: Rows = []
+    for number, turn in enumerate(j.turns):
+        messages = [*messages, {"role": "user", "content": turn.said}]
+        replies = [c["text"] for c in turn.candidates]
+        chosen = replies[turn.chosen]
+        for rejected in replies[: turn.chosen] + replies[turn.chosen + 1 :]:
+            if rejected != chosen and rejected.strip() and chosen.strip():
+                rows.append(
+                    {
+                        "prompt": messages,
+                        "chosen": _message(chosen),
+                        "rejected": _message(rejected),
+                        "strength": turn.turn_strength,
+                        "turn": number,
+                        **_provenance(j),
+                    }
+                )
+        messages = [*messages, *_message(chosen)]
+    if rows:
+        return rows
+    has_empty = any(not c["text"].strip() for turn in j.turns for c in turn.candidates)
+    return "an empty response" if has_empty else "the same text twice"
+
+
+def judgments(j: JudgmentRecord) -> Rows:
+    """The whole provenance in one row; also what webhooks send."""
+    judgment, task = j.judgment, j.task
+    beside = ("question",) if j.answers else ()
+    return [
+        {
+            **_provenance(j),
+            "role": j.rater.role,
+            "ranks": _parts(j.ranked, "completion", "rank", *beside),
+            "scores": _parts(j.scores, "completion", "axis", "value", *beside),
+            "rules": _parts(j.rules, "completion", "rule", "verdict", *beside),
+            "critiques": _parts(j.critiques, "completion", "start", "end", "text", *beside),
+            "edits": _parts(j.edits, "completion", "edited", *beside),
+            "demonstrations": [row.text for row in j.demonstrations],
+            "turns": _parts(j.turns, "said", "candidates", "order_shown", "chosen"),
+            "order_shown": j.order_shown,
+            **_part(judgment, "revision", "supersedes", "outcome", "disposition", "strength"),
+            **_part(judgment, "confidence", "text", "said", "active_ms", "wall_ms", "client_at"),
+            "ui_version": judgment.ui_version,
+            "task": task.id,
+            **_part(task, "kind", "options", "overlap", "strategy", "score", "propensity"),
+            "round": task.round,
+            "gold": task.is_gold,
+            "trial": j.trial,
+            "swap_of": task.swap_of,
+            "guidelines": j.guidelines,
+            "completions": [completion(row) for row in j.texts.values()],
+            "blind_broken": any(names_itself(row.text, row.model) for row in j.texts.values()),
+            "prompt": j.prompt.content,
+            "prompt_id": j.prompt.id,
+            "prompt_sha256": j.prompt.sha256,
+            **_part(j.prompt, "split", "source", "licence", "language"),
+            **_screen(j),
+        }
+    ]
+
+
+def _screen(j: JudgmentRecord) -> dict[str, Any]:
+    """What was answered to each question of a screen, in the columns `NAME.field` of `screens.columns`."""
+    if not j.answers:
+        return {}
+    values: dict[str, Any] = {}
+    asked = {q.name: q for q in screens.questions_of(j.task.kind, j.task.options)}
+
+    def in_order(of: dict[str, Any]) -> list[Any]:
+        return [of.get(c) for c in j.task.completions]
+
+    for one in j.by_question():
+        fields: dict[str, Any] = {
+            "outcome": one.said.outcome,
+            "ranking": in_order(one.ranks),
+            "strength": one.said.strength,
+            "critiques": _parts(one.critiques, "completion", "start", "end", "text"),
+            "demonstration": one.demonstrations[0].text if one.demonstrations else None,
+            "text": one.said.text,
+            "confidence": one.said.confidence,
+        }
+        for mark in screens.marks(asked[one.question]):
+            on_axis = {r.completion: r.value for r in one.scores if r.axis == mark}
+            by_rule = {r.completion: r.verdict for r in one.rules if r.rule == mark}
+            fields[mark] = in_order(on_axis | by_rule)
+        for column in screens.columns([asked[one.question]]):
+            values[column] = fields[column.partition(".")[2]]
+    return values
+
+
+FROM_JUDGMENTS: dict[str, Callable[[JudgmentRecord], Rows | str]] = {
+    f.__name__: f for f in (comparisons, rankings, unpaired, scores, critiques, turns, judgments)
+}
+TRAINING = ("comparisons", "rankings", "unpaired", "demonstrations", "scores", "critiques", "turns")
+
+
+def demonstration(content: Any, row: Row, j: JudgmentRecord | None) -> dict[str, Any]:
+    """A response to imitate: imported, or written in a judgment."""
+    example = {"prompt": content, "completion": in_form(content, row.text), "source": row.source}
+    return example | (_provenance(j) if j else {})
+
+
+def sample(content: Any, row: Row) -> dict[str, Any]:
+    """A response as `heedful sample` writes it."""
+    return {
+        "prompt": content,
+        "completion": row.text,
+        "stop_reason": row.finish_reason,
+        "tokens": row.token_ids,
+        **_part(row, "model", "checkpoint", "seed", "engine", "sampling", "logprobs"),
+    }
+
+
+def completion(row: Row) -> dict[str, Any]:
+    """A response and where it is from, without its tokens."""
+    names = ("id", "sha256", "text", "model", "checkpoint", "author", "sampling", "seed")
+    return _part(row, *names, "finish_reason", "engine")
+
+
+def reply(j: JudgmentRecord, key: str) -> str | list[dict[str, str]]:
+    """The text of a completion, in the prompt's form."""
+    return in_form(j.prompt.content, j.texts[key].text)
+
+
+def in_form(content: str | list[dict[str, str]], text: str) -> str | list[dict[str, str]]:
+    return text if isinstance(content, str) else _message(text)
+
+
+def opening(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
+    """What a conversation begins with: the messages of its prompt; a text says who the models are to be."""
+    if isinstance(content, str):
+        return [{"role": "system", "content": content}] if content.strip() else []
+    return content
+
+
+def iso(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="microseconds")
+
+
+def _ranked(j: JudgmentRecord) -> dict[str, int | None] | str:
+    """Ranks without gaps by completion, the best first, at last None for those in no order (`types.Comparison`).
+
+    Nothing can be learned from empty texts and repetitions.
+    """
+    if not j.ranked:
+        return "another kind of answer"
+    ranks: dict[str, int | None] = {**j.ranks}
+    if j.kind == "rank":
+        ranks |= {c: None for c in j.task.completions if c not in ranks}
+    nonempty = [(c, text) for c in ranks if (text := j.texts[c].text).strip()]
+    by_text: dict[str, str] = {}
+    for c, text in nonempty:
+        by_text.setdefault(text, c)
+    if len(by_text) < 2:
+        return "the same text twice" if len(nonempty) > 1 else "an empty response"
+    distinct = [ranks[c] for c in by_text.values()]
+    if not any(distinct):
+        return "an empty response"
+    return dict(zip(by_text.values(), without_gaps(distinct), strict=True))
+
+
+def _provenance(j: JudgmentRecord) -> dict[str, Any]:
+    return {
+        "rater": j.rater.pseudonym,
+        "judgment": j.judgment.id,
+        "created_at": iso(j.judgment.created_at),
+    }
+
+
+def _of_question(j: JudgmentRecord) -> dict[str, str]:
+    return {"question": j.question} if j.question else {}
+
+
+def _seconds(j: JudgmentRecord) -> float | None:
+    return None if j.judgment.active_ms is None else j.judgment.active_ms / 1000
+
+
+def _message(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _part(row: Row, *names: str) -> dict[str, Any]:
+    return {name: row._mapping[name] for name in names}
+
+
+def _parts(rows: Sequence[Row], *names: str) -> Rows:
+    return [_part(row, *names) for row in rows]

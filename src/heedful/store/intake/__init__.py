@@ -1,0 +1,1 @@
+"""What comes in from files: prompts, responses, questions, and answers that were given elsewhere."""

@@ -1,0 +1,242 @@
+"""Judgments with all their parts and what the rater was shown, read in batches for exports and webhooks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Exists,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    exists,
+    func,
+    select,
+)
+
+from heedful.store.database.bulk import batches
+from heedful.store.tables.schema import (
+    assignment,
+    completion,
+    critique,
+    demonstration,
+    edit,
+    judgment,
+    offer,
+    prompt,
+    question_answer,
+    ranking_item,
+    rater,
+    rule_flag,
+    score,
+    task,
+    trial,
+    turn,
+)
+
+PARTS = (ranking_item, score, rule_flag, critique, edit, question_answer)
+Columns = Mapping[
+    str, tuple[str, ...]
+]  # by table, the id first; of others all but what nobody reads
+# What the forms for training read; where a response is shown is for rankings alone.
+TRAINING: Columns = {
+    "judgment": ("id", "assignment", "task", "rater", "outcome", "strength", "active_ms", "created_at"),
+    "task": ("id", "kind", "options", "prompt", "completions"),
+    "prompt": ("id", "content"),
+    "rater": ("id", "pseudonym"),
+    "completion": ("id", "text", "model", "checkpoint"),
+    "trial": (),
+}  # fmt: skip
+UNSHOWN: Columns = {**TRAINING, "assignment": ()}  # what most of them read: not in which order
+EVERYTHING: Columns = {}
+NEVER_READ = {"completion": ("token_ids", "logprobs")}  # by judgments; long
+
+
+class JudgmentRecord(NamedTuple):
+    """One revision of an answer, or what it says to one question of a screen: see `by_question`."""
+
+    judgment: Row
+    task: Row
+    question: str  # empty: all of it
+    kind: str  # of what was asked
+    said: Row  # outcome, strength, confidence and text
+    prompt: Row
+    rater: Row
+    order_shown: list[int]
+    guidelines: str | None  # the version that was shown beside it
+    texts: dict[str, Row]  # completions by id: those shown, and an edited one
+    ranked: Sequence[Row]  # the best first; those that were not ranked are not there
+    scores: Sequence[Row]
+    rules: Sequence[Row]
+    critiques: Sequence[Row]
+    edits: Sequence[Row]
+    demonstrations: Sequence[Row]  # written in the judgment
+    turns: Sequence[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
+    answers: Sequence[Row] = ()  # of a screen: rows of question_answer, in order
+    trial: str | None = None  # training or qualification, where it was asked before the real work
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """By completion id, the best first."""
+        return {row.completion: row.rank for row in self.ranked}
+
+    def by_question(self) -> Sequence[JudgmentRecord]:
+        """Each answered question of a screen as if it had been asked alone; itself, where the task asks one."""
+        if not self.answers:
+            return (self,)
+        return [
+            self._replace(
+                question=row.question,
+                kind=row.kind,
+                said=row,
+                answers=(),
+                **{name: _of(getattr(self, name), row.question) for name in SAID},
+            )
+            for row in self.answers
+        ]
+
+
+SAID = ("ranked", "scores", "rules", "critiques", "edits", "demonstrations")
+
+
+def _of(rows: Sequence[Row], question: str) -> Sequence[Row]:
+    return [row for row in rows if row.question == question]
+
+
+def load(connection: Connection, ids: Sequence[str]) -> list[JudgmentRecord]:
+    """These judgments, in this order, with all that is known of them."""
+    return list(stream(connection, ids, EVERYTHING))
+
+
+def stream(
+    connection: Connection, ids: Sequence[str], read: Columns = TRAINING
+) -> Iterator[JudgmentRecord]:
+    """These judgments, in this order, some at a time, with these columns."""
+    raters: dict[str, Row] = {}
+    reader = reader_of(connection, read)
+    for part in batches(ids):
+        yield from _load(reader, raters, part)
+
+
+def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterator[JudgmentRecord]:
+    judgments = reader.by_id(judgment, ids)
+    tasks = reader.by_id(task, {j.task for j in judgments.values()})
+    prompts = reader.by_id(prompt, {t.prompt for t in tasks.values()})
+    raters |= reader.by_id(rater, {j.rater for j in judgments.values()} - raters.keys())
+    assignments = reader.by_id(assignment, {j.assignment for j in judgments.values()})
+    ranks = grouped(reader.rows(ranking_item, "judgment", ids, "rank", "place"), "judgment")
+    scores, rules, critiques, edits, answers = (
+        grouped(reader.rows(table, "judgment", ids, "place"), "judgment") for table in PARTS[1:]
+    )
+    written = grouped(reader.rows(demonstration, "judgment", ids, "id"), "judgment")
+    leases = [j.assignment for j in judgments.values()]
+    said = grouped(reader.rows(offer, "assignment", leases, "place"), "assignment")
+    stages = {row.assignment: row.stage for row in reader.rows(trial, "assignment", leases)}
+    shown = {c for t in tasks.values() for c in t.completions}
+    edited = {row.edited for rows in edits.values() for row in rows}
+    texts = reader.by_id(completion, shown | edited)
+    for key in ids:
+        row = judgments[key]
+        about, lease = tasks[row.task], assignments.get(row.assignment)
+        changed = edits.get(key, ())
+        yield JudgmentRecord(
+            judgment=row,
+            task=about,
+            question="",
+            kind=about.kind,
+            said=row,
+            prompt=prompts[about.prompt],
+            rater=raters[row.rater],
+            order_shown=lease.order_shown if lease else [],
+            guidelines=lease.guideline_version if lease else None,
+            texts={c: texts[c] for c in (*about.completions, *(r.edited for r in changed))},
+            ranked=ranks.get(key, ()),
+            scores=scores.get(key, ()),
+            rules=rules.get(key, ()),
+            critiques=critiques.get(key, ()),
+            edits=changed,
+            demonstrations=written.get(key, ()),
+            turns=said.get(row.assignment, ()),
+            answers=answers.get(key, ()),
+            trial=stages.get(row.assignment),
+        )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Rows of tables by keys, many at once."""
+
+    connection: Connection
+    read: Columns
+    used: Collection[str]  # of the tables that may be empty, those that are not
+
+    def by_id(self, table: Table, keys: Collection[str]) -> dict[str, Row]:
+        return {row[0]: row for row in self._execute(table, "id", keys)}
+
+    def rows(self, table: Table, owner: str, keys: Collection[str], *order: str) -> Sequence[Row]:
+        return self._execute(table, owner, keys, *order) if table.name in self.used else ()
+
+    def _execute(
+        self, table: Table, owner: str, keys: Collection[str], *order: str
+    ) -> Sequence[Row]:
+        if not keys or self.read.get(table.name) == ():
+            return ()
+        sqlite = self.connection.dialect.name == "sqlite"
+        query = _query(table, self.read.get(table.name), owner, order, sqlite)
+        wanted = json.dumps(list(keys)) if sqlite else list(keys)
+        return self.connection.execute(query, {"keys": wanted}).all()
+
+
+def reader_of(connection: Connection, read: Columns) -> Reader:
+    tables = [*PARTS, demonstration, offer, trial]
+    used = {t.name for t in tables if connection.execute(select(t).limit(1)).first()}
+    return Reader(connection, read, used)
+
+
+@cache
+def _query(
+    table: Table, names: tuple[str, ...] | None, owner: str, order: tuple[str, ...], sqlite: bool
+) -> Select:
+    """Made once, with all keys as one parameter: a parameter for each would be written out anew for every batch."""
+    left_out = NEVER_READ.get(table.name, ())
+    columns = [table.c[name] for name in names or table.c.keys() if name not in left_out]
+    query = select(*columns)
+    if table is offer:
+        query = select(*columns, turn.c.chosen, turn.c.strength.label("turn_strength"))
+        query = query.join(turn, turn.c.offer == offer.c.id)
+    if sqlite:
+        keys = func.json_each(bindparam("keys", type_=Text)).table_valued("value")
+        query = query.where(table.c[owner].in_(select(keys.c.value)))
+    else:
+        query = query.where(table.c[owner] == func.any(bindparam("keys", type_=ARRAY(Text))))
+    return query.order_by(*(table.c[name] for name in order))
+
+
+def grouped(rows: Sequence[Row], owner: str) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, owner), []).append(row)
+    return groups
+
+
+def corrected(table: Any = judgment) -> Exists:
+    """A later revision has taken the judgment's place."""
+    newer = judgment.alias()
+    return exists().where(newer.c.supersedes == table.c.id)
+
+
+def texts(connection: Connection, completions: Sequence[str]) -> dict[str, str]:
+    """The responses' texts by id."""
+    c, by_id = completion.c, dict[str, str]()
+    for part in batches(completions):
+        rows = connection.execute(select(c.id, c.text).where(c.id.in_(part)))
+        by_id.update((row.id, row.text) for row in rows)
+    return by_id

@@ -1,0 +1,1 @@
+"""From a rater's next question to the stored judgment: slots, leases, answers, skips, gold, conversations."""

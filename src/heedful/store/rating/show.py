@@ -1,0 +1,67 @@
+"""What a rater is shown of an assignment, blinded: no id of a completion, model, score or gold key is included."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from heedful.store.database.db import now
+from heedful.store.project.records import texts
+from heedful.store.project.screens import questions_of
+from heedful.store.rating.judging import assignment_of, latest
+from heedful.store.rating.talk import history
+from heedful.store.rating.trials import place_of
+from heedful.store.tables.schema import guideline_version, prompt, task
+
+LETTERS = "ABCDEFGHIJKL"
+
+
+def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[str, Any]:
+    """The question as its rater sees it, with the answer they gave, if any. Texts are raw, as models wrote them.
+
+    {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text}],
+    options, questions: [{name, kind, options, required, title, help}], guidelines: {id, body} | None,
+    turns: [{said, replies: [text, text], chosen: place | None}], answer: as it was said | None, revision,
+    trial: `trials.place_of`}
+    """
+    lease = assignment_of(connection, assignment_id, rater_id)
+    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
+    prompt_row = connection.execute(select(prompt).where(prompt.c.id == task_row.prompt)).one()
+    words = texts(connection, task_row.completions)
+    guidelines = connection.execute(
+        select(guideline_version).where(guideline_version.c.id == lease.guideline_version)
+    ).first()
+    judgment_row = latest(connection, assignment_id)
+    places = [task_row.completions[i] for i in lease.order_shown]
+    return {
+        "assignment": lease.id,
+        "kind": task_row.kind,
+        "state": lease.state,
+        "lease_seconds": max(0.0, lease.leased_until - now(connection)),
+        "prompt": prompt_row.content,
+        "language": prompt_row.language,
+        "responses": [
+            {"label": LETTERS[place], "text": words[key]} for place, key in enumerate(places)
+        ],
+        "options": task_row.options,
+        "questions": [asdict(q) for q in questions_of(task_row.kind, task_row.options)],
+        "guidelines": {"id": guidelines.id, "body": guidelines.body} if guidelines else None,
+        "turns": turns(connection, assignment_id),
+        "answer": judgment_row.said if judgment_row else None,
+        "revision": judgment_row.revision if judgment_row else 0,
+        "trial": place_of(connection, assignment_id) if task_row.is_gold else None,
+    }
+
+
+def turns(connection: Connection, assignment_id: str) -> list[dict[str, Any]]:
+    """The conversation so far, replies by place; the last one may still wait for the rater's choice."""
+    return [
+        {
+            "said": row.said,
+            "replies": [row.candidates[i]["text"] for i in row.order_shown],
+            "chosen": None if row.chosen is None else row.order_shown.index(row.chosen),
+        }
+        for row in history(connection, assignment_id)
+    ]

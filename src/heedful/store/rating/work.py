@@ -1,0 +1,365 @@
+"""Assignment of tasks to raters: slots, leases and limits.
+
+A task has as many slots as answers are wanted; a slot is leased to one rater at a time, until the database's
+clock says that the time is over. Nobody gets a task twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, and_, func, select
+
+from heedful.errors import UserError
+from heedful.store.database.db import new_id, now
+from heedful.store.kinds import KINDS, SCREEN
+from heedful.store.project import screens
+from heedful.store.project.content import add_task
+from heedful.store.project.lifecycle import is_archived
+from heedful.store.project.projects import Settings, newest_guidelines, settings_of
+from heedful.store.rating import trials
+from heedful.store.rating.queue import OPENED, next_gold, next_slot
+from heedful.store.tables.schema import assignment, judgment, rater, task, task_slot
+
+MAX_HELD = 3  # leases of a rater at once: one on the screen, one loaded ahead, one in another tab
+SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
+SWAPS_AMONG = 200  # newest answers of a rater
+DAY = 86400.0
+
+Reason = Literal["nothing left", "daily limit", "total limit", "paused", "archived"] | trials.Reason
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a rater gets: an assignment, or why there is none."""
+
+    assignment: str | None
+    reason: Reason | None = None
+
+
+def claim(
+    connection: Connection,
+    project: str,
+    rater_id: str,
+    *,
+    holding: Collection[str] = (),
+    rng: random.Random | None = None,
+) -> Claim:
+    """The rater's next assignment in a project; one they already have, unless it is among `holding`.
+
+    `holding` are the assignments on the rater's screen, so that a page can load the next one ahead. Call it
+    within a write transaction.
+    """
+    rng = rng or random.SystemRandom()
+    settings = settings_of(connection, project)
+    # Two tabs of one rater take turns.
+    person = connection.execute(select(rater).where(rater.c.id == rater_id).with_for_update()).one()
+    timestamp = now(connection)
+    expire(connection, project, timestamp)
+    if person.status != "active":
+        return Claim(None, "paused")
+    if is_archived(connection, project):
+        return Claim(None, "archived")
+    active = (
+        select(assignment.c.id)
+        .where(
+            assignment.c.rater == rater_id,
+            assignment.c.project == project,
+            assignment.c.state == "active",
+        )
+        .order_by(assignment.c.leased_at, assignment.c.id)
+    )
+    active_ids = list(connection.execute(active).scalars())
+    waiting = [a for a in active_ids if a not in holding]
+    if waiting:
+        _extend(connection, waiting[0], timestamp, settings, project)
+        return Claim(waiting[0])
+    if len(active_ids) >= MAX_HELD:
+        return Claim(active_ids[0])
+    if reason := _limited(connection, project, person, settings, timestamp, len(active_ids)):
+        return Claim(None, reason)
+    if question := trials.due(connection, project, person, settings, rng):
+        if question.task is None:
+            return Claim(next(iter(active_ids), None), question.reason)
+        slot = _next_slot(connection, question.task)
+        key = _assign(connection, question.task, slot, rater_id, timestamp, settings, rng)
+        trials.begin(connection, project, rater_id, key, question)
+        return Claim(key)
+    swapped = rng.random() < settings.swap_rate and _swap(
+        connection, project, rater_id, timestamp, settings
+    )
+    if swapped:
+        return Claim(swapped)
+    gold = rng.random() < settings.gold_rate and next_gold(
+        connection, project, rater_id, rng, timestamp
+    )
+    if gold:
+        slot = _next_slot(connection, gold)
+        return Claim(_assign(connection, gold, slot, rater_id, timestamp, settings, rng))
+    open_slot = next_slot(connection, project, rater_id, settings, rng, timestamp)
+    if open_slot is None:
+        # Gold questions come between others, not in their place: they alone would give themselves away.
+        return Claim(None, "nothing left")
+    task_row = connection.execute(select(task).where(task.c.id == open_slot.task)).one()
+    connection.execute(
+        task_slot.update()
+        .where(task_slot.c.task == open_slot.task, task_slot.c.slot == open_slot.slot)
+        .values(state="leased")
+    )
+    return Claim(_assign(connection, task_row, open_slot.slot, rater_id, timestamp, settings, rng))
+
+
+def expire(connection: Connection, project: str, timestamp: float) -> int:
+    """Give back the slots whose lease is over; returns how many."""
+    expired = connection.execute(
+        select(assignment.c.id, assignment.c.task, assignment.c.slot).where(
+            assignment.c.project == project,
+            assignment.c.state == "active",
+            assignment.c.leased_until < timestamp,
+        )
+    ).all()
+    freed = 0
+    for row in expired:
+        # An answer may have arrived between the two statements.
+        still = (assignment.c.id == row.id, assignment.c.state == "active")
+        if connection.execute(assignment.update().where(*still).values(state="expired")).rowcount:
+            free(connection, row.task, row.slot)
+            freed += 1
+    return freed
+
+
+def free(connection: Connection, task_id: str, slot: int) -> None:
+    """A leased slot is open again; a review's or a gold question's is closed, it was made for one rater."""
+    task_row = connection.execute(
+        select(task.c.is_gold, task.c.swap_of, task.c.overlap, task_slot.c.added)
+        .join(task_slot, task_slot.c.task == task.c.id)
+        .where(task.c.id == task_id, task_slot.c.slot == slot)
+    ).one()
+    wanted = slot < task_row.overlap or task_row.added
+    regular = not task_row.is_gold and task_row.swap_of is None and wanted
+    connection.execute(
+        task_slot.update()
+        .where(
+            task_slot.c.task == task_id,
+            task_slot.c.slot == slot,
+            task_slot.c.state.in_(("leased", "review")),
+        )
+        .values(**(OPENED if regular else {"state": "closed"}))
+    )
+
+
+def assign(
+    connection: Connection,
+    task_id: str,
+    rater_id: str,
+    *,
+    order: Sequence[int] | None = None,
+    shown: bool = False,
+) -> str:
+    """Give a certain task to a person or a judge, in an open or a new slot: reviews, simulated raters.
+
+    `order` is the order in which an imported answer was shown (indices into the task's completions); by
+    default it is one of chance. The slot is one of the task's own while one is open; after that it is a
+    `review` slot, whose answer stands beside the others without exceeding their overlap. `shown`: to a person, who
+    reads the guidelines beside it. Raises `UserError` if they have had it.
+    """
+    task_row = connection.execute(select(task).where(task.c.id == task_id)).first()
+    if task_row is None:
+        raise UserError("there is no such task")
+    timestamp, settings = now(connection), settings_of(connection, task_row.project)
+    expire(connection, task_row.project, timestamp)
+    condition = and_(assignment.c.task == task_id, assignment.c.rater == rater_id)
+    previous = connection.execute(
+        select(assignment.c.id, assignment.c.state).where(condition)
+    ).first()
+    if previous:
+        if previous.state == "active":
+            return previous.id
+        raise UserError("this rater has had this task already")
+    open_slot = connection.execute(
+        select(task_slot.c.slot)
+        .where(task_slot.c.task == task_id, task_slot.c.state.in_(("open", "parked")))
+        .order_by(task_slot.c.slot)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    ).scalar()
+    if open_slot is None:
+        open_slot = _next_slot(connection, task_row, state="review")
+    else:
+        connection.execute(
+            task_slot.update()
+            .where(task_slot.c.task == task_id, task_slot.c.slot == open_slot)
+            .values(state="leased")
+        )
+    rng = random.SystemRandom()
+    return _assign(
+        connection, task_row, open_slot, rater_id, timestamp, settings, rng, order, shown
+    )
+
+
+def unpark(connection: Connection, task_id: str, *, close: bool = False) -> int:
+    """Ask a task that was set aside again, or never again (`close`); returns how many slots changed."""
+    states = ("parked", "open") if close else ("parked",)
+    return connection.execute(
+        task_slot.update()
+        .where(task_slot.c.task == task_id, task_slot.c.state.in_(states))
+        .values(**({"state": "closed"} if close else OPENED))
+    ).rowcount
+
+
+def _limited(
+    connection: Connection,
+    project: str,
+    person: Row,
+    settings: Settings,
+    timestamp: float,
+    active: int,
+) -> Reason | None:
+    """The limit that the rater has reached. Active leases count as answers, or each open tab would add one."""
+    daily = person.settings.get("daily_limit", settings.daily_limit)
+    total = person.settings.get("total_limit", settings.total_limit)
+
+    def reached(limit: int | None, after: float) -> bool:
+        if not limit:
+            return False
+        given = answers_given(connection, project, person.id, after=after, most=limit)
+        return active + given >= limit
+
+    if reached(daily, timestamp - DAY):
+        return "daily limit"
+    return "total limit" if reached(total, 0.0) else None
+
+
+def answers_given(
+    connection: Connection,
+    project: str,
+    rater_id: str,
+    *,
+    after: float = 0.0,
+    most: int | None = None,
+) -> int:
+    """Answers of a rater since `after`; a correction is not counted again. No more than `most` are looked at."""
+    j = judgment.c
+    counted = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
+    given = select(j.revision).where(*counted).limit(most).subquery()
+    return connection.execute(select(func.count()).select_from(given)).scalar_one()
+
+
+def _swap(
+    connection: Connection, project: str, rater_id: str, timestamp: float, settings: Settings
+) -> str | None:
+    """A pair that this rater judged some time ago, the other way round."""
+    repetition = task.alias()
+    # Few, whatever they were about: a rater of rankings alone would be searched for pairs to the beginning.
+    done = (
+        select(assignment)
+        .where(assignment.c.rater == rater_id, assignment.c.state == "done")
+        .order_by(assignment.c.leased_at.desc())
+        .limit(SWAPS_AMONG)
+        .subquery()
+    )
+    recent = connection.execute(
+        select(done.c.id, done.c.task, done.c.order_shown)
+        .join(task, task.c.id == done.c.task)
+        .where(
+            done.c.project == project,
+            task.c.kind.in_([SCREEN, *(name for name, kind in KINDS.items() if kind.swaps)]),
+            task.c.swap_of.is_(None),
+            task.c.is_gold.is_(False),
+        )
+        .order_by(done.c.leased_at.desc(), done.c.id.desc())
+        .limit(SWAP_AFTER + 20)
+    ).all()
+    for row in recent[SWAP_AFTER:]:
+        if connection.execute(
+            select(repetition.c.id)
+            .join(assignment, assignment.c.task == repetition.c.id)
+            .where(
+                repetition.c.project == project,
+                repetition.c.swap_of == row.task,
+                assignment.c.rater == rater_id,
+            )
+        ).first():
+            continue
+        first = connection.execute(select(task).where(task.c.id == row.task)).one()
+        if not screens.swaps(first.kind, first.options):
+            continue
+        key = add_task(
+            connection,
+            project,
+            first.kind,
+            first.prompt,
+            first.completions,
+            options=first.options,
+            strategy="swap",
+            propensity=settings.swap_rate,
+            round=first.round,
+            swap_of=first.id,
+        )
+        copy = connection.execute(select(task).where(task.c.id == key)).one()
+        order = list(reversed(row.order_shown))
+        slot = _next_slot(connection, copy)
+        return _assign(connection, copy, slot, rater_id, timestamp, settings, None, order)
+    return None
+
+
+def _next_slot(connection: Connection, task_row: Row, *, state: str = "leased") -> int:
+    """A new slot, for tasks that are asked beyond a fixed overlap: gold, swaps, reviews."""
+    connection.execute(select(task.c.id).where(task.c.id == task_row.id).with_for_update())
+    last = connection.execute(
+        select(func.max(task_slot.c.slot)).where(task_slot.c.task == task_row.id)
+    ).scalar()
+    slot = 0 if last is None else last + 1
+    connection.execute(
+        task_slot.insert().values(
+            task=task_row.id, slot=slot, project=task_row.project, state=state, position=0.0
+        )
+    )
+    return slot
+
+
+def _assign(
+    connection: Connection,
+    task_row: Row,
+    slot: int,
+    rater_id: str,
+    timestamp: float,
+    settings: Settings,
+    rng: random.Random | None,
+    order: Sequence[int] | None = None,
+    shown: bool = True,
+) -> str:
+    if order is None:
+        order = list(range(len(task_row.completions)))
+        (rng or random.SystemRandom()).shuffle(order)
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "task": task_row.id,
+        "slot": slot,
+        "project": task_row.project,
+        "rater": rater_id,
+        "order_shown": list(order),
+        "state": "active",
+        "leased_at": timestamp,
+        "leased_until": timestamp + 60.0 * settings.lease_minutes,
+        "guideline_version": newest_guidelines(connection, task_row.project) if shown else None,
+    }
+    connection.execute(assignment.insert().values(**values))
+    return values["id"]
+
+
+def _extend(
+    connection: Connection, key: str, timestamp: float, settings: Settings, project: str
+) -> None:
+    """A question that is shown again, with the guidelines of now."""
+    connection.execute(
+        assignment.update()
+        .where(assignment.c.id == key)
+        .values(
+            leased_until=timestamp + 60.0 * settings.lease_minutes,
+            guideline_version=newest_guidelines(connection, project),
+        )
+    )

@@ -41,9 +41,9 @@ PAGES = ("overview", "raters", "agreement", "disagreements", "labels", "win-rate
 # The server, with a clock of the database's that runs faster.
 SERVE = """
 import sys
-from heedful.store.database import db
+from heedful.store.tables import columns
 began, speed = float(sys.argv.pop(1)), float(sys.argv.pop(1))
-db.CLOCK["sqlite"] = f"(({db.CLOCK['sqlite']}) - {began}) * {speed} + {began}"
+columns.CLOCK["sqlite"] = f"(({columns.CLOCK['sqlite']}) - {began}) * {speed} + {began}"
 from heedful.cli import main
 main(["serve", *sys.argv[1:]])
 """

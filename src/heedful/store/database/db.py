@@ -32,6 +32,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from heedful.errors import Unavailable, UserError, one_line
 from heedful.store.database.patience import patiently
 from heedful.store.database.privacy import make_private, shown
+from heedful.store.tables.columns import DatabaseClock
 
 BUSY_SECONDS = 20
 MIGRATIONS = Path(__file__).parents[1] / "migrations"

@@ -16,6 +16,7 @@ from heedful import registry
 from heedful.data.sources import facts_of, prompt_of
 from heedful.data.templates import controls
 from heedful.envs import Limits, load_env, rehearse
+from heedful.envs.maze import MOVES, made
 from heedful.envs.specs import tasks_of
 from heedful.rollout import as_samples, episodes, tasks
 from heedful.types import Sampling
@@ -33,7 +34,10 @@ SAID = {
         CALL.format("look_up", f'{{"name": "{row["name"]}", "field": "{row["field"]}"}}'),
         f"{row['answer']}.",
     ],
+    "maze": lambda row: way_out(row),
+    "words": lambda row: [row["secret"]],
 }
+WORTH = {"maze": lambda row: -float(len(way_out(row))), "words": lambda row: 0.0}  # else 1
 EVERY = sorted(registry.entries("environment"))
 every = pytest.mark.parametrize("name", EVERY)
 
@@ -44,6 +48,16 @@ def rows_of(name: str, split="train") -> list:
 
 def said_in(name: str) -> list[str]:
     return SAID.get(name, lambda row: ["Well."])(rows_of(name)[0])
+
+
+def way_out(row) -> list[str]:
+    """The shortest way from where a task of the maze begins."""
+    maze, at, moves = made(5, 0), (row["row"], row["column"]), []
+    away = maze.distances()
+    while at != maze.goal:
+        moves.append(min(MOVES, key=lambda move: away[maze.step(at, move)]))
+        at = maze.step(at, moves[-1])
+    return moves
 
 
 def played(engine, name: str, rows, **how):
@@ -63,7 +77,8 @@ def test_what_is_recorded_is_what_was_said(name):
     check(episode, TOK)
     assert len(episode.turns) == len(said_in(name)) and episode.ended == "terminated"
     if name in SAID and name != "ask":
-        assert episode.score == 1.0  # what is right is worth one
+        worth = WORTH.get(name, lambda row: 1.0)  # what is right is worth one, or costs least
+        assert episode.score == worth(rows_of(name)[0])
 
 
 @every
@@ -107,7 +122,8 @@ def test_a_spent_budget_truncates(name):
         ((cut,),) = played(script, name, rows_of(name)[:1], **how)
         script.asked.clear()
         if len(said_in(name)) > 1 or limits.turns is None:
-            assert (cut.ended, cut.score) == ("truncated", 0.0)
+            made_moves = name == "maze" and limits.turns == 1  # which have their costs
+            assert (cut.ended, cut.score) == ("truncated", -1.0 if made_moves else 0.0)
 
 
 @every

@@ -10,11 +10,12 @@ from heedful.configs.common import Reading
 from heedful.configs.playing import Playing, refuse_unplayable
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, DATA, SEED, Data
+from heedful.tagged import ReadWith
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Reading, Playing):
-    """Play an environment in the terminal; what is played is a demonstration."""
+    """Play an environment in the terminal; what is played is a demonstration. Or let a script of its own play it."""
 
     data: Annotated[Data, DATA] = ""
     """Tasks; an --env may bring its own."""
@@ -23,8 +24,11 @@ class Config(Reading, Playing):
     task: Annotated[int, AT_LEAST_1] = 1
     """The number of the first task."""
     limit: Annotated[int, AT_LEAST_1] = 1
-    """Tasks to play."""
-    name: str = "person"
+    """Tasks to play; of a --player episodes."""
+    player: str | None = None
+    """Let a scripted player of the environment play, in place of a person: maze and words have shortest or best,
+    random and mixed. Tasks are gone round until --limit episodes are played."""
+    name: Annotated[str, ReadWith("player", unset=True)] = "person"
     """Who plays; stands in the transcript's column `model`."""
     seed: Annotated[int, SEED] = 0
     """Seed of the tasks and of what is random in the environment."""
@@ -35,3 +39,5 @@ def refuse_nonsense(config: Config) -> None:
     if not config.plays:
         raise UserError("--env is missing: what is played")
     refuse_unplayable(config)
+    if config.player and config.out is None:
+        raise UserError("--out is missing: the file that what --player plays is written to")

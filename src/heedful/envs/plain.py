@@ -19,7 +19,7 @@ from heedful.data.episodes import transcript_row
 from heedful.data.sources import facts_of, prompt_of
 from heedful.envs.chat import Env, Reply
 from heedful.envs.formats import Call, CallFormat, Hermes, as_template, from_python
-from heedful.envs.limits import EpisodeOver, Left, finite
+from heedful.envs.limits import Cause, EpisodeOver, Left, finite
 from heedful.envs.specs import name_of
 from heedful.errors import UserError
 from heedful.types import Branch, Episode, Facts, Message, Segment, Task
@@ -103,6 +103,10 @@ class PlainChat:
 
     def count(self, name: str, number: float) -> None:
         self.counts[name] = self.counts.get(name, 0.0) + number
+
+    def truncate(self, cause: Cause) -> EpisodeOver:
+        self.over = True
+        return EpisodeOver(cause)
 
     async def once(self, asked: Any, work: Callable[[], Awaitable[Any]]) -> Any:
         return await work()

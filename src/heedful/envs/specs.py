@@ -11,28 +11,32 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from heedful import registry
 from heedful.calls import OPTION, call, option, typed
 from heedful.envs.chat import Chat, Env
-from heedful.errors import UserError
+from heedful.errors import UserError, did_you_mean
 from heedful.types import Task
 
 Split = Literal["train", "held_out"]
 Rows = Sequence[Mapping[str, Any]]
+# A scripted player: of a task's row and of random numbers, who says what a policy would (`envs.plain.Speaker`).
+Player = Callable[[Mapping[str, Any], random.Random], Any]
 
 
 @dataclass(frozen=True)
 class Environment:
     """An environment with tasks of its own, so that nobody need give it any: `tasks` of (split, seed) are rows with a
-    `prompt`, and columns that are the task's facts."""
+    `prompt`, and columns that are the task's facts. `players` are scripts that play it, by name."""
 
     play: Env
     tasks: Callable[[Split, int], Rows]
     name: str = "environment"
+    players: Mapping[str, Player] = field(default_factory=dict)
 
     async def __call__(self, task: Task, chat: Chat) -> float | None:
         return await self.play(task, chat)
@@ -82,6 +86,17 @@ def tasks_of(env: Any, split: Split, seed: int) -> Rows | None:
     """The tasks that an environment brings along, None where it has none: any environment may have such a `tasks`."""
     make = getattr(env, "tasks", None)
     return None if make is None else make(split, seed)
+
+
+def player_of(env: Any, name: str) -> Player:
+    """A scripted player of an environment; UserError with the nearest name where there is none."""
+    players = getattr(env, "players", {})
+    if name not in players:
+        there = ", ".join(players) or "none"
+        raise UserError(
+            f"--player {name}: {name_of(env)} has no such player{did_you_mean(name, players)}; it has {there}"
+        )
+    return players[name]
 
 
 def _with(env: Any, given: Mapping[str, Any]) -> Env:

@@ -1,11 +1,13 @@
-"""A person plays an environment in the terminal: a play is a demonstration, in the form of transcripts."""
+"""A person plays an environment in the terminal, or a script does: a play is a demonstration, a transcript."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from heedful.configs.play import Config
@@ -14,8 +16,9 @@ from heedful.data.episodes import transcript_row
 from heedful.data.files import read_rows, write_rows
 from heedful.data.sources import read_questions
 from heedful.envs.plain import played_by
-from heedful.envs.specs import tasks_of
+from heedful.envs.specs import player_of, tasks_of
 from heedful.errors import UserError
+from heedful.progress import Progress
 from heedful.training.playing import env_of
 from heedful.types import Episode, Message
 
@@ -25,6 +28,8 @@ def run(config: Config) -> Path | None:
     env = env_of(config)
     assert env is not None
     rows = _tasks(config, env)
+    if config.player:
+        return _scripted(config, env, rows)
     chosen = rows[config.task - 1 : config.task - 1 + config.limit]
     if not chosen:
         raise UserError(f"--task {config.task}: there are {len(rows)}")
@@ -36,6 +41,23 @@ def run(config: Config) -> Path | None:
         _show_end(episode)
         if config.out is not None and episode.turns:
             _add(config.out, transcript_row(episode, 0, config.name, config.seed))
+    return config.out
+
+
+def _scripted(config: Config, env: Any, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Episodes by a scripted player, all written at once."""
+    assert config.player is not None and config.out is not None
+    player, played = player_of(env, config.player), []
+    with Progress("episodes", config.limit) as bar:
+        for number in range(config.limit):
+            row = rows[(config.task - 1 + number) % len(rows)]
+            rng = random.Random(f"play/{config.player}/{config.seed}/{number}")
+            work = played_by(env, row, player(row, rng), turns=config.max_turns, seed=config.seed)
+            played.append(transcript_row(asyncio.run(work), number, config.player, config.seed))
+            bar.update(number + 1)
+    _add(config.out, *played)
+    returns = [row["reward"] for row in played]
+    print(f"{len(played)} episodes by {config.player}, mean return {fmean(returns):.3f}")
     return config.out
 
 
@@ -70,7 +92,7 @@ def _show_end(episode: Episode) -> None:
     print(f"{episode.ended}: {episode.score:g}" + (f" ({parts})" if parts else ""), flush=True)
 
 
-def _add(path: Path, row: dict[str, Any]) -> None:
+def _add(path: Path, *rows: dict[str, Any]) -> None:
     """Behind those that are there; the file is replaced as a whole, so that it is never half written."""
     before = [row for _, row in read_rows(str(path))] if path.exists() else []
-    write_rows(path, [*before, row])
+    write_rows(path, [*before, *rows])

@@ -86,8 +86,9 @@ def told(env: Env, spec: str) -> Env:
             ) from error
 
     checked.__name__ = name_of(env)
-    if (tasks := getattr(env, "tasks", None)) is not None:
-        checked.tasks = tasks  # type: ignore[attr-defined]
+    for name in ("tasks", "players"):
+        if (brought := getattr(env, name, None)) is not None:
+            setattr(checked, name, brought)
     return checked
 
 

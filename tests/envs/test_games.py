@@ -1,0 +1,116 @@
+"""The maze and the word game: what a move costs, and that their scripted players are as good as they are said to be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from statistics import fmean
+
+import pytest
+
+from heedful import cli
+from heedful.envs import load_env, rehearse
+from heedful.envs.maze import MOVES, made, move_in, shortest
+from heedful.envs.plain import played_by
+from heedful.envs.specs import tasks_of
+from heedful.envs.words import WORDS, remaining, score
+
+
+def returns(spec: str, player: str, n: int, turns: int = 40) -> list[float]:
+    env = load_env(spec)
+    rows, total = tasks_of(env, "train", 0), []
+    for i in range(n):
+        row = rows[i % len(rows)]
+        said = env.players[player](row, random.Random(i))
+        total.append(asyncio.run(played_by(env, row, said, turns=turns)).score)
+    return total
+
+
+@pytest.mark.parametrize("world", range(3))
+@pytest.mark.parametrize("size", [2, 5])
+def test_every_cell_has_a_way(size, world):
+    """Mutation caught: walls that part the maze, ways that are open from one side only."""
+    maze = made(size, world)
+    assert set(maze.distances()) == set(maze.cells) and len(maze.cells) == size * size
+    assert all((there, at) in maze.ways for at, there in maze.ways)
+    for cell, away in maze.distances().items():
+        nearest = min(maze.distances()[maze.step(cell, move)] for move in MOVES)
+        assert away == 0 if cell == maze.goal else away == 1 + nearest
+
+
+def test_the_shortest_way_is_the_best():
+    """Every move costs one, a wall too. Mutation caught: a free move, another distance than one plays."""
+    env = load_env("maze")
+    rows = tasks_of(env, "train", 0)
+    best = returns("maze", "shortest", len(rows))
+    assert best == [-float(shortest(5, 0, row)) for row in rows]
+    row, maze = rows[0], made(5, 0)
+    at = (row["row"], row["column"])
+    wall = next(move for move in MOVES if maze.step(at, move) == at)
+    told = rehearse(env, row, [wall, "up, please", "north"])
+    assert told["rewards"] == [-1, -1, -1] and told["ended"] == "truncated"
+    assert told["messages"][2]["content"] == told["messages"][0]["content"]  # it stood still
+    assert told["counts"]["wrong_moves"] == 1 and maze.told(at) in told["messages"][4]["content"]
+
+
+@pytest.mark.parametrize(
+    "text, move",
+    [("north", "north"), ("Go NORTH.", "north"), ("north or south", None), ("northern", None)],
+)
+def test_a_move_is_one_direction(text, move):
+    assert move_in(text) == move
+
+
+def test_its_own_limit_truncates():
+    """Mutation caught: an episode that is given up counted as one that is over."""
+    told = rehearse(load_env("maze(moves=2)"), {"prompt": "?", "row": 1, "column": 1}, ["?"] * 9)
+    assert (told["ended"], told["reward"], told["turns"]) == ("truncated", -2, 2)
+
+
+@pytest.mark.parametrize(
+    "guess, secret, marks",
+    [("cat", "cat", "+++"), ("act", "cat", "??+"), ("egg", "leg", "?-+"), ("bee", "elm", "-?-"),
+     ("dog", "cat", "---")],
+)  # fmt: skip
+def test_letters_are_scored(guess, secret, marks):
+    """By hand. Mutation caught: a letter that is there once marked twice."""
+    assert score(guess, secret) == marks
+
+
+def test_words_left():
+    assert len(set(WORDS)) == len(WORDS) and {len(w) for w in WORDS} == {3}
+    assert remaining([("act", "??+")], WORDS) == ["cat"]
+
+
+def test_a_guess_costs_one_but_the_right_one():
+    env = load_env("words")
+    row = {"prompt": "act: ??+", "secret": "cat"}
+    assert rehearse(env, row, ["cat"])["rewards"] == [0]
+    told = rehearse(env, row, ["dog", "axe", "cat"])
+    assert told["rewards"] == [-1, -1, 0] and told["messages"][2]["content"] == "dog: ---"
+    assert told["messages"][4]["content"] == "That is none of the words."
+    lost = rehearse(env, row, ["dog"] * 9)
+    assert (lost["reward"], lost["ended"], lost["turns"]) == (-6, "terminated", 6)
+
+
+@pytest.mark.parametrize("spec, best", [("maze", "shortest"), ("words", "best")])
+def test_players_are_of_different_quality(spec, best):
+    """Mutation caught: a mixed player who is as good as the best, from whom nothing better could be learned."""
+    good, mixed, chance = (fmean(returns(spec, p, 120)) for p in (best, "mixed", "random"))
+    assert good > mixed + 0.5 > chance + 0.5
+
+
+def test_a_script_writes_transcripts(tmp_path, capsys):
+    """`play --player`: the same seed the same episodes, rewards a turn. Mutation caught: one player for all episodes,
+    a file that is begun anew."""
+    words = ["play", "--env", "maze", "--player", "mixed", "--limit", "25", "--max-turns", "40"]
+    out = tmp_path / "walks.jsonl"
+    for _ in range(2):
+        assert cli.main([*words, "--out", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert rows[:25] == rows[25:] and len({json.dumps(r["messages"]) for r in rows}) > 20
+    assert all(sum(r["rewards"]) == r["reward"] == -r["turns"] for r in rows)
+    assert rows[0]["model"] == "mixed" and "mean return -" in capsys.readouterr().out
+    assert cli.main([*words, "--out", str(out), "--player", "nobody"]) == 2
+    assert "has no such player" in capsys.readouterr().err

@@ -29,10 +29,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "processor", ["compiled for any", pytest.param("without kernels", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("processor", list(OTHERS))
 def test_the_core_holds_on_another_processor(processor):
     """Mutation caught: a tolerance that only this processor's rounding stays within."""
     core = [p for p in HERE.rglob("test_*.py") if "pytest.mark.arithmetic" in p.read_text()]

@@ -342,6 +342,7 @@ def test_a_damaged_stash_is_made_again(world, whole, tmp_path, caplog):
     assert Path(f"{out}.bill").read_text().split()[:3] == ["1", "2", "2"]
 
 
+@pytest.mark.long
 def test_the_judge_is_not_paid_twice_between_two_states(world, whole, tmp_path):
     """Killed in step 6 with a state of step 3 only: steps 4, 5 and 6 use the rollouts that were kept.
 

@@ -30,6 +30,7 @@ def with_advantages(batch: Batch) -> Scored:
     return Scored(**own, ref_logp=batch.old_logp, adv=adv, weight=batch.mask.float())
 
 
+@pytest.mark.long
 def test_rloo_learns_to_guess_the_number():
     """One token a turn, three turns. A policy that knows no digit finds one of the two secrets in one of a hundred
     episodes, one that guesses digits only in three of ten, and one that has heard which are right in all.

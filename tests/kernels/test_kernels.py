@@ -192,6 +192,7 @@ def test_what_has_no_mass_is_not_drawn():
     assert ids.tolist() == [100, 100, 130, 130]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="what processors of this family lack")
 @pytest.mark.parametrize("march, wide", [("x86-64-v4", 16), ("x86-64-v3", 8)])
 def test_lesser_processors_compute_the_same(march, wide, compiled, tmp_path, monkeypatch):

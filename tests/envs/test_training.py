@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import fields
 
+import pytest
+
 import games
 import tiny
 from heedful.data.collate import collate

@@ -58,6 +58,7 @@ FLOORS = {
     "doctor": 6,
     "web": 6,
     "recipes": 7,
+    "reproductions": 8,
     "api": 8,
     "cli": 8,
 }

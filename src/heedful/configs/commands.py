@@ -50,6 +50,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "endpoint": ("recipes.endpoint", "a model over the OpenAI API, for other programs: MODEL"),
     "play": ("recipes.play", "play an environment in the terminal: a demonstration"),
     "new": ("recipes.new", "a template of your own: new env NAME"),
+    "reproduce": (
+        "reproductions.reproduce",
+        "published claims made again, with a verdict: [NAME|all]",
+    ),
     "report": ("recipes.report", "folders of runs → one HTML page: curves, samples, alarms"),
 }
 

@@ -1,0 +1,190 @@
+"""Reproductions: the frame by itself, what every one of them has, and that what is committed says what was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from heedful.cli import main
+from heedful.reproductions import (
+    Criterion,
+    Figure,
+    Reproduction,
+    load,
+    names,
+    pages,
+    reproduce,
+    results,
+)
+from heedful.reproductions import frontier_exact as exact
+from heedful.worlds import enumerable as world
+
+DOCS = Path(__file__).parents[1] / "docs"
+SUMMARY = {"mean": 2.0, "ci": [1.0, 3.0], "seeds": [0.5, 3.5]}
+RUNS: list[int] = []
+BREAKS: set[int] = set()
+
+
+def run(seed: int, folder: Path, quick: bool) -> dict:
+    RUNS.append(seed)
+    (folder / "model").write_text("weights")
+    if seed in BREAKS:
+        raise KeyboardInterrupt
+    return {
+        "gain": 0.1 if quick else 1.0 + seed,
+        "curve": [(0, 0.0), (1, 1.0 + seed)],
+        "best": "dpo",
+    }
+
+
+SMALL = Reproduction(
+    name="small", claim="it gains", source="nobody", what="nothing", frozen="2026-11-29", minutes=0, run=run,
+    criteria=(Criterion("a gain", "gain", "at least", 1.0, "every seed"),),
+    figure=lambda seeds: Figure("gain", "step", "gain", {str(s["seed"]): s["curve"] for s in seeds}),
+)  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A reproduction of no work is the only one."""
+    RUNS.clear()
+    BREAKS.clear()
+    now = {"small": SMALL}
+    for module in (reproduce, pages):
+        monkeypatch.setattr(module, "names", lambda: list(now))
+        monkeypatch.setattr(module, "load", lambda name: now[name])
+    return now
+
+
+@pytest.mark.parametrize(
+    "direction, of, number",
+    [
+        ("at least", "mean", 2.0), ("at least", "interval", 1.0), ("at least", "every seed", 0.5),
+        ("at most", "mean", 2.0), ("at most", "interval", 3.0), ("at most", "every seed", 3.5),
+    ],
+)  # fmt: skip
+def test_the_worst_number_for_the_claim_is_compared(direction, of, number):
+    """Mutation caught: the upper end of an interval for `at least`; < in place of ≤."""
+    criterion = Criterion("", "x", direction, number, of)
+    assert criterion.measured(SUMMARY) == number
+    worse = number - 0.01 if direction == "at least" else number + 0.01
+    assert criterion.holds(number) and not criterion.holds(worse)
+    assert not criterion.holds(float("nan"))
+
+
+def test_a_run_is_gone_on_with(small, tmp_path: Path, capsys):
+    """Finished seeds are kept, whoever asks again. Mutation caught: seeds made anew; a seed of another file's kept."""
+    BREAKS.add(2)
+    words = ["reproduce", "small", "--out", str(tmp_path)]
+    assert main(words) == 130
+    assert RUNS == [0, 1, 2] and not (tmp_path / "small.json").exists()
+    BREAKS.clear()
+    assert main(words) == 0
+    assert RUNS == [0, 1, 2, 2, 3]
+    assert main([*words, "--seeds", "5"]) == 0
+    assert RUNS[5:] == [4]
+    result = json.loads((tmp_path / "small.json").read_text())
+    assert result["verdict"] == "pass"
+    assert result["values"]["gain"]["seeds"] == [1, 2, 3, 4, 5] and "best" not in result["values"]
+    assert result["figure"]["lines"]["1"] == [[0, 0.0], [1, 2.0]]
+    assert "<svg" in (tmp_path / "small.svg").read_text()
+    assert "a gain: 1 (at least 1, every seed): met" in (tmp_path / "index.md").read_text()
+    (tmp_path / "small" / "0.json").write_text('{"made_by": "another file", "result": {}}')
+    assert main([*words, "--seeds", "1"]) == 0
+    assert RUNS[6:] == [0]
+    assert json.loads((tmp_path / "small.json").read_text())["verdict"] == "preliminary"
+
+
+def test_verdicts(small, tmp_path: Path, capsys):
+    """A miss is a fail with exit code 1, what was not measured is one, too, and quick runs lie apart."""
+    words = ["reproduce", "all", "--out", str(tmp_path)]
+    assert main([*words, "--quick"]) == 0
+    assert json.loads((tmp_path / "quick" / "small.json").read_text())["verdict"] == "preliminary"
+    harder = replace(SMALL, criteria=(replace(SMALL.criteria[0], threshold=1.5),))
+    small["small"] = harder
+    assert main(words) == 1
+    result = json.loads((tmp_path / "small.json").read_text())
+    assert (result["verdict"], result["criteria"][0]["measured"]) == ("fail", 1.0)
+    assert results.verdict_of(harder, result) == "fail"
+    assert results.verdict_of(SMALL, result).startswith("not run")
+    small["small"] = replace(SMALL, criteria=(Criterion("a loss", "loss", "at most", 1.0),))
+    assert main(words) == 1
+    assert "not measured" in (tmp_path / "index.md").read_text()
+
+
+def test_bad_names(tmp_path: Path, capsys):
+    assert main(["reproduce", "frontier-exakt"]) == 2
+    assert "did you mean 'frontier-exact'" in capsys.readouterr().err
+    assert main(["reproduce", "all", "--list"]) == 2
+
+
+def test_the_list_is_light():
+    """Mutation caught: a reproduction that imports torch at its top."""
+    program = "import sys; from heedful.cli import main; main(['reproduce', '--list']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    *lines, heavy = done.stdout.splitlines()
+    assert heavy == "False", done.stderr
+    assert [line.split()[0] for line in lines] == names()
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_says_what_it_must(name: str):
+    """Its name is its file's; its criteria have a day that is not after the result's."""
+    it = load(name)
+    assert it.name == name and it.claim and it.source and it.what and it.criteria and it.seeds >= 4
+    result = results.committed(name)
+    assert date.fromisoformat(it.frozen) <= date.fromisoformat(
+        result["date"] if result else it.frozen
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in names() if results.committed(n)])
+def test_committed_results_follow_from_their_seeds(name: str):
+    """Mutation caught: a verdict or a mean edited by hand, criteria changed after the run."""
+    result = results.committed(name)
+    assert result is not None
+    again = results.result_of(load(name), result["seeds"], quick=result["quick"], about={})
+    again = json.loads(json.dumps(again))
+    assert not results.verdict_of(load(name), result).startswith("not run")
+    for key in ("criteria", "verdict", "values", "figure"):
+        assert again[key] == result[key]
+
+
+def test_the_page_is_that_of_the_results(tmp_path: Path):
+    """docs/reproductions.md is made from the committed files, links included."""
+    page = pages.write(results.COMMITTED, tmp_path / "page.md").read_text(encoding="utf-8")
+    kept = (DOCS / "reproductions.md").read_text(encoding="utf-8")
+    without_links = [line for line in page.splitlines() if not line.startswith("![")]
+    assert without_links == [line for line in kept.splitlines() if not line.startswith("![")]
+    assert pages.relative(DOCS / "results" / "a.svg", DOCS / "page.md") == "results/a.svg"
+    for name in names():
+        if results.committed(name):
+            assert (results.COMMITTED / f"{name}.svg").exists()
+
+
+def test_the_exact_frontier():
+    """What is on it, what is above and below. Mutation caught: bisection the wrong way round; β in the place of 1/β."""
+    ref, rewards = world.log_probs(world.tiny_model(0), 0).detach(), world.rewards(0)
+    best = world.optimal(ref, rewards, 0.5)
+    kl, reward = float(world.kl(best, ref)), float((best.exp() * rewards).sum())
+    assert exact.most_reward(ref, rewards, kl) == pytest.approx(reward, abs=1e-9)
+    assert (
+        exact.most_reward(ref, rewards, kl / 2) < reward < exact.most_reward(ref, rewards, kl * 2)
+    )
+    reached = exact.policy_gradient(ref, rewards, 2.0, 150)
+    assert float(world.total_variation(reached, world.optimal(ref, rewards, 2.0))) < 0.02
+    pairs = exact.dpo(ref, rewards, 2.0, 0, 300)
+    assert float(world.total_variation(pairs, world.optimal(ref, rewards, 2.0))) < 0.1
+    assert exact.spearman([1, 2, 3], [9.0, 5.0, 1.0]) == pytest.approx(-1)
+
+
+def test_a_picture_escapes_its_words():
+    figure = asdict(Figure("<b>", "x & y", "z", {"<script>": [(0, 0), (1, 1)]}))
+    drawn = pages.picture("p", figure)
+    assert "<script>" not in drawn and "<b>" not in drawn and "&lt;b&gt;" in drawn

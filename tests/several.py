@@ -29,6 +29,8 @@ from heedful.training.kept import Judgment
 from heedful.types import Batch, Outputs, Sample
 from postgres import free_port
 
+SIGNALS = {"signal": signal.SIGTERM, "stop": signal.SIGSTOP}
+
 
 def start(world: int, work: Callable[..., None], *args: object) -> list:
     """`work(*args)` in so many processes."""
@@ -71,30 +73,33 @@ def command(
     have in common in theory they then have in every figure, since no rounding comes near to another sampled token.
     `trouble` comes to some ranks:
 
-    ("signal", n): SIGTERM in their n-th step; ("die", (function, n)): `jobs.die_at`; ("late", s): they join so
-    many seconds after the others, and need the store until then.
+    ("signal", n): SIGTERM in their n-th step; ("stop", n): SIGSTOP in it; ("die", (function, n)): `jobs.die_at`;
+    ("late", s): they join so many seconds after the others, and need the store until then; ("patience", s): they wait
+    so long for a silent one.
     """
     os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     os.dup2(2, 1)
     load.DTYPES["float32"] = getattr(torch, dtype)
     kind, what = trouble.get(int(os.environ["RANK"]), ("", None))
-    if kind == "signal":
-        _signal_at(what)
+    if kind in SIGNALS:
+        _signal_at(what, SIGNALS[kind])
     elif kind == "die":
         jobs.die_at(*what)
     elif kind == "late":
         _late(what)
+    elif kind == "patience":
+        os.environ["HEEDFUL_PATIENCE"] = str(what)
     sys.exit(cli.main(words))
 
 
-def _signal_at(call_: int) -> None:
+def _signal_at(call_: int, which: signal.Signals) -> None:
     log, calls = Run.log, 0
 
     def stopped(self, *args):
         nonlocal calls
         calls += 1
         if calls == call_:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), which)
         log(self, *args)
 
     Run.log = stopped

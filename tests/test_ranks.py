@@ -322,14 +322,10 @@ def test_what_is_refused_is_said_once(world, whole, tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.long
-def test_torchrun(world, tmp_path):
-    """The launcher itself gives the same bits. Mutation caught: reading what only the tests' launcher sets."""
-    out, reference = tmp_path / "sft", tmp_path / "reference"
-    assert run(2, words("sft", world, reference), dtype="float32") == [0, 0]
-    environment: dict[str, Any] = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    torchrun = [
+def torchrun(program: list[str], **options: str) -> subprocess.CompletedProcess[str]:
+    """Two processes of torchrun."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    launcher = [
         sys.executable,
         "-m",
         "torch.distributed.run",
@@ -337,10 +333,67 @@ def test_torchrun(world, tmp_path):
         "2",
         "--standalone",
     ]
-    done = subprocess.run(
-        [*torchrun, "-m", "heedful", *words("sft", world, out)],
-        env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    more = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return subprocess.run(
+        [*launcher, *more, *program], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.long
+def test_torchrun(world, tmp_path):
+    """The launcher itself gives the same bits. Mutation caught: reading what only the tests' launcher sets."""
+    out, reference = tmp_path / "sft", tmp_path / "reference"
+    assert run(2, words("sft", world, reference), dtype="float32") == [0, 0]
+    done = torchrun(["-m", "heedful", *words("sft", world, out)])
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(out)]
     assert jobs.alike(out, reference) == ""
+
+
+DIES_ONCE = """
+import os, sys
+import interruptions as jobs
+from heedful import cli
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "0":
+    jobs.die_at("heedful.learner.local:LocalLearner.step", 3)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.long
+def test_a_restart_by_torchrun_goes_on(world, whole, tmp_path):
+    """Rank 0 dies in the third step of the first attempt. Mutation caught: a dead attempt's keys waited for."""
+    program, out = tmp_path / "dies_once.py", tmp_path / "sft"
+    program.write_text(DIES_ONCE)
+    done = torchrun(
+        [str(program), *words("sft", world, out, "--state-every", 1)], **{"max-restarts": "2"}
+    )
+    assert done.returncode == 0, done.stderr
+    reference = tmp_path / "reference"
+    assert run(2, words("sft", world, reference, "--state-every", 1), dtype="float32") == [0, 0]
+    assert jobs.alike(out, reference) == ""
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_stopped_rank_is_named(silent, world, tmp_path):
+    """Who still answers says who does not, and ends. Mutation caught: a collective that is waited for hours; the
+    keeper of the store (rank 0), whose silence answers nothing, taken for anybody."""
+    out = tmp_path / "sft"
+    trouble = {silent: ("stop", 2), 1 - silent: ("patience", 3)}
+    line = words("sft", world, out)
+    processes = several.start(2, several.command, line, f"{out}.said", trouble, "float32")
+    try:
+        assert jobs.finish(processes[1 - silent], seconds=120) == 2
+    finally:
+        for process in processes:
+            process.kill()
+    told = f"heedful: process {silent} of 2 has been silent for 3 seconds; the same command goes on"
+    assert told in said(out)
+
+
+def test_patience_is_a_number_of_seconds(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("HEEDFUL_PATIENCE", "long")
+    with pytest.raises(UserError, match="HEEDFUL_PATIENCE=long: a number of seconds"), joined():
+        pass

@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from heedful.errors import UserError
+from heedful.errors import UserError, one_line
 from heedful.waiting import all_of
 
 if TYPE_CHECKING:
@@ -27,8 +29,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 BUCKET = 1 << 24  # numbers that travel together: large enough to be fast, small beside a model
-# One rank may wait long for another: for a judge, for a model to be saved. Who dies is noticed by torchrun.
-PATIENCE = timedelta(hours=12)
+# One rank may wait long for another: for a judge, for a model to be saved. Who dies is noticed by torchrun, who is
+# there and does nothing by `_watch`.
+LONGEST = timedelta(hours=12)
+PATIENCE = 600.0  # seconds without a sign of life; HEEDFUL_PATIENCE says otherwise
+ENDED = 1 << 40  # added to a rank's heartbeats when it leaves in good order
 log = logging.getLogger("heedful")
 
 
@@ -164,8 +169,8 @@ def joined() -> Iterator[Ranks]:
     if os.environ.get("WORLD_SIZE", "1") == "1" or "RANK" not in os.environ:
         yield ALONE
         return
-    ranks = _join()
     with ExitStack() as stack:
+        ranks = _join(stack)
         if ranks.rank:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(nowhere))
@@ -177,16 +182,25 @@ def joined() -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
-def _join() -> Ranks:
+def _join(stack: ExitStack) -> Ranks:
     import torch
     import torch.distributed as dist
 
+    patience = _patience()
     try:
-        store, rank, world = next(dist.rendezvous("env://"))
+        store, rank, world = next(dist.rendezvous("env://", timeout=timedelta(seconds=patience)))
+    except dist.DistError as error:
+        raise UserError(
+            f"the {os.environ['WORLD_SIZE']} processes have not come together within {patience:g} seconds: "
+            f"{one_line(error)}"
+        ) from None
     except ValueError as error:
         raise UserError(
             f"WORLD_SIZE says that there are several processes, but {error}; start them with torchrun"
         ) from None
+    # torchrun keeps one store for all attempts: what a dead one has left in it is not for the next.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    stack.enter_context(_watch(rank, world, patience))
     ranks = Ranks(
         rank,
         world,
@@ -204,12 +218,80 @@ def _join() -> Ranks:
         store=dist.PrefixStore("group", store),
         rank=rank,
         world_size=world,
-        timeout=PATIENCE,
+        timeout=LONGEST,
     )
     # Rank 0 may hold the store, by which the others still find each other: it must not leave before they have,
     # as it would at once where a command is refused.
     ranks.gather(None)
     return ranks
+
+
+def _patience() -> float:
+    given = os.environ.get("HEEDFUL_PATIENCE", str(PATIENCE))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < LONGEST.total_seconds():
+        raise UserError(
+            f"HEEDFUL_PATIENCE={given}: a number of seconds above 0 and below twelve hours is wanted"
+        )
+    return seconds
+
+
+@contextmanager
+def _watch(rank: int, world: int, patience: float) -> Iterator[None]:
+    """While it lasts this rank tells that it is alive, and looks after the next one: if that one, or who keeps the
+    store, has been silent for `patience` seconds, this process says so and ends with code 2.
+
+    The threads of Python take turns even where the main one waits for a message, so that who is silent is stopped,
+    unreachable or gone. Each has one other to look after: a message more a second, however many there are.
+    """
+    import torch.distributed as dist
+
+    attempt, following = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0), (rank + 1) % world
+    # A connection of its own: another one may be waiting for an answer.
+    store = dist.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False
+    )
+    beats = dist.PrefixStore(f"alive {attempt}", store)
+    seen, heard, over = 0, time.monotonic(), threading.Event()
+    asked = heard  # when the store answered last
+
+    def beat() -> None:
+        nonlocal seen, heard, asked
+        while not over.wait(min(1.0, patience / 4)):
+            try:
+                beats.add(str(rank), 1)
+                count = beats.add(str(following), 0)
+            except (
+                RuntimeError
+            ):  # who keeps the store has ended: its launcher, or the next message, tells
+                over.set()
+                return
+            asked = time.monotonic()
+            if count != seen:
+                seen, heard = count, asked
+
+    def judge() -> None:
+        while not over.wait(min(1.0, patience / 4)):
+            now = time.monotonic()
+            silent = following if now - heard > patience and seen < ENDED else None
+            silent = 0 if now - asked > patience else silent
+            if silent is not None:
+                # The main thread waits in a message that will not come, which nothing interrupts.
+                told = f"process {silent} of {world} has been silent for {patience:g} seconds"
+                os.write(2, f"heedful: {told}; the same command goes on\n".encode())
+                os._exit(2)
+
+    for work in (beat, judge):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        yield
+        with suppress(RuntimeError):
+            beats.add(str(rank), ENDED)
+    finally:
+        over.set()
 
 
 @contextmanager

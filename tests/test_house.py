@@ -65,6 +65,7 @@ FLOORS = {
 PLANNED: set[str] = set()  # on the floor plan, not built yet
 SAME_FLOOR = {  # (importer, imported): why
     ("learner", "models"): "a learner saves its model",
+    ("envs", "worlds"): "questions about a generated world are played over several turns",
     ("envs", "endpoint"): "programs drive the policy by asking over the OpenAI API",
 }
 TORCHLESS = {"web", "store"}  # answer people while a GPU is busy elsewhere

@@ -6,6 +6,7 @@ An environment that comes with no tasks is given one. What its policy says, `SAI
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from heedful.data.sources import facts_of, prompt_of
 from heedful.data.templates import controls
 from heedful.envs import Limits, load_env, rehearse
 from heedful.envs.maze import MOVES, made
+from heedful.envs.plain import played_by
 from heedful.envs.specs import tasks_of
 from heedful.rollout import as_samples, episodes, tasks
 from heedful.types import Sampling
@@ -34,6 +36,7 @@ SAID = {
         CALL.format("look_up", f'{{"name": "{row["name"]}", "field": "{row["field"]}"}}'),
         f"{row['answer']}.",
     ],
+    "browse": lambda row: played_well("browse", row),
     "maze": lambda row: way_out(row),
     "words": lambda row: [row["secret"]],
 }
@@ -48,6 +51,14 @@ def rows_of(name: str, split="train") -> list:
 
 def said_in(name: str) -> list[str]:
     return SAID.get(name, lambda row: ["Well."])(rows_of(name)[0])
+
+
+def played_well(name: str, row) -> list[str]:
+    """What an environment's expert says."""
+    env = load_env(name)
+    expert = env.players["expert"](row, random.Random(0))  # type: ignore[attr-defined]
+    episode = asyncio.run(played_by(env, row, expert))
+    return [m.content for m in episode.messages if m.role == "assistant"]
 
 
 def way_out(row) -> list[str]:

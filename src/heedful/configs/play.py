@@ -27,7 +27,7 @@ class Config(Reading, Playing):
     """Tasks to play; of a --player episodes."""
     player: str | None = None
     """Let a scripted player of the environment play, in place of a person: maze and words have shortest or best,
-    random and mixed. Tasks are gone round until --limit episodes are played."""
+    random and mixed, browse has expert and clumsy. Tasks are gone round until --limit episodes are played."""
     name: Annotated[str, ReadWith("player", unset=True)] = "person"
     """Who plays; stands in the transcript's column `model`."""
     seed: Annotated[int, SEED] = 0

@@ -18,7 +18,7 @@ class Playing:
 
     needs_reward: ClassVar[bool] = False
     env: str | None = None
-    """An environment that the policy talks with over several turns: a name (calculator, lookup, …), package.module:env,
+    """An environment that the policy talks with over several turns: a name (calculator, browse, …), package.module:env,
     ./file.py:env, or another library's (PREFIX:ID); see docs/envs.md."""
     env_options: Annotated[tuple[str, ...], ReadWith("env")] = ()
     """Options of the environment, such as digits=3."""

@@ -22,7 +22,7 @@ from heedful.envs.formats import Call, CallFormat, Hermes, as_template, from_pyt
 from heedful.envs.limits import Cause, EpisodeOver, Left, finite
 from heedful.envs.specs import name_of
 from heedful.errors import UserError
-from heedful.types import Branch, Episode, Facts, Message, Segment, Task
+from heedful.types import Branch, Episode, Facts, Message, Prompt, Segment, Task
 
 # Is told what was heard since the last turn, and the tools that there are; returns what is said, None at the end.
 Speaker = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Awaitable[str | None]]
@@ -40,7 +40,7 @@ class PlainChat:
         prompt = task.prompt
         self.facts: Facts = task.facts
         self.rng = random.Random(f"{seed}/()")
-        self.messages = [Message("user", prompt)] if isinstance(prompt, str) else [*prompt]
+        self.begin(prompt)
         self.rewards: list[float] = []
         self.parts: dict[str, float] = {}
         self.counts: dict[str, float] = {}
@@ -56,6 +56,10 @@ class PlainChat:
     @property
     def spoken(self) -> int:
         return len(self.rewards)
+
+    def begin(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.messages = [Message("user", prompt)] if isinstance(prompt, str) else [*prompt]
 
     def offer(self, tools: Sequence[Mapping[str, Any]], format: CallFormat | None = None) -> None:
         self.tools = list(tools)
@@ -132,7 +136,7 @@ async def played_by(
         chat.parts["env"] = chat.parts.get("env", 0.0) + reward
     said = tuple(Segment((), "policy", reward=r) for r in chat.rewards)
     return Episode(
-        prompt=task.prompt,
+        prompt=chat.prompt,
         branches=(Branch(tuple(chat.messages), said),),
         ended="truncated" if chat.over else "terminated",
         cause="turns" if chat.over else None,

@@ -31,10 +31,11 @@ Player = Callable[[Mapping[str, Any], random.Random], Any]
 @dataclass(frozen=True)
 class Environment:
     """An environment with tasks of its own, so that nobody need give it any: `tasks` of (split, seed) are rows with a
-    `prompt`, and columns that are the task's facts. `players` are scripts that play it, by name."""
+    `prompt`, and columns that are the task's facts; None where they must be given. `players` are scripts that play
+    it, by name."""
 
     play: Env
-    tasks: Callable[[Split, int], Rows]
+    tasks: Callable[[Split, int], Rows | None]
     name: str = "environment"
     players: Mapping[str, Player] = field(default_factory=dict)
 

@@ -77,3 +77,14 @@ def test_a_curve_that_falls_and_one_that_does_not():
 def test_sizes():
     assert over.sizes(20) == [1, 2, 3, 4, 6, 8, 12, 16, 20]
     assert over.sizes(1) == [1] and over.sizes(2) == [1, 2]
+
+
+def test_the_alarm_waits_for_three_and_for_more_than_noise():
+    """Mutation caught: one fall is enough; falls that are not in a row; an interval of the level, not of the fall."""
+    rng = np.random.default_rng(0)
+    prompts = rng.normal(size=(100, 1))
+    assert over.alarm(prompts + np.array([[0, 1, 2, 1.5, 1.4, 1.3, 1.2]])) == 5
+    assert over.alarm(prompts + np.array([[0, 1, 2, 1.5, 1.4, 2.1, 1.5, 1.4]])) is None
+    assert over.alarm(prompts + np.array([[0, 1, 2, 3, 4.0]])) is None
+    noisy = rng.normal(size=(100, 12)) + np.array([0.001 * k for k in range(12)])
+    assert over.alarm(noisy) is None

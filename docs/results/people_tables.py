@@ -128,6 +128,41 @@ def soak(r: dict) -> str:
     )
 
 
+def study(r: dict) -> str:
+    """The lead's minutes step by step, with what they are made of."""
+    kinds = {
+        "commands": "commands", "pages": "pages", "clicks": "clicks", "fields": "fields",
+        "characters": "characters typed", "keys": "keys as answers", "words": "words read",
+    }  # fmt: skip
+    rows = [
+        "| step | what the lead does | seconds that the pages take | minutes |",
+        "|---|---|---|---|",
+    ]
+    for step in r["steps"]:
+        done = ", ".join(f"{step[kind]:,} {title}" for kind, title in kinds.items() if step[kind])
+        rows.append(
+            f"| {step['name']} | {done or 'nothing'} | {step['waited']:.0f} | {step['minutes']:.1f} |"
+        )
+    rows.append(f"| **all of it** | | | **{r['minutes']:.1f}** |")
+    people = r["raters"].values()
+    keys, taps, requests = (
+        sum(p[f"by {how}"] for p in people) for how in ("keys", "taps", "requests")
+    )
+    each = r["seconds_for_each"]
+    prices = ", ".join(f"{each[kind]:g} a {one}" for kind, one in (
+        ("clicks", "click"), ("fields", "field"), ("characters", "character"), ("keys", "key as an answer"),
+        ("words", "word read"), ("pages", "page looked over"), ("commands", "command"),
+    ))  # fmt: skip
+    trained = ", then ".join(str(one["all_comparisons"]) for one in r["rounds"])
+    return "\n".join(rows) + (
+        f"\n\n{r['prompts']} prompts with two responses each, {len(r['raters'])} raters, {keys + taps + requests:,} answers to all of a screen: {keys} by keys on a laptop's screen, {taps} by taps on a phone's, "
+        f"{requests:,} by the requests that the page would send. {r['exported']['judgments']:,} judgments and {r['exported']['comparisons']:,} comparisons exported; two rounds trained, on {trained} comparisons. "
+        f"All of it took {r['seconds'] / 60:.0f} minutes on {r['machine']}. The minutes are a model, not a stopwatch: in seconds, {prices} (the keystroke-level model of Card, Moran and Newell; "
+        "238 words a minute; pages and commands are guesses), and what the pages themselves took, which was measured. What one thinks before one types is not in it, nor the work of the raters. "
+        "`PYTHONPATH=tests python docs/results/study.py OUT`."
+    )
+
+
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name, make in (
@@ -136,6 +171,7 @@ def main() -> None:
         ("load", speed),
         ("bulk", bulk),
         ("soak", soak),
+        ("study", study),
     ):
         if not (HERE / "people" / f"{name}.json").exists():
             continue

@@ -7,8 +7,9 @@ the others by the requests that their page would send (`study_raters.py`). OUT g
 --pictures, screenshots. What an error looks like in the browser (console, dialogs, statuses from 400 on) ends up in
 `problems`.
 
-The lead's minutes are a model plus a measurement: so many seconds a click, field, key and page (`SECONDS`, by what a
-practised person needs to find, point and read), and the seconds that the pages themselves took.
+The lead's minutes are a model plus a measurement: so many seconds a click, field, character, key, word read and page
+(`study_lead.SECONDS`), and the seconds that the pages themselves took. What to ask and how to say it in the guidelines
+is thought of elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,7 +36,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from study_lead import LAPTOP, SECONDS, Lead
 from study_raters import PASSWORD, PHONE, Person, World
 
-CHROMIUM = "/usr/bin/chromium"
+# Where the system has none: that of `playwright install chromium`.
+CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -42,7 +45,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-dev-shm-usage",
 ]
-PATIENCE = 300.0  # seconds that anything may take on a busy machine
+PATIENCE = 300.0  # seconds that a page may take on a busy machine
+ROUNDS = 3600.0  # seconds of training
 GUIDE = """# Which answer helps more?
 
 Read both answers **to the end**, then check the sum: $a \\times b$.
@@ -65,6 +69,8 @@ def main() -> None:
     parser.add_argument("--until", choices=("training",), help="leave the training round out")
     options = parser.parse_args()
     out: Path = options.out
+    if out.exists():
+        parser.error(f"{out} is there; the study begins with an empty folder")
     out.mkdir(parents=True)
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
@@ -97,12 +103,13 @@ def main() -> None:
     log = (out / "server.log").read_text()
     problems += re.findall(r"^(?:Traceback.*|.*\bERROR\b.*)$", log, re.MULTILINE)
     result = {
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, at a load of {os.getloadavg()[1]:.0f}",
         "prompts": options.prompts,
         "seconds": round(time.monotonic() - began),
         "seconds_for_each": SECONDS,
         "steps": [asdict(s) | {"minutes": round(s.minutes(), 2)} for s in lead.steps],
         "minutes": round(sum(s.minutes() for s in lead.steps), 1),
+        **lead.facts,
         "raters": world.told,
         "problems": problems,
     }
@@ -130,7 +137,7 @@ def study(lead: Lead, world: World, out: Path, link: str, window: Any, *, train:
     look_after(lead)
     exported(lead, out)
     if train:
-        rounds(lead, team)
+        rounds(lead, team, out / "work" / "runs" / "round-one")
 
 
 def set_up(lead: Lead, world: World, out: Path) -> None:
@@ -160,7 +167,7 @@ def set_up(lead: Lead, world: World, out: Path) -> None:
             csv.writer(file, delimiter=";").writerows(world.rows())
         lead.go("Files")
         lead.click(page.locator("#import"))
-        page.get_by_label("File", exact=False).first.set_input_files(path)
+        lead.upload(path)
         lead.choose("It holds", value="samples")
         lead.choose("Ask raters to", value="screen")
         lead.fill("Answers to each question", "2")
@@ -180,7 +187,7 @@ def set_up(lead: Lead, world: World, out: Path) -> None:
         path = out / "gold.jsonl"
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in world.gold()))
         lead.click(page.locator("#import"))
-        page.get_by_label("File", exact=False).first.set_input_files(path)
+        lead.upload(path)
         lead.choose("It holds", value="comparisons")
         lead.click(page.get_by_label("these are gold questions"))
         lead.button("Look at it")
@@ -273,12 +280,13 @@ def rate(lead: Lead, team: list[Person]) -> None:
     team[1].by_taps(4)
     lead.picture("rating-touch", team[1].page)
     for person in team[::-1]:
-        person.answer(30 if person.kind == "hostile" else 5)
+        person.answer(40 if person.kind == "hostile" else 5)
     with lead.step("an alert, and the hostile rater is paused"):
         lead.go("Overview")
         alert = page.locator("#watch .alert").filter(has_text=team[-1].pseudonym())
         expect(alert).to_contain_text("answers too fast to have read")
         expect(alert).to_contain_text("stands first")
+        lead.facts["alert"] = re.sub(r"\s+", " ", alert.inner_text())
         lead.picture("alerts")
         lead.click(alert.get_by_role("button", name="Pause"))
         lead.said("is paused in this project")
@@ -308,13 +316,12 @@ def look_after(lead: Lead) -> None:
         lead.picture("judging")
         for body in page.locator("#responses .panel .body").all():
             body.evaluate("(b) => b.scrollTop = b.scrollHeight")
-        for key in "255425":
-            lead.steps[-1].keys += 1
-            page.keyboard.press(key)
-            if key == "2" and lead.steps[-1].keys == 1:
-                page.keyboard.press("ArrowDown")
+        lead.read(page.locator("#prompt .body").inner_text())
+        lead.read(page.locator("#responses").inner_text())
+        for key in ("2", "ArrowDown", *"5242"):
+            lead.press(key)
         page.locator("#submit:enabled").wait_for()
-        page.keyboard.press("Enter")
+        lead.press("Enter")
         page.locator("#empty").wait_for()
         lead.go("Projects")
         lead.click(page.get_by_role("link", name="sums"))
@@ -331,12 +338,16 @@ def exported(lead: Lead, out: Path) -> None:
                 lead.button("Download")
             given.value.save_as(out / f"{what}.jsonl")
             page.get_by_text(f"rows in {what}.jsonl").wait_for()
-    rows = [json.loads(line) for line in (out / "judgments.jsonl").read_text().splitlines()]
+    judgments, comparisons = (
+        [json.loads(line) for line in (out / f"{what}.jsonl").read_text().splitlines()]
+        for what in ("judgments", "comparisons")
+    )
+    lead.facts["exported"] = {"judgments": len(judgments), "comparisons": len(comparisons)}
     columns = {"overall.ranking", "axes.helpful", "axes.truthful", "reason.text"}
-    assert columns <= {name for row in rows for name in row}
+    assert columns <= {name for row in judgments for name in row}
 
 
-def rounds(lead: Lead, team: list[Person]) -> None:
+def rounds(lead: Lead, team: list[Person], run: Path) -> None:
     """A round is trained on what raters say of the model's answers; the next round's questions are on a screen."""
     page = lead.page
     with lead.step("a training round is started"):
@@ -357,8 +368,12 @@ def rounds(lead: Lead, team: list[Person]) -> None:
         own = team[0].page
         own.reload()
         own.locator("#desk:not([hidden]), #empty:not([hidden])").first.wait_for()
-        if own.locator("#desk").is_visible():
-            seen.append(own.locator("#responses").inner_text())
+        responses = (
+            own.locator("#responses").inner_text() if own.locator("#desk").is_visible() else ""
+        )
+        # Others are gold questions, and imported ones that are asked again the other way round.
+        if responses and not re.search("Split|easy to see", responses):
+            seen.append(own.locator("#prompt .body").inner_text())
             lead.picture(f"round-question-{len(seen)}", own)
             lead.picture(f"training-{len(seen)}")
         for person in team[:-1]:
@@ -366,9 +381,18 @@ def rounds(lead: Lead, team: list[Person]) -> None:
         return state.inner_text() != "running"
 
     until(turn)
-    assert len(seen) > 1, "the next round's questions were on nobody's screen"
-    with lead.step("the round is followed to its end"):
+    for r in (1, 2):
+        asked = (run / f"round-{r}" / "sampled.jsonl").read_text(encoding="utf-8")
+        assert any(json.dumps(text)[1:-1] in asked for text in seen), f"of round {r} none was seen"
+    assert (run / "round-2" / "policy" / "config.json").exists()
+    with lead.step("the rounds are followed to their end"):
+        lead.go("Training")
         expect(state).to_have_text("finished")
+    lead.facts["rounds"] = [
+        {name: len((run / f"round-{r}" / f"{name}.jsonl").read_text().splitlines())
+         for name in ("sampled", "comparisons", "all_comparisons", "held_out_comparisons")}
+        for r in (1, 2)
+    ]  # fmt: skip
     lead.picture("training-done")
     page.get_by_role("navigation").get_by_role("link", name="Runs", exact=True).click()
     lead.ready()
@@ -379,7 +403,7 @@ def rounds(lead: Lead, team: list[Person]) -> None:
 
 
 def until(what: Any) -> Any:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + ROUNDS
     while not (value := what()):
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(1)

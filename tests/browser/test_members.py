@@ -86,6 +86,13 @@ def test_training_qualification_and_the_real_work(site):
     expect(row).to_contain_text("passed: 2 of 2 right, try 2")
 
 
+def fits_a_phone(page) -> None:
+    """No table is cut there, and a cell says which column it is of."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    cut = "() => [...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth).length"
+    assert page.evaluate(cut) == 0
+
+
 def test_who_may_come_in(site):
     """Closed, a person and a group let in, one paused and let go on: what the page says is what raters get."""
     site.expect("403")
@@ -128,6 +135,9 @@ def test_who_may_come_in(site):
     expect(rater.get_by_role("navigation", name="Project").get_by_role("link")).to_have_text(
         ["Overview", "Agreement", "Needs review"]
     )
+    for page in (lead, people):
+        fits_a_phone(page)
+    assert row.get_by_role("cell").first.get_attribute("data-title") == "Role by themselves"
 
 
 def test_an_alert_is_acted_on(site):
@@ -158,6 +168,7 @@ def test_an_alert_is_acted_on(site):
     ]
     raters = site.signed_in("lead", f"/lead/{project}/raters")
     expect(raters.locator("#rows tr")).to_contain_text("rater, paused here")
+    fits_a_phone(raters)
     alert.get_by_role("button", name="go on").click()
     said(page, "may go on here.")
     assert not any(m.paused for m in site.rows(schema.project_member))

@@ -55,6 +55,14 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+// The rows of a table of the class "stack": on a phone each is a card, whose cells say which column they are of.
+export function stack(body, rows) {
+  const titles = [...body.closest("table").tHead.rows[0].cells].map((cell) => (cell.querySelector(".hidden") ? null : cell.textContent));
+  for (const row of rows)
+    for (const cell of row.cells) if (cell.tagName === "TD" && cell.colSpan === 1 && titles[cell.cellIndex]) cell.dataset.title = titles[cell.cellIndex];
+  body.replaceChildren(...rows);
+}
+
 const STAYS = 8000; // milliseconds: time to read two lines; what went wrong stays until it is clicked or something else is said
 let leaving;
 

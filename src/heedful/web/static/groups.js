@@ -1,5 +1,5 @@
 // Groups: named sets of people that can be given projects.
-import { api, el, newest, say } from "./api.js";
+import { api, el, newest, say, stack } from "./api.js";
 
 const rows = document.getElementById("groups");
 const names = document.getElementById("names");
@@ -43,7 +43,7 @@ function row(g) {
 const list = newest(
   () => Promise.all([api("GET", "/api/groups"), api("GET", "/api/raters")]),
   ([groups, people]) => {
-    rows.replaceChildren(...(groups.length ? groups.map(row) : [el("tr", {}, el("td", { colspan: 4, class: "hint" }, "There is no group yet."))]));
+    stack(rows, groups.length ? groups.map(row) : [el("tr", {}, el("td", { colspan: 4, class: "hint" }, "There is no group yet."))]);
     names.replaceChildren(...people.filter((p) => p.role !== "judge" && p.status !== "gone").map((p) => el("option", { value: p.pseudonym })));
   });
 

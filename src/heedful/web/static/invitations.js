@@ -1,5 +1,5 @@
 // Invitations: links for one person each, made together, copied or sent by mail, with their state.
-import { api, day, el, link, newest, say } from "./api.js";
+import { api, day, el, link, newest, say, stack } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const button = (text, onclick, label, kind = "quiet small") => el("button", { type: "button", class: kind, onclick, "aria-label": label }, text);
@@ -30,7 +30,7 @@ async function copy(text, node, done) {
 function drawLinks() {
   $("made").hidden = !made.length;
   $("made-say").textContent = `${made.length === 1 ? "A link" : `${made.length} links`} for one person each, for seven days, shown only now.`;
-  $("links").replaceChildren(...made.map((m) => {
+  stack($("links"), made.map((m) => {
     const place = el("code", {}, m.url);
     return el("tr", {}, el("th", { scope: "row" }, whom(m)), el("td", {}, button("Copy", () => copy(m.url, place, "Copied."), `Copy the link for ${whom(m)}`)), el("td", { class: "wrap" }, place));
   }));
@@ -62,11 +62,11 @@ const withdraw = async (i) => {
 const state = (i) => [i.state, i.problem ? `not sent: ${i.problem}` : i.sent_at ? `sent ${day(i.sent_at)}` : null].filter(Boolean).join(", ");
 
 const list = newest(() => api("GET", "/api/invitations"), (rows) =>
-  $("invitations").replaceChildren(...(rows.length ? rows.map((i) =>
+  stack($("invitations"), rows.length ? rows.map((i) =>
     el("tr", {}, el("th", { scope: "row" }, whom(i)), el("td", {}, [i.role, ...i.groups].join(", ")), el("td", { class: i.problem ? "bad-words" : null }, state(i)), el("td", {}, date(i.created_at)),
       el("td", {}, i.state === "withdrawn" ? "" : date(i.expires_at)), el("td", {}, i.used_by ?? ""),
       el("td", {}, i.state === "open" ? button("Withdraw", () => withdraw(i), `Withdraw the invitation of ${whom(i)}`, "bad") : "")))
-    : [el("tr", {}, el("td", { colspan: 7, class: "hint" }, "Nobody has been invited yet."))])));
+    : [el("tr", {}, el("td", { colspan: 7, class: "hint" }, "Nobody has been invited yet."))]));
 
 const options = (id, rows) => $(id).append(...rows.map((r) => el("option", { value: r.id }, r.name)));
 

@@ -1,5 +1,5 @@
 // Raters and what opens their accounts, for those who lead.
-import { api, day, el, link, newest, say } from "./api.js";
+import { api, day, el, link, newest, say, stack } from "./api.js";
 import { device } from "./device.js";
 
 const raters = document.getElementById("raters");
@@ -49,10 +49,10 @@ function row(r) {
     el("td", { class: "number" }, String(r.answers)),
     el("td", {}, editable ? limit(r, "daily_limit", "Daily limit") : ""),
     el("td", {}, editable ? limit(r, "cost_per_hour", "Cost an hour") : ""),
-    el("td", { class: "actions" }, editable ? [
+    el("td", {}, editable ? el("div", { class: "actions" }, [
       button("New password", () => reset(r), "quiet"),
       owner ? button("Sessions", () => attempt(() => showAccess(r), ""), "quiet") : null,
-      owner ? button("Erase", () => erase(r), "bad") : null] : ""));
+      owner ? button("Erase", () => erase(r), "bad") : null]) : ""));
 }
 
 const button = (text, onclick, kind) => el("button", { type: "button", class: kind, onclick }, text);
@@ -90,6 +90,6 @@ function erase(r) {
   attempt(() => api("DELETE", `/api/raters/${r.id}/personal`), `${r.pseudonym} is forgotten.`, listRaters);
 }
 
-const listRaters = newest(() => api("GET", "/api/raters"), (list) => raters.replaceChildren(...list.map(row)));
+const listRaters = newest(() => api("GET", "/api/raters"), (list) => stack(raters, list.map(row)));
 
 attempt(async () => {}, "", listRaters);

@@ -1,5 +1,5 @@
 // Who may come in, with which role, and how raters stand before the real work.
-import { api, el, say } from "../api.js";
+import { api, el, say, stack } from "../api.js";
 import { $, attempt, fill, project } from "./common.js";
 
 const PATH = `/api/projects/${project}`;
@@ -63,8 +63,8 @@ function draw(page) {
   for (const m of page.members) at(m).member = m;
   for (const t of q.people) at(t).trial = t;
   const rows = [...people.values()].sort((a, b) => a.pseudonym.localeCompare(b.pseudonym)).map((p) => row(p, q));
-  $("members").replaceChildren(...(rows.length ? rows : none(5, page.access === "members" ? "Nobody yet: only owners see this project." : "Nobody has a role of their own; everybody in the workspace may rate.")));
-  $("groups").replaceChildren(...(page.groups.length ? page.groups.map(group) : none(4, "No group has a role here.")));
+  stack($("members"), rows.length ? rows : none(5, page.access === "members" ? "Nobody yet: only owners see this project." : "Nobody has a role of their own; everybody in the workspace may rate."));
+  stack($("groups"), page.groups.length ? page.groups.map(group) : none(4, "No group has a role here."));
   $("others").replaceChildren(...page.others.map((name) => el("option", { value: name })));
   $("give").hidden = !page.other_groups.length;
   $("give").elements.group.replaceChildren(...page.other_groups.map((g) => el("option", { value: g.id }, g.name)));

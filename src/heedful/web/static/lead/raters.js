@@ -1,5 +1,5 @@
 // A row for everybody who answers.
-import { day, el } from "../api.js";
+import { day, el, stack } from "../api.js";
 import { number, percent } from "../charts.js";
 import { $, ask, fill } from "./common.js";
 
@@ -25,6 +25,6 @@ function row(r) {
 }
 
 fill($("raters"), () => ask("raters"), (report) => {
-  $("rows").replaceChildren(...(report.raters.length ? report.raters.map(row) : [el("tr", {}, el("td", { colspan: "10", class: "hint" }, "Nobody has answered yet."))]));
+  stack($("rows"), report.raters.length ? report.raters.map(row) : [el("tr", {}, el("td", { colspan: "10", class: "hint" }, "Nobody has answered yet."))]);
   $("basis").textContent = `Shares are of the newest answers: ${number(report.recent)} of all raters together, ${number(report.gold_each)} gold questions each, ${number(report.shared_tasks)} questions that several answered. Red: the whole interval is below 80 % (gold, swapped), or to one side of one half (first).`;
 });

@@ -28,7 +28,7 @@ from heedful.models.load import new_reward_model
 
 # A process of the fork server has imported everything already, and has no threads of the parent's.
 CONTEXT = multiprocessing.get_context("forkserver")
-RECIPES = ("pretrain", "sft", "reward_model", "preference", "policy", "online")
+RECIPES = ("pretrain", "sft", "reward_model", "preference", "policy", "online", "ilql")
 CONTEXT.set_forkserver_preload(
     ["heedful.cli", "torch.utils.tensorboard", *(f"heedful.recipes.{r}" for r in RECIPES)]
 )
@@ -70,10 +70,11 @@ JOBS: dict[str, Callable[[Path, int], list]] = {
     "rloo": lambda w, n: [*policy(w, n), "--group-size", 2, "--normalise-rewards",
                           "--reference-every", 3, "--reference-share", 0.5],
     "online_dpo": lambda w, n: [*policy(w, n), "--refresh-reference", 3],
+    "ilql": lambda w, n: ["--model", w / "model", "--data", w / "episodes.jsonl", *epochs(n)],
     "small": lambda w, n: ["--model", w / "model", "--data", w / "prompts.jsonl", "--steps", 8 * n],
 }  # fmt: skip
 POLICY = ("ppo", "rloo", "online_dpo")
-SUPERVISED = ("pretrain", "sft", "reward", "dpo")
+SUPERVISED = ("pretrain", "sft", "reward", "dpo", "ilql")
 
 
 def make_world(folder: Path) -> Path:
@@ -98,7 +99,16 @@ def make_world(folder: Path) -> Path:
             for i, q in enumerate(asked)
         ),
     )
+    write_rows(folder / "episodes.jsonl", map(episode, asked))
     return folder
+
+
+def episode(question: str) -> dict:
+    """A logged episode of two turns."""
+    said = [question, "7.", "Sure?", "Yes."]
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(said)]
+    return {"messages": messages, "rewards": [0.5, -1.0], "reward": len(question) % 3}
 
 
 def command(job: str, world: Path, out: Path, *more: object, length: int = 1) -> list[str]:

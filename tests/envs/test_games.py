@@ -50,7 +50,7 @@ def test_the_shortest_way_is_the_best():
     wall = next(move for move in MOVES if maze.step(at, move) == at)
     told = rehearse(env, row, [wall, "up, please", "north"])
     assert told["rewards"] == [-1, -1, -1] and told["ended"] == "truncated"
-    assert told["messages"][2]["content"] == told["messages"][0]["content"]  # it stood still
+    assert told["messages"][0]["content"].endswith(told["messages"][2]["content"])  # it stood still
     assert told["counts"]["wrong_moves"] == 1 and maze.told(at) in told["messages"][4]["content"]
 
 

@@ -252,6 +252,8 @@ class Drawing(Reading, Sampled, Playing):
     """Longest response in tokens."""
     temperature: float = 1.0
     """0 is greedy decoding: the likeliest token."""
+    value_weight: Annotated[float | None, AT_LEAST_0] = None
+    """β of logits + β(Q − V), of a model by `train ilql`; 0 is its policy alone. Default: what it was trained with."""
     seed: Annotated[int, SEED] = 0
     """Seed of the sampling."""
     device: str = "cpu"

@@ -299,13 +299,14 @@ def turns(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:
     for i in answers:
         if messages[i - 1].role == "assistant":
             raise UserError(f"{where}: `messages` has two assistant turns in succession")
-        if not _is_learned(where, row["messages"][i]):
+        if not is_learned(where, row["messages"][i]):
             continue
         text, calls = answer(where, "messages", [row["messages"][i]])
         yield Demonstration(with_template(where, row, messages[:i]), text, tool_calls=calls)
 
 
-def _is_learned(where: str, said: Mapping[str, Any]) -> bool:
+def is_learned(where: str, said: Mapping[str, Any]) -> bool:
+    """Whether a turn is the policy's own, not one that its file marks as context."""
     for name in WEIGHTS:
         weight = said.get(name)
         if weight is not None and (isinstance(weight, str) or weight not in (0, 1)):

@@ -194,14 +194,14 @@ def encode_demonstration(
     tokenizer: PreTrainedTokenizerBase, shown: Demonstration, *, max_length: int | None = None
 ) -> Sample:
     """A demonstration as `encode_example` has it; calls of tools are written by the chat template."""
-    text = shown.completion
-    if shown.tool_calls:
-        text = _with_calls(tokenizer, shown)
+    text = as_written(tokenizer, shown)
     return encode_example(tokenizer, shown.prompt, text, ended=shown.ended, max_length=max_length)
 
 
-def _with_calls(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> str:
-    """What the template writes of an answer that calls tools, without the end of its turn."""
+def as_written(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> str:
+    """What the policy would write; of an answer that calls tools what the template does, without its end."""
+    if not shown.tool_calls:
+        return shown.completion
     if isinstance(shown.prompt, str):
         raise UserError("an answer that calls tools needs a conversation as its prompt")
     said = Message("assistant", shown.completion, shown.tool_calls)

@@ -11,7 +11,8 @@ class Clock:
     """Within `running`, a TimeoutError comes after so many seconds outside of `stopped`; None: never."""
 
     def __init__(self, seconds: float | None = None):
-        self.running = asyncio.timeout(seconds)
+        # Without a limit there need be no event loop.
+        self.running = asyncio.Timeout(None) if seconds is None else asyncio.timeout(seconds)
         self._left, self._speaking = seconds, 0
 
     @contextmanager

@@ -1,7 +1,7 @@
 """`maze`: a small maze in text, to be left by the shortest way; what is to be learned from is walks of mixed quality.
 
-Every move costs one, also one against a wall or one that cannot be read. The policy is told where it is, where the goal
-is and which ways are closed, so that all it needs is the last message (as in LMRL-Gym, Abdulhai et al. 2023).
+Every move costs one, also one against a wall or one that cannot be read. The policy is told once where the goal is, and
+after each move where it is and which ways are closed (the fully observed maze of LMRL-Gym, Abdulhai et al. 2023).
 """
 
 from __future__ import annotations
@@ -57,10 +57,7 @@ class Maze:
     def told(self, at: Cell) -> str:
         """What the policy hears in a cell."""
         closed = [move for move in MOVES if self.step(at, move) == at]
-        return (
-            f"You are at {at[0]} {at[1]}, the goal is at {self.goal[0]} {self.goal[1]}. "
-            f"Walls: {' '.join(closed) or 'none'}."
-        )
+        return f"You are at {at[0]} {at[1]}. Walls: {' '.join(closed) or 'none'}."
 
 
 def made(size: int, world: int) -> Maze:
@@ -135,8 +132,13 @@ def _tasks(of: Maze, split: Split, seed: int) -> list[dict[str, Any]]:
     held = max(1, round(HELD_OUT * len(begins)))
     begins = begins[:held] if split == "held_out" else begins[held:]
     random.Random(f"maze/{split}/{seed}").shuffle(begins)
+    opening = f"The goal is at {of.goal[0]} {of.goal[1]}. "
     return [
-        {"prompt": [{"role": "user", "content": of.told(cell)}], "row": cell[0], "column": cell[1]}
+        {
+            "prompt": [{"role": "user", "content": opening + of.told(cell)}],
+            "row": cell[0],
+            "column": cell[1],
+        }
         for cell in begins
     ]
 

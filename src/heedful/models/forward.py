@@ -7,6 +7,8 @@ affair (`models.backend`), which computes each distinct token that something nee
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -56,7 +58,7 @@ def token_logps(
     def logps(h: Tensor, y: Tensor) -> Tensor:
         return log_policy(head(h), sampling, keep=y).gather(1, y[:, None]).squeeze(1)
 
-    return _in_chunks(model, logps, mask, hidden, targets)
+    return in_chunks(model, logps, mask, hidden, targets)
 
 
 def policy_outputs(
@@ -91,7 +93,7 @@ def policy_outputs(
             log_ref = log_policy(lm_head(frozen)(ref), Sampling(sampling.temperature))
         return torch.cat([chosen, analytic(log_pi, log_ref)[:, None]], -1)
 
-    columns = _in_chunks(model, about_next, mask, *inputs).unbind(-1)
+    columns = in_chunks(model, about_next, mask, *inputs).unbind(-1)
     outputs = Outputs(zip(("logp", "kl"), columns, strict=False))
     if value_head is not None:
         values = value_head(hidden.states).float().index_select(0, hidden.index.flatten())
@@ -99,7 +101,9 @@ def policy_outputs(
     return outputs
 
 
-def _in_chunks(model: PreTrainedModel, function, mask: Tensor, *inputs: Tensor) -> Tensor:
+def in_chunks(
+    model: PreTrainedModel, function: Callable[..., Tensor], mask: Tensor, *inputs: Tensor
+) -> Tensor:
     """`function` of rows of the inputs `[N, …]`, chunk by chunk, set into zeros where the mask is True."""
     rows = max(1, CHUNK // model.config.get_text_config().vocab_size)
     given = with_spare(model, *inputs)

@@ -16,6 +16,8 @@ from heedful.models.folders import quiet
 from heedful.models.forward import VALUE_HEAD, scalar_head_name
 
 log = logging.getLogger("heedful")
+VALUE_HEADS = "value_heads"  # the attribute under which a policy carries those of `models.values`
+VALUES_FILE = "value_heads.safetensors"  # which plain transformers does not look at
 
 
 def save_model(
@@ -38,11 +40,14 @@ def save_model(
         with quiet():
             model.save_pretrained(folder, state_dict=saved_weights(model) if weights else {})
     tokenizer.save_pretrained(folder)
+    if weights and (heads := getattr(model, VALUE_HEADS, None)) is not None:
+        heads.save(folder)
 
 
 def saved_weights(model: PreTrainedModel) -> dict[str, Any]:
-    """What is saved of a whole model: not the value head, which belongs to the run and not to the policy."""
-    return {k: v for k, v in model.state_dict().items() if not k.startswith(f"{VALUE_HEAD}.")}
+    """What is saved of a whole model: not the heads that stand beside it, which are no part of the policy."""
+    beside = (f"{VALUE_HEAD}.", f"{VALUE_HEADS}.")
+    return {k: v for k, v in model.state_dict().items() if not k.startswith(beside)}
 
 
 def _settle_ids(

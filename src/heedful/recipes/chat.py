@@ -10,14 +10,15 @@ from heedful.configs.chat import Config
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
 from heedful.engine import load_engine
 from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_tokenizer
+from heedful.models.values import load_steered
 from heedful.types import Message, Sampling
 
 
 def run(config: Config) -> None:
     """Reads turns from standard input until it ends."""
     tokenizer = load_tokenizer(config.model)
-    model = load_policy(config.model, device=config.device)
+    model = load_steered(config.model, device=config.device)
     engine, limit = load_engine(model), context_length(model)
     opening = [Message("system", config.system)] if config.system else []
     history = list(opening)

@@ -11,7 +11,8 @@ from heedful.endpoint.app import create_app
 from heedful.endpoint.server import listen, serving
 from heedful.engine import load_engine
 from heedful.errors import UserError
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_tokenizer
+from heedful.models.values import load_steered
 from heedful.serving import EngineSpeaker, Episodes
 
 
@@ -21,7 +22,7 @@ def run(config: Config) -> None:
     key = _key(config.api_key)
     listener = listen(config.host, config.port)  # before a model is loaded for nothing
     try:
-        engine = load_engine(load_policy(config.model, device=config.device))
+        engine = load_engine(load_steered(config.model, device=config.device))
         tokenizer = load_tokenizer(config.model)
         speaker = EngineSpeaker(engine, tokenizer, config.sampling, config.max_tokens)
         desk = Episodes(speaker, (config.name or config.model,), key=key, anybody=True)

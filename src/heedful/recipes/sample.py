@@ -31,7 +31,8 @@ from heedful.envs.specs import Split
 from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_tokenizer
+from heedful.models.values import load_steered
 from heedful.progress import Progress
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
@@ -110,7 +111,8 @@ def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> 
     env = env_of(config)
     rows = asked(config, env, split, source)
     rows.items = islice(rows.items, config.limit)
-    model, tokenizer = load_policy(config.model, device=config.device), load_tokenizer(config.model)
+    model = load_steered(config.model, beta=config.value_weight, device=config.device)
+    tokenizer = load_tokenizer(config.model)
     reward = None
     if config.reward:
         reward = load_rewards(config.reward, weights=config.reward_weights, device=config.device)

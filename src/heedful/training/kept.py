@@ -11,13 +11,13 @@ import os
 import struct
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, overload
 
 from heedful.disk import disk_errors
-from heedful.types import Sample
+from heedful.types import Sample, Step
 
 HEAD = struct.Struct("<iii")  # samples, labels, tokens of the prompt
 NOT_SAID = float("nan")
@@ -50,44 +50,91 @@ class Numbered(Sequence[Item]):
         return self.item(there) if isinstance(there, int) else [self.item(i) for i in there]
 
 
-class Kept(Numbered[Judgment]):
-    """A list on disk. Of each sample the tokens are kept, where its one response begins and whether it ended; the
-    samples of a judgment have the same prompt."""
+class OnDisk(Numbered[Item]):
+    """A list on disk, of items that `pack` makes bytes of and `unpack` makes of bytes."""
 
-    def __init__(self, folder: Path):
+    def __init__(
+        self, folder: Path, pack: Callable[[Item], bytes], unpack: Callable[[bytes], Item]
+    ):
         """The file is made in `folder`, or in the nearest of its parents that is there."""
         self.place = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
         with disk_errors(self.place):
             self._file = tempfile.TemporaryFile(dir=self.place, buffering=1 << 20)  # noqa: SIM115
+        self._pack, self._unpack = pack, unpack
         self._ends = array("q", [0])
         self._written = True
-        self.samples = self.strengths = 0  # how many there are; how many judgments have a strength
 
-    def append(self, judgment: Judgment) -> None:
+    def append(self, item: Item) -> None:
         """DiskError where there is no room."""
-        packed = _packed(judgment)
+        packed = self._pack(item)
         with disk_errors(self.place):
             self._file.write(packed)
         self._written = False
         self._ends.append(self._ends[-1] + len(packed))
-        self.samples += len(judgment.samples)
-        self.strengths += judgment.strength is not None
 
-    def extend(self, judgments: Iterable[Judgment]) -> None:
+    def extend(self, items: Iterable[Item]) -> None:
         """Append each."""
-        for judgment in judgments:
-            self.append(judgment)
+        for item in items:
+            self.append(item)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def item(self, number: int) -> Judgment:
+    def item(self, number: int) -> Item:
         with disk_errors(self.place):
             if not self._written:
                 self._file.flush()
                 self._written = True
             start, end = self._ends[number], self._ends[number + 1]
-            return _unpacked(os.pread(self._file.fileno(), end - start, start))
+            return self._unpack(os.pread(self._file.fileno(), end - start, start))
+
+
+class Kept(OnDisk[Judgment]):
+    """Judgments. Of each sample the tokens are kept, where its one response begins and whether it ended; the samples of
+    a judgment have the same prompt."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, _packed, _unpacked)
+        self.samples = self.strengths = 0  # how many there are; how many judgments have a strength
+
+    def append(self, item: Judgment) -> None:
+        super().append(item)
+        self.samples += len(item.samples)
+        self.strengths += item.strength is not None
+
+
+class KeptEpisodes(OnDisk[Sample]):
+    """Episodes of one branch each. Of each the tokens are kept, the policy's turns with their rewards, and whether a
+    limit ended it."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, _packed_episode, _unpacked_episode)
+
+
+def _packed_episode(sample: Sample) -> bytes:
+    numbers = [sample.stop_reason == "length", len(sample.steps)]
+    numbers += [place for step in sample.steps for place in (step.start, step.stop)]
+    rewards = array("d", [step.reward for step in sample.steps])
+    return rewards.tobytes() + array("i", [*numbers, *sample.tokens, len(sample.steps)]).tobytes()
+
+
+def _unpacked_episode(packed: bytes) -> Sample:
+    rewards, numbers = array("d"), array("i")
+    (count,) = struct.unpack("<i", packed[-4:])
+    rewards.frombytes(packed[: 8 * count])
+    numbers.frombytes(packed[8 * count : -4])
+    cut, _, *rest = numbers
+    places, tokens = rest[: 2 * count], tuple(rest[2 * count :])
+    pairs = zip(places[::2], places[1::2], rewards, strict=True)
+    steps = tuple(Step(start, stop, reward) for start, stop, reward in pairs)
+    own = {i for step in steps for i in range(step.start, step.stop)}
+    return Sample(
+        tokens,
+        tuple(i in own for i in range(len(tokens))),
+        (0.0,) * len(tokens),
+        stop_reason="length" if cut else "stop",
+        steps=steps,
+    )
 
 
 def _packed(judgment: Judgment) -> bytes:

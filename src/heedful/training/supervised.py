@@ -55,11 +55,13 @@ def fit(
     evaluate: Callable[[], Metrics],
     per: Literal["token", "group"] = "token",
     show: tuple[str, ...] = ("loss", "eval/loss", "tokens_per_second"),
+    after_step: Callable[[], None] = lambda: None,
     before_save: Callable[[], None] = lambda: None,
     stateful: Mapping[str, Stateful] | None = None,
     notes: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
-    """The supervised loop: step, evaluate, log, save; `before_save()` may write into the model's config.
+    """The supervised loop: step, evaluate, log, save; `after_step()` moves what the optimiser does not, `before_save()`
+    may write into the model's config.
 
     `stream(n)` gives the batches after the first n, lazily and the same ones whenever it is asked, so the number of
     steps is all that a run need know of its data to go on. `stateful` are what else changes during training.
@@ -74,6 +76,7 @@ def fit(
         last = time.monotonic()
         for step, batch in enumerate(stream(start), start + 1):
             metrics = learner.step(loss_fn, batch, per=per)
+            after_step()
             now = time.monotonic()
             metrics["tokens_per_second"] = float(batch.lengths.sum()) / (now - last)
             if evaluates_at(config, step, steps):

@@ -60,6 +60,7 @@ def test_dpo_reaches_the_exact_optimum():
             episode=torch.arange(2 * pairs),
             ref_sum=ref_logp[rows].float(),
             p=p.repeat_interleave(2),
+            weight=torch.ones(2 * pairs),
         )
 
         def loss(out, b):

@@ -330,7 +330,7 @@ def test_13_a_shared_beginning_has_no_dpo_gradient():
     logits.requires_grad_(True)
     logp = torch.log_softmax(logits, -1).gather(2, base.tokens[:, 1:, None]).squeeze(2) * base.mask
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
-    batch = Paired(**fields, ref_sum=logp.detach().sum(1), p=torch.ones(2))
+    batch = Paired(**fields, ref_sum=logp.detach().sum(1), p=torch.ones(2), weight=torch.ones(2))
     dpo(pair_logps(logp, batch), torch.ones(1), 0.1).sum().backward()
     assert logits.grad is not None
     both = logits.grad[0] + logits.grad[1]

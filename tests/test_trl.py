@@ -125,7 +125,9 @@ def test_dpo(tok, tmp_path, smoothing):
     base = collate([rows[i + side * half] for i in range(half) for side in (0, 1)])
     ref = predict(reference, policy_forward(), base, 4096).logp.sum(1)
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
-    batch = Paired(**fields, ref_sum=ref, p=torch.full((2 * half,), 1 - smoothing))
+    batch = Paired(
+        **fields, ref_sum=ref, p=torch.full((2 * half,), 1 - smoothing), weight=torch.ones(2 * half)
+    )
 
     def loss_fn(out, b):
         return Loss(preference.dpo(pair_logps(out.logp, b), b.p[0::2], 0.3))
@@ -155,7 +157,12 @@ def test_reward_model(tok, tmp_path):
     rows = samples(inputs["input_ids"], (attended, attended), lambda i: i % half)
     base = collate([rows[i + side * half] for i in range(half) for side in (0, 1)])
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
-    batch = Ranked(**fields, rank=torch.tensor([1, 2] * half), strength=torch.zeros(2 * half))
+    batch = Ranked(
+        **fields,
+        rank=torch.tensor([1, 2] * half),
+        strength=torch.zeros(2 * half),
+        weight=torch.ones(2 * half),
+    )
 
     def loss_fn(out, b):
         table, rank, strength = as_table(out.score, b)

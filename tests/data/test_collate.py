@@ -34,7 +34,9 @@ def test_column_t_is_about_token_t_plus_one():
 def test_take_trims_padding_and_keeps_every_field_aligned():
     base = collate([sample(4, 0), sample(9, 0), sample(3, 1), sample(3, 1)])
     fields = {n: getattr(base, n) for n in base.__dataclass_fields__}
-    ranked = Ranked(**fields, rank=torch.tensor([1, 2, 1, 2]), strength=torch.zeros(4))
+    ranked = Ranked(
+        **fields, rank=torch.tensor([1, 2, 1, 2]), strength=torch.zeros(4), weight=torch.ones(4)
+    )
     part = take(ranked, torch.tensor([2, 3]))
     assert isinstance(part, Ranked)
     assert part.tokens.shape == (2, 3) and part.mask.shape == (2, 2)

@@ -222,6 +222,7 @@ def test_first_ratio_kl_and_dpo_loss(sft, bases, start):
         **{f.name: getattr(rows, f.name) for f in fields(rows)},
         ref_sum=sums,
         p=torch.ones(len(samples)),
+        weight=torch.ones(len(samples)),
     )
     logp = predict(model, policy_forward(), paired, 64).logp
     losses = dpo(pair_logps(logp, paired), paired.p[::2], 0.1)

@@ -76,9 +76,13 @@ def count(config: iterate.Config, table) -> int:
 
 def test_two_rounds_of_simulated_raters(config: iterate.Config):
     """The second round samples from the first one's policy and learns from both rounds' answers."""
-    config = changed(config, rounds=2, responses=3)
+    config = changed(config, rounds=2, responses=3, weights="raters")
     last = iterate.run(config)
     assert last == config.out / "round-2" / "policy"
+    fits = [(last.parent / name / "raters.json").read_bytes() for name in ("reward", "policy")]
+    first = (config.out / "round-1" / "reward" / "raters.json").read_bytes()
+    assert fits[0] == fits[1] != first and json.loads(fits[0])["weights"]
+    assert "raters.json" in (last / "README.md").read_text()
     rows = [
         (config.out / f"round-{r}" / "comparisons.jsonl").read_text().splitlines() for r in (1, 2)
     ]

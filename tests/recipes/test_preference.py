@@ -470,7 +470,9 @@ def test_a_comparison_keeps_its_prompt_tokens(tok):
     assert first.tokens[:start] == second.tokens[:start] and second.mask.index(True) == start
     assert pair.labels == (0.9, 0.9)
     assert tok.decode(first.tokens[start:]).startswith(ANSWERS[1])
-    assert [f.name for f in fields(Judgment)] == ["samples", "labels", "strength"]
+    assert [f.name for f in fields(Judgment)] == [
+        *("samples", "labels", "strength", "rater", "weight")
+    ]
 
 
 def test_data_of_their_own_are_what_is_held_out(tok, tmp_path: Path, capsys):

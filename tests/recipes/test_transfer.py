@@ -327,3 +327,39 @@ def test_a_project_of_a_server_can_be_named(workspace):
         projects.create(connection, "böse #1")
     with pytest.raises(UserError, match="no rankings to export: 0 stored"):
         materialise(f"db:{workspace}#böse #1", "rankings")
+
+
+def test_an_export_says_what_each_rater_counts(workspace, tmp_path):
+    """A troll 0, by a fit or by a file; with the version, and training reads the column. Mutation caught: weights that
+    are fitted to another split, a rater who is not in the file and counts nothing, a column that nothing reads."""
+    people = {"ada": (1, 2), "bob": (1, 2), "cy": (1, 2), "dan": (1, 2), "troll": (2, 1)}
+    write_rows(
+        tmp_path / "c.jsonl",
+        (
+            {"prompt": f"p{i}", "responses": [f"good {i % 3}", f"bad {i % 4}"], "ranking": said, "rater": who}
+            for i in range(40)
+            for who, said in people.items()
+        ),
+    )  # fmt: skip
+    bring(workspace, "comparisons", tmp_path / "c.jsonl")
+    file = tmp_path / "out.jsonl"
+    manifest = take(workspace, "comparisons", file, weights="raters")
+    by, version = (manifest["weights"][key] for key in ("by_rater", "version"))
+    assert len(by) == 5 and sorted(by.values())[:2] == [0.0, pytest.approx(0.9, abs=0.1)]
+    found = read_comparisons(file)
+    assert [c.weight for c in found] == [by[c.rater or ""] for c in found]
+    assert [c.weight for c in found].count(0.0) == 40
+    names = {c.rater for c in found if c.weight == 0}
+    told = tmp_path / "w.json"
+    told.write_text(json.dumps({"version": version, "weights": dict.fromkeys(names, 0.25)}))
+    manifest = take(workspace, "rankings", tmp_path / "r.jsonl", weights=str(told))
+    assert manifest["weights"]["version"] == version
+    assert sorted({c.weight for c in read_comparisons(tmp_path / "r.jsonl")}) == [0.25, 1.0]
+    for what, weights, why in (
+        ("judgments", "raters", "--weights is for comparisons"),
+        ("comparisons", "column", "is for training"),
+        ("comparisons", "rater", "did you mean 'raters'"),
+    ):
+        with pytest.raises(UserError, match=why):
+            take(workspace, what, tmp_path / "no.jsonl", weights=weights)
+    assert not (tmp_path / "no.jsonl").exists()

@@ -23,12 +23,13 @@ TOK = tiny.tokenizer()
 
 
 def judgments() -> list[Judgment]:
-    """One response and several, cut and whole, with labels and without, a strength and none."""
+    """One response and several, cut and whole, with labels and without, a strength and none,
+    a rater and nobody."""
     one, two, three = encode_group(TOK, "What is 2 + 2?", [" 4", " It is four.", " <pad> 5"])
     return [
         Judgment((one,), ()),
         Judgment((two, trimmed(three, len(three.tokens) - 2)), (0.9, 0.9), 0.0),
-        Judgment((three, one, two), (1.0, -1.0, 2.0), 0.3),
+        Judgment((three, one, two), (1.0, -1.0, 2.0), 0.3, rater=7, weight=0.1),
         Judgment((one,), (0.0,)),
     ]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heedful import tagged
 from heedful.configs.playing import Playing, refuse_unasked
-from heedful.errors import UserError
+from heedful.errors import UserError, did_you_mean
 from heedful.fields import (
     ABOVE_0,
     AT_LEAST_0,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OnBadRow = Literal["stop", "drop", "cut"]
 TOP_P = Range(0, 1, above=True)
+WEIGHTS = ("equal", "raters", "column")  # --weights, besides a file
 SPLIT = Range(0, 1, below=True)  # what is held out; something is left to train on
 
 
@@ -71,6 +72,8 @@ def refuse_missing(config: Any) -> None:
     if isinstance(config, Playing):
         refuse_unasked(config)
     renamed_by(getattr(config, "columns", ()))
+    if isinstance(config, FromComparisons):
+        weights_file(config.weights)
     for name in ("data", "prompts"):
         for source in sources_of(getattr(config, name, None) or ()):
             file, _ = share_of(source)
@@ -205,6 +208,9 @@ class FromComparisons(Reading, ByEpochs):
     """Epochs over the comparisons; more than one overfits quickly."""
     max_length: Annotated[int | None, Range(2)] = None
     """Longest sequence in tokens; of longer ones --on-bad-row decides. Default: the model's context."""
+    weights: str = "equal"
+    """What each comparison counts: equal; raters, by how far its rater can be relied on, as fitted to the training part
+    (nobody's answers are deleted); column, by the data's column weight; or a file of `heedful raters --out`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +266,18 @@ class Drawing(Reading, Sampled, Playing):
     """Torch device, such as cpu, cuda or auto."""
     quiet: bool = False
     """Log lines in place of a progress bar."""
+
+
+def weights_file(spec: str) -> Path | None:
+    """The file that `--weights` names, None for one of the words. UserError where there is none."""
+    if spec in WEIGHTS:
+        return None
+    if not Path(spec).is_file():
+        raise UserError(
+            f"--weights {spec}: expected {', '.join(WEIGHTS)} or a file of `heedful raters --out`"
+            f"{did_you_mean(spec, WEIGHTS)}"
+        )
+    return Path(spec)
 
 
 def refuse_nonsense(config: Training) -> None:

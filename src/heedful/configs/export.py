@@ -45,6 +45,9 @@ class Config:
     """Also pairs that were asked again in swapped order."""
     margin: bool = False
     """Comparisons with TRL's column `margin`: the strength, 0 where none was asked for."""
+    weights: str = "equal"
+    """comparisons, rankings and unpaired with a column `weight`: raters, by how far each rater can be relied on, as
+    fitted to the same split; or a file of `heedful raters --out`. The manifest has every rater's and their version."""
     question: str = ""
     """Of a screen of several questions, the one whose answers are exported. Default: the first that ranks, or that has
     such rows; of scores and critiques all."""

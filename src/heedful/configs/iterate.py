@@ -66,6 +66,9 @@ class Config:
     """Held-out prompts for the evaluation after each round."""
     scorer: str | None = None
     """Gold scorer of that evaluation: a world or package.module:function."""
+    weights: Literal["equal", "raters"] = "equal"
+    """What each comparison counts in both: equal, or by how far its rater can be relied on, as the round's fit to all
+    comparisons so far has it."""
     reward: Refit = field(default_factory=Refit)
     """The reward model."""
     optimise: Optimise = field(default_factory=Optimise)

@@ -47,11 +47,12 @@ def unpaired_of(where: str, row: Mapping[str, Any]) -> list[LabelledResponse]:
         completion = column(where, row, "completion")
         prompt = as_chat(prompt_from(where, "prompt", column(where, row, "prompt")), completion)
         text = response(where, "completion", completion)
-        return [LabelledResponse(with_template(where, row, prompt), text, label)]
+        who, weight = name_in(where, row, "rater"), weight_in(row)
+        return [LabelledResponse(with_template(where, row, prompt), text, label, who, weight)]
     c = comparison_of(where, row)
     best, worst = min(c.places), max(c.places)
     return [
-        LabelledResponse(c.prompt, text, place == best)
+        LabelledResponse(c.prompt, text, place == best, c.rater, c.weight)
         for text, place in zip(c.responses, c.places, strict=True)
         if best < worst and place in (best, worst)
     ]
@@ -245,6 +246,8 @@ def extras(where: str, row: Mapping[str, Any], count: int) -> dict[str, Any]:
     for name, most in (("strength", 1.0), ("seconds", MOST_SECONDS)):
         value = extras.get(name, 0)
         exact.refuse(f"{where}: `{name}`", exact.number(value, 0, most), value)
+    if (weight := weight_in(row)) is not None:
+        extras["weight"] = weight
     if isinstance(why := row.get("explanation"), str) and why.strip():
         extras["explanation"] = why
     for name in ("rater", "policy_version"):
@@ -258,6 +261,12 @@ def extras(where: str, row: Mapping[str, Any], count: int) -> dict[str, Any]:
             raise UserError(f"{where}: `order_shown` must list the responses 0 to {count - 1} once")
         extras["order_shown"] = tuple(map(int, order))
     return extras
+
+
+def weight_in(row: Mapping[str, Any]) -> float | None:
+    """How much a row counts. Many files have a column of this name for something else: what is no weight is none."""
+    value: Any = row.get("weight")
+    return None if exact.number(value, 0) else float(value)
 
 
 def _date(where: str, value: Any) -> str:

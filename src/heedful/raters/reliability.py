@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -78,17 +78,24 @@ class Fit:
         return [max(0.0, 2 * e.value - 1) for e in self.reliability]
 
 
-def pairs_of(comparisons: Sequence[Comparison]) -> Pairs:
-    """All ordered pairs of named raters; ties and responses without a rank order nothing."""
-    people: dict[str, int] = {}
-    responses: dict[tuple[str, str], int] = {}
-    columns: list[tuple[int, int, int, int, float, float, int]] = []
-    for number, c in enumerate(comparisons):
+class Collected:
+    """Ordered pairs of comparisons that come one by one; ties and responses without a rank order nothing. Of each pair
+    a few numbers are kept, and each response's text once."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, int] = {}
+        self.responses: dict[tuple[str, str], int] = {}
+        self.columns: list[tuple[int, int, int, int, float, float, int]] = []
+        self.comparisons = 0
+
+    def add(self, c: Comparison) -> None:
+        """One more; one of nobody is counted alone."""
+        number, self.comparisons = self.comparisons, self.comparisons + 1
         if c.rater is None:
-            continue
+            return
         prompt, places = prompt_text(c.prompt), c.places
-        rater = people.setdefault(c.rater, len(people))
-        ids = [responses.setdefault((prompt, r), len(responses)) for r in c.responses]
+        rater = self.people.setdefault(c.rater, len(self.people))
+        ids = [self.responses.setdefault((prompt, r), len(self.responses)) for r in c.responses]
         shown = dict(zip(c.order_shown or (), range(len(ids)), strict=False))
         ordered = [
             (i, j)
@@ -100,24 +107,36 @@ def pairs_of(comparisons: Sequence[Comparison]) -> Pairs:
             place = (shown[i] < shown[j]) - (shown[j] < shown[i]) if shown else 0
             length = _length(c.responses[i]) - _length(c.responses[j])
             weight = (len(ids) - 1) / len(ordered)
-            columns.append((ids[i], ids[j], rater, place, length, min(1.0, weight), number))
-    if not columns:
-        raise UserError(
-            "no comparison has both a rater and an order; a column rater says whose it is"
+            pair = (ids[i], ids[j], rater, place, length, min(1.0, weight), number)
+            self.columns.append(pair)
+
+    def pairs(self) -> Pairs:
+        """All of them. UserError where there is none."""
+        if not self.columns:
+            raise UserError(
+                "no comparison has both a rater and an order; a column rater says whose it is"
+            )
+        better, worse, rater, place, length, weight, row = zip(*self.columns, strict=True)
+        longer = torch.tensor(length, dtype=torch.float64)
+        return Pairs(
+            better=torch.tensor(better),
+            worse=torch.tensor(worse),
+            rater=torch.tensor(rater),
+            place=torch.tensor(place, dtype=torch.float64),
+            length=longer / longer.square().mean().sqrt().clamp(min=1e-9),
+            weight=torch.tensor(weight, dtype=torch.float64),
+            row=torch.tensor(row),
+            words=hashed([response for _, response in self.responses]),
+            people=list(self.people),
         )
-    better, worse, rater, place, length, weight, row = zip(*columns, strict=True)
-    longer = torch.tensor(length, dtype=torch.float64)
-    return Pairs(
-        better=torch.tensor(better),
-        worse=torch.tensor(worse),
-        rater=torch.tensor(rater),
-        place=torch.tensor(place, dtype=torch.float64),
-        length=longer / longer.square().mean().sqrt().clamp(min=1e-9),
-        weight=torch.tensor(weight, dtype=torch.float64),
-        row=torch.tensor(row),
-        words=hashed([response for _, response in responses]),
-        people=list(people),
-    )
+
+
+def pairs_of(comparisons: Iterable[Comparison]) -> Pairs:
+    """All ordered pairs of named raters, as `Collected` has them."""
+    collected = Collected()
+    for c in comparisons:
+        collected.add(c)
+    return collected.pairs()
 
 
 def hashed(texts: Sequence[str]) -> Tensor:

@@ -34,6 +34,7 @@ from heedful.store.database.db import Store, open_store
 from heedful.store.database.patience import HOUR
 from heedful.store.project import content, projects, screens
 from heedful.training.rows import askable
+from heedful.training.trust import FILE as RATERS
 from heedful.transfer.rounds import WHY, HeldOut, Round, freeze, held_out_with, merge, train_prompts
 from heedful.transfer.sources import materialise
 from heedful.types import Sampling
@@ -232,7 +233,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
     shared["eval_data"] = str(evaluation) if evaluation.exists() else None
     reward = folder / "reward"
     if not finished(reward):
-        options = vars(config.reward)
+        options = {**vars(config.reward), "weights": config.weights}
         how: Any = reward_model.Config(
             model=model, data=str(everything), out=reward, **options, **shared
         )
@@ -243,6 +244,8 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
         # A policy that an earlier release has begun to train goes on with the prompts that it began with.
         if config.optimise.method in ONLINE and ((folder / PROMPTS).exists() or not after.exists()):
             prompts = train_prompts(config.prompts, folder / PROMPTS, held_out)
+        # The reward model's own fit: of the same comparisons, and also for losses on responses one by one.
+        weighed = {"weights": str(reward / RATERS)} if config.weights == "raters" else {}
         how = planned(
             config.optimise,
             model=model,
@@ -252,6 +255,7 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
             out=after,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
+            **weighed,
             **shared,
         )
         recipe_of(how).run(loops.stage(config.out, how, say))

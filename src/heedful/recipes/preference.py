@@ -45,6 +45,7 @@ from heedful.training.supervised import (
     step_count,
 )
 from heedful.training.trainable import prepare
+from heedful.training.trust import Raters
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Sample
 
 __all__ = ["Config", "judged", "objective_of", "pair_logps", "run"]
@@ -61,6 +62,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     refuse_what_cannot_be(config)
     objective = objective_of(config)
     single = objective.reads == "LabelledLogps"
+    raters = Raters(config.weights, reads_comparisons=not single)
     config = begun(config, "unpaired" if single else "rankings", ranks)
     reader: Any = stream_unpaired if single else stream_comparisons
     data = read(config, reader)
@@ -68,9 +70,10 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     what = partial(judged, objective=objective, config=config)
-    rows = parts_of(config, data, reader, tokenizer, limit, what)
+    rows = parts_of(config, data, reader, tokenizer, limit, what, raters)
     if not rows.train:
         raise UserError(f"{named(config.data)} gives no pair of a better and a worse response")
+    trust = raters.settled(config.out, ranks)
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))
     reference = (
@@ -87,8 +90,10 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         ranks=ranks,
     )
     pool, used = Singles(rows.train), drawn(config, len(rows.train), steps)
-    training = with_reference(objective, sums_of, rows.train, pool, limit, config.seed, used)
-    evaluation = with_reference(objective, sums_of, rows.held, pool, limit, config.seed)
+    training = with_reference(objective, sums_of, rows.train, pool, limit, config.seed, used, trust)
+    evaluation = with_reference(
+        objective, sums_of, rows.held, pool, limit, config.seed, trust=trust
+    )
     del reference, sums_of
     learner = load_learner(
         model,
@@ -123,7 +128,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         evaluate=evaluate,
         show=("loss", "rewards/accuracies", "rewards/margins"),
         stateful={"delta": delta},
-        notes=rows.notes,
+        notes=[*rows.notes, *trust.notes],
+        beside=trust.files,
     )
 
 

@@ -17,11 +17,12 @@ from heedful.data.sources import read_comparisons
 from heedful.errors import UserError
 from heedful.raters.advice import About, about
 from heedful.raters.reliability import Estimate
+from heedful.raters.weights import version_of
 from heedful.transfer.sources import materialise
 
 
 def run(config: Config) -> None:
-    """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1."""
+    """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1, with their version."""
     data = materialise(config.data, "rankings")
     comparisons = read_comparisons(
         data, skip_bad=config.on_bad_row == "drop", columns=config.columns
@@ -31,7 +32,10 @@ def run(config: Config) -> None:
     except UserError as error:
         raise UserError(f"{named(config.data)}: {error}") from None
     if config.out is not None:
-        write_json(config.out, as_json(people))
+        version = version_of(comparisons)
+        write_json(
+            config.out, {"version": version, "comparisons": len(comparisons)} | as_json(people)
+        )
     _print(people, sum(c.rater is None for c in comparisons))
 
 

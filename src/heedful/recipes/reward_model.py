@@ -32,6 +32,7 @@ from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
+from heedful.training.judgments import firsts
 from heedful.training.kept import Judgment
 from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
@@ -43,6 +44,7 @@ from heedful.training.supervised import (
     step_count,
 )
 from heedful.training.trainable import prepare
+from heedful.training.trust import ALIKE, Raters, Trust
 from heedful.types import Batch, Comparison, Metrics, Outputs, Ranked, Sample
 
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
@@ -50,6 +52,7 @@ MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is 
 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
+    raters = Raters(config.weights)
     config = begun(config, "rankings", ranks)
     data = read(config, stream_comparisons)
     tokenizer = load_tokenizer(config.model)
@@ -58,11 +61,12 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
     prepare(model, config)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    rows = parts_of(config, data, stream_comparisons, tokenizer, limit, ranked)
+    rows = parts_of(config, data, stream_comparisons, tokenizer, limit, ranked, raters)
     if config.margin and not rows.train.strengths + rows.held.strengths:
         raise UserError(
             f"--margin needs comparisons with a strength; {named(config.data)} has none"
         )
+    trust = raters.settled(config.out, ranks)
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))
     learner = load_learner(
@@ -79,22 +83,23 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         table, rank, strength = as_table(out.score, batch)
         right, pairs = losses.accuracy(table, rank)
         return Loss(
-            loss_of(table, rank, config.margin * strength),
+            batch.weight[firsts(batch)] * loss_of(table, rank, config.margin * strength),
             {"accuracy": right / pairs.clamp(min=1), "margin": _spread(table, rank)},
         )
 
     def evaluate() -> Metrics:
-        tables = []
+        tables, values = [], []
         for part in evaluated(rows.held):
-            batch = rank_batch(part)
-            tables.append(as_table(learner.outputs(batch).score, batch))
-        values = [loss_of(table, rank, config.margin * s) for table, rank, s in tables]
+            batch = rank_batch(part, trust)
+            out = learner.outputs(batch)
+            tables.append(as_table(out.score, batch))
+            values.append(loss_fn(out, batch).value)
         result = {**of_pairs(tables), "loss": float(torch.cat(values).mean())}
         ranks.on_first(write_json, config.out / "evaluation.json", result)
         return {"eval/accuracy": result["accuracy"], "eval/loss": result["loss"]}
 
     def record_scale() -> None:
-        batch = rank_batch(rows.train[:MEASURED])
+        batch = rank_batch(rows.train[:MEASURED], trust)
         scores = learner.outputs(batch).score
         setattr(model.config, SHIFT, float(scores.mean()))
         setattr(model.config, SCALE, float(scores.std(correction=0).clamp(min=1e-6)))
@@ -102,7 +107,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
 
     def stream(start: int) -> Iterator[Batch]:
         for batch in epochs(config, len(rows.train), steps, start):
-            yield rank_batch([rows.train[i] for i in batch])
+            yield rank_batch([rows.train[i] for i in batch], trust)
 
     return fit(
         config,
@@ -115,7 +120,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         evaluate=evaluate,
         show=("loss", "accuracy", "eval/accuracy"),
         before_save=record_scale,
-        notes=rows.notes,
+        notes=[*rows.notes, *trust.notes],
+        beside=trust.files,
     )
 
 
@@ -125,7 +131,7 @@ def ranked(item: Comparison, samples: list[Sample]) -> list[Judgment]:
     return [Judgment(tuple(samples), ranks, item.strength)]
 
 
-def rank_batch(items: Sequence[Judgment]) -> Ranked:
+def rank_batch(items: Sequence[Judgment], trust: Trust = ALIKE) -> Ranked:
     """Comparisons as one batch: the responses of each are a group of rows."""
     rows = [replace(s, group=g) for g, item in enumerate(items) for s in item.samples]
     base = collate(rows)
@@ -133,6 +139,7 @@ def rank_batch(items: Sequence[Judgment]) -> Ranked:
         **{f.name: getattr(base, f.name) for f in fields(base)},
         rank=torch.tensor([int(rank) for item in items for rank in item.labels]),
         strength=torch.tensor([item.strength or 0.0 for item in items for _ in item.samples]),
+        weight=trust.of_rows(items),
     )
 
 

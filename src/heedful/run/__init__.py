@@ -3,6 +3,7 @@
 out/config.yaml       the resolved config
 out/metrics.jsonl     one object a logged step
 out/record.jsonl      which rows were dropped or cut, and what was changed when a run went on; absent if nothing
+out/raters.json       with --weights: what each rater's judgments count, and the version of that fit
 out/alarms.jsonl      what went wrong by the look of the metrics, in plain words; absent if nothing did
 out/samples.jsonl     of on-policy methods: a few prompts and responses of some steps
 out/tensorboard/      the same for TensorBoard

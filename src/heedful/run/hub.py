@@ -6,8 +6,9 @@ from pathlib import Path
 
 from heedful.errors import UserError, one_line
 
-# What is the run's own affair: how it went on after interruptions, and what others of its checkpoints are.
-LEFT_HERE = ("checkpoints/*", "state/*", "tensorboard/*", ".*", "**/.*")
+# What is the run's own affair: how it went on after interruptions, what others of its checkpoints are, and
+# who judged how well.
+LEFT_HERE = ("checkpoints/*", "state/*", "tensorboard/*", "raters.json", ".*", "**/.*")
 
 
 def check(place: str | None) -> None:

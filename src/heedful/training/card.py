@@ -13,6 +13,7 @@ from heedful import __version__
 from heedful.configs.common import Training, unread
 from heedful.models.scores import at_last_token, scores_of
 from heedful.run import settings
+from heedful.training.trust import FILE as RATERS
 
 POLICY = """\
 from transformers import {imports}
@@ -58,6 +59,12 @@ def card(config: Training, folder: Path, model: PreTrainedModel) -> str:
         f"and `heedful {command} --config config.yaml --out ANOTHER` makes it again:\n\n{listed}\n\n"
         "The numbers of the run are in `metrics.jsonl` beside this file."
     )
+    if weighed := _read(config.out / RATERS):
+        made += (
+            f"\n\nComparisons counted by how far their raters can be relied on: {len(weighed['weights'])} raters, from "
+            f"{min(weighed['weights'].values()):g} to {max(weighed['weights'].values()):g}, version "
+            f"`{weighed['version']}` of `raters.json` in the run's folder."
+        )
     name = config.push_to_hub or str(config.out)
     return page(folder, model, name, config.out.name, job, made)
 

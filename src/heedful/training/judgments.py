@@ -21,6 +21,7 @@ from heedful.losses.reward import accuracy, best_and_last
 from heedful.training.kept import Chosen, Judgment, Numbered, Samples, Singles
 from heedful.training.objective import Objective
 from heedful.training.reference_sums import Sums
+from heedful.training.trust import ALIKE, Trust
 from heedful.types import (
     Batch,
     Labelled,
@@ -83,13 +84,14 @@ def judgments(
     ]
 
 
-def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums) -> Batch:
+def as_batch(reads: str, judged: Sequence[Judgment], sums: Sums, trust: Trust = ALIKE) -> Batch:
     """One batch, each judgment a group of neighbouring rows; the reference is 0 where `sums` has nothing."""
     flat = [s for j in judged for s in j.samples]
     rows = [replace(s, group=i) for i, j in enumerate(judged) for s in j.samples]
     base = collate(rows)
     given: dict[str, Any] = {f.name: getattr(base, f.name) for f in fields(base)}
     given["ref_sum"] = torch.tensor([sums.get(s, 0.0) for s in flat])
+    given["weight"] = trust.of_rows(judged)
     label = torch.tensor([number for j in judged for number in j.labels])
     if reads == "PairLogps":
         return Paired(**given, p=label)
@@ -115,6 +117,12 @@ def pair_logps(logp: Tensor, batch: Paired) -> PairLogps:
 def labelled_logps(logp: Tensor, batch: Labelled) -> LabelledLogps:
     """Sums over response tokens, one row each."""
     return LabelledLogps(logp.sum(1), batch.ref_sum, batch.mask.sum(1), batch.desirable)
+
+
+def firsts(batch: Batch) -> Tensor:
+    """The first row of each group."""
+    _, counts = batch.group.unique_consecutive(return_counts=True)
+    return counts.cumsum(0) - counts
 
 
 def ranked_logps(logp: Tensor, batch: RankedWithReference) -> RankedLogps:
@@ -261,6 +269,7 @@ class Prepared:
     judged: Sequence[Judgment]
     others: Sequence[Sample]
     sums: Sums
+    trust: Trust = ALIKE
 
     def take(
         self,
@@ -270,7 +279,7 @@ class Prepared:
         running: RunningMean,
     ) -> Batch:
         """The batch of some judgments, with what the losses read of the whole of it."""
-        batch = as_batch(objective.reads, [self.judged[g] for g in groups], self.sums)
+        batch = as_batch(objective.reads, [self.judged[g] for g in groups], self.sums, self.trust)
         if not isinstance(batch, Labelled):
             return batch
         others = batch
@@ -289,6 +298,7 @@ def with_reference(
     limit: int,
     seed: int,
     used: Sequence[int] | None = None,
+    trust: Trust = ALIKE,
 ) -> Prepared:
     """Judgments by number. `sums_of` asks the reference, if a loss reads it, about those that are `used` (None: all);
     `pool` has KTO's other responses."""
@@ -296,11 +306,11 @@ def with_reference(
     if "kl" in objective.whole_batch:
         others = Mismatched(Singles(judged), pool, limit, seed)
     if not objective.needs_reference:
-        return Prepared(judged, others, {})
+        return Prepared(judged, others, {}, trust)
     if used is None:
-        return Prepared(judged, others, sums_of(Samples(judged, others)))
+        return Prepared(judged, others, sums_of(Samples(judged, others)), trust)
     beside = Chosen(others, used) if others else ()
-    return Prepared(judged, others, sums_of(Samples(Chosen(judged, used), beside)))
+    return Prepared(judged, others, sums_of(Samples(Chosen(judged, used), beside)), trust)
 
 
 def with_whole_batch(
@@ -329,10 +339,12 @@ def with_whole_batch(
 
 
 def loss_of(objective: Objective) -> Callable[[Outputs, Batch], Loss]:
-    """`learner.LossFn` of an objective on its kind of batch, with metrics."""
+    """`learner.LossFn` of an objective on its kind of batch, each judgment by its weight; with metrics of all alike."""
 
     def loss_fn(out: Outputs, batch: Batch) -> Loss:
+        assert isinstance(batch, Paired | Labelled | RankedWithReference)
         x = VIEWS[objective.reads](out.logp, batch)
-        return Loss(objective(x, batch), metrics_of(x, batch, objective))
+        weight = batch.weight[0::2] if isinstance(batch, Paired) else batch.weight[firsts(batch)]
+        return Loss(weight * objective(x, batch), metrics_of(x, batch, objective))
 
     return loss_fn

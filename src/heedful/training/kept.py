@@ -19,7 +19,8 @@ from typing import TypeVar, overload
 from heedful.disk import disk_errors
 from heedful.types import Sample, Step
 
-HEAD = struct.Struct("<iii")  # samples, labels, tokens of the prompt
+HEAD = struct.Struct("<iiii")  # samples, labels, tokens of the prompt, rater
+NOBODY = -1
 NOT_SAID = float("nan")
 Item = TypeVar("Item")
 
@@ -27,12 +28,15 @@ Item = TypeVar("Item")
 @dataclass(frozen=True)
 class Judgment:
     """Samples of one prompt, and for each the number that the batch holds: p, 1 for liked and 0, or the rank, as
-    `losses.reward` reads it; none where nothing was judged. `strength` is how much better the best one is, where told.
+    `losses.reward` reads it; none where nothing was judged. `strength` is how much better the best one is, where told;
+    `rater` the number of who judged, and `weight` what the row itself says it counts (`training.trust`).
     """
 
     samples: tuple[Sample, ...]
     labels: tuple[float, ...]
     strength: float | None = None
+    rater: int = NOBODY
+    weight: float = 1.0
 
 
 class Numbered(Sequence[Item]):
@@ -142,20 +146,20 @@ def _packed(judgment: Judgment) -> bytes:
     start = samples[0].mask.index(True)
     prompt = samples[0].tokens[:start]
     strength = NOT_SAID if judgment.strength is None else judgment.strength
-    numbers = array("d", [*labels, strength])
+    numbers = array("d", [*labels, strength, judgment.weight])
     tokens = array("i", prompt)
     for s in samples:
         alike = s.tokens[:start] == prompt and s.mask == _mask(start, len(s.tokens))
         assert alike, "the samples of a judgment answer one prompt, in one turn each"
         tokens.extend((len(s.tokens) - start, s.stop_reason == "length", *s.tokens[start:]))
-    head = HEAD.pack(len(samples), len(labels), start)
+    head = HEAD.pack(len(samples), len(labels), start, judgment.rater)
     return head + numbers.tobytes() + tokens.tobytes()
 
 
 def _unpacked(packed: bytes) -> Judgment:
-    count, labelled, start = HEAD.unpack_from(packed)
+    count, labelled, start, rater = HEAD.unpack_from(packed)
     numbers, tokens = array("d"), array("i")
-    end = HEAD.size + 8 * (labelled + 1)
+    end = HEAD.size + 8 * (labelled + 2)
     numbers.frombytes(packed[HEAD.size : end])
     tokens.frombytes(packed[end:])
     prompt, samples, place = tuple(tokens[:start]), [], start
@@ -171,9 +175,9 @@ def _unpacked(packed: bytes) -> Judgment:
                 stop_reason="length" if cut else "stop",
             )
         )
-    strength = numbers[-1]
+    *labels, strength, weight = numbers
     told = None if strength != strength else strength
-    return Judgment(tuple(samples), tuple(numbers[:-1]), told)
+    return Judgment(tuple(samples), tuple(labels), told, rater, weight)
 
 
 def _mask(start: int, length: int) -> tuple[bool, ...]:

@@ -31,6 +31,7 @@ from heedful.data.tokens import (
 from heedful.errors import UserError
 from heedful.rewards import Parts as Rewards
 from heedful.training.kept import Judgment, Kept
+from heedful.training.trust import UNASKED, Raters
 from heedful.types import (
     Comparison,
     Demonstration,
@@ -179,8 +180,10 @@ def parts_of(
     tokenizer: PreTrainedTokenizerBase,
     limit: int,
     judged: Callable[[Answered, list[Sample]], Iterable[Judgment]],
+    raters: Raters = UNASKED,
 ) -> Parts:
-    """As `--eval-data` has it, or a share of the prompts by their hash; `judged` says what is to be learned of an item.
+    """As `--eval-data` has it, or a share of the prompts by their hash; `judged` says what is to be learned of an item,
+    and `raters` remembers whose it is.
 
     Where one part has nothing the other is both.
     """
@@ -190,12 +193,13 @@ def parts_of(
     for item, samples in data.fit(make):
         some.add(item)
         apart = not own and is_held_out(item.prompt, config.held_out)
-        (held if apart else train).extend(judged(item, samples))
+        made = raters.signed(item, judged(item, samples), learned=not apart)
+        (held if apart else train).extend(made)
     notes = [data.note]
     if config.eval_data is not None:
         other = read(config, reader, config.eval_data)
         for item, samples in other.fit(make):
-            held.extend(judged(item, samples))
+            held.extend(raters.signed(item, judged(item, samples), learned=False))
         notes.append(other.note)
     return Parts(train or held, held or train, some.items, [note for note in notes if note])
 

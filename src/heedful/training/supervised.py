@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import ByEpochs, Training, refuse_nonsense
 from heedful.data.collate import shuffled
+from heedful.data.files import write_json
 from heedful.evals.alarms import Alarms
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.ranks import Ranks
@@ -59,12 +60,14 @@ def fit(
     before_save: Callable[[], None] = lambda: None,
     stateful: Mapping[str, Stateful] | None = None,
     notes: Sequence[Mapping[str, Any]] = (),
+    beside: Mapping[str, Any] | None = None,
 ) -> Path:
     """The supervised loop: step, evaluate, log, save; `after_step()` moves what the optimiser does not, `before_save()`
     may write into the model's config.
 
     `stream(n)` gives the batches after the first n, lazily and the same ones whenever it is asked, so the number of
-    steps is all that a run need know of its data to go on. `stateful` are what else changes during training.
+    steps is all that a run need know of its data to go on. `stateful` are what else changes during training, `beside`
+    are values by the names of JSON files that belong to the run.
     """
     alarms = Alarms()
     stateful = {"learner": learner, "alarms": alarms, **(stateful or {})}
@@ -72,6 +75,8 @@ def fit(
     with opened(config, steps, show, learner.ranks) as run:
         start = run.restore(stateful)
         keep_notes(run, start, notes)
+        for name, value in (beside or {}).items():
+            learner.ranks.on_first(write_json, config.out / name, value)
         rehearse(run, learner, tokenizer, config)
         last = time.monotonic()
         for step, batch in enumerate(stream(start), start + 1):

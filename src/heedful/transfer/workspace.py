@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -54,9 +54,11 @@ def export_file(
     *,
     snapshot_id: str | None = None,
     tasks: Sequence[str] | None = None,
+    weights: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a file and its manifest, each whole or not at all; returns the manifest.
 
+    `weights`: {"version": …, "weights": {rater: number}}, for a column `weight`, 1 where a rater has none there.
     `tasks`: only what was said of these questions. `snapshot_id` is of a snapshot that was taken before: its file is
     written once more, byte for byte.
     """
@@ -70,9 +72,16 @@ def export_file(
         if query not in (taken.query, snapshot.Query(query.what)):
             raise UserError(f"snapshot {snapshot_id} has filters of its own; leave the others out")
 
+    names = dict(taken.columns)
+    if weights:
+        names["weight"] = "number"
+
     def write(connection: Connection) -> tuple[str, int]:
         found = snapshot.rows(connection, taken.query, taken.ids)
-        rows = tables.write_table(path, map(columns.escaped, found), taken.columns)
+        if weights:
+            by = weights["weights"]
+            found = ({**row, "weight": by.get(row["rater"], 1.0)} for row in found)
+        rows = tables.write_table(path, map(columns.escaped, found), names)
         return _name(connection, project), rows
 
     name, rows = store.in_read(write)
@@ -87,9 +96,11 @@ def export_file(
         "snapshot_sha256": taken.sha256,
         "query": asdict(taken.query),
         **asdict(taken.count),
-        "columns": taken.columns,
+        "columns": names,
         "escape": columns.ESCAPE,
     }
+    if weights:
+        manifest["weights"] = {"version": weights["version"], "by_rater": weights["weights"]}
     if manifest["format"] == "csv":
         manifest["formula_cells"] = FORMULA_CELLS
     manifest = columns.escaped(manifest)

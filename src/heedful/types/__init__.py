@@ -126,6 +126,7 @@ class Comparison:
     policy_version: str | None = None
     created_at: str | None = None
     explanation: str | None = None  # why, in the words of who knows: of gold questions
+    weight: float | None = None  # how much it counts, where the row says so
 
     @property
     def places(self) -> list[int]:
@@ -152,6 +153,8 @@ class LabelledResponse:
     prompt: Prompt
     response: str
     desirable: bool
+    rater: str | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,18 +87,22 @@ class Packed(Batch):
 
 @dataclass(frozen=True, slots=True)
 class Paired(Batch):
-    """Pairs as rows 2i (chosen) and 2i+1 (rejected): adds the reference's sum of log-probs and `p`, both `[B]`."""
+    """Pairs as rows 2i (chosen) and 2i+1 (rejected): adds the reference's sum of log-probs, `p` and how much the pair
+    counts, all `[B]`."""
 
     ref_sum: Tensor
     p: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked(Batch):
-    """The responses of a comparison as one group of rows: adds rank (1 = best) and strength (0 to 1), both `[B]`."""
+    """The responses of a comparison as one group of rows: adds rank (1 = best), strength (0 to 1) and how much the
+    comparison counts, all `[B]`."""
 
     rank: Tensor
     strength: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +116,14 @@ class RankedWithReference(Ranked):
 class Labelled(Batch):
     """Single responses with a label; every row is a group of its own. All `[B]`.
 
-    ref_sum: the reference's sum of log-probs; desirable: liked or not. What follows is said of the whole
-    batch and stays true in its parts: kl and delta (what KTO and BCO compare with, the same in every row, 0
-    until known) and share, the part of the batch that has the row's label.
+    ref_sum: the reference's sum of log-probs; desirable: liked or not; weight: how much it counts. What follows is
+    said of the whole batch and stays true in its parts: kl and delta (what KTO and BCO compare with, the same in
+    every row, 0 until known) and share, the part of the batch that has the row's label.
     """
 
     ref_sum: Tensor
     desirable: Tensor
+    weight: Tensor
     kl: Tensor
     delta: Tensor
     share: Tensor

@@ -18,7 +18,7 @@ import pytest
 
 from heedful.cli import main
 from heedful.errors import UserError
-from heedful.raters.endpoint import QUESTION as PAIR
+from heedful.raters.asking import PAIR
 from heedful.raters.endpoint import preference
 from heedful.raters.panel import judges
 from heedful.remote import limits
@@ -312,3 +312,32 @@ def test_the_questions_stand_in_the_documents():
     assert PAIR in text and GRADE in text
     for option in inspect.signature(Options).parameters:
         assert f"`{option}=" in text, option
+
+
+def test_each_response_by_itself_and_by_a_principle(server, tmp_path):
+    """One call a response; the principle is in the question. Mutation caught: a call for each pair and order."""
+    file = tmp_path / "principles.txt"
+    file.write_text("Be brief.\n")
+    server.says = "Yes"
+    [judge] = judges(f"{server.url}(form=yesno, principles={file}, logprobs=false)", 0)
+    said = asyncio.run(judge.judge("Why?", ["a", "b", "a"]))  # type: ignore[misc]
+    assert said.ranking == (1, 1, 1) and said.explanation == "Be brief."
+    assert len(server.asked) == 2
+    assert "follows this principle: Be brief." in server.asked[0]["messages"][0]["content"]
+    server.says = "No"
+    assert asyncio.run(judge.judge("Why?", ["a", "c"])).ranking == (1, 2)  # type: ignore[misc]
+    with pytest.raises(UserError, match="form must be ab or yesno, not 'contrast'"):
+        judges(f"{server.url}(form=contrast)", 0)
+
+
+def test_a_server_that_loves_a_letter_is_refused(server):
+    """Mutation caught: a judge of places whose few accidents become labels."""
+    server.says, server.logprobs = "A", False
+    [judge] = judges(f"{server.url}(logprobs=false)", 0)
+
+    async def ask() -> None:
+        for i in range(30):
+            await judge.judge(f"Why {i}?", ["a", "b"])  # type: ignore[misc]
+
+    with pytest.raises(UserError, match="the same letter in both orders of 25 of 25 pairs"):
+        asyncio.run(ask())

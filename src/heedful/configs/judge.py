@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from heedful.configs.common import Reading
+from heedful.errors import UserError
 from heedful.fields import DATA, SEED, Data, Flag
 
 
@@ -18,7 +19,10 @@ class Config(Reading):
     """Samples, several of each prompt."""
     judge: str
     """Who ranks: simulated raters with the score of a world or of package.module:function of (prompt, response),
-    llm:MODEL, http://HOST:PORT/v1#NAME (a server, see docs/rewards.md), or scores (column `reward`)."""
+    llm:MODEL(form=contrast), http://HOST:PORT/v1#NAME (a server), or scores (column `reward`); see docs/rewards.md."""
+    people: Data | None = None
+    """Comparisons by people, of the same kind. The judge is asked about these first, and how often it agrees with them
+    is told before anything else is judged."""
     out: Path
     """The file of comparisons."""
     pairs: Literal["rankings", "best_worst"] = "rankings"
@@ -28,3 +32,9 @@ class Config(Reading):
     """Seed of the simulated raters' noise."""
     quiet: bool = False
     """Log lines in place of a progress bar."""
+
+    def __post_init__(self) -> None:
+        if self.people is not None and self.judge == "scores":
+            raise UserError(
+                "--people asks a judge what people were asked; --judge scores asks nobody"
+            )

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from heedful import registry
-from heedful.raters.endpoint import EndpointJudge
+from heedful.raters.endpoint import EndpointJudge, JudgeOptions
 from heedful.raters.simulated import panel
 from heedful.remote.endpoint import Endpoint, is_endpoint
 from heedful.remote.journal import MISSING, Recording, recording
@@ -24,7 +24,7 @@ from heedful.worlds import scorer
 def judges(spec: str, seed: int) -> list[Rater]:
     """Eight simulated people with the taste of a world or a function, a registered one such as llm:MODEL, a server."""
     if is_endpoint(spec):
-        return [EndpointJudge(Endpoint.of(spec, "--judge"))]
+        return [EndpointJudge(Endpoint.of(spec, "--judge", JudgeOptions))]
     name, colon, rest = spec.partition(":")
     if colon and name in registry.entries("judge"):
         return registry.load("judge", name)(rest, seed)
@@ -96,7 +96,7 @@ async def judge_all(
 
 
 def spent(raters: Sequence[Rater]) -> None:
-    """Tell what judges over the network have cost."""
+    """Tell what models as judges have cost, and how far their letters can be used."""
     for rater in raters:
-        if isinstance(rater, EndpointJudge) and rater.endpoint.calls:
-            print(rater.summary(), file=sys.stderr)
+        if (summary := getattr(rater, "summary", None)) and (told := summary()):
+            print(told, file=sys.stderr)

@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from heedful.configs.judge import Config
 from heedful.data.reading import named
-from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
+from heedful.data.sources import (
+    prompt_columns,
+    prompt_of,
+    read_comparisons,
+    read_samples,
+    write_rows,
+)
 from heedful.errors import UserError
+from heedful.evals.statistics import bootstrap_ci
 from heedful.progress import Progress
+from heedful.raters.asking import agreements
 from heedful.raters.panel import judge_all, judges
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
-from heedful.types import Comparison, Prompt
+from heedful.types import Comparison, Prompt, Rater
 
 log = logging.getLogger("heedful")
 
@@ -31,10 +41,27 @@ def run(config: Config) -> Path:
     raters = judges(config.judge, config.seed)
     items = [(prompt, list(group)) for prompt, group in grouped(name, rows)]
     with recorded_until_done(beside(config.out), sources(config)):
+        if config.people is not None:
+            print(_agreement(config, raters), file=sys.stderr)
         with Progress("judge", len(items), quiet=config.quiet) as bar:
             told = judge_all(raters, items, [config.judge, config.seed], bar.update)
             comparisons = asyncio.run(told)
         return _written(config, name, comparisons)
+
+
+def _agreement(config: Config, raters: Sequence[Rater]) -> str:
+    """How often the judges prefer what people do."""
+    assert config.people is not None
+    people = read_comparisons(config.people)
+    items = [(c.prompt, c.responses) for c in people]
+    with Progress("people's", len(items), quiet=config.quiet) as bar:
+        said = asyncio.run(judge_all(raters, items, [config.judge, config.seed], bar.update))
+    right = agreements(people, said)
+    if not right:
+        raise UserError(f"--people {named(config.people)}: every comparison is a tie")
+    low, high = bootstrap_ci(right)
+    told = f"{config.judge} agrees with people in {fmean(right):.0%} [{low:.0%}, {high:.0%}] of {len(right)} pairs"
+    return told + (", less than a coin would" if high < 0.5 else "")
 
 
 def _written(config: Config, name: str, comparisons: Sequence[Comparison]) -> Path:

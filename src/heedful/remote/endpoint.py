@@ -78,12 +78,14 @@ class Endpoint:
     _without: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, spec: str, flag: str) -> Endpoint:
-        """From `URL#MODEL(options)`. UserError if nobody answers there; without a #MODEL, the only one it serves."""
+    def of(cls, spec: str, flag: str, kind: type[Options] = Options) -> Endpoint:
+        """From `URL#MODEL(options)`, which are of a `kind`.
+
+        UserError if nobody answers there; without a #MODEL, the only one it serves."""
         where = f"{flag} {spec}"
         target, arguments = call(where, spec)
-        offered = inspect.signature(Options).parameters
-        options = Options(**typed(where, "a server", offered, arguments))
+        offered = inspect.signature(kind).parameters
+        options = kind(**typed(where, "a server", offered, arguments))
         url, _, model = target.partition("#")
         if "@" in urlsplit(url).netloc or not re.fullmatch(r"[A-Za-z_]\w*", options.key):
             raise UserError(

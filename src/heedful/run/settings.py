@@ -186,7 +186,7 @@ def _paths(told: Any) -> list[str]:
         pieces = (piece.strip(" \"'") for piece in re.split(r"[=(),@]", text))
         file, _, share = text.rpartition("@")  # of a file with a share of its rows
         pieces = (*pieces, file) if share.replace(".", "").isdigit() else pieces
-        paths += [path for path in (text, text.removeprefix("llm:"), *pieces) if path]
+        paths += [path.removeprefix("llm:") for path in (text, *pieces) if path]
     return list(dict.fromkeys(paths))
 
 

@@ -125,7 +125,7 @@ class Comparison:
     seconds: float | None = None
     policy_version: str | None = None
     created_at: str | None = None
-    explanation: str | None = None  # why, in the words of who knows: of gold questions
+    explanation: str | None = None  # why, in the words of who knows: of gold questions; a principle
     weight: float | None = None  # how much it counts, where the row says so
 
     @property

@@ -71,6 +71,7 @@ JOBS: dict[str, Callable[[Path, int], list]] = {
                           "--reference-every", 3, "--reference-share", 0.5],
     "online_dpo": lambda w, n: [*policy(w, n), "--refresh-reference", 3],
     "ilql": lambda w, n: ["--model", w / "model", "--data", w / "episodes.jsonl", *epochs(n)],
+    "decision": lambda w, n: JOBS["ilql"](w, n),
     "small": lambda w, n: ["--model", w / "model", "--data", w / "prompts.jsonl", "--steps", 8 * n],
 }  # fmt: skip
 POLICY = ("ppo", "rloo", "online_dpo")

@@ -66,6 +66,7 @@ PLANNED: set[str] = set()  # on the floor plan, not built yet
 SAME_FLOOR = {  # (importer, imported): why
     ("learner", "models"): "a learner saves its model",
     ("envs", "worlds"): "questions about a generated world are played over several turns",
+    ("reproductions", "api"): "claims are made again by the commands that people use",
     ("envs", "endpoint"): "programs drive the policy by asking over the OpenAI API",
 }
 TORCHLESS = {"web", "store"}  # answer people while a GPU is busy elsewhere

@@ -11,7 +11,7 @@ import torch
 import tiny
 from heedful import cli
 from heedful.data.collate import collate
-from heedful.envs.maze import made, shortest
+from heedful.envs.maze import made
 from heedful.learner import load_learner
 from heedful.learner.local import Optim
 from heedful.losses.values import TokenValues, ilql
@@ -161,4 +161,3 @@ def test_a_beta_without_values_is_told(walks, tmp_path, capsys):
     ]
     assert cli.main(list(map(str, words))) == 2
     assert "has no values; `heedful train ilql` learns them" in capsys.readouterr().err
-    assert shortest(3, 0, {"row": made(3, 0).goal[0], "column": made(3, 0).goal[1]}) == 0

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train sft": ("recipes.sft", "demonstrations → a model that responds"),
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
     "train ilql": ("recipes.ilql", "logged episodes → a policy steered by what tokens are worth"),
+    "train decision": ("recipes.decision", "logged episodes → a policy that plays for a return"),
     "merge": ("recipes.merge", "an adapter and its base → one whole model"),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),

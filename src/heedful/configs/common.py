@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from heedful import tagged
-from heedful.configs.playing import Playing, refuse_unasked
+from heedful.configs.playing import PLAYED, Playing, refuse_unasked
 from heedful.errors import UserError, did_you_mean
 from heedful.fields import (
     ABOVE_0,
@@ -260,6 +260,8 @@ class Drawing(Reading, Sampled, Playing):
     """0 is greedy decoding: the likeliest token."""
     value_weight: Annotated[float | None, AT_LEAST_0] = None
     """β of logits + β(Q − V), of a model by `train ilql`; 0 is its policy alone. Default: what it was trained with."""
+    target_return: Annotated[float | None, FINITE, PLAYED] = None
+    """The return that a model by `train decision` is told to play for."""
     seed: Annotated[int, SEED] = 0
     """Seed of the sampling."""
     device: str = "cpu"

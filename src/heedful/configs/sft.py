@@ -19,6 +19,8 @@ class Config(Reading, ByEpochs):
     """The language model to start from."""
     data: Annotated[Data, DATA]
     """Demonstrations: rows with prompt and completion, or messages."""
+    best: Annotated[float, Range(0, 1, above=True)] = 1.0
+    """Filtered behaviour cloning: learn from this share of the rows, those with the highest `reward`."""
     batch_size: int = 16
     """Demonstrations in an optimiser step."""
     max_length: Annotated[int | None, alias("--max-seq-length"), Range(2)] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -206,14 +207,36 @@ def stream_demonstrations(
     *,
     skip_bad: bool | None = None,
     reading: Reading | None = None,
+    best: float = 1.0,
 ) -> Iterator[Demonstration]:
     """From prompt + completion, or from messages: each assistant turn is a demonstration given the turns before it.
 
     A text prompt whose completion is a message is a user's turn. A sample whose `stop_reason` is
-    `length` was truncated, and gets no end token.
+    `length` was truncated, and gets no end token. Of the rows only the `best` share by their `reward`.
     """
-    items = _demonstrations(read_table(source, columns, broken=True), source, skip_bad, reading)
+    rows = read_table(source, columns, broken=True)
+    if best < 1:
+        rows = _best(source, columns, rows, best)
+    items = _demonstrations(rows, source, skip_bad, reading)
     return prompts_once(source, items, lambda: _again(source, columns, demonstrations_of))
+
+
+def _best(
+    source: Source, columns: Sequence[str], rows: Iterable[Row], share: float
+) -> Iterator[Row]:
+    """Those rows whose `reward` is that of the last of the best ones, or more: equal rewards are not told apart."""
+    rewards = sorted((_reward(*row) for row in read_table(source, columns)), reverse=True)
+    least = rewards[max(1, round(share * len(rewards))) - 1]
+    return (row for row in rows if _reward(*row) >= least)
+
+
+def _reward(where: str, row: Mapping[str, Any]) -> float:
+    value = column(where, row, "reward")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(
+            f"{where}: `reward` must be a finite number where the best rows are to be kept"
+        )
+    return float(value)
 
 
 def read_demonstrations(source: Source, columns: Sequence[str] = ()) -> list[Demonstration]:

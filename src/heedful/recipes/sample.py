@@ -27,6 +27,7 @@ from heedful.data.sources import write_rows
 from heedful.data.tokens import prefilled
 from heedful.engine import load_engine
 from heedful.envs import Env
+from heedful.envs.returns import for_return
 from heedful.envs.specs import Split
 from heedful.errors import UserError
 from heedful.evals import best_of_n
@@ -109,6 +110,8 @@ def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> 
     """Load what a config names, and look at all prompts of a source, or at the environment's tasks of a split;
     `--on-bad-row` says what becomes of bad ones."""
     env = env_of(config)
+    if env is not None and config.target_return is not None:
+        env = for_return(env, config.target_return)
     rows = asked(config, env, split, source)
     rows.items = islice(rows.items, config.limit)
     model = load_steered(config.model, beta=config.value_weight, device=config.device)

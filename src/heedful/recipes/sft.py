@@ -7,6 +7,7 @@ into micro-batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from heedful.configs.sft import Config
@@ -36,7 +37,7 @@ from heedful.types import Batch, Demonstration, Metrics, Sample
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     config = begun(config, "demonstrations", ranks)
-    data = read(config, stream_demonstrations)
+    data = read(config, partial(stream_demonstrations, best=config.best))
     tokenizer = load_tokenizer(config.model)
     model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
     limit = min(config.max_length or 1 << 30, context_length(model))

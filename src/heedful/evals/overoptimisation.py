@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -52,6 +53,7 @@ def best_scores(proxy: Floats, score: Floats, ns: Sequence[int]) -> Floats:
     return np.diff(below, axis=1) @ means
 
 
+@cache
 def _share_below(total: int, n: int) -> Floats:
     """C(m, n) / C(total, n) for m = 0 … total: how often all of n lie among the lowest m."""
     share = np.zeros(total + 1)

@@ -2,63 +2,65 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
-from heedful.reproductions.review_rewards import SIZES, fitted, worth
+from heedful.reproductions.review_rewards import SIZES, bags, fitted, worth
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LABELS = (30, 100, 300, 1000, 3000)
-PROMPTS, SAMPLES, TOKENS = 60, 1024, 40
+PROMPTS, SAMPLES = 60, 1024
 SOURCE = "hf:cornell-movie-review-data/rotten_tomatoes"
-MODEL = {
-    "hidden_size": 96,
-    "layers": 2,
-    "heads": 4,
-    "vocab_size": 2048,
-    "batch_size": 16,
-    "learning_rate": 3e-3,
-}
 
 
 def run(seed: int, folder: Path, quick: bool) -> Result:
-    """One policy and one pool of its responses serve all seeds, which differ in who was asked about which pairs, with
-    which noise, and in the rewards' initial weights. In each cell one reward is the proxy and one, fitted to as many
-    other labels, is watched in the place of gold."""
-    from heedful.evals import overoptimisation as over
+    """In each cell one reward is the proxy and one, fitted to as many other labels, is watched in the place of gold."""
+    import numpy as np
 
-    pool = made_pool(folder.parent / "pool", quick)
-    ns = over.sizes(len(pool["texts"][0]))
-    gold = over_prompts(pool["gold"], pool["gold"], ns)
-    found: dict[str, Any] = {"ns": ns, "gold by gold": gold.mean(0).tolist()}
+    from heedful.evals import overoptimisation as over
+    from heedful.worlds.reviews import gold as score
+
+    prompts, samples, labels = (4, 16, LABELS[:2]) if quick else (PROMPTS, SAMPLES, LABELS)
+    pool, halves = drawn(folder, seed, prompts, samples, labels[-1])
+    ns = over.sizes(samples)
+    gold = np.array([[score(prompt, text) for text in texts] for prompt, texts in pool])
+    every = [text for _, texts in pool for text in texts]
+    found: dict[str, Any] = {
+        "ns": ns,
+        "gold by gold": over_prompts(gold, gold, ns).mean(0).tolist(),
+    }
     rises, early, peaks = [], [], {}
-    labels = LABELS[:2] if quick else LABELS
     for size in SIZES:
+        of_pool = bags(every, size != "words")
         for count in labels:
+            rewards = [fitted(size, half[:count], seed + k) for k, half in enumerate(halves)]
             proxies, watched = (
-                [worth(fitted(size, pairs, seed), texts) for texts in pool["texts"]]
-                for pairs in drawn_pairs(pool, count, seed)
+                worth(r, of_pool).double().numpy().reshape(gold.shape) for r in rewards
             )
             proxy, true, stand_in = (
-                over_prompts(proxies, scores, ns) for scores in (proxies, pool["gold"], watched)
+                over_prompts(proxies, of, ns) for of in (proxies, gold, watched)
             )
             curve, where = over.curve(true), over.alarm(stand_in)
             cell = f"{size}, {count} labels"
             peaks[size, count] = curve.peak
-            rises.append(float((proxy.mean(0)[1:] - proxy.mean(0)[:-1]).min() / proxy.std()))
+            rises.append(float(np.diff(proxy.mean(0)).min() / proxies.std()))
             early.append(float(where is not None and where < curve.peak))
             d = [over.bound(n) ** 0.5 for n in ns]
-            gain = [m - curve.mean[0] for m in curve.mean]
             found |= {
                 f"{cell}: gold": curve.mean,
                 f"{cell}: watched": stand_in.mean(0).tolist(),
                 f"{cell}: peak n": ns[curve.peak],
                 f"{cell}: lost": curve.lost,
-                f"{cell}: R² of d(α − βd)": over.fit_best_of_n(d, gain).r2,
+                f"{cell}: R² of d(α − βd)": over.fit_best_of_n(
+                    d, [m - curve.mean[0] for m in curve.mean]
+                ).r2,
                 f"{cell}: alarm n": ns[where] if where is not None else None,
             }
     return found | {
@@ -74,16 +76,13 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     }
 
 
-def over_prompts(proxies: Sequence[Any], scores: Sequence[Any], ns: Sequence[int]) -> Any:
-    """`[prompts, len(ns)]`: the expected score of best-of-n by the proxy."""
+def over_prompts(proxies: NDArray[Any], scores: NDArray[Any], ns: Sequence[int]) -> NDArray[Any]:
+    """`[prompts, len(ns)]`: the expected score of best-of-n by the proxy, both `[prompts, samples]`."""
     import numpy as np
 
     from heedful.evals.overoptimisation import best_scores
 
-    rows = [
-        best_scores(np.asarray(p), np.asarray(s), ns) for p, s in zip(proxies, scores, strict=True)
-    ]
-    return np.stack(rows)
+    return np.stack([best_scores(p, s, ns) for p, s in zip(proxies, scores, strict=True)])
 
 
 def rank_correlation(labels: Sequence[int], peaks: dict[tuple[str, int], int], size: str) -> float:
@@ -95,79 +94,80 @@ def rank_correlation(labels: Sequence[int], peaks: dict[tuple[str, int], int], s
     return float(np.corrcoef(np.arange(len(at)), ranks)[0, 1]) if ranks.std() > 0 else 0.0
 
 
-def drawn_pairs(pool: dict[str, Any], count: int, seed: int) -> tuple[list[Any], list[Any]]:
-    """Twice `count` judgments (better, worse) of pairs of responses, each to a prompt of its own; no one is asked
-    for both."""
-    import random
+Pool = list[tuple[str, list[str]]]  # prompts with their responses
+Judged = list[tuple[str, str]]  # better and worse responses
 
+
+def drawn(
+    folder: Path, seed: int, prompts: int, samples: int, labels: int
+) -> tuple[Pool, list[Judged]]:
+    """Responses of a word-trigram policy to held-out prompts; and twice `labels` pairs of its responses to training
+    prompts, judged by two raters who are asked about different prompts."""
+    from heedful.api import run as heedful
+    from heedful.data.sources import read_rows
+
+    files = {name: folder / "data" / f"{name}.jsonl" for name in ("text", "prompts", "held_out")}
+    if not all(file.exists() for file in files.values()):
+        heedful(
+            "world",
+            name="reviews",
+            source=os.environ.get("HEEDFUL_REVIEWS", SOURCE),
+            out=folder / "data",
+        )
+    rows = {name: [row for _, row in read_rows(file)] for name, file in files.items()}
+    rng = random.Random(f"overoptimisation/{seed}")
+    policy = Trigrams(row["text"] for row in rows["text"])
+    held = rng.sample([row["prompt"] for row in rows["held_out"]], prompts)
+    pool = [(prompt, [policy.respond(prompt, rng) for _ in range(samples)]) for prompt in held]
+    train = rng.sample([row["prompt"] for row in rows["prompts"]], 2 * labels)
+    halves = [judged(policy, train[half::2], f"rater {half}", seed, rng) for half in range(2)]
+    return pool, halves
+
+
+class Trigrams:
+    """The next word is one that followed the last two words somewhere, or, three times in ten, the last one."""
+
+    MOST = 40  # words of a response
+    END = "</s>"
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.after: dict[tuple[str, ...], list[str]] = {}
+        for text in texts:
+            words = [*text.split(), self.END]
+            for k, word in enumerate(words[1:], start=1):
+                for context in {(words[k - 1],), tuple(words[max(0, k - 2) : k])}:
+                    self.after.setdefault(context, []).append(word)
+
+    def respond(self, prompt: str, rng: random.Random) -> str:
+        """A response, with a space before each word."""
+        words = prompt.split()
+        begun = len(words)
+        while len(words) - begun < self.MOST:
+            known = self.after.get(tuple(words[-2:])) if rng.random() < 0.7 else None
+            known = known or self.after.get((words[-1],))
+            word = rng.choice(known) if known else self.END
+            if word == self.END:
+                break
+            words.append(word)
+        return "".join(f" {word}" for word in words[begun:])
+
+
+def judged(
+    policy: Trigrams, prompts: Sequence[str], name: str, seed: int, rng: random.Random
+) -> Judged:
+    """A pair of responses to each prompt as a noisy rater orders them; of equal ones nothing is learned."""
     from heedful.raters.simulated import SimulatedRater
     from heedful.types import Comparison
     from heedful.worlds.reviews import gold
 
-    rows = random.Random(f"pairs/{seed}").sample(pool["pairs"], len(pool["pairs"]))
-    halves = []
-    for half in range(2):
-        rater = SimulatedRater(gold, f"rater {half}", temperature=0.3, seed=seed)
-        part = rows[half * (len(rows) // 2) :][:count]
-        judged = [(texts, rater.judge(prompt, texts)) for prompt, texts in part]
-        better = [
-            texts if c.places[0] < c.places[1] else texts[::-1]
-            for texts, c in judged
-            if isinstance(c, Comparison) and c.places[0] != c.places[1]
-        ]
-        halves.append(better)
-    return halves[0], halves[1]
-
-
-def made_pool(folder: Path, quick: bool) -> dict[str, Any]:
-    """Policy, responses and their gold scores; what an earlier call has made is not made again."""
-    kept = folder / "pool.json"
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8"))
-    from heedful.data.files import write_json
-    from heedful.worlds.reviews import gold
-
-    data, policy = trained(folder, quick)
-    prompts, samples, pairs = (4, 16, 40) if quick else (PROMPTS, SAMPLES, 2 * LABELS[-1])
-    held = sampled(policy, data / "held_out.jsonl", prompts, samples, folder / "responses.jsonl")
-    train = sampled(policy, data / "prompts.jsonl", pairs, 2, folder / "pairs.jsonl")
-    pool = {
-        "texts": list(held.values()),
-        "gold": [[gold(prompt, text) for text in texts] for prompt, texts in held.items()],
-        "pairs": list(train.items()),
-    }
-    write_json(kept, pool)
-    return pool
-
-
-def trained(folder: Path, quick: bool) -> tuple[Path, Path]:
-    """The world's files and a small language model of its text."""
-    from heedful.api import run as heedful
-    from heedful.run import finished
-
-    data, policy = folder / "data", folder / "policy"
-    if not (data / "held_out.jsonl").exists():
-        source = os.environ.get("HEEDFUL_REVIEWS", SOURCE)
-        heedful("world", name="reviews", source=source, out=data)
-    if not finished(policy):
-        settings = MODEL | {"steps": 10 if quick else 1000, "report_to": "none", "quiet": True}
-        heedful("train pretrain", data=str(data / "text.jsonl"), out=policy, **settings)
-    return data, policy
-
-
-def sampled(policy: Path, data: Path, prompts: int, n: int, out: Path) -> dict[str, list[str]]:
-    """Prompt → n responses."""
-    from heedful.api import run as heedful
-    from heedful.data.sources import read_rows
-
-    if not out.exists():
-        heedful(
-            "sample", model=str(policy), data=str(data), limit=prompts, n=n, max_tokens=TOKENS,
-            out=out, quiet=True,
-        )  # fmt: skip
-    found: dict[str, list[str]] = {}
-    for _, row in read_rows(out):
-        found.setdefault(row["prompt"], []).append(row["completion"])
+    rater, found = SimulatedRater(gold, name, temperature=0.3, seed=seed), []
+    for prompt in prompts:
+        pair = (policy.respond(prompt, rng), policy.respond(prompt, rng))
+        comparison = rater.judge(prompt, pair)
+        assert isinstance(comparison, Comparison)  # gold is not awaited
+        a, b = comparison.places
+        if a != b:
+            found.append(pair if a < b else pair[::-1])
     return found
 
 
@@ -199,11 +199,11 @@ REPRODUCTION = Reproduction(
     claim="Maximising a proxy reward raises the true one only for a while: it peaks and falls, the later the more "
     "labels the proxy was fitted to.",
     source="Gao, Schulman and Hilton 2023, figures 1 and 4; Stiennon et al. 2020, figure 5",
-    what=f"Film reviews with VADER's sentiment as gold; a small language model of them gives {SAMPLES} responses to "
-    f"each of {PROMPTS} held-out prompts; three rewards (words, word pairs, a network on both) fitted to "
-    f"{', '.join(map(str, LABELS))} judgments of a noisy simulated rater; best-of-n for every n by order statistics. "
-    "Not run: PPO, rewards of transformers, a second round of labels. The data are hf:cornell-movie-review-data/"
-    "rotten_tomatoes, or the file of texts that HEEDFUL_REVIEWS names.",
+    what="Film reviews with VADER's sentiment as gold, hf:cornell-movie-review-data/rotten_tomatoes or the file of "
+    f"texts that HEEDFUL_REVIEWS names; a trigram model of their words gives {SAMPLES} responses to each of {PROMPTS} "
+    f"held-out prompts; three rewards (words, word pairs, a network on both) fitted to {', '.join(map(str, LABELS))} "
+    "judgments of a noisy simulated rater; best-of-n for every n by order statistics. Prompts, responses, judgments "
+    "and initial weights by the seed. Not run: PPO, rewards of transformers, a second round of labels.",
     frozen="2026-11-29",
     criteria=(
         Criterion("the proxy rises throughout", "smallest rise of the proxy", "at least", 0.0, "every seed"),
@@ -220,6 +220,6 @@ REPRODUCTION = Reproduction(
         ),
     ),
     run=run,
-    minutes=20,
+    minutes=5,
     figure=figure,
 )  # fmt: skip

@@ -76,9 +76,9 @@ def fitted(size: str, pairs: Sequence[tuple[str, str]], seed: int) -> Reward:
     return reward
 
 
-def worth(reward: Reward, texts: Sequence[str]) -> list[float]:
-    """A reward's score of each text."""
+def worth(reward: Reward, found: tuple[Tensor, Tensor]) -> Tensor:
+    """A reward's scores `[B]` of B texts, of which `bags` have been made."""
     import torch
 
     with torch.no_grad():
-        return reward.score(*bags(texts, reward.pairs), reward.table).tolist()
+        return reward.score(*found, reward.table)

@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
     "compare": ("recipes.compare", "several methods over seeds at equal cost: CONFIG.yaml"),
+    "overoptimisation": (
+        "recipes.overoptimisation",
+        "how far a reward can be trusted, by gold or a second reward",
+    ),
     "raters": ("recipes.raters", "who can be relied on, their habits, what to do: [COMPARISONS]"),
     "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
     "doctor": (

@@ -129,12 +129,17 @@ def _gold(config: Config, todo: Sequence[Task]) -> Parts | None:
     """The scorer as a reward, after every row has shown that it can be scored."""
     if config.scorer is None:
         return None
-    if is_world(config.scorer):
-        return Parts([Part(name="gold", members=(as_reward(scorer(config.scorer), "gold"),))])
-    gold = load_rewards(config.scorer, device=config.device)
+    gold = scored_by(config.scorer, config.device)
     for task in todo:
         gold.check(task.prompt, task.facts)
     return gold
+
+
+def scored_by(spec: str, device: str) -> Parts:
+    """A world's gold score, or whatever --reward takes."""
+    if is_world(spec):
+        return Parts([Part(name="gold", members=(as_reward(scorer(spec), "gold"),))])
+    return load_rewards(spec, device=device)
 
 
 def _baseline(config: Config, todo: Sequence[Task]) -> list[list[Demonstration]]:

@@ -1,0 +1,149 @@
+"""Pages of single instruments: a sentence, figures and a table, from the numbers of a JSON file alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from heedful.report import page, svg, words
+from heedful.report.svg import Series
+
+NAMES = {"proxy": "the reward itself", "gold": "gold", "watched": "the watched reward"}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart with its title, its lines' keys and a sentence below."""
+
+    title: str
+    chart: Markup
+    keys: Sequence[tuple[Markup, str]]
+    read: str = ""
+
+
+def drawing(title: str, series: Sequence[Series], read: str = "", **axes: Any) -> Drawing:
+    """A chart as wide as a page, with a key for each line."""
+    name = "".join(c for c in title.lower() if c.isalnum())
+    chart = svg.chart(
+        series, name=name, title=title, desc=read or title, width=680, height=300, **axes
+    )
+    return Drawing(
+        title, chart, [(svg.key(s), s.name) for s in series] if len(series) > 1 else [], read
+    )
+
+
+def write(out: Path, **context: Any) -> Path:
+    """The page: title, outcome, drawings, a table of head and rows, notes, and facts (name, value)."""
+    return page.write(
+        out,
+        page.fill(
+            "instrument.html.j2", style_compare=Markup(page.static("compare.css")), **context
+        ),
+    )
+
+
+def judge_of(result: dict[str, Any]) -> str:
+    """Which curve says what is meant: gold where there is one."""
+    return "gold" if "gold" in result["curves"] else "watched"
+
+
+def trust(result: dict[str, Any]) -> str:
+    """One sentence: how far the reward can be maximised before what is meant falls."""
+    name = judge_of(result)
+    curve, most = result["curves"][name], result["ns"][-1]
+    start, top = curve["mean"][0], max(curve["mean"])
+    gain = f"{NAMES[name]} goes from {words.number(start)} to {words.number(top)}"
+    if curve["peak_n"] == most:
+        return f"By {NAMES[name]} the reward can be trusted as far as was looked: {gain} at n = {most}."
+    where = f"{gain} at n = {curve['peak_n']} ({words.number(curve['peak_kl'])} nats)"
+    if curve["fall_ci"][0] <= 0:
+        return f"{where[0].upper()}{where[1:]}; what it falls after that could be chance."
+    lost = (
+        f"{words.percent(curve['lost'])} of that gain is lost at n = {most}"
+        if top > start
+        else "it only falls"
+    )
+    return f"{where[0].upper()}{where[1:]}, and then it falls: {lost}."
+
+
+def overoptimisation(result: dict[str, Any], out: Path) -> Path:
+    """The page of `heedful overoptimisation`; returns its path."""
+    ns, curves = result["ns"], result["curves"]
+    drawings = [
+        drawing(
+            f"{NAMES[name].capitalize()} of best-of-n by the reward",
+            [*_measured(name, k, curve, ns, result["kl"])],
+            _laws(curve) if name != "proxy" else "",
+            x_label="d = √KL to the model, √nats",
+            y_label="mean over prompts, with 95 % intervals",
+        )
+        for k, (name, curve) in enumerate(curves.items())
+    ]
+    rows = [
+        [
+            NAMES[name], words.number(c["mean"][0]), words.number(max(c["mean"])), str(c["peak_n"]),
+            words.number(c["peak_kl"]), words.number(c["mean"][-1]), words.percent(c["lost"]),
+            words.interval(c["fall_ci"]), "" if name == "proxy" else str(c["alarm_n"] or "none"),
+            "" if name == "proxy" else words.number(c["correlation"]),
+        ]
+        for name, c in curves.items()
+    ]  # fmt: skip
+    head = [
+        "score", "n = 1", "highest", "there n", "and nats", f"n = {ns[-1]}", "lost", "fall, interval", "alarm at n",
+        "correlation",
+    ]  # fmt: skip
+    told = {
+        "model": result["model"],
+        "reward": result["reward"],
+        "gold": result["gold"],
+        "watched reward": result["watch_reward"],
+        "prompts": result["prompts"],
+        "responses each": result["samples"],
+        "left out, as a score abstains": result["left_out"],
+        "heedful": result["version"],
+        **result["machine"],
+    }
+    notes = [
+        "Every n is read off the same responses by order statistics, without bias. KL is log n − (n−1)/n less what "
+        "ties of the reward take away. The alarm rings where three sizes in a row lie below the highest so far with "
+        "the whole interval of the difference. Correlation is within prompts, between a score and the reward.",
+        "RL spends more KL than best-of-n for the same reward (Gao et al. 2023): compare at the reward that is "
+        "reached, not at the KL.",
+    ]
+    return write(
+        out, title="Over-optimisation", outcome=trust(result), drawings=drawings, head=head, rows=rows, notes=notes,
+        facts=[(k, str(v)) for k, v in told.items() if v is not None],
+    )  # fmt: skip
+
+
+def _measured(
+    name: str, place: int, curve: dict[str, Any], ns: Sequence[int], kl: Sequence[float]
+) -> list[Series]:
+    """The measured curve and, but for the reward itself, best-of-n's law."""
+    d = [math.sqrt(x) for x in kl]
+    tips = [
+        f"n = {n}, {k:.2f} nats: {m:.3f} [{low:.3f}, {high:.3f}]"
+        for n, k, m, (low, high) in zip(ns, kl, curve["mean"], curve["ci"], strict=True)
+    ]
+    points = list(zip(d, curve["mean"], strict=True))
+    found = [Series("measured", f"m-{place}", points, markers=True, ci=curve["ci"], tips=tips)]
+    if name != "proxy":
+        law = curve["best_of_n_law"]
+        fitted = [(x, curve["mean"][0] + x * (law["alpha"] - law["beta"] * x)) for x in d]
+        found.append(Series("d (α − β d)", "m-6", fitted, dash=True))
+    return found
+
+
+def _laws(curve: dict[str, Any]) -> str:
+    """The fits in words."""
+    bon, rl = curve["best_of_n_law"], curve["rl_law"]
+    return (
+        f"Best-of-n's law d (α − β d): α {words.number(bon['alpha'], 3)}, β {words.number(bon['beta'], 3)}, "
+        f"R² {words.number(bon['r2'])}; RL's d (α − β log d): α {words.number(rl['alpha'], 3)}, "
+        f"β {words.number(rl['beta'], 3)}, R² {words.number(rl['r2'])}."
+    )

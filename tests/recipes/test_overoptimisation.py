@@ -1,0 +1,120 @@
+"""`heedful overoptimisation` on rewards whose truth is known, and on a model from prompts to page."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+import tiny
+from heedful.cli import main
+from heedful.evals.best_of_n import bound
+from heedful.models.save import save_model
+
+REWARDS = """
+def proxy(prompt, response):
+    return float(response)
+def gold(prompt, response):  # agrees up to 1, and no further
+    return -abs(float(response) - 1)
+def other(prompt, response):
+    return 2 * float(response)
+def silent(prompt, response):
+    return None if response.startswith("-") else float(response)
+"""
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """40 prompts with 128 responses each, which are standard normal numbers."""
+    rng = random.Random(0)
+    rows = [
+        {"prompt": f"{p}?", "completion": repr(rng.gauss(0, 1))}
+        for p in range(40)
+        for _ in range(128)
+    ]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "mine.py").write_text(REWARDS)
+    return tmp_path
+
+
+def run(folder: Path, *words: str) -> int:
+    given = ["--samples", str(folder / "s.jsonl"), "--out", str(folder / "o"), "--quiet"]
+    return main(["overoptimisation", "--reward", f"{folder}/mine.py:proxy", *given, *words])
+
+
+def test_a_proxy_that_is_right_only_up_to_one(drawn: Path, capsys):
+    """Gold peaks where the best of n is about 1, n = 4, and falls; the alarm comes after; a reward that agrees never
+    falls. Mutation caught: gold sorted by itself, the peak of the proxy, an alarm that looks at the proxy."""
+    mine = f"{drawn}/mine.py"
+    assert run(drawn, "--gold", f"{mine}:gold", "--watch-reward", f"{mine}:other") == 0
+    result = json.loads((drawn / "o" / "overoptimisation.json").read_text())
+    gold, watched = result["curves"]["gold"], result["curves"]["watched"]
+    assert result["ns"][-1] == result["samples"] == 128
+    assert gold["peak_n"] in (4, 6, 8) and gold["lost"] > 0.5 and gold["fall_ci"][0] > 0
+    assert gold["alarm_n"] > gold["peak_n"]
+    assert (watched["peak_n"], watched["alarm_n"]) == (128, None)
+    assert watched["correlation"] == pytest.approx(1)
+    assert result["kl"][-1] == pytest.approx(bound(128))
+    assert watched["mean"] == pytest.approx(
+        [2 * m for m in result["curves"]["proxy"]["mean"]], abs=1e-5
+    )
+    assert "and then it falls" in capsys.readouterr().out
+    page = (drawn / "o" / "overoptimisation.html").read_text()
+    assert "and then it falls" in page and page.count("<svg") >= 3
+
+
+def test_without_gold_the_watched_reward_speaks(drawn: Path, capsys):
+    """Responses without a score are left out and counted."""
+    assert run(drawn, "--watch-reward", f"{drawn}/mine.py:silent") == 0
+    result = json.loads((drawn / "o" / "overoptimisation.json").read_text())
+    assert "gold" not in result["curves"] and 2000 < result["left_out"] < 3100
+    assert "can be trusted as far as was looked" in capsys.readouterr().out
+
+
+def test_refusals(drawn: Path, capsys):
+    for words, said in (
+        ([], "--watch-reward"),
+        (["--gold", "reviews", "--temperature", "0.5"], "--temperature would have no effect"),
+        (["--gold", "reviews", "--reward-weights", "1", "2"], "1 terms but --reward-weights 2"),
+    ):
+        assert run(drawn, *words) == 2
+        assert said in capsys.readouterr().err
+    (drawn / "s.jsonl").unlink()
+    assert run(drawn, "--gold", "reviews") == 2
+    assert "s.jsonl: No such file" in capsys.readouterr().err
+    assert not (drawn / "o").exists()
+
+
+def test_from_a_model(tmp_path: Path, capsys):
+    """Sampled once: the same command again takes the samples that are there; other settings are refused."""
+    tok = tiny.tokenizer()
+    save_model(tiny.policy(tok), tok, tmp_path / "m")
+    (tmp_path / "p.jsonl").write_text("".join(f'{{"prompt": "{c}?"}}\n' for c in "abc"))
+    words = [
+        "overoptimisation",
+        "--model",
+        str(tmp_path / "m"),
+        "--data",
+        str(tmp_path / "p.jsonl"),
+        "--n",
+        "8",
+    ]
+    words += [
+        "--reward",
+        "length",
+        "--watch-reward",
+        "length",
+        "--out",
+        str(tmp_path / "o"),
+        "--quiet",
+    ]
+    assert main([*words, "--max-tokens", "4"]) == 0
+    samples = tmp_path / "o" / "samples.jsonl"
+    before = samples.stat().st_mtime_ns
+    assert main([*words, "--max-tokens", "4"]) == 0
+    assert samples.stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert main([*words, "--max-tokens", "5"]) == 2
+    assert "other settings" in capsys.readouterr().err

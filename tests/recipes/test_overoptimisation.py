@@ -83,7 +83,7 @@ def test_refusals(drawn: Path, capsys):
         assert said in capsys.readouterr().err
     (drawn / "s.jsonl").unlink()
     assert run(drawn, "--gold", "reviews") == 2
-    assert "s.jsonl: No such file" in capsys.readouterr().err
+    assert "s.jsonl: there is no such file" in capsys.readouterr().err
     assert not (drawn / "o").exists()
 
 

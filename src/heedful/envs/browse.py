@@ -242,7 +242,7 @@ def _script(
         yield say("quote", sentence)[0]
     yield say("end")[0]
     cites = "".join(f"[{i}]" for i in range(1, len(browser.quotes) + 1))
-    yield f"{row['answer']} {cites}"
+    yield f"It is {row['answer']} {cites}."
 
 
 def _said(commands: str, name: str, argument: Any) -> str:

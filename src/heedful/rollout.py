@@ -263,7 +263,8 @@ async def score_episodes(
 def _judged(
     task: Task | Episode, group: Sequence[Episode], tokenizer: PreTrainedTokenizerBase
 ) -> Group:
-    """A task's episodes as a reward sees them: the texts of the last turns, and whether these ended by themselves.
+    """A task's episodes as a reward sees them: the texts of the last turns, or what the environment shows of them, and
+    whether these ended by themselves.
 
     The prompt has no say in whether a response ended.
     """
@@ -273,6 +274,8 @@ def _judged(
         turn.stop_reason == "stop" and e.ended == "terminated"
         for turn, e in zip(turns, group, strict=True)
     ]
+    if any(e.shown is not None for e in group):
+        return Group(task.prompt, [e.shown or "" for e in group], ended, task.facts)
     heard = next(s.tokens for s in group[0].branches[0].segments)
     return Group(
         task.prompt,

@@ -15,7 +15,8 @@ import pytest
 import games
 from games import Script, check, play_all
 from heedful.cli import main
-from heedful.data.sources import facts_of, prompt_of
+from heedful.data.episodes import transcript_row
+from heedful.data.sources import facts_of, prompt_of, read_samples, write_rows
 from heedful.envs import Limits, load_env, rehearse
 from heedful.envs.browse import judged
 from heedful.envs.browser import Browser, Quote, Size
@@ -23,6 +24,7 @@ from heedful.envs.library import TITLE, Library, Page, page, read_folder
 from heedful.envs.plain import played_by
 from heedful.envs.tools import ToolError
 from heedful.errors import UserError
+from heedful.rollout import _judged, tasks
 
 ADA = Page("Ada", "Ada was born in Oslo.\nShe painted boats, boats and boats.")
 OSLO = Page("Oslo", "Oslo is a town of boats. Ada lives here.")
@@ -302,3 +304,69 @@ def test_turns_are_limited_as_in_any_environment():
     ((episode,),) = play_all(Script(tok, "search x"), env, [prompt_of("", row)], tok, [facts_of(row)],
                              limits=Limits(turns=3), max_tokens=20)  # fmt: skip
     assert (episode.ended, episode.score, len(episode.turns)) == ("truncated", 0.0, 3)
+
+
+def test_raters_and_rewards_see_question_answer_and_quotes(tmp_path, monkeypatch):
+    """The same text, in the workspace, in a reward of training and in `score`. Mutation caught: a reward fitted to
+    what people saw that then judges something else; quotes that are not cited; help for the policy shown to people."""
+    monkeypatch.chdir(tmp_path)
+    tok, env = (
+        games.tokenizer(),
+        load_env("browse", ["people=20", "towns=5", "questions=birthplace"]),
+    )
+    row = env.tasks("train", 0)[0]  # type: ignore[attr-defined]
+    sentence = row["steps"][0][1]
+    said = [f"search {row['page']}", "open 1", f"quote {row['page']}", f"quote {sentence}", "end",
+            f"{row['answer']} [2]."]  # fmt: skip
+    shown = f"{row['answer']} [2].\n\n[2] {row['page']}: {sentence}"
+    ((whole,),) = play_all(
+        Script(tok, *said), env, [prompt_of("", row)], tok, [facts_of(row)], max_tokens=300
+    )
+    ((cut,),) = play_all(Script(tok, *said), env, [prompt_of("", row)], tok, [facts_of(row)], max_tokens=300,
+                         limits=Limits(turns=2))  # fmt: skip
+    group = _judged(tasks(tok, [prompt_of("", row)], [{}])[0], [whole, cut], tok)
+    assert (group.responses, list(group.ended), group.conversations) == (
+        [shown, ""],
+        [True, False],
+        None,
+    )
+    write_rows("plays.jsonl", [transcript_row(e, i, "m", 0) for i, e in enumerate((whole, cut))])
+    read = read_samples("plays.jsonl")
+    assert [r["completion"] for r in read] == [shown, ""] and read[0]["answer"] == row["answer"]
+    assert [m["content"] for m in read[0]["prompt"]] == [row["prompt"][0]["content"]]
+    Path("reward.py").write_text("def length(prompt, response):\n    return len(response)\n")
+    assert (
+        main(
+            ["score", "--data", "plays.jsonl", "--reward", "./reward.py:length", "--out", "s.jsonl"]
+        )
+        == 0
+    )
+    assert [json.loads(line)["reward"] for line in Path("s.jsonl").read_text().splitlines()] == [
+        len(shown),
+        0,
+    ]
+
+
+def test_people_are_asked_about_plays(tmp_path, monkeypatch, capsys):
+    """And their answers are comparisons of what they saw. Mutation caught: transcripts that no workspace takes."""
+    monkeypatch.chdir(tmp_path)
+    plays = ["play", "--env", "browse", "--env-options", "questions=birthplace", "people=20", "towns=5",
+             "--max-turns", "20", "--limit", "16"]  # fmt: skip
+    assert main([*plays, "--player", "expert", "--out", "a.jsonl"]) == 0
+    rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    worse = [r | {"shown": r["shown"] | {"completion": "Who knows?"}, "index": 1} for r in rows]
+    write_rows("plays.jsonl", [*rows, *worse])
+    assert main(["init", "work"]) == 0
+    asked = [
+        "import",
+        "samples",
+        "plays.jsonl",
+        "--workspace",
+        "work",
+        "--project",
+        "p",
+        "--ask",
+        "pair",
+    ]
+    assert main(asked) == 0
+    assert "16" in capsys.readouterr().out

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from heedful.data.columns import prompt_columns
 from heedful.types import Branch, Episode, Sample, Step
 from heedful.types.messages import turn_to_json
 
 # Columns of a transcript that say something about the episode; the others are the facts of its task.
-OWN = ("messages", "tools", "rewards", "reward", "reward_parts", "ended", "cause", "turns", "counts", "index", "model",
-       "seed", "logprob")  # fmt: skip
+OWN = ("messages", "tools", "rewards", "reward", "reward_parts", "ended", "cause", "turns", "counts", "shown", "index",
+       "model", "seed", "logprob")  # fmt: skip
 
 
 def as_samples(
@@ -63,7 +64,8 @@ def _steps(branch: Branch) -> tuple[Step, ...]:
 
 def transcript_row(episode: Episode, index: int, model: str, seed: int) -> dict[str, Any]:
     """An episode as a row of a transcripts file: `messages`, the `tools` it was offered, `rewards` of the policy's
-    turns in their order, the total `reward` and its parts, how it `ended` and by which `cause`, and the task's facts.
+    turns in their order, the total `reward` and its parts, how it `ended` and by which `cause`, the task's facts, and
+    `shown`, a row of a samples file, where raters see something else than the last turn.
 
     Assistant turns that were in the prompt have `weight` 0: training on transcripts is training on the policy's own.
     """
@@ -88,6 +90,8 @@ def transcript_row(episode: Episode, index: int, model: str, seed: int) -> dict[
         "seed": seed,
         "logprob": round(sum(sum(turn.logprobs) for turn in episode.turns), 6),
     }
+    if episode.shown is not None:
+        row["shown"] = prompt_columns(episode.prompt) | {"completion": episode.shown}
     return row | facts
 
 

@@ -297,6 +297,10 @@ def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstrat
 
 def samples_of(where: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The samples in a row, in heedful's columns: one, or a row each for `responses` without a ranking."""
+    if isinstance(shown := row.get("shown"), Mapping):  # a transcript, and what raters see of it
+        row = {k: v for k, v in row.items() if k not in ("messages", "shown", "tools")} | dict(
+            shown
+        )
     row = standard(row)
     if "messages" in row and not {"prompt", "completion", "responses"} & row.keys():
         row = _last_answer(where, row)

@@ -146,6 +146,7 @@ async def _with_text(
     library: Library, size: Size, values: Values | None, help: bool, task: Task, chat: Chat
 ) -> None:
     browser = Browser(library, size)
+    chat.show("")
     if help:
         chat.begin(with_first(task.prompt, HELP))
     while not browser.ended:
@@ -165,6 +166,7 @@ async def _with_tools(
     chat: Chat,
 ) -> None:  # fmt: skip
     browser = Browser(library, size)
+    chat.show("")
     toolbox = {name: _in_order(getattr(browser, name)) for name in COMMANDS}
     chat.offer(schemas)
     reply = await chat.say()
@@ -184,10 +186,19 @@ def _in_order(command: Callable[..., str]) -> Callable[..., Awaitable[str]]:
     return obeyed
 
 
+def with_quotes(said: str, quotes: Sequence[Quote]) -> str:
+    """An answer and, below it, the quotes that it cites: what raters see."""
+    cited = dict.fromkeys(int(number) for number in CITATION.findall(said))
+    known = [n for n in cited if 1 <= n <= len(quotes)]
+    shown = [f"[{n}] {quotes[n - 1].title}: {quotes[n - 1].text}" for n in known]
+    return "\n\n".join([said.strip(), *shown])
+
+
 def _score(chat: Chat, facts: Facts, browser: Browser, said: str, values: Values | None) -> None:
     """Half for an answer that is right, the other half if it is supported as well."""
     chat.count("quotes", len(browser.quotes))
     found = judged(said, facts, browser.quotes, values)
+    chat.show(with_quotes(said, browser.quotes))
     chat.count("citations", found.citations)
     if "answer" not in facts:
         return

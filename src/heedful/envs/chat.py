@@ -65,6 +65,7 @@ class Record:
     past: list[Branch] = field(default_factory=list)  # that went on elsewhere, the latest first
     chats: list[Chat] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)  # that were offered last
+    shown: str | None = None
 
     def end(self, cause: Cause) -> EpisodeOver:
         """To be raised: the episode is over."""
@@ -225,6 +226,10 @@ class Chat:
     def count(self, name: str, number: float) -> None:
         """Something to log as episodes/NAME, summed over the episode; it is worth nothing."""
         self._record.counts[name] = self._record.counts.get(name, 0.0) + number
+
+    def show(self, text: str) -> None:
+        """What raters and rewards see of this episode, as the response to its task's prompt; else its last turn."""
+        self._record.shown = text
 
     def mark(self) -> Mark:
         """Where this chat stands now."""

@@ -46,6 +46,7 @@ class PlainChat:
         self.counts: dict[str, float] = {}
         self.tools: list[Mapping[str, Any]] = []
         self.over = False
+        self.shown: str | None = None
         self._speaker, self._most, self._told = speaker, turns, 0
 
     @property
@@ -58,7 +59,6 @@ class PlainChat:
         return len(self.rewards)
 
     def begin(self, prompt: Prompt) -> None:
-        self.prompt = prompt
         self.messages = [Message("user", prompt)] if isinstance(prompt, str) else [*prompt]
 
     def offer(self, tools: Sequence[Mapping[str, Any]], format: CallFormat | None = None) -> None:
@@ -108,6 +108,9 @@ class PlainChat:
     def count(self, name: str, number: float) -> None:
         self.counts[name] = self.counts.get(name, 0.0) + number
 
+    def show(self, text: str) -> None:
+        self.shown = text
+
     def truncate(self, cause: Cause) -> EpisodeOver:
         self.over = True
         return EpisodeOver(cause)
@@ -136,7 +139,7 @@ async def played_by(
         chat.parts["env"] = chat.parts.get("env", 0.0) + reward
     said = tuple(Segment((), "policy", reward=r) for r in chat.rewards)
     return Episode(
-        prompt=chat.prompt,
+        prompt=task.prompt,
         branches=(Branch(tuple(chat.messages), said),),
         ended="truncated" if chat.over else "terminated",
         cause="turns" if chat.over else None,
@@ -145,6 +148,7 @@ async def played_by(
         facts=dict(task.facts),
         counts=chat.counts,
         tools=tuple(chat.tools),
+        shown=chat.shown,
     )
 
 

@@ -65,6 +65,7 @@ def ended(record: Record, value: float | None = None) -> Episode:
         facts=dict(task.facts),
         counts=dict(record.counts),
         tools=tuple(record.tools),
+        shown=record.shown,
     )
 
 

@@ -221,7 +221,8 @@ class Episode:
 
     `branches[0]` is the conversation, or its end where the template made several branches of it; the others are
     forks. `reward` was given at the end, beside those of the turns; `parts` are the sums of all rewards by name.
-    `counts` are what the environment counts besides, `tools` the schemas of those that it offered.
+    `counts` are what the environment counts besides, `tools` the schemas of those that it offered. `shown` is what
+    raters and rewards see in place of the last turn, where the environment says so.
     *terminated*: the environment ended it; *truncated*: a limit did, so that its future is unknown and not worth 0.
     """
 
@@ -234,6 +235,7 @@ class Episode:
     facts: Facts = field(default_factory=dict)
     counts: Mapping[str, float] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()
+    shown: str | None = None
 
     @property
     def messages(self) -> tuple[Message, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 
 import pytest
@@ -16,7 +15,7 @@ from heedful.store.intake.ingest import Origin, TaskSpec
 from heedful.store.rating import judging
 from heedful.store.tables import schema
 from heedful.types import Comparison, Demonstration, Message
-from workspace import answer, claim, make_project, make_rater
+from workspace import answer, claim, make_project, make_rater, make_task
 
 CHAT = (Message("user", "What is the capital of Peru?"),)
 
@@ -226,8 +225,11 @@ def test_gold_questions_are_asked_and_not_judged(store):
         texts = {r.id: r.text for r in connection.execute(select(schema.completion))}
     assert task.is_gold
     assert {texts[c]: r for c, r in key["ranks"].items()} == {"Lima.": 1, "Cusco.": 2}
-    ada = make_rater(store)
-    assert claim(store, project, ada, rng=random.Random(0)) is not None
+    make_task(store, project)  # gold questions come between others
+    given = claim(store, project, make_rater(store))
+    with store.read() as connection:
+        asked = select(schema.assignment.c.task).where(schema.assignment.c.id == given)
+        assert connection.execute(asked).scalar_one() == task.id
 
 
 def test_a_judge_with_a_persons_name_is_not_that_person(store):

@@ -383,6 +383,7 @@ def test_gold_is_the_first_question_that_ranks(store: Store):
         ids = [content.add_completion(connection, prompt, text) for text in TEXTS]
         how = {"options": {"questions": ranks}, "gold": {"ranks": {ids[0]: 1, ids[1]: 2}}}
         content.add_task(connection, project, "screen", prompt, ids, **how)
+    make_task(store, project)  # gold questions come between others
     leases = []
     for said in (True, False):
         rater = make_rater(store)

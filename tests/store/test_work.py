@@ -193,9 +193,27 @@ def test_gold_is_mixed_in_for_everybody_once(store: Store):
 
 
 def test_gold_alone_is_not_asked(store: Store):
-    """When everything else is done, a question more would give itself away."""
-    project, rater = make_project(store, gold_rate=0.0), make_rater(store)
-    make_task(store, project, gold={"ranks": {}})
+    """When everything else is done, a question more would give itself away, and so would a repetition.
+
+    Mutation caught: either drawn before it is known whether there is anything else."""
+    project, rater = make_project(store, gold_rate=1.0, swap_rate=1.0), make_rater(store)
+    gold = make_task(store, project, gold={"ranks": {}})
+    assert claim(store, project, rater) is None
+    make_task(store, project, question="another?")
+    given = claim(store, project, rater)
+    asked = select(schema.assignment.c.task).where(schema.assignment.c.id == given)
+    with store.read() as connection:
+        assert connection.execute(asked).scalar_one() == gold
+    while given:  # the gold question, the other one, and enough to be asked again
+        answer(store, given, rater)
+        given = claim(store, project, rater)
+    make_tasks(store, project, work.SWAP_AFTER + 1)
+    with store.write() as connection:
+        connection.execute(schema.project.update().values(settings={"swap_rate": 0.0}))
+    while given := claim(store, project, rater):
+        answer(store, given, rater)
+    with store.write() as connection:
+        connection.execute(schema.project.update().values(settings={"swap_rate": 1.0}))
     assert claim(store, project, rater) is None
 
 

@@ -52,6 +52,7 @@ DOORS: dict[str, set[str]] = {
     f"POST {P}/questions/act": LEAD, f"POST {P}/questions/export": LEAD,
     f"POST {P}/delete": OWNER, f"POST {P}/restore": OWNER,
     "GET /api/jobs": OWNER_LOOK, "GET /api/jobs/{job}": OWNER_LOOK, f"POST {P}/jobs": OWNER,
+    f"POST {P}/playground": LEAD, f"PUT {P}/playground/{{reply}}": LEAD,
     "POST /api/jobs/{job}/stop": OWNER, "GET /lead/{project}/training": {"lead", "owner"},
     f"GET {P}": LEAD_LOOK, f"GET {P}/overview": LEAD_LOOK,
     f"GET {P}/agreement": LEAD_LOOK, f"GET {P}/raters": LEAD_LOOK,
@@ -98,6 +99,8 @@ BODIES: dict[str, Any] = {
     f"PATCH {P}": {"settings": {"gold_rate": 0.5}}, f"PUT {P}/guidelines": {"body": "Be kind."},
     f"POST {P}/aside/take-back": {"rater": "x"}, f"POST {P}/delete": {"name": "not its name"},
     f"POST {P}/jobs": {"command": "iterate", "name": "n", "model": "not here"},
+    f"POST {P}/playground": {"model": "not here", "messages": [{"role": "user", "content": "Hi"}]},
+    f"PUT {P}/playground/{{reply}}": {"thumb": 1},
     f"POST {P}/questions/act": {"action": "set_aside", "tasks": []},
     f"POST {P}/questions/export": {"what": "judgments", "tasks": []},
     f"PUT {P}/members": {"who": "{rater_id}", "role": "reviewer"}, f"PUT {P}/groups": {"group": "{group_id}"},
@@ -135,7 +138,7 @@ class World:
         found = self.client("owner").get("/api/runs").json()[0]["id"]
         self.places = {
             "project": project, "project_id": project, "task": task, "rater_id": other, "run": found, "part": "labels",
-            "job": "x",
+            "job": "x", "reply": "x",
             "assignment_id": new_id(), "token_id": new_id(),
             "session_id": "0" * 16, "invitation_id": new_id(), "group_id": group, "key": new_id(), "kind": "pair",
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Training jobs, started and followed."""
+"""Training jobs, started and followed; the playground."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ class Training(Questions):
         body = {"command": "compare", "name": name, "model": model, "reward": reward}
         body |= {"methods": list(methods), **options}
         return self._call("POST", f"/api/projects/{project}/jobs", body)
+
+    def play(self, project: str, model: str, messages: list[Values]) -> Values:
+        """{reply, text, html}: what a model replies to a conversation that ends with the user's message."""
+        body = {"model": model, "messages": messages}
+        return self._call("POST", f"/api/projects/{project}/playground", body)
+
+    def thumb(self, project: str, reply: str, thumb: int) -> Values:
+        """1 (up) or -1 (down) for a reply of `play`, kept as a judgment; another one turns it."""
+        return self._call("PUT", f"/api/projects/{project}/playground/{reply}", {"thumb": thumb})
 
     def job(self, job: str, after: int = 0) -> Values:
         """{state, code, …, log: {text, next}}: what has been logged since the byte `after`."""

@@ -26,6 +26,7 @@ from heedful.web import examples
 from heedful.web.bodies import BODY, Incoming
 from heedful.web.mail import Mailer
 from heedful.web.models import Models
+from heedful.web.playground import Replies
 from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
@@ -44,6 +45,7 @@ ROUTES = (
     "questions",
     "runs",
     "talk",
+    "playground",
     "transfer",
     "hooks",
 )
@@ -77,7 +79,7 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.store, app.state.workspace, app.state.talk = store, workspace, talk
-    app.state.mailer, app.state.sso = mailer, sso
+    app.state.mailer, app.state.sso, app.state.played = mailer, sso, Replies()
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
     app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
     for name in ROUTES:

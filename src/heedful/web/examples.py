@@ -43,6 +43,10 @@ EXAMPLES: dict[str, Any] = {
     f"POST {P}/questions/act": {"action": "withdraw", "filter": {"text": "refund", "state": "open"}, "expect": 12},
     f"POST {P}/questions/export": {"what": "judgments", "format": "jsonl", "filter": {"differ": True}},
     f"POST {P}/webhooks": {"url": "https://example.org/heedful"},
+    f"POST {P}/playground": {
+        "model": "runs/sft", "messages": [{"role": "user", "content": "How do I cook rice?"}],
+    },
+    f"PUT {P}/playground/{{reply}}": {"thumb": 1},
     f"POST {P}/jobs": {"command": "iterate", "name": "first-round", "model": "runs/sft", "method": "dpo"},
     "POST /api/jobs/{job}/stop": {"force": False},
 }  # fmt: skip

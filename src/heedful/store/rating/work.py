@@ -88,6 +88,11 @@ def claim(
         key = _assign(connection, question.task, slot, rater_id, timestamp, settings, rng)
         trials.begin(connection, project, rater_id, key, question)
         return Claim(key)
+    open_slot = next_slot(connection, project, rater_id, settings, rng, timestamp)
+    if open_slot is None:
+        # Repetitions and gold questions come between others, not in their place: they alone would give themselves
+        # away, one by one to whoever looks again whether there is more to do.
+        return Claim(None, "nothing left")
     swapped = rng.random() < settings.swap_rate and _swap(
         connection, project, rater_id, timestamp, settings
     )
@@ -99,10 +104,6 @@ def claim(
     if gold:
         slot = _next_slot(connection, gold)
         return Claim(_assign(connection, gold, slot, rater_id, timestamp, settings, rng))
-    open_slot = next_slot(connection, project, rater_id, settings, rng, timestamp)
-    if open_slot is None:
-        # Gold questions come between others, not in their place: they alone would give themselves away.
-        return Claim(None, "nothing left")
     task_row = connection.execute(select(task).where(task.c.id == open_slot.task)).one()
     connection.execute(
         task_slot.update()

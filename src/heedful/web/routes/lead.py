@@ -50,6 +50,7 @@ PARTS = {
     "files": "Files",
     "screen": "Screen",
     "training": "Training",
+    "playground": "Playground",
     "settings": "Settings",
 }
 REVIEWERS = (
@@ -339,6 +340,7 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
         "starters": {name: asdict(starter) for name, starter in STARTERS.items()},
         "parts": {key: title for key, title in PARTS.items() if leads or key in REVIEWERS},
         "leads": leads,
+        "models": request.app.state.models.names() if part == "playground" else [],
     }
     return page(request, name, project=row, part=part, **form_options)
 

@@ -114,3 +114,20 @@ def test_a_script_writes_transcripts(tmp_path, capsys):
     assert rows[0]["model"] == "mixed" and "mean return -" in capsys.readouterr().out
     assert cli.main([*words, "--out", str(out), "--player", "nobody"]) == 2
     assert "has no such player" in capsys.readouterr().err
+
+
+def test_wanderers_turn_back_at_dead_ends_only():
+    """Mutation caught: a wanderer who bumps into walls, or who goes to and fro where there is another way."""
+    env, maze = load_env("maze(moves=30)"), made(5, 0)
+    for i, row in enumerate(tasks_of(env, "train", 0)):
+        rng = random.Random(i)
+        rng.choice = lambda options, draw=rng: (
+            options[-1] if options == (0.6, 0.8, 1.0) else draw.sample(options, 1)[0]
+        )
+        episode = asyncio.run(played_by(env, row, env.players["mixed"](row, rng), turns=30))
+        at, before = (row["row"], row["column"]), None
+        for move in (m.content for m in episode.messages if m.role == "assistant"):
+            there = maze.step(at, move)
+            ways = [c for c in (maze.step(at, m) for m in MOVES) if c != at]
+            assert there != at and (there != before or ways == [before])
+            at, before = there, at

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,8 +115,8 @@ def maze(*, size: int = 5, world: int = 0, moves: int = 40) -> Env:
 
     players = {
         "shortest": _walker(of, lambda rng: 0.0),
-        "random": _walker(of, lambda rng: 1.0),
-        "mixed": _walker(of, lambda rng: rng.choice((0.5, 0.7, 0.85, 1.0))),
+        "random": _walker(of, None),
+        "mixed": _walker(of, lambda rng: rng.choice((0.6, 0.8, 1.0))),
     }
     return Environment(play, lambda split, seed: _tasks(of, split, seed), "maze", players)
 
@@ -143,21 +143,27 @@ def _tasks(of: Maze, split: Split, seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def _walker(of: Maze, astray: Any) -> Player:
-    """A player who goes the shortest way, but for a share of the moves, which are anywhere. `astray` draws the share
-    for each episode: the walks of one player are of mixed quality."""
+def _walker(of: Maze, wandering: Callable[[random.Random], float] | None) -> Player:
+    """A player who goes the shortest way, but for a share of the moves, in which it wanders: any open way but back
+    where it came from. `wandering` draws the share for each episode, so that one player's walks are of mixed quality;
+    without it any move is as likely as any other, walls too."""
     away = of.distances()
 
     def player(row: Mapping[str, Any], rng: random.Random) -> Any:
-        share = astray(rng)
+        share, before = wandering(rng) if wandering else 1.0, list[Cell]()
 
         async def walk(heard: Sequence[Message], tools: Any) -> str:
             found = AT.search(heard[-1].content)
             assert found
             at = (int(found[1]), int(found[2]))
-            if rng.random() < share:
+            before.append(at)
+            if wandering is None:
                 return rng.choice(list(MOVES))
-            return min(MOVES, key=lambda move: (away[of.step(at, move)], rng.random()))
+            if rng.random() >= share:
+                return min(MOVES, key=lambda move: (away[of.step(at, move)], rng.random()))
+            ways = [move for move in MOVES if of.step(at, move) != at]
+            onward = [move for move in ways if of.step(at, move) not in before[-2:-1]]
+            return rng.choice(onward or ways)
 
         return walk
 

@@ -49,7 +49,7 @@ class Pairs:
     length: Tensor  # [N] log(words of the better) − log(words of the worse), in standard deviations
     weight: Tensor  # [N] a ranking of K is C(K, 2) pairs, which count as K − 1
     row: Tensor  # [N] the comparison that a pair comes from
-    words: Tensor  # [responses, FEATURES] φ
+    words: Tensor  # [responses, FEATURES] φ, or any other features
     people: list[str]
 
 
@@ -70,6 +70,8 @@ class Fit:
     place: list[Estimate]  # log-odds for what was shown first
     length: list[Estimate]  # log-odds for a standard deviation more of length
     difference: Tensor  # [N] s of the better less that of the worse, as the fit has it without this comparison
+    habit: Tensor  # [N] what place and length add to z, as the same fits of worth have it; to log-odds of what is said
+    # it adds 2η − 1 times that
 
     @property
     def weights(self) -> list[float]:
@@ -196,7 +198,8 @@ def objective(theta: Theta, pairs: Pairs, difference: Tensor | None = None) -> T
 def start(pairs: Pairs) -> Theta:
     """The middle of the priors: everybody is rather reliable, nothing is worth more than anything else."""
     raters = len(pairs.people)
-    sizes = {"worth": len(pairs.words), "words": FEATURES, "place": raters, "length": raters}
+    sizes = {"worth": len(pairs.words), "words": pairs.words.shape[1]}
+    sizes |= {"place": raters, "length": raters}
     theta = {name: torch.zeros(n, dtype=torch.float64) for name, n in sizes.items()}
     theta["logit"] = torch.full((raters,), PRIOR_LOGIT, dtype=torch.float64)
     theta["shared"] = torch.zeros(2, dtype=torch.float64)
@@ -215,7 +218,7 @@ def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
     fold = torch.randint(FOLDS, (comparisons,), generator=generator)[pairs.row]
     theta = start(pairs)
     folds = [dict(theta) for _ in range(FOLDS)]
-    difference = torch.zeros(len(pairs.row), dtype=torch.float64)
+    difference = habit = torch.zeros(len(pairs.row), dtype=torch.float64)
     for _ in range(rounds):
         for k, values in enumerate(folds):
             rest = replace(pairs, weight=pairs.weight * (fold != k))
@@ -223,8 +226,9 @@ def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
             apart = worth(values, pairs)
             apart = apart[pairs.better] - apart[pairs.worse]
             difference = torch.where(fold == k, apart, difference)
+            habit = torch.where(fold == k, habits(values, pairs), habit)
         theta |= maximised(start(pairs), pairs, RATERS, difference)
-    return _of(theta, pairs, theta["scale"] * difference)
+    return _of(theta, pairs, theta["scale"] * difference, habit)
 
 
 def maximised(
@@ -252,7 +256,7 @@ def maximised(
     return {name: value.detach() for name, value in values.items()}
 
 
-def _of(theta: Theta, pairs: Pairs, difference: Tensor) -> Fit:
+def _of(theta: Theta, pairs: Pairs, difference: Tensor, habit: Tensor) -> Fit:
     """Values and intervals. A rater's three numbers have the information Σ g·gᵀ over their pairs, plus the prior's."""
     z, eta = habits(theta, pairs) + difference, torch.sigmoid(theta["logit"])
     up = torch.sigmoid(z)
@@ -280,6 +284,7 @@ def _of(theta: Theta, pairs: Pairs, difference: Tensor) -> Fit:
         place=estimates(theta["shared"][0] + theta["place"], deviations[:, 1]),
         length=estimates(theta["shared"][1] + theta["length"], deviations[:, 2]),
         difference=difference,
+        habit=habit,
     )
 
 

@@ -6,7 +6,16 @@ import math
 import pytest
 import torch
 
-from heedful.losses.reward import accuracy, best_and_last, bradley_terry, plackett_luce
+from heedful.losses.reward import (
+    accuracy,
+    best_and_last,
+    bradley_terry,
+    davidson,
+    plackett_luce,
+    rao_kupper,
+    soft_bradley_terry,
+    tie_share,
+)
 
 pytestmark = pytest.mark.arithmetic
 
@@ -93,3 +102,46 @@ def test_what_is_in_no_order_is_only_worse():
     for loss in (plackett_luce, bradley_terry):
         padded = torch.cat([scores, torch.tensor([[9.0]])], 1), torch.tensor([[-1, 1, -1, -1, 0]])
         assert torch.allclose(loss(*padded, NO_MARGIN), loss(scores, best, NO_MARGIN))
+
+
+PAIR = torch.tensor([[1, 2], [2, 1], [1, 1]])  # the first, the second, a tie
+
+
+@pytest.mark.parametrize("loss", [davidson, rao_kupper])
+def test_ties_are_an_outcome(loss):
+    """Three chances that are one together, `ties` of a tie between equals, Bradley–Terry where there are none, and
+    gradients of finite differences. Mutations caught: a tie counted twice, ν for √ν, θ for log θ."""
+    for gap in (-2.0, 0.0, 0.7, 30.0):
+        scores = torch.tensor([gap, 0.0], dtype=torch.float64).expand(3, 2)
+        assert (-loss(scores, PAIR, 0.3)).exp().sum().item() == pytest.approx(1.0)
+        strict = loss(scores[:2], PAIR[:2], 1e-9)
+        no_margin = torch.zeros(2, dtype=torch.float64)
+        torch.testing.assert_close(strict, bradley_terry(scores[:2], PAIR[:2], no_margin))
+    equal = torch.zeros(1, 2, dtype=torch.float64)
+    assert (-loss(equal, PAIR[2:], 0.3)).exp().item() == pytest.approx(0.3)
+    scores = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    rank = torch.tensor([[1, 1, 2, 3], [2, 1, -1, -1], [1, 1, 1, 0]])
+    assert torch.autograd.gradcheck(lambda s: loss(s, rank, 0.2), scores)
+
+
+def test_ties_by_hand():
+    """Scores log 4 and 0: Davidson with ν = 1 has Z = 4 + 1 + 2; Rao–Kupper with θ = 2 has 4/(4 + 2) and 1/(1 + 8)."""
+    scores = torch.tensor([[math.log(4), 0.0]], dtype=torch.float64).expand(3, 2)
+    chances = (-davidson(scores, PAIR, 1 / 3)).exp()  # ν = 1
+    assert chances.tolist() == pytest.approx([4 / 7, 1 / 7, 2 / 7])
+    chances = (-rao_kupper(scores, PAIR, 1 / 3)).exp()  # θ = 2
+    assert chances.tolist() == pytest.approx([2 / 3, 1 / 9, 2 / 9])
+    assert tie_share(PAIR) == pytest.approx(1 / 3)
+    assert tie_share(torch.tensor([[1, 1, 2, 0]])) == pytest.approx(1 / 3)
+
+
+def test_a_soft_label_is_a_probability():
+    """The best difference is log p/(1 − p); strength 1 is Bradley–Terry, 0 a tie. Mutation caught: p for (1 + p)/2."""
+    scores = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64, requires_grad=True)
+    half = torch.tensor([0.5], dtype=torch.float64)  # p = 3/4
+    (gradient,) = torch.autograd.grad(soft_bradley_terry(scores, PAIR[:1], half).sum(), scores)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient))
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    for strength, rank in ((one, PAIR[:1]), (zero, PAIR[2:])):
+        expected = bradley_terry(scores, rank, zero)
+        torch.testing.assert_close(soft_bradley_terry(scores, PAIR[:1], strength), expected)

@@ -212,6 +212,14 @@ class Client(Members):
     def rater_statistics(self, project: str) -> Any:
         return self._call("GET", f"/api/projects/{project}/raters")
 
+    def reliability(self, project: str) -> Values:
+        """Of each rater, as the newest fit has it; `running` while a newer one is being made."""
+        return self._call("GET", f"/api/projects/{project}/reliability")
+
+    def fit_reliability(self, project: str) -> Values:
+        """Have it fitted to what has been said until now."""
+        return self._call("POST", f"/api/projects/{project}/reliability", {})
+
     def disagreements(self, project: str) -> Any:
         return self._call("GET", f"/api/projects/{project}/disagreements")
 

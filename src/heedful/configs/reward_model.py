@@ -6,17 +6,23 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from heedful.configs.common import FromComparisons, refuse_nonsense
-from heedful.fields import AT_LEAST_0, HIDDEN
+from heedful.fields import AT_LEAST_0, HIDDEN, Range
 
 __all__ = ["Config", "refuse_nonsense"]
+Loss = Literal["bradley_terry", "plackett_luce", "davidson", "rao_kupper", "soft_bradley_terry"]
+WITH_TIES, WITH_MARGIN = ("davidson", "rao_kupper"), ("bradley_terry", "plackett_luce")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(FromComparisons):
     """Fit a reward model to comparisons."""
 
-    loss: Literal["bradley_terry", "plackett_luce"] = "bradley_terry"
-    """Bradley–Terry on all pairs of a ranking, or Plackett–Luce on the whole ranking."""
+    loss: Loss = "bradley_terry"
+    """Bradley–Terry on all pairs of a ranking; Plackett–Luce on the whole ranking; with ties as an outcome of their own
+    davidson or rao_kupper; with a comparison's strength as its probability soft_bradley_terry."""
+    ties: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
+    """Chance that two equally good responses tie, for davidson and rao_kupper. Default: the share of ties in the
+    data."""
     margin: Annotated[float, AT_LEAST_0] = 0.0
     """Margin in the loss: this times a comparison's strength (0 to 1); 0 ignores strengths."""
     batch_size: int = 16
@@ -24,3 +30,13 @@ class Config(FromComparisons):
     learning_rate: float = 1e-5
     weight_decay: float = 0.01
     command: Annotated[str, HIDDEN] = "train reward"
+
+
+def unread(config: Config) -> dict[str, str]:
+    """Fields that the loss does not read, and why."""
+    reasons = {}
+    if config.loss not in WITH_TIES:
+        reasons["ties"] = f"--loss {config.loss} has no parameter of ties"
+    if config.loss not in WITH_MARGIN:
+        reasons["margin"] = f"--loss {config.loss} has no margin"
+    return reasons

@@ -7,6 +7,8 @@ Each function returns one loss per prompt, `[G]`; a constant added to all scores
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -21,13 +23,49 @@ def bradley_terry(
     All pairs of a prompt in one element with weight 1/C(K,2), as in Stiennon et al. 2020: as separate
     examples they would overfit, since each response would be seen K−1 times an epoch.
     """
-    diff = scores[:, :, None] - scores[:, None, :]
-    wins = _wins(rank)
-    ties = _same(rank).triu(diagonal=1)
-    win_loss = -F.logsigmoid(diff - margin[:, None, None]) * wins
-    tie_loss = -0.5 * (F.logsigmoid(diff) + F.logsigmoid(-diff)) * ties
-    pairs = (wins | ties).sum((1, 2)).clamp(min=1)
-    return (win_loss + tie_loss).sum((1, 2)) / pairs
+    diff = _differences(scores)
+    tie_loss = -0.5 * (F.logsigmoid(diff) + F.logsigmoid(-diff))
+    return _over_pairs(-F.logsigmoid(diff - margin[:, None, None]), tie_loss, rank)
+
+
+def soft_bradley_terry(
+    scores: Float[Tensor, "G K"], rank: Int[Tensor, "G K"], strength: Float[Tensor, " G"]
+) -> Float[Tensor, " G"]:
+    """−p·log σ(r_w − r_l) − (1 − p)·log σ(r_l − r_w) with p = (1 + strength)/2: a label from 0 to 1, not yes or no.
+
+    With strength 1 it is Bradley–Terry, with 0 a tie; at its minimum the difference is log p/(1 − p), and not larger.
+    """
+    diff, p = _differences(scores), (1 + strength[:, None, None]) / 2
+    win_loss = -p * F.logsigmoid(diff) - (1 - p) * F.logsigmoid(-diff)
+    tie_loss = -0.5 * (F.logsigmoid(diff) + F.logsigmoid(-diff))
+    return _over_pairs(win_loss, tie_loss, rank)
+
+
+def davidson(
+    scores: Float[Tensor, "G K"], rank: Int[Tensor, "G K"], ties: float
+) -> Float[Tensor, " G"]:
+    """−log P, P(i ≻ j) = e^{r_i}/Z, P(tie) = ν·e^{(r_i + r_j)/2}/Z, Z their sum with e^{r_j} (Davidson 1970).
+
+    ν = 2·ties/(1 − ties), so that two equally good responses tie with the chance `ties`. A tie says that the scores are
+    near each other, and how near; where `ties` goes to 0, what is no tie is Bradley–Terry's.
+    """
+    diff, nu = _differences(scores), 2 * ties / (1 - ties)
+    tied = math.log(nu) - diff / 2
+    total = torch.logsumexp(torch.stack([torch.zeros_like(diff), -diff, tied]), 0)
+    return _over_pairs(total, total - tied, rank)
+
+
+def rao_kupper(
+    scores: Float[Tensor, "G K"], rank: Int[Tensor, "G K"], ties: float
+) -> Float[Tensor, " G"]:
+    """−log P, P(i ≻ j) = σ(r_i − r_j − log θ), P(tie) = (θ² − 1)·P(i ≻ j)·P(j ≻ i) (Rao and Kupper 1967).
+
+    A tie is a difference of less than log θ that nobody sees. θ = (1 + ties)/(1 − ties): as in `davidson`.
+    """
+    diff, theta = _differences(scores), (1 + ties) / (1 - ties)
+    threshold = math.log(theta)
+    win, lose = -F.logsigmoid(diff - threshold), -F.logsigmoid(-diff - threshold)
+    return _over_pairs(win, win + lose - math.log(theta**2 - 1), rank)
 
 
 def plackett_luce(
@@ -60,6 +98,24 @@ def best_and_last(rank: Tensor) -> tuple[Tensor, Tensor]:
     place, absent = places(rank), rank == 0
     best = place.masked_fill(absent, torch.iinfo(rank.dtype).max).argmin(1, keepdim=True)
     return best, place.argmax(1, keepdim=True)
+
+
+def tie_share(rank: Int[Tensor, "G K"]) -> float:
+    """Of all pairs that were compared, those that tie."""
+    ties = _same(rank).triu(diagonal=1).sum()
+    return float(ties / (ties + _wins(rank).sum()).clamp(min=1))
+
+
+def _differences(scores: Tensor) -> Tensor:
+    """`[G, K, K]`: the first's score less the second's."""
+    return scores[:, :, None] - scores[:, None, :]
+
+
+def _over_pairs(win_loss: Tensor, tie_loss: Tensor, rank: Tensor) -> Tensor:
+    """The mean over the pairs of each prompt, `[G]`; both losses `[G, K, K]`, a tie counted once."""
+    wins, ties = _wins(rank), _same(rank).triu(diagonal=1)
+    pairs = (wins | ties).sum((1, 2)).clamp(min=1)
+    return (win_loss * wins + tie_loss * ties).sum((1, 2)) / pairs
 
 
 def _same(rank: Tensor) -> Tensor:

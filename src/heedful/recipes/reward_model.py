@@ -9,7 +9,7 @@ later optimisation should mean the same for every reward model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.configs.reward_model import Config
+from heedful.configs.reward_model import WITH_MARGIN, WITH_TIES, Config
 from heedful.data.collate import collate
 from heedful.data.files import write_json
 from heedful.data.reading import named
@@ -33,8 +33,8 @@ from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
 from heedful.training.judgments import firsts
-from heedful.training.kept import Judgment
-from heedful.training.rows import parts_of, read
+from heedful.training.kept import NOBODY, Judgment, Kept
+from heedful.training.rows import Parts, parts_of, read
 from heedful.training.supervised import (
     begun,
     epochs,
@@ -47,6 +47,7 @@ from heedful.training.trainable import prepare
 from heedful.training.trust import ALIKE, Raters, Trust
 from heedful.types import Batch, Comparison, Metrics, Outputs, Ranked, Sample
 
+LEAST_TIES = 1e-3  # the chance of a tie where the data have none, or nothing else
 MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
 
 
@@ -62,10 +63,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     prepare(model, config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     rows = parts_of(config, data, stream_comparisons, tokenizer, limit, ranked, raters)
-    if config.margin and not rows.train.strengths + rows.held.strengths:
-        raise UserError(
-            f"--margin needs comparisons with a strength; {named(config.data)} has none"
-        )
+    refuse_strengths(config, rows)
     trust = raters.settled(config.out, ranks)
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))
@@ -76,14 +74,14 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         micro_batch_tokens=config.micro_batch_tokens,
         ranks=ranks,
     )
-    loss_of = getattr(losses, config.loss)
+    loss_of, form = likelihood(config, rows.train)
 
     def loss_fn(out: Outputs, batch: Batch) -> Loss:
         assert isinstance(batch, Ranked)
         table, rank, strength = as_table(out.score, batch)
         right, pairs = losses.accuracy(table, rank)
         return Loss(
-            batch.weight[firsts(batch)] * loss_of(table, rank, config.margin * strength),
+            batch.weight[firsts(batch)] * loss_of(table, rank, strength),
             {"accuracy": right / pairs.clamp(min=1), "margin": _spread(table, rank)},
         )
 
@@ -120,9 +118,42 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         evaluate=evaluate,
         show=("loss", "accuracy", "eval/accuracy"),
         before_save=record_scale,
-        notes=[*rows.notes, *trust.notes],
+        notes=[*rows.notes, *trust.notes, *form],
         beside=trust.files,
     )
+
+
+def refuse_strengths(config: Config, rows: Parts) -> None:
+    """UserError where the loss reads strengths that the data have not."""
+    told, number = (sum(f(part) for part in (rows.train, rows.held)) for f in (_strengths, len))
+    if config.margin and not told:
+        raise UserError(
+            f"--margin needs comparisons with a strength; {named(config.data)} has none"
+        )
+    if config.loss == "soft_bradley_terry" and told < number:
+        raise UserError(
+            f"--loss soft_bradley_terry needs a strength of each comparison; of {number} in {named(config.data)} "
+            f"{number - told} have none"
+        )
+
+
+def _strengths(part: Kept) -> int:
+    return part.strengths
+
+
+def likelihood(
+    config: Config, train: Kept
+) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], list[dict[str, float]]]:
+    """The loss as a function of scores, ranks and strengths; and its parameter of ties, for the record."""
+    loss = getattr(losses, config.loss)
+    if config.loss in WITH_MARGIN:
+        return lambda scores, rank, strength: loss(scores, rank, config.margin * strength), []
+    if config.loss not in WITH_TIES:
+        return loss, []
+    batch = rank_batch([replace(j, rater=NOBODY) for j in train[:MEASURED]])
+    share = losses.tie_share(as_table(torch.zeros(len(batch.rank)), batch)[1])
+    ties = config.ties or min(max(share, LEAST_TIES), 1 - LEAST_TIES)
+    return lambda scores, rank, _: loss(scores, rank, ties), [{"ties": round(ties, 6)}]
 
 
 def ranked(item: Comparison, samples: list[Sample]) -> list[Judgment]:

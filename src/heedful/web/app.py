@@ -43,6 +43,7 @@ ROUTES = (
     "jobs",
     "lead",
     "questions",
+    "reliability",
     "runs",
     "talk",
     "playground",

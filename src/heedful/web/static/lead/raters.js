@@ -1,7 +1,7 @@
 // A row for everybody who answers.
-import { day, el, stack } from "../api.js";
+import { api, day, el, stack } from "../api.js";
 import { number, percent } from "../charts.js";
-import { $, ask, fill } from "./common.js";
+import { $, ask, attempt, fill, project } from "./common.js";
 
 function share(s, { worry } = {}) {
   if (!s.n) return el("td", { class: "hint" }, "–");
@@ -28,3 +28,34 @@ fill($("raters"), () => ask("raters"), (report) => {
   stack($("rows"), report.raters.length ? report.raters.map(row) : [el("tr", {}, el("td", { colspan: "10", class: "hint" }, "Nobody has answered yet."))]);
   $("basis").textContent = `Shares are of the newest answers: ${number(report.recent)} of all raters together, ${number(report.gold_each)} gold questions each, ${number(report.shared_tasks)} questions that several answered. Red: the whole interval is below 80 % (gold, swapped), or to one side of one half (first).`;
 });
+
+// ── who can be relied on: fitted by a process of its own, asked for until it is done
+const EVERY = 2_000;
+const signed = (x) => `${x < -0.05 ? "−" : "+"}${number(Math.abs(x), 1)}`;
+const within = (e, form, bad) => el("td", {}, el("span", { class: bad ? "s2" : null }, form(e.value)), el("br"), el("small", { class: "hint" }, `${form(e.low)} to ${form(e.high)}`));
+const habit = (e) => within(e, signed, e.low > 0.5 || e.high < -0.5);
+
+function relied(r) {
+  return el("tr", {},
+    el("th", { scope: "row" }, r.rater),
+    el("td", { class: "number" }, number(r.comparisons)),
+    within(r.reliability, percent, r.reliability.high < 0.5),
+    habit(r.place), habit(r.length),
+    el("td", {}, r.before.n && r.after.n ? `${percent(r.before.value)}, ${percent(r.after.value)}` : "–"),
+    el("td", { class: "number" }, number(r.seconds, 1)),
+    el("td", { class: "number" }, number(r.weight)),
+    el("td", {}, r.advice.length ? r.advice.map((sentence) => el("p", {}, `${sentence}.`)) : el("span", { class: "hint" }, "nothing")));
+}
+
+function shown(report) {
+  const when = report.made_at ? `Fitted to ${number(report.comparisons)} comparisons, ${day(report.made_at)}, version ${report.version}.` : "Not fitted yet.";
+  $("fitted").textContent = report.running ? `Being fitted… ${report.made_at ? when : ""}` : report.why ? `${report.why} ${report.made_at ? when : ""}` : when;
+  $("fit").disabled = report.running;
+  stack($("relied"), report.raters.length ? report.raters.map(relied) : [el("tr", {}, el("td", { colspan: "9", class: "hint" }, "Nothing has been fitted yet."))]);
+  if (report.running) setTimeout(refresh, EVERY);
+}
+const refresh = () => fill($("reliability"), () => ask("reliability"), shown);
+$("fit").addEventListener("click", async () => {
+  if (await attempt(() => api("POST", `/api/projects/${project}/reliability`, {}))) refresh();
+});
+refresh();

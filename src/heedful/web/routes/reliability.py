@@ -1,0 +1,38 @@
+"""Who can be relied on: what the newest fit of the model of raters says, and a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from sqlalchemy import select
+
+from heedful.store.database import audit
+from heedful.store.project import projects
+from heedful.store.tables.schema import project as project_table
+from heedful.web import reliability
+from heedful.web.doors import Door
+from heedful.web.routes.runs import workspace_of
+from heedful.web.security import Lead, store_of
+
+router = APIRouter(route_class=Door, tags=["lead"])
+
+
+@router.get("/api/projects/{project}/reliability")
+def reliability_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
+    """{raters, comparisons, version, made_at, running, why}: each rater's reliability, habits, drift and weight with
+    intervals, and what to do; `why` says what ended a later try."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+    return reliability.found(workspace_of(request), project)
+
+
+@router.post("/api/projects/{project}/reliability", status_code=202)
+def fit_reliability(project: str, request: Request, user: Lead) -> dict[str, bool]:
+    """Fit it to what has been said until now, by a process of its own: {begun: whether none was running}."""
+    with store_of(request).write() as connection:
+        projects.settings_of(connection, project)
+        named = select(project_table.c.name).where(project_table.c.id == project)
+        name = connection.execute(named).scalar_one()
+        audit.record(connection, user.rater, "raters.fit", project=project)
+    return {"begun": reliability.begin(workspace_of(request), project, name)}

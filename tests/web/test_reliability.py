@@ -1,0 +1,74 @@
+"""Who can be relied on: a process of its own finds it, pages show what was found."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful.web import reliability
+from workspace import make_project
+
+ADA = {"rater": "ada", "weight": 0.9}
+FITS = """\
+import json, sys, time
+from pathlib import Path
+words = sys.argv[1:]
+assert words[:2] == ["raters", "db:.#capitals"] and words[2] == "--out", words
+while not Path("go").exists():
+    time.sleep(0.02)
+told = Path("go").read_text()
+if not told:
+    sys.exit("heedful: no comparison has both a rater and an order")
+Path(words[3]).write_text(told)
+print("a table")
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: Any) -> None:
+    """What stands in for heedful, since a real one takes long to begin; it waits for a file `go`."""
+    place = tmp_path / "fake" / "heedful"
+    place.mkdir(parents=True)
+    (place / "__main__.py").write_text(FITS)
+    (place / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_fit_is_made_beside_the_server(store: Any, person: Any, tmp_path: Path):
+    """Shown when it is there, one at a time; what fails says why and leaves the older one.
+
+    Mutations caught: a request that waits for the fit; two at once; a failed fit that is shown as fitted, or hides the
+    one before; raters who may look."""
+    project = make_project(store)
+    lead = person("lead").browser
+    path = f"/api/projects/{project}/reliability"
+
+    def done() -> dict[str, Any]:
+        end = time.monotonic() + 30
+        while (told := lead.get(path).json())["running"]:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        return told
+
+    nothing = lead.get(path).json()
+    assert not nothing["running"] and nothing["made_at"] is None and nothing["raters"] == []
+    assert lead.post(path, json={}).json() == {"begun": True}
+    assert lead.get(path).json()["running"]
+    assert lead.post(path, json={}).json() == {"begun": False}
+    (tmp_path / "go").write_text(json.dumps({"raters": [ADA], "version": "v", "comparisons": 7}))
+    told = done()
+    assert told["raters"] == [ADA] and told["version"] == "v" and told["comparisons"] == 7
+    assert told["why"] is None and told["made_at"]
+    (tmp_path / "go").write_text("")
+    assert lead.post(path, json={}).json() == {"begun": True}
+    failed = done()
+    assert "no comparison has both" in failed["why"] and failed["raters"] == [ADA]
+    other = person("rater").browser
+    assert other.get(path).status_code == other.post(path, json={}).status_code == 403
+    private = tmp_path / reliability.FOLDER / f"{project}.log"
+    assert private.stat().st_mode & 0o077 == 0

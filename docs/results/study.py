@@ -383,7 +383,9 @@ def rounds(lead: Lead, team: list[Person], run: Path) -> None:
     until(turn)
     for r in (1, 2):
         asked = (run / f"round-{r}" / "sampled.jsonl").read_text(encoding="utf-8")
-        assert any(json.dumps(text)[1:-1] in asked for text in seen), f"of round {r} none was seen"
+        assert any(json.dumps(text, ensure_ascii=False) in asked for text in seen), (
+            f"of round {r} none was seen"
+        )
     assert (run / "round-2" / "policy" / "config.json").exists()
     with lead.step("the rounds are followed to their end"):
         lead.go("Training")

@@ -371,7 +371,8 @@ def test_what_was_set_aside(site):
 
 
 def test_settings_and_guidelines(site):
-    """What is saved is what raters then get."""
+    """What is saved is what raters then get. A formula that is none stays as it was written, and breaks no rule of the
+    page's."""
     project = make_project(site.store)
     for name in ("one", "two"):
         (site.workspace / name).mkdir()
@@ -388,14 +389,17 @@ def test_settings_and_guidelines(site):
     kept = row.settings
     assert (kept["daily_limit"], kept["order"], kept["gold_rate"]) == (1, "priority", 0.0)
     assert list(kept["models"]) == ["one", "two"]
-    page.get_by_label("What raters read").fill("# Be *fair*\n\n<b>$x^2$</b>")
+    page.get_by_label("What raters read").fill("# Be *fair*\n\n<b>$x^2$</b> $\\frac{1$")
     page.get_by_role("button", name="Write a new version").click()
     page.locator("#preview h1 em").wait_for()
     expect(page.locator("#preview .katex")).to_have_count(1)
     expect(page.locator("#preview b")).to_have_count(0)
+    expect(page.locator("#preview .math").last).to_have_text("\\frac{1")
     page.reload()
     page.locator("#preview h1").wait_for()
-    expect(page.get_by_label("What raters read")).to_have_value("# Be *fair*\n\n<b>$x^2$</b>")
+    expect(page.get_by_label("What raters read")).to_have_value(
+        "# Be *fair*\n\n<b>$x^2$</b> $\\frac{1$"
+    )
     for i in range(2):
         make_task(site.store, project, question=f"Q{i}?")
     rater = site.rate(project)

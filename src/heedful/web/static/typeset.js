@@ -5,7 +5,7 @@ export function typeset(root) {
     if (!globalThis.katex) continue;
     const source = node.dataset.tex;
     try {
-      katex.render(source, node, { displayMode: Boolean(node.dataset.display), throwOnError: false, trust: false, maxSize: 20, maxExpand: 200, strict: "ignore", output: "htmlAndMathml" });
+      katex.render(source, node, { displayMode: Boolean(node.dataset.display), throwOnError: true, trust: false, maxSize: 20, maxExpand: 200, strict: "ignore", output: "htmlAndMathml" });
     } catch {
       node.textContent = source;
     }

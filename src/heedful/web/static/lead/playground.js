@@ -13,15 +13,14 @@ const line = (who, ...children) => {
 
 // Which one is pressed is what the server has kept.
 function thumbs(reply) {
-  const words = { 1: ["👍", "Good reply"], [-1]: ["👎", "Bad reply"] };
-  const buttons = [1, -1].map((thumb) => el("button", { type: "button", class: "quiet small", "aria-label": words[thumb][1], "aria-pressed": "false", onclick: async () => {
+  const buttons = [1, -1].map((thumb) => el("button", { type: "button", class: "quiet small", "aria-pressed": "false", onclick: async () => {
     for (const button of buttons) button.disabled = true;
     const kept = await attempt(() => api("PUT", `${PATH}/${reply}`, { thumb }));
     for (const button of buttons) button.disabled = false;
     if (!kept) return;
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", String([1, -1][i] === kept.thumb)));
     $("status").textContent = "Kept as a judgment.";
-  } }, words[thumb][0]));
+  } }, thumb > 0 ? "Good reply" : "Bad reply"));
   return el("div", { class: "actions" }, buttons);
 }
 

@@ -28,7 +28,7 @@ from heedful.models.load import new_reward_model
 
 # A process of the fork server has imported everything already, and has no threads of the parent's.
 CONTEXT = multiprocessing.get_context("forkserver")
-RECIPES = ("pretrain", "sft", "reward_model", "preference", "policy", "online", "ilql")
+RECIPES = ("pretrain", "sft", "reward_model", "preference", "policy", "online", "ilql", "distil")
 CONTEXT.set_forkserver_preload(
     ["heedful.cli", "torch.utils.tensorboard", *(f"heedful.recipes.{r}" for r in RECIPES)]
 )
@@ -72,10 +72,12 @@ JOBS: dict[str, Callable[[Path, int], list]] = {
     "online_dpo": lambda w, n: [*policy(w, n), "--refresh-reference", 3],
     "ilql": lambda w, n: ["--model", w / "model", "--data", w / "episodes.jsonl", *epochs(n)],
     "decision": lambda w, n: JOBS["ilql"](w, n),
+    "distil": lambda w, n: ["--model", w / "model", "--data", w / "demonstrations.jsonl",
+                            "--context", w / "context.txt", *epochs(n)],
     "small": lambda w, n: ["--model", w / "model", "--data", w / "prompts.jsonl", "--steps", 8 * n],
 }  # fmt: skip
 POLICY = ("ppo", "rloo", "online_dpo")
-SUPERVISED = ("pretrain", "sft", "reward", "dpo", "ilql")
+SUPERVISED = ("pretrain", "sft", "reward", "dpo", "ilql", "distil")
 
 
 def make_world(folder: Path) -> Path:
@@ -101,6 +103,7 @@ def make_world(folder: Path) -> Path:
         ),
     )
     write_rows(folder / "episodes.jsonl", map(episode, asked))
+    (folder / "context.txt").write_text("Add up.")
     return folder
 
 

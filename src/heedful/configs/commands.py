@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "world": ("recipes.world", "write a world's texts, demonstrations and prompts"),
     "train pretrain": ("recipes.pretrain", "raw text → a language model"),
     "train sft": ("recipes.sft", "demonstrations → a model that responds"),
+    "train distil": ("recipes.distil", "a context, or a larger teacher, → the model's weights"),
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
     "train ilql": ("recipes.ilql", "logged episodes → a policy steered by what tokens are worth"),
     "train decision": ("recipes.decision", "logged episodes → a policy that plays for a return"),

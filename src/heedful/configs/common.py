@@ -240,6 +240,8 @@ class Drawing(Reading, Sampled, Playing):
     """The language model."""
     data: Annotated[Data, DATA] = ""
     """Prompts; an --env may bring its own tasks."""
+    context: Path | None = None
+    """A file whose text the model has before each prompt; rows are written without it (docs/methods/distil.md)."""
     reward: Annotated[tuple[str, ...], alias("--reward-model-path", "--reward-funcs")] = ()
     """Score each response by the sum of these reward terms: reward models, rules, verifiers,
     package.module:function."""

@@ -38,6 +38,8 @@ def refuse_unrewarded(config: Drawing) -> None:
     """Numbers that nobody can mean, and options about rewards where there is no reward."""
     refuse_numbers(config)
     refuse_unplayable(config)
+    if config.context is not None and config.env:
+        raise UserError("--context stands before prompts; an environment opens its episodes itself")
     if config.best_of and not config.reward and not config.env:
         raise UserError("--best-of needs --reward to say which response is the best")
     if config.reward_weights and not config.reward:

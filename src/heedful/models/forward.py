@@ -101,6 +101,33 @@ def policy_outputs(
     return outputs
 
 
+def distilled_outputs(
+    model: PreTrainedModel, tokens: Tensor, mask: Tensor, lengths: Tensor, teacher: Reference
+) -> Outputs:
+    """`kl` `[B, T]`: KL(teacher(· | its row) ‖ π(· | its row)) of each token that the mask names.
+
+    Rows 0, 2, … are the model's, which the mask names; rows 1, 3, … have as many tokens at their end, those of the
+    same response, and are read by the teacher.
+    """
+    count = mask[0::2].sum(1)
+    place = torch.arange(mask.shape[1], device=mask.device)
+    end = (lengths[1::2] - 1)[:, None]
+    theirs = torch.zeros_like(mask)
+    theirs[1::2] = (place < end) & (place >= end - count[:, None])
+    before = tokens[:, :-1]
+    with torch.no_grad(), teacher.active() as frozen:
+        told = hidden_states(frozen, before, theirs).at(theirs)
+    hidden = hidden_states(model, before, mask).at(mask)
+    head = lm_head(model)
+
+    def apart(h: Tensor, ref: Tensor) -> Tensor:
+        with torch.no_grad(), teacher.active() as frozen:
+            wanted = log_policy(lm_head(frozen)(ref), Sampling())
+        return analytic(wanted, log_policy(head(h), Sampling()))
+
+    return Outputs(kl=in_chunks(model, apart, mask, hidden, told))
+
+
 def in_chunks(
     model: PreTrainedModel, function: Callable[..., Tensor], mask: Tensor, *inputs: Tensor
 ) -> Tensor:

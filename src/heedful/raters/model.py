@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.calls import call, typed
 from heedful.data.collate import collate
+from heedful.data.context import in_context
 from heedful.data.sources import prompt_text
 from heedful.data.tokens import encode_group
 from heedful.errors import UserError
@@ -123,9 +124,8 @@ class ModelJudge:
                 f"You follow this principle: {principle}",
                 f"You do the opposite of: {principle}",
             )
-        return self._likelihood(_told(prompt, good), response) - self._likelihood(
-            _told(prompt, bad), response
-        )
+        as_told = [in_context(self.tokenizer, prompt, persona) for persona in (good, bad)]
+        return self._logps(as_told[0], [response])[0] - self._logps(as_told[1], [response])[0]
 
     def _prefers_a(self, prompt: Prompt, a: str, b: str, principle: str | None = None) -> float:
         values = {"prompt": prompt_text(prompt), "a": a, "b": b}
@@ -144,9 +144,6 @@ class ModelJudge:
             first, second = self._logps(text, [f" {word}" for word in words])
         return first, second
 
-    def _likelihood(self, prompt: Prompt, response: str) -> float:
-        return self._logps(prompt, [response])[0]
-
     def _logps(self, prompt: Prompt, answers: Sequence[str]) -> list[float]:
         """The sum of each answer's log-probs, without the end of the turn."""
         batch = collate(encode_group(self.tokenizer, prompt, answers, ended=[False] * len(answers)))
@@ -154,14 +151,6 @@ class ModelJudge:
         with torch.no_grad():
             logps = token_logps(self.model, batch.tokens.to(device), batch.mask.to(device))
         return logps.sum(1).tolist()
-
-
-def _told(prompt: Prompt, persona: str) -> Prompt:
-    """The prompt behind what the assistant is told to be: in its first turn, as not every template has a system."""
-    if isinstance(prompt, str):
-        return f"{persona}\n\n{prompt}"
-    first, *others = prompt
-    return (replace(first, content=f"{persona}\n\n{first.content}"), *others)
 
 
 @register("judge", "llm", help="a language model, asked in both orders: llm:MODEL(form=ab)")

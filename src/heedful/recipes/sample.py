@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.common import Drawing
 from heedful.configs.sample import Config, refuse_nonsense
+from heedful.data.context import in_context, read_context
 from heedful.data.episodes import transcript_row
 from heedful.data.samples import (
     NO_REWARDS,
@@ -40,9 +41,9 @@ from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
 from heedful.rollout import Task, episodes, response_text, rollout, score_episodes, score_parts
 from heedful.training.playing import asked, env_of, played
-from heedful.training.rows import askable
+from heedful.training.rows import TooLong, askable
 from heedful.transfer.sources import materialise
-from heedful.types import Episode, Sample, Sampling
+from heedful.types import Episode, Facts, Prompt, Sample, Sampling
 
 CHUNK = 256  # prompts between two updates of the progress bar
 
@@ -120,7 +121,24 @@ def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> 
     if config.reward:
         reward = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
     make = askable(tokenizer, context_length(model), config.max_tokens, reward)
+    if config.context is not None:
+        make = behind(make, tokenizer, read_context("--context", config.context))
     return Ready(model, tokenizer, reward, list(rows.fit(make)), env)
+
+
+def behind(
+    make: Callable[[tuple[Prompt, Facts]], Task], tokenizer: PreTrainedTokenizerBase, context: str
+) -> Callable[[tuple[Prompt, Facts]], Task]:
+    """`askable` of prompts that are asked behind a context, which is no part of the row."""
+
+    def made(row: tuple[Prompt, Facts]) -> Task:
+        prompt, facts = row
+        try:
+            return replace(make((in_context(tokenizer, prompt, context), facts)), prompt=prompt)
+        except TooLong as error:  # what could be cut is the context
+            raise UserError(str(error)) from error
+
+    return made
 
 
 def episodes_as_told(config: Drawing, ready: Ready, *, n: int) -> list[list[Episode]]:

@@ -35,7 +35,18 @@ FREE = (
 # Rows that may have been mended since, in the same file or in another.
 DATA = ("data", "eval_data", "ptx.data")
 # May name files; a reward's spec may name several: label=runs/a, ensemble(runs/a, runs/b).
-INPUTS = (*DATA, "model", "reference", "reward", "watch_reward", "critic", "judge", "weights")
+INPUTS = (
+    *DATA,
+    "model",
+    "reference",
+    "reward",
+    "watch_reward",
+    "critic",
+    "judge",
+    "weights",
+    "teacher",
+    "context",
+)
 MAY = "the last bits may differ from now on"
 
 

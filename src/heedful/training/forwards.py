@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from heedful.learner.local import Forward
-from heedful.models.forward import policy_outputs
+from heedful.models.forward import distilled_outputs, policy_outputs
 from heedful.models.reference import Reference
 from heedful.models.scores import token_values
 from heedful.types import Batch, Outputs, Sampling
@@ -17,6 +17,15 @@ def policy_forward(sampling: Sampling | None = None, reference: Reference | None
 
     def forward(model: PreTrainedModel, batch: Batch) -> Outputs:
         return policy_outputs(model, batch.tokens, batch.mask, how, reference=reference)
+
+    return forward
+
+
+def distilled_forward(teacher: Reference) -> Forward:
+    """`kl`: KL(teacher ‖ model) of a response's tokens, where every other row is what the teacher reads."""
+
+    def forward(model: PreTrainedModel, batch: Batch) -> Outputs:
+        return distilled_outputs(model, batch.tokens, batch.mask, batch.lengths, teacher)
 
     return forward
 

@@ -11,6 +11,7 @@ from heedful.configs.playing import PLAYED
 from heedful.configs.sample import refuse_unrewarded
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, FINITE
+from heedful.tagged import ReadWith
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,11 @@ class Config(Drawing):
     """Who compares with --baseline: whatever `heedful judge --judge` takes. Default: the higher score wins."""
     reference: str | None = None
     """Report the KL to this model, in nats per response."""
+    calibration: bool = False
+    """Report whether the model knows what it knows: the probability of its answers against whether --scorer finds them
+    right. Numbers in evaluation.json, pictures in calibration.html."""
+    right: Annotated[float, FINITE, ReadWith("calibration")] = 0.5
+    """An answer with this gold score or more is right."""
     n: Annotated[int, AT_LEAST_1, PLAYED] = 1
     """Episodes of each task, by seeds of their own."""
     success: Annotated[float, FINITE, PLAYED] = 1.0
@@ -42,6 +48,12 @@ def refuse_nonsense(config: Config) -> None:
     ):
         raise UserError(
             f"--{unread[0]} is for single answers; what an episode is worth, --env and --reward say"
+        )
+    if config.calibration and config.scorer is None:
+        raise UserError("--calibration needs --scorer to say which answers are right")
+    if config.calibration and config.best_of:
+        raise UserError(
+            "--calibration is of the model's own answers; the best of several is another's: leave --best-of out"
         )
     if config.baseline and config.scorer is None and config.judge is None:
         raise UserError("--baseline needs --scorer or --judge to say which response is better")

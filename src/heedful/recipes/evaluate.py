@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from heedful.data.files import write_json
 from heedful.data.samples import Drawn, all_rewards, best, sample_row
 from heedful.data.sources import read_demonstrations, write_rows
 from heedful.errors import UserError
-from heedful.evals import best_of_n
+from heedful.evals import best_of_n, calibration
 from heedful.evals.statistics import bootstrap_ci, wins
 from heedful.learner.local import predict
 from heedful.models.load import load_policy
@@ -25,6 +26,7 @@ from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import Ready, draw_as_told, episodes_as_told, made_ready
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
+from heedful.report import instruments
 from heedful.rewards import Group, Part, Parts, load_rewards
 from heedful.rewards.functions import as_reward
 from heedful.transfer.sources import materialise
@@ -75,6 +77,8 @@ def _measured(
         result |= _score(config, gold, ours, rows)
         if config.best_of:
             result["curve"] = best_of_curve(config, gold, drawn)
+    if config.calibration:
+        result["calibration"] = _calibration(config, rows)
     if theirs:
         result |= _win_rate(config, gold, raters, ours, theirs, rows)
     for row, kl in zip(rows, kls, strict=False):  # none where no KL was asked for
@@ -82,6 +86,8 @@ def _measured(
     config.out.mkdir(parents=True, exist_ok=True)
     write_rows(config.out / "samples.jsonl", rows)
     write_json(config.out / "evaluation.json", result)
+    if config.calibration:
+        print(instruments.calibration(result, config.out / "calibration.html"))
     return result
 
 
@@ -252,6 +258,27 @@ def _score(
         counts = Counter(row["voice"] for row in rows)
         result["voices"] = {name: counts[name] / len(rows) for name in sorted(counts)}
     return result
+
+
+def _calibration(config: Config, rows: Sequence[dict]) -> dict[str, Any]:
+    """Confidence is the probability of the answer under the policy it was drawn from, whole or a token's (the geometric
+    mean), which long answers do not lower."""
+    scored = [row for row in rows if "gold" in row]
+    if len(scored) < calibration.LEAST:
+        raise UserError(
+            f"--calibration needs {calibration.LEAST} answers with a score at least, not {len(scored)}"
+        )
+    right = [row["gold"] >= config.right for row in scored]
+    tokens = [max(1, len(row["tokens"])) for row in scored]
+    logprobs = [row["logprob"] for row in scored]
+    return {
+        "answer": calibration.summary([math.exp(x) for x in logprobs], right),
+        "token": calibration.summary(
+            [math.exp(x / n) for x, n in zip(logprobs, tokens, strict=True)], right
+        ),
+        "words": calibration.doubts([row["completion"] for row in scored], right),
+        "right_from": config.right,
+    }
 
 
 def _win_rate(

@@ -147,3 +147,89 @@ def _laws(curve: dict[str, Any]) -> str:
         f"R² {words.number(bon['r2'])}; RL's d (α − β log d): α {words.number(rl['alpha'], 3)}, "
         f"β {words.number(rl['beta'], 3)}, R² {words.number(rl['r2'])}."
     )
+
+
+KINDS = {"answer": "the whole answer", "token": "a token of it, on average"}
+
+
+def calibration(result: dict[str, Any], out: Path) -> Path:
+    """The page of `heedful evaluate --calibration`; returns its path."""
+    found = result["calibration"]
+    kinds = {name: found[name] for name in KINDS}
+    diagram = [Series("calibrated", "m-6", [(0.0, 0.0), (1.0, 1.0)], dash=True)]
+    covered = []
+    for k, (name, of) in enumerate(kinds.items()):
+        points = [(b["confidence"], b["right"]) for b in of["bins"]]
+        tips = [
+            f"{b['n']} answers: {b['confidence']:.3f} sure, {b['right']:.3f} right"
+            for b in of["bins"]
+        ]
+        diagram.append(
+            Series(f"probability of {KINDS[name]}", f"m-{k}", points, markers=True, tips=tips)
+        )
+        covered.append(
+            Series(f"by the probability of {KINDS[name]}", f"m-{k}", of["risk_coverage"])
+        )
+    drawings = [
+        drawing(
+            "Reliability diagram", diagram, "Below the dashed line the model is too sure. Bins of equal mass.",
+            x_label="confidence", y_label="share of right answers", y_range=(0.0, 1.0), x_zero=True,
+        ),
+        drawing(
+            "Risk against coverage", covered, "What is wrong among the answers given, if only the surest are given.",
+            x_label="share of prompts answered", y_label="share wrong of these", y_include=(0.0,), x_zero=True,
+        ),
+    ]  # fmt: skip
+    rows = [
+        [
+            KINDS[name], words.number(of["confidence"]), _with(of, "ece"), _with(of, "brier"), _with(of, "auroc"),
+            words.number(of["repair"]["temperature"]),
+            *(_with(of["repair"], name) for name in ("ece_before", "ece_after")),
+        ]
+        for name, of in kinds.items()
+    ]  # fmt: skip
+    head = [
+        "probability of",
+        "confidence",
+        "ECE",
+        "Brier",
+        "AUROC",
+        "T that repairs",
+        "ECE before",
+        "and after",
+    ]
+    told, doubt = kinds["answer"], found["words"]
+    outcome = (
+        f"{words.percent(told['right'])} of {told['answers']} answers are right. By the probability of a token the "
+        f"model is off by {_with(kinds['token'], 'ece')}, and a right answer is surer than a wrong one in "
+        f"{words.percent(kinds['token']['auroc'])} of pairs."
+    )
+    notes = [
+        "ECE: mean distance of confidence and share of right answers over 15 bins of equal mass, biased upwards for "
+        "few answers; Brier: mean squared distance; AUROC: how often a right answer is surer than a wrong one. T "
+        "divides the log-odds; it is fitted on every second answer, and ECE before and after are of the others. "
+        "Intervals: 95 %, bootstrap over answers.",
+        f"Doubt in words (English phrases): {words.percent(doubt['doubting'])} of answers, right then "
+        f"{words.percent(doubt['right_with'])}, else {words.percent(doubt['right_without'])}; "
+        f"{words.percent(doubt['abstained'])} say that they do not know.",
+    ]
+    facts = [
+        ("model", result["model"]),
+        ("a right answer has a gold score of", f"{found['right_from']:g} or more"),
+    ]
+    return write(
+        out,
+        title="Calibration",
+        outcome=outcome,
+        drawings=drawings,
+        head=head,
+        rows=rows,
+        notes=notes,
+        facts=facts,
+    )
+
+
+def _with(of: dict[str, Any], name: str) -> str:
+    """A number and its interval."""
+    ci = of[f"{name}_ci"]
+    return f"{words.number(of[name])} {words.interval(None if None in ci else ci)}".strip()

@@ -1,0 +1,172 @@
+"""Does a model know what it knows? Confidence of answers against whether they are right.
+
+ECE in bins of equal mass (Nguyen and O'Connor 2015; Guo et al. 2017 for the error itself), Brier's score, AUROC, risk
+against coverage (El-Yaniv and Wiener 2010), and the temperature of log-odds that repairs what can be repaired without
+another training (Guo et al. 2017): it moves all confidences towards or away from one half and leaves their order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heedful.evals.statistics import Interval
+
+Floats = NDArray[np.float64]
+BINS = 15
+SMALLEST = 1e-12  # confidences are kept this far from 0 and 1 where their log-odds are taken
+DRAWS = 500
+LEAST = 2 * BINS  # answers; half of them fit the temperature
+
+
+def bins(confidence: Floats, right: Floats, count: int = BINS) -> list[dict[str, float]]:
+    """Reliability diagram: `count` bins of equal mass, the least confident first; {confidence, right, n} of each.
+
+    Equal confidences stay together, so that a bin's content does not depend on the order of the answers.
+    """
+    order = np.argsort(confidence, kind="stable")
+    c, r = confidence[order], right[order]
+    ends = np.searchsorted(
+        c, c[np.linspace(0, len(c), min(count, len(c)) + 1).astype(int)[1:] - 1], side="right"
+    )
+    edges = [0, *dict.fromkeys(int(e) for e in ends)]
+    return [
+        {"confidence": float(c[a:b].mean()), "right": float(r[a:b].mean()), "n": b - a}
+        for a, b in pairwise(edges)
+    ]
+
+
+def ece(confidence: Floats, right: Floats, count: int = BINS) -> float:
+    """Expected calibration error: Σ n_b/n |mean confidence − share right| over the bins."""
+    of = bins(confidence, right, count)
+    return math.fsum(b["n"] * abs(b["confidence"] - b["right"]) for b in of) / len(confidence)
+
+
+def brier(confidence: Floats, right: Floats) -> float:
+    """Mean squared difference of confidence and outcome."""
+    return float(((confidence - right) ** 2).mean())
+
+
+def auroc(confidence: Floats, right: Floats) -> float:
+    """How often a right answer is more confident than a wrong one, ties one half; NaN where all are right or wrong."""
+    _, level, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[level]  # mean rank of ties, from 1
+    positive = float(right.sum())
+    negative = len(right) - positive
+    if positive == 0 or negative == 0:
+        return math.nan
+    return float((ranks @ right - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def risk_coverage(confidence: Floats, right: Floats) -> list[tuple[float, float]]:
+    """(share answered, share wrong of these) when only the most confident are answered; equal ones come together."""
+    order = np.argsort(-confidence, kind="stable")
+    c, wrong = confidence[order], 1 - right[order]
+    last = np.flatnonzero(np.append(np.diff(c) != 0, True))
+    return [((k + 1) / len(c), float(wrong[: k + 1].mean())) for k in last]
+
+
+def log_odds(confidence: Floats) -> Floats:
+    """log p/(1 − p), finite."""
+    p = np.clip(confidence, SMALLEST, 1 - SMALLEST)
+    return np.log(p) - np.log1p(-p)
+
+
+def temperature(confidence: Floats, right: Floats) -> float:
+    """The T for which σ(log-odds / T) has the least log-loss. Above 1 the model was too sure.
+
+    The loss is convex in 1/T; where confidence says nothing, or the opposite, T is at its limit of 1,000.
+    """
+    z, low, high = log_odds(confidence), 1e-3, 1e3
+
+    def slope(a: float) -> float:
+        return float(((_sigmoid(a * z) - right) * z).mean())
+
+    if slope(low) >= 0:
+        return 1 / low
+    for _ in range(200):
+        a = math.sqrt(low * high)
+        low, high = (a, high) if slope(a) < 0 else (low, a)
+    return 1 / low
+
+
+def tempered(confidence: Floats, t: float) -> Floats:
+    """σ(log-odds / t)."""
+    return _sigmoid(log_odds(confidence) / t)
+
+
+def _sigmoid(z: Floats) -> Floats:
+    return np.exp(-np.logaddexp(0, -z))
+
+
+def with_interval(
+    measure: Callable[[Floats, Floats], float], confidence: Floats, right: Floats, *, seed: int = 0
+) -> tuple[float, Interval]:
+    """A measure and its 95 % percentile bootstrap interval over answers. ECE of few answers is biased upwards, and its
+    interval with it: compare two of the same number."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(right), (DRAWS, len(right)))
+    values = [measure(confidence[rows], right[rows]) for rows in drawn]
+    low, high = (
+        np.nanquantile(values, [0.025, 0.975]) if not np.isnan(values).all() else (math.nan,) * 2
+    )
+    return measure(confidence, right), (float(low), float(high))
+
+
+def summary(confidence: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
+    """All measures of answers, one a prompt, as JSON: NaN is None. The temperature is fitted on every second answer and
+    judged, as the ECE before and after, on the others."""
+    c, r = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    found: dict[str, Any] = {
+        "answers": len(c),
+        "right": float(r.mean()),
+        "confidence": float(c.mean()),
+    }
+    for name, measure in (("ece", ece), ("brier", brier), ("auroc", auroc)):
+        value, ci = with_interval(measure, c, r)
+        found[name], found[f"{name}_ci"] = _told(value), [_told(x) for x in ci]
+    t = temperature(c[::2], r[::2])
+    before, after = (with_interval(ece, p, r[1::2]) for p in (c[1::2], tempered(c[1::2], t)))
+    return found | {
+        "bins": bins(c, r),
+        "risk_coverage": risk_coverage(c, r),
+        "repair": {"temperature": t, "ece_before": before[0], "ece_before_ci": before[1], "ece_after": after[0],
+                   "ece_after_ci": after[1]},
+    }  # fmt: skip
+
+
+def _told(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+DOUBTS = (
+    "i think", "i believe", "i guess", "maybe", "perhaps", "probably", "possibly", "not sure", "not certain",
+    "might be", "could be", "i don't know", "i do not know", "no idea", "hard to say",
+)  # fmt: skip
+NOT_TOLD = (
+    "i don't know",
+    "i do not know",
+    "no idea",
+    "cannot answer",
+    "can't answer",
+    "hard to say",
+)
+
+
+def doubts(texts: Sequence[str], right: Sequence[bool]) -> dict[str, Any]:
+    """How often answers doubt in words, how often they tell nothing, and how often they are right with doubt and
+    without. English phrases, so a lower bound."""
+    lowered = [text.lower().replace("’", "'") for text in texts]
+    doubting = [any(phrase in text for phrase in DOUBTS) for text in lowered]
+    groups = {
+        name: [ok for ok, d in zip(right, doubting, strict=True) if d is wanted]
+        for name, wanted in (("right_with", True), ("right_without", False))
+    }
+    shares = {name: sum(of) / len(of) if of else None for name, of in groups.items()}
+    silent = sum(any(phrase in text for phrase in NOT_TOLD) for text in lowered)
+    return {"doubting": sum(doubting) / len(texts), "abstained": silent / len(texts), **shares}

@@ -1,0 +1,73 @@
+"""Calibration against tables by hand, brute force and models whose calibration is known."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from heedful.evals import calibration as cal
+
+
+def test_ece_by_hand():
+    """Four answers, two bins. Mutation caught: bins of equal width, unweighted bins, squared differences."""
+    c, r = np.array([0.1, 0.9, 0.2, 0.6]), np.array([0.0, 1.0, 1.0, 1.0])
+    assert [b["n"] for b in cal.bins(c, r, 2)] == [2, 2]
+    assert cal.ece(c, r, 2) == pytest.approx(0.5 * abs(0.15 - 0.5) + 0.5 * abs(0.75 - 1.0))
+    assert cal.ece(c, r, 1) == pytest.approx(abs(0.45 - 0.75))
+
+
+def test_equal_confidences_stay_together():
+    """Mutation caught: a bin's edge in the middle of a tie, which makes ECE depend on the order of the answers."""
+    c = np.array([0.5] * 30 + [0.9] * 3)
+    r = np.array([1.0, 0.0] * 15 + [1.0] * 3)
+    for order in (np.arange(33), np.argsort(r, kind="stable"), np.argsort(-r, kind="stable")):
+        assert [b["n"] for b in cal.bins(c[order], r[order])] == [30, 3]
+        assert cal.ece(c[order], r[order]) == pytest.approx(3 / 33 * 0.1)
+    assert sum(b["n"] for b in cal.bins(np.linspace(0, 1, 100), np.ones(100))) == 100
+
+
+def test_auroc_is_the_share_of_pairs():
+    """Brute force, with ties. Mutation caught: ties as a win, ranks from 0."""
+    rng = np.random.default_rng(0)
+    c, r = rng.integers(0, 6, 60) / 5, (rng.random(60) < 0.4).astype(float)
+    pairs = [(a > b) + 0.5 * (a == b) for a in c[r == 1] for b in c[r == 0]]
+    assert cal.auroc(c, r) == pytest.approx(np.mean(pairs))
+    assert math.isnan(cal.auroc(c, np.ones(60)))
+
+
+def test_risk_and_coverage():
+    """Mutation caught: the least confident first, coverage that parts a tie."""
+    c, r = np.array([0.9, 0.2, 0.9, 0.5]), np.array([1.0, 0.0, 0.0, 1.0])
+    assert cal.risk_coverage(c, r) == [(0.5, 0.5), (0.75, pytest.approx(1 / 3)), (1.0, 0.5)]
+
+
+def test_temperature_finds_what_was_done_and_repairs_it():
+    """A calibrated model whose log-odds were tripled. Mutation caught: 1/T for T, a repair judged on what it was fitted
+    on, confidence 1 that makes everything infinite."""
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.02, 0.98, 6000)
+    r = (rng.random(6000) < p).astype(float)
+    sure = cal.tempered(p, 1 / 3)
+    assert cal.temperature(sure, r) == pytest.approx(3, rel=0.06)
+    assert cal.temperature(p, r) == pytest.approx(1, rel=0.06)
+    assert cal.tempered(cal.tempered(p, 0.5), 2) == pytest.approx(p)
+    assert cal.brier(p, r) < cal.brier(sure, r)
+    told = cal.summary(sure[:1200].tolist(), (r[:1200] > 0).tolist())
+    repair = told["repair"]
+    assert repair["ece_after_ci"][1] < repair["ece_before_ci"][0]
+    assert told["ece_ci"][0] <= told["ece"] <= told["ece_ci"][1]
+    json.dumps(told, allow_nan=False)
+    assert cal.temperature(np.array([1.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])) == pytest.approx(
+        1000
+    )
+    json.dumps(cal.summary([1.0, 0.0], [True, True]), allow_nan=False)
+
+
+def test_doubts():
+    told = cal.doubts(
+        ["I think Lima.", "Lima.", "I don’t know.", "Paris."], [True, True, False, False]
+    )
+    assert told == {"doubting": 0.5, "abstained": 0.25, "right_with": 0.5, "right_without": 0.5}

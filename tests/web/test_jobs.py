@@ -164,8 +164,9 @@ def test_the_configs_are_what_the_commands_take(tmp_path: Path):
     from heedful.web import training
 
     assert tuple(sorted(methods(preference, policy))) == training.METHODS
-    form = training.Round(command="iterate", name="r", model="m", steps=None, epochs=1.0)
+    form = training.Round(command="iterate", name="r", model="m", epochs=1.0, weights="raters")
     config, _ = training.iterate(form, "p")
+    assert config["weights"] == "raters"
     iterate_config.refuse_nonsense(made(iterate_config.Config, config, "form"))
     both = ["dpo", "rloo"]
     compared = training.Comparison(command="compare", name="c", model="m", reward="r", methods=both)

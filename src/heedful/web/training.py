@@ -38,6 +38,7 @@ class Round(BaseModel):
     responses: int = Field(2, ge=2, le=12)
     overlap: int = Field(1, ge=1, le=20)
     max_tokens: int = Field(256, ge=1, le=32_768)
+    weights: Literal["equal", "raters"] = "equal"  # of comparisons; see docs/raters.md
     keep: bool = True  # learn from what the project's raters have said before, too
     learning_rate: float | None = Rate
     beta: float | None = Field(None, ge=0, le=100)
@@ -73,7 +74,7 @@ def iterate(job: Round, project: str) -> tuple[dict[str, Any], str]:
         "rounds": job.rounds, "prompts_per_round": job.prompts_per_round, "responses": job.responses,
         "overlap": job.overlap, "max_tokens": job.max_tokens, "keep": [source] if job.keep else [],
         "optimise": _given(how), "reward": _given({"learning_rate": job.reward_learning_rate}),
-        "seed": job.seed, "device": job.device,
+        "weights": job.weights, "seed": job.seed, "device": job.device,
     }  # fmt: skip
     return config, out
 

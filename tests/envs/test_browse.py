@@ -370,3 +370,31 @@ def test_people_are_asked_about_plays(tmp_path, monkeypatch, capsys):
     ]
     assert main(asked) == 0
     assert "16" in capsys.readouterr().out
+
+
+def test_what_the_reproduction_measures(tmp_path):
+    """Support is of answers that cite, demonstrations are of no held-out person. Mutation caught: episodes without an
+    answer that count as supported or not, evaluation on what was shown."""
+    from heedful.reproductions import browse as again
+
+    rows = [{"counts": {"citations": 1, "supported": 1}}, {"counts": {"citations": 2, "supported": 0}},
+            {"counts": {"citations": 0, "supported": 0}}, {"counts": {}}]  # fmt: skip
+    write_rows(tmp_path / "transcripts.jsonl", rows)
+    told = {"success": 0.25, "right": 0.5, "wrong_calls": 2.0}
+    (tmp_path / "evaluation.json").write_text(json.dumps(told))
+    found: dict[str, float] = {}
+    again.measured(found, "x", Path("none"), tmp_path, 0, 4)
+    assert found == {
+        "x: right": 0.5,
+        "x: success": 0.25,
+        "x: support": 0.5,
+        "x: wrong commands": 2.0,
+    }
+    transcripts, told = again.demonstrations(0, 12)
+    env = load_env("browse", again.OPTIONS)
+    held_out = {row["about"] for row in env.tasks("held_out", 0)}  # type: ignore[attr-defined]
+    for shown, alone in zip(transcripts, told, strict=True):
+        asked = shown["messages"][0]["content"]
+        assert asked == alone["messages"][0]["content"] and len(alone["messages"]) == 2
+        assert not any(name in asked for name in held_out)
+        assert shown["messages"][-1]["content"].startswith(alone["messages"][1]["content"][:-1])

@@ -17,6 +17,7 @@ from heedful.configs.typed import made
 from heedful.data.sources import write_rows
 from heedful.disk import DiskError
 from heedful.errors import UserError
+from heedful.evals.frontier import hypervolume
 from heedful.recipes import compare, evaluate, policy
 from heedful.recipes.compare import against, evaluated_checkpoints, read_plan, refuse_edited
 from heedful.report.compare_figures import apart
@@ -110,6 +111,13 @@ def test_two_methods_and_two_seeds(done):
         "mean"
     ]
     start = results(done)["start"]
+    every = [p for m in methods.values() for p in m["points"]]
+    budget = max(kl for p in every for kl in p["kl"]["seeds"])
+    for k, area in enumerate(
+        rloo["points"][-1]["hypervolume"]["seeds"]
+    ):  # not over a budget of its own
+        spent = [(p["kl"]["seeds"][k], p["gold"]["seeds"][k]) for p in rloo["points"]]
+        assert area == pytest.approx(hypervolume(spent, budget, start["gold"]["mean"]))
     assert start["kl"]["mean"] == 0.0 and best[1]["reward"]["mean"] > start["reward"]["mean"]
 
 

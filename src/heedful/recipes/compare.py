@@ -30,6 +30,7 @@ from heedful.data.reading import read_table
 from heedful.data.sources import read_rows, read_samples
 from heedful.disk import DiskError, write_text
 from heedful.errors import UserError
+from heedful.evals.frontier import hypervolume
 from heedful.evals.statistics import crossed_ci, wins
 from heedful.recipes import evaluate, recipe_of
 from heedful.recipes.demo import machine
@@ -80,6 +81,7 @@ def run(config: Config) -> Path:
             except UserError as error:
                 _say(f"{entry.label}, seed {seed} failed: {error}")
                 trials.append(Trial(entry.label, seed, failed=str(error)))
+    areas = hypervolumes(trials, start)
     results = {
         "title": f"heedful: {_count(entries, 'method')}, {_count(plan.seeds, 'seed')}",
         "model": plan.model,
@@ -90,7 +92,7 @@ def run(config: Config) -> Path:
             {
                 "label": e.label,
                 "method": e.method,
-                **summary(t for t in trials if t.label == e.label),
+                **summary([t for t in trials if t.label == e.label], areas.get(e.label)),
             }
             for e in entries
         ],
@@ -268,14 +270,31 @@ def against(start: Values, values: Values) -> Values:
     return values | {"win_rate": wins(values["gold"], start["gold"])}
 
 
-def summary(trials_: Any) -> dict[str, Any]:
-    """A label's points as means over seeds with intervals, its alarms and its failures."""
-    trials: list[Trial] = list(trials_)
+def hypervolumes(trials: Sequence[Trial], start: Values) -> dict[str, list[float]]:
+    """Label → of each run, the area of score (gold, else reward) above the start's under all budgets of KL, the largest
+    being the most that any point of this comparison spent."""
+    y = "gold" if "gold" in start else "reward"
+    runs = [(t.label, [(fmean(p.values["kl"]), fmean(p.values[y])) for p in t.points])
+            for t in trials if t.points and all({"kl", y} <= p.values.keys() for p in t.points)]  # fmt: skip
+    budget = max((kl for _, points in runs for kl, _ in points), default=0.0)
+    found: dict[str, list[float]] = {}
+    for label, points in runs:
+        area = hypervolume(points, budget, fmean(start[y])) if budget > 0 else 0.0
+        found.setdefault(label, []).append(area)
+    return found
+
+
+def summary(trials: Sequence[Trial], areas: Sequence[float] | None = None) -> dict[str, Any]:
+    """A label's points as means over seeds with intervals, its alarms and its failures; the last point has the area
+    under the label's frontier."""
     by_step: dict[int, list[Point]] = {}
     for point in (p for t in trials for p in t.points):
         by_step.setdefault(point.step, []).append(point)
+    points = [_summary(by_step[step]) for step in sorted(by_step)]
+    if points and areas:
+        points[-1]["hypervolume"] = _measure([[area] for area in areas])
     return {
-        "points": [_summary(by_step[step]) for step in sorted(by_step)],
+        "points": points,
         "runs": sum(t.failed is None for t in trials),
         "alarms": [alarm for t in trials for alarm in t.alarms],
         "failed": [{"seed": t.seed, "why": t.failed} for t in trials if t.failed is not None],

@@ -19,6 +19,7 @@ COLUMNS = {
     "win_rate": "wins against the start",
     "reward": "reward",
     "kl": "KL, nats",
+    "hypervolume": "hypervolume",
     "length": "tokens",
     "seconds": "seconds",
 }

@@ -131,15 +131,19 @@ def soak(r: dict) -> str:
 def study(r: dict) -> str:
     """The lead's minutes step by step, with what they are made of."""
     kinds = {
-        "commands": "commands", "pages": "pages", "clicks": "clicks", "fields": "fields",
-        "characters": "characters typed", "keys": "keys as answers", "words": "words read",
+        "commands": "command{}", "pages": "page{}", "clicks": "click{}", "fields": "field{}",
+        "characters": "character{} typed", "keys": "key{} in answers", "words": "word{} read",
     }  # fmt: skip
     rows = [
         "| step | what the lead does | seconds that the pages take | minutes |",
         "|---|---|---|---|",
     ]
     for step in r["steps"]:
-        done = ", ".join(f"{step[kind]:,} {title}" for kind, title in kinds.items() if step[kind])
+        done = ", ".join(
+            f"{step[kind]:,} {title.format('s' * (step[kind] > 1))}"
+            for kind, title in kinds.items()
+            if step[kind]
+        )
         rows.append(
             f"| {step['name']} | {done or 'nothing'} | {step['waited']:.0f} | {step['minutes']:.1f} |"
         )
@@ -159,7 +163,7 @@ def study(r: dict) -> str:
         f"{requests:,} by the requests that the page would send. {r['exported']['judgments']:,} judgments and {r['exported']['comparisons']:,} comparisons exported; two rounds trained, on {trained} comparisons. "
         f"All of it took {r['seconds'] / 60:.0f} minutes on {r['machine']}. The minutes are a model, not a stopwatch: in seconds, {prices} (the keystroke-level model of Card, Moran and Newell; "
         "238 words a minute; pages and commands are guesses), and what the pages themselves took, which was measured. What one thinks before one types is not in it, nor the work of the raters. "
-        "`PYTHONPATH=tests python docs/results/study.py OUT`."
+        f"`PYTHONPATH=tests python docs/results/study.py OUT --prompts {r['prompts']}`."
     )
 
 

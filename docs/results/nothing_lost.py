@@ -1,7 +1,8 @@
 """50 raters × 200 questions, while server and database die: PYTHONPATH=tests python docs/results/nothing_lost.py
 
-`… nothing_lost.py 12 60 4` is 12 raters × 60 questions, with four kills of the server and four of its database. Prints
-a JSON object; the one in people/nothing_lost.json is from the machine that it names.
+`… nothing_lost.py 20 100 6` is 20 raters × 100 questions, with six kills of the server and six of its database. Prints
+a JSON object, and beside it what came of each database as soon as it is known; those in people/nothing_lost.json and
+people/stops.json are from the machines that they name.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def once(
         stops=kills if server else 0,
     )
     check(found, raters=raters, each=each)
-    return {
+    result = {
         "raters": raters,
         "acknowledged": len(found.acknowledged),
         "stored": len(found.judgments),
@@ -67,6 +68,8 @@ def once(
         "histories_that_no_order_explains": len(found.unexplained),
         "seconds": round(found.seconds, 1),
     }
+    print(json.dumps(result), file=sys.stderr, flush=True)
+    return result
 
 
 if __name__ == "__main__":

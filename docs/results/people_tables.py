@@ -64,7 +64,7 @@ def stops(r: dict) -> str:
         for name, one in (("SQLite", r.get("sqlite")), ("PostgreSQL", r.get("postgresql")))
         if one
     ]
-    return f"\n\nEverything that was asked and answered is recorded and checked for linearizability: {'; '.join(told)} (`nothing_lost.py 10 40 3`)."
+    return f"\n\nEverything that was asked and answered is recorded and checked for linearizability: {'; '.join(told)} (`nothing_lost.py 20 100 6`)."
 
 
 def speed(r: dict) -> str:

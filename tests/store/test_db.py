@@ -20,7 +20,15 @@ from sqlalchemy.exc import DBAPIError
 
 from everything import guarded
 from heedful.errors import UserError
-from heedful.store.database.db import Store, Unavailable, backup, new_id, now, open_store
+from heedful.store.database.db import (
+    LOG_BYTES,
+    Store,
+    Unavailable,
+    backup,
+    new_id,
+    now,
+    open_store,
+)
 from heedful.store.tables import schema
 from heedful.store.tables.columns import Exact, Json
 from workspace import answer, claim, make_project, make_rater, make_task
@@ -129,6 +137,20 @@ def test_backup_is_whole_while_others_write(tmp_path: Path):
     copy = sqlite3.connect(tmp_path / "copy.db")
     assert copy.execute("SELECT name FROM project").fetchall() == [("capitals",)]
     assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_log_that_somebodys_long_reading_let_grow_shrinks_again(tmp_path: Path):
+    """Without a limit the file keeps for ever the size that it once had."""
+    store, log = open_store(f"sqlite:///{tmp_path / 'heedful.db'}"), tmp_path / "heedful.db-wal"
+    project = make_project(store)
+    with store.read() as connection:
+        connection.execute(select(schema.project)).all()
+        make_task(store, project, question="why? " * (LOG_BYTES // 2))
+    assert log.stat().st_size > 2 * LOG_BYTES
+    for number in range(2):
+        make_task(store, project, question=f"{number}?")
+    assert log.stat().st_size <= LOG_BYTES
+    store.close()
 
 
 def test_an_older_schema_is_backed_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -129,7 +129,8 @@ def form_of(row: Mapping[str, Any]) -> str:
     nested = isinstance(row.get("fields"), dict) and isinstance(row.get("responses"), dict)
     if nested or any(name.endswith(".responses") for name in row):
         return "argilla"
-    if any(submissions(value) is not None for value in row.values()):
+    nested_values = [value for value in row.values() if isinstance(value, (list, dict))]
+    if any(submissions(value) is not None for value in nested_values):
         return "argilla"
     return "plain"
 

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -50,18 +50,24 @@ def format_of(path: str | Path) -> str:
 
 
 def write_table(
-    path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]
+    path: str | Path,
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    escaped: Callable[[Any], Any] = lambda row: row,
 ) -> int:
     """Write rows, entirely or not at all; the same rows give the same bytes. Returns how many.
 
-    `columns` are names and `TYPES`; a cell that a row lacks is empty.
+    `columns` are names and `TYPES`; a cell that a row lacks is empty. `escaped` makes a row one that has neither lone
+    surrogates nor NUL.
     """
     path, kind = Path(path), format_of(path)
     with whole(path) as raw:
         if kind == "parquet":
-            return _parquet(raw, rows, columns)
+            return _parquet(raw, map(escaped, rows), columns)
         with packed(raw, path) as file:
-            return (_jsonl if kind == "jsonl" else _csv)(file, rows, columns)
+            if kind == "csv":
+                return _csv(file, map(escaped, rows), columns)
+            return _jsonl(file, rows, columns, escaped)
 
 
 def write_manifest(path: str | Path, manifest: dict[str, Any]) -> Path:
@@ -167,13 +173,30 @@ def typed(rows: Iterable[Row], columns: Mapping[str, str], *, csv_cells: bool) -
         yield where, cells
 
 
-def _jsonl(file: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> int:
+def _jsonl(
+    file: IO[bytes],
+    rows: Iterable[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    escaped: Callable[[Any], Any],
+) -> int:
     count = 0
     for row in rows:
         count += 1
         given = {name: row[name] for name in columns if row.get(name) is not None}
-        file.write(ENCODER.encode(given).encode() + b"\n")
+        file.write(_line(given, escaped) + b"\n")
     return count
+
+
+def _line(row: dict[str, Any], escaped: Callable[[Any], Any]) -> bytes:
+    try:
+        line = ENCODER.encode(row).encode()
+        if (
+            b"\\u00" not in line
+        ):  # as NUL stands in JSON; so it is nearly always seen that nothing is to be escaped
+            return line
+    except UnicodeEncodeError:
+        pass  # a lone surrogate
+    return ENCODER.encode(escaped(row)).encode()
 
 
 def _csv(file: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from heedful.configs.check import Config
 from heedful.errors import UserError
 from heedful.store.database import audit, integrity
+from heedful.store.database.bulk import rarely_collecting
 from heedful.store.database.db import Store
 from heedful.store.exports import books
 from heedful.store.tables import schema
@@ -40,6 +41,7 @@ def run(config: Config) -> dict[str, Any]:
     }
 
 
+@rarely_collecting()
 def _checked(
     config: Config, store: Store, connection: Connection, before: Checked
 ) -> tuple[dict[str, Any], Checked]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from heedful.data import tables
 from heedful.errors import UserError, did_you_mean
+from heedful.store.database.bulk import rarely_collecting
 from heedful.store.database.db import Store, open_store
 from heedful.store.database.patience import HOUR
 from heedful.store.database.privacy import private_files
@@ -46,6 +47,7 @@ def project_of(connection: Connection, name: str | None) -> str:
     return project_of(connection, names[0])
 
 
+@rarely_collecting()
 def export_file(
     store: Store,
     project: str,
@@ -81,7 +83,7 @@ def export_file(
         if weights:
             by = weights["weights"]
             found = ({**row, "weight": by.get(row["rater"], 1.0)} for row in found)
-        rows = tables.write_table(path, map(columns.escaped, found), names)
+        rows = tables.write_table(path, found, names, columns.escaped)
         return _name(connection, project), rows
 
     name, rows = store.in_read(write)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, select
@@ -17,6 +19,18 @@ Row = dict[str, Any]
 
 def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
     return (ids[i : i + size] for i in range(0, len(ids), size))
+
+
+@contextmanager
+def rarely_collecting() -> Iterator[None]:
+    """For work on millions of rows, none of which points to itself: the collector of such circles, which would look
+    through them again and again, takes a quarter of the time."""
+    often = gc.get_threshold()
+    gc.set_threshold(100 * often[0], *often[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*often)
 
 
 class Overtaken(Exception):

@@ -35,6 +35,7 @@ from heedful.store.database.privacy import make_private, shown
 from heedful.store.tables.columns import DatabaseClock
 
 BUSY_SECONDS = 20
+LOG_BYTES = 4 << 20  # of SQLite's write-ahead log, when nobody reads what is older
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
@@ -308,6 +309,8 @@ def _engine(url: str, busy_seconds: float) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
         # KiB of each connection, and there may be forty; what is read often is in the system's cache anyway.
         connection.execute("PRAGMA cache_size=-6144")
+        # What somebody's long reading has let the log grow to is not kept for ever. SQLite begins it anew at 4 MiB.
+        connection.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
 
     return engine
 

@@ -18,15 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
-
-from sqlalchemy import Row
 
 from heedful.store.kinds import exports_of
 from heedful.store.project import screens
 from heedful.store.project.blind import names_itself
-from heedful.store.project.records import JudgmentRecord
+from heedful.store.project.records import JudgmentRecord, Row
 from heedful.types import places, without_gaps
 
 SCHEMA = 1  # of the rows; goes up when a column changes its meaning
@@ -86,12 +85,13 @@ TEMPLATE = (
     "tools",
     "chat_template_kwargs",
 )  # what stands with a prompt's first turn in the database
+_IN_TEMPLATE = frozenset(TEMPLATE)
 
 
 def with_template_columns(row: dict[str, Any]) -> dict[str, Any]:
     """The row with what its prompt tells the chat template in columns of its own, as trainers want it."""
     prompt = row["prompt"]
-    if isinstance(prompt, str) or not prompt or not prompt[0].keys() & set(TEMPLATE):
+    if isinstance(prompt, str) or not prompt or _IN_TEMPLATE.isdisjoint(prompt[0]):
         return row
     first = {name: value for name, value in prompt[0].items() if name not in TEMPLATE}
     beside = {name: prompt[0][name] for name in TEMPLATE if name in prompt[0]}
@@ -127,12 +127,16 @@ def comparisons(j: JudgmentRecord) -> Rows | str:
     common = {"strength": strength, "seconds": _seconds(j), **_provenance(j)}
     replies = [in_form(prompt, j.texts[c].text) for c in ranks]
     return [
-        {"prompt": prompt, "chosen": a, "rejected": b, **common}
-        for (a, one), (b, other) in combinations(
-            zip(replies, places([*ranks.values()]), strict=True), 2
-        )
-        if one < other
+        {"prompt": prompt, "chosen": replies[better], "rejected": replies[worse], **common}
+        for better, worse in _told_apart(tuple(ranks.values()))
     ] or "tie"
+
+
+@lru_cache
+def _told_apart(ranks: tuple[int | None, ...]) -> list[tuple[int, int]]:
+    """The places of the better and the worse of each pair that ranks tell apart; of a million answers few differ."""
+    each = combinations(enumerate(places(ranks)), 2)
+    return [(a, b) for (a, one), (b, other) in each if one < other]
 
 
 def rankings(j: JudgmentRecord) -> Rows | str:
@@ -354,7 +358,10 @@ def _ranked(j: JudgmentRecord) -> dict[str, int | None] | str:
     distinct = [ranks[c] for c in by_text.values()]
     if not any(distinct):
         return "an empty response"
-    return dict(zip(by_text.values(), without_gaps(distinct), strict=True))
+    return dict(zip(by_text.values(), _without_gaps(tuple(distinct)), strict=True))
+
+
+_without_gaps = lru_cache(without_gaps)
 
 
 def _provenance(j: JudgmentRecord) -> dict[str, Any]:
@@ -378,7 +385,7 @@ def _message(text: str) -> list[dict[str, str]]:
 
 
 def _part(row: Row, *names: str) -> dict[str, Any]:
-    return {name: row._mapping[name] for name in names}
+    return {name: getattr(row, name) for name in names}
 
 
 def _parts(rows: Sequence[Row], *names: str) -> Rows:

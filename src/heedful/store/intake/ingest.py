@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
-from heedful.store.database.bulk import Overtaken
+from heedful.store.database.bulk import Overtaken, rarely_collecting
 from heedful.store.database.db import Store
 from heedful.store.kinds import SCREEN, kind_of
 from heedful.store.kinds.kind import grouped
@@ -196,6 +196,7 @@ def _ask(spec: TaskSpec, prompt: str, completions: Sequence[str] = ()) -> conten
     return content.Ask(spec.kind, prompt, list(completions), **how)
 
 
+@rarely_collecting()
 def add_all(
     store: Store,
     project: str,

@@ -181,8 +181,8 @@ def _said(connection: Connection, about: Any) -> list[dict[str, Any]]:
 def _marks(rows: Any, name: str, value: str, completions: Sequence[str]) -> dict[str, list[Any]]:
     marks: dict[str, list[Any]] = {}
     for row in rows:
-        line = marks.setdefault(row._mapping[name], [None] * len(completions))
-        line[completions.index(row.completion)] = row._mapping[value]
+        line = marks.setdefault(getattr(row, name), [None] * len(completions))
+        line[completions.index(row.completion)] = getattr(row, value)
     return marks
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict, namedtuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
     Connection,
     Exists,
-    Row,
     Select,
     Table,
     Text,
@@ -42,6 +43,7 @@ from heedful.store.tables.schema import (
     turn,
 )
 
+Row = Any  # a named tuple of a table's columns, which is read faster by name than SQLAlchemy's rows
 PARTS = (ranking_item, score, rule_flag, critique, edit, question_answer)
 Columns = Mapping[
     str, tuple[str, ...]
@@ -57,6 +59,7 @@ TRAINING: Columns = {
 }  # fmt: skip
 UNSHOWN: Columns = {**TRAINING, "assignment": ()}  # what most of them read: not in which order
 EVERYTHING: Columns = {}
+BATCH = 1000  # judgments read together
 NEVER_READ = {"completion": ("token_ids", "logprobs")}  # by judgments; long
 
 
@@ -122,7 +125,7 @@ def stream(
     """These judgments, in this order, some at a time, with these columns."""
     raters: dict[str, Row] = {}
     reader = reader_of(connection, read)
-    for part in batches(ids):
+    for part in batches(ids, BATCH):
         yield from _load(reader, raters, part)
 
 
@@ -147,26 +150,27 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
         row = judgments[key]
         about, lease = tasks[row.task], assignments.get(row.assignment)
         changed = edits.get(key, ())
-        yield JudgmentRecord(
-            judgment=row,
-            task=about,
-            question="",
-            kind=about.kind,
-            said=row,
-            prompt=prompts[about.prompt],
-            rater=raters[row.rater],
-            order_shown=lease.order_shown if lease else [],
-            guidelines=lease.guideline_version if lease else None,
-            texts={c: texts[c] for c in (*about.completions, *(r.edited for r in changed))},
-            ranked=ranks.get(key, ()),
-            scores=scores.get(key, ()),
-            rules=rules.get(key, ()),
-            critiques=critiques.get(key, ()),
-            edits=changed,
-            demonstrations=written.get(key, ()),
-            turns=said.get(row.assignment, ()),
-            answers=answers.get(key, ()),
-            trial=stages.get(row.assignment),
+        used = about.completions
+        yield JudgmentRecord(  # by place, which is quicker: in the order of its fields
+            row,
+            about,
+            "",
+            about.kind,
+            row,
+            prompts[about.prompt],
+            raters[row.rater],
+            lease.order_shown if lease else [],
+            lease.guideline_version if lease else None,
+            {c: texts[c] for c in ([*used, *(r.edited for r in changed)] if changed else used)},
+            ranks.get(key, ()),
+            scores.get(key, ()),
+            rules.get(key, ()),
+            critiques.get(key, ()),
+            changed,
+            written.get(key, ()),
+            said.get(row.assignment, ()),
+            answers.get(key, ()),
+            stages.get(row.assignment),
         )
 
 
@@ -192,7 +196,14 @@ class Reader:
         sqlite = self.connection.dialect.name == "sqlite"
         query = _query(table, self.read.get(table.name), owner, order, sqlite)
         wanted = json.dumps(list(keys)) if sqlite else list(keys)
-        return self.connection.execute(query, {"keys": wanted}).all()
+        rows = self.connection.execute(query, {"keys": wanted}).all()
+        return [*map(_named(table.name, tuple(query.selected_columns.keys())), rows)]
+
+
+@cache
+def _named(table: str, names: tuple[str, ...]) -> Callable[[Any], Row]:
+    """What makes a named tuple of a row."""
+    return partial(tuple.__new__, namedtuple(table, names))
 
 
 def reader_of(connection: Connection, read: Columns) -> Reader:
@@ -221,9 +232,10 @@ def _query(
 
 
 def grouped(rows: Sequence[Row], owner: str) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[Row]] = defaultdict(list)
+    of = attrgetter(owner)
     for row in rows:
-        groups.setdefault(getattr(row, owner), []).append(row)
+        groups[of(row)].append(row)
     return groups
 
 

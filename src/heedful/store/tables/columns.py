@@ -35,7 +35,7 @@ CLOCK = {
     "postgresql": "extract(epoch FROM clock_timestamp())::float8",
 }
 MAX_NAME = 200  # characters of a name that is unique: PostgreSQL's indexes hold 2,700 bytes
-_read = json.JSONDecoder().decode  # `json.loads` asks first what else it might have been given
+_READER: Any = json.JSONDecoder()  # made once; `json.loads` asks first what else it was given
 UNSAFE = re.compile("[\x00\x1a\ud800-\udfff]")
 ESCAPED = re.compile("\x1a([0-9a-f]{4})")
 
@@ -73,7 +73,14 @@ def _text(value: str | None) -> str | None:
 
 
 def _value(value: str | None) -> Any:
-    return None if value is None else _read(unescape(value))
+    if value is None:
+        return None
+    text = unescape(value)
+    try:
+        read, end = _READER.scan_once(text, 0)  # there are no spaces around it, to be looked for
+    except StopIteration:
+        end = 0
+    return read if end == len(text) else _READER.decode(text)
 
 
 def escaped(value: Any) -> Any:

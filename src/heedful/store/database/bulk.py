@@ -24,7 +24,7 @@ def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
 @contextmanager
 def rarely_collecting() -> Iterator[None]:
     """For work on millions of rows, none of which points to itself: the collector of such circles, which would look
-    through them again and again, takes a quarter of the time."""
+    through them again and again, takes up to a quarter of the time."""
     often = gc.get_threshold()
     gc.set_threshold(100 * often[0], *often[1:])
     try:

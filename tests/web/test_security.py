@@ -65,7 +65,7 @@ DOORS: dict[str, set[str]] = {
     f"POST {P}/aside/take-back": LEAD, f"GET {P}/deliveries": LEAD_LOOK, "POST /api/webhooks/{key}/again": LEAD,
     f"POST {P}/webhooks": LEAD, "DELETE /api/webhooks/{key}": LEAD,
     "POST /api/tasks/{task}/review": LEAD, "POST /api/tasks/{task}/unpark": LEAD,
-    f"GET {P}/alerts": LEAD_LOOK,
+    f"GET {P}/alerts": LEAD_LOOK, f"GET {P}/reliability": LEAD_LOOK, f"POST {P}/reliability": LEAD,
     f"GET {P}/members": LEAD_LOOK, f"PUT {P}/members": LEAD, f"DELETE {P}/members/{{rater_id}}": LEAD,
     f"POST {P}/members/{{rater_id}}/qualification": LEAD, f"GET {A}/lesson": LOOK,
     f"PUT {P}/groups": LEAD, f"DELETE {P}/groups/{{group_id}}": LEAD, "GET /api/groups": LEAD_LOOK,

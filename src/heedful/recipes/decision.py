@@ -29,6 +29,7 @@ from heedful.training.supervised import (
     fit,
     optim,
     step_count,
+    token_mean,
 )
 from heedful.training.trainable import prepare
 from heedful.types import Batch, Metrics
@@ -60,12 +61,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
 
     def evaluate() -> Metrics:
-        total = count = 0.0
-        for part in evaluated(rows.held):
-            batch = collate(part)
-            total -= float(learner.outputs(batch).logp.sum())
-            count += float(batch.mask.sum())
-        return {"eval/loss": total / count}
+        batches = map(collate, evaluated(rows.held))
+        return {"eval/loss": token_mean(learner, batches, lambda out: -out.logp)}
 
     def stream(start: int) -> Iterator[Batch]:
         return (rows.take(numbers) for numbers in epochs(config, len(rows.train), steps, start))

@@ -32,9 +32,17 @@ from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import distilled_forward
 from heedful.training.kept import Judgment, Kept
 from heedful.training.rows import parts_of, read
-from heedful.training.supervised import begun, epochs, evaluated, fit, optim, step_count
+from heedful.training.supervised import (
+    begun,
+    epochs,
+    evaluated,
+    fit,
+    optim,
+    step_count,
+    token_mean,
+)
 from heedful.training.trainable import named_reference, prepare
-from heedful.types import Batch, Demonstration, Metrics, Outputs, Sample
+from heedful.types import Batch, Demonstration, Metrics, Sample
 
 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
@@ -79,12 +87,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
 
     def evaluate() -> Metrics:
-        total = count = 0.0
-        for numbers in evaluated(range(len(rows.held) // 2)):
-            batch = _batch(rows.held, numbers)
-            total += float(learner.outputs(batch)["kl"].sum())
-            count += float(batch.mask.sum())
-        return {"eval/kl": total / count}
+        batches = (_batch(rows.held, part) for part in evaluated(range(len(rows.held) // 2)))
+        return {"eval/kl": token_mean(learner, batches, lambda out: out["kl"])}
 
     def stream(start: int) -> Iterator[Batch]:
         chosen = epochs(config, len(rows.train) // 2, steps, start)
@@ -94,7 +98,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         config,
         learner,
         stream,
-        lambda out, batch: _loss(out),
+        lambda out, batch: Loss(out["kl"]),
         tokenizer,
         steps=steps,
         evaluate=evaluate,
@@ -132,7 +136,3 @@ def _batch(rows: Kept, numbers: Sequence[int]) -> Batch:
     mask = batch.mask.clone()
     mask[1::2] = False
     return replace(batch, mask=mask)
-
-
-def _loss(out: Outputs) -> Loss:
-    return Loss(out["kl"])

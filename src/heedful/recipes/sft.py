@@ -29,6 +29,7 @@ from heedful.training.supervised import (
     fit,
     optim,
     step_count,
+    token_mean,
 )
 from heedful.training.trainable import prepare
 from heedful.types import Batch, Demonstration, Metrics, Sample
@@ -53,14 +54,9 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
 
     def evaluate() -> Metrics:
-        total = count = 0.0
-        for part in evaluated(rows.held):
-            batch = collate([s for shown in part for s in shown.samples])
-            total, count = (
-                total - float(learner.outputs(batch).logp.sum()),
-                count + float(batch.mask.sum()),
-            )
-        return {"eval/loss": total / count}
+        parts = evaluated(rows.held)
+        batches = (collate([s for shown in part for s in shown.samples]) for part in parts)
+        return {"eval/loss": token_mean(learner, batches, lambda out: -out.logp)}
 
     def stream(start: int) -> Iterator[Batch]:
         training = Singles(rows.train)

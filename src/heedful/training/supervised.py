@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import ByEpochs, Training, refuse_nonsense
@@ -188,6 +189,17 @@ def drawn(config: ByEpochs, items: int, steps: int) -> Sequence[int] | None:
 def evaluated(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """What is held out, in parts that fit into memory: in one, unless it is much."""
     return (items[i : i + AT_ONCE] for i in range(0, len(items), AT_ONCE))
+
+
+def token_mean(
+    learner: LocalLearner, batches: Iterable[Batch], value: Callable[[Outputs], Tensor]
+) -> float:
+    """The mean of a value `[B, T]`, which is 0 where the mask is False, over the tokens of held-out batches."""
+    total = count = 0.0
+    for batch in batches:
+        total += float(value(learner.outputs(batch)).sum())
+        count += float(batch.mask.sum())
+    return total / count
 
 
 def row_count(config: ByEpochs, items: int) -> int:

@@ -105,7 +105,7 @@ def find(workspace: Path, key: str) -> Job:
 def state(workspace: Path, job: Job) -> dict[str, Any]:
     """{state, code, ended_at}: running; finished, failed or stopped by its exit code; ended, where nobody wrote how."""
     folder = workspace / FOLDER / job.id
-    if _runs(folder):
+    if held(folder / LOCK):
         return {"state": "running", "code": None, "ended_at": None}
     try:
         told = json.loads((folder / ENDED).read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def stop(workspace: Path, job: Job, *, force: bool = False) -> bool:
     Whether it was running.
     """
     folder = workspace / FOLDER / job.id
-    if not _runs(folder):
+    if not held(folder / LOCK):
         return False
     try:
         group = int((folder / LOCK).read_text(encoding="ascii"))
@@ -164,10 +164,10 @@ def _all(workspace: Path) -> Iterator[Job]:
             continue
 
 
-def _runs(folder: Path) -> bool:
-    """Whether somebody holds the folder's lock; its process id alone could be another process's by now."""
+def held(lock: Path) -> bool:
+    """Whether a process holds a lock; its id alone could be another process's by now."""
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR)
+        handle = os.open(lock, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.store.database.privacy import make_private, private_files
+from heedful.web.jobs import held
 
 FOLDER = "reliability"
 
@@ -50,7 +51,7 @@ def begin(workspace: Path, project: str, name: str) -> bool:
 def found(workspace: Path, project: str) -> dict[str, Any]:
     """{running, made_at, why, raters, version, comparisons}: the newest that was found, and why a later try failed."""
     file, log, lock = (workspace / FOLDER / f"{project}.{end}" for end in ("json", "log", "lock"))
-    running = _held(lock)
+    running = held(lock)
     made_at = file.stat().st_mtime if file.exists() else None
     told = json.loads(file.read_text(encoding="utf-8")) if made_at else {}
     why = None
@@ -65,16 +66,3 @@ def found(workspace: Path, project: str) -> dict[str, Any]:
         "version": told.get("version"),
         "comparisons": told.get("comparisons", 0),
     }
-
-
-def _held(lock: Path) -> bool:
-    if not lock.exists():
-        return False
-    handle = os.open(lock, os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -30,7 +30,10 @@ OTHERS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("processor", list(OTHERS))
+@pytest.mark.parametrize(
+    "processor",
+    ["compiled for any", pytest.param("without kernels", marks=pytest.mark.exhaustive)],
+)
 def test_the_core_holds_on_another_processor(processor):
     """Mutation caught: a tolerance that only this processor's rounding stays within."""
     core = [p for p in HERE.rglob("test_*.py") if "pytest.mark.arithmetic" in p.read_text()]

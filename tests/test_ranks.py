@@ -160,8 +160,10 @@ def judged(w: Path) -> list:
 
 LEARNING_RATE = 1e-3  # as `jobs.command` has it
 OTHERS: dict[str, Callable[[Path], list]] = {"grpo": dynamic, "online_dpo": judged}
-FULL = [pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "bco", "grpo")]
-LONG = [pytest.param(job, marks=pytest.mark.long) for job in ("ppo", "rloo", "online_dpo")]
+FULL = [
+    pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "bco", "grpo", "rloo")
+]
+LONG = [pytest.param(job, marks=pytest.mark.long) for job in ("ppo", "online_dpo")]
 WHOLE = ["sft", *LONG, *FULL]
 
 
@@ -339,17 +341,6 @@ def torchrun(program: list[str], **options: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.long
-def test_torchrun(world, tmp_path):
-    """The launcher itself gives the same bits. Mutation caught: reading what only the tests' launcher sets."""
-    out, reference = tmp_path / "sft", tmp_path / "reference"
-    assert run(2, words("sft", world, reference), dtype="float32") == [0, 0]
-    done = torchrun(["-m", "heedful", *words("sft", world, out)])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(out)]
-    assert jobs.alike(out, reference) == ""
-
-
 DIES_ONCE = """
 import os, sys
 import interruptions as jobs
@@ -362,13 +353,15 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.long
 def test_a_restart_by_torchrun_goes_on(world, whole, tmp_path):
-    """Rank 0 dies in the third step of the first attempt. Mutation caught: a dead attempt's keys waited for."""
+    """Rank 0 dies in the third step of the first attempt; the launcher gives the bits of the tests' own. Mutations
+    caught: a dead attempt's keys waited for; reading what only the tests' launcher sets."""
     program, out = tmp_path / "dies_once.py", tmp_path / "sft"
     program.write_text(DIES_ONCE)
     done = torchrun(
         [str(program), *words("sft", world, out, "--state-every", 1)], **{"max-restarts": "2"}
     )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(out)]
     reference = tmp_path / "reference"
     assert run(2, words("sft", world, reference, "--state-every", 1), dtype="float32") == [0, 0]
     assert jobs.alike(out, reference) == ""

@@ -119,7 +119,7 @@ def test_every_field_of_every_route(owner: Owner, how: str):
     places = {
         "project": owner.project, "project_id": owner.project, "assignment_id": owner.held[0], "rater_id": owner.id,
         "task": owner.tasks["pair"], "group_id": owner.group,
-        "job": "none",
+        "job": "none", "reply": "none",
     }  # fmt: skip
     seen = 0
     for method, path, properties in operations(owner.app):

@@ -29,10 +29,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
-    "processor",
-    ["compiled for any", pytest.param("without kernels", marks=pytest.mark.exhaustive)],
+    "processor", ["compiled for any", pytest.param("without kernels", marks=pytest.mark.long)]
 )
 def test_the_core_holds_on_another_processor(processor):
     """Mutation caught: a tolerance that only this processor's rounding stays within."""

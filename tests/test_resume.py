@@ -460,6 +460,7 @@ def test_resume_says_it_loudly(unfinished, world, whole, tmp_path, capsys):
     assert "\nresume:" not in (unfinished / "config.yaml").read_text()
 
 
+@pytest.mark.long
 def test_a_run_without_a_state_begins_anew(world, whole, tmp_path):
     """Killed before the first state: nothing of the first try stays, whatever the settings were."""
     out = tmp_path / "run"

@@ -133,6 +133,7 @@ def test_the_documents_know_every_kind_of_ours():
         assert f"| `{kind.name}` | {kind.form} |\n" in text
 
 
+@pytest.mark.long
 def test_a_kind_of_another_package(tmp_path: Path):
     """One Python file and an entry point: it is asked, answered, exported and checked, and in the help.
 

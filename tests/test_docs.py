@@ -28,7 +28,13 @@ from heedful.models.load import new_reward_model
 from heedful.models.save import save_model
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUNS = (
+    ROOT / "docs" / "results" / "reproductions"
+)  # below it is what `heedful reproduce` has left, cards and all
+PAGES = [
+    ROOT / "README.md",
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if RUNS not in p.parents),
+]
 BLOCK = re.compile(
     r"^(?:<!-- not run: (.+?) -->\n+)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )

@@ -27,7 +27,7 @@ from heedful.learner import load_learner
 from heedful.learner.local import Loss
 from heedful.models.adapters import reference_of
 from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import distilled_forward
 from heedful.training.kept import Judgment, Kept
@@ -41,7 +41,7 @@ from heedful.training.supervised import (
     step_count,
     token_mean,
 )
-from heedful.training.trainable import named_reference, prepare
+from heedful.training.trainable import loaded, named_reference
 from heedful.types import Batch, Demonstration, Metrics, Sample
 
 
@@ -51,10 +51,9 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     context = read_context("--context", config.context) if config.context else ""
     config = begun(config, "demonstrations", ranks)
     data = read(config, stream_demonstrations)
-    tokenizer = load_tokenizer(config.model)
-    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
+    tokenizer, model, longest = loaded(config)
     teacher = _teacher(config, model, tokenizer)
-    limit = min(config.max_length or 1 << 30, context_length(model), context_length(teacher.model))
+    limit = min(longest, context_length(teacher.model))
     room = limit - _tokens_of(tokenizer, context)
     if room < 2:
         raise UserError(f"--context {config.context}: no room for a prompt in {limit} tokens")

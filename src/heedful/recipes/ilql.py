@@ -20,14 +20,12 @@ from heedful.doctor import preflight
 from heedful.learner import load_learner
 from heedful.learner.local import Loss
 from heedful.losses.values import TokenValues, ilql
-from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
 from heedful.models.values import ValueHeads, add_value_heads, value_outputs
 from heedful.ranks import ALONE, Ranks
 from heedful.training.replay import episodes_of
 from heedful.training.rows import read
 from heedful.training.supervised import begun, epochs, evaluated, fit, optim, step_count
-from heedful.training.trainable import prepare
+from heedful.training.trainable import loaded
 from heedful.types import Batch, Metrics, Outputs
 
 
@@ -35,9 +33,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the policy and, beside it, its values."""
     config = begun(config, "demonstrations", ranks)
     data = read(config, stream_logged)
-    tokenizer = load_tokenizer(config.model)
-    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
-    limit = min(config.max_length or 1 << 30, context_length(model))
+    tokenizer, model, limit = loaded(config)
     rows = episodes_of(config, data, tokenizer, limit)
     preflight(tokenizer, model, rows.some, max_length=limit)
     heads = add_value_heads(model, config.seed, config.beta)

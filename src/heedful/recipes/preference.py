@@ -20,8 +20,7 @@ from heedful.data.sources import stream_comparisons, stream_unpaired
 from heedful.doctor import preflight
 from heedful.errors import UserError
 from heedful.learner import load_learner
-from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_policy
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
@@ -44,7 +43,7 @@ from heedful.training.supervised import (
     optim,
     step_count,
 )
-from heedful.training.trainable import prepare
+from heedful.training.trainable import loaded
 from heedful.training.trust import Raters
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Sample
 
@@ -66,9 +65,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     config = begun(config, "unpaired" if single else "rankings", ranks)
     reader: Any = stream_unpaired if single else stream_comparisons
     data = read(config, reader)
-    tokenizer = load_tokenizer(config.model)
-    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
-    limit = min(config.max_length or 1 << 30, context_length(model))
+    tokenizer, model, limit = loaded(config)
     what = partial(judged, objective=objective, config=config)
     rows = parts_of(config, data, reader, tokenizer, limit, what, raters)
     if not rows.train:

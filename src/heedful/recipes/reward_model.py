@@ -33,7 +33,7 @@ from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
 from heedful.training.judgments import firsts
-from heedful.training.kept import NOBODY, Judgment, Kept
+from heedful.training.kept import Judgment, Kept
 from heedful.training.rows import Parts, parts_of, read
 from heedful.training.supervised import (
     begun,
@@ -74,7 +74,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         micro_batch_tokens=config.micro_batch_tokens,
         ranks=ranks,
     )
-    loss_of, form = likelihood(config, rows.train)
+    loss_of, form = likelihood(config, rows.train, trust)
 
     def loss_fn(out: Outputs, batch: Batch) -> Loss:
         assert isinstance(batch, Ranked)
@@ -125,7 +125,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
 
 def refuse_strengths(config: Config, rows: Parts) -> None:
     """UserError where the loss reads strengths that the data have not."""
-    told, number = (sum(f(part) for part in (rows.train, rows.held)) for f in (_strengths, len))
+    told = rows.train.strengths + rows.held.strengths
+    number = len(rows.train) + len(rows.held)
     if config.margin and not told:
         raise UserError(
             f"--margin needs comparisons with a strength; {named(config.data)} has none"
@@ -137,12 +138,8 @@ def refuse_strengths(config: Config, rows: Parts) -> None:
         )
 
 
-def _strengths(part: Kept) -> int:
-    return part.strengths
-
-
 def likelihood(
-    config: Config, train: Kept
+    config: Config, train: Kept, trust: Trust
 ) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], list[dict[str, float]]]:
     """The loss as a function of scores, ranks and strengths; and its parameter of ties, for the record."""
     loss = getattr(losses, config.loss)
@@ -150,7 +147,7 @@ def likelihood(
         return lambda scores, rank, strength: loss(scores, rank, config.margin * strength), []
     if config.loss not in WITH_TIES:
         return loss, []
-    batch = rank_batch([replace(j, rater=NOBODY) for j in train[:MEASURED]])
+    batch = rank_batch(train[:MEASURED], trust)
     share = losses.tie_share(as_table(torch.zeros(len(batch.rank)), batch)[1])
     ties = config.ties or min(max(share, LEAST_TIES), 1 - LEAST_TIES)
     return lambda scores, rank, _: loss(scores, rank, ties), [{"ties": round(ties, 6)}]

@@ -15,8 +15,6 @@ from heedful.data.collate import collate
 from heedful.data.sources import stream_demonstrations
 from heedful.doctor import preflight
 from heedful.learner import load_learner
-from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.kept import Judgment, Singles
@@ -31,7 +29,7 @@ from heedful.training.supervised import (
     step_count,
     token_mean,
 )
-from heedful.training.trainable import prepare
+from heedful.training.trainable import loaded
 from heedful.types import Batch, Demonstration, Metrics, Sample
 
 
@@ -39,9 +37,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     config = begun(config, "demonstrations", ranks)
     data = read(config, partial(stream_demonstrations, best=config.best))
-    tokenizer = load_tokenizer(config.model)
-    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
-    limit = min(config.max_length or 1 << 30, context_length(model))
+    tokenizer, model, limit = loaded(config)
     rows = parts_of(config, data, stream_demonstrations, tokenizer, limit, unjudged)
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))

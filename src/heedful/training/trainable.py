@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.common import Training, refuse_nonsense
 from heedful.errors import UserError
@@ -15,9 +16,18 @@ from heedful.fast.liger import use_liger
 from heedful.models.adapter_files import has_adapter
 from heedful.models.adapters import add_lora
 from heedful.models.freeze import freeze_bottom
-from heedful.models.load import load_policy
+from heedful.models.limits import context_length
+from heedful.models.load import load_policy, load_tokenizer
 from heedful.models.merging import merge
 from heedful.models.reference import Reference
+
+
+def loaded(config: Any) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, int]:
+    """Of the config of a method that learns from rows: its tokenizer, its policy as `prepare` makes it, and how many
+    tokens a sequence may have."""
+    tokenizer = load_tokenizer(config.model)
+    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
+    return tokenizer, model, min(config.max_length or 1 << 30, context_length(model))
 
 
 def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:

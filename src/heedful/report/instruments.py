@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from heedful.report import page, svg, words
+from heedful.report.figures import Figure
 from heedful.report.svg import Series
 
 NAMES = {"proxy": "the reward itself", "gold": "gold", "watched": "the watched reward"}
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A chart with its title, its lines' keys and a sentence below."""
-
-    title: str
-    chart: Markup
-    keys: Sequence[tuple[Markup, str]]
-    read: str = ""
-
-
-def drawing(title: str, series: Sequence[Series], read: str = "", **axes: Any) -> Drawing:
+def drawing(title: str, series: Sequence[Series], read: str = "", **axes: Any) -> Figure:
     """A chart as wide as a page, with a key for each line."""
     name = "".join(c for c in title.lower() if c.isalnum())
     chart = svg.chart(
         series, name=name, title=title, desc=read or title, width=680, height=300, **axes
     )
-    return Drawing(
+    return Figure(
         title, chart, [(svg.key(s), s.name) for s in series] if len(series) > 1 else [], read
     )
 

@@ -109,7 +109,7 @@ def test_command_lines_are_understood(page: Path, monkeypatch):
         words = shlex.split(line)
         if words[-1] == "--help":
             continue
-        count = 2 if words[0] == "train" else 1
+        count = 2 if words[0] == "train" or words[:2] == ["evaluate", "reward"] else 1
         command = commands.command(" ".join(words[:count]))
         if words[-1].endswith(("iterate.yaml", "CONFIG.yaml")):
             continue

@@ -66,8 +66,8 @@ def _dispatch(args: list[str], ranks: Ranks) -> int:
     if args and args[0] in ("--version", "-V"):
         print(f"heedful {__version__}")
         return 0
-    words = 2 if args[:1] == ["train"] else 1
-    if words == 2 and args[1:2] and args[1].startswith("--config"):
+    words = 2 if args[:1] == ["train"] or args[:2] == ["evaluate", "reward"] else 1
+    if args[:1] == ["train"] and args[1:2] and args[1].startswith("--config"):
         from heedful.configs.config_file import command_in
 
         if (name := command_in(args[1:])) is None:
@@ -78,8 +78,8 @@ def _dispatch(args: list[str], ranks: Ranks) -> int:
     wants_help = (
         not args or args in (["train"], ["-h"], ["--help"]) or args[1:] in (["-h"], ["--help"])
     )
-    if wants_help and (words == 2 or not args or args[0] in ("-h", "--help")):
-        print(_help("train " if words == 2 else ""))
+    if wants_help and (not args or args[0] in ("train", "-h", "--help")):
+        print(_help("train " if args[:1] == ["train"] else ""))
         return 0
     from heedful.configs.commands import command
 

@@ -178,8 +178,14 @@ def test_again_nothing_is_made_anew(done, at, capsys):
 @pytest.mark.long
 def test_a_changed_run_is_refused_and_a_changed_evaluation_made_again(at, tmp_path, capsys):
     """Mutation caught: old numbers under a new config; `quiet` taken for a change; save_every, which follows
-    from the steps, named in their place."""
+    from the steps, named in their place; with people's answers, wins against the start, or no line for their gold."""
+    rows = [
+        {"prompt": [{"role": "user", "content": w}], "completion": "x" * k}
+        for k, w in enumerate(WORDS, 1)
+    ]
+    write_rows(tmp_path / "people.jsonl", rows)
     only = {
+        "people": str(tmp_path / "people.jsonl"),
         "methods": {"raft": SMALL | {"group_size": 4}},
         "seeds": [0],
         "out": str(tmp_path / "out"),
@@ -188,6 +194,22 @@ def test_a_changed_run_is_refused_and_a_changed_evaluation_made_again(at, tmp_pa
     assert main(["compare", str(write(path, plan(at, **only, checkpoints=1)))]) == 0
     weights = tmp_path / "out" / "runs" / "raft-seed0" / "model.safetensors"
     made_at = weights.stat().st_mtime_ns
+    told = results(tmp_path / "out")
+    assert told["people"]["gold"]["mean"] == 1.0  # lengths 1 to 6, modulo 3
+    for name, wins in (
+        ("start", told["start"]["win_rate"]),
+        ("raft-seed0-3", told["methods"][0]["points"][0]["win_rate"]),
+    ):
+        found = (
+            json.loads(x)
+            for x in (tmp_path / "out/eval" / name / "samples.jsonl").read_text().splitlines()
+        )
+        won = [
+            0.5 * (1 + (r["gold"] > k % 3) - (r["gold"] < k % 3)) for k, r in enumerate(found, 1)
+        ]
+        assert wins["mean"] == pytest.approx(sum(won) / 6)
+    page = (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
+    assert "wins against people" in page and page.count('class="note">people&#39;s answers<') == 2
     fewer = plan(at, **only, checkpoints=1)
     fewer["evaluate"]["limit"] = 2
     assert main(["compare", str(write(path, fewer)), "--quiet"]) == 0
@@ -219,6 +241,10 @@ WRONG = {
     "one": ({"methods": {"best_of_1": {}}}, "take 2 or more"),
     "evaluate": ({"evaluate": {"data": "x", "scorers": "y"}}, "(did you mean 'scorer'?)"),
     "reference": ({"evaluate": {"data": "x", "reference": "y"}}, "set by compare itself"),
+    "people": (
+        {"people": "p.jsonl", "evaluate": {"data": "x"}},
+        "`people` needs a scorer or a judge",
+    ),
     "comparisons": ({"comparisons": None}, "`comparisons` is not given"),
     "seeds": ({"seeds": [1, 1]}, "duplicate seed"),
     "group": (

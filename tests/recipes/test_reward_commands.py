@@ -13,6 +13,7 @@ import pytest
 import tiny
 from heedful.cli import main
 from heedful.data.sources import read_comparisons, read_demonstrations
+from heedful.evals import texts
 from heedful.evals.best_of_n import bound
 from heedful.progress import Progress
 from heedful.types import Demonstration
@@ -383,6 +384,10 @@ def test_evaluation_by_a_verifier_against_demonstrations(sums, tmp_path, capsys)
     )
     run(*how, "--baseline", write(tmp_path / "b.jsonl", *right, *wrong), "--out", tmp_path / "e")
     result = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert result["baseline_gold"] == 0.5 and "overlap" not in result
+    assert (
+        0 <= result["win_rate_length_controlled_ci"][0] <= result["win_rate_length_controlled"] <= 1
+    )
     expected = [0.25 + 0.5 * row["gold"] for row in rows(tmp_path / "e" / "samples.jsonl")]
     assert [row["win"] for row in rows(tmp_path / "e" / "samples.jsonl")] == expected
     assert result["win_rate"] == pytest.approx(sum(expected) / 4)
@@ -425,3 +430,22 @@ def test_scoring_and_judging_show_how_far_they_are(tmp_path, monkeypatch, capsys
         run(*command, "--quiet")
         assert capsys.readouterr().err.startswith(f"{command[0]} 3/3") and seen == [1, 2, 3]
         seen.clear()
+
+
+def test_likeness_and_variety(sums, tmp_path, capsys):
+    """Greedy answers against themselves. Nobody needs to say who wins. Mutation caught: the prompt compared in place of
+    the response."""
+    pytest.importorskip("rouge_score")
+    pytest.importorskip("sacrebleu")
+    held = rows(sums / "world" / "prompts.jsonl")[:3]
+    how = ("evaluate", "--model", sums / "sft", "--data", write(tmp_path / "held.jsonl", *held),
+           "--max-tokens", 12, "--temperature", 0, "--quiet")  # fmt: skip
+    run(*how, "--variety", "--out", tmp_path / "e")
+    told = json.loads((tmp_path / "e" / "evaluation.json").read_text())["variety"]
+    assert 0 < told["distinct_1"] <= 1 and told["self_bleu"] >= 0
+    run(*how, "--overlap", "--baseline", tmp_path / "e" / "samples.jsonl", "--out", tmp_path / "f")
+    result = json.loads((tmp_path / "f" / "evaluation.json").read_text())
+    said = [row["completion"] for row in rows(tmp_path / "e" / "samples.jsonl")]
+    assert result["overlap"]["rouge1"] == texts.overlap(said, [[s] for s in said])["rouge1"]
+    assert "win_rate" not in result
+    assert "needs --baseline" in refused(capsys, *how, "--overlap", "--out", tmp_path / "g")

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
+    "evaluate reward": ("recipes.evaluate_reward", "how often a reward finds the better response"),
     "compare": ("recipes.compare", "several methods over seeds at equal cost: CONFIG.yaml"),
     "overoptimisation": (
         "recipes.overoptimisation",

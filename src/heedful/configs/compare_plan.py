@@ -78,6 +78,8 @@ class Plan:
     """Fields of `heedful evaluate`: data (held-out prompts), and scorer, limit, max_tokens and the like."""
     comparisons: str | None = None
     """What preference methods learn from."""
+    people: str | None = None
+    """What people answered to the held-out prompts: a line in the figures, and win rates are against it."""
     seeds: Annotated[tuple[int, ...], SEED] = (0, 1, 2)
     """Each method is run with each of them."""
     common: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +124,8 @@ def read_file(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:
     ]
     told = {str(k).replace("-", "_"): v for k, v in plan.evaluate.items()}
     plan = replace(plan, evaluate=_sampling_of(entries) | told)
+    if plan.people and not {"scorer", "judge"} & plan.evaluate.keys():
+        raise UserError(f"{path}: `people` needs a scorer or a judge under `evaluate`")
     evaluation(plan, "start", plan.model, seed=plan.seeds[0], where=f"{path}: evaluate")
     return plan, entries
 
@@ -200,12 +204,15 @@ def evaluation(
 ) -> evaluate.Config:
     """The complete config of one evaluation; KL is to the start, unless `other` says that there is none."""
     own = {str(k).replace("-", "_"): v for k, v in plan.evaluate.items()}
-    own = {k: v for k, v in own.items() if not (name == "start" and k == "judge")}
+    if name == "start" and not plan.people:
+        own.pop("judge", None)  # there is nobody to compare it with
     for key in (*SET_HERE, "reference", "baseline", "best_of"):
         if key in own:
             raise UserError(f"{where}: '{key}' is set by compare itself")
     given = {"reward": plan.reward, **own, "model": model, "seed": seed, "quiet": True}
     given |= {"reference": plan.model, "out": plan.out / "eval" / name, **other}
-    if "judge" in own:  # compares with the start's responses
+    if plan.people:
+        given["baseline"] = plan.people
+    elif "judge" in own:  # compares with the start's responses
         given["baseline"] = str(plan.out / "eval" / "start" / "samples.jsonl")
     return made(evaluate.Config, given, where)

@@ -13,6 +13,8 @@ from heedful.errors import UserError
 from heedful.fields import AT_LEAST_1, FINITE
 from heedful.tagged import ReadWith
 
+OF_ANSWERS = ("scorer", "judge", "reference", "baseline", "overlap", "variety")  # not of episodes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Drawing):
@@ -37,15 +39,18 @@ class Config(Drawing):
     success: Annotated[float, FINITE, PLAYED] = 1.0
     """An episode whose rewards sum to this or more is a success."""
     baseline: str | None = None
-    """Other responses to the same prompts, a file of samples or demonstrations: report the win rate against them."""
+    """Other responses to the same prompts, such as people's, a file of samples or demonstrations: report the win rate
+    against them, plain and at equal length."""
+    overlap: bool = False
+    """Report ROUGE and BLEU of the responses against those of --baseline; needs the extra `texts`."""
+    variety: bool = False
+    """Report how much responses differ from each other: distinct-n and self-BLEU; needs the extra `texts`."""
 
 
 def refuse_nonsense(config: Config) -> None:
     """What makes no sense, before anything is loaded."""
     refuse_unrewarded(config)
-    if config.plays and (
-        unread := [n for n in ("scorer", "judge", "reference", "baseline") if getattr(config, n)]
-    ):
+    if config.plays and (unread := [name for name in OF_ANSWERS if getattr(config, name)]):
         raise UserError(
             f"--{unread[0]} is for single answers; what an episode is worth, --env and --reward say"
         )
@@ -55,7 +60,11 @@ def refuse_nonsense(config: Config) -> None:
         raise UserError(
             "--calibration is of the model's own answers; the best of several is another's: leave --best-of out"
         )
-    if config.baseline and config.scorer is None and config.judge is None:
-        raise UserError("--baseline needs --scorer or --judge to say which response is better")
+    if config.baseline and config.scorer is None and config.judge is None and not config.overlap:
+        raise UserError(
+            "--baseline needs --scorer or --judge to say which response is better, or --overlap"
+        )
+    if config.overlap and not config.baseline:
+        raise UserError("--overlap needs --baseline: what people wrote in answer to the prompts")
     if config.judge and not config.baseline:
         raise UserError("--judge needs --baseline: what to compare the responses with")

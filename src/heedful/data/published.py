@@ -8,6 +8,8 @@
 - WebGPT: `question` of {full_text}, `answer_0`, `answer_1`, `score_0`, `score_1`.
 - Summaries from feedback: `info` of {title, post or article}, `summaries` of {text}, `choice`; a text that ends with
   TL;DR: is the prompt.
+- RewardBench: `prompt`, `chosen`, `rejected`, `chosen_model`, `rejected_model`; RewardBench 2: `chosen` and `rejected`
+  are lists of texts, each of the first better than each of the others.
 - Chatbot Arena in lists: `prompt`, `response_a`, `response_b` of a text a turn; `winner_model_a`, `winner_model_b`,
   `winner_tie`.
 
@@ -136,6 +138,21 @@ def _arena(row: Columns) -> Columns | None:
     }  # fmt: skip
 
 
+def _reward_bench(row: Columns) -> Columns | None:
+    """A text prompt is a user's turn there; of other files that have these columns nothing is known."""
+    better, worse = row["chosen"], row["rejected"]
+    said = _asked(row["prompt"]) if isinstance(row["prompt"], str) else {}
+    if isinstance(better, str) and isinstance(worse, str):
+        return row | said if {"chosen_model", "rejected_model"} <= row.keys() else None
+    if not (_all_texts(better) and _all_texts(worse)):
+        return None
+    ranking = [1] * len(better) + [2] * len(worse)
+    return _without(row, "chosen", "rejected") | said | {
+        "responses": [*better, *worse],
+        "ranking": ranking,
+    }  # fmt: skip
+
+
 SETS: tuple[tuple[set[str], Callable[[Columns], Columns | None]], ...] = (
     ({"instruction", "completions"}, _ultrafeedback),
     ({"prompt", "answers"}, _nectar),
@@ -148,6 +165,7 @@ SETS: tuple[tuple[set[str], Callable[[Columns], Columns | None]], ...] = (
         {"prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"},
         _arena,
     ),
+    ({"prompt", "chosen", "rejected"}, _reward_bench),
 )
 
 
@@ -181,8 +199,11 @@ def _texts(value: Any) -> list[str] | None:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return None
-    whole = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
-    return value if whole else None
+    return value if _all_texts(value) else None
+
+
+def _all_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 
 def _conversation(asked: Sequence[str], said: Sequence[str]) -> list[Columns]:

@@ -88,6 +88,7 @@ def run(config: Config) -> Path:
         "seeds": list(plan.seeds),
         "prompts": len(start["length"]),
         "start": {name: _measure([values]) for name, values in start.items()},
+        **_people(plan),
         "methods": [
             {
                 "label": e.label,
@@ -312,6 +313,19 @@ def _measure(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     means = [fmean(v) for v in values]
     alone = len(values) * len(values[0]) == 1
     return {"mean": fmean(means), "ci": None if alone else crossed_ci(values), "seeds": means}
+
+
+def _people(plan: Plan) -> dict[str, Any]:
+    """Gold of what people answered, where that was asked for and there is gold."""
+    if plan.people is None:
+        return {}
+    told = json.loads((plan.out / "eval" / "start" / "evaluation.json").read_text(encoding="utf-8"))
+    gold = (
+        {"mean": told["baseline_gold"], "ci": told["baseline_gold_ci"]}
+        if "baseline_gold" in told
+        else None
+    )
+    return {"people": {"gold": gold} if gold else {}}
 
 
 def _count(things: Sequence[Any], name: str) -> str:

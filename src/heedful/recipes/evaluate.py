@@ -15,13 +15,14 @@ from heedful.data.collate import collate
 from heedful.data.episodes import transcript_row
 from heedful.data.files import write_json
 from heedful.data.samples import Drawn, all_rewards, best, sample_row
-from heedful.data.sources import read_demonstrations, write_rows
+from heedful.data.sources import write_rows
 from heedful.errors import UserError
-from heedful.evals import best_of_n, calibration
-from heedful.evals.statistics import bootstrap_ci, wins
+from heedful.evals import best_of_n, calibration, texts
+from heedful.evals.statistics import bootstrap_ci
 from heedful.learner.local import predict
 from heedful.models.load import load_policy
-from heedful.raters.panel import judge_all, judges
+from heedful.raters.panel import judges
+from heedful.recipes.evaluate_against import against, read_baseline
 from heedful.recipes.policy import policy_forward
 from heedful.recipes.sample import Ready, draw_as_told, episodes_as_told, made_ready
 from heedful.remote.journal import ANSWERS, recorded_until_done
@@ -42,8 +43,12 @@ def run(config: Config) -> dict[str, Any]:
     if ready.env is not None:
         with recorded_until_done(config.out / ANSWERS, sources(config)):
             return played_out(config, ready)
+    if config.overlap or config.variety:  # what is missing is told before anything is sampled
+        texts.package("sacrebleu")
+    if config.overlap:
+        texts.package("rouge_score.rouge_scorer")
     gold = _gold(config, ready.todo)
-    theirs = _baseline(config, ready.todo)
+    theirs = read_baseline(config, ready.todo)
     raters = judges(config.judge, config.seed) if config.judge else []
     with recorded_until_done(config.out / ANSWERS, sources(config)):
         return _measured(config, ready, gold, theirs, raters)
@@ -80,7 +85,9 @@ def _measured(
     if config.calibration:
         result["calibration"] = _calibration(config, rows)
     if theirs:
-        result |= _win_rate(config, gold, raters, ours, theirs, rows)
+        result |= against(config, gold, raters, ours, theirs, rows)
+    if config.variety:
+        result["variety"] = texts.variety([group.responses[0] for group in ours], seed=config.seed)
     for row, kl in zip(rows, kls, strict=False):  # none where no KL was asked for
         row["kl"] = round(kl, 6)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -146,22 +153,6 @@ def scored_by(spec: str, device: str) -> Parts:
     if is_world(spec):
         return Parts([Part(name="gold", members=(as_reward(scorer(spec), "gold"),))])
     return load_rewards(spec, device=device)
-
-
-def _baseline(config: Config, todo: Sequence[Task]) -> list[list[Demonstration]]:
-    """The baseline's responses to each prompt; refused here, before anything is sampled, if one has none."""
-    if config.baseline is None:
-        return []
-    known: dict[str, list[Demonstration]] = {}
-    for d in read_demonstrations(config.baseline):
-        known.setdefault(repr(d.prompt), []).append(d)
-    theirs = [known.get(repr(task.prompt), []) for task in todo]
-    if missing := sum(not of_prompt for of_prompt in theirs):
-        raise UserError(
-            f"--baseline {config.baseline} has no response to {missing} of {len(todo)} prompts; "
-            "it needs a prompt and a completion (or messages) for each prompt of --data"
-        )
-    return theirs
 
 
 def _group(d: Drawn, rows: Sequence[int]) -> Group:
@@ -278,55 +269,4 @@ def _calibration(config: Config, rows: Sequence[dict]) -> dict[str, Any]:
         ),
         "words": calibration.doubts([row["completion"] for row in scored], right),
         "right_from": config.right,
-    }
-
-
-def _win_rate(
-    config: Config,
-    gold: Parts | None,
-    raters: Sequence[Rater],
-    ours: Sequence[Group],
-    theirs: Sequence[Sequence[Demonstration]],
-    rows: Sequence[dict],
-) -> dict[str, Any]:
-    """Adds `win` to the rows, the mean over the baseline's responses to the prompt: 1, ½ for a tie, or 0."""
-    if raters:
-        pairs = [
-            (group.prompt, (group.responses[0], d.completion))
-            for group, of_prompt in zip(ours, theirs, strict=True)
-            for d in of_prompt
-        ]
-        of = [config.judge, config.seed]
-        rankings = (c.places for c in asyncio.run(judge_all(raters, pairs, of)))
-        outcome = iter([0.5 * (1 + (b > a) - (b < a)) for a, b in rankings])
-        won = [[next(outcome) for _ in of_prompt] for of_prompt in theirs]
-    else:
-        assert gold is not None
-        groups = [
-            replace(
-                group,
-                responses=[d.completion for d in of_prompt],
-                ended=[d.ended for d in of_prompt],
-                tokens=None,
-            )
-            for group, of_prompt in zip(ours, theirs, strict=True)
-        ]
-        scores = iter(asyncio.run(gold.score(groups)).total)
-        against = [[next(scores) for _ in of_prompt] for of_prompt in theirs]
-        won = [
-            [w for s in of if s is not None for w in wins([row["gold"]], [s])]
-            if "gold" in row
-            else []
-            for row, of in zip(rows, against, strict=True)
-        ]
-    for row, of_prompt in zip(rows, won, strict=True):
-        if of_prompt:
-            row["win"] = fmean(of_prompt)
-    values = [row["win"] for row in rows if "win" in row]
-    if not values:
-        raise UserError(f"--baseline {config.baseline}: no response of it could be compared")
-    return {
-        "win_rate": fmean(values),
-        "win_rate_ci": bootstrap_ci(values),
-        "win_rate_by": config.judge or config.scorer,
     }

@@ -16,7 +16,8 @@ from heedful.errors import UserError
 from heedful.progress import Progress
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
-from heedful.rewards import Parts, load_rewards
+from heedful.rewards import Group, Parts, load_rewards
+from heedful.rewards.parts import Scores
 from heedful.waiting import all_of
 
 
@@ -32,16 +33,23 @@ def run(config: Config) -> Path:
     with recorded_until_done(beside(config.out), sources(config)):
         columns = asyncio.run(score_rows(rewards, rows, quiet=config.quiet))
         write_rows(config.out, (row | column for row, column in zip(rows, columns, strict=True)))
-    scored = [column for column in columns if column]
-    if not scored:
+    known = [column for column in columns if column]
+    if not known:
         raise UserError(f"{named(config.data)}: every term of the reward abstains from every row")
-    left = f"; {len(rows) - len(scored)} have none, as every term abstains" * (scored != columns)
-    print(f"{len(rows)} responses, mean reward {fmean(c['reward'] for c in scored):.4f}{left}")
+    left = f"; {len(rows) - len(known)} have none, as every term abstains" * (known != columns)
+    print(f"{len(rows)} responses, mean reward {fmean(c['reward'] for c in known):.4f}{left}")
     for name in rewards.names if len(rewards.names) > 1 else ():
-        values = [v for c in scored if (v := c["reward_parts"][name]) is not None]
+        values = [v for c in known if (v := c["reward_parts"][name]) is not None]
         of = f" of {len(values)}" * (len(values) < len(rows))
         print(f"  {name}: {fmean(values):.4f}{of}" if values else f"  {name}: abstains")
     return config.out
+
+
+async def scored(rewards: Parts, groups: Sequence[Group], *, quiet: bool = False) -> Scores:
+    """What all responses of the groups are worth, with a bar that shows how far it is."""
+    with Progress("score", len(groups), quiet=quiet) as bar:
+        told = await all_of((rewards.early(g, every=True) for g in groups), bar.update)
+    return await rewards.score(groups, told)
 
 
 async def score_rows(
@@ -55,9 +63,7 @@ async def score_rows(
     asked = [as_group([rows[i] for i in members]) for members in groups.values()]
     for group in asked:
         rewards.check(group.prompt, group.facts)
-    with Progress("score", len(asked), quiet=quiet) as bar:
-        told = await all_of((rewards.early(g, every=True) for g in asked), bar.update)
-    worth = rewards_of(await rewards.score(asked, told))
+    worth = rewards_of(await scored(rewards, asked, quiet=quiet))
     order = [i for members in groups.values() for i in members]
     columns: list[dict[str, Any]] = [{}] * len(rows)
     for i, of_row in zip(order, worth, strict=True):

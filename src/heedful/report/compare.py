@@ -16,13 +16,17 @@ from heedful.report import page, words
 # What a table shows of a method's last point: name in results.json → head of the column
 COLUMNS = {
     "gold": "gold",
-    "win_rate": "wins against the start",
+    "win_rate": "wins",
     "reward": "reward",
     "kl": "KL, nats",
     "hypervolume": "hypervolume",
     "length": "tokens",
     "seconds": "seconds",
 }
+
+# By what the responses are compared with: the head of the column, and what the page says.
+WINS = {"start": "wins against the start", "people": "wins against people"}
+WON = {"start": "the start's response", "people": "people's answer"}
 
 
 def build(folder: Path) -> Path:
@@ -41,6 +45,8 @@ def context(results: dict[str, Any]) -> dict[str, Any]:
     first = "gold" if "gold" in results["start"] else "reward"
     shown = [n for n in COLUMNS if any(n in p for m in results["methods"] for p in m["points"])]
     measured = [y for y in ("gold", "reward") if y in results["start"]]
+    against = "people" if "people" in results else "start"
+    heads = {**COLUMNS, "win_rate": WINS[against]}
     drawn = [(y, x, figures.figure(results, y, x)) for y in measured for x in ("kl", "seconds")]
     return {
         "results": results,
@@ -51,7 +57,8 @@ def context(results: dict[str, Any]) -> dict[str, Any]:
             for y, x, chart in drawn
             if chart is not None
         ],
-        "columns": [COLUMNS[name] for name in shown],
+        "columns": [heads[name] for name in shown],
+        "won_against": WON[against],
         "rows": [row(results, shown, m, i) for i, m in enumerate(results["methods"])],
         "start_row": cells(results["start"], shown),
         "failed": failures(results),

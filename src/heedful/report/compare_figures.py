@@ -14,6 +14,7 @@ from heedful.report.svg import Axis, el, marker
 COLOURS = 8  # m-0 … m-7 in compare.css; no common factor with the markers: 56 different pairs
 MARKS = ("circle", "square", "triangle", "diamond", "nabla", "plus", "cross")
 WIDTH, TOP, SPACE = 860, 26.0, 16.0  # px; SPACE between two labels
+PEOPLE = "people's answers"
 NAMES = {"gold": "gold score", "reward": "proxy reward"}
 
 
@@ -52,6 +53,10 @@ def figure(results: dict[str, Any], y: str, x: str) -> Markup | None:
     lines = [line(m, i, y, x) for i, m in enumerate(results["methods"]) if m["points"]]
     if not any(n.points for n in lines):
         return None
+    if y in results.get("people", {}):
+        css, shape = look(len(results["methods"]))
+        level = results["people"][y]["mean"]
+        lines.append(Line(PEOPLE, css, shape, dash=True, level=level))
     ends = [
         f"{n.label} ends at {n.points[-1][0]:.2f}, {n.points[-1][1]:.2f}" for n in lines if n.points
     ]

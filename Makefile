@@ -25,7 +25,7 @@ PROBE = import subprocess, sys; \
   ask = [sys.executable, "-m", "pip", "index", "versions", "torch", "--index-url", "$(TORCH_INDEX)"]; \
   sys.exit(subprocess.run([*ask, "--timeout", "5", "--retries", "0"], capture_output=True, timeout=12).returncode)
 
-.PHONY: help install test lowest demo bench lint format types constraints clean
+.PHONY: help install test lowest demo bench docs lint format types constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -76,6 +76,10 @@ SITE = import site; print(site.getsitepackages()[0])
 LOWEST = tests/web/test_render.py tests/web/test_security.py tests/web/test_doors.py tests/web/test_waiting.py tests/store/test_db.py
 lowest: .venv-lowest/.installed ## tests of pages and store with the lowest versions that pyproject.toml allows
 	PYTHONPATH=src .venv-lowest/bin/python -m pytest -q -n $(JOBS) $(LOWEST)
+
+docs: $(STAMP) ## the documentation as a site, into build/site; a link that leads nowhere is an error
+	PYTHONPATH=src $(PY) docs/site.py
+	$(VENV)/bin/zensical build --strict --clean
 
 lint: $(STAMP) ## formatting and lint, changes nothing
 	$(VENV)/bin/ruff format --check .

@@ -6,14 +6,17 @@ little data under the names that the pages use. A block that cannot run has `<!-
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -38,6 +41,17 @@ PAGES = [
 BLOCK = re.compile(
     r"^(?:<!-- not run: (.+?) -->\n+)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
+
+
+def script(path: str) -> ModuleType:
+    """A script of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        Path(path).stem + "_of_docs", ROOT / "docs" / path
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -165,3 +179,45 @@ def test_notebooks_are_kept_without_outputs():
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
         assert code_cells(notebook)
+
+
+def test_every_page_is_in_the_navigation():
+    """Of the site, once; and every page there is a file or generated. The builder itself says nothing of either."""
+
+    def leaves(entry: Any) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        for inside in (
+            entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
+        ):
+            yield from leaves(inside)
+
+    site = script("site.py")
+    listed = sorted(leaves(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
+    files = [site.place(str(page.relative_to(ROOT))) for page in PAGES]
+    generated = ["contributing.md", "changelog.md", "reference/commands.md", "reference/python.md"]
+    assert listed == sorted([*files, *generated])
+
+
+@pytest.mark.parametrize(
+    "source, link, there",
+    [
+        ("README.md", "[a](docs/people.md#alerts)", "[a](people.md#alerts)"),
+        ("README.md", "![a](docs/images/rate.png)", "![a](images/rate.png)"),
+        ("docs/library.md", "[a](../CONTRIBUTING.md)", "[a](contributing.md)"),
+        ("docs/tutorial/loop.md", "[a](../methods/dpo.md)", "[a](../methods/dpo.md)"),
+        ("docs/tutorial/loop.md", "[a](../../README.md)", "[a](../index.md)"),
+        ("docs/library.md", "[a](../examples/b.ipynb)", "[a](examples/b.ipynb)"),
+        ("docs/library.md", "[a](https://b.org/c) [d](#e)", "[a](https://b.org/c) [d](#e)"),
+    ],
+)
+def test_links_lead_to_the_same_place_in_the_site(source: str, link: str, there: str):
+    assert script("site.py").relinked(link, source) == there
+
+
+def test_pages_of_methods_have_what_was_measured():
+    """After `python docs/results/measured.py` nothing changes. Mutation caught: a result without its page."""
+    measured = script("results/measured.py")
+    for name, lines in measured.measured().items():
+        page = measured.METHODS / f"{name}.md"
+        assert measured.written(page, lines) == page.read_text(encoding="utf-8")

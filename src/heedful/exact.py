@@ -62,20 +62,24 @@ def jsonable(value: Any) -> str:
         words = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         return f"must be JSON ({one_reason(error)})"
-    if brackets(words) > MOST_NESTED and depth(value) > MOST_NESTED:
+    if may_be_deep(words) and depth(value) > MOST_NESTED:
         return f"must be nested at most {MOST_NESTED} deep"
     return ""
 
 
-def brackets(words: str) -> int:
-    """At least as many as lists and objects are within each other in a JSON text; counted in no time."""
-    return words.count("[") + words.count("{")
+def may_be_deep(words: str) -> bool:
+    """False where a JSON text surely has no more lists and objects within each other than may be; told in no time."""
+    if len(words) <= 2 * MOST_NESTED:  # each is two brackets
+        return False
+    return words.count("[") + words.count("{") > MOST_NESTED
 
 
 def one_reason(error: Exception) -> str:
     """Why a value is no JSON, in a few words."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if "ircular" in str(error):
+        return "it is nested in itself"
     if isinstance(error, TypeError):
         return "it holds a value of a type that JSON has not"
     return "it holds NaN or an infinite number"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from sqlalchemy import String, select
 from sqlalchemy.exc import DBAPIError
 
 from everything import guarded
+from heedful import exact
 from heedful.errors import UserError
 from heedful.store.database.db import (
     LOG_BYTES,
@@ -30,10 +32,46 @@ from heedful.store.database.db import (
     open_store,
 )
 from heedful.store.tables import schema
-from heedful.store.tables.columns import Exact, Json
+from heedful.store.tables.columns import Exact, Json, canonical, unescape
 from workspace import answer, claim, make_project, make_rater, make_task
 
 NASTY = "a\x00b\x1a\ud800\udfff\u202e é \x1a0041 \\u0000 'x'; DROP TABLE rater; --"
+
+
+ANY_TEXT = st.text(alphabet=st.characters(codec=None), max_size=20)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inside: st.lists(inside, max_size=4) | st.dictionaries(ANY_TEXT, inside, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(VALUES)
+def test_canonical_is_what_python_writes(value: object):
+    """Of hashes that are stored. Mutations caught: keys as they come; ASCII; NaN where it is refused; spaces."""
+    how = {"sort_keys": True, "ensure_ascii": False, "separators": (",", ":")}
+    assert canonical(value) == json.dumps(value, **how)
+    bind = Json().bind_processor(None)
+    try:
+        words = json.dumps(value, allow_nan=False, **how)
+    except ValueError:
+        with pytest.raises(UserError, match="NaN or an infinite number"):
+            bind(value)
+    else:
+        assert value is None or unescape(bind(value)) == words
+
+
+def test_values_that_end_nowhere_are_refused():
+    """A list in itself, and one that is too deep. Mutation caught: what C does not look for is not looked for."""
+    ring, deep, bind = [], [], Json().bind_processor(None)
+    ring.append(ring)
+    for _ in range(exact.MOST_NESTED):
+        deep = [deep]
+    for value in (ring, deep):
+        with pytest.raises(UserError, match="nested"):
+            bind(value)
+    assert bind(deep[0]) == "[" * exact.MOST_NESTED + "]" * exact.MOST_NESTED
 
 
 @given(st.text(alphabet=st.characters(codec=None)))

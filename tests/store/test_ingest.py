@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
 import pytest
@@ -105,6 +106,34 @@ def test_comparisons_become_judgments_of_judges(store):
     assert set(roles) == {"judge"}
     assert {(p.source, p.licence, p.language) for p in prompts} == {("pairs.jsonl", "MIT", "en")}
     assert set(slots) == {"done"}  # as many slots as judges: none waits for people
+
+
+def test_many_at_once_are_kept_as_one_by_one(store, monkeypatch: pytest.MonkeyPatch):
+    """Prompts that are there, or stand in the batch before; equal texts of several models; judges who repeat
+    themselves. Mutations caught: a prompt taken for new because its batch is; the second of two equal texts kept too.
+    """
+    rng, items = random.Random(3), []
+    for _ in range(45):
+        words = rng.sample(
+            ["a", "\x00", "\x1a0041", "é", "[" * 120, '"text":""', " b "], rng.randint(2, 4)
+        )
+        prompt = rng.choice([CHAT, "Once", "\x1a", f"Q{rng.randint(0, 9)}"])
+        ranks = tuple(rng.choice([1, 2, 3]) for _ in words)
+        origin = {"rater": rng.choice("abc"), "policy_version": rng.choice([None, "m", "n"])}
+        items.append(
+            Comparison(prompt, tuple(words), ranks, order_shown=tuple(range(len(words))), **origin)
+        )
+    kept = []
+    for size in (4, 1000):
+        monkeypatch.setattr(ingest, "BATCH", size)
+        project = make_project(store, f"by {size}")
+        before, number = len(said(store)), counts(store)
+        imported.comparisons(store, project, items[:15])
+        imported.comparisons(store, project, items)
+        more = {name: n - number[name] for name, n in counts(store).items() if name != "rater"}
+        kept.append((sorted(map(repr, said(store)[before:])), more))
+    assert kept[0] == kept[1]
+    assert kept[0][1]["judgment"] > 35
 
 
 def test_importing_twice_adds_nothing(store):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -100,16 +100,21 @@ def once(
     rows: Sequence[Row],
     *conditions: Any,
     by: str | None = None,
+    absent: Collection[str] = (),
 ) -> list[tuple[str, bool]]:
     """The ids of the rows with these keys (and conditions), and which of them are new: inserted as there were none.
 
     Each row has all columns but `id` and `created_at`. `by` names the column of the key that few rows share, by which
-    they are looked up; by default the last.
+    they are looked up; by default the last. Of its values, those that are `absent` are known to be in no row.
     """
+    by = by or key[-1]
+    place = key.index(by)
+    keys = list(zip(*([row[name] for row in rows] for name in key), strict=True))
     wanted: dict[tuple[Any, ...], Row] = {}
-    for row in rows:
-        wanted.setdefault(tuple(row[name] for name in key), row)
-    there = _ids(connection, table, key, wanted, by or key[-1], conditions)
+    for k, row in zip(keys, rows, strict=True):
+        wanted.setdefault(k, row)
+    unknown = [k for k in wanted if k[place] not in absent] if absent else wanted
+    there = _ids(connection, table, key, unknown, by, conditions)
     timestamp = now(connection)
     fresh = [k for k in wanted if k not in there]
     new = {
@@ -120,10 +125,9 @@ def once(
         # Somebody else may have inserted one of them in between, but not on SQLite, which has one writer at a time.
         insert_all(connection, table, list(new.values()), skip_known=True)
         if connection.dialect.name == "postgresql":
-            there |= _ids(connection, table, key, new, by or key[-1], conditions)
+            there |= _ids(connection, table, key, new, by, conditions)
     told: list[tuple[str, bool]] = []
-    for row in rows:
-        k = tuple(row[name] for name in key)
+    for k in keys:
         mine = new.pop(k, None)  # a second row with this key is not new
         key_id = there.setdefault(k, mine["id"]) if mine else there[k]
         told.append((key_id, mine is not None and mine["id"] == key_id))

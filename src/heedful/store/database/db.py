@@ -135,6 +135,7 @@ def now(connection: Connection) -> float:
     return float(connection.execute(select(DatabaseClock())).scalar_one())
 
 
+VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _id_lock = threading.Lock()
 _latest_tick = 0  # ticks of the newest id
 
@@ -153,14 +154,11 @@ def new_ids(number: int) -> list[str]:
     with _id_lock:
         first = max(_latest_tick + 1, (time.time_ns() << 12) // 1_000_000)  # ticks of 1/4096 ms
         _latest_tick = first + number - 1
-    chance = secrets.token_bytes(8 * number)
-    ids = []
+    chance, ids = secrets.token_bytes(8 * number).hex(), []
     for i in range(number):
-        stamp, fraction = divmod(first + i, 4096)
-        value = (stamp << 80) | (0x7 << 76) | (fraction << 64) | (0b10 << 62)
-        value |= int.from_bytes(chance[8 * i : 8 * i + 8], "big") >> 2  # 62 bits
-        text = f"{value:032x}"
-        ids.append(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+        when, any_ = f"{first + i:015x}", chance[16 * i : 16 * i + 16]  # 48 + 12 bits, and 64
+        variant = VARIANT[any_[0]] + any_[1:4]  # of these, two bits say which kind of UUID it is
+        ids.append(f"{when[:8]}-{when[8:12]}-7{when[12:]}-{variant}-{any_[4:]}")
     return ids
 
 

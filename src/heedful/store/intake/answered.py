@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
 
 from heedful.store.database.bulk import MOST_KEYS, Overtaken, batches, insert_all
-from heedful.store.database.db import new_id, now
+from heedful.store.database.db import new_ids, now
 from heedful.store.project import content
 from heedful.store.project.projects import settings_of
 from heedful.store.rating import judging, work
 from heedful.store.tables.schema import assignment, judgment, ranking_item, score, task, task_slot
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What a judge said of a question: a number for each completion, its rank or its thumb; None where it has none."""
 
     ask: content.Ask
@@ -50,14 +49,25 @@ class _Task:
     judged: dict[str, list[dict[str, int]]] = field(default_factory=dict)
 
 
-def add(connection: Connection, project: str, given: Sequence[Given]) -> None:
-    """Keep all that these judges have not said of the same question already, even if it was corrected since."""
+def add(
+    connection: Connection,
+    project: str,
+    given: Sequence[Given],
+    *,
+    new_prompts: Collection[str] = (),
+) -> None:
+    """Keep all that these judges have not said of the same question already, even if it was corrected since.
+
+    `new_prompts` are those that this transaction has made, about which nobody can have been asked.
+    """
     work.expire(connection, project, now(connection))
-    tasks = _Tasks(connection, project, {one.judge for one in given})
+    tasks = _Tasks(connection, project, {one.judge for one in given}, new_prompts)
     tasks.read([_in_round(one.ask, one.repetition) for one in given])
     chosen = [(home, one) for one in given if (home := tasks.home_of(one))]
     new = list({id(home): home for home, _ in chosen if not home.id}.values())
-    told = content.add_tasks(connection, project, [home.ask for home in new], slots=False)
+    asks = [home.ask for home in new]
+    absent = {ask.sha256 for ask in asks}
+    told = content.add_tasks(connection, project, asks, slots=False, absent=absent)
     for home, (key, is_new) in zip(new, told, strict=True):
         if not is_new:
             raise Overtaken
@@ -74,8 +84,15 @@ def _in_round(ask: content.Ask, number: int) -> content.Ask:
 class _Tasks:
     """The questions of a batch by what they ask, with those that are only planned yet."""
 
-    def __init__(self, connection: Connection, project: str, judges: Iterable[str]):
+    def __init__(
+        self,
+        connection: Connection,
+        project: str,
+        judges: Iterable[str],
+        new_prompts: Collection[str],
+    ):
         self._connection, self._project, self._judges = connection, project, list(judges)
+        self._new_prompts = new_prompts
         self._known: dict[str, _Task] = {}
 
     def home_of(self, one: Given) -> _Task | None:
@@ -99,7 +116,8 @@ class _Tasks:
             key: _Task(ask, completions=ask.completions) for key, ask in unknown.items()
         }
         by_id: dict[str, _Task] = {}
-        for part in batches(list(unknown), MOST_KEYS):
+        may_be = [key for key, ask in unknown.items() if ask.prompt not in self._new_prompts]
+        for part in batches(may_be, MOST_KEYS):
             columns = (task.c.id, task.c.sha256, task.c.completions)
             where = (task.c.project == self._project, task.c.sha256.in_(part))
             for row in self._connection.execute(select(*columns).where(*where)):
@@ -161,16 +179,17 @@ def _judged(
 ) -> list[str]:
     """Write assignments and judgments; returns the judgments' ids."""
     timestamp, settings = now(connection), settings_of(connection, project)
-    leases, answers = [], []
-    for (home, one), (slot, _) in zip(chosen, slots, strict=True):
+    leases, answers, chance = [], [], random.SystemRandom()
+    ids = new_ids(len(chosen))
+    for key, (home, one), (slot, _) in zip(ids, chosen, slots, strict=True):
         places = list(range(len(home.completions)))
         if one.order is None:
-            random.SystemRandom().shuffle(places)
+            chance.shuffle(places)
         else:
             by_place = list(one.values)
             places = [home.completions.index(by_place[i]) for i in one.order]
         lease = {
-            "id": new_id(),
+            "id": key,
             "task": home.id,
             "slot": slot,
             "project": project,

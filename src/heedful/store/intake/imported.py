@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -39,8 +40,7 @@ class Vote:
     rater: str | None = None
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(NamedTuple):  # a frozen dataclass of so many fields takes longer to make than to keep
     """A row of a file: a number for each response, its rank or its thumb; None where it has none."""
 
     prompt: Prompt
@@ -51,7 +51,7 @@ class _Answer:
     overlap: int  # how many rows of the file are about these responses
     repetition: int  # how many of them by this rater came before
     model: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = MappingProxyType({})
     strength: float | None = None
     order: tuple[int, ...] | None = None
     active_ms: int | None = None
@@ -158,8 +158,9 @@ def _import(
         judges |= store.in_write(lambda connection, part=part: _judges(connection, part))
 
     def add(connection: Connection, batch: Sequence[_Answer]) -> None:
-        prompts = content.add_prompts(connection, project, [(a.prompt, origin) for a in batch])
-        ids = _responses(connection, prompts, batch)
+        told = content.add_new_prompts(connection, project, [(a.prompt, origin) for a in batch])
+        prompts, new = [key for key, _ in told], {key for key, is_new in told if is_new}
+        ids = _responses(connection, prompts, batch, new)
         values = [
             dict(zip(keys, a.values, strict=True)) for keys, a in zip(ids, batch, strict=True)
         ]
@@ -171,8 +172,7 @@ def _import(
                 )
                 for prompt, keys, a, ranks in zip(prompts, ids, batch, values, strict=True)
             ]
-            told = content.add_tasks(connection, project, asks)
-            why = zip(told, batch, strict=True)
+            why = zip(content.add_tasks(connection, project, asks), batch, strict=True)
             trials.explain(connection, [(k, a.explanation) for (k, _), a in why if a.explanation])
             return
         rows = zip(prompts, ids, batch, values, strict=True)
@@ -189,7 +189,7 @@ def _import(
             )
             for prompt, keys, a, said in rows
         ]
-        answered.add(connection, project, given)
+        answered.add(connection, project, given, new_prompts=new)
 
     return add_all(store, project, answers, add, tick)
 
@@ -205,11 +205,14 @@ def _ask(prompt: str, completions: Sequence[str], answer: _Answer) -> content.As
 
 
 def _responses(
-    connection: Connection, prompts: Sequence[str], answers: Sequence[_Answer]
+    connection: Connection,
+    prompts: Sequence[str],
+    answers: Sequence[_Answer],
+    new_prompts: Collection[str],
 ) -> list[list[str]]:
     """The ids of stored responses with these texts, whoever wrote them, or of new ones."""
     c, there = completion.c, dict[_Text, str]()
-    for part in batches(list(dict.fromkeys(prompts)), MOST_KEYS):
+    for part in batches([p for p in dict.fromkeys(prompts) if p not in new_prompts], MOST_KEYS):
         query = select(c.id, c.prompt, c.text, c.model).where(c.prompt.in_(part)).order_by(c.id)
         for row in connection.execute(query):
             there.setdefault((row.prompt, row.text, None), row.id)
@@ -221,7 +224,8 @@ def _responses(
             new[key] = key
             new.setdefault((*key[:2], None), key)  # of nobody in particular: of whoever came first
     made = list(dict.fromkeys(new.values()))
-    added = content.add_completions(connection, [(p, t, {"model": m}) for p, t, m in made])
+    rows = [(p, t, {"model": m}) for p, t, m in made]
+    added = content.add_completions(connection, rows, new_prompts=new_prompts)
     ids = dict(zip(made, added, strict=True))
     all_ids = iter([there.get(key) or ids[new[key]] for key in wanted])
     return [list(islice(all_ids, len(a.texts))) for a in answers]

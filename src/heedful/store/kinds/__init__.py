@@ -62,7 +62,8 @@ def check_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     unknown = set(options) - set(KINDS[kind].options)
     if unknown:
         raise UserError(f"tasks of the kind {kind} have no option '{min(unknown)}'")
-    exact.refuse("the options", exact.jsonable(options), options)
+    if options:
+        exact.refuse("the options", exact.jsonable(options), options)
     return KINDS[kind].check(options)
 
 
@@ -85,7 +86,11 @@ def parse(kind: str, question: Question, answer: dict[str, Any]) -> Parsed:
         raise UserError("confidence must be a number from 0 to 1")
     comment = text(answer, question_kind.comment) or None
     fields = {k: v for k, v in answer.items() if k not in (question_kind.comment, "confidence")}
-    parsed = question_kind.parse(replace(question, comment=comment), fields)
+    if comment != question.comment:
+        question = replace(question, comment=comment)
+    parsed = question_kind.parse(question, fields)
+    if (comment, confidence) == (parsed.text, parsed.confidence):  # of most answers, both are None
+        return parsed
     return replace(parsed, text=comment, confidence=confidence)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -97,6 +97,13 @@ def add_prompts(
     connection: Connection, project: str, items: Sequence[tuple[Prompt, Origin]]
 ) -> list[str]:
     """The ids of these prompts in the project."""
+    return [key for key, _ in add_new_prompts(connection, project, items)]
+
+
+def add_new_prompts(
+    connection: Connection, project: str, items: Sequence[tuple[Prompt, Origin]]
+) -> list[tuple[str, bool]]:
+    """The ids of these prompts in the project, and which of them this transaction has made."""
     rows = []
     for value, origin in items:
         content = prompt_content(value)
@@ -105,7 +112,7 @@ def add_prompts(
             {"project": project, "sha256": sha256, "content": content, "split": _split(sha256)}
             | {"source": origin.source, "licence": origin.licence, "language": origin.language}
         )
-    return [key for key, _ in once(connection, prompt, ("project", "sha256"), rows)]
+    return once(connection, prompt, ("project", "sha256"), rows)
 
 
 def add_completion(connection: Connection, prompt_id: str, text: str, **origin: Any) -> str:
@@ -114,9 +121,15 @@ def add_completion(connection: Connection, prompt_id: str, text: str, **origin: 
 
 
 def add_completions(
-    connection: Connection, items: Sequence[tuple[str, str, Mapping[str, Any]]]
+    connection: Connection,
+    items: Sequence[tuple[str, str, Mapping[str, Any]]],
+    *,
+    new_prompts: Collection[str] = (),
 ) -> list[str]:
-    """The ids of responses, each with its prompt's id, text and origin: the same words of two models are two."""
+    """The ids of responses, each with its prompt's id, text and origin: the same words of two models are two.
+
+    `new_prompts` are those that this transaction has made: nobody else can have answered them.
+    """
     rows = []
     for prompt_id, text, known in items:
         origin = NOWHERE | dict(known)
@@ -125,7 +138,8 @@ def add_completions(
         rows.append(
             {"prompt": prompt_id, "sha256": digest({"text": text} | origin), "text": text} | origin
         )
-    return [key for key, _ in once(connection, completion, ("prompt", "sha256"), rows, by="prompt")]
+    how = {"by": "prompt", "absent": new_prompts}
+    return [key for key, _ in once(connection, completion, ("prompt", "sha256"), rows, **how)]
 
 
 def add_checkpoint(
@@ -263,9 +277,17 @@ def add_task(
 
 
 def add_tasks(
-    connection: Connection, project: str, asks: Sequence[Ask], *, slots: bool = True
+    connection: Connection,
+    project: str,
+    asks: Sequence[Ask],
+    *,
+    slots: bool = True,
+    absent: Collection[str] = (),
 ) -> list[tuple[str, bool]]:
-    """The ids of the questions, and which are new: these get open slots, unless the caller writes them."""
+    """The ids of the questions, and which are new: these get open slots, unless the caller writes them.
+
+    `absent` are the sha256 of questions that the caller has looked up, and not found, in this transaction.
+    """
     guidelines = projects.guidelines(connection, project)
     rows = [
         {name: getattr(ask, name) for name in TASK}
@@ -278,7 +300,7 @@ def add_tasks(
         }
         for ask in asks
     ]
-    told = once(connection, task, ("project", "sha256"), rows)
+    told = once(connection, task, ("project", "sha256"), rows, absent=absent)
     new = [(key, ask) for (key, is_new), ask in zip(told, asks, strict=True) if is_new]
     gold = [{"task": key, "answer": dict(ask.gold)} for key, ask in new if ask.gold is not None]
     insert_all(connection, gold_key, gold)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Table, func, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import insert_all
-from heedful.store.database.db import new_id, now
+from heedful.store.database.db import new_id, new_ids, now
 from heedful.store.kinds import UNANSWERED, Parsed, Question, parse
 from heedful.store.project import screens
 from heedful.store.project.content import add_completion, add_demonstration, digest
@@ -88,6 +88,7 @@ def submit(
     disposition = corrected.disposition if corrected else _disposition(connection, lease, timestamp)
     row = _row(
         parsed,
+        id=new_id(),
         assignment=assignment_id,
         task=task_row.id,
         project=task_row.project,
@@ -120,8 +121,7 @@ def submit(
     return Receipt(row["id"], row["revision"], disposition)
 
 
-@dataclass(frozen=True)
-class First:
+class First(NamedTuple):
     """The first answer to an assignment that was made for it, as those in a file are."""
 
     assignment: str
@@ -142,11 +142,12 @@ def keep_all(
     timestamp = now(connection)
     rows, events = [], []
     children: dict[Table, list[dict[str, Any]]] = defaultdict(list)
-    for first in answers:
+    for key, first in zip(new_ids(len(answers)), answers, strict=True):
         parsed = parse(first.kind, Question({}, first.shown, lambda: []), first.answer)
         request = digest({"assignment": first.assignment, "answer": first.answer})
         row = _row(
             parsed,
+            id=key,
             assignment=first.assignment,
             task=first.task,
             project=project,
@@ -180,7 +181,7 @@ def keep_all(
 def _row(parsed: Parsed, **columns: Any) -> dict[str, Any]:
     """A row of `judgment`."""
     said = {name: getattr(parsed, name) for name in ("outcome", "strength", "confidence", "text")}
-    return {"id": new_id(), **said, **columns}
+    return {**said, **columns}
 
 
 def _replayed(connection: Connection, rater_id: str, key: str, request: str) -> Receipt | None:

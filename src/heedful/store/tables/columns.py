@@ -195,10 +195,20 @@ class Number(Checked):
         return exact.number(value)
 
 
-_LENIENT, _STRICT = (
-    json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=nan)
-    for nan in (True, False)
-)  # made once: `json.dumps` makes one for each value
+def _encoder(*, allow_nan: bool) -> Callable[[Any], str]:
+    """`JSONEncoder.encode` of canonical JSON, whose part in C it would itself make anew for each value."""
+    whole = json.JSONEncoder(
+        sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=allow_nan
+    )
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return whole.encode
+    words = (json.encoder.encode_basestring, None, ":", ",", True, False, allow_nan)
+    parts = make(None, whole.default, *words)
+    return lambda value: "".join(parts(value, 0))
+
+
+_lenient, _strict = (_encoder(allow_nan=nan) for nan in (True, False))
 
 
 def sha256(text: str) -> str:
@@ -211,7 +221,7 @@ def canonical(value: Any) -> str:
 
     Not ASCII: `json` reads two lone surrogates that were escaped one after the other as one character.
     """
-    return _LENIENT.encode(value)
+    return _lenient(value)
 
 
 class Json(Checked):
@@ -230,11 +240,11 @@ class Json(Checked):
         if value is None:
             return None
         try:
-            words = _STRICT.encode(value)
+            words = _strict(value)
         except (TypeError, ValueError, RecursionError):
             self.check(value)
             raise
-        if self.of is not exact.jsonable or exact.brackets(words) > exact.MOST_NESTED:
+        if self.of is not exact.jsonable or exact.may_be_deep(words):
             self.check(value)
         return escape(words)
 

@@ -9,7 +9,7 @@ from heedful.store.database.db import Store
 from heedful.store.exports import hooks, snapshot
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.membership import access, identities, members, people
-from heedful.store.project import content, projects
+from heedful.store.project import content, projects, suggestions
 from heedful.store.rating import talk, trials
 from heedful.store.tables import schema
 from heedful.types import Message
@@ -71,6 +71,11 @@ def fill(store: Store) -> str:
         texts = [f"{letter}: some words" for letter in "abcdefgh"[: kind.responses[0]]]
         make_task(store, project, name, texts, name, options=kind.example_options)
     make_task(store, project, SCREEN, ["a: words", "b: words"], options={"questions": QUESTIONS})
+    with store.write() as connection:
+        asked, _ = suggestions.wanted(connection, project, NASTY, "a1b2")
+        suggestions.add(connection, project, NASTY, "a1b2", {asked[-1]: [1, 2]})
+        shown = {"suggestions": NASTY, "suggestions_hidden": 0.5}
+        projects.change(connection, project, shown, actor=None)
     _answered(store, project)
     _tried(store, project)
     snapshot.take(store, project, snapshot.Query("rankings"))

@@ -9,7 +9,7 @@ import pytest
 from heedful.store.database.db import new_id
 from heedful.store.intake import imported
 from heedful.store.membership import members
-from heedful.store.project import projects
+from heedful.store.project import projects, suggestions
 from heedful.store.rating import judging
 from heedful.store.tables import schema
 from heedful.types import Comparison, Message
@@ -204,3 +204,42 @@ def test_many_are_invited(site):
     states.filter(has_text="bao@e.org").get_by_role("button").click()
     said(page, "Withdrawn.")
     assert [m.role for m in site.rows(schema.project_member) if m.project == project] == ["rater"]
+
+
+def test_a_suggestion_is_words_beside_the_question(site):
+    """Where it is switched on: words by place, nothing chosen by it; the lead reads its effect and switches it off.
+
+    Mutations caught: an answer that is filled in, a line that stays with the next question, a source told to raters."""
+    project = make_project(site.store)
+    tasks = [make_task(site.store, project, question=f"{i}?") for i in range(3)]
+    with site.store.write() as connection:
+        suggestions.add(connection, project, "runs/reward", "v1", {t: [1, 2] for t in tasks[:2]})
+        shown = {"suggestions": "runs/reward", "suggestions_hidden": 0.0}
+        projects.change(connection, project, shown, actor=None)
+    page, seen = site.rate(project), 0
+    for _ in tasks:
+        question = page.locator("#prompt .body").inner_text()
+        line = page.locator("#suggestion")
+        if question == "2?":
+            expect(line).to_be_hidden()
+        else:
+            better = site.letter(page, "Lima.")
+            expect(line).to_have_text(f"A model suggests: {better} is better. It may be wrong.")
+            seen += 1
+        assert "runs/reward" not in page.content()
+        expect(page.locator("#submit")).to_be_disabled()
+        choose(site, page, "Lima.")
+        site.gone(page, question)
+    assert seen == 2
+    lead = site.signed_in("lead", f"/lead/{project}/raters")
+    agrees = lead.locator("#effects tr", has_text="Say what it suggests")
+    expect(agrees).to_contain_text("100 %")
+    expect(agrees).to_contain_text("n 2")
+    lead.goto(f"/lead/{project}/settings")
+    choice = lead.get_by_label("Suggestions that raters see")
+    expect(choice).to_have_value("runs/reward")
+    choice.select_option("nobody's")
+    lead.locator("#settings").get_by_role("button", name="Save").click()
+    lead.get_by_text("Saved.").wait_for()
+    with site.store.read() as connection:
+        assert projects.settings_of(connection, project).suggestions == ""

@@ -7,7 +7,15 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from heedful.raters.agreement import alpha, position, share, swaps, wilson, with_others
+from heedful.raters.agreement import (
+    alpha,
+    difference,
+    position,
+    share,
+    swaps,
+    wilson,
+    with_others,
+)
 
 # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers, twelve units.
 TABLE = {
@@ -220,3 +228,18 @@ def test_places_and_swaps_by_hand():
     found = swaps([0, 0, 1, None, None], [1, 0, 1, None, 0])
     assert (found.consistent.count, found.consistent.n) == (2, 5)
     assert (found.first.count, found.first.n) == (1, 2)
+
+
+def test_a_difference_of_shares():
+    """Newcombe (1998), table II, method 10; the sign follows the order, and nothing is said of an empty share.
+
+    Mutations caught: the halves swapped (0.3339 would be 0.3350), Wald's interval, the sides confused."""
+    found = difference(share(56, 70), share(48, 80))
+    assert found and (found.value, found.low, found.high) == pytest.approx(
+        (0.2, 0.0524, 0.3339), abs=5e-5
+    )
+    other = difference(share(48, 80), share(56, 70))
+    assert other and (other.low, other.high) == pytest.approx((-found.high, -found.low))
+    extreme = difference(share(10, 10), share(0, 10))
+    assert extreme and extreme.low < extreme.value == extreme.high == 1.0
+    assert difference(share(0, 0), share(1, 2)) is None

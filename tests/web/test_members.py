@@ -35,7 +35,7 @@ LEAST = {
         (f"GET {P}", f"PATCH {P}", f"PUT {P}/guidelines", f"GET {P}/raters", f"GET {P}/labels", f"GET {P}/win-rates",
          f"POST {P}/aside/take-back", f"GET {P}/export", f"POST {P}/import", f"GET {P}/webhooks", f"POST {P}/webhooks",
          f"GET {P}/deliveries", "POST /api/webhooks/{key}/again", "DELETE /api/webhooks/{key}", f"GET {P}/members",
-         f"GET {P}/alerts", f"GET {P}/reliability", f"POST {P}/reliability",
+         f"GET {P}/alerts", f"GET {P}/reliability", f"POST {P}/reliability", f"GET {P}/suggestions",
          f"POST {P}/playground", f"PUT {P}/playground/{{reply}}",
          f"POST {P}/members/{{rater_id}}/qualification",
          f"PUT {P}/members", f"DELETE {P}/members/{{rater_id}}", f"PUT {P}/groups", f"DELETE {P}/groups/{{group_id}}",

@@ -220,6 +220,10 @@ class Client(Members):
         """Have it fitted to what has been said until now."""
         return self._call("POST", f"/api/projects/{project}/reliability", {})
 
+    def suggestions(self, project: str) -> Values:
+        """Who has suggested something, and what it does to raters: `sources` and `effects`."""
+        return self._call("GET", f"/api/projects/{project}/suggestions")
+
     def disagreements(self, project: str) -> Any:
         return self._call("GET", f"/api/projects/{project}/disagreements")
 

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("recipes.ingest", "files of ours and of other tools → a workspace"),
     "export": ("recipes.export", "a workspace → files that trainers read, with a manifest"),
     "guidelines": ("recipes.guidelines", "what raters read beside a question: [FILE.md]"),
+    "suggest": ("recipes.suggest", "what a model thinks better, beside questions, and its effect"),
     "people": ("recipes.people", "accounts: who there is, new passwords, pausing"),
     "move": ("recipes.move", "a workspace's database → another: SQLite ⇄ PostgreSQL"),
     "check": ("recipes.check", "is everything in a workspace accounted for and unchanged?"),
@@ -67,8 +68,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 # Commands that work in a workspace, or write what is in one.
 WORKSPACES = {
-    "init", "serve", "iterate", "import", "export", "guidelines", "people", "check", "backup", "restore", "move",
-    "demo",
+    "init", "serve", "iterate", "import", "export", "guidelines", "suggest", "people", "check", "backup", "restore",
+    "move", "demo",
 }  # fmt: skip
 
 # The methods of `heedful train`, by what they learn from → the modules of `configs` whose `METHODS` do.

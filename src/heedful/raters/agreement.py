@@ -44,6 +44,15 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How much one share is above another, with an interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Swaps:
     """What raters said when the same pair came again the other way round."""
 
@@ -78,6 +87,19 @@ def wilson(count: float, n: float, *, level: float = 0.95) -> tuple[float, float
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def difference(one: Share, other: Share) -> Difference | None:
+    """one − other of independent shares, with the interval that their Wilson intervals make (Newcombe 1998, method 10);
+    None where one of them counts nothing."""
+    if one.value is None or other.value is None:
+        return None
+    assert one.low is not None and one.high is not None
+    assert other.low is not None and other.high is not None
+    value = one.value - other.value
+    below = math.hypot(one.value - one.low, other.high - other.value)
+    above = math.hypot(one.high - one.value, other.value - other.low)
+    return Difference(value, value - below, value + above)
 
 
 def alpha(

@@ -64,7 +64,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "active_ms": "whole", "wall_ms": "whole", "client_at": "number", "ui_version": "text",
         "task": "text", "kind": "text", "options": "json", "overlap": "whole",
         "strategy": "text", "score": "number", "propensity": "number", "round": "whole",
-        "gold": "truth", "trial": "text", "swap_of": "text", "guidelines": "text", "completions": "json",
+        "gold": "truth", "trial": "text", "swap_of": "text", "guidelines": "text", "suggestion": "json",
+        "completions": "json",
         "blind_broken": "truth",
         "prompt": "form", "prompt_id": "text", "prompt_sha256": "text", "split": "text",
         "source": "text", "licence": "text", "language": "text",
@@ -250,6 +251,8 @@ def judgments(j: JudgmentRecord) -> Rows:
             "trial": j.trial,
             "swap_of": task.swap_of,
             "guidelines": j.guidelines,
+            "suggestion": j.suggestion
+            and _part(j.suggestion, "source", "version", "ranks", "shown"),
             "completions": [completion(row) for row in j.texts.values()],
             "blind_broken": any(names_itself(row.text, row.model) for row in j.texts.values()),
             "prompt": j.prompt.content,

@@ -21,6 +21,8 @@ from heedful.store.tables.schema import (
     judgment,
     prompt,
     rater,
+    suggestion,
+    suggestion_shown,
     task,
     task_slot,
 )
@@ -108,7 +110,12 @@ def _states(connection: Connection, ids: Sequence[str]) -> dict[str, list[tuple[
 
 
 def _shown(connection: Connection, about: Any) -> list[dict[str, Any]]:
-    query = select(assignment, rater.c.pseudonym).join(rater, rater.c.id == assignment.c.rater)
+    drawn, s = suggestion_shown.c, suggestion.c
+    told = (drawn.shown, s.source, s.version, s.ranks)
+    query = select(assignment, rater.c.pseudonym, *told)
+    query = query.join(rater, rater.c.id == assignment.c.rater)
+    query = query.outerjoin(suggestion_shown, drawn.assignment == assignment.c.id)
+    query = query.outerjoin(suggestion, s.id == drawn.suggestion)
     found = connection.execute(query.where(assignment.c.task == about.id))
     return [
         {
@@ -118,6 +125,9 @@ def _shown(connection: Connection, about: Any) -> list[dict[str, Any]]:
             "order": row.order_shown,
             "state": row.state,
             "guidelines": row.guideline_version,
+            "suggestion": None
+            if row.shown is None
+            else {"source": row.source, "ranks": row.ranks, "shown": row.shown},
         }
         for row in found
     ]

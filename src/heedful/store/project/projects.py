@@ -13,11 +13,11 @@ from heedful.store.database.db import insert
 from heedful.store.kinds.checks import MAX_NUMBER
 from heedful.store.project import screens
 from heedful.store.tables.columns import sha256
-from heedful.store.tables.schema import guideline_version, project
+from heedful.store.tables.schema import guideline_version, project, suggestion, task
 
 PROBABILITIES = (
     "gold_rate", "swap_rate", "qualification_share", "alert_hasty", "alert_gold", "alert_place", "alert_drop",
-    "alert_pace",
+    "alert_pace", "suggestions_hidden",
 )  # fmt: skip
 
 
@@ -69,6 +69,10 @@ class Settings:
     """What an hour of a rater's time costs, in the lead's currency, where the rater has no price of their own."""
     questions: tuple[dict[str, Any], ...] = ()
     """What raters are asked on one screen, in order, see store.screens; none: what an import says."""
+    suggestions: str = ""
+    """Whose suggestions raters see, by the name under which `heedful suggest` has kept them; empty: nobody's."""
+    suggestions_hidden: float = 0.2
+    """The chance that a suggestion stays hidden, so that its effect on raters can be measured."""
     models: tuple[str, ...] = ()
     """Models that raters talk to in tasks of the kind chat; two of the same one are two samples."""
     talk_tokens: int = 256
@@ -175,6 +179,8 @@ def change(
 ) -> Settings:
     """Merge `values` into the settings."""
     checked = settings_from(values)
+    if checked.suggestions and not _has_suggested(connection, project_id, checked.suggestions):
+        raise UserError(f"'{checked.suggestions}' has suggested nothing here; see heedful suggest")
     before = asdict(settings_of(connection, project_id))
     new = {name: getattr(checked, name) for name in values}
     settings = settings_from(before | new, stored=True)
@@ -183,6 +189,12 @@ def change(
     )
     audit.record(connection, actor, "project.settings", project=project_id, changed=values)
     return settings
+
+
+def _has_suggested(connection: Connection, project_id: str, source: str) -> bool:
+    theirs = (task.c.project == project_id, suggestion.c.source == source)
+    query = select(suggestion.c.id).join(task, task.c.id == suggestion.c.task).where(*theirs)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def write_guidelines(

@@ -38,6 +38,8 @@ from heedful.store.tables.schema import (
     rater,
     rule_flag,
     score,
+    suggestion,
+    suggestion_shown,
     task,
     trial,
     turn,
@@ -56,6 +58,7 @@ TRAINING: Columns = {
     "rater": ("id", "pseudonym"),
     "completion": ("id", "text", "model", "checkpoint"),
     "trial": (),
+    "suggestion_shown": (),
 }  # fmt: skip
 UNSHOWN: Columns = {**TRAINING, "assignment": ()}  # what most of them read: not in which order
 EVERYTHING: Columns = {}
@@ -85,6 +88,9 @@ class JudgmentRecord(NamedTuple):
     turns: Sequence[Row]  # of the conversation, each an offer with `chosen` and `turn_strength`
     answers: Sequence[Row] = ()  # of a screen: rows of question_answer, in order
     trial: str | None = None  # training or qualification, where it was asked before the real work
+    suggestion: Row | None = (
+        None  # that was drawn for it: source, version, ranks; and whether it was `shown`
+    )
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -142,6 +148,7 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
     written = grouped(reader.rows(demonstration, "judgment", ids, "id"), "judgment")
     leases = [j.assignment for j in judgments.values()]
     said = grouped(reader.rows(offer, "assignment", leases, "place"), "assignment")
+    drawn = {row.assignment: row for row in reader.rows(suggestion_shown, "assignment", leases)}
     stages = {row.assignment: row.stage for row in reader.rows(trial, "assignment", leases)}
     shown = {c for t in tasks.values() for c in t.completions}
     edited = {row.edited for rows in edits.values() for row in rows}
@@ -171,6 +178,7 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
             said.get(row.assignment, ()),
             answers.get(key, ()),
             stages.get(row.assignment),
+            drawn.get(row.assignment),
         )
 
 
@@ -207,7 +215,7 @@ def _named(table: str, names: tuple[str, ...]) -> Callable[[Any], Row]:
 
 
 def reader_of(connection: Connection, read: Columns) -> Reader:
-    tables = [*PARTS, demonstration, offer, trial]
+    tables = [*PARTS, demonstration, offer, trial, suggestion_shown]
     used = {t.name for t in tables if connection.execute(select(t).limit(1)).first()}
     return Reader(connection, read, used)
 
@@ -223,6 +231,9 @@ def _query(
     if table is offer:
         query = select(*columns, turn.c.chosen, turn.c.strength.label("turn_strength"))
         query = query.join(turn, turn.c.offer == offer.c.id)
+    if table is suggestion_shown:
+        told = (suggestion.c.source, suggestion.c.version, suggestion.c.ranks)
+        query = select(*columns, *told).join(suggestion)
     if sqlite:
         keys = func.json_each(bindparam("keys", type_=Text)).table_valued("value")
         query = query.where(table.c[owner].in_(select(keys.c.value)))

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from heedful.store.database.db import now
+from heedful.store.project import suggestions
 from heedful.store.project.records import texts
 from heedful.store.project.screens import questions_of
 from heedful.store.rating.judging import assignment_of, latest
@@ -24,7 +25,7 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
     {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text}],
     options, questions: [{name, kind, options, required, title, help}], guidelines: {id, body} | None,
     turns: [{said, replies: [text, text], chosen: place | None}], answer: as it was said | None, revision,
-    trial: `trials.place_of`}
+    trial: `trials.place_of`, suggestion: ranks by place, as a model suggests | None}
     """
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
@@ -51,6 +52,7 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
         "turns": turns(connection, assignment_id),
         "answer": judgment_row.said if judgment_row else None,
         "revision": judgment_row.revision if judgment_row else 0,
+        "suggestion": suggestions.seen(connection, lease),
         "trial": place_of(connection, assignment_id) if task_row.is_gold else None,
     }
 

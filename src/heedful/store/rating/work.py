@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, func, select
 from heedful.errors import UserError
 from heedful.store.database.db import new_id, now
 from heedful.store.kinds import KINDS, SCREEN
-from heedful.store.project import screens
+from heedful.store.project import screens, suggestions
 from heedful.store.project.content import add_task
 from heedful.store.project.lifecycle import is_archived
 from heedful.store.project.projects import Settings, newest_guidelines, settings_of
@@ -103,14 +103,18 @@ def claim(
     )
     if gold:
         slot = _next_slot(connection, gold)
-        return Claim(_assign(connection, gold, slot, rater_id, timestamp, settings, rng))
+        key = _assign(connection, gold, slot, rater_id, timestamp, settings, rng)
+        suggestions.draw(connection, settings, gold, key, rng)
+        return Claim(key)
     task_row = connection.execute(select(task).where(task.c.id == open_slot.task)).one()
     connection.execute(
         task_slot.update()
         .where(task_slot.c.task == open_slot.task, task_slot.c.slot == open_slot.slot)
         .values(state="leased")
     )
-    return Claim(_assign(connection, task_row, open_slot.slot, rater_id, timestamp, settings, rng))
+    key = _assign(connection, task_row, open_slot.slot, rater_id, timestamp, settings, rng)
+    suggestions.draw(connection, settings, task_row, key, rng)
+    return Claim(key)
 
 
 def expire(connection: Connection, project: str, timestamp: float) -> int:

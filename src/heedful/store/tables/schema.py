@@ -56,6 +56,7 @@ from heedful.store.tables.columns import (
     timestamp,
 )
 from heedful.store.tables.outgoing import webhook, webhook_delivery  # noqa: F401
+from heedful.store.tables.suggestions import suggestion, suggestion_shown
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────
 
@@ -332,17 +333,14 @@ critique = _child(
     Column("text", Exact, nullable=False),
 )
 edit = _child("edit", ref("completion"), ref("completion", name="edited"))
-question_answer = (
-    _child(  # of a screen of several questions, in their order: what each was answered
-        "question_answer",
-        Column("kind", String(10), nullable=False),
-        Column(
-            "outcome", String(10), nullable=False
-        ),  # as of a judgment, whose own columns are empty then
-        Column("strength", Number),
-        Column("confidence", Number),
-        Column("text", Exact),
-    )
+# Of a screen of several questions, in their order: what each was answered. The judgment's own columns are empty then.
+question_answer = _child(
+    "question_answer",
+    Column("kind", String(10), nullable=False),
+    Column("outcome", String(10), nullable=False),
+    Column("strength", Number),
+    Column("confidence", Number),
+    Column("text", Exact),
 )
 offer = Table(  # what a rater said to two models, and what both replied
     "offer",
@@ -391,7 +389,7 @@ audit_event = Table(
 IMMUTABLE = (
     guideline_version, run, checkpoint, prompt, completion, demonstration, task, gold_key, judgment, ranking_item,
     score, rule_flag, critique, edit, question_answer, offer, turn, dataset_snapshot, audit_event,
-    gold_explanation, trial,
+    gold_explanation, trial, suggestion, suggestion_shown,
 )  # fmt: skip
 
 for _table in metadata.tables.values():

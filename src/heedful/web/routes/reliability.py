@@ -1,4 +1,4 @@
-"""Who can be relied on: what the newest fit of the model of raters says, and a new one."""
+"""Who can be relied on, by the newest fit of the model of raters, and a new one; what suggestions do to raters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sqlalchemy import select
 
+from heedful.raters import suggested
 from heedful.store.database import audit
 from heedful.store.project import projects
 from heedful.store.tables.schema import project as project_table
 from heedful.web import reliability
-from heedful.web.doors import Door
+from heedful.web.doors import Door, terms
 from heedful.web.routes.runs import workspace_of
 from heedful.web.security import Lead, store_of
 
@@ -36,3 +37,13 @@ def fit_reliability(project: str, request: Request, user: Lead) -> dict[str, boo
         name = connection.execute(named).scalar_one()
         audit.record(connection, user.rater, "raters.fit", project=project)
     return {"begun": reliability.begin(workspace_of(request), project, name)}
+
+
+@router.get("/api/projects/{project}/suggestions")
+@terms(lane="reports")
+def suggestions_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
+    """{sources, effects}: who has suggested something, and of each how often people say the same where they see it and
+    where it is hidden, with the difference and its interval (`heedful.raters.suggested`)."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+        return suggested.report(connection, project)

@@ -59,3 +59,22 @@ $("fit").addEventListener("click", async () => {
   if (await attempt(() => api("POST", `/api/projects/${project}/reliability`, {}))) refresh();
 });
 refresh();
+
+// ── what suggestions do
+const signedShare = (x) => `${x < 0 ? "−" : "+"}${percent(Math.abs(x))}`;
+const gap = (d) => (d === null ? el("td", { class: "hint" }, "–") : el("td", {}, el("span", { class: d.low > 0 || d.high < 0 ? "s2" : null }, signedShare(d.value)), el("br"), el("small", { class: "hint" }, `${signedShare(d.low)} to ${signedShare(d.high)}`)));
+const effectRow = (name, e) => el("tr", {}, el("th", { scope: "row" }, name), share(e.shown), share(e.hidden), gap(e.difference));
+
+function effectOf(e) {
+  const seconds = el("tr", {}, el("th", { scope: "row" }, "Seconds each"), el("td", {}, number(e.seconds.shown, 1)), el("td", {}, number(e.seconds.hidden, 1)), el("td", {}));
+  const table = el("table", { class: "stack" }, el("caption", {}, e.source),
+    el("thead", {}, el("tr", {}, ["", "Shown", "Hidden", "Difference"].map((title) => el("th", { scope: "col" }, title)))), el("tbody"));
+  stack(table.querySelector("tbody"), [effectRow("Say what it suggests", e.agrees), effectRow("Gold questions right", e.gold_right), effectRow("Gold right, where it is wrong", e.misled), seconds, ...e.raters.map((r) => effectRow(r.rater, r))]);
+  return el("div", { class: "scroll" }, table);
+}
+
+fill($("effects"), () => ask("suggestions"), ({ sources, effects, newest }) => {
+  $("suggestions").hidden = !sources.length;
+  $("effects").replaceChildren(...effects.map(effectOf));
+  $("suggested").textContent = `${sources.map((s) => `${s.source}${s.version ? `, version ${s.version}` : ""}: ${number(s.questions)} questions`).join("; ")}. ${effects.length ? `Of the newest ${number(newest)} answers of people, gold questions apart; 95 % intervals (Wilson, Newcombe); red: beyond what chance explains.` : "Nobody has answered with them yet; under Settings you choose whose raters see."}`;
+});

@@ -14,13 +14,17 @@ export function banner(place, trial) {
     training ? ` ${t("You are told the right answer after yours.")}` : ` ${t("{needed} of them must be right before the real work begins. A skip counts as wrong.", trial)}`);
 }
 
-function order(ranks) {
+// Ranks by place in words.
+export function order(ranks) {
   const places = new Map();
   ranks.forEach((rank, i) => rank !== null && places.set(rank, [...(places.get(rank) ?? []), LETTERS[i]]));
   const groups = [...places.keys()].sort((a, b) => a - b).map((rank) => places.get(rank).join(t(" and ")));
   if (groups.length === 1) return t("{all} are equally good.", { all: groups[0] });
   return groups.length === 2 && ranks.length === 2 ? t("{one} is better.", { one: groups[0] }) : t("From the best on: {order}.", { order: groups.join(t(", then ")) });
 }
+
+// What a model thinks, where the lead wants raters to know: a line of words, which chooses nothing.
+export const suggestion = (ranks) => (ranks ? [el("p", { id: "suggestion", class: "suggestion" }, t("A model suggests: {what} It may be wrong.", { what: order(ranks) }))] : []);
 
 // Shows the lesson of a training question once its answer has arrived, and resolves when the rater goes on.
 export async function lesson(task, arrived) {

@@ -107,7 +107,7 @@ function show(task, previous = task.answer) {
   current.view = panels.responses($("responses"), comparing ? task.responses : [], changed, $("foot"));
   current.view.together($("sync").getAttribute("aria-pressed") === "true");
   current.widget = several(task) ? screen.widget(task, changed, KINDS) : KINDS[kind].widget(task, changed);
-  $("answer").replaceChildren(current.widget.node);
+  $("answer").replaceChildren(...lessons.suggestion(task.suggestion), current.widget.node);
   const saved = previous && !("skip" in previous) ? { answer: previous, comment: previous[COMMENT[kind]] ?? "" } : load(task.assignment);
   $("comment").value = saved?.comment ?? "";
   $("comment-fold").hidden = several(task);

@@ -1,0 +1,120 @@
+"""What a model's suggestion does to raters: how often they say what it suggests where they see it, and where not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from heedful.raters.agreement import Difference, Share, difference, share
+from heedful.store.lead import quality
+from heedful.store.project import suggestions
+from heedful.store.rating.trials import right
+from heedful.store.tables.schema import judgment, rater, suggestion, suggestion_shown
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A share of the answers where the suggestion was shown, where it was hidden, and how much more the first is."""
+
+    shown: Share
+    hidden: Share
+    difference: Difference | None  # None where one of them is empty
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An answer to a question about which a model had suggested something."""
+
+    rater: str
+    shown: bool
+    suggested: Mapping[str, int | None]  # ranks by completion
+    said: quality.Answer
+
+    @property
+    def follows(self) -> bool:
+        """Both call the same best: one response, or the same ones in a tie."""
+        return _best(self.suggested) == _best(self.said.ranks)
+
+
+def effect(values: Iterable[tuple[bool, bool]]) -> Effect:
+    """Of (shown, whether it is so) for each answer.
+
+    Whether a suggestion is shown is drawn for each answer by itself, so the answers of one rater need not be taken
+    together: for these raters the difference is that of two independent shares.
+    """
+    counts = {True: [0, 0], False: [0, 0]}
+    for shown, true in values:
+        counts[shown][0] += true
+        counts[shown][1] += 1
+    with_it, without = share(*counts[True]), share(*counts[False])
+    return Effect(with_it, without, difference(with_it, without))
+
+
+def report(connection: Connection, project: str) -> dict[str, Any]:
+    """{sources: `suggestions.sources`, effects: [{source, agrees, gold_right, misled, seconds, raters}], newest}.
+
+    Of each source what people did with it: `agrees` with it (gold questions apart), `gold_right` of the gold questions,
+    `misled`: right on gold questions about which it is wrong, each an `Effect`; median `seconds` {shown, hidden}; and
+    `raters`, [{rater, …}] with `agrees` of each. Of the newest answers, `newest` at most.
+    """
+    by_source: dict[str, list[Drawn]] = defaultdict(list)
+    for source, drawn in _drawn(connection, project):
+        by_source[source].append(drawn)
+    keys = quality.gold_answers(
+        connection, list({d.said.task for of in by_source.values() for d in of if d.said.gold})
+    )
+    effects = [_of_source(source, of, keys) for source, of in sorted(by_source.items())]
+    there = suggestions.sources(connection, project)
+    return {"sources": there, "effects": effects, "newest": quality.NEWEST}
+
+
+def _of_source(
+    source: str, answers: list[Drawn], keys: Mapping[str, Mapping[str, int]]
+) -> dict[str, Any]:
+    gold = [(d, dict(keys[d.said.task])) for d in answers if d.said.gold]
+    regular = [d for d in answers if d.said.regular]
+    misled = [(d, key) for d, key in gold if _best(d.suggested) != _best(key)]
+    seconds = {
+        name: [d.said.seconds for d in regular if d.shown is shown and d.said.seconds is not None]
+        for name, shown in (("shown", True), ("hidden", False))
+    }
+    of_rater: dict[str, list[Drawn]] = defaultdict(list)
+    for d in regular:
+        of_rater[d.rater].append(d)
+    return {
+        "source": source,
+        "agrees": asdict(effect((d.shown, d.follows) for d in regular)),
+        "gold_right": asdict(effect((d.shown, right(d.said.ranks, key)) for d, key in gold)),
+        "misled": asdict(effect((d.shown, right(d.said.ranks, key)) for d, key in misled)),
+        "seconds": {name: median(of) if of else None for name, of in seconds.items()},
+        "raters": [
+            {"rater": name, **asdict(effect((d.shown, d.follows) for d in of))}
+            for name, of in sorted(of_rater.items())
+        ],
+    }
+
+
+def _drawn(connection: Connection, project: str) -> Iterable[tuple[str, Drawn]]:
+    """(who suggested, the answer) of the newest answers of people, the comparison of a screen alone."""
+    s, shown, j = suggestion.c, suggestion_shown.c, judgment.c
+    query = select(j.id, shown.shown, s.source, s.ranks, rater.c.pseudonym)
+    query = query.join(suggestion_shown, shown.assignment == j.assignment)
+    query = query.join(suggestion, s.id == shown.suggestion).join(rater, rater.c.id == j.rater)
+    query = query.where(shown.project == project, rater.c.role != "judge", *quality.valid())
+    rows = connection.execute(query.order_by(j.created_at.desc()).limit(quality.NEWEST)).all()
+    answers = quality.by_judgment(quality.load(connection, [row.id for row in rows]))
+    for row in rows:
+        answer = answers[row.id]
+        if answer.prefers and answer.compares and answer.ranks:
+            ranks = dict(zip(answer.completions, row.ranks, strict=True))
+            yield row.source, Drawn(row.pseudonym, row.shown, ranks, answer)
+
+
+def _best(ranks: Mapping[str, int | None]) -> set[str]:
+    given = [rank for rank in ranks.values() if rank is not None]
+    return {c for c, rank in ranks.items() if rank == min(given)} if given else set()

@@ -1,0 +1,100 @@
+"""`heedful suggest`: a reward or a judge beside people's questions, shown when a lead says so, and its effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heedful.cli import main
+from heedful.data.sources import read_comparisons
+from heedful.recipes.suggest import ranked
+from heedful.store.database.db import open_store
+from heedful.store.rating import show, work
+from heedful.transfer.workspace import project_of
+from workspace import answer, make_rater
+
+
+@pytest.fixture
+def work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A workspace with three pairs, one of equal length, and a function that likes what is longer."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taste.py").write_text(
+        "def longer(prompt, response):\n    return float(len(response))\n"
+    )
+    rows = [
+        ("Why?", "Because."),
+        ("Why?", "No."),
+        ("Who?", "I."),
+        ("Who?", "Ada."),
+        ("Hm?", "aa"),
+        ("Hm?", "bb"),
+    ]
+    lines = (json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows)
+    (tmp_path / "s.jsonl").write_text("".join(lines))
+    assert main(["init", "work"]) == 0
+    assert main(["import", "samples", "s.jsonl", "--workspace", "work", "--ask", "pair"]) == 0
+    return ["--workspace", "work", "--quiet"]
+
+
+def test_a_reward_suggests_and_its_effect_is_told(
+    work_in: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Mutations caught: ranks by the lowest score, everything asked again at the second start, a new version of the
+    function taken for the old one, `--show` without effect, suggestions among comparisons."""
+    suggest = ["suggest", *work_in, "--reward", "./taste.py:longer", "--name", "longer"]
+    assert main(suggest) == 0
+    out = capsys.readouterr().out
+    assert "suggests something about 3 questions" in out and "raters see none" in out
+    assert main(suggest) == 0 and "about 0 questions" in capsys.readouterr().out
+    with (tmp_path / "taste.py").open("a") as file:
+        file.write("# edited\n")
+    assert main([*suggest, "--show", "yes", "--hidden", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "about 3 questions" in out and "0% of the questions stay without" in out
+    store = open_store(tmp_path / "work")
+    rater = make_rater(store)
+    with store.read() as connection:
+        project = project_of(connection, None)
+    for _ in range(3):
+        with store.write() as connection:
+            given = work.claim(connection, project, rater).assignment
+            assert given
+            shown = show.question(connection, given, rater)
+        sizes = [len(r["text"]) for r in shown["responses"]]
+        assert shown["suggestion"] == [1 + (size < max(sizes)) for size in sizes]
+        answer(store, given, rater, {"better": sizes.index(max(sizes))})
+    store.close()
+    assert main(["suggest", *work_in, "--show", "no"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "say what it suggests 67% of 3 – –" in out  # about the tie they did not
+    assert "raters see none" in out
+    assert main(["export", "comparisons", "c.jsonl", "--workspace", "work"]) == 0
+    assert len(read_comparisons("c.jsonl")) == 3
+
+
+def test_a_judge_suggests_and_mistakes_are_sentences(
+    work_in: list[str], capsys: pytest.CaptureFixture[str]
+):
+    """Simulated people here; any other judge goes the same way. Mutations caught: a refusal as a traceback, or after
+    something has been kept."""
+    for words, told in (
+        ([], "nobody has suggested anything here"),
+        (["--judge", "x", "--reward", "length"], "not both"),
+        (["--show", "yes"], "whose suggestions?"),
+        (["--hidden", "2"], "from 0 to 1"),
+        (["--name", "nobody", "--show", "yes"], "'nobody' has suggested nothing here"),
+        (["--judge", "./taste.py:none"], "none"),
+        (["--judge", "./taste.py:longer", "--project", "other"], "no project 'other'"),
+    ):
+        assert main(["suggest", *work_in, *words]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["suggest", *work_in, "--judge", "./taste.py:longer"]) == 0
+    assert "about 3 questions" in capsys.readouterr().out
+
+
+def test_scores_become_ranks():
+    """Mutations caught: equal scores ordered by place, what has no score last instead of without a rank."""
+    assert ranked([0.5, None, 2.0, 0.5]) == [2, None, 1, 2]
+    assert ranked([None, None]) == [None, None] and ranked([-1.0, -1.0]) == [1, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import random
 import sqlite3
 from collections.abc import Callable
@@ -240,3 +241,48 @@ def test_a_file_of_settings_is_read_or_refused(text, words, tmp_path: Path):
         read_yaml(path, "here")
     path.write_text("a: &a [1, 2]\nb: *a\nc: {<<: {d: 3}, e: 4}")
     assert read_yaml(path, "here") == {"a": [1, 2], "b": [1, 2], "c": {"d": 3, "e": 4}}
+
+
+def test_what_was_tried_outlives_a_stop_and_a_command_that_never_ends(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    """Of the command that makes the published figures. Mutations caught: a trial that is lost ends all; one that was
+    made is made again after a stop, or left out; who lost some ends well."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "results"))
+    import faults
+
+    operations, tries, stops = [f"write {i}" for i in range(5)], [], [3, 6]
+
+    def trial(some, folder: Path) -> disk_trials.Outcome:
+        if len(tries) + 1 in stops:
+            stops.pop(0)
+            raise KeyboardInterrupt
+        tries.append((folder.exists(), *some))
+        if len(tries) == 4:
+            raise TimeoutError("still running after 600 s")
+        return disk_trials.Outcome("", tuple(kind for kind, _ in some))
+
+    def prepared(name: str, _world: Path, place: Path):
+        place.mkdir()
+        if name == "b":
+            raise TimeoutError("not even in peace")
+        return trial, operations
+
+    monkeypatch.setattr(faults, "prepared", prepared)
+    monkeypatch.setattr(disk_trials, "make_world", lambda folder: folder)
+    out = tmp_path / "faults.json"
+    monkeypatch.setattr("sys.argv", ["faults.py", "a", "b", "--minutes", "0", "--out", str(out)])
+    for tried in (2, 5):
+        with pytest.raises(KeyboardInterrupt):
+            faults.main()
+        assert json.loads(out.read_text())["unfinished"]["tried"] == {"a": tried * faults.TOGETHER}
+    with pytest.raises(SystemExit) as end:
+        faults.main()
+    assert end.value.code == 1
+    results = json.loads(out.read_text())
+    assert results == json.loads(capsys.readouterr().out)
+    met = [fault for _, *some in tries for fault in some]
+    assert met == list(faults.order(operations, 0)) and len(met) == 5 * len(faulty_disk.FAULTS)
+    assert results["jobs"]["a"]["faults_met"] == len(met) - faults.TOGETHER
+    assert [len(lost) for lost in results["lost"].values()] == [1, 1]
+    assert "still running" in results["lost"]["a"][0] and "unfinished" not in results

@@ -12,9 +12,9 @@ from heedful.learner.local import LocalLearner, Loss, Optim, predict
 from heedful.losses import preference, reward
 from heedful.models.load import copy_model, new_reward_model
 from heedful.recipes.preference import pair_logps
-from heedful.recipes.reward_model import as_table
 from heedful.rewards.model import score_forward
 from heedful.training.forwards import policy_forward
+from heedful.training.rankings import as_table
 from heedful.training.supervised import cross_entropy
 from heedful.types import Paired, Ranked, Sample
 

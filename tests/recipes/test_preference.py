@@ -20,7 +20,6 @@ from heedful.losses.preference import dpo
 from heedful.models.forward import lm_head
 from heedful.models.load import copy_model
 from heedful.recipes import preference
-from heedful.recipes.reward_model import ranked
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
     VIEWS,
@@ -34,6 +33,7 @@ from heedful.training.judgments import (
 )
 from heedful.training.kept import Judgment
 from heedful.training.objective import find_objective
+from heedful.training.rankings import ranked
 from heedful.training.reference_sums import reference_sums
 from heedful.training.rows import parts_of, read, sequences
 from heedful.types import Comparison, LabelledResponse, Message, Outputs, Sample

@@ -13,10 +13,10 @@ from heedful.data import reading
 from heedful.data.sources import read_comparisons, stream_comparisons
 from heedful.data.tokens import encode_group
 from heedful.disk import DiskError
-from heedful.recipes.reward_model import ranked
 from heedful.training import reference_sums, supervised
 from heedful.training.forwards import policy_forward
 from heedful.training.kept import Judgment, Kept
+from heedful.training.rankings import ranked
 from heedful.training.rows import Spread, trimmed
 
 TOK = tiny.tokenizer()

@@ -17,11 +17,11 @@ from heedful.errors import UserError
 from heedful.losses import reward as losses
 from heedful.ranks import ALONE
 from heedful.raters import reliability
-from heedful.recipes.reward_model import as_table, rank_batch
 from heedful.training import trust
 from heedful.training.judgments import as_batch, loss_of
 from heedful.training.kept import Judgment
 from heedful.training.objective import find_objective
+from heedful.training.rankings import as_table, rank_batch
 from heedful.training.trust import Raters
 from heedful.types import Comparison, LabelledResponse, Outputs
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from heedful.configs.common import FromComparisons, refuse_nonsense
-from heedful.fields import AT_LEAST_0, HIDDEN, Range
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, HIDDEN, Range
 
 __all__ = ["Config", "refuse_nonsense"]
 Loss = Literal["bradley_terry", "plackett_luce", "davidson", "rao_kupper", "soft_bradley_terry"]
+PERSONAL = ("dimensions", "answers", "kl_weight")
 WITH_TIES, WITH_MARGIN = ("davidson", "rao_kupper"), ("bradley_terry", "plackett_luce")
 
 
@@ -25,8 +26,18 @@ class Config(FromComparisons):
     data."""
     margin: Annotated[float, AT_LEAST_0] = 0.0
     """Margin in the loss: this times a comparison's strength (0 to 1); 0 ignores strengths."""
+    personal: bool = False
+    """A reward that depends on whose it is: variational preference learning from comparisons with raters. Some of a
+    user's answers tell what they want, the others are predicted; who is held out are users, not prompts."""
+    dimensions: Annotated[int, AT_LEAST_1] = 8
+    """Dimensions of z, which says what a user wants."""
+    answers: Annotated[int, AT_LEAST_1] = 16
+    """Most answers that tell of a user in a step; each time a random number of them, from 0 on."""
+    kl_weight: Annotated[float, AT_LEAST_0] = 0.01
+    """Weight of KL(q(z | answers) ‖ N(0, 1)) beside the loss per answer, reached after half of the run."""
     batch_size: int = 16
-    """Prompts in an optimiser step, each with all its responses."""
+    """Prompts in an optimiser step, each with all its responses; with --personal users, each with up to 8 answers to
+    predict."""
     learning_rate: float = 1e-5
     weight_decay: float = 0.01
     command: Annotated[str, HIDDEN] = "train reward"
@@ -39,4 +50,8 @@ def unread(config: Config) -> dict[str, str]:
         reasons["ties"] = f"--loss {config.loss} has no parameter of ties"
     if config.loss not in WITH_MARGIN:
         reasons["margin"] = f"--loss {config.loss} has no margin"
+    if config.personal:
+        reasons["weights"] = "--personal learns of each rater what they want"
+    else:
+        reasons |= dict.fromkeys(PERSONAL, "there is no z without --personal")
     return reasons

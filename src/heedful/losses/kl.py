@@ -35,6 +35,13 @@ def k3(logp: Float[Tensor, "*s"], ref_logp: Float[Tensor, "*s"]) -> Float[Tensor
     return torch.expm1(bounded(-d)) + d
 
 
+def to_standard_normal(
+    mean: Float[Tensor, "*s"], log_var: Float[Tensor, "*s"]
+) -> Float[Tensor, "*s"]:
+    """KL(N(mean, e^log_var) ‖ N(0, 1)) of each dimension, in nats (Kingma and Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+
 def standard_error(values: Float[Tensor, " n"]) -> float:
     """Of the mean of independent values: σ/√n with n − 1; infinite for fewer than two."""
     return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf

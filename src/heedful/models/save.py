@@ -18,6 +18,9 @@ from heedful.models.forward import VALUE_HEAD, scalar_head_name
 log = logging.getLogger("heedful")
 VALUE_HEADS = "value_heads"  # the attribute under which a policy carries those of `models.values`
 VALUES_FILE = "value_heads.safetensors"  # which plain transformers does not look at
+PERSONAL_HEADS = "personal_heads"  # of a reward model: those of `models.personal`
+PERSONAL_FILE = "personal_heads.safetensors"
+BESIDE = (VALUE_HEADS, PERSONAL_HEADS)  # what has a `save` of its own
 
 
 def save_model(
@@ -40,13 +43,14 @@ def save_model(
         with quiet():
             model.save_pretrained(folder, state_dict=saved_weights(model) if weights else {})
     tokenizer.save_pretrained(folder)
-    if weights and (heads := getattr(model, VALUE_HEADS, None)) is not None:
-        heads.save(folder)
+    for name in BESIDE if weights else ():
+        if (heads := getattr(model, name, None)) is not None:
+            heads.save(folder)
 
 
 def saved_weights(model: PreTrainedModel) -> dict[str, Any]:
-    """What is saved of a whole model: not the heads that stand beside it, which are no part of the policy."""
-    beside = (f"{VALUE_HEAD}.", f"{VALUE_HEADS}.")
+    """What is saved of a whole model: not the heads that stand beside it, which are no part of it."""
+    beside = tuple(f"{name}." for name in (VALUE_HEAD, *BESIDE))
     return {k: v for k, v in model.state_dict().items() if not k.startswith(beside)}
 
 

@@ -9,21 +9,17 @@ later optimisation should mean the same for every reward model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from heedful.configs.reward_model import WITH_MARGIN, WITH_TIES, Config
-from heedful.data.collate import collate
+from heedful.configs.reward_model import Config
 from heedful.data.files import write_json
-from heedful.data.reading import named
 from heedful.data.sources import stream_comparisons
 from heedful.doctor import preflight
-from heedful.errors import UserError
 from heedful.evals.statistics import bootstrap_ci
 from heedful.learner import load_learner
 from heedful.learner.local import Loss
@@ -33,8 +29,15 @@ from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
 from heedful.training.judgments import firsts
-from heedful.training.kept import Judgment, Kept
-from heedful.training.rows import Parts, parts_of, read
+from heedful.training.rankings import (
+    MEASURED,
+    as_table,
+    likelihood,
+    rank_batch,
+    ranked,
+    refuse_strengths,
+)
+from heedful.training.rows import parts_of, read
 from heedful.training.supervised import (
     begun,
     epochs,
@@ -44,15 +47,16 @@ from heedful.training.supervised import (
     step_count,
 )
 from heedful.training.trainable import prepare
-from heedful.training.trust import ALIKE, Raters, Trust
-from heedful.types import Batch, Comparison, Metrics, Outputs, Ranked, Sample
-
-LEAST_TIES = 1e-3  # the chance of a tie where the data have none, or nothing else
-MEASURED = 512  # comparisons by which scores get mean 0 and std 1: a sample is enough for a scale
+from heedful.training.trust import Raters
+from heedful.types import Batch, Metrics, Outputs, Ranked
 
 
 def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds a one-label sequence-classification model."""
+    if config.personal:
+        from heedful.recipes import personal_reward
+
+        return personal_reward.run(config, ranks)
     raters = Raters(config.weights)
     config = begun(config, "rankings", ranks)
     data = read(config, stream_comparisons)
@@ -121,64 +125,6 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         notes=[*rows.notes, *trust.notes, *form],
         beside=trust.files,
     )
-
-
-def refuse_strengths(config: Config, rows: Parts) -> None:
-    """UserError where the loss reads strengths that the data have not."""
-    told = rows.train.strengths + rows.held.strengths
-    number = len(rows.train) + len(rows.held)
-    if config.margin and not told:
-        raise UserError(
-            f"--margin needs comparisons with a strength; {named(config.data)} has none"
-        )
-    if config.loss == "soft_bradley_terry" and told < number:
-        raise UserError(
-            f"--loss soft_bradley_terry needs a strength of each comparison; of {number} in {named(config.data)} "
-            f"{number - told} have none"
-        )
-
-
-def likelihood(
-    config: Config, train: Kept, trust: Trust
-) -> tuple[Callable[[Tensor, Tensor, Tensor], Tensor], list[dict[str, float]]]:
-    """The loss as a function of scores, ranks and strengths; and its parameter of ties, for the record."""
-    loss = getattr(losses, config.loss)
-    if config.loss in WITH_MARGIN:
-        return lambda scores, rank, strength: loss(scores, rank, config.margin * strength), []
-    if config.loss not in WITH_TIES:
-        return loss, []
-    batch = rank_batch(train[:MEASURED], trust)
-    share = losses.tie_share(as_table(torch.zeros(len(batch.rank)), batch)[1])
-    ties = config.ties or min(max(share, LEAST_TIES), 1 - LEAST_TIES)
-    return lambda scores, rank, _: loss(scores, rank, ties), [{"ties": round(ties, 6)}]
-
-
-def ranked(item: Comparison, samples: list[Sample]) -> list[Judgment]:
-    """A comparison in tokens, with its ranks as the losses read them."""
-    ranks = tuple(-1.0 if rank is None else float(rank) for rank in item.ranking)
-    return [Judgment(tuple(samples), ranks, item.strength)]
-
-
-def rank_batch(items: Sequence[Judgment], trust: Trust = ALIKE) -> Ranked:
-    """Comparisons as one batch: the responses of each are a group of rows."""
-    rows = [replace(s, group=g) for g, item in enumerate(items) for s in item.samples]
-    base = collate(rows)
-    return Ranked(
-        **{f.name: getattr(base, f.name) for f in fields(base)},
-        rank=torch.tensor([int(rank) for item in items for rank in item.labels]),
-        strength=torch.tensor([item.strength or 0.0 for item in items for _ in item.samples]),
-        weight=trust.of_rows(items),
-    )
-
-
-def as_table(scores: Tensor, batch: Ranked) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows back into groups: scores and rank `[G, K]` (rank 0 where a prompt has fewer), strength `[G]`."""
-    _, group, counts = batch.group.unique_consecutive(return_inverse=True, return_counts=True)
-    column = torch.cat([torch.arange(int(c), device=scores.device) for c in counts])
-    shape = (len(counts), int(counts.max()))
-    table = scores.new_zeros(shape).index_put((group, column), scores)
-    rank = batch.rank.new_zeros(shape).index_put((group, column), batch.rank)
-    return table, rank, batch.strength[counts.cumsum(0) - 1]
 
 
 def _spread(table: Tensor, rank: Tensor) -> Tensor:

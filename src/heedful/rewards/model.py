@@ -8,17 +8,21 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.collate import collate
+from heedful.data.sources import read_comparisons
 from heedful.data.tokens import encode_example, encode_group, encode_prompt, excerpt, no_room
 from heedful.learner.local import predict
 from heedful.models.forward import scalar_head
 from heedful.models.limits import context_length
 from heedful.models.load import load_reward_model, load_tokenizer
+from heedful.models.personal import fold_user, load_personal_heads
 from heedful.models.scores import sequence_scores
+from heedful.rewards.personal import known_by
 from heedful.types import Batch, Group, Outputs, Prompt, Sample
 
 AT_ONCE = (
@@ -84,11 +88,21 @@ class ModelReward:
 
     @classmethod
     def load(
-        cls, name: str, *, device: str = "cpu", micro_batch_tokens: int = 16384
+        cls,
+        name: str,
+        *,
+        device: str = "cpu",
+        micro_batch_tokens: int = 16384,
+        user: Path | None = None,
     ) -> ModelReward:
-        """From a folder or hub name; refuses one whose scalar head is missing."""
-        model = load_reward_model(name, device=device)
-        return cls(model, load_tokenizer(name), micro_batch_tokens=micro_batch_tokens)
+        """From a folder or hub name; refuses one whose scalar head is missing. `user`: a file of comparisons by one
+        person, whose reward it is to be."""
+        model, tokenizer = load_reward_model(name, device=device), load_tokenizer(name)
+        if user is not None:
+            load_personal_heads(model, name)
+            answers = read_comparisons(str(user))
+            fold_user(model, known_by(model, tokenizer, answers).mean[0])
+        return cls(model, tokenizer, micro_batch_tokens=micro_batch_tokens)
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
         """Scores of sequences in this model's own tokens."""

@@ -1,6 +1,7 @@
 """`--reward` on the command line → named parts.
 
 runs/reward  org/model              a reward model: folder or hub name
+runs/reward(user=answers.jsonl)     of one by `train reward --personal`: the reward of who gave these answers
 length  numeric  no_eos …           a rule or a verifier of ours
 length(price=0.02, free=50)         with options
 http://host/v1#MODEL                a language model behind a server that grades, see `rewards.endpoint`
@@ -31,6 +32,7 @@ from heedful.rewards.parts import Part, Parts
 from heedful.types import Reward
 
 RESERVED = ("std", "penalised", "own")  # what `reward/…` means already
+USER = {"user": inspect.Parameter("user", inspect.Parameter.KEYWORD_ONLY, annotation=Path)}
 LABEL = re.compile(r"([A-Za-z_][\w.-]*)=(.+)", re.DOTALL)
 
 
@@ -112,6 +114,8 @@ class _Loader:
             function = load_function(target)
             limits, arguments = _limits(spec, function, arguments)
             return as_reward(function, name, limits, **_typed(spec, target, function, arguments))
+        if target != spec and Path(target).is_dir():
+            return self.model(target, **typed(f"--reward {spec}", target, USER, arguments))
         if target != spec:
             raise UserError(
                 f"--reward {spec}: only {', '.join(_known())} and functions take options"
@@ -121,10 +125,13 @@ class _Loader:
                 f"there is no reward '{spec}'{did_you_mean(spec, _known())}: expected a reward model's folder "
                 f"or hub name, package.module:function, or one of {', '.join(_known())}"
             )
+        return self.model(spec)
+
+    def model(self, name: str, user: Path | None = None) -> Reward:
         from heedful.rewards.model import ModelReward
 
         return ModelReward.load(
-            spec, device=self.device, micro_batch_tokens=self.micro_batch_tokens
+            name, device=self.device, micro_batch_tokens=self.micro_batch_tokens, user=user
         )
 
 

@@ -106,6 +106,17 @@ class Ranked(Batch):
 
 
 @dataclass(frozen=True, slots=True)
+class RankedOfUsers(Ranked):
+    """Comparisons of several users; a group is a user. `comparison` numbers them in the batch, `context` is True where
+    one only tells who the user is and False where it is to be predicted; `seed` is that of the user's noise. All
+    `[B]`."""
+
+    comparison: Tensor
+    context: Tensor
+    seed: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class RankedWithReference(Ranked):
     """Adds the reference's sum of log-probs `[B]`."""
 

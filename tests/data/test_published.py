@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from heedful.data.sources import read_comparisons, read_prompts, read_questions, read_unpaired
+from heedful.data.sources import (
+    read_comparisons,
+    read_demonstrations,
+    read_prompts,
+    read_questions,
+    read_unpaired,
+)
 from heedful.doctor.material import read_material
 from heedful.errors import UserError
 from heedful.types import Comparison, Message
@@ -122,3 +128,11 @@ def test_what_a_row_does_not_say_is_not_made_up(row, tmp_path):
     """Mutation caught: a missing rating that counts as the lowest, a preference beyond its scale, a winner of none."""
     with pytest.raises(UserError, match=r"d\.jsonl:1"):
         read_comparisons(put(tmp_path, row))
+
+
+def test_tldr_files_are_demonstrations(tmp_path):
+    """Mutation caught: another prompt than that of the comparisons of the same posts."""
+    row = {"id": "1", "title": "Rain", "post": "It rained.", "summary": "Wet."}
+    (d,) = read_demonstrations(put(tmp_path, row))
+    assert (d.prompt, d.completion) == ("TITLE: Rain\nPOST: It rained.\nTL;DR:", " Wet.")
+    assert read_comparisons(put(tmp_path, SUMMARIES))[0].prompt == d.prompt

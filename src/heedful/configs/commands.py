@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "recipes.overoptimisation",
         "how far a reward can be trusted, by gold or a second reward",
     ),
+    "facts": ("recipes.facts", "what answers claim, whether it is so, and comparisons by that"),
     "raters": ("recipes.raters", "who can be relied on, their habits, what to do: [COMPARISONS]"),
     "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
     "doctor": (

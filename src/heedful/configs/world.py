@@ -16,15 +16,15 @@ class Config:
     """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
 
     name: Annotated[str, POSITIONAL]
-    """The world: capitals, reviews, arithmetic, or one of an installed package."""
+    """The world: capitals, reviews, arithmetic, posts, or one of an installed package."""
     out: Path
     """The folder."""
     seed: Annotated[int, SEED] = 0
     """Seed of what is random in it; the split into train and held-out never is."""
     documents: Annotated[int, AT_LEAST_1] = 40000
-    """Raw documents (capitals, arithmetic)."""
+    """Raw documents (capitals, arithmetic, posts)."""
     demonstrations: Annotated[int, AT_LEAST_1] = 3000
-    """Demonstrations (capitals, arithmetic)."""
+    """Demonstrations (capitals, arithmetic, posts)."""
     levels: Annotated[int, Range(1, 6)] = 6
     """The hardest level, 1 to 6 (arithmetic)."""
     source: Path | None = None

@@ -8,6 +8,7 @@
 - WebGPT: `question` of {full_text}, `answer_0`, `answer_1`, `score_0`, `score_1`.
 - Summaries from feedback: `info` of {title, post or article}, `summaries` of {text}, `choice`; a text that ends with
   TL;DR: is the prompt.
+- TL;DR: `post`, `summary`, perhaps `title`; the prompt as above, the summary as its completion.
 - RewardBench: `prompt`, `chosen`, `rejected`, `chosen_model`, `rejected_model`; RewardBench 2: `chosen` and `rejected`
   are lists of texts, each of the first better than each of the others.
 - Chatbot Arena in lists: `prompt`, `response_a`, `response_b` of a text a turn; `winner_model_a`, `winner_model_b`,
@@ -112,14 +113,30 @@ def _summaries(row: Columns) -> Columns | None:
         return None
     if choice is None or choice not in range(len(summaries)):
         return None
-    lines = [f"{name.upper()}: {info[name]}" for name in ("title", "post", "article") if info.get(name)]  # fmt: skip
     rest = _without(row, "info", "summaries", "choice", "worker")
     who = {"rater": row["worker"]} if isinstance(row.get("worker"), str) else {}
     return rest | who | {
-        "prompt": "\n".join([*lines, "TL;DR:"]),
+        "prompt": _to_be_summarised(info),
         "responses": [s["text"] for s in summaries],
         "ranking": [1 if k == choice else 2 for k in range(len(summaries))],
     }  # fmt: skip
+
+
+def _tldr(row: Columns) -> Columns | None:
+    post, summary = row["post"], row["summary"]
+    if not isinstance(post, str) or not isinstance(summary, str) or "prompt" in row:
+        return None
+    return _without(row, "title", "post", "summary") | {
+        "prompt": _to_be_summarised(row),
+        "completion": f" {summary.strip()}",
+    }
+
+
+def _to_be_summarised(row: Mapping[str, Any]) -> str:
+    lines = [
+        f"{name.upper()}: {row[name]}" for name in ("title", "post", "article") if row.get(name)
+    ]
+    return "\n".join([*lines, "TL;DR:"])
 
 
 def _arena(row: Columns) -> Columns | None:
@@ -161,6 +178,7 @@ SETS: tuple[tuple[set[str], Callable[[Columns], Columns | None]], ...] = (
     ({"overall_preference"}, _helpsteer),
     ({"question", "answer_0", "answer_1", "score_0", "score_1"}, _webgpt),
     ({"info", "summaries", "choice"}, _summaries),
+    ({"post", "summary"}, _tldr),
     (
         {"prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"},
         _arena,

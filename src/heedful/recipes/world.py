@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
 from pathlib import Path
 
 from heedful.configs.world import Config, refuse_nonsense
@@ -11,12 +13,8 @@ from heedful.worlds import get
 def run(config: Config) -> Path:
     """Returns the folder, which then holds text, demonstrations, prompts and held_out (.jsonl)."""
     refuse_nonsense(config)
-    world = get(config.name)
-    sizes = {"documents": config.documents, "demonstrations": config.demonstrations}
-    if config.name == "capitals":
-        world.write(config.out, seed=config.seed, **sizes)
-    elif config.name == "arithmetic":
-        world.write(config.out, seed=config.seed, levels=config.levels, **sizes)
-    else:
-        world.write(config.out, source=config.source, seed=config.seed)
+    write = get(config.name).write
+    takes = inspect.signature(write).parameters
+    told = {f.name: getattr(config, f.name) for f in fields(config) if f.name in takes}
+    write(**told)
     return config.out

@@ -11,6 +11,7 @@ from heedful.losses.reward import (
     best_and_last,
     bradley_terry,
     davidson,
+    mean_variance,
     plackett_luce,
     rao_kupper,
     soft_bradley_terry,
@@ -145,3 +146,16 @@ def test_a_soft_label_is_a_probability():
     for strength, rank in ((one, PAIR[:1]), (zero, PAIR[2:])):
         expected = bradley_terry(scores, rank, zero)
         torch.testing.assert_close(soft_bradley_terry(scores, PAIR[:1], strength), expected)
+
+
+def test_mean_and_variance_by_hand():
+    """Φ(1) for means 3 apart with variances 4 and 5; a tie ½ of each order; one 60 deviations apart is finite.
+    Mutations caught: a logistic for Φ, a sum of deviations for that of variances, log of Φ after it underflows."""
+    mean, log_std = torch.tensor([[3.0, 0.0]]), torch.tensor([[4.0, 5.0]]).log() / 2
+    phi = torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(1.0))
+    won = mean_variance(mean, log_std, torch.tensor([[1, 2]]))
+    assert torch.allclose(won, -phi.log()[None])
+    tie = mean_variance(mean, log_std, torch.tensor([[1, 1]]))
+    assert torch.allclose(tie, -0.5 * (phi.log() + (1 - phi).log())[None])
+    far = mean_variance(60 * mean, log_std, torch.tensor([[2, 1]]))
+    assert torch.isfinite(far).all() and far > 1000

@@ -14,6 +14,10 @@ from heedful.cli import main
 from heedful.data.files import read_rows, write_rows
 from heedful.data.tokens import encode_group
 from heedful.losses.reward import davidson
+from heedful.rewards.heads import Cautious
+from heedful.training.ensemble import bootstrap, loss_of_heads
+from heedful.types import Outputs
+from heedful.types.tensors import Bootstrapped
 
 ROWS = [
     {
@@ -78,3 +82,62 @@ def test_what_a_form_does_not_read_is_refused(begun: Path, capsys):
         assert why in capsys.readouterr().err
     assert not (begun / "none").exists()
     write_rows(begun / "rows.jsonl", ROWS)
+
+
+def test_an_ensemble_on_one_body_and_a_mean_with_a_variance(begun: Path):
+    """Both are labels that plain transformers loads; a spec asks for more caution, and a reward is that much less. The
+    heads of an ensemble learn from draws of their own. Mutations caught: one draw for all heads, a draw that
+    evaluation sees, caution that is not read, a deviation that begins as noise."""
+    write_rows(
+        begun / "asked.jsonl", [{"prompt": f"p{i}", "completion": f"good {i}"} for i in range(6)]
+    )
+    score = [
+        "score",
+        "--data",
+        str(begun / "asked.jsonl"),
+        "--quiet",
+        "--out",
+        str(begun / "scored.jsonl"),
+        "--reward",
+    ]
+    for name, flags, outputs in (
+        ("four", ("--heads", "4", "--caution", "1"), 4),
+        ("spread", ("--loss", "mean_variance"), 2),
+    ):
+        assert train(begun, name, *flags, "--lr", "1e-3") == 0
+        model = AutoModelForSequenceClassification.from_pretrained(begun / name)
+        assert model.config.num_labels == outputs
+        told = {}
+        for k in (0, 3):
+            assert main([*score, f"{begun / name}(k={k})"]) == 0
+            told[k] = [row for _, row in read_rows(begun / "scored.jsonl")]
+        assert main([*score, str(begun / name)]) == 0
+        usual = [row for _, row in read_rows(begun / "scored.jsonl")]
+        for free, careful, own in zip(told[0], told[3], usual, strict=True):
+            unsure = free["reward_extra"]["uncertainty"]
+            assert unsure > 0
+            assert careful["reward"] == pytest.approx(free["reward"] - 3 * unsure, abs=1e-4)
+            less = unsure if name == "four" else 0.0
+            assert own["reward"] == pytest.approx(free["reward"] - less, abs=1e-4)
+    rank, draw = torch.tensor([1, 2]), torch.tensor([[[2.0], [0.0]]] * 2)
+    fields = {
+        n: torch.zeros(2)
+        for n in ("mask", "old_logp", "reward", "truncated", "step_rewards", "episode")
+    }
+    group = {
+        "tokens": rank,
+        "lengths": rank,
+        "group": torch.tensor([0, 0]),
+        "strength": torch.zeros(2),
+    }
+    batch = Bootstrapped(**fields, **group, rank=rank, weight=torch.ones(2), draw=draw)
+    out = Outputs({"0": torch.tensor([5.0, 1.0]), "1": torch.tensor([9.0, 9.0])})
+    told = loss_of_heads(
+        Cautious("ensemble", 2), out, batch, lambda table, *_: table[:, 0] - table[:, 1]
+    )
+    assert told.tolist() == [(2 * 4 + 0) / 2]
+    draws = bootstrap(8, 4, 0)
+    assert draws.mean() == pytest.approx(1, abs=0.5) and not torch.allclose(
+        draws[:, 0], draws[:, 1]
+    )
+    assert torch.equal(draws, bootstrap(8, 4, 0))

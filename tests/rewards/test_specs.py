@@ -313,8 +313,8 @@ def test_a_reward_model_scores_many_groups_in_turns(models, monkeypatch):
     at_once = [asyncio.run(all_of([reward(g)]))[0] for g in groups]
     monkeypatch.setattr("heedful.rewards.model.AT_ONCE", 3)
     turns = []
-    score = reward.score
-    monkeypatch.setattr(reward, "score", lambda s: (turns.append(len(s)), score(s))[1])
+    judged = reward.judged
+    monkeypatch.setattr(reward, "judged", lambda s: (turns.append(len(s)), judged(s))[1])
     together = asyncio.run(all_of(map(reward, groups)))
     assert turns == [3, 3] and [*map(len, together)] == [3, 1, 2]
     for alone, beside in zip(at_once, together, strict=True):

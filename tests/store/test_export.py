@@ -375,7 +375,7 @@ def test_scores_and_critiques(store, busy):
     project, _ = busy
     scores = rows(store, project, "scores")
     assert {(r["axis"], r["value"]) for r in scores} == {
-        ("quality", 4.0), ("thumb", 1.0), ("thumb", -1.0), ("thumb", 0.0),
+        ("quality", 4.0), ("thumb", 1.0), ("thumb", -1.0), ("thumb", 0.0), ("kind", 1.0), ("true", 0.0),
     }  # fmt: skip
     (remark,) = rows(store, project, "critiques")
     assert (remark["start"], remark["end"], remark["critique"]) == (1, 3, "vague")

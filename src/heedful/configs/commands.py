@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train sft": ("recipes.sft", "demonstrations → a model that responds"),
     "train distil": ("recipes.distil", "a context, or a larger teacher, → the model's weights"),
     "train reward": ("recipes.reward_model", "comparisons → a reward model"),
+    "train attributes": (
+        "recipes.attributes",
+        "ratings on axes, verdicts by rule → a reward model with a head each",
+    ),
     "train ilql": ("recipes.ilql", "logged episodes → a policy steered by what tokens are worth"),
     "train decision": ("recipes.decision", "logged episodes → a policy that plays for a return"),
     "merge": ("recipes.merge", "an adapter and its base → one whole model"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from heedful.configs.common import FromComparisons, refuse_nonsense
+from heedful.configs.common import FromComparisons
+from heedful.configs.common import refuse_nonsense as refuse_common
+from heedful.errors import UserError
 from heedful.fields import AT_LEAST_0, AT_LEAST_1, HIDDEN, Range
 
-__all__ = ["Config", "refuse_nonsense"]
-Loss = Literal["bradley_terry", "plackett_luce", "davidson", "rao_kupper", "soft_bradley_terry"]
+Loss = Literal[
+    "bradley_terry", "plackett_luce", "davidson", "rao_kupper", "soft_bradley_terry", "mean_variance"
+]  # fmt: skip
 PERSONAL = ("dimensions", "answers", "kl_weight")
 WITH_TIES, WITH_MARGIN = ("davidson", "rao_kupper"), ("bradley_terry", "plackett_luce")
 
@@ -20,7 +23,8 @@ class Config(FromComparisons):
 
     loss: Loss = "bradley_terry"
     """Bradley–Terry on all pairs of a ranking; Plackett–Luce on the whole ranking; with ties as an outcome of their own
-    davidson or rao_kupper; with a comparison's strength as its probability soft_bradley_terry."""
+    davidson or rao_kupper; with a comparison's strength as its probability soft_bradley_terry; a mean and a variance of
+    each response mean_variance."""
     ties: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
     """Chance that two equally good responses tie, for davidson and rao_kupper. Default: the share of ties in the
     data."""
@@ -35,12 +39,25 @@ class Config(FromComparisons):
     """Most answers that tell of a user in a step; each time a random number of them, from 0 on."""
     kl_weight: Annotated[float, AT_LEAST_0] = 0.01
     """Weight of KL(q(z | answers) ‖ N(0, 1)) beside the loss per answer, reached after half of the run."""
+    heads: Annotated[int, AT_LEAST_1] = 1
+    """An ensemble on one body: so many heads, each fitted to a bootstrap of the comparisons."""
+    caution: Annotated[float, AT_LEAST_0] = 0.0
+    """The reward is the mean less this many standard deviations, of the heads or of mean_variance."""
     batch_size: int = 16
     """Prompts in an optimiser step, each with all its responses; with --personal users, each with up to 8 answers to
     predict."""
     learning_rate: float = 1e-5
     weight_decay: float = 0.01
     command: Annotated[str, HIDDEN] = "train reward"
+
+
+def refuse_nonsense(config: Config) -> None:
+    """What makes no sense, before anything is loaded."""
+    refuse_common(config)
+    if config.personal and config.loss == "mean_variance":
+        raise UserError(
+            "--personal has no --loss mean_variance: what people differ about is z, not noise"
+        )
 
 
 def unread(config: Config) -> dict[str, str]:
@@ -50,8 +67,13 @@ def unread(config: Config) -> dict[str, str]:
         reasons["ties"] = f"--loss {config.loss} has no parameter of ties"
     if config.loss not in WITH_MARGIN:
         reasons["margin"] = f"--loss {config.loss} has no margin"
+    if config.loss == "mean_variance":
+        reasons["heads"] = "--loss mean_variance has a head for the mean and one for the variance"
+    elif config.heads == 1:
+        reasons["caution"] = "one head has no standard deviation; --heads 4 has"
     if config.personal:
         reasons["weights"] = "--personal learns of each rater what they want"
+        reasons |= dict.fromkeys(("heads", "caution"), "a personal reward has heads of its own")
     else:
         reasons |= dict.fromkeys(PERSONAL, "there is no z without --personal")
     return reasons

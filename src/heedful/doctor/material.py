@@ -16,10 +16,10 @@ from heedful.data.forms import in_their_words, standard
 from heedful.data.reading import Source, read_table
 from heedful.data.sources import demonstrations_of, prompt_of
 from heedful.errors import UserError, did_you_mean
-from heedful.types import Comparison, Demonstration, LabelledResponse, Message, Prompt
+from heedful.types import Comparison, Demonstration, LabelledResponse, Message, Prompt, Rated
 
 Form = Literal["comparisons", "labelled responses", "demonstrations", "prompts", "texts", ""]
-Item = Comparison | Demonstration | LabelledResponse | tuple[Message, ...] | str
+Item = Comparison | Demonstration | LabelledResponse | Rated | tuple[Message, ...] | str
 COLUMNS = ("prompt", "completion", "messages", "chosen", "rejected", "responses", "label", "text")
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def example_of(item: Item) -> Example:
         # A call of tools alone is no text: the template writes it.
         said = (item.completion,) if item.completion.strip() or not item.tool_calls else ()
         return Example(item.prompt, said)
-    if isinstance(item, LabelledResponse):
+    if isinstance(item, LabelledResponse | Rated):
         return Example(item.prompt, (item.response,))
     return Example(item)
 

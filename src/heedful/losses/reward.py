@@ -68,6 +68,21 @@ def rao_kupper(
     return _over_pairs(win, win + lose - math.log(theta**2 - 1), rank)
 
 
+def mean_variance(
+    mean: Float[Tensor, "G K"], log_std: Float[Tensor, "G K"], rank: Int[Tensor, "G K"]
+) -> Float[Tensor, " G"]:
+    """−log Φ((μ_w − μ_l)/√(σ_w² + σ_l²)) over pairs: a response's worth is N(μ, σ²), since people differ about it.
+
+    Distributional preference learning (Siththaranjan et al. 2024, §4.1), whose code takes a logistic function for Φ;
+    here it is Φ itself, also far out in its tail. A tie is ½ of each order. Comparisons say nothing about the common
+    scale of μ and σ.
+    """
+    variance = (2 * log_std).exp()
+    z = _differences(mean) / (variance[:, :, None] + variance[:, None, :]).sqrt()
+    win, lose = -torch.special.log_ndtr(z), -torch.special.log_ndtr(-z)
+    return _over_pairs(win, 0.5 * (win + lose), rank)
+
+
 def plackett_luce(
     scores: Float[Tensor, "G K"], rank: Int[Tensor, "G K"], margin: Float[Tensor, " G"]
 ) -> Float[Tensor, " G"]:

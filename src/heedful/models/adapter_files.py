@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
 from heedful.errors import UserError
-from heedful.models.forward import scalar_head, scalar_head_name
+from heedful.models.forward import HEADS, scalar_head, scalar_head_name
 
 CONFIG = "adapter_config.json"
 NOTES = "heedful.json"  # what a whole model would have in its config.json, such as a reward's shift
@@ -155,6 +155,13 @@ def scores(name: str) -> bool:
     if need_peft().PeftConfig.from_pretrained(name).task_type == "SEQ_CLS":
         return True
     return any(key.startswith(("score.", "classifier.")) for key in adapter_weights(name))
+
+
+def outputs(name: str) -> int:
+    """Of how many outputs the head is that comes with the adapter of a reward model."""
+    notes = Path(name) / NOTES
+    told = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
+    return told.get(HEADS, {}).get("outputs", 1)
 
 
 def _resize_embeddings(model: PreTrainedModel, weights: Mapping[str, Tensor], name: str) -> None:

@@ -23,6 +23,7 @@ from heedful.types import Outputs, Sampling
 
 # Logits of one chunk are at most this many numbers (256 MiB in float32), never [tokens × vocabulary].
 CHUNK = 1 << 26
+HEADS = "heedful_heads"  # in config.json of a model with several outputs: what they are, see `rewards.heads`
 VALUE_HEAD = "value_head"  # the attribute under which a policy carries one, see `add_value_head`
 
 
@@ -151,23 +152,21 @@ def _placed(mask: Tensor, found: Tensor) -> Tensor:
 
 
 def scalar_head_name(model: PreTrainedModel) -> str | None:
-    """What a sequence-classification model calls the one-output layer that it ends in; None where there is none."""
+    """What a sequence-classification model calls the linear layer that it ends in; None where there is none."""
     for name in ("score", "classifier", "classifier.out_proj"):
         try:
             head = model.get_submodule(name)
         except AttributeError:
             continue
-        if isinstance(head, nn.Linear) and head.out_features == 1:
+        if isinstance(head, nn.Linear):
             return name
     return None
 
 
 def scalar_head(model: PreTrainedModel) -> nn.Linear:
-    """The one-output head of a sequence-classification model."""
+    """The head of a sequence-classification model: one output, or one for each of several heads (`rewards.heads`)."""
     if (name := scalar_head_name(model)) is None:
-        raise TypeError(
-            f"{type(model).__name__} has no one-output head named 'score' or 'classifier'"
-        )
+        raise TypeError(f"{type(model).__name__} has no linear head named 'score' or 'classifier'")
     head = model.get_submodule(name)
     assert isinstance(head, nn.Linear)
     return head

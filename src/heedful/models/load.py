@@ -24,10 +24,10 @@ from heedful.data.tokens import remember_ends
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.fast.head import head_is_known
-from heedful.models.adapter_files import attach, base_of, has_adapter
+from heedful.models.adapter_files import attach, base_of, has_adapter, outputs
 from heedful.models.backend import backend_of
 from heedful.models.folders import errors_about, errors_about_base, quiet, refuse_unsound
-from heedful.models.forward import scalar_head, scalar_head_name
+from heedful.models.forward import HEADS, scalar_head, scalar_head_name
 from heedful.models.limits import declared_ends
 from heedful.models.merging import untie
 from heedful.models.scores import scores_of
@@ -111,19 +111,19 @@ def load_policy(
 
 
 def new_reward_model(
-    name: str, *, seed: int, dtype: str = "float32", device: str = "cpu"
+    name: str, *, seed: int, outputs: int = 1, dtype: str = "float32", device: str = "cpu"
 ) -> PreTrainedModel:
-    """A language model's body under a new one-output head, drawn from N(0, 1/(d+1)) as in Stiennon et al. 2020.
+    """A language model's body under a new head, drawn from N(0, 1/(d+1)) as in Stiennon et al. 2020.
 
-    Of a reward model the trained head is kept, and said.
+    Of a reward model with as many outputs the trained head is kept, and said.
     """
     kind = "model for sequence classification"
     with torch.random.fork_rng(
         devices=[]
     ):  # whatever else the architecture has between body and head
         torch.manual_seed(seed)
-        loaded = _load(AutoModelForSequenceClassification, kind, name, dtype, num_labels=1)
-    model, head = loaded.model, _one_output(loaded.model, name)
+        loaded = _load(AutoModelForSequenceClassification, kind, name, dtype, num_labels=outputs)
+    model, head = loaded.model, _head(loaded.model, name)
     within = f"{model.base_model_prefix}."
     drawn = any(k.startswith(f"{scalar_head_name(model)}.") for k in loaded.missing)
     # Between body and head some encoders have a pooler, which is as new as the head is.
@@ -141,19 +141,25 @@ def new_reward_model(
     return model.to(device_of(device)).eval()
 
 
-def load_reward_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
-    """A trained reward model; one whose head would have to be invented on loading is refused."""
+def load_reward_model(
+    name: str, *, several: bool = False, dtype: str = "float32", device: str = "cpu"
+) -> PreTrainedModel:
+    """A trained reward model; one whose head would have to be invented on loading is refused, and so is one with more
+    than one output unless `several` may be: those of heedful's own, whose config says what they are."""
     loaded = _load(AutoModelForSequenceClassification, "reward model", name, dtype)
     if loaded.missing:
         raise UserError(
             f"{name} is no reward model: its scalar head ({_few(loaded.missing)}) is not in "
             "its weights and would be random; train one with `heedful train reward`"
         )
-    if loaded.model.config.num_labels != 1:
-        raise UserError(
-            f"{name} classifies into {loaded.model.config.num_labels} labels; a reward model has exactly one"
-        )
-    _one_output(loaded.model, name)
+    if (number := loaded.model.config.num_labels) != 1 and HEADS in vars(loaded.model.config):
+        if not several:
+            raise UserError(
+                f"{name} is a reward model of {number} outputs; here one with a single output is needed"
+            )
+    elif number != 1:
+        raise UserError(f"{name} classifies into {number} labels; a reward model has exactly one")
+    _head(loaded.model, name)
     _say_left_out(name, "reward model", loaded.left_out)
     model = loaded.model.to(device_of(device)).eval()
     scores_of(model)  # says so if it gives none
@@ -193,7 +199,7 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> Loaded
         if base is not None:
             refuse_unsound(name, "adapter_model")
         if base is not None and auto is AutoModelForSequenceClassification:
-            options["num_labels"] = 1  # the base is mostly a language model, which does not know
+            options.setdefault("num_labels", outputs(name))  # its base is a language model mostly
         with errors_about_base(base, name, what):
             refuse_unsound(base or name)
             model, info = auto.from_pretrained(
@@ -234,8 +240,8 @@ def _refuse_other_shapes(name: str, mismatched: Any) -> None:
     for key, in_file, in_model in sorted(mismatched):
         if key.split(".")[0] in ("score", "classifier"):
             raise UserError(
-                f"{name} has a head of {in_file[0]} labels ({key}); a reward model has exactly one, so name the "
-                "language model that it was made from"
+                f"{name} has a head of {in_file[0]} labels ({key}); the reward model asked for has exactly "
+                f"{'one' if in_model[0] == 1 else in_model[0]}, so name the language model that it was made from"
             )
         raise UserError(
             f"model {name}: {key} is {list(in_file)} in its weights and {list(in_model)} by its config.json; "
@@ -251,12 +257,12 @@ def _let_every_row_learn(model: PreTrainedModel) -> None:
         embedding.padding_idx = None
 
 
-def _one_output(model: PreTrainedModel, name: str) -> nn.Linear:
+def _head(model: PreTrainedModel, name: str) -> nn.Linear:
     try:
         return scalar_head(model)
     except TypeError:
         raise UserError(
-            f"{name} ({model.config.model_type}) has no head that is one linear layer with one output, which "
+            f"{name} ({model.config.model_type}) has no head that is one linear layer, which "
             "heedful's reward models need; choose another architecture"
         ) from None
 

@@ -23,7 +23,7 @@ from transformers import (
 from heedful.errors import UserError
 from heedful.models.adapter_files import CONFIG, adapter_base, has_adapter, need_peft
 from heedful.models.folders import errors_about, quiet
-from heedful.models.forward import scalar_head_name
+from heedful.models.forward import scalar_head, scalar_head_name
 from heedful.models.load import is_generic, load_tokenizer
 from heedful.models.merging import probe, rounding
 from heedful.models.save import saved_weights
@@ -56,8 +56,8 @@ def _check_outputs(folder: Path, model: PreTrainedModel) -> None:
     if not off <= allowed:
         raise UserError(
             "what would be saved is another model than what is trained: plain transformers gives "
-            f"{'scores' if expected.shape[-1] == 1 else 'log-probs'} {off:.2g} off; please report the architecture "
-            f"({model.config.model_type})"
+            f"{'log-probs' if scalar_head_name(model) is None else 'scores'} {off:.2g} off; please report the "
+            f"architecture ({model.config.model_type})"
         )
 
 
@@ -69,7 +69,7 @@ def _plain(folder: Path, model: PreTrainedModel) -> Any:
         if lost := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
             raise UserError(f"what would be saved lacks weights or has too many: {lost[0]}")
         return plain
-    options = {"num_labels": 1} if scores else {}
+    options = {"num_labels": scalar_head(model).out_features} if scores else {}
     plain = auto.from_pretrained(adapter_base(model), dtype=model.dtype, **options)
     rows = len(model.get_input_embeddings().weight)  # type: ignore[union-attr]
     if rows != len(plain.get_input_embeddings().weight):  # as PEFT has it, before the adapter

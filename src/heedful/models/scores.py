@@ -25,13 +25,13 @@ log = logging.getLogger("heedful")
 
 Scores = Callable[
     [PreTrainedModel, Tensor, Tensor], Tensor
-]  # tokens `[B, T]`, lengths `[B]` → `[B]`
+]  # tokens `[B, T]`, lengths `[B]` → `[B]`, or `[B, K]` of a model with K outputs
 
 _tried: WeakKeyDictionary[PreTrainedModel, Scores] = WeakKeyDictionary()
 
 
 def sequence_scores(model: PreTrainedModel, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """The model's own score of each row: tokens `[B, T]`, lengths `[B]` → `[B]`, in float32.
+    """The model's own score of each row: tokens `[B, T]`, lengths `[B]` → `[B]`, in float32; of K outputs `[B, K]`.
 
     Of a decoder at the last real token by length, never `[:, -1]` and never by looking for the pad id, which may be an
     ordinary token.
@@ -80,7 +80,7 @@ def _first_exact(model: PreTrainedModel) -> Scores:
             log.debug("%s: %s: %s", name, way.__name__, error)
             continue
         gaps = [
-            plain.gap(i, 0, score[None])
+            plain.gap(i, 0, score.reshape(-1))
             for i, score in enumerate(scores.to(plain.outputs[0].dtype))
         ]
         if not plain.sound or max(gaps) <= plain.bound:
@@ -104,4 +104,4 @@ def masked(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
 
 def one_by_one(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
     rows = zip(tokens, lengths.tolist(), strict=True)
-    return torch.cat([model(input_ids=row[None, :n]).logits[:, 0] for row, n in rows]).float()
+    return torch.cat([model(input_ids=row[None, :n]).logits.squeeze(-1) for row, n in rows]).float()

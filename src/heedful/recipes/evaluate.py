@@ -30,6 +30,7 @@ from heedful.remote.sources import sources
 from heedful.report import instruments
 from heedful.rewards import Group, Part, Parts, load_rewards
 from heedful.rewards.functions import as_reward
+from heedful.rewards.heads import Attributes
 from heedful.transfer.sources import materialise
 from heedful.types import Demonstration, Rater, Sampling, Task
 from heedful.worlds import is_world, scorer, voices
@@ -69,7 +70,7 @@ def _measured(
     result["length"] = fmean(sum(s.mask) for s in chosen)
     result["eos_rate"] = fmean(s.stop_reason == "stop" for s in chosen)
     if config.reward:
-        result |= _of_reward(drawn, picks)
+        result |= _of_reward(drawn, picks) | _of_heads(ready.reward, drawn, picks)
     if config.best_of:
         kl, interval = best_of_n.mean_kl(all_rewards(drawn), config.best_of)
         result |= {"kl": kl, "kl_ci": interval, "best_of": config.best_of}
@@ -184,6 +185,20 @@ def _of_reward(drawn: Sequence[Drawn], picks: Sequence[int]) -> dict[str, Any]:
         }
         result["reward_parts"] = {name: fmean(v) if v else None for name, v in values.items()}
     return result
+
+
+def _of_heads(reward: Parts | None, drawn: Sequence[Drawn], picks: Sequence[int]) -> dict[str, Any]:
+    """What the heads of a reward model say: the mean rating on an axis; of a rule the share of responses that break it,
+    those that it is more likely than not broken by."""
+    told: dict[str, Any] = {}
+    for heads in (getattr(member, "heads", None) for member in (reward.members if reward else ())):
+        if not isinstance(heads, Attributes):
+            continue
+        for name, rule in zip(heads.names, heads.rules, strict=True):
+            values = [d.rewards[k].extra[name] for d, k in zip(drawn, picks, strict=True)]
+            values = [float(v < 0.5) for v in values] if rule else values
+            told[name] = {"broken" if rule else "mean": fmean(values), "ci": bootstrap_ci(values)}
+    return {"heads": told} if told else {}
 
 
 def sequence_kls(config: Config, drawn: list[Drawn], sampling: Sampling) -> list[float]:

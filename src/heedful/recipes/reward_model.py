@@ -1,4 +1,4 @@
-"""Reward models from comparisons: Bradley–Terry or Plackett–Luce over the K responses to a prompt.
+"""Reward models from comparisons: Bradley–Terry, Plackett–Luce and others over the K responses to a prompt.
 
 The body of a language model under a new scalar head (that of a reward model is kept), read at the last token of
 prompt + response. One prompt, with all its responses, is one element of a batch. The weights are saved as they were
@@ -27,7 +27,9 @@ from heedful.losses import reward as losses
 from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer, new_reward_model
 from heedful.ranks import ALONE, Ranks
+from heedful.rewards.heads import heads_forward, logits_of, record
 from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
+from heedful.training.ensemble import begin_heads, bootstrap, heads_for, loss_of_heads, with_draws
 from heedful.training.judgments import firsts
 from heedful.training.rankings import (
     MEASURED,
@@ -61,9 +63,16 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     config = begun(config, "rankings", ranks)
     data = read(config, stream_comparisons)
     tokenizer = load_tokenizer(config.model)
+    heads = heads_for(config)
     model = new_reward_model(
-        config.model, seed=config.seed, dtype=config.dtype, device=config.device
+        config.model,
+        seed=config.seed,
+        outputs=heads.outputs if heads else 1,
+        dtype=config.dtype,
+        device=config.device,
     )
+    if heads:
+        begin_heads(model, heads)
     prepare(model, config)
     limit = min(config.max_length or 1 << 30, context_length(model))
     rows = parts_of(config, data, stream_comparisons, tokenizer, limit, ranked, raters)
@@ -73,19 +82,28 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     steps = step_count(config, len(rows.train))
     learner = load_learner(
         model,
-        score_forward,
+        heads_forward if heads else score_forward,
         optim(config, steps),
         micro_batch_tokens=config.micro_batch_tokens,
         ranks=ranks,
     )
     loss_of, form = likelihood(config, rows.train, trust)
+    draws = bootstrap(len(rows.train), config.heads, config.seed) if config.heads > 1 else None
+
+    def centre(out: Outputs) -> Tensor:
+        return heads.parts(logits_of(out))[0] if heads else out.score
 
     def loss_fn(out: Outputs, batch: Batch) -> Loss:
         assert isinstance(batch, Ranked)
-        table, rank, strength = as_table(out.score, batch)
+        table, rank, strength = as_table(centre(out), batch)
         right, pairs = losses.accuracy(table, rank)
+        value = (
+            loss_of(table, rank, strength)
+            if heads is None
+            else loss_of_heads(heads, out, batch, loss_of)
+        )
         return Loss(
-            batch.weight[firsts(batch)] * loss_of(table, rank, strength),
+            batch.weight[firsts(batch)] * value,
             {"accuracy": right / pairs.clamp(min=1), "margin": _spread(table, rank)},
         )
 
@@ -94,7 +112,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         for part in evaluated(rows.held):
             batch = rank_batch(part, trust)
             out = learner.outputs(batch)
-            tables.append(as_table(out.score, batch))
+            tables.append(as_table(centre(out), batch))
             values.append(loss_fn(out, batch).value)
         result = {**of_pairs(tables), "loss": float(torch.cat(values).mean())}
         ranks.on_first(write_json, config.out / "evaluation.json", result)
@@ -102,14 +120,18 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
 
     def record_scale() -> None:
         batch = rank_batch(rows.train[:MEASURED], trust)
+        setattr(model.config, FITTED_ON, rows.train.samples)
+        if heads:
+            record(model, heads.fitted(logits_of(learner.outputs(batch))))
+            return
         scores = learner.outputs(batch).score
         setattr(model.config, SHIFT, float(scores.mean()))
         setattr(model.config, SCALE, float(scores.std(correction=0).clamp(min=1e-6)))
-        setattr(model.config, FITTED_ON, rows.train.samples)
 
     def stream(start: int) -> Iterator[Batch]:
         for batch in epochs(config, len(rows.train), steps, start):
-            yield rank_batch([rows.train[i] for i in batch], trust)
+            drawn = rank_batch([rows.train[i] for i in batch], trust)
+            yield drawn if draws is None else with_draws(drawn, draws[batch])
 
     return fit(
         config,

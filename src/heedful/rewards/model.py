@@ -22,6 +22,7 @@ from heedful.models.limits import context_length
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import fold_user, load_personal_heads
 from heedful.models.scores import sequence_scores
+from heedful.rewards.heads import heads_forward, heads_of, logits_of
 from heedful.rewards.personal import known_by
 from heedful.types import Batch, Group, Outputs, Prompt, Sample
 
@@ -77,7 +78,8 @@ class ModelReward:
         *,
         micro_batch_tokens: int = 16384,
     ):
-        if SCALE in vars(model.config):
+        self.heads = heads_of(model)
+        if self.heads is None and SCALE in vars(model.config):
             fold_scale(model)
         self.model, self.tokenizer = model, tokenizer
         self.micro_batch_tokens = micro_batch_tokens
@@ -95,9 +97,12 @@ class ModelReward:
         micro_batch_tokens: int = 16384,
         user: Path | None = None,
     ) -> ModelReward:
-        """From a folder or hub name; refuses one whose scalar head is missing. `user`: a file of comparisons by one
+        """From a folder or hub name; refuses one whose head is missing. `user`: a file of comparisons by one
         person, whose reward it is to be."""
-        model, tokenizer = load_reward_model(name, device=device), load_tokenizer(name)
+        model, tokenizer = (
+            load_reward_model(name, several=True, device=device),
+            load_tokenizer(name),
+        )
         if user is not None:
             load_personal_heads(model, name)
             answers = read_comparisons(str(user))
@@ -105,10 +110,18 @@ class ModelReward:
         return cls(model, tokenizer, micro_batch_tokens=micro_batch_tokens)
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
-        """Scores of sequences in this model's own tokens."""
+        """Rewards of sequences in this model's own tokens."""
+        return self.judged(samples)[0]
+
+    def judged(self, samples: Sequence[Sample]) -> tuple[list[float], dict[str, list[float]]]:
+        """Rewards, and what each of several heads says (`Heads.columns`)."""
         batch = collate(samples)
-        scores = predict(self.model, score_forward, batch, self.micro_batch_tokens).score
-        return (scores - self.shift).tolist()
+        if self.heads is None:
+            scores = predict(self.model, score_forward, batch, self.micro_batch_tokens).score
+            return (scores - self.shift).tolist(), {}
+        out = predict(self.model, heads_forward, batch, self.micro_batch_tokens)
+        logits = logits_of(out)
+        return self.heads.reward(logits).tolist(), self.heads.columns(logits)
 
     @cached_property
     def context(self) -> int:
@@ -131,7 +144,10 @@ class ModelReward:
         self._waiting.append((samples, done))
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
-        return await done
+        scores, columns = await done
+        for name, values in columns.items():
+            group.log_extra(name, values)
+        return scores
 
     def _encoded(self, group: Group) -> list[Sample]:
         """The responses behind the prompt, or each behind the conversation that it ends."""
@@ -163,10 +179,12 @@ class ModelReward:
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._flush)
         try:
-            scores = iter(self.score([s for samples, _ in waiting for s in samples]))
+            scores, columns = self.judged([s for samples, _ in waiting for s in samples])
         except Exception as error:
             for _, done in waiting:
                 done.set_exception(error)
             return
+        start = 0
         for samples, done in waiting:
-            done.set_result([next(scores) for _ in samples])
+            own = slice(start, start := start + len(samples))
+            done.set_result((scores[own], {name: v[own] for name, v in columns.items()}))

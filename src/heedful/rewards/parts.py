@@ -145,7 +145,7 @@ class Parts:
 
         optimised = (part for part in self.parts if not part.watched)
         members = [member for part in optimised for member in part.members]
-        models = [member for member in members if isinstance(member, ModelReward)]
+        models = [m for m in members if isinstance(m, ModelReward) and m.heads is None]
         return models[0] if len(models) == 1 else None
 
     @property

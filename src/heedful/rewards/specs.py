@@ -2,6 +2,7 @@
 
 runs/reward  org/model              a reward model: folder or hub name
 runs/reward(user=answers.jsonl)     of one by `train reward --personal`: the reward of who gave these answers
+runs/axes(helpful=1, long=-0.3)     one of several heads, with other weights; runs/ensemble(k=1), see `rewards.heads`
 length  numeric  no_eos …           a rule or a verifier of ours
 length(price=0.02, free=50)         with options
 http://host/v1#MODEL                a language model behind a server that grades, see `rewards.endpoint`
@@ -115,24 +116,39 @@ class _Loader:
             limits, arguments = _limits(spec, function, arguments)
             return as_reward(function, name, limits, **_typed(spec, target, function, arguments))
         if target != spec and Path(target).is_dir():
-            return self.model(target, **typed(f"--reward {spec}", target, USER, arguments))
+            return self.model(f"--reward {spec}", target, arguments)
         if target != spec:
             raise UserError(
-                f"--reward {spec}: only {', '.join(_known())} and functions take options"
+                f"--reward {spec}: only {', '.join(_known())}, models with several heads and functions take options"
             )
         if not Path(spec).exists() and not re.search(r"[/\\]", spec):
             raise UserError(
                 f"there is no reward '{spec}'{did_you_mean(spec, _known())}: expected a reward model's folder "
                 f"or hub name, package.module:function, or one of {', '.join(_known())}"
             )
-        return self.model(spec)
+        return self.model(f"--reward {spec}", spec, ())
 
-    def model(self, name: str, user: Path | None = None) -> Reward:
+    def model(self, where: str, folder: str, arguments: Sequence[str]) -> Reward:
+        """A reward model; what stands in brackets is whose it is, or weights of its heads, or their k."""
         from heedful.rewards.model import ModelReward
 
-        return ModelReward.load(
-            name, device=self.device, micro_batch_tokens=self.micro_batch_tokens, user=user
+        words = dict(option(a) if OPTION.fullmatch(a) else (a, "") for a in arguments)
+        whose = typed(where, folder, USER, arguments) if USER.keys() & words.keys() else {}
+        reward = ModelReward.load(
+            folder, device=self.device, micro_batch_tokens=self.micro_batch_tokens, **whose
         )
+        options = (
+            {} if whose else {name: number(where, name, value) for name, value in words.items()}
+        )
+        if reward.heads is not None:
+            reward.heads = reward.heads.given(where, options)
+            return reward
+        if options:
+            raise UserError(
+                f"{where}: a reward model with one output has no option '{next(iter(options))}'; of one by "
+                "`train reward --personal` it is user=FILE"
+            )
+        return reward
 
 
 def _known() -> list[str]:

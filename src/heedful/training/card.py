@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from heedful import __version__
 from heedful.configs.common import Training, unread
+from heedful.models.forward import HEADS
 from heedful.models.scores import at_last_token, scores_of
 from heedful.run import settings
 from heedful.training.trust import FILE as RATERS
@@ -34,6 +35,15 @@ inputs = tokenizer(text + "Lima.{end}", add_special_tokens=False, return_tensors
 score = model(**inputs).logits[0, 0].item()
 reward = (score + {minus_shift!r}) / {scale!r}
 print(score, reward)
+"""
+HEADS_OF = """\
+from transformers import {imports}
+
+tokenizer = {tokenizer}.from_pretrained("{name}")
+model = AutoModelForSequenceClassification.from_pretrained("{name}", num_labels={outputs})
+{prompt}
+inputs = tokenizer(text + "Lima.{end}", add_special_tokens=False, return_tensors="pt")
+print(model(**inputs).logits[0])  # what they mean stands in config.json under heedful_heads
 """
 CHAT = """\
 chat = [{"role": "user", "content": "What is the capital of Peru?"}]
@@ -97,7 +107,9 @@ def snippet(folder: Path, name: str) -> str:
         prompt = CHAT if template else PLAIN
         return POLICY.format(imports=imports, tokenizer=tokenizer, name=name, prompt=prompt)
     end = tokenizer_config.get("eos_token") or ""
-    return REWARD.format(
+    several = notes.get(HEADS)
+    return (HEADS_OF if several else REWARD).format(
+        outputs=several and several["outputs"],
         imports=", ".join(sorted(("AutoModelForSequenceClassification", tokenizer))),
         tokenizer=tokenizer,
         name=name,
@@ -114,7 +126,13 @@ def _what(folder: Path, adapter: dict[str, Any], model: PreTrainedModel) -> str:
         way = "read at the last token"
         if scores_of(model) is not at_last_token:
             way = "as its own forward gives it for the whole text"
-        scores = f" whose one output is the score of a prompt with its response, {way}"
+        several = getattr(model.config, HEADS, None)
+        what = (
+            "one output is the score"
+            if several is None
+            else f"{several['outputs']} outputs are scores"
+        )
+        scores = f" whose {what} of a prompt with its response, {way}"
     if adapter:
         kind = f"{adapter.get('peft_type')} adapter of rank {adapter.get('r')}"
         return f"A {kind} on `{adapter['base_model_name_or_path']}`{scores}."

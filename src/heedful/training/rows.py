@@ -38,12 +38,13 @@ from heedful.types import (
     Facts,
     LabelledResponse,
     Prompt,
+    Rated,
     Sample,
     Task,
 )
 
 Item = TypeVar("Item")
-Answered = TypeVar("Answered", bound=Comparison | Demonstration | LabelledResponse)
+Answered = TypeVar("Answered", bound=Comparison | Demonstration | LabelledResponse | Rated)
 Made = TypeVar("Made")
 Sequences = tuple[Answered, list[Sample]]  # an item, and its responses each after the prompt
 SOME = 64  # items in whole that the checks before training choose theirs from
@@ -254,12 +255,12 @@ def sequences(
 
 
 def encoded(
-    tokenizer: PreTrainedTokenizerBase, item: Comparison | Demonstration | LabelledResponse
+    tokenizer: PreTrainedTokenizerBase, item: Comparison | Demonstration | LabelledResponse | Rated
 ) -> list[Sample]:
     """An item's responses in whole, each after the prompt."""
     if isinstance(item, Comparison):
         return encode_group(tokenizer, item.prompt, item.responses)
-    if isinstance(item, LabelledResponse):
+    if isinstance(item, LabelledResponse | Rated):
         return encode_group(tokenizer, item.prompt, [item.response])
     return [encode_demonstration(tokenizer, item)]
 

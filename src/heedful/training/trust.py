@@ -27,7 +27,7 @@ from heedful.ranks import Ranks
 from heedful.raters.reliability import Collected
 from heedful.raters.weights import Fingerprint, Weights, fitted, loaded
 from heedful.training.kept import NOBODY, Judgment
-from heedful.types import Comparison, Demonstration, LabelledResponse
+from heedful.types import Comparison, Demonstration, LabelledResponse, Rated
 
 EQUAL, RATERS, COLUMN = WEIGHTS
 FILE = "raters.json"  # in the run's folder
@@ -75,7 +75,7 @@ class Raters:
 
     def signed(
         self,
-        item: Comparison | Demonstration | LabelledResponse,
+        item: Comparison | Demonstration | LabelledResponse | Rated,
         judgments: Iterable[Judgment],
         *,
         learned: bool,

@@ -59,6 +59,7 @@ __all__ = [
     "RankedLogps",
     "RankedOfUsers",
     "RankedWithReference",
+    "Rated",
     "Rater",
     "Reward",
     "Rewarded",
@@ -74,11 +75,9 @@ __all__ = [
     "Task",
 ]
 
-StopReason = Literal[
-    "stop", "length"
-]  # "stop": the model ended by itself; "length": it was truncated
+# "stop": the model ended by itself; "length": it was truncated
+StopReason = Literal["stop", "length"]
 Metrics = dict[str, float]
-
 
 # What else the row of a prompt says, such as the right `answer`: for rewards, never for the policy.
 Facts = Mapping[str, Any]
@@ -155,6 +154,17 @@ class LabelledResponse:
     prompt: Prompt
     response: str
     desirable: bool
+    rater: str | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """One response, and what one rater said of it: ratings by axis, and 1 or 0 for a rule that it keeps or breaks."""
+
+    prompt: Prompt
+    response: str
+    values: Mapping[str, float] = field(hash=False)
     rater: str | None = None
     weight: float | None = None
 

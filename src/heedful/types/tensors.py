@@ -117,6 +117,22 @@ class RankedOfUsers(Ranked):
 
 
 @dataclass(frozen=True, slots=True)
+class Bootstrapped(Ranked):
+    """Adds draw `[B, K, 1]`: how much the comparison counts for each of K heads."""
+
+    draw: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed(Batch):
+    """Single responses with what was said of them, every row a group of its own: target `[B, K, 2]`, of each head the
+    value and whether it was said; weight `[B]`, how much the row counts."""
+
+    target: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class RankedWithReference(Ranked):
     """Adds the reference's sum of log-probs `[B]`."""
 

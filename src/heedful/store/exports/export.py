@@ -6,7 +6,7 @@
 | rankings | prompt, responses, ranking: heedful's own form, with ties |
 | unpaired | prompt, completion, label (TRL's unpaired form): thumbs, and rules that are all kept or not |
 | demonstrations | prompt, completion: written, edited or imported |
-| scores, critiques | one row a value, one a remark |
+| scores, critiques | one row a value, of a rule 1 where it is kept and 0, one a remark |
 | turns | prompt so far, chosen, rejected: the replies of conversations |
 | judgments | everything that is known about each judgment |
 | prompts, samples | what is to be answered, and what models answered |
@@ -182,10 +182,12 @@ def unpaired(j: JudgmentRecord) -> Rows | str:
 
 
 def scores(j: JudgmentRecord) -> Rows | str:
+    said = [(r.completion, r.axis, r.value) for r in j.scores]
+    said += [(r.completion, r.rule, float(r.verdict)) for r in j.rules]
     return [
-        {"prompt": j.prompt.content, "completion": reply(j, r.completion)}
-        | {"axis": r.axis, "value": r.value, **_of_question(j), **_provenance(j)}
-        for r in j.scores
+        {"prompt": j.prompt.content, "completion": reply(j, response)}
+        | {"axis": axis, "value": value, **_of_question(j), **_provenance(j)}
+        for response, axis, value in said
     ] or "another kind of answer"
 
 

@@ -28,7 +28,17 @@ from heedful.models.load import new_reward_model
 
 # A process of the fork server has imported everything already, and has no threads of the parent's.
 CONTEXT = multiprocessing.get_context("forkserver")
-RECIPES = ("pretrain", "sft", "reward_model", "preference", "policy", "online", "ilql", "distil")
+RECIPES = (
+    "pretrain",
+    "sft",
+    "reward_model",
+    "preference",
+    "policy",
+    "online",
+    "q_learning",
+    "ilql",
+    "distil",
+)
 CONTEXT.set_forkserver_preload(
     ["heedful.cli", "torch.utils.tensorboard", *(f"heedful.recipes.{r}" for r in RECIPES)]
 )
@@ -70,13 +80,14 @@ JOBS: dict[str, Callable[[Path, int], list]] = {
     "rloo": lambda w, n: [*policy(w, n), "--group-size", 2, "--normalise-rewards",
                           "--reference-every", 3, "--reference-share", 0.5],
     "online_dpo": lambda w, n: [*policy(w, n), "--refresh-reference", 3],
+    "psi_learning": lambda w, n: [*policy(w, n), "--updates", 2, "--replay", 3, "--minibatch-size", 6],
     "ilql": lambda w, n: ["--model", w / "model", "--data", w / "episodes.jsonl", *epochs(n)],
     "decision": lambda w, n: JOBS["ilql"](w, n),
     "distil": lambda w, n: ["--model", w / "model", "--data", w / "demonstrations.jsonl",
                             "--context", w / "context.txt", *epochs(n)],
     "small": lambda w, n: ["--model", w / "model", "--data", w / "prompts.jsonl", "--steps", 8 * n],
 }  # fmt: skip
-POLICY = ("ppo", "rloo", "online_dpo")
+POLICY = ("ppo", "rloo", "online_dpo", "psi_learning")
 SUPERVISED = ("pretrain", "sft", "reward", "dpo", "ilql", "distil")
 
 

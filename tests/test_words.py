@@ -43,7 +43,7 @@ def config_types() -> Iterator[type]:
     names = {module.rpartition(".")[2] for module, _ in commands.COMMANDS.values()} - {OF_TESTS}
     todo = [
         importlib.import_module(f"heedful.configs.{n}").Config
-        for n in (*names, "policy", "online", "preference")
+        for n in (*names, "policy", "online", "preference", "q_learning")
     ]
     todo += [importlib.import_module("heedful.configs.compare_plan").Plan]
     slots = ("advantage", "surrogate", "average", "kl", "kl_estimator")

@@ -196,11 +196,16 @@ def test_an_unended_response_is_a_cut_one():
     assert written(encode_example(BPE, CHAT, "")) == [end_token(BPE, CHAT)]
 
 
-def test_an_empty_prompt_needs_a_bos():
-    """Mutation caught: a sequence whose first response token nothing predicts, so that it is lost."""
+def test_an_empty_prompt_begins_with_bos_or_eos():
+    """Mutation caught: a sequence whose first response token nothing predicts, so that it is lost; BOS passed over; a
+    start that counts as written."""
     assert encode_prompt(spaced_tokenizer("first"), "") == [1]
-    with pytest.raises(UserError, match=r"empty prompt.*no BOS"):
-        encode_example(BPE, "", "once upon a time")
+    sample = encode_example(BPE, "", "once")
+    assert sample.tokens[0] == eos_id(BPE) and sample.mask[0] is False and all(sample.mask[1:])
+    assert decode_response(BPE, written(sample)) == "once"
+    with_bos = deepcopy(BPE)
+    with_bos.bos_token = "<|user|>"  # that this tokenizer writes before no text of its own accord
+    assert encode_prompt(with_bos, "") == [with_bos.bos_token_id]
 
 
 def test_templates_that_cannot():

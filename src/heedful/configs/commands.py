@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from types import ModuleType
 from typing import Any
 
-from heedful.configs import online, policy, preference
+from heedful.configs import online, policy, preference, q_learning
 from heedful.configs.common import Method, refuse_missing, refuse_unread, unread
 from heedful.errors import UserError, did_you_mean
 from heedful.tagged import compose
@@ -79,7 +79,7 @@ WORKSPACES = {
 
 # The methods of `heedful train`, by what they learn from → the modules of `configs` whose `METHODS` do.
 GROUPS: dict[str, tuple[ModuleType, ...]] = {
-    "prompts and a reward → a better policy, kept near by KL": (policy, online),
+    "prompts and a reward → a better policy, kept near by KL": (policy, online, q_learning),
     "comparisons → a better policy, directly": (preference,),
 }
 

@@ -29,10 +29,14 @@ class Config(Reading, Training):
     """Layers of a new model."""
     heads: Annotated[int, AT_LEAST_1, NEW] = 4
     """Attention heads of a new model."""
+    tokenizer: Annotated[str | None, NEW] = None
+    """Tokenizer of a new model: a folder or hub name. Default: one trained on the texts."""
     vocab_size: Annotated[int, AT_LEAST_1, NEW] = 2048
     """Vocabulary size of a new tokenizer."""
     context: Annotated[int, Range(2), NEW] = 256
     """Context length of a new model, in tokens."""
+    start_token: bool = False
+    """Begin each text with BOS, or EOS where the tokenizer has none: the model can then write from an empty prompt."""
     pack_length: Annotated[int, Range(2)] = 128
     """Tokens in a packed sequence."""
     batch_size: Annotated[int, AT_LEAST_1] = 8

@@ -16,7 +16,7 @@ class Config:
     """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
 
     name: Annotated[str, POSITIONAL]
-    """The world: capitals, reviews, arithmetic, posts, or one of an installed package."""
+    """The world: capitals, reviews, arithmetic, posts, music, or one of an installed package."""
     out: Path
     """The folder."""
     seed: Annotated[int, SEED] = 0
@@ -28,7 +28,8 @@ class Config:
     levels: Annotated[int, Range(1, 6)] = 6
     """The hardest level, 1 to 6 (arithmetic)."""
     source: Path | None = None
-    """A file of reviews with `text` (reviews)."""
+    """A file of reviews with `text` (reviews); a file or folder of .abc and .mid files, or music21 for the tunes of
+    this package (music). Tunes are made from the seed where none is given."""
 
 
 def refuse_nonsense(config: Config) -> None:

@@ -28,19 +28,24 @@ _unseen: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, frozenset[int]]] 
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
-    """Ids of a prompt, ready for the response to follow. BOS once, if the tokenizer has the habit; never EOS."""
+    """Ids of a prompt, ready for the response to follow. BOS once, if the tokenizer has the habit; no EOS behind it.
+
+    Nothing at all, which is how a model writes unconditionally, begins with `start_id`.
+    """
     if isinstance(prompt, str):
         ids = list(tokenizer(prompt)["input_ids"])
         if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
             ids.pop()
     else:
         ids = opening_ids(tokenizer, prompt)
-    ids = one_bos(tokenizer, ids)
-    if not ids:
-        raise UserError(
-            "an empty prompt has no token that a response could follow, as this tokenizer adds no BOS"
-        )
-    return ids
+    return one_bos(tokenizer, ids) or [start_id(tokenizer)]
+
+
+def start_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What stands before a text that follows nothing: BOS or, in a tokenizer without one, EOS, which stands between the
+    documents that models are pre-trained on."""
+    bos: Any = tokenizer.bos_token_id
+    return eos_id(tokenizer) if bos is None else int(bos)
 
 
 def one_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:

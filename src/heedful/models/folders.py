@@ -39,7 +39,8 @@ def errors_about(name: str, what: str) -> Iterator[None]:
     if looks_local and not path.is_dir():
         raise UserError(f"model {name}: there is no such folder")
     if path.is_dir():
-        if not any((path / file).exists() for file in CONFIGS):
+        alone = ("tokenizer.json",) if what == "tokenizer" else ()
+        if not any((path / file).exists() for file in (*CONFIGS, *alone)):
             inside = [
                 f.parent
                 for file in CONFIGS

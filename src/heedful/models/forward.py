@@ -102,6 +102,21 @@ def policy_outputs(
     return outputs
 
 
+def action_outputs(model: PreTrainedModel, tokens: Tensor, mask: Tensor) -> Outputs:
+    """Of the tokens that the mask `[B, T]` names, all `[B, T]`: log π of each (`logp`), of the likeliest in its place
+    (`top`), and the value head's of the state before (`value`). tokens `[B, T+1]`."""
+    hidden = hidden_states(model, tokens[:, :-1], mask).at(mask)
+    head, value_head = lm_head(model), getattr(model, VALUE_HEAD)
+
+    def about_next(h: Tensor, y: Tensor) -> Tensor:
+        log_pi = log_policy(head(h), Sampling())
+        of_token = log_pi.gather(1, y[:, None])
+        return torch.cat([of_token, log_pi.amax(-1, keepdim=True), value_head(h).float()], -1)
+
+    columns = in_chunks(model, about_next, mask, hidden, tokens[:, 1:][mask])
+    return Outputs(zip(("logp", "top", "value"), columns.unbind(-1), strict=True))
+
+
 def distilled_outputs(
     model: PreTrainedModel, tokens: Tensor, mask: Tensor, lengths: Tensor, teacher: Reference
 ) -> Outputs:

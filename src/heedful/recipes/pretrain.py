@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from heedful.configs.pretrain import Config
 from heedful.data.collate import pack, shuffled, take
 from heedful.data.sources import stream_texts
-from heedful.data.tokens import eos_id
+from heedful.data.tokens import eos_id, start_id
 from heedful.fields import Data
 from heedful.learner import load_learner
 from heedful.models.forward import token_logps
@@ -39,7 +39,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     texts, notes = _texts(config, config.data)
     held, held_notes = _texts(config, config.eval_data) if config.eval_data else ([], [])
     if config.model is None:
-        tokenizer = train_tokenizer(texts, config.vocab_size)
+        tokenizer = (
+            load_tokenizer(config.tokenizer)
+            if config.tokenizer
+            else train_tokenizer(texts, config.vocab_size)
+        )
         model = new_model(
             config.arch,
             tokenizer,
@@ -55,8 +59,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         model = load_policy(config.model, dtype=config.dtype, device=config.device)
     prepare(model, config)
     length = min(config.pack_length, context_length(model))
+    first = [start_id(tokenizer)] if config.start_token else []
     documents, kept = (
-        tokenizer(part, add_special_tokens=False)["input_ids"] if part else []
+        [first + ids for ids in tokenizer(part, add_special_tokens=False)["input_ids"]]
+        if part
+        else []
         for part in (texts, held)
     )
     if not config.eval_data:

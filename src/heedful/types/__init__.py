@@ -28,6 +28,7 @@ from heedful.types.tensors import (
     Rewarded,
     Scored,
     ScoredWithValues,
+    Wanted,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ __all__ = [
     "Step",
     "StopReason",
     "Task",
+    "Wanted",
 ]
 
 # "stop": the model ended by itself; "length": it was truncated

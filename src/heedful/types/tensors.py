@@ -177,6 +177,13 @@ class ScoredWithValues(Scored):
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted(Batch):
+    """A batch whose tokens' values are to become `target` `[B, T]`."""
+
+    target: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Rewarded:
     """What an advantage reads: rewards, values and mask `[B, T]`, bootstrap, group and episode `[B]`.
 

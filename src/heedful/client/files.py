@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from heedful.client.calls import Calls, Values, ascii_json
 
-What = Literal["prompts", "demonstrations", "comparisons", "samples"]
+What = Literal["prompts", "demonstrations", "comparisons", "samples", "records"]
 MANIFEST = "X-Heedful-Manifest"
 
 

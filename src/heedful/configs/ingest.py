@@ -12,7 +12,7 @@ from heedful.fields import AT_LEAST_1, POSITIONAL, Flag
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.project import screens
 
-What = Literal["prompts", "demonstrations", "comparisons", "samples"]
+What = Literal["prompts", "demonstrations", "comparisons", "samples", "records"]
 
 Form = Literal["auto", "plain", "argilla", "label-studio"]
 
@@ -43,7 +43,8 @@ class Config:
     """Import a file's rows into a workspace; importing duplicates adds nothing."""
 
     what: Annotated[What, POSITIONAL]
-    """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt."""
+    """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt; records are exports
+    of Argilla and Label Studio with all of their questions, which become those of the project's screen."""
     source: Annotated[str, POSITIONAL]
     """JSONL, JSON, CSV, Parquet, hf:NAME[:CONFIGURATION][:SPLIT]; for comparisons exports of Argilla and Label Studio
     too."""
@@ -96,6 +97,7 @@ def refuse_nonsense(config: Config) -> None:
         "prompts": asking,
         "samples": asking | {"--model", "--together"},
         "demonstrations": set(),
+        "records": set(),
     }[config.what]
     for flag, there in given.items():
         if there and flag not in useful:

@@ -28,12 +28,12 @@ from heedful.types import Comparison
 def read_argilla(where: str, row: dict[str, Any]) -> Iterator[Comparison | Unanswered]:
     nested = isinstance(row.get("fields"), dict)
     fields = {k: v for k, v in (row["fields"] if nested else row).items() if v is not None}
-    answers = _answers(row, nested)
+    answers = answers_of(row, nested)
     prompt, asked = prompt_among(where, fields)
     texts = {k: v for k, v in fields.items() if isinstance(v, str) and k != asked}
     by_person: dict[str | None, dict[str, Any]] = defaultdict(dict)
     for question, given in answers.items():
-        for person, value in _told_apart(given):
+        for person, value in told_apart(given):
             by_person[person][question] = value
     if not by_person:
         shown = tuple(texts[name] for name in candidates_of(texts))
@@ -44,7 +44,7 @@ def read_argilla(where: str, row: dict[str, Any]) -> Iterator[Comparison | Unans
             answers_given, key=lambda q: (q not in ("preference", "ranking"), q)
         ):
             try:
-                ranks = _ranks(where, question, answers_given[question], texts)
+                ranks = ranks_of(where, question, answers_given[question], texts)
             except UserError as error:
                 problem = problem or str(error)
             if ranks:
@@ -56,7 +56,7 @@ def read_argilla(where: str, row: dict[str, Any]) -> Iterator[Comparison | Unans
             raise UserError(problem)
 
 
-def _told_apart(given: list[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any]]:
+def told_apart(given: list[tuple[str | None, Any]]) -> Iterator[tuple[str | None, Any]]:
     """Several people of a record whose accounts were deleted are not one person."""
     nameless = sum(person is None for person, _ in given)
     number = 0
@@ -67,7 +67,7 @@ def _told_apart(given: list[tuple[str | None, Any]]) -> Iterator[tuple[str | Non
         yield person, value
 
 
-def _answers(row: dict[str, Any], nested: bool) -> dict[str, list[tuple[str | None, Any]]]:
+def answers_of(row: dict[str, Any], nested: bool) -> dict[str, list[tuple[str | None, Any]]]:
     """Who answered what, by question; drafts and discarded answers are none."""
     answers: dict[str, list[tuple[str | None, Any]]] = {}
     if nested:
@@ -109,7 +109,9 @@ def submissions(value: Any) -> list[tuple[str | None, Any]] | None:
     ]
 
 
-def _ranks(where: str, question: str, answer: Any, texts: dict[str, str]) -> dict[str, int] | None:
+def ranks_of(
+    where: str, question: str, answer: Any, texts: dict[str, str]
+) -> dict[str, int] | None:
     """Ranks by field, from a ranking or the name of the better field; None if it is about something else."""
     asked = question in ("preference", "ranking")
     if isinstance(answer, dict) and isinstance(answer.get("rank"), list):

@@ -72,7 +72,7 @@ def compared(where: str, row: dict[str, Any]) -> Iterator[Comparison]:
 
 def unanswered(rows: Iterable[Row], form: str = "auto") -> list[Unanswered]:
     """The questions in the rows of an annotation tool that nobody has answered."""
-    records = ((w, r) for w, r in _records(rows) if form != "auto" or form_of(r) != "plain")
+    records = ((w, r) for w, r in split_records(rows) if form != "auto" or form_of(r) != "plain")
     found = (f for where, row in records for f in judged(where, row, form, skip_bad=True))
     return [f for f in found if isinstance(f, Unanswered)]
 
@@ -81,7 +81,7 @@ def judged(
     where: str, row: dict[str, Any], form: str = "auto", *, skip_bad: bool = False
 ) -> Iterator[Comparison | Unanswered | Aside]:
     """What people said in a row, or in the records that it holds."""
-    for place, record in _records([(where, row)]):
+    for place, record in split_records([(where, row)]):
         try:
             yield from READERS[form_of(record) if form == "auto" else form](place, record)
         except UserError:
@@ -155,7 +155,7 @@ def _compares(row: Mapping[str, Any]) -> bool:
     return bool(standard(row).keys() & {"chosen", "rejected", "responses", "ranking"})
 
 
-def _records(rows: Iterable[Row]) -> Iterator[Row]:
+def split_records(rows: Iterable[Row]) -> Iterator[Row]:
     """Rows; the one object of Argilla's `to_dict` is columns of rows, or rows by their ids."""
     for where, row in rows:
         lists = [v for v in row.values() if isinstance(v, list)]

@@ -40,22 +40,33 @@ def read_label_studio(where: str, row: dict[str, Any]) -> Iterator[Comparison | 
             continue
         if not given["result"]:
             yield Aside("an answer chooses nothing: a tie, or a skipped task")
-        by = given.get("completed_by")
-        by = by.get("id") if isinstance(by, dict) else by  # never the address that stands beside it
-        about = {"rater": None if by is None else f"labeller {by}"}
-        about |= {"seconds": given.get("lead_time"), "created_at": given.get("created_at")}
+        about = about_of(given)
         for result in given["result"]:
-            value = result.get("value") if isinstance(result, dict) else None
-            if not isinstance(value, dict):
-                raise UserError(f"{place}: each `result` needs a `value`")
-            if result.get("type") == "pairwise" or value.get("selected") in ("left", "right"):
-                yield _pairwise(place, data, result, about)
-            elif "ranker" in value:
-                yield _ranker(place, data, result, about)
-            elif isinstance(value.get("choices"), list):
-                yield _choice(place, data, value["choices"], about)
-            else:
-                yield Aside(f"a {result.get('type') or 'result'} compares nothing")
+            yield comparison_in(place, data, result, about)
+
+
+def about_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Who annotated, for how long, and when."""
+    by = given.get("completed_by")
+    by = by.get("id") if isinstance(by, dict) else by  # never the address that stands beside it
+    about = {"rater": None if by is None else f"labeller {by}"}
+    return about | {"seconds": given.get("lead_time"), "created_at": given.get("created_at")}
+
+
+def comparison_in(
+    where: str, data: dict[str, Any], result: Any, about: dict[str, Any]
+) -> Comparison | Aside:
+    """What one result of an annotation says of which response is better, or that it says nothing of that."""
+    value = result.get("value") if isinstance(result, dict) else None
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: each `result` needs a `value`")
+    if result.get("type") == "pairwise" or value.get("selected") in ("left", "right"):
+        return _pairwise(where, data, result, about)
+    if "ranker" in value:
+        return _ranker(where, data, result, about)
+    if isinstance(value.get("choices"), list):
+        return _choice(where, data, value["choices"], about)
+    return Aside(f"a {result.get('type') or 'result'} compares nothing")
 
 
 def _not_yet(where: str, data: dict[str, Any]) -> Iterator[Unanswered]:

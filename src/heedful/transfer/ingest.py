@@ -25,12 +25,13 @@ from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
 from heedful.store.database.db import Store
-from heedful.store.intake import imported, ingest
+from heedful.store.intake import imported, ingest, recorded
 from heedful.store.project import screens
 from heedful.store.project.projects import settings_of
 from heedful.store.tables.columns import Checked, unescaped
 from heedful.store.tables.schema import completion, prompt
 from heedful.store.tables.schema import rater as account
+from heedful.transfer.records import study
 from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")
@@ -198,11 +199,32 @@ def _votes(config: Config, rows: list[Row], origin: ingest.Origin) -> _Read:
     return counts, first, _with_bar(config, len(votes), imported.votes, votes, origin=origin)
 
 
+def _records(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
+    found = study(config.source, rows)
+    for item in found.items:
+        for given in item.given:
+            _rater(config.source, given.rater)
+    how = {"questions": found.questions, "origin": origin}
+    write = _with_bar(config, len(found.items), recorded.screens, found.items, **how)
+    first = [
+        {"prompt": item.prompt, "responses": item.responses}
+        | {
+            "answers": {
+                given.rater: {n: body(item.responses) for n, body in given.said.items()}
+                for given in item.given
+            }
+        }
+        for item in found.items[:FIRST]
+    ]
+    return found.counts, first, write
+
+
 READERS = {
     "prompts": _prompts,
     "demonstrations": _demonstrations,
     "samples": _all_samples,
     "comparisons": _comparisons,
+    "records": _records,
 }
 
 

@@ -44,7 +44,7 @@ attempt(() => api("GET", `/api/projects/${project}`)).then((details) => {
 });
 
 // Columns that a file may have under other names.
-const NAMES = { comparisons: ["prompt", "chosen", "rejected", "responses", "ranking", "rater"], samples: ["prompt", "completion"], prompts: ["prompt"], demonstrations: ["prompt", "completion"] };
+const NAMES = { comparisons: ["prompt", "chosen", "rejected", "responses", "ranking", "rater"], samples: ["prompt", "completion"], prompts: ["prompt"], demonstrations: ["prompt", "completion"], records: [] };
 let renamed = {}; // by the name that is wanted
 let inFile = []; // names of columns, as they are in the file
 
@@ -78,7 +78,7 @@ async function send(look) {
   return result;
 }
 
-const numbers = (counts) => Object.entries(counts).filter(([, n]) => n).map(([k, n]) => `${n} ${(n === 1 ? k.replace(/s$/, "") : k).replaceAll("_", " ")}`).join(", ");
+const numbers = (counts) => Object.entries(counts).filter(([, n]) => n).map(([k, n]) => (k.includes("`") ? `${k} (${n})` : `${n} ${(n === 1 ? k.replace(/s$/, "") : k).replaceAll("_", " ")}`)).join(", ");
 const words = (value) => (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300);
 // Several texts, such as the responses to a prompt, as the texts that they are, one below the other.
 const cell = (value) => (Array.isArray(value) && value.some((v) => typeof v === "string") ? el("ol", { class: "texts" }, value.map((v) => el("li", { dir: "auto" }, words(v)))) : value === undefined ? "" : words(value));
@@ -91,7 +91,7 @@ async function look() {
   $("look-counts").textContent = seen.problem ?? `${numbers(seen.counts)}.`;
   $("look-counts").classList.toggle("wrong", Boolean(seen.problem));
   $("confirm").hidden = Boolean(seen.problem);
-  $("look-map").hidden = !inFile.length;
+  $("look-map").hidden = !inFile.length || !NAMES[importForm.elements.what.value].length;
   if (seen.problem) $("look-map").open = true;
   $("look-columns").replaceChildren(...NAMES[importForm.elements.what.value].map((name) => el("label", {}, name, " ", el("select", { onchange: (event) => {
     if (event.target.value) renamed[name] = event.target.value;

@@ -131,6 +131,19 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
         changes(tmp_path, {**before, "recipe": "heedful.recipes.configs.online"}, now)
 
 
+def test_a_flag_that_an_earlier_release_did_not_know_is_no_difference(tmp_path):
+    """While it has its default. Mutation caught: an upgrade that no unfinished run survives; a new flag that somebody
+    has set, or a change back to the default, that is not seen."""
+    before = {"recipe": "policy", "settings": {"lr": 1.0}, "inputs": {}}
+    now = {**before, "settings": {"lr": 1.0, "judged": "turn"}, "usual": ["judged"]}
+    assert changes(tmp_path, before, now) == []
+    with pytest.raises(UserError, match="judged was None, is turn"):
+        changes(tmp_path, before, {**now, "usual": []})
+    known = {**before, "settings": {"lr": 1.0, "judged": "episode"}}
+    with pytest.raises(UserError, match="judged was episode, is turn"):
+        changes(tmp_path, known, now)
+
+
 def test_the_document_says_what_a_run_is(tmp_path):
     """Mutation caught: a part of the identity, or a flag that may differ, that the page does not know, or no more."""
     text = (Path(__file__).parents[1] / "docs" / "resume.md").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.data.episodes import as_samples
 from heedful.data.samples import logged, rewards_of
+from heedful.data.shown import Judged, whole
 from heedful.data.tokens import decode_response, encode_prompt, prefilled, stop_tokens
 from heedful.envs.ask import ask
 from heedful.envs.chat import Env, Limits, Record
@@ -60,7 +61,8 @@ class How(TypedDict):
     """How to sample, `n` episodes of each task and max_tokens a turn. The seed is that of the batch; a version marks
     the samples. `limits` go with an `env`; an error in it stops the run, or drops and counts the episode. Where a
     template writes an earlier turn anew, a branch of the episode begins, or all is refused. `tool_format` is how calls
-    of tools are written, see `envs.formats`."""
+    of tools are written, see `envs.formats`; what of an episode is `judged` by rewards and raters, its last turn or all
+    of it, goes where the environment does not say."""
 
     n: int
     max_tokens: int
@@ -72,6 +74,7 @@ class How(TypedDict):
     on_error: NotRequired[OnError]
     rewrites: NotRequired[Literal["branch", "refuse"]]
     tool_format: NotRequired[str]
+    judged: NotRequired[Judged]
 
 
 async def episodes(
@@ -184,7 +187,8 @@ async def _played(
         return await play(env, record, how.get("on_error", "stop"))
 
     found = await all_of(map(one, range(how["n"])))
-    return [episode for episode in found if episode is not None and episode.turns]
+    told = [episode for episode in found if episode is not None and episode.turns]
+    return [whole(episode) for episode in told] if how.get("judged") == "episode" else told
 
 
 async def speak(

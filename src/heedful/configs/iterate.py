@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from heedful.configs.common import Lora
-from heedful.configs.optimise import Optimise, check
+from heedful.configs.optimise import Optimise, check, learns_from_comparisons
+from heedful.configs.playing import PLAYED, Playing, refuse_unasked, refuse_unplayable
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, alias
 from heedful.tagged import refuse_numbers
@@ -34,20 +35,23 @@ class Refit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Playing):
     """Iterate: sample, collect comparisons from raters, refit the reward model and optimise the policy, round after
     round."""
 
     model: str
     """The policy of the first round, mostly an SFT model."""
-    prompts: str
-    """Prompts to ask about; each round takes the next ones."""
+    prompts: str = ""
+    """Prompts to ask about; each round takes the next ones. An --env may bring its own tasks."""
     out: Path
     """Folder of the rounds; in a workspace's runs/ the lead can watch them."""
     workspace: Path = Path(".")
     """The workspace whose raters answer."""
     project: str = "default"
     """The project in it; made if it is not there."""
+    judged: Annotated[Literal["turn", "episode"], PLAYED] = "episode"
+    """What raters compare and the reward model scores with an --env: whole episodes, since single turns answer
+    different conversations."""
     rounds: Annotated[int, AT_LEAST_1] = 2
     """Number of rounds."""
     prompts_per_round: Annotated[int, AT_LEAST_1] = 100
@@ -98,7 +102,18 @@ class Config:
 def refuse_nonsense(config: Config) -> None:
     """What makes no sense, before anything is read or anybody is asked."""
     refuse_numbers(config)
+    refuse_unplayable(config)
+    refuse_unasked(config)
     check(config.optimise)
+    if config.plays and config.judged != "episode":
+        raise UserError("--judged turn: turns of different conversations cannot be compared")
+    if config.plays and learns_from_comparisons(config.optimise):
+        raise UserError(
+            f"optimise.method {config.optimise.method} learns from the texts that were compared, and so would learn to "
+            "write what tools and environments said; take one that plays against the reward model: grpo, rloo, ppo"
+        )
+    if config.plays and config.scorer:
+        raise UserError("--scorer is for single answers; what an episode is worth, its --env says")
     if not config.raters:
         raise UserError("raters is empty; name people, capitals or llm:MODEL")
     if (

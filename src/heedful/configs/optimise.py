@@ -44,6 +44,11 @@ def check(how: Optimise) -> None:
     flags.refuse_nonsense(config)
 
 
+def learns_from_comparisons(how: Optimise) -> bool:
+    """Whether it learns from what was compared itself, not against the reward model."""
+    return find(how.method, "optimise.method", preference, policy)[0] is preference
+
+
 def planned(
     how: Optimise,
     *,

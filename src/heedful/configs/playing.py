@@ -33,6 +33,9 @@ class Playing:
     """Tokens of an episode, all that was heard included. Default: the model's context."""
     env_seconds: Annotated[float, ABOVE_0, PLAYED] = 600.0
     """Seconds that an environment may take for itself in an episode, while the policy does not speak."""
+    judged: Annotated[Literal["turn", "episode"], PLAYED] = "turn"
+    """What raters and a --reward see of an episode: its last turn, behind the conversation, or all that came after the
+    prompt, as one text. An environment that shows something of its own, as browse does, shows that."""
     on_env_error: Annotated[Literal["stop", "drop"], PLAYED] = "stop"
     """An environment that fails stops the command, or the episode is dropped and counted."""
 
@@ -59,7 +62,8 @@ def refuse_unasked(config: Playing) -> None:
     """Without an environment somebody else must say what is asked, and what a response is worth."""
     if config.env:
         return
-    if not getattr(config, "data", ""):
-        raise UserError("--data is missing: what is asked; an --env may bring its own tasks")
+    name = "prompts" if hasattr(config, "prompts") else "data"
+    if not getattr(config, name, ""):
+        raise UserError(f"--{name} is missing: what is asked; an --env may bring its own tasks")
     if config.needs_reward and not getattr(config, "reward", ()):
         raise UserError("--reward is missing: what a response is worth; an --env may say so itself")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from heedful.data.columns import prompt_columns
+from heedful.data.shown import story
 from heedful.types import Branch, Episode, Sample, Step
 from heedful.types.messages import turn_to_json
 
@@ -92,7 +95,26 @@ def transcript_row(episode: Episode, index: int, model: str, seed: int) -> dict[
     }
     if episode.shown is not None:
         row["shown"] = prompt_columns(episode.prompt) | {"completion": episode.shown}
+        row["shown"] |= {"form": "episode"} if episode.shown == story(episode) else {}
     return row | facts
+
+
+def played_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a workspace keeps of a transcript's row beside the text that is shown: the rewards of the policy's turns and
+    how it ended, and whether the text is the `whole` episode, as `data.shown` writes it. None for other rows."""
+    rewards, ended = row.get("rewards"), row.get("ended")
+    if ended not in ("terminated", "truncated") or not isinstance(rewards, list):
+        return None
+    if not all(
+        isinstance(r, int | float) and math.isfinite(r) for r in (*rewards, row.get("reward"))
+    ):
+        return None
+    kept = {
+        name: row[name]
+        for name in ("rewards", "reward", "ended", "cause")
+        if row.get(name) is not None
+    }
+    return kept | {"whole": row.get("form") == "episode"}
 
 
 def _is_json(value: Any) -> bool:

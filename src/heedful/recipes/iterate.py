@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,24 @@ from heedful.configs.iterate import FREE, INPUTS, ROWS, Config, Refit, refuse_no
 from heedful.configs.optimise import planned
 from heedful.configs.policy import METHODS as ONLINE
 from heedful.data.files import read_rows, write_json, write_rows
-from heedful.data.samples import Drawn
-from heedful.data.sources import prompt_columns, prompt_of, read_prompts
+from heedful.data.sources import prompt_of
+from heedful.envs import Env
 from heedful.errors import UserError
-from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_tokenizer
 from heedful.recipes import evaluate, iterate_asking, recipe_of, reward_model
+from heedful.recipes import iterate_drawing as drawing
 from heedful.recipes.iterate_asking import ASKED, BATCH, Panel, Share, loaded, say, tasks_of, write
-from heedful.recipes.sample import draw
 from heedful.run import fingerprint, finished, loops
 from heedful.run.settings import identity
 from heedful.run.stop import locked
 from heedful.store.database.db import Store, open_store
 from heedful.store.database.patience import HOUR
 from heedful.store.project import content, projects, screens
-from heedful.training.rows import askable
+from heedful.training.playing import env_of
 from heedful.training.trust import FILE as RATERS
 from heedful.transfer.rounds import WHY, HeldOut, Round, freeze, held_out_with, merge, train_prompts
 from heedful.transfer.sources import materialise
-from heedful.types import Sampling
+from heedful.types import Prompt
 
 __all__ = ["Config", "Refit", "run"]
 TRAIN, EVALUATION = "all_comparisons.jsonl", "held_out_comparisons.jsonl"
@@ -48,14 +47,17 @@ PROMPTS, COMPARISONS = "train_prompts.jsonl", "comparisons.jsonl"
 def run(config: Config) -> Path | None:
     """Returns the folder of the newest policy, or None where it stopped to wait for people."""
     refuse_nonsense(config)
-    config = replace(config, prompts=materialise(config.prompts, "prompts"))
+    if config.prompts:
+        config = replace(config, prompts=materialise(config.prompts, "prompts"))
     if config.held_out:
         file = materialise(config.held_out, "prompts", split="held_out")
         config = replace(config, held_out=file)
-    held_out = held_out_with(set(read_prompts(config.held_out)) if config.held_out else set())
+    env = env_of(config)
+    held_out = held_out_with(drawing.held_out_prompts(config, env))
     now = identity(config, INPUTS)
     changes = loops.changed_since(config.out, now, resume=config.resume, free=FREE, data=ROWS)
-    _refuse_prompts(config, held_out)
+    questions = drawing.questions(config, env)
+    _refuse_prompts(config, [prompt for prompt, _ in questions], held_out)
     open_rounds = [r for r in range(1, config.rounds + 1) if not _frozen(config, r)]
     panels = loaded(config) if open_rounds else []
     load_tokenizer(config.model)  # a wrong name should leave nothing behind
@@ -71,25 +73,38 @@ def run(config: Config) -> Path | None:
             ):  # what nobody has been asked about is drawn anew
                 if not (config.out / f"round-{r}" / ASKED).exists():
                     (config.out / f"round-{r}" / SAMPLED).unlink(missing_ok=True)
-            return _rounds(config, store, project, panels, held_out)
+            loop = Loop(config, store, project, panels, held_out, env, questions)
+            return _rounds(loop)
     finally:
         store.close()
 
 
-def _rounds(
-    config: Config, store: Store, project: str, panels: Sequence[Panel], held_out: HeldOut
-) -> Path | None:
+@dataclass(frozen=True)
+class Loop:
+    """What all rounds go by."""
+
+    config: Config
+    store: Store
+    project: str
+    panels: Sequence[Panel]
+    held_out: HeldOut
+    env: Env | None
+    questions: Sequence[drawing.Question]
+
+
+def _rounds(loop: Loop) -> Path | None:
     """Round after round; of one whose answers are frozen nobody is asked any more."""
+    config, store, project, held_out = loop.config, loop.store, loop.project, loop.held_out
     model = config.model
     for r in range(1, config.rounds + 1):
         folder = config.out / f"round-{r}"
         folder.mkdir(parents=True, exist_ok=True)
         if not _frozen(config, r):
-            _sampled(config, store, project, folder, r, model)
-            if not iterate_asking.run(config, store, folder, r, panels):
+            _sampled(loop, folder, r, model)
+            if not iterate_asking.run(config, store, folder, r, loop.panels):
                 return None
         _collected(config, store, project, r, held_out)
-        model = _optimised(config, folder, r, model, held_out)
+        model = _optimised(loop, folder, r, model)
         _recorded(config, store, project, folder, r)
     return Path(model)
 
@@ -98,12 +113,12 @@ def _frozen(config: Config, r: int) -> bool:
     return (config.out / f"round-{r}" / COMPARISONS).exists()
 
 
-def _refuse_prompts(config: Config, held_out: HeldOut) -> None:
+def _refuse_prompts(config: Config, prompts: Sequence[Prompt], held_out: HeldOut) -> None:
     """Too few prompts, or a round of which nothing could be learned: before anybody is asked."""
-    prompts, n = read_prompts(config.prompts), config.prompts_per_round
+    n = config.prompts_per_round
     if len(prompts) < config.rounds * n:
         raise UserError(
-            f"{config.prompts} has {len(prompts)} prompts, fewer than {config.rounds} rounds of "
+            f"{config.prompts or config.env} has {len(prompts)} prompts, fewer than {config.rounds} rounds of "
             f"{n}; lower --rounds or --prompts-per-round"
         )
     for r in range(1, config.rounds + 1):
@@ -115,48 +130,22 @@ def _refuse_prompts(config: Config, held_out: HeldOut) -> None:
             )
 
 
-def _drawn(config: Config, folder: Path, r: int, model: str) -> list[dict[str, Any]]:
+def _drawn(loop: Loop, folder: Path, r: int, model: str) -> list[dict[str, Any]]:
     """A row for each of the round's prompts, with its responses; kept, since they may not be drawn alike twice."""
-    file = folder / SAMPLED
+    file, n = folder / SAMPLED, loop.config.prompts_per_round
     if not file.exists():
-        start = (r - 1) * config.prompts_per_round
-        prompts = read_prompts(config.prompts)[start : start + config.prompts_per_round]
-        say(f"round {r}: sampling {config.responses} responses to {len(prompts)} prompts")
-        policy, tokenizer = load_policy(model, device=config.device), load_tokenizer(model)
-        make = askable(tokenizer, context_length(policy), config.max_tokens, None)
-        drawn = draw(
-            policy,
-            tokenizer,
-            [make((prompt, {})) for prompt in prompts],
-            n=config.responses,
-            max_tokens=config.max_tokens,
-            sampling=Sampling(config.temperature),
-            seed=config.seed + 1000 * r,
-            quiet=config.quiet,
-        )
-        write_rows(file, map(_row, drawn))
+        asked = loop.questions[(r - 1) * n : r * n]
+        rows = drawing.rows_of(loop.config, loop.env, asked, r, model, folder)
+        write_rows(file, rows)
     return [row for _, row in read_rows(file)]
 
 
-def _row(drawn: Drawn) -> dict[str, Any]:
-    return prompt_columns(drawn.prompt) | {
-        "responses": [
-            {
-                "text": text,
-                "token_ids": [t for t, m in zip(s.tokens, s.mask, strict=True) if m],
-                "logprobs": [round(x, 6) for x, m in zip(s.logprobs, s.mask, strict=True) if m],
-                "finish_reason": s.stop_reason,
-            }
-            for text, s in zip(drawn.texts, drawn.samples, strict=True)
-        ]
-    }
-
-
-def _sampled(config: Config, store: Store, project: str, folder: Path, r: int, model: str) -> None:
+def _sampled(loop: Loop, folder: Path, r: int, model: str) -> None:
     """Sample, and make the questions, which are dealt out among the entries of `raters`."""
     if (folder / ASKED).exists():
         return
-    drawn = _drawn(config, folder, r, model)
+    config, store, project = loop.config, loop.store, loop.project
+    drawn = _drawn(loop, folder, r, model)
     whole = fingerprint(model)
     checkpoint = store.in_write(lambda c: content.add_checkpoint(c, model, whole))
     shares: list[dict[str, None]] = [{} for _ in config.raters]
@@ -193,14 +182,16 @@ def _question(
     if len(different) < 2:
         return None
     value = prompt_of(SAMPLED, row)
-    prompt = content.add_prompt(connection, project, value, source=config.prompts)
+    source = config.prompts or f"env:{config.env}"
+    prompt = content.add_prompt(connection, project, value, source=source)
+    how = {"temperature": config.temperature, "max_tokens": config.max_tokens}
     ids = [
         content.add_completion(
             connection,
             prompt,
-            **response,
+            **{k: v for k, v in response.items() if k != "episode"},
             checkpoint=checkpoint,
-            sampling={"temperature": config.temperature, "max_tokens": config.max_tokens},
+            sampling=how | {k: v for k, v in response.items() if k == "episode"},
             seed=config.seed + 1000 * r,
             engine="torch",
         )
@@ -225,8 +216,9 @@ def _collected(config: Config, store: Store, project: str, r: int, held_out: Hel
         merge(store, config.keep, done, held_out, train=train, evaluation=evaluation)
 
 
-def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldOut) -> str:
+def _optimised(loop: Loop, folder: Path, r: int, model: str) -> str:
     """Refit the reward model on old and new, optimise, evaluate; returns the new policy's folder."""
+    config, held_out = loop.config, loop.held_out
     own = vars(replace(config, seed=config.seed + r))
     shared = {name: own[name] for name in ("lora", "seed", "device", "quiet")}
     everything, evaluation = folder / TRAIN, folder / EVALUATION
@@ -240,10 +232,10 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
         reward_model.run(loops.stage(config.out, how, say))
     after = folder / "policy"
     if not finished(after):
-        prompts = config.prompts
+        prompts: str | Sequence[drawing.Question] = config.prompts or loop.questions
         # A policy that an earlier release has begun to train goes on with the prompts that it began with.
         if config.optimise.method in ONLINE and ((folder / PROMPTS).exists() or not after.exists()):
-            prompts = train_prompts(config.prompts, folder / PROMPTS, held_out)
+            prompts = train_prompts(prompts, folder / PROMPTS, held_out)
         # The reward model's own fit: of the same comparisons, and also for losses on responses one by one.
         weighed = {"weights": str(reward / RATERS)} if config.weights == "raters" else {}
         how = planned(
@@ -251,15 +243,16 @@ def _optimised(config: Config, folder: Path, r: int, model: str, held_out: HeldO
             model=model,
             reward=reward,
             comparisons=everything,
-            prompts=prompts,
+            prompts=str(prompts),
             out=after,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
+            **drawing.playing(config),
             **weighed,
             **shared,
         )
         recipe_of(how).run(loops.stage(config.out, how, say))
-    if config.held_out:
+    if config.held_out or (loop.env is not None and not config.prompts):
         for name, which in (("before", model), ("after", str(after))):
             _evaluated(config, folder / name, which, reward, model, r)
     return str(after)
@@ -296,15 +289,17 @@ def _recorded(config: Config, store: Store, project: str, folder: Path, r: int) 
 def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: str, r: int) -> None:
     if (out / "evaluation.json").exists():
         return
-    assert config.held_out
+    only = {"limit": config.prompts_per_round} if config.plays and not config.held_out else {}
+    beside = {} if config.plays else {"reference": reference, "scorer": config.scorer}
     result = evaluate.run(
         evaluate.Config(
             model=model,
-            data=config.held_out,
+            data=config.held_out or "",
             out=out,
             reward=(str(reward),),
-            reference=reference,
-            scorer=config.scorer,
+            **beside,
+            **only,
+            **drawing.playing(config),
             max_tokens=config.max_tokens,
             temperature=config.temperature,
             seed=config.seed,
@@ -312,5 +307,7 @@ def _evaluated(config: Config, out: Path, model: str, reward: Path, reference: s
             quiet=config.quiet,
         )
     )
-    named = [k for k in ("reward", "length", "kl", "gold") if k in result]
+    named = [
+        k for k in ("reward", "length", "kl", "gold", "return", "success", "turns") if k in result
+    ]
     say(f"round {r}, {out.name}: {', '.join(f'{k} {result[k]:.3g}' for k in named)}")

@@ -14,6 +14,7 @@ from heedful.configs.play import Config
 from heedful.data.columns import prompt_columns
 from heedful.data.episodes import transcript_row
 from heedful.data.files import read_rows, write_rows
+from heedful.data.shown import whole
 from heedful.data.sources import read_questions
 from heedful.envs.plain import played_by
 from heedful.envs.specs import player_of, tasks_of
@@ -40,7 +41,7 @@ def run(config: Config) -> Path | None:
         )
         _show_end(episode)
         if config.out is not None and episode.turns:
-            _add(config.out, transcript_row(episode, 0, config.name, config.seed))
+            _add(config.out, _row(config, episode, 0, config.name))
     return config.out
 
 
@@ -53,12 +54,17 @@ def _scripted(config: Config, env: Any, rows: Sequence[Mapping[str, Any]]) -> Pa
             row = rows[(config.task - 1 + number) % len(rows)]
             rng = random.Random(f"play/{config.player}/{config.seed}/{number}")
             work = played_by(env, row, player(row, rng), turns=config.max_turns, seed=config.seed)
-            played.append(transcript_row(asyncio.run(work), number, config.player, config.seed))
+            played.append(_row(config, asyncio.run(work), number, config.player))
             bar.update(number + 1)
     _add(config.out, *played)
     returns = [row["reward"] for row in played]
     print(f"{len(played)} episodes by {config.player}, mean return {fmean(returns):.3f}")
     return config.out
+
+
+def _row(config: Config, episode: Episode, index: int, who: str) -> dict[str, Any]:
+    seen = whole(episode) if config.judged == "episode" else episode
+    return transcript_row(seen, index, who, config.seed)
 
 
 def _tasks(config: Config, env: Any) -> Sequence[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from heedful.remote.sources import sources
 from heedful.run.checkpoints import Best
 from heedful.run.files import digest, fingerprint, plain
 from heedful.run.stop import LOCK, locked
+from heedful.tagged import holders
 
 # Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
 FINISHED = ("config.json", "adapter_config.json")
@@ -97,12 +98,21 @@ def identity(config: Any, inputs: Sequence[str] = INPUTS) -> dict[str, Any]:
     return {
         "recipe": type(config).__module__,
         "settings": fixed,
+        "usual": _usual(config),
         "inputs": {path: _content(Path(path)) for path in paths},
         "sources": sources(fixed),
         "versions": {name: version(name) for name in ("torch", "transformers")}
         | {"heedful": __version__},
         "machine": _machine(str(told_of.get("device", "cpu"))),
     }
+
+
+def _usual(config: Any) -> list[str]:
+    """The fields that have their defaults: one that an earlier release did not know is no difference then."""
+    if not is_dataclass(config):
+        return []
+    parts = [(holder, f) for holder in holders(config) for f in fields(holder)]
+    return sorted({f.name for holder, f in parts if getattr(holder, f.name) == f.default})
 
 
 def _machine(device: str) -> dict[str, Any]:
@@ -150,10 +160,11 @@ def compared(
 ) -> Difference:
     """`free` fields may differ, those of `data` may name other rows; another setting speaks for the files it names."""
     old, new = flat(before["settings"]), flat(now["settings"])
+    unsaid = {*free, *now.get("usual", ())}
     different = {
         name: f"{name} was {old.get(name)}, is {new[name]}"
         for name in new  # an older version wrote down also what nobody reads, and not what is free
-        if old.get(name) != new[name] and (name in old or name not in free)
+        if old.get(name) != new[name] and (name in old or name not in unsaid)
     }
     rows = {path for name in data for path in _paths(old.get(name))}
     content = [

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from heedful.configs.playing import Playing
 from heedful.data.reading import Reading, Source
+from heedful.data.shown import Judged
 from heedful.data.sources import facts_of, prompt_of, stream_questions
 from heedful.envs import Chat, Env, Limits, load_env
 from heedful.envs.play import OnError
@@ -25,6 +26,7 @@ class Played(TypedDict, total=False):
     limits: Limits
     on_error: OnError
     tool_format: str
+    judged: Judged
 
 
 def env_of(config: Playing) -> Env | None:
@@ -48,6 +50,7 @@ def played(config: Playing, env: Env | None) -> Played:
         "limits": limits,
         "on_error": config.on_env_error,
         "tool_format": config.tool_format,
+        "judged": config.judged,
     }
 
 
@@ -57,15 +60,25 @@ def asked(
     """The prompts of a config's data, or of another source, or the tasks that the environment brings along."""
     if config.data:
         return read_all(config, stream_questions, source)
-    rows = tasks_of(env, split, config.seed)
-    if rows is None:
+    items = own_tasks(config, env, split)
+    if items is None:
         raise UserError(f"--data is missing: the environment {config.env} has no tasks of its own")
-    items = []
-    for number, row in enumerate(rows, start=1):
-        place = f"task {number} of {config.env}"
-        items.append((place, (prompt_of(place, row), facts_of(row))))
     reading = Reading(rows=len(items))
     return Rows(f"env:{config.env}", config.on_bad_row, items, reading)
+
+
+def own_tasks(
+    config: Any, env: Env | None, split: Split
+) -> list[tuple[str, tuple[Prompt, Facts]]] | None:
+    """The tasks that an environment brings along, each with its place in words; None where it has none."""
+    rows = tasks_of(env, split, config.seed)
+    if rows is None:
+        return None
+    places = (f"task {number} of {config.env}" for number in range(1, len(rows) + 1))
+    return [
+        (place, (prompt_of(place, row), facts_of(row)))
+        for place, row in zip(places, rows, strict=True)
+    ]
 
 
 def told(env: Env, spec: str) -> Env:

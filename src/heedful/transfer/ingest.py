@@ -18,6 +18,7 @@ from heedful.configs.ingest import Config, options_of, refuse_nonsense
 from heedful.data import foreign
 from heedful.data.columns import name_in, prompt_to_json
 from heedful.data.comparisons import prompts_once
+from heedful.data.episodes import played_of
 from heedful.data.files import Row
 from heedful.data.reading import read_items, read_table
 from heedful.data.sources import demonstrations, prompt_of, samples_of
@@ -293,6 +294,8 @@ def _origin_of(where: str, row: dict[str, Any], model: str | None) -> dict[str, 
             continue
         keepable(f"{where}: `{name}`", column, value)
         fields[column.name] = value
+    if played := played_of(row):
+        fields["sampling"] = {**fields.get("sampling", {}), "episode": played}
     return fields
 
 

@@ -16,14 +16,14 @@ from sqlalchemy import Connection
 from heedful.data.comparisons import comparison_of
 from heedful.data.files import write_rows
 from heedful.data.reading import read_table
-from heedful.data.sources import prompt_of
+from heedful.data.sources import prompt_columns, prompt_of
 from heedful.errors import UserError
 from heedful.store.database.db import Store
 from heedful.store.intake import imported
 from heedful.store.lead import rounds
 from heedful.store.project.content import HELD_OUT, prompt_from_content, split_of
 from heedful.transfer.sources import materialise
-from heedful.types import Comparison, Prompt, without_gaps
+from heedful.types import Comparison, Facts, Prompt, without_gaps
 
 HeldOut = Callable[[Prompt], bool]
 WHY = f"{HELD_OUT} % of all prompts are, by their hash, and those of the evaluation"
@@ -82,10 +82,17 @@ def merge(
     write_rows(train, (item.row for item in parts[False]))
 
 
-def train_prompts(source: str, target: Path, held_out: HeldOut) -> str:
-    """Write the prompts that a policy may practise on, once; returns the path."""
+def train_prompts(
+    source: str | Sequence[tuple[Prompt, Facts]], target: Path, held_out: HeldOut
+) -> str:
+    """Write the prompts of a file, or an environment's tasks, that a policy may practise on, once; returns the path."""
     if not target.exists():
-        rows = read_table(source)
+        tasks = () if isinstance(source, str) else source
+        rows = (
+            read_table(source)
+            if isinstance(source, str)
+            else (("", {**prompt_columns(prompt), **facts}) for prompt, facts in tasks)
+        )
         write_rows(target, (row for where, row in rows if not held_out(prompt_of(where, row))))
     return str(target)
 

@@ -77,6 +77,12 @@ def to_html(text: str) -> str:
     )
 
 
+def plain(text: str) -> str:
+    """Safe HTML of a text that is shown as it is, line by line."""
+    visible = text.replace("\x00", "␀").encode("utf-8", "replace").decode("utf-8")
+    return f'<pre class="plain">{_text(visible)}</pre>'
+
+
 def _attribute(tag: str, name: str, value: str) -> str | None:
     if tag == "code" and name == "class":
         return value if LANGUAGE.match(value) else None

@@ -31,7 +31,7 @@ from heedful.store.kinds import UNANSWERED
 from heedful.store.lead.quality import ANSWERS
 from heedful.store.project import lifecycle
 from heedful.store.project.projects import settings_of
-from heedful.store.project.records import texts
+from heedful.store.project.records import shown
 from heedful.store.rating import asides, work
 from heedful.store.tables.columns import Whole
 from heedful.store.tables.schema import (
@@ -311,7 +311,8 @@ def aside(
 
 
 def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of each task {task, kind, parked, options, prompt, completions, responses}: ids and raw texts, by its id."""
+    """Of each task {task, kind, parked, options, prompt, completions, responses, episodes}: ids, raw texts, and of
+    episodes what they were worth, by its id."""
     by_id: dict[str, dict[str, Any]] = {}
     parked = exists().where(task_slot.c.task == task.c.id, task_slot.c.state == "parked")
     query = select(task, prompt.c.content, parked.label("parked")).join(
@@ -319,7 +320,7 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
     )
     for part in batches(tasks):
         rows: Sequence[Row] = connection.execute(query.where(task.c.id.in_(part))).all()
-        words = texts(connection, [c for r in rows for c in r.completions])
+        words = shown(connection, [c for r in rows for c in r.completions])
         for r in rows:
             by_id[r.id] = {
                 "task": r.id,
@@ -328,7 +329,8 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
                 "options": r.options,
                 "prompt": r.content,
                 "completions": r.completions,
-                "responses": [words[c] for c in r.completions],
+                "responses": [words[c][0] for c in r.completions],
+                "episodes": [words[c][1] for c in r.completions],
             }
     return by_id
 

@@ -256,6 +256,22 @@ def corrected(table: Any = judgment) -> Exists:
     return exists().where(newer.c.supersedes == table.c.id)
 
 
+def shown(
+    connection: Connection, completions: Sequence[str]
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The responses' texts by id, and of episodes what `data.episodes.played_of` tells; of others nothing."""
+    c, by_id = completion.c, dict[str, tuple[str, dict[str, Any]]]()
+    for part in batches(completions):
+        rows = connection.execute(select(c.id, c.text, c.sampling).where(c.id.in_(part)))
+        by_id.update((r.id, (r.text, _played(r.sampling))) for r in rows)
+    return by_id
+
+
+def _played(sampling: Mapping[str, Any] | None) -> dict[str, Any]:
+    played = (sampling or {}).get("episode")
+    return played if isinstance(played, dict) and "whole" in played else {}
+
+
 def texts(connection: Connection, completions: Sequence[str]) -> dict[str, str]:
     """The responses' texts by id."""
     c, by_id = completion.c, dict[str, str]()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from heedful.store.database.db import now
 from heedful.store.project import suggestions
-from heedful.store.project.records import texts
+from heedful.store.project.records import shown
 from heedful.store.project.screens import questions_of
 from heedful.store.rating.judging import assignment_of, latest
 from heedful.store.rating.talk import history
@@ -22,15 +22,16 @@ LETTERS = "ABCDEFGHIJKL"
 def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[str, Any]:
     """The question as its rater sees it, with the answer they gave, if any. Texts are raw, as models wrote them.
 
-    {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text}],
-    options, questions: [{name, kind, options, required, title, help}], guidelines: {id, body} | None,
+    {assignment, kind, state, lease_seconds, prompt: str | [{role, content}], language, responses: [{label, text,
+    episode: {whole}, where it is one: never what it was worth}], options,
+    questions: [{name, kind, options, required, title, help}], guidelines: {id, body} | None,
     turns: [{said, replies: [text, text], chosen: place | None}], answer: as it was said | None, revision,
     trial: `trials.place_of`, suggestion: ranks by place, as a model suggests | None}
     """
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
     prompt_row = connection.execute(select(prompt).where(prompt.c.id == task_row.prompt)).one()
-    words = texts(connection, task_row.completions)
+    words = shown(connection, task_row.completions)
     guidelines = connection.execute(
         select(guideline_version).where(guideline_version.c.id == lease.guideline_version)
     ).first()
@@ -44,7 +45,9 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
         "prompt": prompt_row.content,
         "language": prompt_row.language,
         "responses": [
-            {"label": LETTERS[place], "text": words[key]} for place, key in enumerate(places)
+            {"label": LETTERS[place], "text": words[key][0]}
+            | ({"episode": {"whole": words[key][1]["whole"]}} if words[key][1] else {})
+            for place, key in enumerate(places)
         ],
         "options": task_row.options,
         "questions": [asdict(q) for q in questions_of(task_row.kind, task_row.options)],

@@ -22,6 +22,7 @@ from heedful.store.tables.schema import project as project_table
 from heedful.web import insight
 from heedful.web.alerts import of_project as find_alerts
 from heedful.web.doors import Door, terms
+from heedful.web.episodes import response_html
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import page
 from heedful.web.routes.pages import not_in_project, not_yours, to_login, visitor
@@ -297,9 +298,13 @@ def rendered(task: dict[str, Any]) -> dict[str, Any]:
     """A question with the HTML of its texts, and without ids of completions."""
     content = task["prompt"]
     turns = [{"role": "text", "content": content}] if isinstance(content, str) else content
+    episodes = task.get("episodes") or [{} for _ in task["responses"]]
     return {k: v for k, v in task.items() if k != "completions"} | {
         "prompt": [{"role": t["role"], "html": to_html(turn_text(t))} for t in turns],
-        "responses": [to_html(text) for text in task["responses"]],
+        "responses": [
+            response_html(text, played)
+            for text, played in zip(task["responses"], episodes, strict=True)
+        ],
     }
 
 

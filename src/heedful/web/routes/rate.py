@@ -17,6 +17,7 @@ from heedful.store.rating import judging, own, show, trials, work
 from heedful.store.rating.progress import progress
 from heedful.store.tables.schema import project
 from heedful.web.doors import Door, terms
+from heedful.web.episodes import response_html
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import HERE, page
 from heedful.web.routes.pages import not_in_project, to_login, visitor
@@ -161,7 +162,9 @@ def payload(question: dict[str, Any]) -> dict[str, Any]:
         "prompt": [
             {"role": t["role"], "text": turn_text(t), "html": to_html(turn_text(t))} for t in turns
         ],
-        "responses": [r | {"html": to_html(r["text"])} for r in question["responses"]],
+        "responses": [
+            r | {"html": response_html(r["text"], r.get("episode"))} for r in question["responses"]
+        ],
         "guidelines": guidelines and {"id": guidelines["id"], "html": to_html(guidelines["body"])},
         "turns": [
             t | {"replies": [{"text": r, "html": to_html(r)} for r in t["replies"]]}

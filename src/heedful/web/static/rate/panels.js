@@ -4,6 +4,12 @@ import { t } from "../texts.js";
 import { typeset } from "../typeset.js";
 import { compare, marked } from "./diff.js";
 
+// The names of who speaks in an episode, in the reader's language.
+function named(body) {
+  const names = { user: t("User"), system: t("Instructions"), assistant: t("Model"), tool: t("Tool") };
+  for (const role of body.querySelectorAll(".role[data-role]")) role.textContent = names[role.dataset.role] ?? role.dataset.role;
+}
+
 export function prompt(place, turns) {
   place.replaceChildren(...turns.map((turn) => {
     const body = el("div", { class: "body", dir: "auto" });
@@ -116,6 +122,7 @@ export function responses(place, list, changed, foot) {
       else if (view === "raw") body.replaceChildren(el("pre", { class: "source" }, list[i].text));
       else {
         body.innerHTML = list[i].html; // the server has cleaned it
+        named(body);
         typeset(body);
       }
     });

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ import tiny
 from heedful.configs.algorithm import METHODS, Algorithm
 from heedful.data.collate import collate
 from heedful.engine.local import LocalEngine
+from heedful.learner import load_learner
 from heedful.learner.local import Optim, predict
 from heedful.models.forward import add_value_head
 from heedful.models.load import copy_model
@@ -152,7 +154,7 @@ def optimised(
     adam = Optim(rate, updates, adam_eps=1e-5)
     actors = Actors.of(
         a, policy, critic, Reference(reference), SAMPLING, adam,
-        replace(adam, learning_rate=1.5 * rate), micro_batch_tokens=1 << 16,
+        replace(adam, learning_rate=1.5 * rate), partial(load_learner, micro_batch_tokens=1 << 16),
     )  # fmt: skip
     kl = KLController.of(a.kl)
     engine = LocalEngine(policy, max_rows=a.batch_size)

@@ -113,7 +113,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
             beta.adapt(metrics["kl"])
             run_.log(step, {**metrics, "beta": beta.value, "first": float(rows[0])})
             if config.save_every and step % config.save_every == 0:
-                run_.checkpoint(step, save, metrics)
+                run_.checkpoint(step, save(), metrics)
             run_.keep(step, parts)
         run_.finish(save)
     return config.out

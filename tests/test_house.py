@@ -30,6 +30,7 @@ FLOORS = {
     "exact": 1,
     "fields": 1,
     "progress": 1,
+    "launch": 1,
     "ranks": 1,
     "trial": 1,
     "client": 1,

@@ -160,7 +160,7 @@ def test_3_other_programs_stop_where_sampling_stops(tmp_path, caplog):
     model.generation_config.eos_token_id = [0, 65, 99999]
     config = sft.Config(model="m", data="d", out=tmp_path)
     learner = LocalLearner(model, policy_forward(), Optim(0.0, 1))
-    saver(learner, tok, config)(tmp_path)
+    saver(learner, tok, config)()(tmp_path)
     assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == [1, 2, 0]
     assert set(stop_tokens(tok, CHAT)) <= {1, 2, 0}
     assert "stops at 99999, which the tokenizer of" in caplog.text

@@ -230,7 +230,7 @@ def test_a_batch_is_of_all_processes():
         ("train dpo", "--rpo-alpha 1.0", r"dpo\+0.01\*preferred_ft"),
         ("train dpo", "--loss-type kto_pair", "heedful train kto"),
         ("train dpo", "--loss-type bnpo", "heedful train grpo"),
-        ("train dpo", "--deepspeed ds.json", "torchrun"),
+        ("train dpo", "--deepspeed ds.json", "--shard shares out"),
         ("train dpo", "--push-to-hub", "say where"),
         ("train dpo", "--torch-dtype auto", "^--torch-dtype auto: say float32 or bfloat16"),
         ("train dpo", "--skip-bad", "it is --on-bad-row drop"),
@@ -293,7 +293,7 @@ def test_the_same_names_in_python():
         sft.Config, {"model_name_or_path": "m", "data": "d", "out": "o", "lr": 0.1}, "sft"
     )
     assert (config.model, config.learning_rate) == ("m", 0.1)
-    with pytest.raises(UserError, match="sft: unknown field 'deepspeed': start torchrun"):
+    with pytest.raises(UserError, match="sft: unknown field 'deepspeed': --nproc starts"):
         made(sft.Config, {"deepspeed": "x"}, "sft")
     for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"top_k": -1}):
         with pytest.raises(ValueError, match="top_p above 0"):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from heedful import __version__, disk
 from heedful.errors import Stopped, Unavailable, UserError
+from heedful.launch import adopt_slurm, launch
 from heedful.progress import announce
 from heedful.ranks import ALONE, Lost, Ranks, joined
 from heedful.store.database.privacy import private_files
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     `doctor` says."""
     args = sys.argv[1:] if argv is None else argv
     ranks = ALONE
+    adopt_slurm(os.environ)
     try:
         with joined() as ranks:
             return _dispatch(args, ranks)
@@ -135,6 +137,8 @@ def _run(command: Command, args: list[str], ranks: Ranks) -> int:
     config = commands.named(command, parsed.config)
     try:
         commands.refuse(command, config)
+        if (count := getattr(config, "nproc", 1)) > 1 and ranks.world == 1:
+            return launch(count, [*name.split(), *args])
         ranks.check_device(getattr(config, "device", "cpu"))
         if flags := command_line.preset_flags(config, command.sets):
             announce(f"{name} sets {' '.join(flags)}")

@@ -63,7 +63,7 @@ class Ranks:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.world
-        with _together():
+        with together():
             dist.all_gather_object(values, value)
         return values
 
@@ -82,7 +82,7 @@ class Ranks:
                 result_box = [function(*args, **kwargs)]
             except UserError as error:
                 result_box = [error]
-        with _together():
+        with together():
             dist.broadcast_object_list(result_box, src=0)
         if isinstance(result_box[0], UserError):
             raise result_box[0]
@@ -126,7 +126,7 @@ class Ranks:
                 filled[-1].append(p.grad)
         for gradients in (g for filled in buckets.values() for g in filled):
             flat = torch.cat([g.reshape(-1) for g in gradients])
-            with _together():
+            with together():
                 dist.all_reduce(flat)
             pieces = flat.split([g.numel() for g in gradients])
             for gradient, piece in zip(gradients, pieces, strict=True):
@@ -295,11 +295,15 @@ def _watch(rank: int, world: int, patience: float) -> Iterator[None]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Around whatever waits for the others."""
+def together(*, computes: bool = False) -> Iterator[None]:
+    """Around whatever waits for the others. Where it `computes` besides, errors of that stay what they are."""
+    import torch.distributed as dist
+
     try:
         yield
     except RuntimeError as error:
+        if computes and not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
         raise Lost("another process of this run has ended; what it said tells why") from error
 
 

@@ -138,6 +138,9 @@ class Training:
     """Run norms and gates of the Llama family by Liger's kernels; needs a GPU and the extra `liger`."""
     device: str = "cpu"
     """Torch device, such as cpu or cuda; auto takes the GPU where there is one."""
+    nproc: Annotated[int, alias("--nproc-per-node", "--num-processes"), AT_LEAST_1] = 1
+    """Processes on this machine that train together, such as one a GPU: docs/ranks.md. torchrun starts those of several
+    machines."""
     quiet: bool = False
     """Log lines in place of a progress bar."""
     report_to: Literal["tensorboard", "wandb", "mlflow", "trackio", "none"] = "tensorboard"
@@ -167,6 +170,24 @@ class Training:
     on_bad_row: OnBadRow = "stop"
     """Rows that cannot be trained on as they are (too long, empty, nothing compared, no answer where a reward needs
     one), all found before the first step: stop at the first, drop them, or cut what is too long and drop the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharded(Training):
+    """What training takes besides whose models may be shared out among processes."""
+
+    shard: bool = False
+    """Share out weights, gradients and optimiser among the processes (FSDP2), each of which has a part of them all."""
+    shard_offload: Annotated[bool, tagged.ReadWith("shard")] = False
+    """Keep the parts in the CPU's memory between passes: slower, for what fits no otherwise."""
+    shard_sync: Annotated[Literal["last", "every"], tagged.ReadWith("shard")] = "last"
+    """Sum up gradients after the last micro-batch of a step, with a gradient of the whole model in each process until
+    then; or after every one, with more messages and parts of it alone."""
+
+    @property
+    def loads_on(self) -> str:
+        """The device that whole models are loaded on; what will be shared out need not fit a GPU."""
+        return "cpu" if self.shard else self.device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +318,14 @@ def refuse_nonsense(config: Training) -> None:
         )
     if config.liger and config.compile:
         raise UserError("--liger and --compile replace the same operations; leave one of them out")
+    if isinstance(config, Sharded) and config.shard:
+        for name in ("compile", "liger"):
+            if getattr(config, name):
+                raise UserError(f"--shard does not go with --{name}; leave one of them out")
+        if config.lora.merge:
+            raise UserError(
+                "--shard saves adapters as they are: heedful merge afterwards, without --lora.merge"
+            )
     if config.lora.dropout != 0:
         raise UserError(
             f"--lora.dropout {config.lora.dropout:g}: dropout is always off here, so that sampling, "

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from heedful.configs import algorithm
 from heedful.configs import common as shared
 from heedful.configs.algorithm import METHODS, Algorithm
-from heedful.configs.common import Reading, Sampled, Training
+from heedful.configs.common import Reading, Sampled, Sharded
 from heedful.configs.playing import Playing, refuse_unplayable
 from heedful.configs.tagged.kl import Charged
 from heedful.errors import UserError
@@ -32,7 +32,7 @@ class Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, Training, Algorithm, Sampled, Playing):
+class Config(Reading, Sharded, Algorithm, Sampled, Playing):
     """Optimise a language model against a reward, or in an environment."""
 
     needs_reward: ClassVar[bool] = True
@@ -77,6 +77,8 @@ def refuse_nonsense(config: Config) -> None:
         raise UserError(
             "--normalise-rewards would give each draw of --dynamic-sampling another scale; use one of them"
         )
+    if config.shard and config.reference_every:
+        raise UserError("--shard does not go with --reference-every; leave one of them out")
     shares = isinstance(config.kl, Charged) and config.kl.reference is None
     if config.reference_every and config.lora.rank and shares:
         raise UserError(

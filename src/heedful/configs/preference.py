@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from heedful import registry
 from heedful.configs import common as shared
-from heedful.configs.common import FromComparisons, Method, Training
+from heedful.configs.common import FromComparisons, Method, Sharded, Training
 from heedful.errors import UserError
 from heedful.fields import ABOVE_0, DATA, HIDDEN, Data, Range, alias
 
@@ -50,7 +50,7 @@ class Direct(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FromComparisons, Direct):
+class Config(FromComparisons, Direct, Sharded):
     """Optimise a language model on preference pairs directly, without a reward model."""
 
     data: Annotated[Data, DATA]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from heedful.configs.common import FromComparisons
+from heedful.configs.common import FromComparisons, Sharded
 from heedful.configs.common import refuse_nonsense as refuse_common
 from heedful.errors import UserError
 from heedful.fields import AT_LEAST_0, AT_LEAST_1, HIDDEN, Range
@@ -18,7 +18,7 @@ WITH_TIES, WITH_MARGIN = ("davidson", "rao_kupper"), ("bradley_terry", "plackett
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(FromComparisons):
+class Config(FromComparisons, Sharded):
     """Fit a reward model to comparisons."""
 
     loss: Loss = "bradley_terry"
@@ -58,6 +58,8 @@ def refuse_nonsense(config: Config) -> None:
         raise UserError(
             "--personal has no --loss mean_variance: what people differ about is z, not noise"
         )
+    if config.shard and (config.heads > 1 or config.loss == "mean_variance"):
+        raise UserError("--shard is for reward models of one output; leave it or the others out")
 
 
 def unread(config: Config) -> dict[str, str]:
@@ -74,6 +76,7 @@ def unread(config: Config) -> dict[str, str]:
     if config.personal:
         reasons["weights"] = "--personal learns of each rater what they want"
         reasons |= dict.fromkeys(("heads", "caution"), "a personal reward has heads of its own")
+        reasons["shard"] = "--personal trains a whole model in each process"
     else:
         reasons |= dict.fromkeys(PERSONAL, "there is no z without --personal")
     return reasons

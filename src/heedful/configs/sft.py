@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from heedful.configs.common import ByEpochs, Reading, refuse_nonsense
+from heedful.configs.common import ByEpochs, Reading, Sharded, refuse_nonsense
 from heedful.fields import DATA, HIDDEN, Data, Range, alias
 
 __all__ = ["Config", "refuse_nonsense"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, ByEpochs):
+class Config(Reading, ByEpochs, Sharded):
     """Fine-tune a language model on demonstrations."""
 
     model: Annotated[str, alias("--model-name-or-path")]

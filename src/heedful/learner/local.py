@@ -16,14 +16,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.data.collate import microbatches, take, to_device
+from heedful.data.collate import take, to_device
 from heedful.data.tokens import all_stop_tokens
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, refuse_out_of_range
+from heedful.learner import shards
 from heedful.learner.masters import Masters
+from heedful.learner.passes import passes
 from heedful.models.merging import merged_copy
 from heedful.models.save import save_model
+from heedful.models.sharded import ask, is_sharded, place_of
 from heedful.ranks import ALONE, Ranks
 from heedful.registry import register
 from heedful.types import Batch, Metrics, Outputs
@@ -88,6 +91,68 @@ class Optim:
         return self.learning_rate * left[self.schedule]
 
 
+def adamw(params: Sequence[Tensor], optim: Optim) -> torch.optim.AdamW:
+    """The optimiser of so many weights; matrices alone decay."""
+    groups = [
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": optim.weight_decay},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (0.9, optim.beta2)
+    return torch.optim.AdamW(
+        groups, lr=optim.learning_rate, eps=optim.adam_eps, betas=betas, fused=True
+    )
+
+
+def move(
+    optimizer: torch.optim.Optimizer, params: Sequence[Tensor], optim: Optim, steps: int
+) -> Metrics:
+    """Clip the gradients and take the step after so many. Returns grad_norm before clipping and the learning_rate."""
+    moved = [p for p in params if p.grad is not None]
+    norm: Any = torch.nn.utils.clip_grad_norm_(moved, optim.max_grad_norm)
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of all ranks
+    if not torch.isfinite(norm):
+        optimizer.zero_grad(set_to_none=True)
+        raise UserError(
+            f"the gradient became {norm.item()} at step {steps + 1}; "
+            "look at the rewards and the data, or begin anew with --restart and a lower --learning-rate"
+        )
+    rate = optim.rate(steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"grad_norm": norm.item(), "learning_rate": rate}
+
+
+class Sums:
+    """Losses and metrics of a batch, micro-batch by micro-batch; what they are divided by is the whole batch's."""
+
+    def __init__(self, batch: Batch, per: str):
+        self.per, self.totals = per, dict[str, float]()
+        groups = len(batch.group.unique_consecutive())
+        self.count = float(batch.mask.sum().clamp(min=1)) if per == "token" else float(groups)
+
+    def add(self, given: Loss | Tensor, part: Batch, counts: int = 1) -> Tensor:
+        """The sum of a part's losses; what counts 0 is not among the metrics."""
+        loss = given if isinstance(given, Loss) else Loss(given)
+        where = part.mask if self.per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
+        if counts:
+            for name, value in {"loss": loss.value, **loss.metrics}.items():
+                summed = value.detach().masked_fill(~where, 0.0).sum().item()
+                self.totals[name] = self.totals.get(name, 0.0) + summed
+        return counts * loss.value.masked_fill(~where, 0.0).sum()
+
+    def means(self, ranks: Ranks) -> Metrics:
+        """Of the whole batch, from what all ranks have added. UserError if they were given different ones."""
+        of_ranks = ranks.gather((self.count, self.totals))
+        if any(other != self.count for other, _ in of_ranks):
+            raise UserError(
+                "the processes were given different batches; do all of them read the same files?"
+            )
+        names = {name: None for _, sums in of_ranks for name in sums}
+        return {n: math.fsum(sums.get(n, 0.0) for _, sums in of_ranks) / self.count for n in names}
+
+
 def predict(
     model: PreTrainedModel,
     forward: Forward,
@@ -100,11 +165,12 @@ def predict(
         raise ValueError("an empty batch")
     mine: list[tuple[str, Tensor, Tensor]] = []
     with torch.no_grad():
-        for rows in microbatches(batch, micro_batch_tokens, (ranks.rank, ranks.world)):
-            trimmed = to_device(take(batch, rows), model.device)
+        for rows, counts in passes(batch, micro_batch_tokens, ranks, alike=is_sharded(model)):
+            trimmed = to_device(take(batch, rows), place_of(model))
             extra = batch.mask.shape[1] - trimmed.mask.shape[1]
-            for name, x in forward(model, trimmed).items():
-                mine.append((name, rows, _widened(x, extra).to(batch.tokens.device)))
+            for name, x in ask(model, forward, trimmed).items():
+                if counts:
+                    mine.append((name, rows, _widened(x, extra).to(batch.tokens.device)))
     whole = Outputs()
     for name, rows, x in (piece for of_rank in ranks.gather(mine) for piece in of_rank):
         if name not in whole:
@@ -139,18 +205,7 @@ class LocalLearner:
         self.micro_batch_tokens = micro_batch_tokens
         self.steps = 0
         self.masters = Masters(p for p in model.parameters() if p.requires_grad)
-        decay = [p for p in self.masters.params if p.ndim >= 2]
-        rest = [p for p in self.masters.params if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decay, "weight_decay": optim.weight_decay},
-                {"params": rest, "weight_decay": 0.0},
-            ],
-            lr=optim.learning_rate,
-            eps=optim.adam_eps,
-            betas=(0.9, optim.beta2),
-            fused=True,
-        )
+        self.optimizer = adamw(self.masters.params, optim)
 
     def step(
         self,
@@ -169,53 +224,34 @@ class LocalLearner:
             means = self._accumulate(m.loss_fn, m.batch, m.forward, "token", m.weight)
             metrics[f"{m.name}/loss"] = means["loss"]
         self.ranks.all_reduce_gradients(self.masters.params)
-        params = [p for p in self.masters.params if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(params, self.optim.max_grad_norm)
-        if not torch.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise UserError(
-                f"the gradient became {norm.item()} at step {self.steps + 1}; "
-                "look at the rewards and the data, or begin anew with --restart and a lower --learning-rate"
-            )
-        rate = self.optim.rate(self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        moved = move(self.optimizer, self.masters.params, self.optim, self.steps)
         self.masters.publish()
-        self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
-        return {**metrics, "grad_norm": norm.item(), "learning_rate": rate}
+        return {**metrics, **moved}
 
     def _accumulate(
         self, loss_fn: LossFn, batch: Batch, forward: Forward, per: str, weight: float
     ) -> Metrics:
         """Add weight × this rank's share of the gradient of the mean loss; returns the means of the whole batch."""
-        count = self._count(batch, per)
-        totals: dict[str, float] = {}
-        for rows in microbatches(
-            batch, self.micro_batch_tokens, (self.ranks.rank, self.ranks.world)
-        ):
+        sums = Sums(batch, per)
+        for rows, _ in passes(batch, self.micro_batch_tokens, self.ranks, alike=False):
             part = to_device(take(batch, rows), self.model.device)
-            given = loss_fn(forward(self.model, part), part)
-            loss = given if isinstance(given, Loss) else Loss(given)
-            where = part.mask if per == "token" else torch.ones_like(loss.value, dtype=torch.bool)
-            total = loss.value.masked_fill(~where, 0.0).sum()
-            (weight * (total / count)).backward()
+            total = sums.add(loss_fn(forward(self.model, part), part), part)
+            (weight * (total / sums.count)).backward()
             self.masters.gather()
-            for name, value in {"loss": loss.value, **loss.metrics}.items():
-                summed = value.detach().masked_fill(~where, 0.0).sum().item()
-                totals[name] = totals.get(name, 0.0) + summed
-        of_ranks = self.ranks.gather((count, totals))
-        if any(other != count for other, _ in of_ranks):
-            raise UserError(
-                "the processes were given different batches; do all of them read the same files?"
-            )
-        names = {name: None for _, sums in of_ranks for name in sums}
-        return {n: math.fsum(sums.get(n, 0.0) for _, sums in of_ranks) / count for n in names}
+        return sums.means(self.ranks)
+
+    @property
+    def sampler(self) -> PreTrainedModel:
+        """The model that an engine samples from, into which `weights` fit."""
+        return self.model
 
     def outputs(self, batch: Batch) -> Outputs:
         """The forward's outputs without gradients."""
         return predict(self.model, self.forward, batch, self.micro_batch_tokens, self.ranks)
+
+    def gather(self) -> None:
+        """All ranks call it before the first one calls `save`: here each has everything already."""
 
     def save(
         self,
@@ -247,10 +283,11 @@ class LocalLearner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` told. UserError if that was another model."""
+        if "weights" not in state:  # several ranks had shared them out, see `load_shards`
+            self._moved, self.steps = state["moved"], state["steps"]
+            return
         parameters = self._trained()
-        shapes = {name: tensor.shape for name, tensor in state["weights"].items()}
-        if shapes != {name: p.shape for name, p in parameters.items()}:
-            raise UserError("the saved state belongs to a model with other weights than this one")
+        shards.refuse_another(state["weights"], parameters)
         with torch.no_grad():
             for name, p in parameters.items():
                 p.copy_(state["weights"][name])
@@ -258,14 +295,15 @@ class LocalLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
 
+    def load_shards(self, folder: Path) -> None:
+        """After `load_state_dict`: what ranks with a sharded model have written beside its state."""
+        shards.load(
+            folder, self.optimizer, self._trained(), self._moved, alone=self.ranks.world == 1
+        )
+        self.masters.publish()
+
     def _trained(self) -> dict[str, Tensor]:
         """What the optimiser moves, by name: float32 masters where the weights are kept in less."""
         names = {id(p): name for name, p in self.model.named_parameters()}
         pairs = zip(self.masters.weights, self.masters.params, strict=True)
         return {names[id(weight)]: master for weight, master in pairs}
-
-    @staticmethod
-    def _count(batch: Batch, per: str) -> float:
-        if per == "token":
-            return float(batch.mask.sum().clamp(min=1))
-        return float(len(batch.group.unique_consecutive()))

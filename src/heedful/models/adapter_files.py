@@ -192,16 +192,24 @@ def _resize_embeddings(model: PreTrainedModel, weights: Mapping[str, Tensor], na
         model.resize_token_embeddings(wanted.pop(), mean_resizing=False)
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """The adapter, with the scalar head where there is one, so that `PeftModel.from_pretrained` gives the same."""
+def save_adapter(
+    model: PreTrainedModel, folder: Path, given: Mapping[str, Tensor] | None = None
+) -> None:
+    """The adapter, with the scalar head where there is one, so that `PeftModel.from_pretrained` gives the same.
+
+    `given` are all of the model's weights where it has parts of them only; an empty one writes none.
+    """
     peft, which = need_peft(), adapter_of(model)
-    weights = peft.get_peft_model_state_dict(model, adapter_name=which, save_embedding_layers=False)
+    state = model.state_dict() if given is None else given
+    weights = peft.get_peft_model_state_dict(
+        model, state_dict=dict(state), adapter_name=which, save_embedding_layers=False
+    )
     config: Any = copy.deepcopy(model.peft_config[which])
     if brought := getattr(model, BROUGHT, ()):
-        state = model.state_dict()
-        weights |= {key: state[key] for key in brought}
+        weights |= {key: state[key] for key in brought if key in state}
     if head := scalar_head_name(model):
-        weights |= {f"{head}.{k}": v for k, v in scalar_head(model).state_dict().items()}
+        names = (f"{head}.{k}" for k in scalar_head(model).state_dict())
+        weights |= {name: state[name] for name in names if name in state}
         config.modules_to_save = [*(config.modules_to_save or ()), head]
     config.inference_mode = True
     if not isinstance(config.target_modules, str):  # a set, whose order differs from run to run

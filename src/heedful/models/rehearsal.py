@@ -38,11 +38,14 @@ def size(model: PreTrainedModel) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def check_saved(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """UserError unless what was saved of a model in `folder` is that model, for whoever loads it."""
+def check_saved(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, weights: bool
+) -> None:
+    """UserError unless what was saved of a model in `folder`, with its `weights` or all but these, is that model, for
+    whoever loads it."""
     _check_tokenizer(folder, tokenizer)
     with errors_about(str(folder), "model as it will be saved"), quiet(), torch.random.fork_rng([]):
-        if size(model) <= SMALL:
+        if weights:
             _check_outputs(folder, model)
         elif not (folder / CONFIG).exists():
             _check_names(folder, model)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.data.tokens import special_ids
@@ -29,19 +30,22 @@ def save_model(
     folder: Path,
     *,
     stop: Sequence[int] = (),
-    weights: bool = True,
+    weights: bool | Mapping[str, Tensor] = True,
 ) -> None:
     """Weights (safetensors), config, generation config, tokenizer and chat template into an existing folder.
 
     `stop` are ids at which responses end besides eos, so that other programs stop there too. Of a model with
-    an adapter only that is saved, as PEFT does. Without `weights` of a whole model everything but these.
+    an adapter only that is saved, as PEFT does. Without `weights` of a whole model everything but these; or they are
+    given, gathered from elsewhere.
     """
+    given = weights if isinstance(weights, Mapping) else None
     _settle_ids(model, tokenizer, stop)
     if has_adapter(model):
-        save_adapter(model, folder)
+        save_adapter(model, folder, given)
     else:
         with quiet():
-            model.save_pretrained(folder, state_dict=saved_weights(model) if weights else {})
+            own = {} if given is not None or not weights else saved_weights(model)
+            model.save_pretrained(folder, state_dict={**own, **(given or {})})
     tokenizer.save_pretrained(folder)
     for name in BESIDE if weights else ():
         if (heads := getattr(model, name, None)) is not None:

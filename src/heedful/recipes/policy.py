@@ -23,12 +23,13 @@ from heedful.data.texts import some_texts
 from heedful.doctor import preflight
 from heedful.envs import Env
 from heedful.errors import UserError
-from heedful.learner.local import predict
+from heedful.learner.local import Forward, LocalLearner, Optim, predict
 from heedful.models.adapters import reference_of
 from heedful.models.forward import add_value_head
 from heedful.models.limits import context_length
 from heedful.models.load import (
     copy_model,
+    device_of,
     load_policy,
     load_reward_model,
     load_tokenizer,
@@ -50,7 +51,7 @@ from heedful.training.playing import Played, asked, env_of, played
 from heedful.training.policy_losses import KLController
 from heedful.training.rows import askable, asked_of
 from heedful.training.supervised import begun, optim, rows_at
-from heedful.training.trainable import named_reference, prepare
+from heedful.training.trainable import learner_of, named_reference, placed, prepare
 from heedful.types import Batch, Engine, Metrics, Sample
 
 MOST = 1 << 20  # episodes of a group
@@ -65,7 +66,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     tokenizer = load_tokenizer(config.model)
     env = env_of(config)
     data = asked(config, env, "train")
-    policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
+    whole = load_policy(config.model, dtype=config.dtype, device=config.loads_on)
+    policy = prepare(whole, config)
     reward = load_rewards(
         config.reward,
         weights=config.reward_weights,
@@ -165,17 +167,33 @@ def _actors(
         learning_rate=of_critic.critic_learning_rate if of_critic else 0.0,
         total_steps=config.steps * config.inner_epochs * config.minibatches,
     )
-    return Actors.of(
-        config,
-        policy,
-        critic,
-        reference,
-        config.sampling,
-        adam,
-        critic_adam,
-        micro_batch_tokens=config.micro_batch_tokens,
-        ranks=ranks,
-    )
+    whole = None
+    if config.shard and ranks.world > 1:
+        whole = copy_model(policy).to(device_of(config.device))  # type: ignore[arg-type]
+    _shared_out(config, policy, critic, reference, ranks)
+
+    def make(model: PreTrainedModel, forward: Forward, adam: Optim) -> LocalLearner:
+        sampler = whole if model is policy else None
+        return learner_of(model, forward, adam, config, ranks, sampler)
+
+    return Actors.of(config, policy, critic, reference, config.sampling, adam, critic_adam, make)
+
+
+def _shared_out(
+    config: Config,
+    policy: PreTrainedModel,
+    critic: PreTrainedModel | None,
+    reference: Reference,
+    ranks: Ranks,
+) -> None:
+    """With --shard each of the models, in place. A reference that is asked in the policy's own passes stays whole."""
+    frozen = None if reference.model is policy else reference.model
+    if frozen is not None and config.analytic:
+        frozen.to(device_of(config.device))  # type: ignore[arg-type]
+        frozen = None
+    for model in (policy, critic, frozen):
+        if model is not None:
+            placed(model, config, ranks)
 
 
 async def collect(
@@ -269,7 +287,8 @@ def _reference(config: Config, policy: PreTrainedModel) -> Reference:
     if not isinstance(config.kl, Charged):  # nobody asks it, so nobody keeps a copy
         return Reference(policy)
     if config.kl.reference is None:
-        return reference_of(policy)
+        # An adapter that is switched off is not for a sharded model, whose parts remember what is trained.
+        return Reference(copy_model(policy)) if config.shard else reference_of(policy)
     return named_reference(config.kl.reference, config)
 
 
@@ -282,12 +301,12 @@ def _critic(
     if of_critic.critic is not None:
         if load_tokenizer(of_critic.critic).get_vocab() != tokenizer.get_vocab():
             raise UserError(f"--critic {of_critic.critic} has another tokenizer than the policy")
-        model = load_reward_model(of_critic.critic, device=config.device)
+        model = load_reward_model(of_critic.critic, device=config.loads_on)
         return prepare(fold_shift(model), config)
     judge = reward.reward_model
     if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():
         return prepare(fold_shift(merge(copy_model(judge.model).requires_grad_(True))), config)
     critic = new_reward_model(
-        config.model, seed=config.seed, dtype=config.dtype, device=config.device
+        config.model, seed=config.seed, dtype=config.dtype, device=config.loads_on
     )
     return prepare(critic, config)

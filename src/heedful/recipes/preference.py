@@ -19,8 +19,6 @@ from heedful.data.reading import named
 from heedful.data.sources import stream_comparisons, stream_unpaired
 from heedful.doctor import preflight
 from heedful.errors import UserError
-from heedful.learner import load_learner
-from heedful.models.load import load_policy
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.judgments import (
@@ -43,7 +41,7 @@ from heedful.training.supervised import (
     optim,
     step_count,
 )
-from heedful.training.trainable import loaded
+from heedful.training.trainable import learner_of, loaded, named_reference, placed
 from heedful.training.trust import Raters
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Sample
 
@@ -65,7 +63,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     config = begun(config, "unpaired" if single else "rankings", ranks)
     reader: Any = stream_unpaired if single else stream_comparisons
     data = read(config, reader)
-    tokenizer, model, limit = loaded(config)
+    tokenizer, model, limit = loaded(config, ranks)
     what = partial(judged, objective=objective, config=config)
     rows = parts_of(config, data, reader, tokenizer, limit, what, raters)
     if not rows.train:
@@ -73,11 +71,9 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     trust = raters.settled(config.out, ranks)
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))
-    reference = (
-        load_policy(config.reference, dtype=config.dtype, device=config.device)
-        if config.reference
-        else model
-    )
+    reference = model
+    if config.reference:
+        reference = placed(named_reference(config.reference, config).model, config, ranks)
     sums_of = partial(
         reference_sums,
         reference,
@@ -92,13 +88,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         objective, sums_of, rows.held, pool, limit, config.seed, trust=trust
     )
     del reference, sums_of
-    learner = load_learner(
-        model,
-        policy_forward(),
-        optim(config, steps),
-        micro_batch_tokens=config.micro_batch_tokens,
-        ranks=ranks,
-    )
+    learner = learner_of(model, policy_forward(), optim(config, steps), config, ranks)
     delta, loss_fn = RunningMean(), loss_of(objective)
 
     def evaluate() -> Metrics:

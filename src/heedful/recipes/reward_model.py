@@ -21,7 +21,6 @@ from heedful.data.files import write_json
 from heedful.data.sources import stream_comparisons
 from heedful.doctor import preflight
 from heedful.evals.statistics import bootstrap_ci
-from heedful.learner import load_learner
 from heedful.learner.local import Loss
 from heedful.losses import reward as losses
 from heedful.models.limits import context_length
@@ -48,7 +47,7 @@ from heedful.training.supervised import (
     optim,
     step_count,
 )
-from heedful.training.trainable import prepare
+from heedful.training.trainable import learner_of, loads_on, placed, prepare
 from heedful.training.trust import Raters
 from heedful.types import Batch, Metrics, Outputs, Ranked
 
@@ -69,24 +68,19 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         seed=config.seed,
         outputs=heads.outputs if heads else 1,
         dtype=config.dtype,
-        device=config.device,
+        device=loads_on(config),
     )
     if heads:
         begin_heads(model, heads)
-    prepare(model, config)
+    model = placed(prepare(model, config), config, ranks)
     limit = min(config.max_length or 1 << 30, context_length(model))
     rows = parts_of(config, data, stream_comparisons, tokenizer, limit, ranked, raters)
     refuse_strengths(config, rows)
     trust = raters.settled(config.out, ranks)
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))
-    learner = load_learner(
-        model,
-        heads_forward if heads else score_forward,
-        optim(config, steps),
-        micro_batch_tokens=config.micro_batch_tokens,
-        ranks=ranks,
-    )
+    forward = heads_forward if heads else score_forward
+    learner = learner_of(model, forward, optim(config, steps), config, ranks)
     loss_of, form = likelihood(config, rows.train, trust)
     draws = bootstrap(len(rows.train), config.heads, config.seed) if config.heads > 1 else None
 

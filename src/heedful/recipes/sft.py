@@ -14,7 +14,6 @@ from heedful.configs.sft import Config
 from heedful.data.collate import collate
 from heedful.data.sources import stream_demonstrations
 from heedful.doctor import preflight
-from heedful.learner import load_learner
 from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import policy_forward
 from heedful.training.kept import Judgment, Singles
@@ -29,7 +28,7 @@ from heedful.training.supervised import (
     step_count,
     token_mean,
 )
-from heedful.training.trainable import loaded
+from heedful.training.trainable import learner_of, loaded
 from heedful.types import Batch, Demonstration, Metrics, Sample
 
 
@@ -37,17 +36,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     """Returns the run's folder, which then holds the model."""
     config = begun(config, "demonstrations", ranks)
     data = read(config, partial(stream_demonstrations, best=config.best))
-    tokenizer, model, limit = loaded(config)
+    tokenizer, model, limit = loaded(config, ranks)
     rows = parts_of(config, data, stream_demonstrations, tokenizer, limit, unjudged)
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))
-    learner = load_learner(
-        model,
-        policy_forward(),
-        optim(config, steps),
-        micro_batch_tokens=config.micro_batch_tokens,
-        ranks=ranks,
-    )
+    learner = learner_of(model, policy_forward(), optim(config, steps), config, ranks)
 
     def evaluate() -> Metrics:
         parts = evaluated(rows.held)

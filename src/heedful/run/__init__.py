@@ -182,7 +182,8 @@ class Run:
         told = self.ranks.gather((self._signals.received, self._due(step)))
         asked = _any(signal for signal, _ in told)
         if asked or told[0][1]:  # of clocks the first's counts
-            self._write_state({**stateful, RANDOM: GlobalRandom.now(self.ranks)}, step)
+            shards = self._write_shards(stateful)
+            self._write_state({**stateful, RANDOM: GlobalRandom.now(self.ranks)}, step, shards)
         if asked:
             raise Stopped(
                 f"stopped after step {step} of {self.total_steps}; the same command goes on", asked
@@ -287,11 +288,23 @@ class Run:
             folder, value = found
             print(f"best {self._best.metric}: {value:.6g} at {folder}", file=sys.stderr)
 
+    def _write_shards(self, stateful: Mapping[str, Stateful]) -> Path | None:
+        """What several ranks have parts of, written by each of them."""
+        parts = {name: thing for name, thing in stateful.items() if hasattr(thing, "save_shards")}
+        if not parts:
+            return None
+        folder = self.ranks.on_first(self._states.parts, list(parts))
+        for name, thing in parts.items():
+            thing.save_shards(folder / name)  # type: ignore[attr-defined]
+        return folder
+
     @_on_first
-    def _write_state(self, stateful: Mapping[str, Stateful], step: int) -> None:
+    def _write_state(
+        self, stateful: Mapping[str, Stateful], step: int, shards: Path | None
+    ) -> None:
         began = time.monotonic()
         self._metrics.sync()
-        self._states.write(stateful, self._about(step))
+        self._states.write(stateful, self._about(step), shards)
         self._saved = True
         steps = self._states.steps()
         self._states.drop(steps[:-KEPT])

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from heedful import types
-from heedful.disk import discard, sweep, write_folder
+from heedful.disk import PARTIAL, discard, disk_errors, make_folder, sweep, write_folder
 from heedful.errors import UserError
 from heedful.ranks import ALONE, Ranks
 from heedful.run.files import digest
@@ -63,7 +64,7 @@ class Saved:
 
     def load(self, stateful: Mapping[str, Stateful]) -> None:
         """Give everything stateful its past back."""
-        names = {Path(name).stem for name in self.files}
+        names = {Path(Path(name).parts[0]).stem for name in self.files}
         if names != set(stateful):
             raise UserError(
                 f"{self.folder} holds {', '.join(sorted(names))}, but this run consists of "
@@ -71,6 +72,8 @@ class Saved:
             )
         for name, thing in stateful.items():
             thing.load_state_dict(load(self.folder / f"{name}.safetensors"))
+            if (shards := self.folder / name).is_dir():
+                thing.load_shards(shards)  # type: ignore[attr-defined]
 
 
 class States:
@@ -127,11 +130,18 @@ class States:
             )
         return None
 
-    def write(self, stateful: Mapping[str, Stateful], about: Mapping[str, Any]) -> None:
-        """Save them as the state of `about["step"]`."""
+    def write(
+        self, stateful: Mapping[str, Stateful], about: Mapping[str, Any], shards: Path | None = None
+    ) -> None:
+        """Save them as the state of `about["step"]`; `shards` holds a folder for each whose parts are written."""
 
         def write(folder: Path) -> None:
             files = {}
+            for part in sorted(shards.glob("*/*")) if shards else ():
+                name = part.relative_to(shards or part)
+                (folder / name.parent).mkdir(exist_ok=True)
+                os.replace(part, folder / name)
+                files[str(name)] = ((folder / name).stat().st_size, digest(folder / name))
             for name, thing in stateful.items():
                 path = folder / f"{name}.safetensors"
                 dump(thing.state_dict(), path)
@@ -141,6 +151,15 @@ class States:
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
         write_folder(self.folder / f"{about['step']:06d}", write)
+
+    def parts(self, names: Sequence[str]) -> Path:
+        """An empty folder for each of what is written by several ranks; `sweep` throws away what is not taken."""
+        aside = self.folder / f".parts{PARTIAL}"
+        discard(aside)
+        with disk_errors(aside):
+            for name in names:
+                make_folder(aside / name)
+        return aside
 
     def drop(self, steps: list[int]) -> None:
         """Remove the states of these steps."""

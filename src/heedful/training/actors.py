@@ -12,13 +12,11 @@ from transformers import PreTrainedModel
 
 from heedful.configs.algorithm import Algorithm
 from heedful.data.collate import shuffled, take
-from heedful.learner import load_learner
-from heedful.learner.local import LocalLearner, Mixed, Optim
+from heedful.learner.local import Forward, LocalLearner, Mixed, Optim
 from heedful.losses.kl import k3, standard_error
 from heedful.losses.policy import effective_sample_size
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
-from heedful.ranks import ALONE, Ranks
 from heedful.training.forwards import critic_forward, policy_forward
 from heedful.training.policy_losses import critic_loss, joint_loss, policy_loss
 from heedful.types import Batch, Metrics, Sampling, ScoredWithValues
@@ -43,17 +41,13 @@ class Actors:
         sampling: Sampling,
         adam: Optim,
         critic_adam: Optim,
-        *,
-        micro_batch_tokens: int,
-        ranks: Ranks = ALONE,
+        make: Callable[[PreTrainedModel, Forward, Optim], LocalLearner],
     ) -> Actors:
-        """Learners with the forwards that the algorithm needs; critic None: none, or a head on the policy."""
+        """Learners, which `make` makes, with the forwards that the algorithm needs; critic None: none, or a head on the
+        policy."""
         forward = policy_forward(sampling, reference if a.analytic else None)
-        how = {"micro_batch_tokens": micro_batch_tokens, "ranks": ranks}
-        learner = load_learner(policy, forward, adam, **how)
-        if critic is None:
-            return cls(learner, None)
-        return cls(learner, load_learner(critic, critic_forward, critic_adam, **how))
+        learner = make(policy, forward, adam)
+        return cls(learner, None if critic is None else make(critic, critic_forward, critic_adam))
 
     def stateful(self) -> dict[str, LocalLearner]:
         """What a run must keep of them to go on."""

@@ -63,7 +63,7 @@ def on_policy(
 ) -> Path:
     """Returns the run's folder, which then holds the policy."""
     policy, alarms = method.policy, Alarms()
-    engine, save = load_engine(policy.model), saver(policy, tokenizer, config)
+    engine, save = load_engine(policy.sampler), saver(policy, tokenizer, config)
     stateful = {**method.stateful, "alarms": alarms}
     if method.reference_every:
         stateful["reference"] = method.reference
@@ -94,7 +94,7 @@ def on_policy(
                 method.reference.refresh(whole(policy.model), method.reference_share)
             close_step(run, config, step, metrics, alarms, save, stateful)
             if step >= set_aside + steps / MODELS and alarms.watch.at_best():
-                run.set_aside(BEFORE, save)
+                run.set_aside(BEFORE, save())
                 set_aside = step
         finish(run, save, config)
     return config.out

@@ -14,21 +14,27 @@ from heedful.errors import UserError
 from heedful.learner.local import LocalLearner
 from heedful.models.adapter_files import adapter_base
 from heedful.models.rehearsal import SMALL, check_saved, size
+from heedful.models.sharded import is_sharded
 from heedful.run import Run, hub
 from heedful.training.card import card
 
+Save = Callable[[], Callable[[Path], None]]
 
-def saver(
-    learner: LocalLearner, tokenizer: PreTrainedTokenizerBase, config: Training
-) -> Callable[[Path], None]:
-    """A function that writes the model as it is then, with a model card, into a folder.
+
+def saver(learner: LocalLearner, tokenizer: PreTrainedTokenizerBase, config: Training) -> Save:
+    """A function that all ranks call, and that gives what writes the model as it is then, with a model card, into a
+    folder.
 
     With LoRA that is the adapter alone, or with --lora.merge a whole model.
     """
 
-    def save(folder: Path) -> None:
+    def write(folder: Path) -> None:
         learner.save(folder, tokenizer, merge=config.lora.merge)
         (folder / "README.md").write_text(card(config, folder, learner.model), encoding="utf-8")
+
+    def save() -> Callable[[Path], None]:
+        learner.gather()
+        return write
 
     return save
 
@@ -41,7 +47,8 @@ def rehearse(
 
     Whatever is raised is a UserError, since it would have been raised when everything was spent.
     """
-    model, large = learner.model, size(learner.model) > SMALL
+    model = learner.model
+    large = size(model) > SMALL or is_sharded(model)
     base = None if config.lora.merge else adapter_base(model)
     if config.push_to_hub and base and Path(base).is_dir():
         raise UserError(
@@ -70,13 +77,13 @@ def rehearse(
             ) as error:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 raise UserError(f"{config.out}: the model could not be saved: {reason}") from error
-            check_saved(folder, model, tokenizer)
+            check_saved(folder, model, tokenizer, weights=not large)
 
     run.ranks.on_first(first)
 
 
-def finish(run: Run, save: Callable[[Path], None], config: Training) -> None:
+def finish(run: Run, save: Save, config: Training) -> None:
     """The last save, and the run's folder to the hub where --push-to-hub names a place."""
-    run.finish(save)
+    run.finish(save())
     if config.push_to_hub:
         run.ranks.on_first(hub.push, config.out, config.push_to_hub)

@@ -17,10 +17,11 @@ from heedful.configs.common import ByEpochs, Training, refuse_nonsense
 from heedful.data.collate import shuffled
 from heedful.data.files import write_json
 from heedful.evals.alarms import Alarms
+from heedful.launch import refuse_count
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.ranks import Ranks
 from heedful.run import Run, check_out, hub
-from heedful.training.saving import finish, rehearse, saver
+from heedful.training.saving import Save, finish, rehearse, saver
 from heedful.transfer.sources import materialise
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Outputs, Stateful
 
@@ -34,6 +35,8 @@ AT_ONCE = 4096  # items of it at once
 
 def begun(config: Begun, what: str, ranks: Ranks) -> Begun:
     """The config of a run that may take its --out; of `db:` all ranks read the same export of `what`."""
+
+    refuse_count(config.nproc, ranks.world)
 
     def first() -> Begun:
         read = replace(config, data=materialise(config.data, what))
@@ -137,7 +140,7 @@ def close_step(
     step: int,
     metrics: Metrics,
     alarms: Alarms,
-    save: Callable[[Path], None],
+    save: Save,
     stateful: Mapping[str, Stateful],
 ) -> None:
     """What follows each step of any training: its line, advice, a checkpoint and the state to go on from."""
@@ -145,7 +148,7 @@ def close_step(
         run.log(step, metrics)
     run.advise(step, alarms.look(step, metrics))
     if saves_at(config, step):
-        run.checkpoint(step, save, metrics)
+        run.checkpoint(step, save(), metrics)
     run.keep(step, stateful)
 
 

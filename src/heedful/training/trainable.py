@@ -2,32 +2,77 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.configs.common import Training, refuse_nonsense
+from heedful.configs.common import Sharded, Training, refuse_nonsense
 from heedful.errors import UserError
 from heedful.fast.compiled import compile_layers
 from heedful.fast.layers import checkpoint_layers
 from heedful.fast.liger import use_liger
+from heedful.learner import load_learner
+from heedful.learner.local import Forward, LocalLearner, Optim
 from heedful.models.adapter_files import has_adapter
 from heedful.models.adapters import add_lora
 from heedful.models.freeze import freeze_bottom
 from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import device_of, load_policy, load_tokenizer
 from heedful.models.merging import merge
 from heedful.models.reference import Reference
+from heedful.models.sharded import is_sharded, shard
+from heedful.ranks import ALONE, Ranks
+
+log = logging.getLogger("heedful")
 
 
-def loaded(config: Any) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, int]:
-    """Of the config of a method that learns from rows: its tokenizer, its policy as `prepare` makes it, and how many
-    tokens a sequence may have."""
+def loaded(
+    config: Any, ranks: Ranks = ALONE
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, int]:
+    """Of the config of a method that learns from rows: its tokenizer, its policy as `prepare` makes it and `placed`,
+    and how many tokens a sequence may have."""
     tokenizer = load_tokenizer(config.model)
-    model = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
+    whole = load_policy(config.model, dtype=config.dtype, device=loads_on(config))
+    model = placed(prepare(whole, config), config, ranks)
     return tokenizer, model, min(config.max_length or 1 << 30, context_length(model))
+
+
+def loads_on(config: Training) -> str:
+    """The device that a whole model is loaded on, before it is `placed`."""
+    return config.loads_on if isinstance(config, Sharded) else config.device
+
+
+def placed(model: PreTrainedModel, config: Training, ranks: Ranks) -> PreTrainedModel:
+    """A model that `prepare` has made ready: with --shard its weights shared out among several ranks, else on its
+    device."""
+    device = device_of(config.device)
+    if not isinstance(config, Sharded) or not config.shard:
+        return model
+    if ranks.world == 1:
+        log.warning("--shard: one process has everything; --nproc 8 starts several")
+        return model.to(device)  # type: ignore[arg-type]
+    return shard(model, ranks, device=device, dtype=config.dtype, offload=config.shard_offload)
+
+
+def learner_of(
+    model: PreTrainedModel,
+    forward: Forward,
+    adam: Optim,
+    config: Training,
+    ranks: Ranks,
+    sampler: PreTrainedModel | None = None,
+) -> LocalLearner:
+    """The learner of a model that was `placed`; `sampler` is a whole copy of a sharded one for an engine."""
+    how: dict[str, Any] = {"micro_batch_tokens": config.micro_batch_tokens, "ranks": ranks}
+    if not is_sharded(model):
+        return load_learner(model, forward, adam, **how)
+    assert isinstance(config, Sharded)
+    return load_learner(
+        model, forward, adam, "fsdp", sync=config.shard_sync, sampler=sampler, **how
+    )
 
 
 def prepare(model: PreTrainedModel, config: Training) -> PreTrainedModel:
@@ -94,7 +139,7 @@ def without_adapter(model: PreTrainedModel) -> str:
 
 def named_reference(name: str, config: Training) -> Reference:
     """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
-    other = load_policy(name, dtype=config.dtype, device=config.device)
+    other = load_policy(name, dtype=config.dtype, device=loads_on(config))
     return Reference(merge(other).requires_grad_(False))
 
 

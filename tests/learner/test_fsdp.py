@@ -1,0 +1,179 @@
+"""A model whose weights are shared out among ranks learns what a whole one learns, and goes on with any number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import heedful as hd
+import interruptions as jobs
+import several
+import tiny
+from heedful import cli
+from heedful.errors import UserError
+from heedful.launch import first_host, refuse_count, tasks_per_node
+from heedful.learner.fsdp import ShardedLearner
+from heedful.learner.local import LocalLearner, Mixed, Optim
+from heedful.models.sharded import shard
+from heedful.ranks import joined
+from heedful.training.forwards import policy_forward
+
+FORWARD, CPU = policy_forward(), torch.device("cpu")
+OPTIM = Optim(1e-3, 20, weight_decay=0.1)
+# Tokens, pairs (one pair: a rank without rows), and two losses in one step.
+STEPS: list[tuple] = [
+    (several.of_tokens, several.TOKENS, "token", ()),
+    (several.of_pairs, several.FOUR, "group", ()),
+    (several.of_pairs, several.pairs([12, 9]), "group", ()),
+    (several.of_tokens, several.TOKENS, "token", (Mixed("ptx", several.ONE, FORWARD, several.of_tokens, 0.7),)),
+]  # fmt: skip
+
+
+def model_of(arch: str) -> Any:
+    """Tied embeddings in one of them, biases in the other."""
+    model: Any = tiny.causal_lm(arch)
+    if arch == "llama":
+        model.config.tie_word_embeddings = True
+        model.lm_head.weight = model.model.embed_tokens.weight
+    return model
+
+
+def steps(learner: Any, start: int, stop: int) -> list[dict[str, float]]:
+    some = (STEPS[i % len(STEPS)] for i in range(start, stop))
+    return [learner.step(loss, batch, per=per, mixed=mixed) for loss, batch, per, mixed in some]
+
+
+def distance(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+    """Root mean square; a gradient that is rounding alone, as of biases of keys, Adam makes a step of."""
+    assert ours.keys() == theirs.keys()
+    return float(torch.cat([(ours[n] - theirs[n]).flatten() for n in ours]).square().mean().sqrt())
+
+
+def learned(folder: Path) -> None:
+    """On each rank of two: half of the steps, a state, the other half, and the whole model by the first."""
+    with joined() as ranks:
+        for arch, sync in (("llama", "last"), ("gpt2", "every")):
+            model = model_of(arch)
+            whole = sum(p.numel() for p in model.parameters())
+            shard(model, ranks, device=CPU)
+            how: dict[str, Any] = {"micro_batch_tokens": 60, "ranks": ranks, "sync": sync}
+            learner = ShardedLearner(model, FORWARD, OPTIM, **how)
+            local = sum(p.to_local().numel() for p in model.parameters())  # type: ignore[union-attr]
+            state = steps(learner, 0, 10)
+            if ranks.rank == 0:
+                (folder / arch).mkdir()
+            ranks.gather(None)
+            learner.save_shards(folder / arch)
+            told = learner.state_dict()
+            state += steps(learner, 10, 20)
+            moments = sum(
+                x.to_local().numel() for of_one in learner.optimizer.state.values()
+                for name, x in of_one.items() if name != "step"
+            )  # fmt: skip
+            outputs = learner.outputs(several.TOKENS)
+            learner.gather()
+            torch.save(
+                {
+                    "metrics": state, "state": told, "sizes": (local, moments, whole), "logp": outputs.logp,
+                    "weights": learner._whole,
+                },
+                folder / f"{arch}-{ranks.rank}.pt",
+            )  # fmt: skip
+
+
+def test_a_shared_out_model_learns_the_same(tmp_path):
+    """20 steps within 10⁻⁵ of one process, each rank with half of everything; from its state one process goes on.
+
+    Mutations caught: gradients averaged instead of summed; no summing in the last micro-batch, or in all of them; a
+    rank without rows that stays away; the filled-up pass counted; a head that one rank does not use; moments that are
+    not shared out; a state that only as many ranks can read.
+    """
+    assert several.call(2, learned, tmp_path) == [0, 0]
+    for arch in ("llama", "gpt2"):
+        first, other = (torch.load(tmp_path / f"{arch}-{rank}.pt") for rank in range(2))
+        local, moments, whole = first["sizes"]
+        assert 2 * local == whole and moments == 2 * local
+        alone = LocalLearner(model_of(arch), FORWARD, OPTIM, micro_batch_tokens=60)
+        expected = steps(alone, 0, 20)
+        for ours, theirs in zip(first["metrics"], expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+        assert first["metrics"] == other["metrics"] and other["weights"] == {}
+        assert torch.allclose(first["logp"], alone.outputs(several.TOKENS).logp, atol=1e-4)
+        again = LocalLearner(model_of(arch), FORWARD, OPTIM, micro_batch_tokens=60)
+        again.load_state_dict(first["state"])
+        again.load_shards(tmp_path / arch)
+        later = steps(again, 10, 20)
+        assert later[-1] == pytest.approx(expected[-1], rel=1e-5, abs=1e-5)
+        for learner in (alone, again):
+            assert distance(first["weights"], learner.model.state_dict()) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    return jobs.make_world(tmp_path_factory.mktemp("world"))
+
+
+def run(count: int, line: list[str], trouble: dict | None = None) -> list[int]:
+    out = line[line.index("--out") + 1]
+    return several.call(count, several.command, line, f"{out}.said", trouble or {}, "float32")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("job", ["sft", "reward", "dpo", "ppo"])
+def test_a_run_is_that_of_one_process(job, world, tmp_path):
+    """The metrics and the model of one process, one HF folder; an SFT run goes on from 2 ranks to 4 and to 1.
+
+    Mutations caught: samples by the shards' weights before they were brought up to date; a reference or a critic that
+    is asked by some ranks only; files written by several; a state that only as many ranks can read.
+    """
+    one, many = tmp_path / "one", tmp_path / "many"
+    size = ["--batch-size", "3"] if job == "sft" else []  # three rows on four ranks
+    line = jobs.command(job, world, one, "--state-every", 4, *size)
+    assert run(1, line) == [0]
+    line = [*jobs.command(job, world, many, "--state-every", 4, *size), "--shard"]
+    if job == "sft":
+        stopped = 128 + 15
+        assert run(2, line, {1: ("signal", 5)}) == [stopped] * 2
+        assert run(4, line, {3: ("signal", 5)}) == [stopped] * 4
+        assert run(1, line) == [0]
+    else:
+        assert run(2, line) == [0, 0]
+    ours, theirs = jobs.rows(many), jobs.rows(one)
+    clocks = {"seconds", "tokens_per_second"}
+    for mine, its in zip(ours, theirs, strict=True):
+        assert set(mine) == set(its)
+        for name in set(its) - clocks:
+            assert mine[name] == pytest.approx(its[name], rel=1e-4, abs=1e-4), (its["step"], name)
+    saved = (load_file(folder / "model.safetensors") for folder in (many, one))
+    assert distance(*saved) < 1e-5
+    if job != "reward":
+        assert AutoModelForCausalLM.from_pretrained(many).dtype == torch.float32
+
+
+def test_slurm_is_understood():
+    """Mutation caught: the second node's number; a count that is not repeated."""
+    assert first_host("gpu[03-05,09],login1") == "gpu03"
+    assert first_host("a1,b2") == "a1" and first_host("solo") == "solo"
+    assert first_host("rack[7]-n") == "rack7-n"
+    assert tasks_per_node("4(x2),3") == [4, 4, 3]
+
+
+def test_who_asks_for_processes_gets_them(tmp_path, monkeypatch):
+    """The command line starts them, and ends with their code; elsewhere it is a sentence. Mutation caught: one process
+    that takes itself for several; a second set of processes started by each of the first."""
+    started: list[tuple[int, list[str]]] = []
+    monkeypatch.setattr(cli, "launch", lambda n, words: started.append((n, words)) or 2)
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"prompt": "a", "completion": "b"}\n')
+    line = ["train", "sft", "--model", "m", "--data", str(data), "--out", str(tmp_path / "o")]
+    assert cli.main([*line, "--nproc", "3"]) == 2
+    assert started == [(3, [*line, "--nproc", "3"])]
+    with pytest.raises(UserError, match="--nproc 3: processes are started by"):
+        hd.run("train sft", model="m", data=str(data), out=tmp_path / "o", nproc=3)
+    with pytest.raises(UserError, match="--nproc 3: 2 processes have been started already"):
+        refuse_count(3, 2)

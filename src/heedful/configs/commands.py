@@ -55,6 +55,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "facts": ("recipes.facts", "what answers claim, whether it is so, and comparisons by that"),
     "raters": ("recipes.raters", "who can be relied on, their habits, what to do: [COMPARISONS]"),
+    "pluralism": ("recipes.pluralism", "groups of users, and whom one reward for all overrides"),
+    "profile": ("recipes.profile", "somebody's few answers → a sentence that a policy reads"),
     "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
     "doctor": (
         "recipes.doctor",

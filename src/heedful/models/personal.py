@@ -29,7 +29,8 @@ from heedful.losses.reward import places
 from heedful.models.forward import hidden_states, scalar_head
 from heedful.models.save import PERSONAL_FILE, PERSONAL_HEADS
 from heedful.models.scores import at_last_token, scores_of
-from heedful.types import Batch, Outputs, RankedOfUsers
+from heedful.types import Batch, Outputs
+from heedful.types.tensors import RankedOfUsers
 
 HIDDEN = 128
 

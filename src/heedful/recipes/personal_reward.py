@@ -31,7 +31,8 @@ from heedful.training.rows import Parts
 from heedful.training.supervised import begun, epochs, fit, optim, step_count
 from heedful.training.trainable import prepare
 from heedful.training.trust import ALIKE
-from heedful.types import Batch, Metrics, Outputs, RankedOfUsers
+from heedful.types import Batch, Metrics, Outputs
+from heedful.types.tensors import RankedOfUsers
 
 COLLAPSED = 0.02  # z that tells no more of its user than another's does is not used
 log = logging.getLogger("heedful")

@@ -29,7 +29,8 @@ from heedful.models.personal import all_states, heads_of, posterior, scores, tol
 from heedful.training.kept import Judgment, Kept
 from heedful.training.rankings import as_table, rank_batch, ranked
 from heedful.training.rows import SOME, Spread, read, sequences
-from heedful.types import Comparison, Ranked, RankedOfUsers
+from heedful.types import Comparison, Ranked
+from heedful.types.tensors import RankedOfUsers
 
 MOST_TARGETS = 8  # of a user in a step
 COUNTS = (0, 1, 2, 4, 8, 16)  # answers after which users are looked at

@@ -1,0 +1,51 @@
+"""A profile: the sentence that stands for what somebody wants, found from a few of their answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from heedful.configs.profile import Config
+from heedful.data.sources import read_comparisons
+from heedful.disk import write_text
+from heedful.errors import UserError
+from heedful.models.load import load_reward_model, load_tokenizer
+from heedful.models.personal import load_personal_heads
+from heedful.rewards.personal import known_by
+
+
+def run(config: Config) -> Path:
+    """Writes the sentence of the nearest profile, and prints it; of nobody's answers the largest group's."""
+    profiles = read_profiles(config.profiles)
+    file = Path(config.data)
+    empty = file.is_file() and not file.read_text(encoding="utf-8").strip()
+    answers = [] if empty else read_comparisons(config.data, columns=config.columns)
+    sentence = profiles[0][0]
+    if answers:
+        model = load_reward_model(config.reward, device=config.device)
+        load_personal_heads(model, config.reward)
+        z = known_by(model, load_tokenizer(config.reward), answers).mean.cpu()
+        centres = torch.tensor([centre for _, centre in profiles])
+        if centres.shape[1] != z.shape[1]:
+            raise UserError(
+                f"{config.profiles} has profiles of {centres.shape[1]} dimensions and {config.reward} of {z.shape[1]}: "
+                "they are not of one model"
+            )
+        sentence = profiles[int(torch.cdist(z, centres).argmin())][0]
+    write_text(config.out, sentence + "\n")
+    print(f"{len(answers)} answers: {sentence}")
+    return config.out
+
+
+def read_profiles(path: Path) -> list[tuple[str, list[float]]]:
+    """(sentence, z) of each, the largest group first. UserError for a file that holds none."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        found = [(str(row["sentence"]), [float(x) for x in row["z"]]) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} holds no profiles of `heedful pluralism`: {error}") from error
+    if not found or len({len(z) for _, z in found}) > 1:
+        raise UserError(f"{path} holds no profiles of `heedful pluralism`")
+    return found

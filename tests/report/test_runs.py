@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import wave
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
 from heedful.cli import main
+from heedful.data.melody import read
 from heedful.errors import UserError
-from heedful.report import page, runs
+from heedful.report import melodies, page, runs
 from heedful.training.on_policy import ROUNDS, kept
 
 HOSTILE = "<script>alert(1)</script>"
@@ -86,3 +90,22 @@ def test_a_bounded_number_of_rounds_is_kept():
         found = [s for s in range(1, steps + 1) if kept(s, steps)]
         assert found[0] == 1 and found[-1] == steps
         assert min(steps, ROUNDS // 2) <= len(found) <= ROUNDS + 2
+
+
+def test_melodies_are_seen_and_heard():
+    """Sixteenths as they are in the notes, an A4 at 440 Hz, silence in a rest; other texts stay texts. Mutation caught:
+    a roll upside down, an octave too high, words of a model in the page's HTML."""
+    notes = read("A4:4 z:2 C5:2")
+    sound = melodies.wav(notes)
+    with wave.open(io.BytesIO(sound)) as file:
+        samples = file.readframes(file.getnframes())
+        assert file.getframerate() == melodies.RATE
+    sixteenth = melodies.RATE * melodies.SIXTEENTH
+    assert len(samples) == round(8 * sixteenth)
+    tone = [s - 128 for s in samples[: round(4 * sixteenth)]]
+    rises = sum(a < 0 <= b for a, b in pairwise(tone))
+    assert abs(rises / (4 * melodies.SIXTEENTH) - 440) < 5
+    assert set(samples[round(4 * sixteenth) + 1 : round(6 * sixteenth) - 1]) == {128}
+    y = [int(v) for v in re.findall(r'<rect x="\d+" y="(\d+)"', melodies.shown("A4:4 z:2 C5:2"))]
+    assert len(y) == 2 and y[1] < y[0] and "data:audio/wav" in melodies.shown("A4")
+    assert melodies.shown("<b>A4</b>") == "" == melodies.shown("A4 <script>")

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from heedful.errors import UserError
-from heedful.report import figures, page, svg, words
+from heedful.report import figures, melodies, page, svg, words
 from heedful.report.results import Curve, read_metrics
 from heedful.report.svg import Series
 from heedful.yaml_file import read_yaml
@@ -213,6 +213,7 @@ def rounds(texts: Sequence[dict[str, Any]]) -> list[tuple[Any, list[dict[str, An
 def _text(row: dict[str, Any]) -> dict[str, str]:
     reward = row.get("reward")
     return {
+        "melody": melodies.shown(str(row.get("completion", ""))),
         "prompt": str(row.get("prompt", "")).strip(),
         "text": str(row.get("completion", "")),
         "reward": words.number(reward) if isinstance(reward, int | float) else "",

@@ -474,7 +474,8 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_run_that_goes_on(site):
-    """A line that is logged while one looks appears by itself."""
+    """A line that is logged while one looks appears by itself; two runs' curves stand in one picture, in two colours.
+    Mutation caught: a metric of the second run alone, in the first one's colour."""
     folder = site.workspace / "runs" / "reward"
     folder.mkdir(parents=True)
     log = folder / "metrics.jsonl"
@@ -491,6 +492,19 @@ def test_a_run_that_goes_on(site):
     expect(page.locator("#curves circle")).to_have_count(2)
     (folder / "config.json").write_text("{}")
     page.locator("#state.finished").wait_for()
+    other = site.workspace / "runs" / "dpo"
+    other.mkdir()
+    (other / "metrics.jsonl").write_text('{"step": 1, "seconds": 1, "loss": 0.6, "margin": 0.1}\n')
+    page.goto("/runs")
+    for name in ("runs/reward", "runs/dpo"):
+        page.get_by_label(f"Choose {name}").check()
+    page.get_by_role("button", name="Curves of the chosen runs together").click()
+    both = page.locator("#curves .card").filter(has_text="loss")
+    expect(both.locator(".legend li")).to_have_text(["runs/reward", "runs/dpo"])
+    alone = page.locator("#curves .card").filter(has_text="margin")
+    expect(alone.locator(".line")).to_have_class(re.compile(r"\bs1\b"))
+    page.goto("/runs")
+    page.get_by_role("link", name="runs/reward").first.click()
     report = "<h1>Report</h1><script>document.title = parent.document ? 'x' : 'y'</script>"
     (folder / "report.html").write_text(f"<!doctype html><html lang=en>{report}</html>")
     site.expect("Blocked a frame")

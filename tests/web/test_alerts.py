@@ -11,7 +11,8 @@ from sqlalchemy import update
 
 from heedful.store.database.db import Store, new_id
 from heedful.store.lead.quality import Answer
-from heedful.store.project.projects import Settings
+from heedful.store.project import projects
+from heedful.store.project.projects import Settings, settings_of
 from heedful.store.rating import judging
 from heedful.store.tables import schema
 from heedful.web import alerts
@@ -154,7 +155,8 @@ def test_from_the_store_to_a_pause_and_back(person, store: Store):
 
 
 def test_silence(store: Store, person):
-    """Told while answers are wanted, not before the first one, not when all is done."""
+    """Told while answers are wanted, not before the first one, not when all is done; not for a week when a lead has
+    dismissed it, and not by somebody who may not. Mutations caught: another alert dismissed with it, for ever."""
     lead, project, rater = person("lead"), make_project(store), make_rater(store)
     make_tasks(store, project, 2)
 
@@ -165,9 +167,23 @@ def test_silence(store: Store, person):
         settings = Settings(alert_silence=1e-9, gold_rate=0.0, swap_rate=0.0)
         connection.execute(update(schema.project).values(settings=vars(settings)))
     assert told() == []
+    path = f"/api/projects/{project}/alerts/dismiss"
     for wanted in (["silent"], []):
         lease = claim(store, project, rater)
         assert lease
         with store.write() as connection:
             judging.submit(connection, lease, rater, {"value": 1}, key=new_id())
         assert told() == wanted
+        if not wanted:
+            continue
+        assert lead.browser.post(path, json={"what": "gold"}).status_code == 200
+        assert told() == wanted
+        assert lead.browser.post(path, json={"what": "silent"}).status_code == 200
+        assert told() == []
+        with store.write() as connection:
+            settings = settings_of(connection, project)
+            old = [d | {"at": d["at"] - alerts.WEEK - 1} for d in settings.dismissed]
+            assert len(old) == 2
+            projects.change(connection, project, {"dismissed": old}, actor=None)
+        assert told() == wanted
+        assert lead.browser.post(path, json={"what": "rain"}).status_code == 400

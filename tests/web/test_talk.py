@@ -353,6 +353,13 @@ def test_models_are_a_list(tmp_path: Path):
     (workspace / "link").symlink_to(elsewhere)
     models = Models(workspace, ("org/name",))
     assert models.names() == ["org/name", "runs/sft"]
+    kinds = {"runs/new": {}, "runs/reward": {"architectures": ["LlamaForSequenceClassification"]}}
+    for name, told in kinds.items():
+        (workspace / name).mkdir()
+        (workspace / name / "config.json").write_text(json.dumps(told))
+    os.utime(workspace / "runs" / "sft" / "config.json", (1.0, 1.0))
+    assert models.names() == ["org/name", "runs/new", "runs/sft"]  # the newest folder first
+    assert models.rewards() == ["runs/reward", "org/name"]
     models.refuse(["runs/sft", "org/name", "runs/sft/checkpoints/step-1", "runs/../runs/sft"])
     wrong = [str(elsewhere), "../elsewhere", "link", "empty", "org/other", "", ".", "runs/\0", 1]
     wrong.append(str(workspace / "runs/sft"))

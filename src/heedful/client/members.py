@@ -26,6 +26,11 @@ class Members(Training):
     def remove_member(self, project: str, rater: str) -> Values:
         return self._call("DELETE", f"/api/projects/{project}/members/{rater}")
 
+    def dismiss_alert(self, project: str, what: str, rater: str | None = None) -> Values:
+        """Say nothing of an alert for a week; no rater: one about the whole project."""
+        body = {"what": what, "rater": rater}
+        return self._call("POST", f"/api/projects/{project}/alerts/dismiss", body)
+
     def settle_qualification(
         self, project: str, rater: str, what: Literal["again", "pass"] = "again"
     ) -> Values:

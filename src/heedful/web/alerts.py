@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, func, select
 
+from heedful.errors import UserError
 from heedful.raters import watch
 from heedful.raters.agreement import Share, share
 from heedful.raters.watch import LEVEL, Estimate
@@ -22,12 +23,15 @@ from heedful.store.kinds import KINDS
 from heedful.store.lead import quality
 from heedful.store.lead.quality import Answer
 from heedful.store.membership import rights
+from heedful.store.project import projects
 from heedful.store.project.projects import Settings, settings_of
 from heedful.store.rating import trials
 from heedful.store.tables.schema import judgment, project_member, rater, task_slot
 from heedful.web import insight
 
 DAY = 86400.0
+WEEK = 7 * DAY
+WHAT = ("hasty", "gold", "place", "fall", "pace", "silent")
 RECENT, GOLD, SHARED = 4_000, 2_000, 1_000  # answers, answers, tasks; of all raters together
 EACH = 200  # newest answers of a rater that a share is made of
 FEWEST = 10  # answers of a rater before any of them is called hasty: once is a slip of the finger
@@ -57,7 +61,29 @@ def of_project(connection: Connection, project: str) -> list[dict[str, Any]]:
     people = _people(connection, project, {alert.rater for alert in found if alert.rater})
     told = [asdict(alert) | people.get(alert.rater or "", {}) for alert in found]
     told.sort(key=lambda alert: (alert.get("pseudonym") or "", alert["what"]))
-    return [*_silence(connection, project, settings), *told]
+    quiet = {(d["what"], d["rater"]) for d in _still_dismissed(settings, now(connection))}
+    every = [*_silence(connection, project, settings), *told]
+    return [alert for alert in every if (alert["what"], alert["rater"]) not in quiet]
+
+
+def dismiss(
+    connection: Connection, project: str, what: str, rater_id: str | None, *, actor: str
+) -> None:
+    """Say nothing of this alert for a week; what was dismissed longer ago is forgotten."""
+    if what not in WHAT:
+        raise UserError(f"there is no alert '{what}', only {', '.join(WHAT)}")
+    at = now(connection)
+    kept = [
+        d
+        for d in _still_dismissed(settings_of(connection, project), at)
+        if (d["what"], d["rater"]) != (what, rater_id)
+    ]
+    dismissed = [*kept, {"what": what, "rater": rater_id, "at": at}]
+    projects.change(connection, project, {"dismissed": dismissed}, actor=actor)
+
+
+def _still_dismissed(settings: Settings, at: float) -> list[dict[str, Any]]:
+    return [d for d in settings.dismissed if d["at"] > at - WEEK]
 
 
 @dataclass(frozen=True)

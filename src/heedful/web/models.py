@@ -1,11 +1,14 @@
-"""Which models people may talk to: a list, since a model is a folder that is read, or a name that is fetched."""
+"""Which models people may talk to or train with: a list, since a model is a folder that is read, or a name that is
+fetched."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from heedful.errors import UserError, did_you_mean
 
@@ -22,8 +25,12 @@ class Models:
     named: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
-        """All of them, the named ones first."""
-        return [*self.named, *sorted(self._folders())]
+        """Those that write: the named ones, then the folders that changed last first."""
+        return [*self.named, *self._listed(scoring=False)]
+
+    def rewards(self) -> list[str]:
+        """Those that score, which are reward models; what the named ones are, only loading them would tell."""
+        return [*self._listed(scoring=True), *self.named]
 
     def refuse(self, wanted: Iterable[object]) -> None:
         """UserError with the list unless all are on it."""
@@ -52,6 +59,14 @@ class Models:
         inside = folder.is_relative_to(root) and any((folder / mark).is_file() for mark in MARKS)
         return str(folder) if inside else None
 
+    def _listed(self, *, scoring: bool) -> list[str]:
+        """Folders by name, the newest first."""
+        if self.workspace is None:
+            return []
+        folders = [(name, self.workspace / name) for name in self._folders()]
+        found = [(-_changed(path), name) for name, path in folders if _scores(path) is scoring]
+        return [name for _, name in sorted(found)]
+
     def _folders(self) -> Iterable[str]:
         if self.workspace is None:
             return
@@ -61,3 +76,25 @@ class Models:
             below[:] = [d for d in below if depth < DEPTH and d not in SKIPPED and d[0] != "."]
             if path != "." and any(mark in files for mark in MARKS):
                 yield Path(path).as_posix()
+
+
+def _scores(folder: Path) -> bool:
+    """Whether it is saved as a sequence classification, as reward models are."""
+    whole, adapter = (_config(folder / mark) for mark in MARKS)
+    named = whole.get("architectures") or ()
+    return adapter.get("task_type") == "SEQ_CLS" or any(
+        str(name).endswith("ForSequenceClassification") for name in named
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _changed(folder: Path) -> float:
+    times = [path.stat().st_mtime for mark in MARKS if (path := folder / mark).is_file()]
+    return max(times, default=0.0)

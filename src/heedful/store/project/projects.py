@@ -73,6 +73,8 @@ class Settings:
     """Whose suggestions raters see, by the name under which `heedful suggest` has kept them; empty: nobody's."""
     suggestions_hidden: float = 0.2
     """The chance that a suggestion stays hidden, so that its effect on raters can be measured."""
+    dismissed: tuple[dict[str, Any], ...] = ()
+    """Alerts that the lead does not want to see for a while: what, rater (or null) and at, see web.alerts."""
     models: tuple[str, ...] = ()
     """Models that raters talk to in tasks of the kind chat; two of the same one are two samples."""
     talk_tokens: int = 256
@@ -108,6 +110,10 @@ class Settings:
             raise UserError("skips_until_parked must be at least 1")
         if self.talk_tokens < 1 or self.talk_temperature < 0:
             raise UserError("talk_tokens must be at least 1, and talk_temperature not negative")
+        if not all(
+            isinstance(d, dict) and d.keys() == {"what", "rater", "at"} for d in self.dismissed
+        ):
+            raise UserError("each dismissed alert has what, rater and at")
         for name in self.models:
             # Models are folders or names on the Hugging Face hub; an address could point anywhere.
             # What cannot be printed (NUL, halves of characters) no path has.

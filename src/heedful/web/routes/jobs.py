@@ -95,7 +95,8 @@ def training_page(project: str, request: Request) -> Any:
     if row is None:
         text = "There is no such page."
         return page(request, "message.html", status=404, title="Nothing here", text=text)
-    lists = {"models": request.app.state.models.names(), "methods": training.METHODS}
+    models = request.app.state.models
+    lists = {"models": models.names(), "rewards": models.rewards(), "methods": training.METHODS}
     common = {"project": row, "part": "training", "parts": PARTS, "labels": {}}
     return page(request, "lead/training.html", **common, **lists)
 

@@ -20,6 +20,7 @@ from heedful.store.project.starters import STARTERS
 from heedful.store.rating import asides
 from heedful.store.tables.schema import project as project_table
 from heedful.web import insight
+from heedful.web.alerts import dismiss
 from heedful.web.alerts import of_project as find_alerts
 from heedful.web.doors import Door, terms
 from heedful.web.episodes import response_html
@@ -82,6 +83,11 @@ class Guidelines(BaseModel):
 
 class Unpark(BaseModel):
     close: bool = False
+
+
+class Dismiss(BaseModel):
+    what: str = Field(max_length=20)
+    rater: str | None = Field(None, max_length=36)
 
 
 class TakeBack(BaseModel):
@@ -200,6 +206,14 @@ def alerts(project: str, request: Request, _user: Lead) -> list[dict[str, Any]]:
     """What the newest answers say that somebody ought to look at; thresholds are among the settings (`alert_…`)."""
     with store_of(request).read() as connection:
         return find_alerts(connection, project)
+
+
+@router.post("/api/projects/{project}/alerts/dismiss")
+def dismiss_alert(project: str, body: Dismiss, request: Request, user: Lead) -> dict[str, str]:
+    """Say nothing of an alert for a week; `rater` is null for those about the whole project."""
+    with store_of(request).write() as connection:
+        dismiss(connection, project, body.what, body.rater, actor=user.rater)
+    return {"dismissed": body.what}
 
 
 @router.get("/api/projects/{project}/agreement")

@@ -73,7 +73,8 @@ function drawBars(place, label, items, w) {
   figure(place, label, picture, ["", "number"], items);
 }
 
-// lines: [{name, points: [[x, y, low?, high?]]}]; `x` writes a place on the axis.
+// lines: [{name, points: [[x, y, low?, high?]], colour?}]; `x` writes a place on the axis. `colour`: a number, where a
+// name has the same one in several pictures.
 export const lines = (place, label, series, options) => fitted(place, (w) => drawLines(place, label, series, w, options));
 
 function drawLines(place, label, series, width, { x = short, height = 200 } = {}) {
@@ -100,11 +101,12 @@ function drawLines(place, label, series, width, { x = short, height = 200 } = {}
     series.map((s, i) => {
       const points = s.points.filter((p) => Number.isFinite(p[1]));
       const dots = points.length <= 60;
-      return svg("g", { class: `line s${i % 6}` }, svg("path", { d: draw(points), fill: "none" }),
+      return svg("g", { class: `line s${(s.colour ?? i) % 6}` }, svg("path", { d: draw(points), fill: "none" }),
         points.filter((p) => Number.isFinite(p[2])).map((p) => svg("line", { class: "whisker", x1: px(p[0]), x2: px(p[0]), y1: py(p[2]), y2: py(p[3]) })),
         dots ? points.map((p) => svg("circle", { cx: px(p[0]), cy: py(p[1]), r: 3 }, svg("title", {}, document.createTextNode(`${s.name} ${x(p[0])}: ${short(p[1])}`)))) : null);
     }));
-  const legend = series.length > 1 ? el("ul", { class: "legend" }, series.map((s, i) => el("li", { class: `s${i % 6}` }, s.name))) : null;
+  const told = series.length > 1 || series[0].colour !== undefined;
+  const legend = told ? el("ul", { class: "legend" }, series.map((s, i) => el("li", { class: `s${(s.colour ?? i) % 6}` }, s.name))) : null;
   figure(place, label, legend ? el("div", {}, picture, legend) : picture, ["", ...series.map((s) => s.name)], rowsOf(series, x));
 }
 

@@ -14,11 +14,21 @@ fill($("alpha"), () => ask("agreement"), ({ measures, tasks, most }) => {
   if (!measures.length) $("measures").replaceChildren(el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No question has been answered by two raters yet.")));
 });
 
-list((after) => ask(`disagreements?after=${after}`), (task) =>
+// Each in a line that opens; the first is open. Twenty long pairs one below the other are a page that nobody reads.
+let drawn = 0;
+const text = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent.trim();
+function folded(task) {
+  const excerpt = text(task.prompt.at(-1)?.html ?? "").slice(0, 160);
+  const facts = [`disagreement ${number(task.score)}`, `${task.answers.length} answers`, task.reviewed ? "reviewed" : null].filter(Boolean);
+  return el("details", { class: "folded", open: drawn++ === 0 }, el("summary", {}, el("span", { class: "excerpt", dir: "auto" }, excerpt || label(task.kind)), el("span", { class: "hint" }, facts.join(" · "))), asked(task));
+}
+
+list((after) => ask(`disagreements?after=${after}`), folded);
+
+const asked = (task) =>
   question(task, {
-    facts: [`disagreement ${number(task.score)}`, task.reviewed ? "reviewed" : null].filter(Boolean),
     below: [
       el("div", { class: "scroll" }, el("table", {}, el("caption", { class: "hidden" }, "Answers"), el("tbody", {}, task.answers.map((a) => el("tr", {}, el("th", { scope: "row" }, a.rater, a.review ? " (review)" : ""), el("td", {}, answerText(a) || task.kind), el("td", {}, day(a.at))))))),
       el("div", { class: "actions" }, task.reviewed ? null : el("button", { type: "button", class: "quiet", onclick: () => review(task) }, "Judge it myself")),
     ],
-  }));
+  });

@@ -25,14 +25,23 @@ function person(list) {
     await load();
     say(value ? `${pseudonym} is paused in this project; their answers stay.` : `${pseudonym} may go on here.`, "good");
   };
+  const quiet = () => dismiss(list.map((a) => a.what), rater);
   return el("div", { class: "alert" }, el("p", {}, el("strong", {}, pseudonym), " ", list.map((a) => TELL[a.what](a)).join("; "), "."),
     paused ? el("button", { type: "button", class: "quiet", onclick: () => pause(false) }, `Let ${pseudonym} go on`)
-      : answers ? el("button", { type: "button", class: "bad", onclick: () => pause(true) }, `Pause ${pseudonym} here`) : el("span", { class: "hint" }, "They do not answer here any more."));
+      : answers ? el("button", { type: "button", class: "bad", onclick: () => pause(true) }, `Pause ${pseudonym} here`) : el("span", { class: "hint" }, "They do not answer here any more."),
+    el("button", { type: "button", class: "quiet", title: "Say nothing of this for a week", onclick: quiet }, "Dismiss"));
+}
+
+async function dismiss(whats, rater) {
+  for (const what of whats) if (!(await attempt(() => api("POST", `/api/projects/${project}/alerts/dismiss`, { what, rater })))) return;
+  await load();
+  say("Dismissed for a week.", "good");
 }
 
 function draw(list) {
   const place = $("watch");
-  const whole = list.filter((a) => !a.rater).map((a) => el("p", {}, WHOLE[a.what](a)));
+  const whole = list.filter((a) => !a.rater).map((a) => el("div", { class: "alert" }, el("p", {}, WHOLE[a.what](a)),
+    el("button", { type: "button", class: "quiet", title: "Say nothing of this for a week", onclick: () => dismiss([a.what], null) }, "Dismiss")));
   const people = new Map();
   for (const a of list.filter((one) => one.rater)) people.set(a.rater, [...(people.get(a.rater) ?? []), a]);
   place.hidden = !list.length;

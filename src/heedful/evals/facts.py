@@ -1,9 +1,9 @@
 """Claims of answers, and whether sentences of a corpus say them: by words, names and numbers alone.
 
 A claim is a sentence of an answer. What it says are the names and numbers in it that do not stand in the question, or
-where there are none all such words but function words. It is judged by those sentences that speak most of what was
-asked; where none has all names and numbers of the question, the corpus says nothing of it, and it is unchecked. No
-paraphrase is understood: that is a judge's work.
+where there are none all such words but function words and hedges. It is judged by those sentences that speak most of
+what was asked; where none has all names and numbers of the question, the corpus says nothing of it, and it is
+unchecked. No paraphrase is understood: that is a judge's work.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EMPTY = frozenset(
     if in into is it its itself just me more most my no nor not now of off on once only or other our out over own please
     same she should so some such tell than that the their them then there these they this those through to too under
     until up very was we were what when where which while who whom whose why will with would yes you your called name
-    named""".split()  # noqa: SIM905
+    named well oh surely certainly perhaps maybe probably think believe guess""".split()  # noqa: SIM905
 )
 
 

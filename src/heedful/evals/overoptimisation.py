@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.evals.best_of_n import TIE_TOLERANCE, bound
+from heedful.evals.falls import first_fall
 from heedful.evals.statistics import Interval
 
 Floats = NDArray[np.float64]
@@ -154,19 +155,12 @@ def curve(scores: Floats, *, draws: int = 2000, seed: int = 0) -> Curve:
     )
 
 
-ENOUGH = 3  # evaluations in a row: one may be chance
+def alarm(watched: Floats) -> int | None:
+    """The place among the ns (or checkpoints) at which a watched reward, `[P, places]`, is known to fall by the rule of
+    `evals.falls`; differences are those of the same P prompts."""
 
+    def error(best: int, place: int) -> float:
+        apart = watched[:, best] - watched[:, place]
+        return float(apart.std(ddof=1)) / math.sqrt(len(apart)) if len(apart) > 1 else math.inf
 
-def alarm(watched: Floats, *, draws: int = 1000, seed: int = 0) -> int | None:
-    """The place among the ns (or checkpoints) at which a watched reward, `[P, places]`, is known to fall: `ENOUGH` in
-    a row lie below its highest mean so far, each with the whole 95 % interval of the difference, prompts drawn anew."""
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(watched), np.full(len(watched), 1 / len(watched)), size=draws)
-    boots, mean, row = weights @ watched / len(watched), watched.mean(0), 0
-    for k in range(1, watched.shape[1]):
-        peak = int(mean[:k].argmax())
-        fallen = np.quantile(boots[:, peak] - boots[:, k], 0.025) > 0
-        row = row + 1 if fallen else 0
-        if row == ENOUGH:
-            return k
-    return None
+    return first_fall(watched.mean(0).tolist(), error)

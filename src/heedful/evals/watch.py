@@ -7,14 +7,24 @@ watches (`--watch-reward`, metrics `watch/NAME` and `watch/NAME_se`) shows it wh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-# What is compared are means over a quarter of the rounds so far, five at least: so few windows that the best of them is
-# hardly high by chance, however long the run.
-LEAST, SHARE = 5, 4
-SURE = 4.0  # standard errors of the difference
+from heedful.evals.falls import best_before, has_fallen
+
+# What is compared are means over a twelfth of the rounds so far, one window behind the other: so few that the best of
+# them is hardly high by chance, however long the run.
+WINDOWS = 12
 BEFORE = "best_watched"  # the folder in a run of the model from before
+
+
+class Window(NamedTuple):
+    """Means over some rounds: the last of them, what was watched, the variance of that mean, the reward."""
+
+    step: float
+    watched: float
+    variance: float
+    reward: float
 
 
 class Watch:
@@ -46,28 +56,26 @@ class Watch:
         """Whether the last window is the best so far of each watched reward, and nothing has fallen yet."""
         if not self.rounds or self.fallen:
             return False
-        return all(
-            len(rows) >= LEAST
-            and _mean(rows, len(rows))[0] >= max(_mean(rows, i)[0] for i in _ends(rows))
-            for rows in self.rounds.values()
-        )
+        every = [windows(rows) for rows in self.rounds.values()]
+        return all(of[-1].watched == max(w.watched for w in of) for of in every)
 
     def _fallen(self, key: str, rows: list[list[float]]) -> str | None:
-        earlier = [i for i in _ends(rows) if i <= len(rows) - _window(rows)]
-        if not earlier:
+        of = windows(rows)
+        means = [w.watched for w in of]
+
+        def error(best: int, place: int) -> float:
+            return math.sqrt(of[best].variance + of[place].variance)
+
+        if not has_fallen(means, error, len(of) - 1):
             return None
-        best = max(earlier, key=lambda i: _mean(rows, i)[0])
-        (then, noise, reward), (now, noise_now, reward_now) = (
-            _mean(rows, best),
-            _mean(rows, len(rows)),
-        )
-        if then - now <= SURE * math.sqrt(noise + noise_now) or reward_now <= reward:
+        then, now = of[best_before(means, len(of) - 1)], of[-1]
+        if now.reward <= then.reward:
             return None
-        name, since = key.removeprefix("watch/"), f"{rows[best - 1][0]:.0f}"
+        name = key.removeprefix("watch/")
         return (
-            f"over-optimised: since round {since} the reward rose from {reward:.3g} to {reward_now:.3g}, and {name}, "
-            f"which nobody optimises, fell from {then:.3g} to {now:.3g}: stop, raise β, or mend the reward; the model "
-            f"from before is in {BEFORE}"
+            f"over-optimised: since round {then.step:.0f} the reward rose from {then.reward:.3g} to {now.reward:.3g}, "
+            f"and {name}, which nobody optimises, fell from {then.watched:.3g} to {now.watched:.3g}: stop, raise β, or "
+            f"mend the reward; the model from before is in {BEFORE}"
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,18 +88,14 @@ class Watch:
         self.fallen = bool(state.get("fallen", False))
 
 
-def _window(rows: list[list[float]]) -> int:
-    return max(LEAST, len(rows) // SHARE)
-
-
-def _ends(rows: list[list[float]]) -> range:
-    return range(_window(rows), len(rows) + 1)
-
-
-def _mean(rows: list[list[float]], end: int) -> tuple[float, float, float]:
-    """Of the window that ends before row `end`: the watched reward, the variance of that mean, the reward."""
-    n = _window(rows)
-    watched, variance, reward = (
-        math.fsum(row[i] for row in rows[end - n : end]) for i in (1, 2, 3)
-    )
-    return watched / n, variance / n**2, reward / n
+def windows(rows: Sequence[Sequence[float]]) -> list[Window]:
+    """Rounds as windows of equal length that end with the last round; those at the beginning that fill none are left
+    out."""
+    size = max(1, len(rows) // WINDOWS)
+    starts = range(len(rows) % size, len(rows) - size + 1, size)
+    found = []
+    for start in starts:
+        part = rows[start : start + size]
+        watched, variance, reward = (math.fsum(row[i] for row in part) for i in (1, 2, 3))
+        found.append(Window(part[-1][0], watched / size, variance / size**2, reward / size))
+    return found

@@ -100,8 +100,9 @@ def overoptimisation(result: dict[str, Any], out: Path) -> Path:
     }
     notes = [
         "Every n is read off the same responses by order statistics, without bias. KL is log n − (n−1)/n less what "
-        "ties of the reward take away. The alarm rings where three sizes in a row lie below the highest so far with "
-        "the whole interval of the difference. Correlation is within prompts, between a score and the reward.",
+        "ties of the reward take away. The alarm rings where three sizes in a row lie below the highest before them, "
+        "each by more than three standard errors of the difference. Correlation is within prompts, between a score "
+        "and the reward.",
         "RL spends more KL than best-of-n for the same reward (Gao et al. 2023): compare at the reward that is "
         "reached, not at the KL.",
     ]

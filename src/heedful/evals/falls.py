@@ -1,0 +1,36 @@
+"""One rule for a score that has risen and now falls, whoever measures it and however often.
+
+`ENOUGH` evaluations in a row lie below the best of those before them, each by more than `SURE` standard errors of the
+difference. One may be chance, and the best of many is high by chance: of 150 series of 240 noisy rounds without a
+trend, 2 standard errors let a third ring, 2.5 one in fourteen, 3 none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+ENOUGH = 3
+SURE = 3.0
+Error = Callable[
+    [int, int], float
+]  # (place of the best, another place) → standard error of their difference
+
+
+def best_before(means: Sequence[float], place: int) -> int:
+    """The place of the highest mean before this one; the first of several."""
+    return max(range(place), key=lambda k: means[k])
+
+
+def has_fallen(means: Sequence[float], error: Error, place: int) -> bool:
+    """Whether the rule holds at a place, for the evaluations up to it."""
+    last = range(place - ENOUGH + 1, place + 1)
+    return last[0] > 0 and all(
+        means[best] - means[k] > SURE * error(best, k)
+        for k in last
+        for best in [best_before(means, k)]
+    )
+
+
+def first_fall(means: Sequence[float], error: Error) -> int | None:
+    """The first place at which the rule holds."""
+    return next((k for k in range(len(means)) if has_fallen(means, error, k)), None)

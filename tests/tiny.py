@@ -70,3 +70,8 @@ def prompts(number: int = 12, vocab: int = 384, longest: int = 24) -> list[list[
 def likes_short(prompt, response: str) -> float:
     """A user's reward function."""
     return -0.1 * len(response)
+
+
+def cue_of_length(heard: str) -> float:
+    """A user's own cue."""
+    return float(len(heard))

@@ -1,0 +1,27 @@
+"""What `heedful cues` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from heedful.configs.common import Reading
+from heedful.fields import FINITE, Data, Flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Reading):
+    """Conversations → replies with a reward, by what the user said next."""
+
+    data: Annotated[Data, Flag(positional=True, metavar="CONVERSATIONS")] = "db:"
+    """Rows with messages; db: is the workspace here, whose raters talked with models, db:DIR#PROJECT another."""
+    out: Path
+    """The file of replies with their rewards; .jsonl or .jsonl.gz."""
+    cues: tuple[str, ...] = ("sentiment",)
+    """What is heeded, with weights: sentiment, thanks=0.5, words, laughs, rephrases, leaves, questions,
+    package.module:function, or the folder of a text classifier."""
+    liked_above: Annotated[float, FINITE] = 0.0
+    """A reply with a higher reward has the label true, for `train kto` and `train bco`."""
+    on_bad_row: Literal["stop", "drop"] = "stop"
+    """A row that cannot be read stops the command, or is left out."""

@@ -45,6 +45,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("recipes.merge", "an adapter and its base → one whole model"),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
+    "revise": (
+        "recipes.revise",
+        "responses criticised and written anew by principles: what train sft learns",
+    ),
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
     "evaluate reward": ("recipes.evaluate_reward", "how often a reward finds the better response"),

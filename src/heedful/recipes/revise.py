@@ -1,0 +1,115 @@
+"""Critique and revision by principles: samples → demonstrations of the better answer (constitutional fine-tuning).
+
+A model says where each response goes against a principle, then writes it anew; `train sft` learns what it wrote. Every
+answer is on disk before it is used, so that the same command goes on where it stopped and asks nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from heedful.configs.revise import Config
+from heedful.data.reading import named
+from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
+from heedful.data.tokens import decode_response, encode_prompt, no_room, stop_tokens
+from heedful.engine import load_engine
+from heedful.errors import UserError
+from heedful.models.load import load_policy, load_tokenizer
+from heedful.progress import Progress
+from heedful.raters.asking import read_principles
+from heedful.raters.revising import Revised, Writer, chosen, revised
+from heedful.remote.endpoint import Endpoint, is_endpoint
+from heedful.remote.journal import beside, recorded_until_done
+from heedful.remote.limits import Limits
+from heedful.remote.sources import sources
+from heedful.types import Message, Prompt, Sampling
+from heedful.waiting import all_of
+
+AT_ONCE = 64  # responses that a model of this machine works on at the same time
+log = logging.getLogger("heedful")
+
+
+def run(config: Config) -> Path:
+    """Returns the path of the revised responses."""
+    principles = read_principles("--principles", config.principles)
+    rows = [row for row in read_samples(config.data, config.columns) if row["completion"].strip()]
+    if not rows:
+        raise UserError(f"{named(config.data)}: every response is empty")
+    asked = [(prompt_of(named(config.data), row), row["completion"]) for row in rows]
+    write = writer(config)
+    with recorded_until_done(beside(config.out), sources(config)):
+        made = asyncio.run(all_revised(config, write, asked, principles))
+        write_rows(config.out, map(as_row, made))
+    kept = sum(one.completion == one.original for one in made)
+    if kept:
+        log.warning("%d of %d responses came back as they were", kept, len(made))
+    return config.out
+
+
+async def all_revised(
+    config: Config, write: Writer, asked: Sequence[tuple[Prompt, str]], principles: Sequence[str]
+) -> list[Revised]:
+    """Every response by its own principles, all at the same time."""
+    with Progress("revise", len(asked), quiet=config.quiet) as bar:
+        return await all_of(
+            (
+                revised(write, prompt, response, chosen(principles, prompt, config.rounds, config.seed))
+                for prompt, response in asked
+            ),
+            bar.update,
+        )  # fmt: skip
+
+
+def as_row(one: Revised) -> dict[str, Any]:
+    """As `train sft` reads it, with all that led there."""
+    beside_it = {"original": one.original, "revisions": [asdict(r) for r in one.revisions]}
+    return prompt_columns(one.prompt) | {"completion": one.completion} | beside_it
+
+
+def writer(config: Config) -> Writer:
+    """Who is asked; the likeliest words, at temperature 0."""
+    if is_endpoint(config.by):
+        endpoint = Endpoint.of(config.by, "--by")
+        longest = max(config.max_tokens, endpoint.options.answer_tokens)
+        endpoint.options = replace(endpoint.options, answer_tokens=longest, logprobs=False)
+
+        async def served(text: str) -> str:
+            return (await endpoint.ask(text, ())).text
+
+        return served
+    if not config.by.startswith("llm:"):
+        raise UserError(f"--by {config.by}: expected llm:MODEL or http://HOST:PORT/v1#NAME")
+    return local(config, config.by.removeprefix("llm:"))
+
+
+def local(config: Config, name: str) -> Writer:
+    """A model of this machine. A model with a chat template is asked as by a user, another goes on in plain text."""
+    tokenizer = load_tokenizer(name)
+    engine = load_engine(load_policy(name, device=config.device))
+    limits, where = Limits(concurrency=AT_ONCE), f"--by llm:{name}"
+    who = [str(Path(name).resolve()), config.max_tokens]
+
+    async def said(text: str) -> dict[str, str]:
+        prompt: Prompt = (Message("user", text),) if tokenizer.chat_template else text
+        tokens = encode_prompt(tokenizer, prompt)
+        if reason := no_room(prompt, len(tokens), config.max_tokens, engine.window):
+            raise UserError(f"{where}: {reason}; a smaller --max-tokens may help")
+        (answer,) = await engine.generate(
+            tokens,
+            n=1,
+            max_tokens=config.max_tokens,
+            sampling=Sampling(temperature=0.0),
+            stop=stop_tokens(tokenizer, prompt),
+            seed=config.seed,
+        )
+        return {"text": decode_response(tokenizer, answer.tokens)}
+
+    async def write(text: str) -> str:
+        return (await limits.awaited(lambda: said(text), [*who, text], where))["text"]
+
+    return write

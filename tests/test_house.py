@@ -68,7 +68,7 @@ SAME_FLOOR = {  # (importer, imported): why
     ("learner", "models"): "a learner saves its model",
     ("envs", "worlds"): "questions about a generated world are played over several turns",
     ("reproductions", "api"): "claims are made again by the commands that people use",
-    ("report", "data"): "words that are melodies are drawn and played",
+    ("report", "data"): "words that are melodies or molecules are drawn",
     ("worlds", "models"): "a world of notes brings a tokenizer with a token for each",
     ("envs", "endpoint"): "programs drive the policy by asking over the OpenAI API",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -109,3 +110,15 @@ def test_melodies_are_seen_and_heard():
     y = [int(v) for v in re.findall(r'<rect x="\d+" y="(\d+)"', melodies.shown("A4:4 z:2 C5:2"))]
     assert len(y) == 2 and y[1] < y[0] and "data:audio/wav" in melodies.shown("A4")
     assert melodies.shown("<b>A4</b>") == "" == melodies.shown("A4 <script>")
+
+
+def test_molecules_are_drawn_where_they_were_rewarded():
+    """As images, of molecules alone, and of no run that is about something else: C is a letter, too. Mutation caught: a
+    picture of what cannot be read, words of a model as HTML."""
+    assert runs.picture_of({"reward": ["music_key"]}) is melodies.shown
+    assert runs.picture_of({}) is melodies.shown
+    picture = runs.picture_of({"reward": ["molecule_sa"]})
+    pytest.importorskip("rdkit")
+    assert picture("C1CC") == "" == picture("<b>") and picture(" CCO").startswith("<img")
+    svg = base64.b64decode(str(picture("CCO")).partition("base64,")[2].partition('"')[0])
+    assert b"<svg" in svg and b"bond-0" in svg

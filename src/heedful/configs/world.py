@@ -16,20 +16,22 @@ class Config:
     """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
 
     name: Annotated[str, POSITIONAL]
-    """The world: capitals, reviews, arithmetic, posts, music, or one of an installed package."""
+    """The world: capitals, reviews, arithmetic, posts, music, molecules, or one of an installed package."""
     out: Path
     """The folder."""
     seed: Annotated[int, SEED] = 0
     """Seed of what is random in it; the split into train and held-out never is."""
     documents: Annotated[int, AT_LEAST_1] = 40000
-    """Raw documents (capitals, arithmetic, posts)."""
+    """Raw documents (capitals, arithmetic, posts, molecules)."""
     demonstrations: Annotated[int, AT_LEAST_1] = 3000
     """Demonstrations (capitals, arithmetic, posts)."""
     levels: Annotated[int, Range(1, 6)] = 6
     """The hardest level, 1 to 6 (arithmetic)."""
     source: Path | None = None
     """A file of reviews with `text` (reviews); a file or folder of .abc and .mid files, or music21 for the tunes of
-    this package (music). Tunes are made from the seed where none is given."""
+    this package (music; tunes are made from the seed where none is given); a file of SMILES, or molsets (molecules)."""
+    selfies: bool = False
+    """Write SELFIES in place of SMILES (molecules)."""
 
 
 def refuse_nonsense(config: Config) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from heedful.errors import UserError
-from heedful.report import figures, melodies, page, svg, words
+from heedful.report import figures, melodies, molecules, page, svg, words
 from heedful.report.results import Curve, read_metrics
 from heedful.report.svg import Series
 from heedful.yaml_file import read_yaml
@@ -116,7 +116,9 @@ def _context(runs: list[RunFolder], folders: Sequence[Path]) -> dict[str, Any]:
         "columns": [TITLES[m][0] for m in _measured(runs)],
         "rows": [_row(run, _measured(runs)) for run in runs],
         "differences": differences(runs),
-        "texts": [(run.name, rounds(run.texts)) for run in runs if run.texts],
+        "texts": [
+            (run.name, rounds(run.texts, picture_of(run.config))) for run in runs if run.texts
+        ],
         "command": "heedful report " + " ".join(map(str, folders)),
     }
 
@@ -201,19 +203,32 @@ def differences(runs: Sequence[RunFolder]) -> list[tuple[str, list[str]]]:
     return [(n, values) for n, values in table if len(set(values)) > 1 and n != "out"]
 
 
-def rounds(texts: Sequence[dict[str, Any]]) -> list[tuple[Any, list[dict[str, Any]]]]:
+Picture = Callable[[str], Markup]
+
+
+def picture_of(config: Mapping[str, Any]) -> Picture:
+    """How a run's texts are seen besides: molecules where they were rewarded as such, else melodies where they are."""
+    chemistry = "molecule_" in str(config.get("reward"))  # "C" alone is a molecule, and a letter
+    return molecules.shown if chemistry else melodies.shown
+
+
+def rounds(
+    texts: Sequence[dict[str, Any]], picture: Picture
+) -> list[tuple[Any, list[dict[str, Any]]]]:
     """Some steps, evenly from the first to the last, with what was sampled in each."""
     steps = sorted({row["step"] for row in texts})
     last = len(steps) - 1
     count = min(SHOWN, len(steps))
     chosen = {steps[round(i * last / max(1, count - 1))] for i in range(count)}
-    return [(step, [_text(r) for r in texts if r["step"] == step]) for step in sorted(chosen)]
+    return [
+        (step, [_text(r, picture) for r in texts if r["step"] == step]) for step in sorted(chosen)
+    ]
 
 
-def _text(row: dict[str, Any]) -> dict[str, str]:
+def _text(row: dict[str, Any], picture: Picture) -> dict[str, str]:
     reward = row.get("reward")
     return {
-        "melody": melodies.shown(str(row.get("completion", ""))),
+        "picture": picture(str(row.get("completion", ""))),
         "prompt": str(row.get("prompt", "")).strip(),
         "text": str(row.get("completion", "")),
         "reward": words.number(reward) if isinstance(reward, int | float) else "",

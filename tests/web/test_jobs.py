@@ -169,7 +169,9 @@ def test_the_configs_are_what_the_commands_take(tmp_path: Path):
     assert config["weights"] == "raters"
     iterate_config.refuse_nonsense(made(iterate_config.Config, config, "form"))
     both = ["dpo", "rloo"]
-    compared = training.Comparison(command="compare", name="c", model="m", reward="r", methods=both)
+    compared = training.Comparison(
+        command="compare", name="c", model="m", reward="r", methods=both, steps=2
+    )
     config, _ = training.compare(compared, "p")
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     compare_plan.read_file(tmp_path / "c.yaml")
@@ -217,3 +219,40 @@ def test_rounds_are_trained_from_the_web(tmp_path: Path, person: Any, store: Any
     assert (told["state"], answers) == ("finished", 12), told["log"]["text"]
     assert (tmp_path / "runs" / "first" / "round-2" / "policy" / "config.json").exists()
     assert len(told["runs"]) == 4  # a reward model and a policy of each round
+
+
+@pytest.mark.long
+def test_methods_are_compared_from_the_web(tmp_path: Path, person: Any, store: Any):
+    """The real command: two methods trained and measured on what a project's raters said, and a report.
+
+    Mutation caught: a config that the command takes and cannot run, such as a project without held-out prompts."""
+    from transformers import AutoModelForSequenceClassification
+
+    import tiny
+    from workspace import answer, claim, make_rater, make_task
+
+    tok, runs = tiny.tokenizer(), tmp_path / "runs"
+    tiny.policy(tok).save_pretrained(runs / "sft")
+    tok.save_pretrained(runs / "sft")
+    scoring = AutoModelForSequenceClassification.from_pretrained(runs / "sft", num_labels=1)
+    scoring.save_pretrained(runs / "reward")
+    tok.save_pretrained(runs / "reward")
+    (tmp_path / "heedful.toml").write_text("")
+    project, ada = make_project(store, "towns"), make_rater(store)
+    for i in range(40):
+        asked = f"The capital of land {i}? "
+        make_task(store, project, question=asked, responses=(f"Lima {i}.", "No."))
+    while given := claim(store, project, ada):
+        answer(store, given, ada, {"value": 2})
+    form = {"command": "compare", "name": "both", "model": "runs/sft", "reward": "runs/reward"}
+    form |= {"methods": ["dpo", "rloo"], "seeds": 1, "checkpoints": 1, "steps": 2, "max_tokens": 8}
+    owner = person("owner").browser
+    made = owner.post(f"/api/projects/{project}/jobs", json=form)
+    assert made.status_code == 201, made.text
+    job = jobs.find(tmp_path, made.json()["id"])
+    until(tmp_path, job, lambda: has_ended(tmp_path, job), 300)
+    told = owner.get(f"/api/jobs/{job.id}").json()
+    assert told["state"] == "finished", told["log"]["text"]
+    assert len(told["runs"]) == 2  # a policy of each method
+    page = owner.get(f"/api/runs/{told['report']}/report")
+    assert page.status_code == 200 and "dpo" in page.text and "rloo" in page.text

@@ -20,7 +20,8 @@ from heedful.errors import UserError
 DEPTH = 5  # folders below the workspace
 MAX_BYTES = 2_000_000  # of metrics in one answer
 ALIVE = 90.0  # seconds since the last line, after which an unfinished run counts as stopped
-METRICS, REPORT, CONFIG = "metrics.jsonl", "report.html", "config.yaml"
+METRICS, CONFIG = "metrics.jsonl", "config.yaml"
+REPORTS = ("report.html", "compare.html")  # of a run or a demo, of a comparison of methods
 FINISHED = ("config.json", "adapter_config.json")  # of a whole model, of an adapter
 SKIPPED = ("checkpoints", "tensorboard", "data", "exports", "backups")
 
@@ -60,7 +61,7 @@ def about(run: RunFolder) -> dict[str, Any]:
         "step": last.get("step") if last else None,
         "seconds": last.get("seconds") if last else None,
         "metrics": has_metrics,
-        "report": is_own_file(run.folder / REPORT),
+        "report": report(run) is not None,
     }
 
 
@@ -91,6 +92,11 @@ def rows(run: RunFolder, after: int) -> dict[str, Any]:
     }
 
 
+def report(run: RunFolder) -> Path | None:
+    """The page that a command has left there."""
+    return next((p for name in REPORTS if is_own_file(p := run.folder / name)), None)
+
+
 def config(run: RunFolder) -> str:
     path = run.folder / CONFIG
     try:
@@ -118,7 +124,7 @@ def _walk(workspace: Path) -> Iterator[RunFolder]:
             d for d in below if depth < DEPTH and d not in SKIPPED and not d.startswith(".")
         )
         path = Path(folder)
-        if any(name in files and is_own_file(path / name) for name in (METRICS, REPORT)):
+        if any(name in files and is_own_file(path / name) for name in (METRICS, *REPORTS)):
             name = workspace.resolve().name if relative == "." else Path(relative).as_posix()
             key = hashlib.sha256(relative.encode("utf-8", "surrogateescape")).hexdigest()[:16]
             yield RunFolder(key, name.encode("utf-8", "replace").decode(), path)
@@ -133,7 +139,7 @@ def _state(folder: Path) -> str:
 
 def _changed(folder: Path) -> float:
     times = []
-    for name in (METRICS, REPORT):
+    for name in (METRICS, *REPORTS):
         try:
             times.append((folder / name).stat().st_mtime)
         except OSError:

@@ -60,6 +60,9 @@ class Comparison(BaseModel):
     seeds: int = Field(3, ge=1, le=20)
     checkpoints: int = Field(4, ge=1, le=50)
     learning_rate: float | None = Rate
+    steps: int | None = Field(
+        None, ge=1, le=10**7
+    )  # of each run; the methods' own are for a real study
     max_tokens: int | None = Field(None, ge=1, le=32_768)
 
 
@@ -82,7 +85,7 @@ def iterate(job: Round, project: str) -> tuple[dict[str, Any], str]:
 def compare(job: Comparison, project: str) -> tuple[dict[str, Any], str]:
     """The config of `heedful compare` on a project's prompts and comparisons, and the folder of its runs."""
     out, source = _out(job.name), f"db:.#{project}"
-    common = _given({"learning_rate": job.learning_rate})
+    common = _given({"learning_rate": job.learning_rate, "steps": job.steps})
     config: dict[str, Any] = {
         "out": out, "model": job.model, "reward": job.reward, "data": source, "comparisons": source,
         "seeds": list(range(job.seeds)), "checkpoints": job.checkpoints, "common": common,

@@ -102,9 +102,11 @@ def training_page(project: str, request: Request) -> Any:
 
 
 def _told(request: Request, job: jobs.Job) -> dict[str, Any]:
-    """With the ids of its runs, to follow their curves."""
+    """With the ids of its `runs`, to follow their curves, and of the folder that has its `report`, if there is one."""
     workspace = workspace_of(request)
     below = (workspace / job.out).resolve()
-    own = [r.id for r in runs.find(workspace) if r.folder.resolve().is_relative_to(below)]
+    found = [r for r in runs.find(workspace) if r.folder.resolve().is_relative_to(below)]
+    own = [r.id for r in found if runs.is_own_file(r.folder / runs.METRICS)]
+    report = next((r.id for r in found if r.folder.resolve() == below and runs.report(r)), None)
     values = {name: value for name, value in asdict(job).items() if name != "actor"}
-    return values | jobs.state(workspace, job) | {"runs": own}
+    return values | jobs.state(workspace, job) | {"runs": own, "report": report}

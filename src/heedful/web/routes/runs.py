@@ -40,9 +40,9 @@ def metrics(
 
 @router.get("/api/runs/{run}/report")
 def report(run: str, request: Request, _user: Lead) -> HTMLResponse:
-    """The report of a run or a demo, as the page that it is."""
-    path = runs.find_one(workspace_of(request), run).folder / runs.REPORT
-    if not runs.is_own_file(path):
+    """The report of a run, a demo or a comparison, as the page that it is."""
+    path = runs.report(runs.find_one(workspace_of(request), run))
+    if path is None:
         raise UserError("this run has no report")
     headers = {"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
     return HTMLResponse(path.read_bytes(), headers=headers)

@@ -45,6 +45,7 @@ function row(job) {
   return el("li", { class: "card", "data-job": job.id },
     el("div", { class: "head" }, el("strong", {}, job.name), el("span", { class: `state ${job.state}` }, job.state === "failed" ? `failed (${job.code})` : job.state),
       el("span", { class: "hint" }, [WORDS[job.command] ?? job.command, `begun ${day(job.started_at)}`, job.ended_at && `ended ${day(job.ended_at)}`].filter(Boolean).join(" · ")),
+      job.report ? el("a", { href: link(`/runs/${job.report}`) }, "report") : null,
       job.runs.map((run, i) => el("a", { href: link(`/runs/${run}`) }, job.runs.length > 1 ? `curves ${i + 1}` : "curves")),
       toggle, running ? el("button", { type: "button", class: "bad small", onclick: () => stop(job, false) }, "Stop") : null, running ? el("button", { type: "button", class: "quiet small", onclick: () => stop(job, true) }, "End at once") : null),
     log);

@@ -62,6 +62,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "raters": ("recipes.raters", "who can be relied on, their habits, what to do: [COMPARISONS]"),
     "pluralism": ("recipes.pluralism", "groups of users, and whom one reward for all overrides"),
     "profile": ("recipes.profile", "somebody's few answers → a sentence that a policy reads"),
+    "biases": (
+        "recipes.biases",
+        "what predicts preference: length, lists, agreement, place: [COMPARISONS]",
+    ),
     "baselines": ("recipes.baselines", "what simple rules reach on comparisons"),
     "doctor": (
         "recipes.doctor",

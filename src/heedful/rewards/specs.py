@@ -8,6 +8,7 @@ length(price=0.02, free=50)         with options
 http://host/v1#MODEL                a language model behind a server that grades, see `rewards.endpoint`
 mypkg.mod:score  ./file.py:score    a function of the user's, see `rewards.functions`
 ensemble(runs/a, runs/b, k=1)       the mean of several, minus k standard deviations; by=min the minimum
+residual(runs/a, biases.json)       one without what length explains of it, by a file of `heedful biases --reward`
 kind=runs/a                         any of them under a name of one's own, for the metrics
 """
 
@@ -109,6 +110,8 @@ class _Loader:
                 return as_reward(made(**options), name, ours)
             except (TypeError, ValueError) as error:  # a rule says so of its options
                 raise UserError(f"--reward {spec}: {error}") from error
+        if target == "residual":
+            return self.residual(f"--reward {spec}", name, arguments)
         if target == "ensemble":
             raise UserError(f"--reward {spec}: an ensemble cannot be a member of another")
         if ":" in target and not Path(spec).exists():
@@ -127,6 +130,19 @@ class _Loader:
                 f"or hub name, package.module:function, or one of {', '.join(_known())}"
             )
         return self.model(f"--reward {spec}", spec, ())
+
+    def residual(self, where: str, name: str, arguments: Sequence[str]) -> Reward:
+        """A reward without what attributes explain of it."""
+        from heedful.rewards.residual import residual
+
+        plain = [unquoted(a) for a in arguments if not OPTION.fullmatch(a)]
+        options = dict(option(a) for a in arguments if OPTION.fullmatch(a))
+        if len(plain) != 2 or options.keys() - {"of"}:
+            raise UserError(
+                f"{where}: expected residual(REWARD, FILE), and of='longer lists' perhaps"
+            )
+        reward = self.reward(plain[0], name)
+        return residual(where, reward, Path(plain[1]), options.get("of", "longer"))
 
     def model(self, where: str, folder: str, arguments: Sequence[str]) -> Reward:
         """A reward model; what stands in brackets is whose it is, or weights of its heads, or their k."""
@@ -152,7 +168,7 @@ class _Loader:
 
 
 def _known() -> list[str]:
-    return [*registry.entries("reward"), "ensemble"]
+    return [*registry.entries("reward"), "ensemble", "residual"]
 
 
 def _label(spec: str) -> tuple[str | None, str]:

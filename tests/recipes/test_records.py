@@ -83,16 +83,14 @@ def workspace(tmp_path: Path) -> None:
 
 def test_argilla_with_six_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Each answer is with its response whatever the order shown, who left one out has none, and what does not say which
-    response it is about is told and left out. Again adds nothing; what nobody answered is asked.
+    response it is about is told and kept in words. Again adds nothing; what nobody answered is asked.
 
     Mutations caught: ratings by the order shown, a flag of the other response, an answer that was not given."""
     assert take(tmp_path, ARGILLA, "--dry-run") == 0
     looked = capsys.readouterr().out
-    assert '"answers": 6' in looked and '"records": 2' in looked
-    assert (
-        '"left out: `confidence`, a rating that does not say which response it is about": 1'
-        in looked
-    )
+    assert '"answers": 7' in looked and '"records": 2' in looked
+    why = "a rating that does not say which response it is about"
+    assert f'"kept in words: `confidence`, {why}": 1' in looked
     assert take(tmp_path, ARGILLA) == 0
     first = json.loads(capsys.readouterr().out)
     assert (first["tasks"], first["judgments"]) == (2, 2)
@@ -105,7 +103,8 @@ def test_argilla_with_six_questions(tmp_path: Path, capsys: pytest.CaptureFixtur
         asked = projects.settings_of(connection, project).questions
         assert all(count.missing == 0 for count in books.reconcile(connection, project).values())
     assert [(q["name"], q["kind"], q["required"]) for q in asked] == [
-        ("preference", "pair", True), ("rating", "rate", True), ("reason", "note", False), ("flags", "rules", False),
+        ("preference", "pair", True), ("rating", "rate", True), ("confidence", "note", False),
+        ("reason", "note", False), ("flags", "rules", False),
     ]  # fmt: skip
     assert asked[1]["options"]["axes"][0]["high"] == 7
     assert claim(store, project, make_rater(store))  # the second record waits
@@ -122,6 +121,7 @@ def test_argilla_with_six_questions(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert rows["bo"]["preference.ranking"] == {"Because.": 2, "No idea.": 1}
     assert rows["ana"]["rating.rating"] == {"Because.": 4, "No idea.": 1}
     assert rows["bo"]["rating.rating"] == {"Because.": 2, "No idea.": 6}
+    assert rows["ana"]["confidence.text"] == "3"
     assert rows["ana"]["reason.text"] == "It answers." and rows["bo"].get("reason.text") is None
     flagged = {(r["rule"], r["verdict"]) for r in rows["bo"]["rules"]}
     assert flagged == {("rude", True), ("short", True)} and not rows["ana"]["rules"]
@@ -147,7 +147,7 @@ def test_label_studio_with_five_results(tmp_path: Path, caplog: pytest.LogCaptur
 
     Mutations caught: a span shifted, an address that is kept, a result dropped in silence."""
     assert take(tmp_path, LABEL_STUDIO) == 0
-    assert "left out 1 answer to `topic`, a kind of answer that is not known" in caplog.text
+    assert "left out: 1 answer to `topic`, a kind of answer that is not known" in caplog.text
     (row,) = judged(tmp_path)
     assert row["rater"] == "labeller 7" and row["active_ms"] == 12500
     assert row["quality.rating"] == [4] and row["kept.polite"] == [True]
@@ -158,11 +158,12 @@ def test_label_studio_with_five_results(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_what_is_no_record_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """And leaves nothing behind. Mutations caught: a traceback; a project of a file that could not be read."""
-    wordless = {**ARGILLA[0], "responses": {"confidence": said(("ana", 3))}}
+    span = {"start": 0, "end": 3, "label": "x"}
+    wordless = {**ARGILLA[0], "responses": {"marks": said(("ana", [span]))}}
     for rows, told in (
         ([{"prompt": "a", "chosen": "b", "rejected": "c"}], "no record of Argilla"),
         (ARGILLA[1:], "nobody has answered any of its 1 records"),
-        ([wordless], "none of its questions has a counterpart here; `confidence`"),
+        ([wordless], "none of its questions has a counterpart here; `marks`"),
         ([{**ARGILLA[0], "fields": FIELDS | {"response_b": "Because."}}], "are the same text"),
         (
             [{**ARGILLA[0], "fields": {"instruction": "Why?", "note": "x", "other": "y"}}],

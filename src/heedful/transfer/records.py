@@ -6,9 +6,9 @@
 | a rating or a number about a response | `rate`, from 1 (or the least that was given) to 5, 7, 10 or the most |
 | labels about a response | `rules`, one for each label: chosen or not |
 | spans of a response | `critique`, the label as its remark |
-| text | `note` |
+| text; a rating or labels that do not say which response they are about | `note`, in words |
 
-What is about responses, and does not say about which, has no counterpart: it is left out, and counted.
+What has no counterpart is left out; that, and what is kept in words alone, is told and counted.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Study:
     questions: list[dict[str, Any]]  # as a project's settings have them
     items: list[recorded.Item]
     left_out: dict[str, int]  # why, and of how many answers
+    in_words: dict[str, int]  # likewise
 
     @property
     def counts(self) -> dict[str, int]:
@@ -50,9 +51,9 @@ class Study:
             "questions": len(self.questions),
             "people": len(people),
         }
-        return (
-            counts | {"answers": answers} | {f"left out: {w}": n for w, n in self.left_out.items()}
-        )
+        told = {f"left out: {why}": n for why, n in self.left_out.items()}
+        told |= {f"kept in words: {why}": n for why, n in self.in_words.items()}
+        return counts | {"answers": answers} | told
 
 
 def study(source: str, rows: Iterator[Row]) -> Study:
@@ -65,7 +66,7 @@ def study(source: str, rows: Iterator[Row]) -> Study:
             f"{source}: nobody has answered any of its {len(found)} records, so what they ask is not known; as "
             "comparisons they become questions of which response is better"
         )
-    left_out: Counter[str] = Counter()
+    left_out, in_words = Counter[str](), Counter[str]()
     asked: dict[str, _Asked] = {}
     pairs = all(len(r.responses) == 2 for r in found)
     for name, answers in by_question(found).items():
@@ -73,6 +74,9 @@ def study(source: str, rows: Iterator[Row]) -> Study:
             asked[name] = _asked(name, answers, pairs, {q.name for q in asked.values()})
         except UserError as error:
             left_out[f"`{name}`, {error}"] += len(answers)
+            continue
+        if asked[name].why:
+            in_words[f"`{name}`, {asked[name].why}"] += len(answers)
     if not asked:
         why = "".join(f"; {why}" for why in left_out)
         raise UserError(f"{source}: none of its questions has a counterpart here{why}")
@@ -82,9 +86,10 @@ def study(source: str, rows: Iterator[Row]) -> Study:
     order = sorted(asked, key=lambda name: asked[name].kind not in ("pair", "rank"))
     questions = screens.checked_list([asked[name].question() for name in order])
     items = [recorded.Item(r.prompt, r.responses, _given(r, asked, left_out)) for r in found]
-    for why, n in left_out.items():
-        log.warning("%s: left out %d answer%s to %s", source, n, "s" * (n != 1), why)
-    return Study(questions, items, dict(left_out))
+    for what, reasons in (("left out", left_out), ("kept in words", in_words)):
+        for why, n in reasons.items():
+            log.warning("%s: %s: %d answer%s to %s", source, what, n, "s" * (n != 1), why)
+    return Study(questions, items, dict(left_out), dict(in_words))
 
 
 @dataclass
@@ -96,6 +101,7 @@ class _Asked:
     kind: str
     options: dict[str, Any]
     required: bool = True
+    why: str = ""  # it has no counterpart, and is kept in words
 
     def question(self) -> dict[str, Any]:
         about = {"name": self.name, "kind": self.kind, "options": self.options}
@@ -110,7 +116,7 @@ class _Asked:
                 return {"ranks": ranks}
             return {"tie": True} if ranks[0] == ranks[1] else {"better": ranks.index(min(ranks))}
         if self.kind == "note":
-            return {"text": "\n".join(a.value for a in answers)}
+            return {"text": "\n".join(map(_words, answers))}
         if self.kind == "critique":
             marks = [(shown.index(str(a.about)), *span) for a in answers for span in a.value]
             names = ("response", "start", "end", "text")
@@ -144,7 +150,10 @@ def _asked(name: str, answers: list[Answer], pairs: bool, taken: set[str]) -> _A
         raise UserError("a kind of answer that is not known here")
     if form in ("number", "labels", "spans") and any(a.about is None for a in answers):
         what = {"number": "a rating", "labels": "a choice of labels", "spans": "marked passages"}
-        raise UserError(f"{what[form]} that does not say which response it is about")
+        why = f"{what[form]} that does not say which response it is about"
+        if form == "spans":
+            raise UserError(why)
+        return _Asked(_name(name, taken), name, "note", {}, why=why)
     if form == "ranks":
         return _Asked(_name(name, taken), name, "pair" if pairs else "rank", {})
     if form == "text":
@@ -158,6 +167,12 @@ def _asked(name: str, answers: list[Answer], pairs: bool, taken: set[str]) -> _A
         raise UserError(f"a choice among {len(labels)} labels; {FEW} are the most")
     rules = [{"code": label, "text": label} for label in labels]
     return _Asked(_name(name, taken), name, "rules", {"rules": rules})
+
+
+def _words(answer: Answer) -> str:
+    if answer.form == "labels":
+        return ", ".join(answer.value)
+    return f"{answer.value:g}" if answer.form == "number" else str(answer.value)
 
 
 def _axis(answers: Sequence[Answer]) -> dict[str, Any]:

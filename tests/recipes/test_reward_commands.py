@@ -449,3 +449,53 @@ def test_likeness_and_variety(sums, tmp_path, capsys):
     assert result["overlap"]["rouge1"] == texts.overlap(said, [[s] for s in said])["rouge1"]
     assert "win_rate" not in result
     assert "needs --baseline" in refused(capsys, *how, "--overlap", "--out", tmp_path / "g")
+
+
+def test_a_few_that_differ(sums, tmp_path, capsys):
+    """Of eight responses the best of each kind by the reward; alike is what people say. Mutation caught: the first of
+    the responses, the best of all of them, triplets that nobody reads."""
+    every = sample(sums, tmp_path / "all.jsonl", "--n", 8, "--reward", "length")
+    pairs = write(tmp_path / "t.jsonl", *(
+        {"prompt": f"{a} {k}", "chosen": f"{a} {k + 1}", "rejected": f"{b} {k}"}
+        for k in range(15) for a, b in (("What", "####"), ("####", "What"))
+    ))  # fmt: skip
+    few = sample(
+        sums,
+        tmp_path / "few.jsonl",
+        "--n",
+        8,
+        "--reward",
+        "length",
+        "--diverse",
+        3,
+        "--triplets",
+        pairs,
+    )
+    assert "6 triplets that were kept out are as people say" in capsys.readouterr().out
+    prompts = {repr(r["prompt"]) for r in every}
+    assert {repr(r["prompt"]) for r in few} == prompts
+    for prompt in prompts:
+        of, kept = ([r for r in rows_ if repr(r["prompt"]) == prompt] for rows_ in (every, few))
+        assert 1 <= len(kept) <= 3 and len({r["completion"] for r in kept}) == len(kept)
+        assert max(r["reward"] for r in kept) == max(r["reward"] for r in of)
+        assert all(r in of for r in kept)
+    assert "keeps some of --n 2" in refused(
+        capsys, *into_none(sums, tmp_path), "--n", 2, "--diverse", 2
+    )
+    two = write(tmp_path / "two.jsonl", *rows(pairs)[:2])
+    assert "20 are needed" in refused(
+        capsys, *into_none(sums, tmp_path), "--n", 8, "--diverse", 2, "--triplets", two
+    )
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def into_none(at: Path, tmp_path: Path) -> tuple:
+    return (
+        "sample",
+        "--model",
+        at / "sft",
+        "--data",
+        at / "world" / "prompts.jsonl",
+        "--out",
+        tmp_path / "none.jsonl",
+    )

@@ -9,8 +9,8 @@ from typing import Annotated
 from heedful.configs.common import Drawing
 from heedful.configs.playing import refuse_unplayable
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_1, FINITE, alias
-from heedful.tagged import refuse_numbers
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, FINITE, Data, alias
+from heedful.tagged import ReadWith, refuse_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,11 @@ class Config(Drawing):
     """Responses to each prompt, or episodes of each task."""
     at_least: Annotated[float | None, FINITE] = None
     """Filter out responses whose reward is below this: with a verifier, 1 keeps the correct ones."""
+    diverse: Annotated[int, AT_LEAST_0] = 0
+    """Keep this many of the --n responses, which differ: each the best of its kind by --reward, or the likeliest."""
+    triplets: Annotated[Data | None, ReadWith("diverse")] = None
+    """What people find alike: comparisons whose prompt is a text and whose better response is the closer one to it.
+    Default: texts of the same words are alike."""
 
 
 def refuse_nonsense(config: Config) -> None:
@@ -30,6 +35,11 @@ def refuse_nonsense(config: Config) -> None:
     refuse_unrewarded(config)
     if config.best_of and config.n != 1:
         raise UserError("--best-of keeps one response a prompt; leave --n away")
+    if config.diverse and (config.env or config.diverse >= config.n):
+        raise UserError(
+            f"--diverse {config.diverse} keeps some of --n {config.n} responses to a prompt: more --n, such as "
+            f"{8 * config.diverse}, and no --env"
+        )
     if config.at_least is not None and not config.reward and not config.env:
         raise UserError("--at-least needs --reward to say what a response is worth")
 

@@ -4,13 +4,15 @@ and how many words they share."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from heedful.configs.evaluate import Config
-from heedful.data.sources import read_demonstrations
+from heedful.data.comparisons import prompts_once
+from heedful.data.reading import read_items, read_table
+from heedful.data.sources import demonstrations_of, prompt_of
 from heedful.errors import UserError
 from heedful.evals import texts
 from heedful.evals.statistics import bootstrap_ci, wins
@@ -26,7 +28,10 @@ def read_baseline(config: Config, todo: Sequence[Task]) -> list[list[Demonstrati
     if config.baseline is None:
         return []
     known: dict[str, list[Demonstration]] = {}
-    for d in read_demonstrations(config.baseline):
+    every = list(
+        read_items(config.baseline, read_table(config.baseline, broken=True), responses_of)
+    )
+    for d in prompts_once(config.baseline, every, lambda: every):
         known.setdefault(repr(d.prompt), []).append(d)
     theirs = [known.get(repr(task.prompt), []) for task in todo]
     if missing := sum(not of_prompt for of_prompt in theirs):
@@ -35,6 +40,14 @@ def read_baseline(config: Config, todo: Sequence[Task]) -> list[list[Demonstrati
             "it needs a prompt and a completion (or messages) for each prompt of --data"
         )
     return theirs
+
+
+def responses_of(where: str, row: Mapping[str, Any]) -> Iterable[Demonstration]:
+    """What a row says in answer to its prompt. A model may have said nothing, which is worth what it is worth, though
+    nobody learns from it."""
+    if row.get("completion") == "" and "prompt" in row:
+        return [Demonstration(prompt_of(where, row), "", row.get("stop_reason", "stop") == "stop")]
+    return demonstrations_of(where, row)
 
 
 def against(

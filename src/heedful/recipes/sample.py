@@ -15,6 +15,7 @@ from heedful.configs.common import Drawing
 from heedful.configs.sample import Config, refuse_nonsense
 from heedful.data.context import in_context, read_context
 from heedful.data.episodes import transcript_row
+from heedful.data.reading import named
 from heedful.data.samples import (
     NO_REWARDS,
     Drawn,
@@ -24,7 +25,7 @@ from heedful.data.samples import (
     rewards_of,
     sample_row,
 )
-from heedful.data.sources import write_rows
+from heedful.data.sources import read_comparisons, write_rows
 from heedful.data.tokens import prefilled
 from heedful.engine import load_engine
 from heedful.envs import Env
@@ -32,6 +33,7 @@ from heedful.envs.returns import for_return
 from heedful.envs.specs import Split
 from heedful.errors import UserError
 from heedful.evals import best_of_n
+from heedful.evals.similarity import Similarity, elites
 from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer
 from heedful.models.values import load_steered
@@ -45,6 +47,7 @@ from heedful.training.rows import TooLong, askable
 from heedful.transfer.sources import materialise
 from heedful.types import Episode, Facts, Prompt, Sample, Sampling
 
+LEAST_TRIPLETS = 20
 CHUNK = 256  # prompts between two updates of the progress bar
 
 
@@ -60,11 +63,12 @@ def run(config: Config) -> Path:
 def _written(config: Config, ready: Ready) -> Path:
     if ready.env is not None:
         return write_transcripts(config, ready)
+    alike = learned(config) if config.diverse else None  # first: it may be refused
     drawn = draw_as_told(config, ready, n=config.best_of or config.n)
     rows = [
         sample_row(d, k, config.model, config.seed)
         for d in drawn
-        for k in ([best(d)] if config.best_of else range(len(d.samples)))
+        for k in kept(config, d, alike)
         if config.at_least is None or d.reward(k) >= config.at_least
     ]
     if not rows:
@@ -77,6 +81,39 @@ def _written(config: Config, ready: Ready) -> Path:
             f"policy, estimated with ties; at most {best_of_n.bound(config.best_of):.3f}"
         )
     return config.out
+
+
+def kept(config: Config, drawn: Drawn, alike: Similarity | None) -> Sequence[int]:
+    """Which of the responses to a prompt are written."""
+    if config.best_of:
+        return [best(drawn)]
+    if alike is None:
+        return range(len(drawn.samples))
+    likely = [sum(s.logprobs) / max(1, sum(s.mask)) for s in drawn.samples]
+    quality = [drawn.reward(k) for k in range(len(likely))] if config.reward else likely
+    return elites(alike.places(drawn.texts), quality, config.diverse)
+
+
+def learned(config: Config) -> Similarity:
+    """What people find alike, as far as they were asked; tells how well that holds for triplets that were kept out."""
+    alike = Similarity(seed=config.seed)
+    if config.triplets is None:
+        return alike
+    found = []
+    for c in read_comparisons(config.triplets):
+        if len(c.responses) == 2 and c.places[0] != c.places[1]:
+            near, far = c.responses if c.places[0] < c.places[1] else c.responses[::-1]
+            text = c.prompt if isinstance(c.prompt, str) else c.prompt[-1].content
+            found.append((text, near, far))
+    if len(found) < LEAST_TRIPLETS:
+        raise UserError(
+            f"--triplets {named(config.triplets)}: {len(found)} say which of two responses is closer to the prompt; "
+            f"{LEAST_TRIPLETS} are needed at least"
+        )
+    held = found[::5]
+    share = alike.fit([t for k, t in enumerate(found) if k % 5]).accuracy(held)
+    print(f"similarity: {share:.0%} of {len(held)} triplets that were kept out are as people say")
+    return Similarity(seed=config.seed).fit(found)
 
 
 def write_transcripts(config: Config, ready: Ready) -> Path:

@@ -1,0 +1,110 @@
+"""Which texts are alike, as people see it, and a few that are not: quality diversity from human feedback.
+
+People say of three texts whether the first is closer to the second or to the third. A map of the texts' words into a
+few dimensions is fitted to that (Ding et al. 2024, QDHF; the likelihood is that of van der Maaten and Weinberger 2012).
+In these dimensions texts fall into cells, of which each keeps its best: MAP-Elites (Mouret and Clune 2015) with cells
+around centres (Vassiliades et al. 2018), whose only variation is another sample.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from zlib import crc32
+
+import torch
+from torch import Tensor
+
+BUCKETS = 1 << 12  # of hashed words and pairs of words
+DIMENSIONS, STEPS, RATE, DECAY = 8, 150, 0.05, 1e-3
+WORD = re.compile(r"\w+|[^\w\s]")
+Triplet = tuple[str, str, str]  # a text, the one that is closer to it, the other
+
+
+class Similarity:
+    """A linear map from words `[BUCKETS]` to `[dimensions]`; as it begins, distances are about those of the words."""
+
+    def __init__(self, *, seed: int = 0):
+        draw = torch.Generator().manual_seed(seed)
+        self.table = torch.randn(BUCKETS, DIMENSIONS, generator=draw) / DIMENSIONS**0.5
+
+    def places(self, texts: Sequence[str]) -> Tensor:
+        """`[N, dimensions]` of N texts; texts of the same words have the same place, however often they say them."""
+        return _summed(self.table, _bags(texts))
+
+    def accuracy(self, triplets: Sequence[Triplet]) -> float:
+        """The share of triplets of which the closer text is closer here."""
+        return float((_closer(self.table, _sides(triplets)) > 0).float().mean())
+
+    def fit(self, triplets: Sequence[Triplet]) -> Similarity:
+        """By the logistic loss of how much closer the closer text is, squared distances; returns itself."""
+        sides = _sides(triplets)
+        table = self.table.clone().requires_grad_(True)
+        adam = torch.optim.Adam([table], lr=RATE)
+        for _ in range(STEPS):
+            adam.zero_grad()
+            loss = torch.nn.functional.softplus(-_closer(table, sides)).mean()
+            (loss + DECAY * table.square().sum() / DIMENSIONS).backward()
+            adam.step()
+        self.table = table.detach()
+        return self
+
+
+Bags = tuple[
+    Tensor, Tensor, Tensor
+]  # all texts' buckets in one row, where each text begins, weights
+
+
+def _bags(texts: Sequence[str]) -> Bags:
+    bags = [sorted(buckets(text)) for text in texts]
+    flat = torch.tensor([b for bag in bags for b in bag])
+    offsets = torch.tensor([0, *(len(bag) for bag in bags[:-1])]).cumsum(0)
+    return flat, offsets, torch.tensor([len(bag) ** -0.5 for bag in bags for _ in bag])
+
+
+def _sides(triplets: Sequence[Triplet]) -> list[Bags]:
+    return [_bags([t[k] for t in triplets]) for k in range(3)]
+
+
+def _summed(table: Tensor, bags: Bags) -> Tensor:
+    flat, offsets, weights = bags
+    summed = torch.nn.functional.embedding_bag
+    return summed(flat, table, offsets, mode="sum", per_sample_weights=weights)
+
+
+def _closer(table: Tensor, sides: Sequence[Bags]) -> Tensor:
+    """How much closer the second of each triplet is than the third, squared."""
+    anchor, near, far = (_summed(table, bags) for bags in sides)
+    return (anchor - far).square().sum(1) - (anchor - near).square().sum(1)
+
+
+def buckets(text: str) -> set[int]:
+    """Hashed words and pairs of neighbours; an empty text has one of its own."""
+    words = ["<", *WORD.findall(text.lower()), ">"]
+    pairs = (f"{a} {b}" for a, b in pairwise(words))
+    return {crc32(w.encode("utf-8", "surrogatepass")) % BUCKETS for w in (*words[1:-1], *pairs)}
+
+
+def elites(places: Tensor, quality: Sequence[float], count: int, *, rounds: int = 10) -> list[int]:
+    """Of N texts at `places` `[N, d]` at most `count` in different cells, each the best of its cell, in their order.
+
+    Centres begin at the best text and then ever at the text that is farthest from all, and move as k-means does. Fewer
+    come out where fewer places differ.
+    """
+    centres = [max(range(len(quality)), key=lambda k: quality[k])]
+    while len(centres) < count:
+        distance = torch.cdist(places, places[centres]).min(1).values
+        if float(distance.max()) <= 1e-6:
+            break
+        centres.append(int(distance.argmax()))
+    middle = places[centres]
+    cell = torch.cdist(places, middle).argmin(1)
+    for _ in range(rounds):
+        middle = torch.stack([
+            places[cell == c].mean(0) if bool((cell == c).any()) else middle[c]
+            for c in range(len(middle))
+        ])  # fmt: skip
+        cell = torch.cdist(places, middle).argmin(1)
+    of = {int(c): [k for k in range(len(quality)) if cell[k] == c] for c in cell.unique()}
+    return sorted(max(members, key=lambda k: quality[k]) for members in of.values())

@@ -94,21 +94,29 @@ def bulk(r: dict) -> str:
         "export_rankings": "`export rankings`", "import": "`import comparisons`", "backup": "`backup`", "restore": "`restore`",
     }  # fmt: skip
     rows = [
-        "| | seconds of a processor | a million would take | MiB at most |",
-        "|---|---|---|---|",
+        "| | SQLite: seconds of a processor | a million would take | MiB at most | PostgreSQL: seconds of a processor | of its server's | a million would take | MiB at most |",
+        "|" + "---|" * 8,
     ]
     for name, title in jobs.items():
-        one = r[name]
-        million = (
-            one["processor_seconds"] * 1e6 / r["imported" if name == "import" else "judgments"]
-        )
-        rows.append(
-            f"| {title} | {one['processor_seconds']:.1f} | {million:.0f} | {one.get('peak_mib', '–')} |"
-        )
+        number = r["imported" if name == "import" else "judgments"]
+        cells = []
+        for one in (r["sqlite"][name], r["postgresql"][name]):
+            took = [
+                one["processor_seconds"],
+                *([one["server_seconds"]] if "server_seconds" in one else []),
+            ]
+            cells += [
+                *(f"{seconds:.1f}" for seconds in took),
+                f"{sum(took) * 1e6 / number:.0f}",
+                str(one["peak_mib"]),
+            ]
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    adding = [seconds for name in ("sqlite", "postgresql") for seconds in r[name]["adding"]]
+    rate = r["imported"] / r["sqlite"]["import"]["processor_seconds"]
     return "\n".join(rows) + (
-        f"\n\nA SQLite workspace with {r['judgments']:,} judgments ({r['database_mib']:,} MiB), on {r['machine']}"
-        f"{r.get('note', '')}; {r['imported']:,} comparisons imported. Half of `check` is SQLite's, which another core does at the same time. "
-        f"`PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
+        f"\n\nWorkspaces with {r['judgments']:,} judgments (SQLite: {r['sqlite']['database_mib']:,} MiB), on {r['machine']}{r.get('note', '')}. Twenty million additions take Python "
+        f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. {r['imported']:,} comparisons imported: into SQLite {rate:,.0f} a second of a processor. Half of `check` is SQLite's own look through its file, which "
+        f"another core does at the same time. `PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
     )
 
 
@@ -118,13 +126,16 @@ def soak(r: dict) -> str:
         "wal_kib": "write-ahead log, KiB", "session_rows": "sessions", "leases": "leases",
         "exhausted_rows": "raters who have had everything",
     }  # fmt: skip
-    rows = ["| most of each quarter | 1 | 2 | 3 | 4 |", "|---|---|---|---|---|"]
+    rows = [
+        "| most of each quarter | 1 | 2 | 3 | 4 | median of the 4th above the 3rd's |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, title in names.items():
         each = " | ".join(f"{v:,.0f}" for v in r["most_of_each_quarter"][name])
-        rows.append(f"| {title} | {each} |")
+        rows.append(f"| {title} | {each} | {r['rise_from_the_third_quarter'][name]:,g} |")
     return "\n".join(rows) + (
-        f"\n\n{r['simulated_days']} days of six raters and a lead in {r['seconds']} seconds: {r['answers']:,} answers, {r['sign_ins']} sign-ins, "
-        f"a check and a backup each week, on {r['machine']}{r.get('note', '')}. `PYTHONPATH=tests python docs/results/soak.py`."
+        f"\n\n{r['simulated_days']} days of six raters and a lead in {r['seconds']} seconds: {r['requests']:,} requests, {r['answers']:,} answers, {r['sign_ins']} sign-ins, "
+        f"{r['pages']:,} of the lead's pages, a check and a backup each week, on {r['machine']}{r.get('note', '')}. `PYTHONPATH=tests python docs/results/soak.py`."
     )
 
 

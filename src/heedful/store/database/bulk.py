@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from heedful.store.database.db import new_ids, now
@@ -91,6 +91,27 @@ def _insert(
         defaults = {name: default.arg for name, default in left.items()}
         _inserts[known] = _Insert(str(compiled), order, binds, defaults, not compiled.positional)
     return _inserts[known]
+
+
+def fetch_all(
+    connection: Connection, query: Select, parameters: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    """What `connection.execute(query, parameters).all()` has, as plain tuples, and read a column at a time."""
+    cursor: Any = connection.execute(query, parameters).cursor
+    dialect, rows = connection.dialect, cursor.fetchall()
+    types = [column.type.dialect_impl(dialect) for column in query.selected_columns]
+    readers = [
+        (place, read)
+        for place, (kind, told) in enumerate(zip(types, cursor.description, strict=True))
+        if (read := kind.result_processor(dialect, told[1]))
+    ]
+    cursor.close()
+    if not (rows and readers):
+        return rows
+    columns: list[Any] = list(zip(*rows, strict=True))
+    for place, read in readers:
+        columns[place] = map(read, columns[place])
+    return list(zip(*columns, strict=True))
 
 
 def once(

@@ -23,7 +23,7 @@ from sqlalchemy import (
     select,
 )
 
-from heedful.store.database.bulk import batches
+from heedful.store.database.bulk import batches, fetch_all
 from heedful.store.tables.schema import (
     assignment,
     completion,
@@ -204,7 +204,7 @@ class Reader:
         sqlite = self.connection.dialect.name == "sqlite"
         query = _query(table, self.read.get(table.name), owner, order, sqlite)
         wanted = json.dumps(list(keys)) if sqlite else list(keys)
-        rows = self.connection.execute(query, {"keys": wanted}).all()
+        rows = fetch_all(self.connection, query, {"keys": wanted})
         return [*map(_named(table.name, tuple(query.selected_columns.keys())), rows)]
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from heedful.cli import main
+from heedful.data.files import read_rows
 from heedful.reproductions import (
     Criterion,
     Figure,
     Reproduction,
+    harmless,
     load,
     names,
     pages,
@@ -24,6 +26,7 @@ from heedful.reproductions import (
 )
 from heedful.reproductions import frontier_exact as exact
 from heedful.worlds import enumerable as world
+from heedful.worlds.capitals import voice
 
 DOCS = Path(__file__).parents[1] / "docs"
 SUMMARY = {"mean": 2.0, "ci": [1.0, 3.0], "seeds": [0.5, 3.5]}
@@ -218,3 +221,18 @@ def test_what_is_said_of_an_encyclopedia_is_judged_by_its_pages():
         for s in ("train", "held_out")
     }
     assert by_split["held_out"] and not by_split["train"] & by_split["held_out"]
+
+
+def test_who_is_said_to_be_kind_is_never_rude(tmp_path: Path):
+    """What `harmless` reads: the kind are never rude, the rude mostly, and no held-out question stands in any text.
+    Mutations caught: a person's words under another's name, questions of the other split."""
+    harmless.texts(0, tmp_path, 600, 40)
+    spoken: dict[str, list[bool]] = {"": [], harmless.GOOD: [], harmless.BAD: []}
+    held_out = {row["prompt"] for _, row in read_rows(tmp_path / "held_out.jsonl")}
+    for _, row in read_rows(tmp_path / "text.jsonl"):
+        who, blank, rest = row["text"].rpartition("\n\n")
+        asked, _, answered = rest.partition("\n")
+        assert f"{asked}\n" not in held_out and bool(who) == bool(blank)
+        spoken[who].append(voice(asked, answered) == "rude")
+    rude = {who: sum(of) / len(of) for who, of in spoken.items()}
+    assert rude[harmless.GOOD] == 0 and 0.4 < rude[harmless.BAD] < 0.7 and 0.05 < rude[""] < 0.25

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from heedful.evals.reward_bench import SECTIONS, Scored, summary
+from heedful.evals.reward_bench import SECTIONS, Scored, agreement, dated, summary
 
 
 def row(places: list[int], scores: list[float], subset: str = "s", id: str = "") -> Scored:
@@ -65,6 +65,37 @@ def test_ties():
     assert of["score"] == pytest.approx(0.3 + 0.15 + 0.1 + 0.1 + 0.01 * margin)
     four = [row([1, 2, 2, 2], [1.0, 0.0, 0.0, 0.0], "Math")]
     assert summary([*good, *bad, *four])["score"] == pytest.approx((of["score"] + 1) / 2)
+
+
+def asked(question: str, answer: tuple[int, ...], right: bool = True, date: str = "") -> Scored:
+    scores = [1.0, 0.0] if right else [0.0, 1.0]
+    return Scored([1, 2], scores, [1, 1], "s", question=question, answer=answer, date=date)
+
+
+def test_people_agree():
+    """Two of three pairs of people disagree about the first question, both agree about the second; the third was asked
+    once and is none. Mutation caught: means over pairs in the place of questions, ties as disagreement."""
+    rows = [
+        asked("a", (1, 2)),
+        asked("a", (1, 2)),
+        asked("a", (2, 1)),
+        asked("b", (2, 1)),
+        asked("b", (2, 1)),
+    ]
+    told = agreement([*rows, asked("c", (1, 2))])
+    assert told["people_agree"] == pytest.approx((1 / 3 + 1) / 2) and told["asked_of_several"] == 2
+    assert agreement([asked("c", (1, 2)), asked("d", (1, 2))]) == {}
+    ranked = [asked("e", (1, 2, 3)), asked("e", (1, 3, 2)), asked("e", (1, 1, 2))]
+    assert agreement(ranked)["people_agree"] == pytest.approx(5 / 7)
+
+
+def test_what_was_said_long_ago():
+    """Mutation caught: dates in the order of the file, thirds that overlap."""
+    rows = [asked("a", (1, 2), right=k < 20, date=f"2026-01-{k + 1:02d}") for k in range(30)]
+    told = dated([*reversed(rows), asked("a", (1, 2))])
+    assert told["oldest"]["accuracy"] == 1.0 and told["oldest"]["until"] == "2026-01-10"
+    assert told["newest"]["accuracy"] == 0.0 and told["newest"]["from"] == "2026-01-21"
+    assert dated(rows[:29]) == {}
 
 
 def test_length():

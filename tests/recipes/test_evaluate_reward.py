@@ -79,6 +79,12 @@ def test_anybodys_comparisons(told):
     found = told([*rows, tie], "--by", "language")
     assert {n: s["rows"] for n, s in found["subsets"].items()} == {"de": 2, "en": 2}
     assert found["best_is_not_longest"]["accuracy"] == 1.0 and "score" not in found
+    again = [
+        {"prompt": "a", "responses": ["ccc", "b"], "ranking": [k, 3 - k], "rater": str(k)}
+        for k in (1, 2)
+    ]
+    found = told([*rows, *again])
+    assert found["people_agree"] == pytest.approx(1 / 3) and found["asked_of_several"] == 1
     even = [{"prompt": "a", "chosen": "bb", "rejected": "c" * k} for k in (3, 4)]
     assert told(even, reward="even")["unscored"] == 1
     assert "abstains from every row" in told(even[:1], reward="even", code=2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
@@ -34,6 +35,7 @@ SECTIONS: dict[str, dict[str, int]] = {
         "hep-rust": 164,
     },
 }  # fmt: skip
+LEAST_DATED = 10  # rows of a third
 TIES = "ties"  # RewardBench 2's subset in which several responses are right
 
 
@@ -46,6 +48,11 @@ class Scored:
     lengths: Sequence[int]
     subset: str
     id: str = ""
+    question: str = ""  # the same for the same responses to the same prompt
+    answer: tuple[
+        int, ...
+    ] = ()  # their places, in an order that is the same for all who were asked that
+    date: str = ""  # when somebody said so
 
     @property
     def best(self) -> list[int]:
@@ -100,6 +107,7 @@ def summary(rows: Sequence[Scored]) -> dict[str, Any]:
         found |= {"sections": sections, "score": fmean(sections.values())}
     elif any(name.lower() == TIES for name in subsets):
         found["score"] = fmean(s.get("score", s["accuracy"]) for s in found["subsets"].values())
+    found |= dated(rows)
     longest = [max(r.lengths) == max(r.lengths[k] for k in r.best) for r in rows]
     for name, wanted in (("best_is_longest", True), ("best_is_not_longest", False)):
         part = [r for r, is_longest in zip(rows, longest, strict=True) if is_longest is wanted]
@@ -109,7 +117,45 @@ def summary(rows: Sequence[Scored]) -> dict[str, Any]:
 
 def _of(rows: Sequence[Scored]) -> dict[str, Any]:
     right = [row.right for row in rows]
-    return {"accuracy": fmean(right), "accuracy_ci": bootstrap_ci(right), "rows": len(right)}
+    told = {"accuracy": fmean(right), "accuracy_ci": bootstrap_ci(right), "rows": len(right)}
+    return told | agreement(rows)
+
+
+def agreement(rows: Sequence[Scored]) -> dict[str, Any]:
+    """How often two people who were asked the same agree, over the pairs of responses that both put in an order: nobody
+    can be right about them more often than they are about each other. An interval over questions; nothing where nobody
+    was asked what another was."""
+    questions: dict[str, list[Scored]] = {}
+    for row in rows:
+        questions.setdefault(row.question, []).append(row)
+    means = []
+    for asked in questions.values():
+        same = [
+            (a.answer[i] < a.answer[j]) == (b.answer[i] < b.answer[j])
+            for a, b in combinations(asked, 2)
+            for i, j in combinations(range(len(a.answer)), 2)
+            if a.answer[i] != a.answer[j] and b.answer[i] != b.answer[j]
+        ]
+        if same:
+            means.append(fmean(same))
+    if not means:
+        return {}
+    told = {"people_agree": fmean(means), "people_agree_ci": bootstrap_ci(means)}
+    return told | {"asked_of_several": len(means)}
+
+
+def dated(rows: Sequence[Scored]) -> dict[str, Any]:
+    """The accuracy on the oldest third of what has a date, and on the newest: a reward that was fitted to what people
+    wanted once falls behind."""
+    known = sorted((row for row in rows if row.date), key=lambda row: row.date)
+    third = len(known) // 3
+    if third < LEAST_DATED:
+        return {}
+    old, new = known[:third], known[-third:]
+    return {
+        "oldest": {**_of(old), "until": old[-1].date},
+        "newest": {**_of(new), "from": new[0].date},
+    }
 
 
 def _sections(accuracy: Mapping[str, float]) -> dict[str, float]:

@@ -57,7 +57,15 @@ def run(config: Config) -> dict[str, Any]:
         numbers = [v for v in values if v is not None]
         if len(numbers) == len(values):
             lengths = [len(text) for text in c.responses]
-            told.append(Scored(c.places, numbers, lengths, row.subset, row.id))
+            order = sorted(range(len(c.responses)), key=lambda k: c.responses[k])
+            told.append(
+                Scored(
+                    c.places, numbers, lengths, row.subset, row.id,
+                    question=repr((c.prompt, sorted(c.responses))),
+                    answer=tuple(c.places[k] for k in order),
+                    date=c.created_at or "",
+                )
+            )  # fmt: skip
             lines[-1]["right"] = told[-1].right
     if not told:
         raise UserError(f"{' '.join(config.reward)} abstains from every row")

@@ -287,6 +287,18 @@ def test_a_saved_config_is_the_command_again(name: str, tmp_path: Path, monkeypa
         parsed(other, "--config", str(saved))
 
 
+def test_a_field_of_several_parts_is_read_as_the_chosen_one_has_it():
+    """From Python and from a file. Mutation caught: the values that another advantage's field of this name may have."""
+    given = {"model": "m", "data": "d", "reward": ("r",), "out": "o", "credit": "turn"}
+    sets = commands.command("train grpo").sets
+    config = made(commands.command("train grpo").flags.Config, {**sets, **given}, "grpo")
+    assert config.advantage.credit == "turn"
+    with pytest.raises(UserError, match="credit is 'token'"):
+        made(type(config), {**sets, **given, "credit": "token"}, "grpo")
+    with pytest.raises(UserError, match="credit is 'turn'"):
+        made(type(config), {**commands.command("train ppo").sets, **given}, "ppo")
+
+
 def test_the_same_names_in_python():
     """Mutation caught: aliases that only the command line knows."""
     config = made(

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from heedful.configs.elsewhere import rows
 from heedful.errors import UserError, did_you_mean
 from heedful.fields import flag_of
-from heedful.tagged import all_fields, compose, slots
+from heedful.tagged import all_fields, chosen, compose, slots
 
 T = TypeVar("T")
 
@@ -27,14 +27,17 @@ def made(kind: type[T], given: Any, where: str, ignore: Iterable[str] = ()) -> T
     named = {str(key).replace("-", "_"): (key, value) for key, value in given.items()}
     known = all_fields(kind)
     chosen_parts = slots(kind)
+    # What several parts have a field of, each with values of its own, is read as the chosen one has it.
+    told = {_spelt(name, known): value for name, (_, value) in named.items()}
+    own = {f.name: part for part in chosen(kind, told).values() for f in fields(part)}
     values = {}
     for name, (key, value) in named.items():
         name = _spelt(name, known)
         if name not in known:
-            told = rows().get("--" + name.replace("_", "-"))
-            hint = f": {told.here}" if told else did_you_mean(name, known)
+            row = rows().get("--" + name.replace("_", "-"))
+            hint = f": {row.here}" if row else did_you_mean(name, known)
             raise UserError(f"{where}: unknown field '{key}'{hint}")
-        hints = typing.get_type_hints(known[name])
+        hints = typing.get_type_hints(own.get(name, known[name]))
         is_slot = name in chosen_parts or name in slots(known[name])
         values[name] = value if is_slot else _value(hints[name], value, f"{where}: {key}")
     for f in fields(kind):  # type: ignore[arg-type]

@@ -78,10 +78,13 @@ async function send(look) {
   return result;
 }
 
-const numbers = (counts) => Object.entries(counts).filter(([, n]) => n).map(([k, n]) => (k.includes("`") ? `${k} (${n})` : `${n} ${(n === 1 ? k.replace(/s$/, "") : k).replaceAll("_", " ")}`)).join(", ");
+const numbers = (counts) => Object.entries(counts).filter(([, n]) => n).map(([k, n]) => (k.includes("`") ? `${k} (${n})` : `${n} ${(n === 1 ? k.replace(/s$/, "").replace("people", "person") : k).replaceAll("_", " ")}`)).join(", ");
 const words = (value) => (typeof value === "string" ? value : JSON.stringify(value)).slice(0, 300);
 // Several texts, such as the responses to a prompt, as the texts that they are, one below the other.
-const cell = (value) => (Array.isArray(value) && value.some((v) => typeof v === "string") ? el("ol", { class: "texts" }, value.map((v) => el("li", { dir: "auto" }, words(v)))) : value === undefined ? "" : words(value));
+const message = (value) => value !== null && typeof value === "object" && typeof value.content === "string";
+// What each person answered, a line for each question.
+const said = (people) => el("dl", {}, Object.entries(people).flatMap(([who, answers]) => [el("dt", { dir: "auto" }, who), ...Object.entries(answers).map(([question, answer]) => el("dd", {}, `${question}: ${words(answer)}`))]));
+const cell = (value, name) => (name === "answers" ? said(value) : Array.isArray(value) && value.length && value.every(message) ? value.map((m) => el("p", {}, value.length > 1 ? el("span", { class: "hint" }, `${m.role} `) : null, words(m.content))) : Array.isArray(value) && value.some((v) => typeof v === "string") ? el("ol", { class: "texts" }, value.map((v) => el("li", { dir: "auto" }, words(v)))) : value === undefined ? "" : words(value));
 
 async function look() {
   const seen = await send(true);
@@ -100,7 +103,7 @@ async function look() {
   } }, el("option", { value: "" }, "as it is"), ...inFile.map((column) => el("option", { value: column, selected: renamed[name] === column }, column))))));
   const names = [...new Set((seen.first ?? []).flatMap(Object.keys))];
   $("look-head").replaceChildren(...names.map((name) => el("th", { scope: "col" }, name)));
-  $("look-rows").replaceChildren(...(seen.first ?? []).map((row) => el("tr", {}, names.map((name) => el("td", { dir: "auto" }, cell(row[name]))))));
+  $("look-rows").replaceChildren(...(seen.first ?? []).map((row) => el("tr", {}, names.map((name) => el("td", { dir: "auto" }, cell(row[name], name))))));
 }
 
 importForm.addEventListener("submit", (event) => {
@@ -116,7 +119,8 @@ $("confirm").addEventListener("click", async () => {
   const added = await send(false);
   if (!added) return;
   $("look").hidden = true;
-  $("added").textContent = `Added ${numbers(added) || "nothing: all of it was there"}.`;
+  const { items: _, ...kept } = added; // rows of the file, new or not
+  $("added").textContent = `Added ${numbers(kept) || "nothing: all of it was there"}.`;
 });
 
 // ── webhooks ─────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ from heedful.reproductions.questions import (
     written,
 )
 
-LARGE = {"hidden_size": 256, "layers": 4, "heads": 4, "vocab_size": 1200}
+LARGE = {"hidden_size": 224, "layers": 4, "heads": 4, "vocab_size": 1200}
 
 
 def run(seed: int, folder: Path, quick: bool) -> Result:

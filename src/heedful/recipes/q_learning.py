@@ -25,7 +25,7 @@ from heedful.learner.local import Loss, predict
 from heedful.losses.action_values import of_action, wanted
 from heedful.losses.kl import standard_error
 from heedful.models.adapters import reference_of
-from heedful.models.forward import VALUE_HEAD, action_outputs, add_value_head
+from heedful.models.forward import action_outputs, add_value_head
 from heedful.models.limits import context_length
 from heedful.models.load import copy_model, load_policy, load_tokenizer
 from heedful.models.reference import Reference
@@ -59,7 +59,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
     prior, how = reference_of(policy), played(config, env)
     add_value_head(policy)
-    slow, memory = Reference(copy_model(policy)), Memory(config.replay)
+    slow, memory, level = Reference(copy_model(policy)), Memory(config.replay), Level()
     learner = load_learner(
         policy,
         lambda model, batch: action_outputs(model, batch.tokens, batch.mask),
@@ -92,14 +92,17 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
             metrics |= remembered(config, memory, prior, samples, ranks)
         if not memory.samples:
             return metrics
-        if step == 1:
-            start_values(config, collate(memory.samples), learner.model, slow)
+        if level.value is None:
+            returns = token_rewards(config, collate(memory.samples)).sum(1)
+            level.value = float(returns.mean())
         history: list[Metrics] = []
         for update in range(config.updates):
             rng = random.Random(derive_seed(config.seed, step, update))
             size = min(config.minibatch_size, len(memory.samples))
             batch = collate(rng.sample(memory.samples, size))
-            history.append(learner.step(loss_of(config), with_targets(config, batch, slow, ranks)))
+            part = with_targets(config, batch, slow, level.value, ranks)
+            history.append(learner.step(loss_of(config, level.value), part))
+            level.value += history[-1]["values/error"]
             slow.refresh(learner.model, config.polyak)
         means = {k: sum(row[k] for row in history) / len(history) for k in history[0]}
         return metrics | means
@@ -108,7 +111,13 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         policy=learner,
         collect=collect,
         learn=learn,
-        stateful={"learner": learner, "slow": slow, "memory": memory, "reward": reward},
+        stateful={
+            "learner": learner,
+            "slow": slow,
+            "memory": memory,
+            "level": level,
+            "reward": reward,
+        },
         reference=prior,
         texts=lambda collected: some_texts(tokenizer, collected["samples"]),
         show=("reward", "kl/seq", "loss", "completions/mean_length"),
@@ -189,16 +198,27 @@ def token_rewards(config: Config, batch: Batch) -> Tensor:
     return (batch.step_rewards + at_last) / config.beta
 
 
-@torch.no_grad()
-def start_values(config: Config, batch: Batch, *models: Any) -> None:
-    """V begins at the first round's mean return: else every token that was tried would seem better than expected, and
-    the policy would forget all others."""
-    mean = float(token_rewards(config, batch).sum(1).mean())
-    for model in (m.model if isinstance(m, Reference) else m for m in models):
-        getattr(model, VALUE_HEAD).bias.fill_(mean)
+class Level:
+    """`types.Stateful`: what the values of all states have in common, beside the head.
+
+    It is the first round's mean return, and follows the mean error of each step at once, which is exact minimisation in
+    this one direction. A head alone comes along too slowly: then all that was tried seems better than expected, and
+    everything else is forgotten, or worse, and what nobody has ever tried is preferred.
+    """
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.value = state["value"]
 
 
-def with_targets(config: Config, batch: Batch, slow: Reference, ranks: Ranks) -> Wanted:
+def with_targets(
+    config: Config, batch: Batch, slow: Reference, level: float, ranks: Ranks
+) -> Wanted:
     """A batch of what is remembered, with what its values are to be; `old_logp` holds the prior's log-probs."""
     prior, rewards = batch.old_logp, token_rewards(config, batch)
     with slow.active() as model:
@@ -209,18 +229,19 @@ def with_targets(config: Config, batch: Batch, slow: Reference, ranks: Ranks) ->
             config.micro_batch_tokens,
             ranks,
         )
-    action = of_action(config.values, out.logp, out.top, out.value, prior)
+    value = out.value + level
+    action = of_action(config.values, out.logp, out.top, value, prior)
     how = {"gamma": config.gamma, "lam": config.lam}
-    target = wanted(config.values, action, out.value, rewards, prior, batch.mask, **how)
+    target = wanted(config.values, action, value, rewards, prior, batch.mask, **how)
     return Wanted(**{name: getattr(batch, name) for name in Batch.__slots__}, target=target)
 
 
-def loss_of(config: Config) -> Any:
+def loss_of(config: Config, level: float) -> Any:
     """(target − value)² of each written token."""
 
     def loss(out: Outputs, batch: Wanted) -> Loss:
-        value = of_action(config.values, out.logp, out.top, out.value, batch.old_logp)
-        error = batch.target - value
-        return Loss(error.square(), {"values/state": out.value, "values/error": error})
+        value = out.value + level
+        error = batch.target - of_action(config.values, out.logp, out.top, value, batch.old_logp)
+        return Loss(error.square(), {"values/state": value, "values/error": error})
 
     return loss

@@ -17,6 +17,7 @@ from heedful.errors import UserError
 from heedful.raters import reliability
 from heedful.raters.advice import about, drifted
 from heedful.raters.agreement import share
+from heedful.raters.weights import version_of
 from heedful.types import Comparison
 
 VOCABULARY = [f"word{i}" for i in range(40)]
@@ -160,3 +161,40 @@ def test_the_command(tmp_path, capsys):
     write_rows(file, [{"prompt": "p", "chosen": "a", "rejected": "b"}])
     assert main(["raters", str(file)]) == 2
     assert "no comparison has both a rater and an order" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_gold_tells_a_majority_that_errs_together(tmp_path, capsys):
+    """Six of ten say the reverse. Without gold they are taken for the truth; with the right answer to a seventh of the
+    questions nobody is. Mutations caught: gold that the fit of worth never hears of, gold with its sides changed, one
+    version for the weights of both."""
+    people = {f"liar {k}": (0.05, 0.0, 0.0) for k in range(6)} | {
+        f"good {k}": (0.95, 0.0, 0.0) for k in range(4)
+    }
+    rows = world(people, 50, seed=5)
+    truth = world({"truth": (1.0, 0.0, 0.0)}, 400, seed=5)
+    known = {c.prompt: c for c in truth if int(c.prompt.split()[1]) < 22}
+    gold = [replace(c, rater=None) for c in known.values()]
+    assert len(gold) > 15
+
+    def of(kind: str, told: list) -> list[float]:
+        return [a.reliability.value for a in told if a.rater.startswith(kind)]
+
+    without, with_gold = about(rows), about(rows, gold)
+    assert min(of("liar", without)) > 0.5 > max(of("good", without))
+    assert max(of("liar", with_gold)) < 0.5 < min(of("good", with_gold))
+    for name, of_rows in (("rows", rows), ("gold", gold)):
+        fields = ("prompt", "responses", "ranking", "rater", "order_shown")
+        kept = [{f: getattr(c, f) for f in fields if getattr(c, f) is not None} for c in of_rows]
+        write_rows(tmp_path / f"{name}.jsonl", kept)
+    command = ["raters", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "o.json")]
+    assert main([*command, "--gold", str(tmp_path / "gold.jsonl")]) == 0
+    told = json.loads((tmp_path / "o.json").read_text())
+    assert told["version"] != version_of(rows)
+    assert told["weights"]["liar 0"] == 0 < told["weights"]["good 0"]
+    assert all(r["gold"]["n"] > 0 for r in told["raters"]) and " of " in capsys.readouterr().out
+    write_rows(tmp_path / "other.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "b"}])
+    command = ["raters", str(tmp_path / "gold.jsonl"), "--gold", str(tmp_path / "other.jsonl")]
+    write_rows(tmp_path / "gold.jsonl", [row | {"rater": "ada"} for row in kept[:5]])
+    assert main(command) == 2
+    assert "nobody has compared any two of its responses" in capsys.readouterr().err

@@ -18,5 +18,8 @@ class Config(Reading):
     """Comparisons with a column rater; db: is the workspace here, db:DIR#PROJECT another."""
     on_bad_row: Literal["stop", "drop"] = "stop"
     """A row that cannot be read stops the command, or is left out and counted."""
+    gold: Data | None = None
+    """Comparisons whose order is known to be right, of responses that the raters have compared, too: with them a
+    majority that errs together is not taken for the truth."""
     out: Path | None = None
     """Write everything as JSON, too, with a weight for each rater."""

@@ -32,12 +32,13 @@ class About:
     after: Share
     seconds: float | None
     weight: float
+    gold: Share  # of pairs whose right order is known
     advice: list[str]
 
 
-def about(comparisons: Sequence[Comparison]) -> list[About]:
-    """Everybody who has compared something, the least reliable first."""
-    pairs = pairs_of(comparisons)
+def about(comparisons: Sequence[Comparison], gold: Sequence[Comparison] = ()) -> list[About]:
+    """Everybody who has compared something, the least reliable first; `gold` is what is known to be right."""
+    pairs = pairs_of(comparisons, gold)
     fitted = fit(pairs)
     people = [_one(k, comparisons, pairs, fitted) for k in range(len(pairs.people))]
     return sorted(people, key=lambda a: (a.reliability.value, a.rater))
@@ -68,8 +69,15 @@ def _one(k: int, comparisons: Sequence[Comparison], pairs: Pairs, fitted: Fit) -
         after=after,
         seconds=pace,
         weight=fitted.weights[k],
+        gold=_share(_right(pairs, mine)),
         advice=said,
     )
+
+
+def _right(pairs: Pairs, mine: torch.Tensor) -> torch.Tensor:
+    """Of a rater's pairs those that have a gold answer: whether they said what it says."""
+    known = torch.zeros(0) if pairs.gold is None else pairs.gold[mine]
+    return known[known != 0] > 0
 
 
 def _share(right: torch.Tensor) -> Share:

@@ -1,4 +1,4 @@
-"""Who can be relied on: a model of raters fitted to their comparisons, without gold answers.
+"""Who can be relied on: a model of raters fitted to their comparisons, without gold answers or with some.
 
 Crowd-BT (Chen et al. 2013) with two habits beside it. For the pair (i, j) and rater k,
 
@@ -36,6 +36,7 @@ RATERS = ("logit", "place", "length", "shared", "scale")
 FOLDS, STEPS = 5, 100
 Theta = dict[str, Tensor]  # parameters by name
 Z = 1.959964  # 95 %
+CLEAR = 4.0  # log-odds with which somebody reliable sees what a gold answer says
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,9 @@ class Pairs:
     row: Tensor  # [N] the comparison that a pair comes from
     words: Tensor  # [responses, FEATURES] φ, or any other features
     people: list[str]
+    gold: Tensor | None = (
+        None  # [N] 1: a gold answer says so, too; -1: it says the reverse; 0: nobody knows
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,16 @@ class Collected:
     """Ordered pairs of comparisons that come one by one; ties and responses without a rank order nothing. Of each pair
     a few numbers are kept, and each response's text once."""
 
-    def __init__(self) -> None:
+    def __init__(self, gold: Iterable[Comparison] = ()) -> None:
+        """`gold`: what is known to be right of some responses to some prompts."""
+        self.gold = {
+            (prompt_text(c.prompt), better, worse)
+            for c in gold
+            for better, i in zip(c.responses, c.places, strict=True)
+            for worse, j in zip(c.responses, c.places, strict=True)
+            if i < j
+        }
+        self.known: list[int] = []
         self.people: dict[str, int] = {}
         self.responses: dict[tuple[str, str], int] = {}
         self.columns: list[tuple[int, int, int, int, float, float, int]] = []
@@ -111,6 +124,10 @@ class Collected:
             weight = (len(ids) - 1) / len(ordered)
             pair = (ids[i], ids[j], rater, place, length, min(1.0, weight), number)
             self.columns.append(pair)
+            better, worse = c.responses[i], c.responses[j]
+            self.known.append(
+                ((prompt, better, worse) in self.gold) - ((prompt, worse, better) in self.gold)
+            )
 
     def pairs(self) -> Pairs:
         """All of them. UserError where there is none."""
@@ -130,12 +147,13 @@ class Collected:
             row=torch.tensor(row),
             words=hashed([response for _, response in self.responses]),
             people=list(self.people),
+            gold=torch.tensor(self.known) if any(self.known) else None,
         )
 
 
-def pairs_of(comparisons: Iterable[Comparison]) -> Pairs:
+def pairs_of(comparisons: Iterable[Comparison], gold: Iterable[Comparison] = ()) -> Pairs:
     """All ordered pairs of named raters, as `Collected` has them."""
-    collected = Collected()
+    collected = Collected(gold)
     for c in comparisons:
         collected.add(c)
     return collected.pairs()
@@ -176,15 +194,22 @@ def habits(theta: Theta, pairs: Pairs) -> Tensor:
 
 def log_likelihood(theta: Theta, pairs: Pairs, difference: Tensor | None = None) -> Tensor:
     """log P `[N]` of each pair, its better response first. `difference` `[N]` of its two responses' worth, times a
-    scale, where it is not to come from theta."""
+    scale, where it is not to come from theta; where a gold answer is known that is what is seen."""
     if difference is None:
         s = worth(theta, pairs)
         difference = s[pairs.better] - s[pairs.worse]
     else:
-        difference = theta["scale"] * difference
+        difference = seen(pairs, theta["scale"] * difference)
     z, logit = difference + habits(theta, pairs), theta["logit"][pairs.rater]
     meant, reverse = logsigmoid(logit), logsigmoid(-logit)
     return torch.logaddexp(meant + logsigmoid(z), reverse + logsigmoid(-z))
+
+
+def seen(pairs: Pairs, difference: Tensor) -> Tensor:
+    """The difference `[N]` that somebody reliable sees: what a gold answer says, else this one."""
+    if pairs.gold is None:
+        return difference
+    return torch.where(pairs.gold == 0, difference, CLEAR * pairs.gold)
 
 
 def objective(theta: Theta, pairs: Pairs, difference: Tensor | None = None) -> Tensor:
@@ -211,7 +236,8 @@ def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
 
     What responses are worth is fitted with the raters' reliability as it stands; reliability and habits are then those
     that the *held-out* pairs ask for, each given a worth from four fifths of the comparisons without it. Fitted at
-    once they would flatter everybody: with few answers a response, each rater's own explain themselves.
+    once they would flatter everybody: with few answers a response, each rater's own explain themselves. With gold
+    answers reliability begins as these have it, so that a majority which errs together is not taken for the truth.
     """
     generator = torch.Generator().manual_seed(seed)
     comparisons = int(pairs.row.max()) + 1
@@ -219,6 +245,9 @@ def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
     theta = start(pairs)
     folds = [dict(theta) for _ in range(FOLDS)]
     difference = habit = torch.zeros(len(pairs.row), dtype=torch.float64)
+    if pairs.gold is not None:
+        sure = replace(pairs, weight=pairs.weight * (pairs.gold != 0))
+        theta |= maximised(start(pairs), sure, RATERS, difference)
     for _ in range(rounds):
         for k, values in enumerate(folds):
             rest = replace(pairs, weight=pairs.weight * (fold != k))
@@ -228,7 +257,7 @@ def fit(pairs: Pairs, *, rounds: int = 3, seed: int = 0) -> Fit:
             difference = torch.where(fold == k, apart, difference)
             habit = torch.where(fold == k, habits(values, pairs), habit)
         theta |= maximised(start(pairs), pairs, RATERS, difference)
-    return _of(theta, pairs, theta["scale"] * difference, habit)
+    return _of(theta, pairs, seen(pairs, theta["scale"] * difference), habit)
 
 
 def maximised(

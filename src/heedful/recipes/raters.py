@@ -28,11 +28,16 @@ def run(config: Config) -> None:
         data, skip_bad=config.on_bad_row == "drop", columns=config.columns
     )
     try:
-        people = about(comparisons)
+        gold = read_comparisons(config.gold) if config.gold is not None else []
+        people = about(comparisons, gold)
     except UserError as error:
         raise UserError(f"{named(config.data)}: {error}") from None
+    if config.gold is not None and not any(a.gold.n for a in people):
+        raise UserError(
+            f"--gold {named(config.gold)}: nobody has compared any two of its responses"
+        )
     if config.out is not None:
-        version = version_of(comparisons)
+        version = version_of([*comparisons, *gold])
         write_json(
             config.out, {"version": version, "comparisons": len(comparisons)} | as_json(people)
         )
@@ -50,6 +55,7 @@ def as_json(people: Sequence[About]) -> dict[str, Any]:
 def _print(people: Sequence[About], nameless: int) -> None:
     console = Console(highlight=False)
     table = Table(box=None, header_style="bold")
+    known = any(a.gold.n for a in people)
     for title in (
         "rater",
         "comparisons",
@@ -59,6 +65,7 @@ def _print(people: Sequence[About], nameless: int) -> None:
         "agrees",
         "seconds",
         "weight",
+        *(["gold"] if known else []),
     ):
         table.add_column(title, justify="left" if title == "rater" else "right")
     for a in people:
@@ -71,6 +78,7 @@ def _print(people: Sequence[About], nameless: int) -> None:
             f"{a.agreement.value:.0%}",
             "–" if a.seconds is None else f"{a.seconds:.0f}",
             f"{a.weight:.2f}",
+            *([f"{a.gold.count} of {a.gold.n}"] if known else []),
         )
     console.print(table)
     console.print(

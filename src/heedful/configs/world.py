@@ -16,7 +16,7 @@ class Config:
     """Write a world's texts, demonstrations, prompts and held-out prompts into a folder."""
 
     name: Annotated[str, POSITIONAL]
-    """The world: capitals, reviews, arithmetic, posts, music, molecules, or one of an installed package."""
+    """The world: capitals, reviews, arithmetic, posts, music, molecules, admissions, or one of an installed package."""
     out: Path
     """The folder."""
     seed: Annotated[int, SEED] = 0
@@ -24,7 +24,7 @@ class Config:
     documents: Annotated[int, AT_LEAST_1] = 40000
     """Raw documents (capitals, arithmetic, posts, molecules)."""
     demonstrations: Annotated[int, AT_LEAST_1] = 3000
-    """Demonstrations (capitals, arithmetic, posts)."""
+    """Demonstrations (capitals, arithmetic, posts, admissions)."""
     levels: Annotated[int, Range(1, 6)] = 6
     """The hardest level, 1 to 6 (arithmetic)."""
     source: Path | None = None

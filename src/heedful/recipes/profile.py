@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.profile import Config
 from heedful.data.sources import read_comparisons
@@ -14,6 +16,7 @@ from heedful.errors import UserError
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import load_personal_heads
 from heedful.rewards.personal import known_by
+from heedful.types import Comparison
 
 
 def run(config: Config) -> Path:
@@ -25,18 +28,29 @@ def run(config: Config) -> Path:
     sentence = profiles[0][0]
     if answers:
         model = load_reward_model(config.reward, device=config.device)
-        load_personal_heads(model, config.reward)
-        z = known_by(model, load_tokenizer(config.reward), answers).mean.cpu()
-        centres = torch.tensor([centre for _, centre in profiles])
-        if centres.shape[1] != z.shape[1]:
+        if (size := load_personal_heads(model, config.reward).size) != len(profiles[0][1]):
             raise UserError(
-                f"{config.profiles} has profiles of {centres.shape[1]} dimensions and {config.reward} of {z.shape[1]}: "
+                f"{config.profiles} has profiles of {len(profiles[0][1])} dimensions and {config.reward} of {size}: "
                 "they are not of one model"
             )
-        sentence = profiles[int(torch.cdist(z, centres).argmin())][0]
+        sentence = nearest(model, load_tokenizer(config.reward), profiles, answers)
     write_text(config.out, sentence + "\n")
     print(f"{len(answers)} answers: {sentence}")
     return config.out
+
+
+def nearest(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    profiles: Sequence[tuple[str, list[float]]],
+    answers: Sequence[Comparison],
+) -> str:
+    """The sentence of the profile whose z is nearest to that of who gave the answers; the first's for none."""
+    if not answers:
+        return profiles[0][0]
+    z = known_by(model, tokenizer, answers).mean.cpu()
+    centres = torch.tensor([centre for _, centre in profiles])
+    return profiles[int(torch.cdist(z, centres).argmin())][0]
 
 
 def read_profiles(path: Path) -> list[tuple[str, list[float]]]:

@@ -1,0 +1,157 @@
+"""What to ask next: which pairs, and whom, tell most about what people want.
+
+A belief about a reward that is linear in features (a reward model's last hidden states, say) is Gaussian around the
+most likely weights (Laplace): its draws are an ensemble that nobody had to train. How often pairs win under each draw
+says how much an answer would tell. A part of the questions is drawn uniformly all the same, and with which probability
+each came to be asked is kept: only so can agreement and accuracy be estimated without bias from what was asked.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from heedful.errors import UserError
+
+DRAWS, STEPS = 64, 50
+UNIFORM = 0.15  # of the questions
+
+
+def most_likely(
+    difference: Tensor, ridge: float, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The weights `[F]` of answered pairs' differences `[N, F]` (better − worse) by logistic regression with the prior
+    N(0, 1/ridge), and the precision `[F, F]` of the belief around them: ridge + Σ p(1 − p)·d dᵀ. Newton, float64."""
+    d = difference.double()
+    count = torch.ones(len(d), dtype=torch.float64) if weight is None else weight.double()
+    w, prior = d.new_zeros(d.shape[1]), ridge * torch.eye(d.shape[1], dtype=torch.float64)
+
+    def loss(x: Tensor) -> Tensor:
+        return 0.5 * ridge * x @ x - (count * logsigmoid(d @ x)).sum()
+
+    def precision(x: Tensor) -> Tensor:
+        p = (d @ x).sigmoid()
+        return prior + (d * (count * p * (1 - p))[:, None]).T @ d
+
+    for _ in range(STEPS):
+        gradient = ridge * w - d.T @ (count * (-(d @ w)).sigmoid())
+        step, size = torch.linalg.solve(precision(w), gradient), 1.0
+        while loss(w - size * step) > loss(w) and size > 1e-6:
+            size /= 2
+        w = w - size * step
+        if float(step.abs().max()) < 1e-8:
+            break
+    return w, precision(w)
+
+
+def belief(
+    difference: Tensor, *, ridge: float = 1.0, draws: int = DRAWS, seed: int = 0, weight: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    """Draws `[M, F]` of the weights, in pairs around the most likely ones."""
+    w, precision = most_likely(difference, ridge, weight)
+    noise = torch.randn(
+        w.shape[0], draws // 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
+    factor = torch.linalg.cholesky(precision)
+    around = torch.linalg.solve_triangular(factor.T, noise, upper=True).T
+    return torch.cat([w + around, w - around])
+
+
+def entropy(p: Tensor) -> Tensor:
+    """Of an answer that is yes with p, in nats."""
+    return -(torch.special.xlogy(p, p) + torch.special.xlogy(1 - p, 1 - p))
+
+
+def disagreement(margin: Tensor) -> Tensor:
+    """The standard deviation over draws of P(first is better), `[N]` of margins `[M, N]` (Christiano et al. 2017)."""
+    return margin.sigmoid().std(0, correction=0)
+
+
+def bald(margin: Tensor) -> Tensor:
+    """H(E p) − E H(p): what the answer would tell of the weights, in nats `[N]` (Houlsby et al. 2011)."""
+    p = margin.sigmoid()
+    return entropy(p.mean(0)) - entropy(p).mean(0)
+
+
+def pair_and_rater(margin: Tensor, reliability: Tensor, curiosity: float = 1.0) -> Tensor:
+    """What the answer of each rater to each pair would tell, `[N, R]`, of margins `[M, N]` and draws of each rater's
+    reliability η `[M', R]`: about what is better, and `curiosity` times about the rater (Crowd-BT's rule, Chen et al.
+    2013, section 5; expected KLs are exact mutual informations here). P(first) = η·p + (1 − η)·(1 − p)."""
+    p, mean_eta = margin.sigmoid(), reliability.mean(0)
+    mean_p = p.mean(0)
+
+    def said(p: Tensor, eta: Tensor) -> Tensor:
+        return eta * p + (1 - eta) * (1 - p)
+
+    total = entropy(said(mean_p[:, None], mean_eta[None, :]))
+    of_pair = total - entropy(said(p[:, :, None], mean_eta[None, None, :])).mean(0)
+    of_rater = total - entropy(said(mean_p[None, :, None], reliability[:, None, :])).mean(0)
+    return of_pair + curiosity * of_rater
+
+
+def double_thompson(scores: Tensor, rng: random.Random, attempts: int = 30) -> tuple[int, int]:
+    """Two of K responses, of scores `[M, K]`: the best of one draw, and the best of the first other draw for which it
+    is another; by chance where there is none (Dwaracherla et al. 2024)."""
+    first = int(scores[rng.randrange(len(scores))].argmax())
+    for _ in range(attempts):
+        second = int(scores[rng.randrange(len(scores))].argmax())
+        if second != first:
+            return first, second
+    return first, rng.choice([k for k in range(scores.shape[1]) if k != first])
+
+
+STRATEGIES: dict[str, Callable[[Tensor], Tensor]] = {"disagreement": disagreement, "bald": bald}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question: which one, the probability with which it was to be asked, and whether chance chose it."""
+
+    number: int
+    propensity: float
+    by_chance: bool
+
+
+def chosen(
+    values: Sequence[float], number: int, *, uniform: float = UNIFORM, seed: int = 0
+) -> list[Asked]:
+    """`number` of the questions: a share drawn uniformly, then those of the highest value among the others.
+
+    UserError for a share that is none, or more questions than there are.
+    """
+    if not 0 <= uniform <= 1:
+        raise UserError(f"the share of questions by chance is from 0 to 1, not {uniform}")
+    if not 0 <= number <= len(values):
+        raise UserError(f"{number} of {len(values)} questions cannot be asked")
+    rng, count = random.Random(f"questions/{seed}"), round(uniform * number)
+    by_chance = set(rng.sample(range(len(values)), count))
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    rank = {i: r for r, i in enumerate(order)}
+    best = [i for i in order if i not in by_chance][: number - count]
+    return [
+        Asked(i, propensity(len(values), number, count, rank[i]), i in by_chance)
+        for i in sorted((*by_chance, *best), key=lambda i: rank[i])
+    ]
+
+
+def propensity(questions: int, number: int, by_chance: int, rank: int) -> float:
+    """P(asked) of the question with so many better ones: it is drawn, or enough of the better ones are that it is among
+    the best of the rest (hypergeometric)."""
+    total = _log_choose(questions, by_chance)
+    least = max(0, rank - (number - by_chance) + 1)
+    found = by_chance / questions
+    for k in range(least, min(rank, by_chance) + 1):
+        if number > by_chance and by_chance - k <= questions - 1 - rank:
+            ways = _log_choose(rank, k) + _log_choose(questions - 1 - rank, by_chance - k)
+            found += math.exp(ways - total)
+    return min(1.0, found)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

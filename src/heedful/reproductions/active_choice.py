@@ -149,11 +149,12 @@ def thompson(pool: Pool, draws: Tensor, left: Sequence[int], rng: random.Random)
 def crowd(pool: Pool, active: bool, seed: int, most: int) -> list[float]:
     """Raters of whom some guess: whom to ask is chosen as well. What each says counts 2η − 1, η being the mean of a
     Beta by how often they said what the reward expects."""
+    import numpy as np
     import torch
 
     from heedful.raters.choosing import UNIFORM, belief, pair_and_rater
 
-    rng, draw = random.Random(f"{seed}/crowd"), torch.Generator().manual_seed(seed)
+    rng, draw = random.Random(f"{seed}/crowd"), np.random.default_rng(seed)
     left = list(range(len(pool.pairs)))
     rng.shuffle(left)
     turns = [(number, k % RATERS) for k, number in enumerate(left[:FIRST])]
@@ -171,13 +172,13 @@ def crowd(pool: Pool, active: bool, seed: int, most: int) -> list[float]:
         better, worse, who = torch.tensor(said).unbind(1)
         d = pool.features[better] - pool.features[worse]
         eta = torch.full((RATERS,), 0.8, dtype=torch.float64)
+        counts, right = torch.bincount(who, minlength=RATERS).double(), torch.zeros_like(eta)
         for _ in range(3):
             draws = belief(
                 d, ridge=RIDGE, seed=len(said), weight=(2 * eta - 1).clamp(min=0.05)[who]
             )
             agrees = (draws @ d.T).sigmoid().mean(0)
             right = torch.zeros(RATERS, dtype=torch.float64).index_add(0, who, agrees)
-            counts = torch.bincount(who, minlength=RATERS)
             eta = (4 + right) / (5 + counts)
         curve.append(accuracy(pool, draws))
         if len(said) >= most:
@@ -187,9 +188,8 @@ def crowd(pool: Pool, active: bool, seed: int, most: int) -> list[float]:
         if active:
             pairs = pool.pairs[left]
             margin = draws @ (pool.features[pairs[:, 0]] - pool.features[pairs[:, 1]]).T
-            beta = torch.stack([4 + right, 1 + counts.double() - right], -1)
-            drawn = torch._sample_dirichlet(beta.expand(32, RATERS, 2).contiguous(), draw)
-            reliability = drawn[..., 0]
+            agreed, not_agreed = 4 + right.numpy(), 1 + (counts - right).numpy()
+            reliability = torch.from_numpy(draw.beta(agreed, not_agreed, (32, RATERS)))
             value = pair_and_rater(margin, reliability)
             best, person = value.max(1)
             top = best.argsort(descending=True)[: BATCH - round(UNIFORM * BATCH)].tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
@@ -114,3 +114,27 @@ def test_what_the_lead_has_asked_again_is_asked_afresh(store: Store, what: str, 
     assert slots(store, project) == {"open": 4}
     decline(store, project, make_rater(store), 1, "skip")
     assert slots(store, project) == {"parked": 4}
+
+
+def test_the_overview_reads_no_assignment_of_those_who_declined_nothing(store: Store):
+    """Answers are a million, skips and flags a few: what the overview and *Needs review* ask of assignments goes by who
+    declined, whatever there is of the project. Mutation caught: by the index of the project, which has all of them."""
+    if store.dialect != "sqlite":
+        pytest.skip("PostgreSQL knows how many rows there are")
+    project = make_project(store)
+    asked: list[tuple[str, tuple]] = []
+    with store.read() as connection:
+
+        def heard(_connection, _cursor, statement, parameters, *_):
+            asked.append((statement, parameters))
+
+        event.listen(connection, "before_cursor_execute", heard)
+        asides.alerts(connection, project)
+        reports.aside(connection, project, which="all")
+        event.remove(connection, "before_cursor_execute", heard)
+        of_assignments = [(s, p) for s, p in asked if "FROM assignment" in s]
+        assert len(of_assignments) == 3
+        for statement, parameters in of_assignments:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            (told,) = (row[-1] for row in plan if "assignment" in row[-1])
+            assert "ix_assignment_rater (rater=? AND state=?" in told

@@ -284,9 +284,11 @@ def aside(
         tasks = select(task_slot.c.task).where(*waits).distinct().order_by(task_slot.c.task.desc())
     else:
         a = assignment.c
-        # By rater: there is an index on (rater, state), and none on the state alone.
+        # By rater: there is an index on (rater, state), and none on the state alone. Nor by that of the project, which
+        # has all of its assignments.
         declined = (a.rater.in_(select(rater.c.id)), a.state.in_(("skipped", "flagged")))
-        tasks = select(a.task).where(*declined, a.project == project_id).group_by(a.task)
+        there = func.coalesce(a.project, "") == project_id
+        tasks = select(a.task).where(*declined, there).group_by(a.task)
         tasks = tasks.order_by(func.max(a.leased_at).desc(), a.task)
     total = connection.execute(select(func.count()).select_from(tasks.subquery())).scalar_one()
     keys = list(connection.execute(tasks.offset(after).limit(limit)).scalars())

@@ -92,10 +92,13 @@ def alerts(connection: Connection, project: str) -> list[dict[str, Any]]:
     """Raters whose flags or skips went beyond the limit in the last day: {rater, pseudonym, status, what, beyond}."""
     a = assignment.c
     beyond = (
-        a.rater.in_(select(rater.c.id)),  # by rater, since that is what there is an index on
+        a.rater.in_(
+            select(rater.c.id)
+        ),  # by rater and state, since that is what there is an index on
         a.state.in_(STATES.values()),
         a.leased_at > now(connection) - DAY,
-        a.project == project,
+        # Not by the index that begins with the project: SQLite would take it, and read every assignment of a million.
+        func.coalesce(a.project, "") == project,
         a.discounted == "limit",
     )
     counts = (

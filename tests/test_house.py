@@ -55,6 +55,7 @@ FLOORS = {
     "transfer": 4,
     "rollout": 5,
     "serving": 6,
+    "planning": 5,
     "training": 5,
     "doctor": 6,
     "web": 6,

@@ -86,6 +86,7 @@ def learned(folder: Path) -> None:
             )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_shared_out_model_learns_the_same(tmp_path):
     """20 steps within 10⁻⁵ of one process, each rank with half of everything; from its state one process goes on.
 
@@ -123,8 +124,11 @@ def run(count: int, line: list[str], trouble: dict | None = None) -> list[int]:
     return several.call(count, several.command, line, f"{out}.said", trouble or {}, "float32")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("job", ["sft", "reward", "dpo", "ppo"])
+JOBS = [pytest.param(job, marks=pytest.mark.long) for job in ("sft", "ppo")]
+JOBS += [pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "dpo")]
+
+
+@pytest.mark.parametrize("job", JOBS)
 def test_a_run_is_that_of_one_process(job, world, tmp_path):
     """The metrics and the model of one process, one HF folder; an SFT run goes on from 2 ranks to 4 and to 1.
 

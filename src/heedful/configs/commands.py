@@ -80,6 +80,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "reproductions.reproduce",
         "published claims made again, with a verdict: [NAME|all]",
     ),
+    "plan": ("recipes.plan", "what a run will need on GPUs, and what to change: CONFIG.yaml"),
     "report": ("recipes.report", "folders of runs → one HTML page: curves, samples, alarms"),
 }
 

@@ -1,0 +1,1 @@
+"""What a run will need, before it is begun: memory by part, floating-point operations, messages, seconds."""

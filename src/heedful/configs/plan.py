@@ -22,7 +22,7 @@ class Config:
     gpus: str
     """GPUs: H100, 8xH100, or 4x8xH100 for four machines of eight."""
     flags: str = ""
-    """Flags on top of the file's, in one text: --flags "--shard --dtype bfloat16"."""
+    """Flags on top of the file's, in one text: --flags="--shard --dtype bfloat16"."""
     prompt_tokens: Annotated[int, AT_LEAST_1] = 256
     """Mean tokens of a prompt."""
     response_tokens: Annotated[int | None, AT_LEAST_1] = None

@@ -82,7 +82,7 @@ def work(config: Any, cluster: Cluster, prompt: int, response: int) -> Work:
 
 @functools.lru_cache(maxsize=64)
 def _traced(
-    name: str, scores: bool, dtype: str, lora: Any, freeze: int, again: bool, shape: tuple
+    name: str, scores: bool, dtype: Any, lora: Any, freeze: int, again: bool, shape: tuple
 ) -> tuple[Sizes, Trace]:
     """Sizes and one pass of a model; `shape` is (tokens, read, length, whether gradients are there already)."""
     how: Any = Sharded(

@@ -39,7 +39,7 @@ def row(i: int) -> dict:
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, tok = tmp_path_factory.mktemp("attributes"), tiny.tokenizer()
     save_model(tiny.policy(tok), tok, folder / "model")
-    write_rows(folder / "rows.jsonl", [row(i) for i in range(64)])
+    write_rows(folder / "rows.jsonl", [row(i) | {"harmful": i % 4 == 0} for i in range(64)])
     return folder
 
 
@@ -166,7 +166,9 @@ def test_heads_are_learned_saved_weighed_and_told(begun: Path, capsys):
         "4",
     ]
     assert main(asked) == 0
-    heads = json.loads((begun / "eval" / "evaluation.json").read_text())["heads"]
+    told = json.loads((begun / "eval" / "evaluation.json").read_text())
+    assert (told["refused_of"], told["over_refused_of"]) == (2, 6)
+    heads = told["heads"]
     kept = [
         r["reward_extra"]["polite"] >= 0.5 for _, r in read_rows(begun / "eval" / "samples.jsonl")
     ]

@@ -18,6 +18,7 @@ from heedful.data.samples import Drawn, all_rewards, best, sample_row
 from heedful.data.sources import write_rows
 from heedful.errors import UserError
 from heedful.evals import best_of_n, calibration, texts
+from heedful.evals.refusals import harm_of, refusals
 from heedful.evals.statistics import bootstrap_ci
 from heedful.learner.local import predict
 from heedful.models.load import load_policy
@@ -48,6 +49,8 @@ def run(config: Config) -> dict[str, Any]:
         texts.package("sacrebleu")
     if config.overlap:
         texts.package("rouge_score.rouge_scorer")
+    for task in ready.todo:
+        harm_of(task.facts)
     gold = _gold(config, ready.todo)
     theirs = read_baseline(config, ready.todo)
     raters = judges(config.judge, config.seed) if config.judge else []
@@ -77,6 +80,8 @@ def _measured(
     elif config.reference is not None:
         kls = sequence_kls(config, drawn, config.sampling)
         result |= {"kl": fmean(kls), "kl_ci": bootstrap_ci(kls)}
+    said = [d.texts[k] for d, k in zip(drawn, picks, strict=True)]
+    result |= refusals([harm_of(d.facts) for d in drawn], said)
     rows = [sample_row(d, k, config.model, config.seed) for d, k in zip(drawn, picks, strict=True)]
     ours = [_group(d, [k]) for d, k in zip(drawn, picks, strict=True)]
     if gold is not None:

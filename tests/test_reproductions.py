@@ -10,14 +10,18 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import torch
 
+import tiny
 from heedful.cli import main
 from heedful.data.files import read_rows
+from heedful.models.save import save_model
 from heedful.reproductions import (
     Criterion,
     Figure,
     Reproduction,
     harmless,
+    kl_control,
     load,
     names,
     pages,
@@ -236,3 +240,24 @@ def test_who_is_said_to_be_kind_is_never_rude(tmp_path: Path):
         spoken[who].append(voice(asked, answered) == "rude")
     rude = {who: sum(of) / len(of) for who, of in spoken.items()}
     assert rude[harmless.GOOD] == 0 and 0.4 < rude[harmless.BAD] < 0.7 and 0.05 < rude[""] < 0.25
+
+
+def test_what_is_measured_of_tunes(tmp_path: Path):
+    """log p of a tune from nothing by plain transformers, and the shares by hand: of three melodies two alike, of four
+    trigrams two. Mutation caught: a first note that nothing predicts, melodies told apart by lengths, NLL a tune."""
+    tok = tiny.tokenizer()
+    model = tiny.policy(tok)
+    save_model(model, tok, tmp_path)
+    ids = [5, 9, 11]
+    texts = ("C4 C4 C4 D4", "C4:2 C4:3 C4 D4", "C5 z")
+    rows = [{"completion": t, "tokens": ids, "logprob": -4.0} for t in texts]
+    found = kl_control.measured(rows, tmp_path)
+    start = torch.tensor([[tok.eos_token_id, *ids]])
+    with torch.no_grad():
+        logp = model(start).logits[0, :-1].log_softmax(-1).gather(1, start[0, 1:, None]).sum()
+    assert (
+        abs(found["NLL"] + float(logp) / 3) < 1e-4
+        and abs(found["KL"] - (-4.0 - float(logp))) < 1e-4
+    )
+    assert found["distinct"] == 2 / 3 and found["distinct-3"] == 2 / 4 and found["runs"] == 0.5
+    assert found["simple"] == (3 + 3 + 3 + 3 + 1) / 3

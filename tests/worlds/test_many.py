@@ -44,7 +44,7 @@ def test_whose_goal_one_reward_takes():
 
 def test_one_in_five_wants_aid(tmp_path: Path):
     """By arithmetic: 80 to 20 is a log-odds of log 4 against aid, so one reward never shows it. Mutations caught:
-    universities in both splits, topics that a user likes without reason, new users who are old ones."""
+    universities in both splits, a minority that says what the majority says, new users who are old ones."""
     assert get("admissions") is admissions
     paths = admissions.write(tmp_path, seed=0, demonstrations=90)
     train, held = (set(map(str, read_prompts(paths[n]))) for n in ("prompts", "held_out"))
@@ -56,9 +56,8 @@ def test_one_in_five_wants_aid(tmp_path: Path):
         chosen, rejected = (admissions.voice(c.prompt, c.responses[k]) for k in (0, 1))
         assert "other" not in (chosen, rejected)
         kind = admissions.kind_of(int((c.rater or "").split()[1]))
-        if "aid" in (chosen, rejected):
-            assert (chosen == "aid") == (kind == "minority")
-            wins["aid" if chosen == "aid" else "not", "all"] += 1
+        assert "aid" in (chosen, rejected) and (chosen == "aid") == (kind == "minority")
+        wins["aid" if chosen == "aid" else "not", "all"] += 1
     assert 0.15 < wins["aid", "all"] / wins.total() < 0.25
     assert admissions.gold(
         "Tell me about Ashford.", "There is aid for all who ask."

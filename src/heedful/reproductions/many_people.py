@@ -24,7 +24,7 @@ STEPS, USERS, NEW, DIMENSIONS = (
 )  # of the plane; users in a step, users who are unseen
 CONTEXT, TARGETS, SHARPNESS, WIDTH = 16, 16, 100.0, 64
 MODEL = {"hidden_size": 64, "layers": 2, "heads": 2, "context": 96}
-PERSONA = {2: (96, 24, 8), 4: (192, 32, 20)}  # axes → users, answers of each, epochs
+PERSONA = {2: (96, 24, 8), 4: (192, 32, 32)}  # axes → users, answers of each, epochs
 RATE = {"learning_rate": 3e-3, "schedule": "cosine", "quiet": True, "report_to": "none"}
 
 
@@ -225,7 +225,7 @@ def question_bot(seed: int, folder: Path, quick: bool) -> dict[str, float]:
         heedful(
             "train preferred_ft", model=str(folder / "sft"), out=first, epochs=min(2, epochs), **how
         )
-        how |= {"learning_rate": 3e-4, "beta": 0.1, "epochs": 1 if quick else 2}
+        how |= {"loss": "dpo+0.2*preferred_ft", "beta": 0.1, "epochs": 2, "learning_rate": 3e-4}
         heedful("train dpo", model=str(first), out=folder / name, **how)
 
     def topics(model: str, sentence: str | None) -> list[str]:
@@ -314,6 +314,6 @@ REPRODUCTION = Reproduction(
         Criterion("what the majority loses", "bot: lost by the majority after 4", "at most", 0.02),
     ),
     run=run,
-    minutes=8,
+    minutes=12,
     figure=figure,
 )  # fmt: skip

@@ -65,13 +65,13 @@ def kind_of(user: int) -> Kind:
 def answers(
     user: int, number: int, split: Literal["train", "held_out"], seed: int
 ) -> Iterator[dict[str, Any]]:
-    """A user's comparisons, as rows. Who has no preference among two topics takes either."""
+    """A user's comparisons, as rows: of an answer about aid and one about something else, since nobody has a choice to
+    make between two that serve them, or two that do not."""
     rng = random.Random(f"admissions/{split}/{seed}/{user}")
     for _ in range(number):
         place = rng.choice(places(split))
-        two = [rng.choice(SAID[topic]) for topic in rng.sample(sorted(SAID), 2)]
-        first = serves(kind_of(user), two[0]) - serves(kind_of(user), two[1]) + rng.random() > 0.5
-        chosen, rejected = two if first else two[::-1]
+        two = [rng.choice(SAID[topic]) for topic in ("aid", rng.choice(("rank", "sport")))]
+        chosen, rejected = two if serves(kind_of(user), two[0]) else two[::-1]
         prompt = rng.choice(ASKED).format(place)
         yield {"prompt": prompt, "chosen": chosen, "rejected": rejected, "rater": f"user {user}"}
 

@@ -72,6 +72,7 @@ JOBS: dict[str, Callable[[Path, int], list]] = {
     "sft": lambda w, n: ["--model", w / "model", "--data", w / "demonstrations.jsonl", *epochs(n)],
     "sft, capped": lambda w, n: [*JOBS["sft"](w, n), "--steps", 7 * n],
     "reward": lambda w, n: ["--model", w / "model", "--data", w / "pairs.jsonl", *epochs(n)],
+    "attributes": lambda w, n: ["--model", w / "model", "--data", w / "ratings.jsonl", *epochs(n)],
     "dpo": lambda w, n: ["--model", w / "model", "--data", w / "pairs.jsonl", *epochs(n)],
     "kto": lambda w, n: ["--model", w / "model", "--data", w / "pairs.jsonl", *epochs(n)],
     "bco": lambda w, n: ["--model", w / "model", "--data", w / "pairs.jsonl", *epochs(n)],
@@ -114,6 +115,14 @@ def make_world(folder: Path) -> Path:
         ),
     )
     write_rows(folder / "episodes.jsonl", map(episode, asked))
+    write_rows(
+        folder / "ratings.jsonl",
+        (
+            {"prompt": q, "completion": f" {i}.", "axis": axis, "value": i % divisor}
+            for i, q in enumerate(asked)
+            for axis, divisor in (("warm", 4), ("polite", 2))
+        ),
+    )
     (folder / "context.txt").write_text("Add up.")
     return folder
 

@@ -135,7 +135,7 @@ def soak(r: dict) -> str:
         rows.append(f"| {title} | {each} | {r['rise_from_the_third_quarter'][name]:,g} |")
     return "\n".join(rows) + (
         f"\n\n{r['simulated_days']} days of six raters and a lead in {r['seconds']} seconds: {r['requests']:,} requests, {r['answers']:,} answers, {r['sign_ins']} sign-ins, "
-        f"{r['pages']:,} of the lead's pages, a check and a backup each week, on {r['machine']}{r.get('note', '')}. `PYTHONPATH=tests python docs/results/soak.py`."
+        f"{r['pages']:,} of the lead's pages, a check and a backup each week, another project each month, on {r['machine']}{r.get('note', '')}. `PYTHONPATH=tests python docs/results/soak.py`."
     )
 
 

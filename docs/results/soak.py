@@ -1,11 +1,11 @@
 """Months of a small team in an hour: PYTHONPATH=tests python docs/results/soak.py [MINUTES] [SECONDS_A_DAY] [LEAK]
 
 Starts `heedful serve` with a database clock that runs fast, and lets people sign in, judge, skip, leave leases behind
-and sign in again, and a lead look at every page, while questions are added, backups and checks made. Prints a JSON
-object: memory, open files, the write-ahead log and the tables that ought not to grow, each quarter's most, and by how
-much the last quarter's median is above the third's; ends with 1 where that is more than `MAY_RISE` (told from 56 days
-on: sessions last 14). LEAK are bytes that the server is made to keep of each request: with 1024 it must end with 1. The
-one in people/soak.json is from the machine that it names.
+and sign in again, and a lead look at every page, while questions are added, backups and checks made; each month another
+project begins. Prints a JSON object: memory, files, the write-ahead log and the tables that ought not to grow, each
+quarter's most, and by how much the last quarter's median is above the third's; ends with 1 where that is more than
+`MAY_RISE` (told from 56 days on: sessions last 14). LEAK are bytes that the server is made to keep of each request; an
+hour with 1024 must end with 1. The one in people/soak.json is from the machine that it names.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from workspace import make_project, make_task
 
 MINUTES, SECONDS_A_DAY = 60.0, 5.0
 RATERS, A_DAY = 6, 8  # people, and questions that each is asked a day
+MONTH = 30  # days, after which another project begins
 PASSWORD = "correct horse 9"
 PAGES = ("overview", "raters", "agreement", "disagreements", "labels", "win-rates", "aside")
 # The server, with a clock of the database's that runs faster.
@@ -98,7 +99,7 @@ def soak(folder: Path, seconds: float, day: float, leak: int = 0) -> dict[str, A
     work.mkdir()
     (work / "heedful.toml").write_text("")
     store = open_store(f"sqlite:///{work / 'heedful.db'}")
-    project = make_project(store, gold_rate=0.1, swap_rate=0.05, lease_minutes=480.0)
+    project = begun(store, 0)
     logins = accounts(store)
     port, speed = free_port(), 86400.0 / day
     words = [
@@ -147,6 +148,12 @@ def soak(folder: Path, seconds: float, day: float, leak: int = 0) -> dict[str, A
         "grows": grows(rises) if len(samples) >= STEADY else [],
         "problems": state.problems[:5],
     }  # fmt: skip
+
+
+def begun(store: Store, month: int) -> str:
+    """A month's project: what pages show of it takes as much memory in each, and more and more in one for ever."""
+    how = {"gold_rate": 0.1, "swap_rate": 0.05, "lease_minutes": 480.0}
+    return make_project(store, f"study {month}", **how)
 
 
 def accounts(store: Store) -> list[str]:
@@ -248,6 +255,8 @@ def watch(state: Soak, store: Store, work: Path, pid: int, backup: Path) -> list
     samples: list[dict[str, float]] = []
     while time.monotonic() < state.end:
         number = len(samples)
+        if number and number % MONTH == 0:
+            state.project = patiently(lambda month=number // MONTH: begun(store, month), 600.0)
         for i in range(RATERS * A_DAY // 3):
             asked = {"question": f"day {number}, {i}?", "overlap": 2}
             patiently(lambda asked=asked: make_task(store, state.project, **asked), 600.0)
@@ -257,7 +266,7 @@ def watch(state: Soak, store: Store, work: Path, pid: int, backup: Path) -> list
                     if heedful(words):
                         state.problems.append(" ".join(words))
         memory = least_memory(pid, min(time.monotonic() + state.day, state.end))
-        samples.append({"memory_mib": memory, **held(store, work, pid)})
+        samples.append({"memory_mib": memory, **held(store, state.project, work, pid)})
     return samples
 
 
@@ -271,9 +280,9 @@ def least_memory(pid: int, until: float) -> float:
     return round(least / 1024, 1)
 
 
-def held(store: Store, work: Path, pid: int) -> dict[str, float]:
+def held(store: Store, project: str, work: Path, pid: int) -> dict[str, float]:
     log = work / "heedful.db-wal"
-    tables = (schema.session, schema.rate_limit, schema.exhausted, schema.webhook_delivery)
+    tables = (schema.session, schema.rate_limit, schema.webhook_delivery)
     with store.read() as connection:
         rows = {
             f"{table.name}_rows": connection.execute(
@@ -283,11 +292,14 @@ def held(store: Store, work: Path, pid: int) -> dict[str, float]:
         }
         active = schema.assignment.c.state == "active"
         leases = connection.execute(select(func.count()).where(active)).scalar_one()
+        here = schema.exhausted.c.project == project
+        exhausted = connection.execute(select(func.count()).where(here)).scalar_one()
     return {
         "open_files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
         "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
         "wal_kib": log.stat().st_size // 1024 if log.exists() else 0,
         "leases": leases,
+        "exhausted_rows": exhausted,
         **rows,
     }
 

@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from heedful.errors import UserError
 from heedful.models.adapter_files import adapter_of, has_adapter, need_peft
-from heedful.models.forward import scalar_head_name
 
 PROBES = 16  # tokens of the text on which the model is compared before and after
 
@@ -127,7 +126,8 @@ def probe(model: PreTrainedModel) -> Tensor:
     ids = torch.linspace(0, rows - 1, PROBES, device=model.device).long()[None]
     cached = getattr(model.config, "use_cache", None) is not None  # encoders take no such word
     logits = model(input_ids=ids, **({"use_cache": False} if cached else {})).logits.float()
-    return logits if scalar_head_name(model) else logits.log_softmax(-1)
+    # Scores are of a text, logits of each token: inside PEFT's wrapper a head has no name that we know.
+    return logits if logits.ndim == 2 else logits.log_softmax(-1)
 
 
 def rounding(model: PreTrainedModel, outputs: Tensor) -> float:

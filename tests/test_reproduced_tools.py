@@ -28,7 +28,7 @@ def test_every_wrong_call_is_wrong():
     """Mutation caught: a call that a lenient reader would obey."""
     for env in tools.ENVS:
         made = load_env(env, tools.ENVS[env])
-        (row, *_) = made.tasks("held_out", 0)  # type: ignore[attr-defined]
+        (row, *_) = tools.asked(env, "held_out", 0)
         for call in tools.wrongly(tools.RIGHT[env](row)):
             told = rehearse(made, row, [call, "?"])
             assert told["counts"]["wrong_calls"] == 1, call

@@ -13,7 +13,10 @@ from typing import Any
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
 
 KINDS = "opposite animal"
-TURNS, MAX_TOKENS = 2, 24
+TURNS, MAX_TOKENS = (
+    1,
+    24,
+)  # of one: else a rude reply, after which users leave, spares the next bad one its reward
 SHOWN, ROUNDS = 4000, 40  # conversations that are imitated, rounds of GRPO
 NATURAL = 0.01  # the share of replies that get a vote
 ASKED = 68  # held-out tasks
@@ -41,14 +44,14 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     if not (start / "config.json").exists():
         begun(seed, folder, SHOWN // few)
         hd.run("train sft", model=str(folder / "model"), data=str(folder / "shown.jsonl"), out=start, epochs=1,
-               learning_rate=4e-3, batch_size=32, schedule="cosine", held_out=0.0, **common)  # fmt: skip
+               learning_rate=4e-3, batch_size=32, schedule="cosine", held_out=0.01, **common)  # fmt: skip
     found: dict[str, float] = measured("start", start, folder, seed, few)
     for name, (options, beta) in ARMS.items():
         out = folder / name.replace(", ", "-").replace(" ", "-")
         if not (out / "config.json").exists():
             hd.run("train grpo", model=str(start), out=out, env="dialogue",
                    env_options=(f"turns={TURNS}", f"kinds={KINDS}", *options), max_turns=TURNS,
-                   max_tokens=MAX_TOKENS, steps=max(2, ROUNDS // few), batch_size=64, group_size=8, credit="turn",
+                   max_tokens=MAX_TOKENS, steps=max(2, ROUNDS // few), batch_size=64, group_size=8,
                    learning_rate=1e-3, beta=beta, **common)  # fmt: skip
         found |= measured(name, out, folder, seed, few)
     kept, lost = (found[f"questions, {how} KL: distinct"] for how in ("with", "without"))
@@ -123,7 +126,7 @@ REPRODUCTION = Reproduction(
     source="Jaques et al. 2019 (arXiv:1907.00456), sections 5 and 6; votes at 1 % of the replies",
     what="`dialogue`: simulated users ask about opposites and animals, and show their mood in words; a tenth of what "
     "they say is in another mood's. A Llama of two layers, 64 wide, made on the spot, imitates conversations in every "
-    f"voice, from right to rude; {ROUNDS} rounds of GRPO with credit by turn, 64 conversations of up to {TURNS} turns "
+    f"voice, from right to rude; {ROUNDS} rounds of GRPO, 64 conversations of a question, a reply and the next turn "
     "each. The reward is VADER's score of the next turn, or a thumb by what the reply was worth, of 1 % of replies or "
     "of all; beside them the next turn of 1 %. Then question words and marks as the reward, without KL and with.",
     frozen="2026-11-29",
@@ -137,6 +140,6 @@ REPRODUCTION = Reproduction(
         Criterion("asks more with KL than at the start", "with KL, asks − start", "at least", 0.0, "interval"),
     ),
     run=run,
-    minutes=9,
+    minutes=6,
     figure=figure,
 )  # fmt: skip

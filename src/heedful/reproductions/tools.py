@@ -20,9 +20,9 @@ CALLS, WRONG = 0.2, 0.35  # share of what is imitated that calls the tool, and o
 ASKED, TRIES = 100, 2  # held-out tasks, and episodes of each
 VOCABULARY = 1000
 MODEL: dict[str, Any] = {"hidden_size": 64, "layers": 2, "heads": 4, "context": 320}
-# A call and an answer in which numbers are the same tokens as where they were read.
+# A call and an answer in which numbers are the same tokens, behind the same ones, as where they were read.
 RIGHT = {
-    "calculator": lambda row: _call("calculate", expression=f" {row['expression']}"),
+    "calculator": lambda row: _call("calculate", expression=f" + {row['expression']}"),
     "lookup": lambda row: _call("look_up", name=row["name"], field=row["field"]),
 }
 ANSWER = {"calculator": "Result:{}.", "lookup": "It is {}."}
@@ -51,10 +51,10 @@ def of(env: str, seed: int, whole: Path, few: int) -> Result:
     start, able = folder / "start", folder / "able"
     if not (able / "config.json").exists():
         hd.run("train sft", model=str(whole / "model"), data=str(folder / "right.jsonl"), out=able, **taught,
-               learning_rate=3e-3, **common)  # fmt: skip
+               learning_rate=4e-3, **common)  # fmt: skip
     if not (start / "config.json").exists():
         hd.run("train sft", model=str(able), data=str(folder / "shown.jsonl"), out=start, **taught,
-               learning_rate=2e-3, **common)  # fmt: skip
+               learning_rate=7e-4, **common)  # fmt: skip
     models = {
         "start": (start, True),
         "with": (folder / "with", True),
@@ -65,6 +65,7 @@ def of(env: str, seed: int, whole: Path, few: int) -> Result:
         options = (*ENVS[env], f"tool={str(tool).lower()}")
         if not (model / "config.json").exists():
             hd.run("train grpo", model=str(start), out=model, env=env, env_options=options, **PLAYED, **common,
+                   data=str(folder / "train.jsonl"),
                    steps=max(2, ROUNDS // few), batch_size=64, group_size=8, learning_rate=1e-3,
                    beta=0.001)  # fmt: skip
         found |= measured(name, model, folder / "measured" / name, env, options, seed, few)
@@ -82,6 +83,7 @@ def measured(
 
     if not (out / "evaluation.json").exists():
         hd.run("evaluate", model=str(model), out=out, env=env, env_options=options, **PLAYED, n=TRIES,
+               data=str(out.parents[1] / "held_out.jsonl"),
                limit=max(4, ASKED // few), seed=seed, quiet=True)  # fmt: skip
     rows = [json.loads(line) for line in (out / "transcripts.jsonl").read_text().splitlines()]
     calls = sum(row["counts"].get("calls", 0) for row in rows)
@@ -107,6 +109,8 @@ def begun(seed: int, folder: Path, few: int) -> None:
     for env in ENVS:
         right = shown(env, seed, ABLE // few, calls=1.0, wrong=0.0)
         rows = shown(env, seed, SHOWN // few, calls=CALLS, wrong=WRONG)
+        for split in ("train", "held_out"):
+            write_rows(folder / env / f"{split}.jsonl", asked(env, split, seed))
         write_rows(folder / env / "right.jsonl", right)
         write_rows(folder / env / "shown.jsonl", rows)
         for row in [*right[:400], *rows[:400]]:
@@ -117,6 +121,17 @@ def begun(seed: int, folder: Path, few: int) -> None:
     copying(model, len(tokenizer), seed, max(2, COPIED // few))
     (folder / "model").mkdir(parents=True, exist_ok=True)
     save_model(model, tokenizer, folder / "model")
+
+
+def asked(env: str, split: Any, seed: int) -> list[dict[str, Any]]:
+    """The environment's tasks; of products the first number has a sign, so that it can be copied as the second is."""
+    from heedful.envs import load_env
+
+    made: Any = load_env(env, ENVS[env])
+    rows = [dict(row) for row in made.tasks(split, seed)]
+    for row in rows if env == "calculator" else ():
+        row["prompt"] = [{"role": "user", "content": f"What is + {row['expression']}?"}]
+    return rows
 
 
 def shown(env: str, seed: int, count: int, *, calls: float, wrong: float) -> list[dict[str, Any]]:
@@ -130,7 +145,7 @@ def shown(env: str, seed: int, count: int, *, calls: float, wrong: float) -> lis
 
     made: Any = load_env(env, ENVS[env])
     rng = random.Random(f"tools/{env}/{seed}/{calls}")
-    tasks = [task for k in range(4) for task in made.tasks("train", 4 * seed + k)]
+    tasks = [task for k in range(4) for task in asked(env, "train", 4 * seed + k)]
     rows = []
     for i in range(count):
         task, guess = tasks[i % len(tasks)], rng.choice(tasks)["answer"]
@@ -210,6 +225,6 @@ REPRODUCTION = Reproduction(
                   -0.1, "interval"),
     ),
     run=run,
-    minutes=8,
+    minutes=7,
     figure=figure,
 )  # fmt: skip

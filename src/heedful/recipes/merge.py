@@ -38,7 +38,7 @@ def run(config: Config) -> Path:
         )
         text = page(folder, model, str(config.out), config.out.name, "merge", made)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        check_saved(folder, model, tokenizer)
+        check_saved(folder, model, tokenizer, weights=True)
 
     write_folder(config.out, write)
     return config.out

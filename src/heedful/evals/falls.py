@@ -2,7 +2,7 @@
 
 `ENOUGH` evaluations in a row lie below the best of those before them, each by more than `SURE` standard errors of the
 difference. One may be chance, and the best of many is high by chance: of 150 series of 240 noisy rounds without a
-trend, 2 standard errors let a third ring, 2.5 one in fourteen, 3 none.
+trend 2.5 standard errors let 12 % ring, 3 one.
 """
 
 from __future__ import annotations

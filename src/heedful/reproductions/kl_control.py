@@ -155,7 +155,8 @@ REPRODUCTION = Reproduction(
     what=f"A Llama of {PRIOR['layers']} layers and width {PRIOR['hidden_size']} learns the first {WORDS} notes of "
     "7,000 folk tunes that music21 ships, in C major, a token a note. RLOO maximises two rewards, simple rules (key, "
     "small steps, tonic) and Sequence Tutor's, with β = 0 and with KL in the reward at β = "
-    f"{ARMS['simple, KL'][3]:g} and {ARMS['tutor, KL'][3]:g}, chosen by one pilot with another seed; Ψ-learning stands "
+    f"{ARMS['simple, KL'][3]:g} and {ARMS['tutor, KL'][3]:g}, chosen after two pilots with another seed (the second of "
+    "them was not piloted itself); Ψ-learning stands "
     f"beside it. {SAMPLES} tunes of each from nothing; melodies are told apart by pitch, NLL is the prior's per token.",
     frozen="2026-11-29",
     criteria=(

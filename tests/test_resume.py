@@ -29,7 +29,7 @@ from heedful.run.metrics import MetricsLog
 from heedful.run.stop import StopSignals, locked
 from heedful.types import Batch, Sample
 
-DAILY = ("sft", "rloo", "ppo")  # the others are asked for with what takes long
+DAILY = ("sft", "rloo")  # the others are asked for with what takes long
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -475,6 +475,7 @@ def test_a_run_without_a_state_begins_anew(world, whole, tmp_path):
 # ── metrics and checkpoints ──────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 def test_every_step_once_in_both_logs(world, whole, tmp_path):
     """Died in step 8 with the state of step 5 and a torn line: steps 6 and 7 come again, and once only.
 
@@ -562,7 +563,7 @@ def test_saving_takes_its_share_of_the_time(tmp_path, monkeypatch):
     now, written = 0.0, []
     monkeypatch.setattr(time, "monotonic", lambda: now)
 
-    def slow(self, parts, about):
+    def slow(self, parts, about, shards=None):
         nonlocal now
         now += 2.0
         written.append(about["step"])

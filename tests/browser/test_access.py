@@ -41,7 +41,13 @@ def barriers(page: Any) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "sliders"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("pair", "rank", "rate") else pytest.param(kind, marks=pytest.mark.long)
+        for kind in (*KINDS, "sliders")
+    ],
+)
 def test_rating(site, kind):
     """Each kind of question, empty and answered."""
     name = "rate" if kind == "sliders" else kind

@@ -379,7 +379,7 @@ def test_settings_and_guidelines(site):
         (site.workspace / name / "config.json").write_text("{}")
     page = site.signed_in("lead", f"/lead/{project}/settings")
     ready(page)
-    page.get_by_text("of one, two").wait_for()
+    page.get_by_text("of two, one").wait_for()  # the newest first
     page.get_by_label("Daily limit of answers per rater").fill("1")
     page.get_by_label("Order of questions").select_option("priority")
     page.get_by_label("Models to talk to").fill("one\n\n two \n")

@@ -212,7 +212,7 @@ def test_every_loss_is_a_method_and_has_a_page():
     page = {"apo_zero": "apo", "apo_down": "apo", "apo_zero_unpaired": "apo", "robust": "dpo"}
     for name in ALL:
         text = (DOCS / f"{page.get(name, name)}.md").read_text(encoding="utf-8")
-        assert f"`{name}`" in text and "docs/results.md" in text
+        assert f"`{name}`" in text and "../results.md" in text
     assert set(METHODS) == {*ALL, "cdpo"}
     for name, method in METHODS.items():
         config = Config(model="m", data="d", out=Path("o"), **method.sets)

@@ -111,6 +111,7 @@ def test_neighbouring_rows_of_a_response_are_read_together(tmp_path: Path):
     ]
 
 
+@pytest.mark.long
 def test_heads_are_learned_saved_weighed_and_told(begun: Path, capsys):
     """From a command to rewards: ratings and a rule are learned, plain transformers loads a label a head, a spec weighs
     anew, `evaluate` says what share breaks the rule. Mutations caught: heads in another order, standardised ratings

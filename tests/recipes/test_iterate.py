@@ -659,6 +659,7 @@ twice.tasks = tasks
 '''
 
 
+@pytest.mark.long
 def test_rounds_of_episodes_that_people_compare(
     config: iterate.Config, tmp_path: Path, monkeypatch
 ):

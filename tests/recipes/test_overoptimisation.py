@@ -44,6 +44,7 @@ def run(folder: Path, *words: str) -> int:
     return main(["overoptimisation", "--reward", f"{folder}/mine.py:proxy", *given, *words])
 
 
+@pytest.mark.long
 def test_a_proxy_that_is_right_only_up_to_one(drawn: Path, capsys):
     """Gold peaks where the best of n is about 1, n = 4, and falls; the alarm comes after; a reward that agrees never
     falls. Mutation caught: gold sorted by itself, the peak of the proxy, an alarm that looks at the proxy."""

@@ -172,9 +172,9 @@ def test_a_large_model_is_rehearsed_without_its_weights(at, tmp_path, monkeypatc
     monkeypatch.setattr(saving, "SMALL", 0)
     seen, real = [], saving.check_saved
 
-    def look(folder, *rest):
+    def look(folder, *rest, **more):
         seen.extend(p.name for p in folder.iterdir())
-        real(folder, *rest)
+        real(folder, *rest, **more)
 
     monkeypatch.setattr(saving, "check_saved", look)
     run(at, "dpo", tmp_path / "out")

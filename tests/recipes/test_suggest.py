@@ -38,6 +38,7 @@ def work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--workspace", "work", "--quiet"]
 
 
+@pytest.mark.long
 def test_a_reward_suggests_and_its_effect_is_told(
     work_in: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import math
 import time
+from importlib.util import find_spec
 
 import pytest
 
@@ -16,7 +17,8 @@ from heedful.types import Message
 
 OPTIONS = {"regex": "('^ok')"}
 PROMPTS = ("What is 2 + 2?", (Message("system", "<|eos|>"), Message("user", "2 + 2? #### 4")))
-RESPONSES = ("", "4", "ok, it is 4.", "#### 4", "<think>2 + 2</think>4", "5", "\0" * 9, "a b " * 9)
+RESPONSES = ("", "4", "ok, it is 4.", "#### 4", "<think>2 + 2</think>4", "5", "\0" * 9, "a b " * 9,
+             "C4 E4:2 G4 C5", "F#4 C#7 F#4 F#4", "CCO", "c1ccccc1O")  # fmt: skip
 
 REWARDS = {name: entry.load() for name, entry in registry.entries("reward").items()}
 
@@ -27,7 +29,15 @@ def values(spec: str, responses, *, ended=None, facts=None, prompt=PROMPTS[0], p
     return asyncio.run(load_rewards(spec).score([group])).total
 
 
-@pytest.mark.parametrize("name", REWARDS)
+NAMES = [
+    pytest.param(name, marks=pytest.mark.skipif(not find_spec("rdkit"), reason="no rdkit"))
+    if name.startswith("molecule")
+    else name
+    for name in REWARDS
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_built_in_keeps_the_contract(name):
     """One finite number a response, in order, whoever else is in the group; the prompt's text leaks nowhere.
 
@@ -45,7 +55,7 @@ def test_every_built_in_keeps_the_contract(name):
     assert values(spec, RESPONSES[::-1], ended=ended[::-1]) == together[::-1]
 
 
-@pytest.mark.parametrize("name", REWARDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_built_in_is_quick_on_hostile_text(name):
     """Mutation caught: a pattern that backtracks over 100,000 characters."""
     texts = [

@@ -192,7 +192,7 @@ def test_training_reads_one_question(store: Store):
     assert named.excluded == {"another question": 3}
     scores = rows(store, project, "scores")
     assert {(r.get("question"), r["axis"]) for r in scores} == {
-        ("axes", "helpful"), ("axes", "true"), (None, "quality"),
+        ("axes", "helpful"), ("axes", "true"), ("flags", "polite"), (None, "quality"),
     }  # fmt: skip
     assert {r["axis"] for r in rows(store, project, "scores", question="rate")} == {"quality"}
     assert [r["question"] for r in rows(store, project, "critiques")] == ["faults"]

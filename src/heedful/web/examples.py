@@ -37,6 +37,7 @@ EXAMPLES: dict[str, Any] = {
     "POST /api/projects": {"name": "helpful", "settings": {"gold_rate": 0.1}},
     f"PATCH {P}": {"settings": {"daily_limit": 200}},
     f"POST {P}/delete": {"name": "helpful"},
+    f"POST {P}/alerts/dismiss": {"what": "hasty", "rater": ID},
     f"PUT {P}/guidelines": {"body": "# Which helps more?\n\nRight beats wrong, and short beats long."},
     f"POST {P}/aside/take-back": {"rater": ID, "since": 1764403200},
     "POST /api/tasks/{task}/unpark": {"close": False},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,9 +193,10 @@ def crowd(pool: Pool, active: bool, seed: int, most: int) -> list[float]:
             reliability = torch.from_numpy(draw.beta(agreed, not_agreed, (32, RATERS)))
             value = pair_and_rater(margin, reliability)
             best, person = value.max(1)
-            top = best.argsort(descending=True)[: BATCH - round(UNIFORM * BATCH)].tolist()
-            turns = turns[: round(UNIFORM * BATCH)] + [(left[n], int(person[n])) for n in top]
-            turns = list(dict(turns).items())
+            turns = turns[: round(UNIFORM * BATCH)]
+            drawn = {number for number, _ in turns}
+            order = (n for n in best.argsort(descending=True).tolist() if left[n] not in drawn)
+            turns += [(left[n], int(person[n])) for n in islice(order, BATCH - len(turns))]
 
 
 def accuracy(pool: Pool, draws: Tensor) -> float:

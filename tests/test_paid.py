@@ -236,7 +236,12 @@ JOBS = {
 
 
 @pytest.mark.parametrize(
-    "job", [pytest.param(j, marks=[pytest.mark.exhaustive] * (j == "ppo")) for j in JOBS]
+    "job",
+    [
+        "rloo",
+        pytest.param("online_dpo", marks=pytest.mark.long),
+        pytest.param("ppo", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_step_that_dies_in_its_middle(job: str, world: Path, bill: Path, tmp_path: Path, capsys):
     """While the rewards of a step are asked for, and those of held-out prompts; with and without a state before.

@@ -367,7 +367,7 @@ def test_a_restart_by_torchrun_goes_on(world, whole, tmp_path):
     assert jobs.alike(out, reference) == ""
 
 
-@pytest.mark.parametrize("silent", [0, 1])
+@pytest.mark.parametrize("silent", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_stopped_rank_is_named(silent, world, tmp_path):
     """Who still answers says who does not, and ends. Mutation caught: a collective that is waited for hours; the
     keeper of the store (rank 0), whose silence answers nothing, taken for anybody."""

@@ -509,6 +509,7 @@ def test_seconds_go_on(tmp_path):
     assert first["seconds"] == 99.5 and 100 <= second["seconds"] < 199
 
 
+@pytest.mark.long
 def test_killed_while_the_state_is_thrown_away(world, whole, tmp_path, capsys):
     """The model is finished then: the same command says so, and throws away the rest.
 

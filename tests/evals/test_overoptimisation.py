@@ -30,6 +30,7 @@ def test_best_scores_are_the_mean_over_all_subsets(ties: bool):
     assert over.best_scores(proxy, score, ns) == pytest.approx(wanted, abs=1e-12)
 
 
+@pytest.mark.long
 def test_best_scores_of_large_pools():
     """E[max of n] of uniform numbers is n/(n+1); nothing overflows. Mutation caught: C(N, n) as a float."""
     rng = np.random.default_rng(0)

@@ -238,6 +238,7 @@ def compiled(monkeypatch):
     build.library.cache_clear()
 
 
+@pytest.mark.long
 def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch, quick, compiled, caplog):
     """Mutation caught: a file there before it is complete, made again at each start, or one for all sources; one that
     was cut off loaded."""

@@ -66,7 +66,8 @@ def left_of_next_to_nothing(folder: str | None) -> list[int]:
     return [int(x.view(torch.int32).count_nonzero()) for x in products]
 
 
-@pytest.mark.parametrize("loaded", [pytest.param(True, marks=pytest.mark.long), False])
+@pytest.mark.long
+@pytest.mark.parametrize("loaded", [True, False])
 def test_next_to_nothing_is_nothing(loaded, tmp_path):
     """In every thread of a product, after a model has been loaded or made.
 

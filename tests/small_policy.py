@@ -115,7 +115,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
             if config.save_every and step % config.save_every == 0:
                 run_.checkpoint(step, save(), metrics)
             run_.keep(step, parts)
-        run_.finish(save)
+        run_.finish(save())
     return config.out
 
 

@@ -14,7 +14,9 @@ def run(config: Config) -> Path:
     """Returns the folder, which then holds text, demonstrations, prompts and held_out (.jsonl)."""
     refuse_nonsense(config)
     write = get(config.name).write
-    takes = inspect.signature(write).parameters
-    told = {f.name: getattr(config, f.name) for f in fields(config) if f.name in takes}
-    write(**told)
+    _folder, *takes = inspect.signature(write).parameters.values()
+    names, takes_all = {p.name for p in takes}, any(p.kind is p.VAR_KEYWORD for p in takes)
+    options = {f.name: getattr(config, f.name) for f in fields(config)}
+    del options["name"], options["out"]
+    write(config.out, **{k: v for k, v in options.items() if takes_all or k in names})
     return config.out

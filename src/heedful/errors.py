@@ -4,7 +4,9 @@ asked to stop."""
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -39,3 +41,12 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """` (did you mean 'x'?)` for the nearest known word, or an empty string when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def of_extra(module: str, extra: str, needs: str) -> Any:
+    """A module of an extra; UserError where it is missing, which begins with who `needs` it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise UserError(f"{needs} {package}: pip install 'heedful[{extra}]'") from None

@@ -6,11 +6,10 @@ RDKit and selfies are the extra `molecules`, and are imported when they are need
 from __future__ import annotations
 
 import functools
-import importlib
 import re
 from typing import Any
 
-from heedful.errors import UserError
+from heedful.errors import of_extra
 
 SELFIES = re.compile(r"(\[[^\[\]\s]+\]|\.)+")
 
@@ -18,12 +17,7 @@ SELFIES = re.compile(r"(\[[^\[\]\s]+\]|\.)+")
 @functools.cache
 def package(name: str) -> Any:
     """A module of the extra; UserError where it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(
-            f"molecules need {name.partition('.')[0]}: pip install 'heedful[molecules]'"
-        ) from None
+    return of_extra(name, "molecules", "molecules need")
 
 
 @functools.lru_cache(maxsize=1 << 14)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heedful.errors import UserError, did_you_mean
+from heedful.errors import UserError, did_you_mean, of_extra
 from heedful.registry import load_function
 
 THANKS = re.compile(r"\b(thanks?|thank you|thx|cheers|much appreciated)\b", re.IGNORECASE)
@@ -185,10 +185,5 @@ def _labels(
 
 @functools.cache
 def _vader() -> Any:
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError:
-        raise UserError(
-            "the cue sentiment needs vaderSentiment: pip install 'heedful[reviews]'"
-        ) from None
-    return SentimentIntensityAnalyzer()
+    vader = of_extra("vaderSentiment.vaderSentiment", "reviews", "the cue sentiment needs")
+    return vader.SentimentIntensityAnalyzer()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from heedful.data.files import write_rows
 from heedful.data.sources import prompt_text, read_texts
-from heedful.errors import UserError
+from heedful.errors import of_extra
 from heedful.registry import register
 from heedful.types import Prompt
 
@@ -67,10 +67,5 @@ def _cut(text: str, rng: random.Random) -> tuple[str, str] | None:
 
 @cache
 def _analyser():
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError:
-        raise UserError(
-            "the world `reviews` needs vaderSentiment: pip install 'heedful[reviews]'"
-        ) from None
-    return SentimentIntensityAnalyzer()
+    vader = of_extra("vaderSentiment.vaderSentiment", "reviews", "the world `reviews` needs")
+    return vader.SentimentIntensityAnalyzer()

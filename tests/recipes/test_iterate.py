@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 import postgres
 from heedful.cli import main
 from heedful.configs.common import Lora
+from heedful.configs.iterate import Ask
 from heedful.configs.optimise import Optimise
 from heedful.configs.policy import METHODS as ONLINE
 from heedful.configs.preference import METHODS as OFFLINE
@@ -79,8 +80,11 @@ def count(config: iterate.Config, table) -> int:
 
 
 def test_two_rounds_of_simulated_raters(config: iterate.Config):
-    """The second round samples from the first one's policy and learns from both rounds' answers."""
-    config = changed(config, rounds=2, responses=3, weights="raters")
+    """The second round samples from the first one's policy, asks about what the first one's reward model is unsure of,
+    and learns from both rounds' answers. Mutations caught: all K responses asked about, chance in the second round
+    too, the propensity of a prompt for that of its pair."""
+    ask = Ask(strategy="bald", uniform=0.25)
+    config = changed(config, rounds=2, responses=3, weights="raters", ask=ask)
     last = iterate.run(config)
     assert last == config.out / "round-2" / "policy"
     fits = [(last.parent / name / "raters.json").read_bytes() for name in ("reward", "policy")]
@@ -101,9 +105,16 @@ def test_two_rounds_of_simulated_raters(config: iterate.Config):
     store = open_store(config.workspace)
     with store.read() as connection:
         runs = {row.id: row for row in connection.execute(select(schema.run))}
+        asked = connection.execute(select(schema.task).order_by(schema.task.c.round)).all()
         made = connection.execute(
             select(schema.checkpoint).where(schema.checkpoint.c.path == str(last))
         ).one()
+    assert [len(task.completions) for task in asked] == [2] * 8
+    assert {(task.strategy, task.propensity) for task in asked[:4]} == {("random", 0.333333)}
+    assert sorted(task.strategy for task in asked[4:]) == ["bald"] * 3 + ["random"]
+    for task in asked[4:]:  # one of four prompts by chance, and then each of its three pairs
+        likely = task.strategy == "bald"
+        assert task.score > 0 and (task.propensity == pytest.approx(0.75 + 0.25 / 3)) >= likely
     kinds = []
     key = made.run
     while key:  # back to the first reward model
@@ -411,6 +422,8 @@ def test_completions_keep_where_they_come_from(config: iterate.Config):
         ({"rounds": 3}, "fewer than 3 rounds of 4"),
         ({"responses": 1}, "--responses 1: must be at least 2"),
         ({"raters": ()}, "raters is empty"),
+        ({"ask": Ask(number=2)}, "--ask.number needs"),
+        ({"ask": Ask(strategy="bald", number=5)}, "a round has 4 prompts"),
         ({"seed": 2**63 - 1}, "each round adds 1000"),
         ({"raters": ("capitols",)}, "no world 'capitols'"),
     ],

@@ -10,7 +10,7 @@ from heedful.configs.common import Lora
 from heedful.configs.optimise import Optimise, check, learns_from_comparisons
 from heedful.configs.playing import PLAYED, Playing, refuse_unasked, refuse_unplayable
 from heedful.errors import UserError
-from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, Range, alias
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SEED, SHARE, Range, alias
 from heedful.tagged import refuse_numbers
 
 PEOPLE = "people"
@@ -32,6 +32,19 @@ class Refit:
     """Peak learning rate."""
     batch_size: Annotated[int, AT_LEAST_1] = 16
     """Comparisons in an optimiser step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What of a round's responses is asked about, as the reward model of the round before is unsure of it."""
+
+    strategy: Literal["all", "random", "bald", "disagreement", "double_thompson"] = "all"
+    """All responses of every prompt; or one pair of a prompt's, by chance or the most telling (heedful choose). In the
+    first round, where there is no reward model yet, chance chooses."""
+    number: Annotated[int, AT_LEAST_0] = 0
+    """Questions of a round, those of the prompts that tell most; 0: one of every prompt."""
+    uniform: Annotated[float, SHARE] = 0.15
+    """Share of the questions that are drawn by chance all the same: to measure by, without bias."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +71,8 @@ class Config(Playing):
     """Prompts in a round."""
     responses: Annotated[int, Range(2)] = 2
     """Responses to each prompt: two make a pair, more a ranking."""
+    ask: Ask = field(default_factory=Ask)
+    """What to ask next."""
     overlap: Annotated[int, AT_LEAST_1] = 1
     """Raters per question."""
     answers: Annotated[int, AT_LEAST_0] = 0
@@ -114,6 +129,15 @@ def refuse_nonsense(config: Config) -> None:
         )
     if config.plays and config.scorer:
         raise UserError("--scorer is for single answers; what an episode is worth, its --env says")
+    if config.ask.strategy == "all" and config.ask.number:
+        raise UserError(
+            "--ask.number needs an --ask.strategy: bald, disagreement, double_thompson or random"
+        )
+    if config.ask.number > config.prompts_per_round:
+        raise UserError(
+            f"--ask.number {config.ask.number}: one question of a prompt is asked, and a round has "
+            f"{config.prompts_per_round} prompts (--prompts-per-round)"
+        )
     if not config.raters:
         raise UserError("raters is empty; name people, capitals or llm:MODEL")
     if (

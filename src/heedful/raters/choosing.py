@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -138,6 +139,60 @@ def chosen(
         Asked(i, propensity(len(values), number, count, rank[i]), i in by_chance)
         for i in sorted((*by_chance, *best), key=lambda i: rank[i])
     ]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two responses of a group that are to be compared: which, by which strategy, what it tells, P(asked)."""
+
+    group: int
+    pair: tuple[int, int]
+    strategy: str
+    score: float | None
+    propensity: float
+
+
+Telling = tuple[tuple[int, int], float]  # a pair of a group's responses, and what it tells
+
+
+def best_pair(strategy: str, scores: Tensor, rng: random.Random) -> Telling:
+    """The most telling pair of K responses, of draws of their scores `[M, K]`, and how much it tells; by double
+    Thompson sampling two that may be the best, and how often the draws disagree about them."""
+    pairs = list(combinations(range(scores.shape[1]), 2))
+    margin = torch.stack([scores[:, i] - scores[:, j] for i, j in pairs], 1)
+    if strategy == "double_thompson":
+        one, other = sorted(double_thompson(scores, rng))
+        place = pairs.index((one, other))
+        return (one, other), float(STRATEGIES["disagreement"](margin)[place])
+    values = STRATEGIES[strategy](margin)
+    return pairs[int(values.argmax())], float(values.max())
+
+
+def questions(
+    best: Sequence[Telling] | None,
+    sizes: Sequence[int],
+    number: int,
+    *,
+    strategy: str,
+    uniform: float = UNIFORM,
+    seed: int = 0,
+) -> list[Question]:
+    """A pair of each of `number` of the groups, of so many responses; the most telling first. Where chance has chosen
+    the group it chooses the pair, too, and the propensity is the pair's. `best` None: all by chance."""
+    rng, share = random.Random(f"pairs/{seed}"), 1.0 if best is None else uniform
+    values = [0.0] * len(sizes) if best is None else [value for _, value in best]
+    by_chance = round(share * number) / max(1, len(sizes))
+    asked = []
+    for a in chosen(values, number, uniform=share, seed=seed):
+        pairs = list(combinations(range(sizes[a.number]), 2))
+        mine, value = (None, None) if best is None else best[a.number]
+        pair = rng.choice(pairs) if a.by_chance or mine is None else mine
+        p = by_chance / len(pairs) + (a.propensity - by_chance) * (pair == mine)
+        name = "random" if a.by_chance else strategy
+        asked.append(
+            Question(a.number, pair, name, None if value is None else round(value, 6), round(p, 6))
+        )
+    return asked
 
 
 def propensity(questions: int, number: int, by_chance: int, rank: int) -> float:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from heedful.configs.choose import Config
 from heedful.data.collate import collate
@@ -21,10 +19,11 @@ from heedful.errors import UserError
 from heedful.models.limits import context_length
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import all_states
-from heedful.raters.choosing import STRATEGIES, Asked, belief, chosen, double_thompson
+from heedful.raters.choosing import Telling, belief, best_pair, questions
 from heedful.recipes.pluralism import differences, ordered
 from heedful.rewards.personal import MICRO_BATCH_TOKENS
 from heedful.transfer.sources import materialise
+from heedful.types import Comparison, Prompt
 
 SPREAD = 2.0  # standard deviation of a usual pair's margin before anybody was asked
 
@@ -39,30 +38,62 @@ def run(config: Config) -> Path:
         raise UserError(
             f"--number {config.number}: {named(config.data)} has {len(groups)} prompts with two different responses"
         )
-    model = load_reward_model(config.reward, device=config.device)
-    pairs = ordered(told)
-    if not pairs.row:
-        raise UserError(f"{config.answered}: nobody has put two responses in an order yet")
-    d = differences(model, config.reward, told, pairs)
-    scale = SPREAD / d.square().sum(1).mean().sqrt().clamp(min=1e-9)
-    draws = belief(scale * d, weight=torch.tensor(pairs.weight), seed=config.seed).float()
-    tokenizer, limit = load_tokenizer(config.reward), context_length(model)
-    rng = random.Random(f"choose/{config.seed}")
-    found = []
-    for rows in groups:
-        group = as_group(rows)
-        samples = encode_group(tokenizer, group.prompt, group.responses, max_length=limit)
-        scores = scale * draws @ all_states(model, collate(samples), MICRO_BATCH_TOKENS).T
-        found.append(best_pair(config.strategy, scores, rng))
-    asked = chosen(
-        [value for _, value in found], config.number, uniform=config.uniform, seed=config.seed
+    texts = [(as_group(rows).prompt, [str(row["completion"]) for row in rows]) for rows in groups]
+    best = telling(
+        config.reward, told, texts, config.strategy, seed=config.seed, device=config.device
     )
-    write_rows(config.out, (row for a in asked for row in _question(config, groups, found, a, rng)))
+    asked = questions(
+        best,
+        [len(rows) for rows in groups],
+        config.number,
+        strategy=config.strategy,
+        uniform=config.uniform,
+        seed=config.seed,
+    )
+    rows = (
+        dict(groups[q.group][k])
+        | {"strategy": q.strategy, "score": q.score, "propensity": q.propensity}
+        for q in asked
+        for k in q.pair
+    )
+    write_rows(config.out, rows)
     print(
-        f"{len(asked)} questions, {sum(a.by_chance for a in asked)} of them by chance; "
+        f"{len(asked)} questions, {sum(q.strategy == 'random' for q in asked)} of them by chance; "
         f"`heedful import samples {config.out} --ask pair` asks them"
     )
     return config.out
+
+
+def telling(
+    reward: str,
+    answered: Sequence[Comparison],
+    groups: Sequence[tuple[Prompt, Sequence[str]]],
+    strategy: str,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[Telling]:
+    """The most telling pair of the responses to each prompt, as the reward model's last layer is unsure of it.
+
+    UserError where nobody has ordered anything yet.
+    """
+    pairs = ordered(answered)
+    if not pairs.row:
+        raise UserError(
+            "nobody has put two responses in an order yet, so there is nothing to choose by"
+        )
+    model = load_reward_model(reward, device=device)
+    d = differences(model, reward, answered, pairs)
+    scale = SPREAD / d.square().sum(1).mean().sqrt().clamp(min=1e-9)
+    draws = belief(scale * d, weight=torch.tensor(pairs.weight), seed=seed).float()
+    tokenizer, limit = load_tokenizer(reward), context_length(model)
+    rng = random.Random(f"choose/{seed}")
+    best = []
+    for prompt, responses in groups:
+        samples = encode_group(tokenizer, prompt, responses, max_length=limit)
+        scores = scale * draws @ all_states(model, collate(samples), MICRO_BATCH_TOKENS).T
+        best.append(best_pair(strategy, scores, rng))
+    return best
 
 
 def grouped(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -72,37 +103,3 @@ def grouped(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         key = prompt_text(as_group([row]).prompt)
         prompts.setdefault(key, {}).setdefault(str(row["completion"]), row)
     return [list(texts.values()) for texts in prompts.values() if len(texts) > 1]
-
-
-def best_pair(strategy: str, scores: Tensor, rng: random.Random) -> tuple[tuple[int, int], float]:
-    """The most telling pair of K responses, of draws of their scores `[M, K]`, and how much it tells; by double
-    Thompson sampling two that may be the best, and how often the draws disagree about them."""
-    pairs = list(combinations(range(scores.shape[1]), 2))
-    margin = torch.stack([scores[:, i] - scores[:, j] for i, j in pairs], 1)
-    if strategy == "double_thompson":
-        one, other = sorted(double_thompson(scores, rng))
-        place = pairs.index((one, other))
-        return (one, other), float(STRATEGIES["disagreement"](margin)[place])
-    values = STRATEGIES[strategy](margin)
-    return pairs[int(values.argmax())], float(values.max())
-
-
-def _question(
-    config: Config,
-    groups: Sequence[Sequence[dict[str, Any]]],
-    found: Sequence[tuple[tuple[int, int], float]],
-    asked: Asked,
-    rng: random.Random,
-) -> list[dict[str, Any]]:
-    """Two samples. Where chance has chosen the prompt it chooses the pair, too, and the propensity is the pair's."""
-    rows, (best, value) = groups[asked.number], found[asked.number]
-    pairs = list(combinations(range(len(rows)), 2))
-    pair = rng.choice(pairs) if asked.by_chance else best
-    by_chance = round(config.uniform * config.number) / len(groups)
-    propensity = by_chance / len(pairs) + (asked.propensity - by_chance) * (pair == best)
-    how = {
-        "strategy": "random" if asked.by_chance else config.strategy,
-        "score": round(value, 6),
-        "propensity": round(propensity, 6),
-    }
-    return [dict(rows[k]) | how for k in pair]

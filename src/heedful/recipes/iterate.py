@@ -26,6 +26,7 @@ from heedful.models.load import load_tokenizer
 from heedful.recipes import evaluate, iterate_asking, recipe_of, reward_model
 from heedful.recipes import iterate_drawing as drawing
 from heedful.recipes.iterate_asking import ASKED, BATCH, Panel, Share, loaded, say, tasks_of, write
+from heedful.recipes.iterate_drawing import SAMPLED, TRAIN
 from heedful.run import fingerprint, finished, loops
 from heedful.run.settings import identity
 from heedful.run.stop import locked
@@ -39,9 +40,8 @@ from heedful.transfer.sources import materialise
 from heedful.types import Prompt
 
 __all__ = ["Config", "Refit", "run"]
-TRAIN, EVALUATION = "all_comparisons.jsonl", "held_out_comparisons.jsonl"
-SAMPLED = "sampled.jsonl"
-PROMPTS, COMPARISONS = "train_prompts.jsonl", "comparisons.jsonl"
+EVALUATION, PROMPTS = "held_out_comparisons.jsonl", "train_prompts.jsonl"
+COMPARISONS = "comparisons.jsonl"
 
 
 def run(config: Config) -> Path | None:
@@ -145,7 +145,13 @@ def _sampled(loop: Loop, folder: Path, r: int, model: str) -> None:
     if (folder / ASKED).exists():
         return
     config, store, project = loop.config, loop.store, loop.project
-    drawn = _drawn(loop, folder, r, model)
+    drawn = drawing.worth_asking(config, r, _drawn(loop, folder, r, model))
+    if not drawn:
+        (folder / SAMPLED).unlink()
+        raise UserError(
+            f"round {r}: the model answers every prompt in the same words each time, so there is "
+            "nothing to compare; raise --temperature"
+        )
     whole = fingerprint(model)
     checkpoint = store.in_write(lambda c: content.add_checkpoint(c, model, whole))
     shares: list[dict[str, None]] = [{} for _ in config.raters]
@@ -155,14 +161,8 @@ def _sampled(loop: Loop, folder: Path, r: int, model: str) -> None:
             lambda c, part=part: [_question(c, config, project, r, row, checkpoint) for row in part]
         )
         for i, key in enumerate(asked, start=begin):
-            if key is not None and not any(key in share for share in shares):
+            if not any(key in share for share in shares):
                 shares[i % len(shares)][key] = None
-    if not any(shares):
-        (folder / SAMPLED).unlink()
-        raise UserError(
-            f"round {r}: the model answers every prompt in the same words each time, so there is "
-            "nothing to compare; raise --temperature"
-        )
     write(folder, [Share(n, list(s)) for n, s in zip(config.raters, shares, strict=True)])
 
 
@@ -173,14 +173,8 @@ def _question(
     r: int,
     row: dict[str, Any],
     checkpoint: str,
-) -> str | None:
-    """A task of the different responses to a prompt; None where they are all the same."""
-    different: dict[str, dict[str, Any]] = {}
-    for response in row["responses"]:
-        if response["text"].strip():
-            different.setdefault(response["text"], response)
-    if len(different) < 2:
-        return None
+) -> str:
+    """A task of a prompt and responses to it."""
     value = prompt_of(SAMPLED, row)
     source = config.prompts or f"env:{config.env}"
     prompt = content.add_prompt(connection, project, value, source=source)
@@ -195,11 +189,11 @@ def _question(
             seed=config.seed + 1000 * r,
             engine="torch",
         )
-        for response in different.values()
+        for response in row["responses"]
     ]
     asked = projects.settings_of(connection, project).questions
     kind, options = screens.comparing(asked, len(ids))
-    how: dict[str, Any] = {"overlap": config.overlap, "round": r, "propensity": 1.0}
+    how: dict[str, Any] = {"overlap": config.overlap, "round": r, **row["how"]}
     return content.add_task(connection, project, kind, prompt, ids, options=options, **how)
 
 

@@ -11,12 +11,13 @@ from heedful.configs.iterate import Config
 from heedful.configs.playing import Playing
 from heedful.data.episodes import played_of, transcript_row
 from heedful.data.samples import Drawn
-from heedful.data.sources import prompt_columns, read_questions
+from heedful.data.sources import prompt_columns, prompt_of, read_comparisons, read_questions
 from heedful.envs import Env
 from heedful.errors import UserError
 from heedful.models.limits import context_length
 from heedful.models.load import load_policy, load_tokenizer
-from heedful.recipes import sample
+from heedful.raters import choosing
+from heedful.recipes import choose, sample
 from heedful.recipes.iterate_asking import say
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
@@ -25,6 +26,7 @@ from heedful.training.rows import askable
 from heedful.types import Episode, Facts, Prompt, Sampling
 
 Question = tuple[Prompt, Facts]
+TRAIN, SAMPLED = "all_comparisons.jsonl", "sampled.jsonl"  # of a round's folder
 
 
 def questions(config: Config, env: Env | None) -> list[Question]:
@@ -74,6 +76,45 @@ def rows_of(
     with recorded_until_done(folder / ANSWERS, sources(how)):
         groups = sample.episodes_as_told(how, ready, n=config.responses)
     return [_of_episodes(group, model, seed) for group in groups if group]
+
+
+def worth_asking(config: Config, r: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that are asked about, each with its different responses, and how it came to be asked."""
+    apart = [row | {"responses": different(row)} for row in rows]
+    apart = [row for row in apart if len(row["responses"]) > 1]
+    if config.ask.strategy == "all":
+        return [row | {"how": {"propensity": 1.0}} for row in apart]
+    before, best = config.out / f"round-{r - 1}", None
+    if r > 1 and config.ask.strategy != "random":
+        answered = read_comparisons(str(before / TRAIN))
+        groups = [
+            (prompt_of(SAMPLED, row), [one["text"] for one in row["responses"]]) for row in apart
+        ]
+        how = {"seed": config.seed + r, "device": config.device}
+        best = choose.telling(str(before / "reward"), answered, groups, config.ask.strategy, **how)
+    asked = choosing.questions(
+        best,
+        [len(row["responses"]) for row in apart],
+        min(config.ask.number or len(apart), len(apart)),
+        strategy=config.ask.strategy,
+        uniform=config.ask.uniform,
+        seed=config.seed + r,
+    )
+    return [
+        apart[q.group]
+        | {"responses": [apart[q.group]["responses"][k] for k in q.pair]}
+        | {"how": {"strategy": q.strategy, "score": q.score, "propensity": q.propensity}}
+        for q in asked
+    ]
+
+
+def different(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row's responses that say something, each text once."""
+    texts: dict[str, dict[str, Any]] = {}
+    for response in row["responses"]:
+        if response["text"].strip():
+            texts.setdefault(response["text"], response)
+    return list(texts.values())
 
 
 def _of_responses(drawn: Drawn) -> dict[str, Any]:

@@ -195,12 +195,12 @@ def test_a_damaged_answer_is_asked_again_and_alone(damage, tmp_path: Path):
     assert Journal(cache).read() == {"a": {"text": "yes"}, "c": None}
 
 
-def test_a_demo_that_was_killed_at_once_is_begun_anew(tmp_path: Path, monkeypatch):
+def test_a_demo_that_was_killed_at_once_goes_on(tmp_path: Path, monkeypatch):
     """Mutation caught: a folder of the demo's that is taken for somebody's; somebody's that is taken for the demo's."""
     out, asked = tmp_path / "demo", demo.Config(out=tmp_path / "demo", quiet=True)
 
     def killed(config):
-        config.out.mkdir(parents=True)
+        config.out.mkdir(parents=True, exist_ok=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo.world, "run", killed)

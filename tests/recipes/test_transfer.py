@@ -52,11 +52,12 @@ def number(workspace: Path, table: str) -> int:
         return connection.execute(select(func.count()).select_from(found)).scalar_one()
 
 
-def test_in_and_out_again(workspace, tmp_path):
-    """Rankings come back as they went in: texts, ranks, raters; and twice in is once in."""
+def test_in_and_out_again(workspace, tmp_path, capsys):
+    """Rankings come back as they went in: texts, ranks, raters; and twice in is once in. Quietly, where asked so."""
     source = tmp_path / "comparisons.jsonl"
     write_rows(source, PAIRS)
     assert bring(workspace, "comparisons", source)["judgments"] == 2
+    assert capsys.readouterr().err == ""
     assert bring(workspace, "comparisons", source)["judgments"] == 0
     manifest = take(workspace, "rankings", tmp_path / "out" / "r.jsonl")
     assert (manifest["exported"], manifest["project"]) == (2, "main")

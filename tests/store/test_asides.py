@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import Connection, event, func, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.db import Store, now
 from heedful.store.exports import hooks
 from heedful.store.lead import reports
-from heedful.store.rating import asides
+from heedful.store.rating import asides, work
+from heedful.store.rating.progress import progress
 from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
@@ -116,25 +119,66 @@ def test_what_the_lead_has_asked_again_is_asked_afresh(store: Store, what: str, 
     assert slots(store, project) == {"parked": 4}
 
 
+def test_a_skip_is_no_answer_until_it_is_answered(store: Store):
+    """Neither of today's nor of those that a limit allows; what was skipped and then answered is one.
+
+    Mutations caught: skips that use up a limit; an answer that was a skip first, counted never or twice; a limit that
+    nobody reaches who has skipped; a search of all that the rater said.
+    """
+    project, rater = make_project(store, daily_limit=2), make_rater(store)
+    make_tasks(store, project, 9)
+
+    def told() -> tuple[int, int]:
+        with store.read() as connection:
+            found = progress(connection, project, rater)
+        return found["today"], found["total"]
+
+    first = decline(store, project, rater, 3, "skip")[0]
+    decline(store, project, rater, 1)
+    assert told() == (0, 0)
+    for _ in range(2):
+        answer(store, first, rater)
+        assert told() == (1, 1)
+    given = claim(store, project, rater)
+    assert given
+    answer(store, given, rater)
+    assert told() == (2, 2) and claim(store, project, rater) is None
+    with store.read() as connection:
+        assert work.answers_given(connection, project, rater, most=1) == 1
+        if store.dialect == "sqlite":
+            plans = plans_of(connection, lambda: work.answers_given(connection, project, rater))
+            assert any("ix_judgment_sums (project=? AND rater=? AND outcome=?" in p for p in plans)
+
+
+def plans_of(connection: Connection, look: Callable[[], object]) -> list[str]:
+    """How SQLite goes about what is asked meanwhile."""
+    asked: list[tuple[str, tuple]] = []
+
+    def heard(_connection, _cursor, statement, parameters, *_):
+        asked.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", heard)
+    look()
+    event.remove(connection, "before_cursor_execute", heard)
+    return [
+        row[-1]
+        for statement, parameters in asked
+        for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    ]
+
+
 def test_the_overview_reads_no_assignment_of_those_who_declined_nothing(store: Store):
     """Answers are a million, skips and flags a few: what the overview and *Needs review* ask of assignments goes by who
     declined, whatever there is of the project. Mutation caught: by the index of the project, which has all of them."""
     if store.dialect != "sqlite":
         pytest.skip("PostgreSQL knows how many rows there are")
     project = make_project(store)
-    asked: list[tuple[str, tuple]] = []
     with store.read() as connection:
 
-        def heard(_connection, _cursor, statement, parameters, *_):
-            asked.append((statement, parameters))
+        def looked() -> None:
+            asides.alerts(connection, project)
+            reports.aside(connection, project, which="all")
 
-        event.listen(connection, "before_cursor_execute", heard)
-        asides.alerts(connection, project)
-        reports.aside(connection, project, which="all")
-        event.remove(connection, "before_cursor_execute", heard)
-        of_assignments = [(s, p) for s, p in asked if "FROM assignment" in s]
-        assert len(of_assignments) == 3
-        for statement, parameters in of_assignments:
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            (told,) = (row[-1] for row in plan if "assignment" in row[-1])
-            assert "ix_assignment_rater (rater=? AND state=?" in told
+        told = [plan for plan in plans_of(connection, looked) if "assignment" in plan]
+        assert len(told) == 3
+        assert all("ix_assignment_rater (rater=? AND state=?" in plan for plan in told)

@@ -14,7 +14,7 @@ class Config:
     """Run the whole loop on the embedded world and write a report."""
 
     out: Path = Path("runs/demo")
-    """Folder of the demo; an earlier demo in it is replaced."""
+    """Folder of the demo; one that was stopped there goes on, a finished one is replaced."""
     seed: Annotated[int, SEED] = 0
     """The same seed gives the same numbers on the same machine."""
     quick: bool = False

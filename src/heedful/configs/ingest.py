@@ -76,7 +76,7 @@ class Config:
     dry_run: bool = False
     """Only say what the file holds and show the first rows as they would be kept; nothing is written."""
     quiet: bool = False
-    """Log lines in place of a progress bar."""
+    """Say nothing of how far it is."""
 
 
 def refuse_nonsense(config: Config) -> None:

@@ -2,6 +2,9 @@
 
 Only the evaluations, after all training, see the gold scores; the raters that rank the samples stand
 for people, and what they say is all that the reward model, DPO and PPO learn from.
+
+A stage that is done is not done again, and each goes on as its own command does: a demo that was stopped or killed ends
+in the same numbers as one that was not.
 """
 
 from __future__ import annotations
@@ -40,31 +43,33 @@ from heedful.recipes import (
     sft,
     world,
 )
+from heedful.run import finished
 
 MARKER = "results.json"
-BEGUN = "demo.json"  # there from the beginning, so that a demo that was killed is known again
+BEGUN = "demo.json"  # how far a demo has come, there from the beginning
 RIGHT = ("right and short", "right but wordy")
 
 
 def run(config: Config) -> Path:
     """Returns the folder; `results.json` in it holds every number of the report."""
     out = config.out
-    _clear(out)
-    write_json(out / BEGUN, {"seed": config.seed, "quick": config.quick})
+    begun = _begun(config)
     size = demo_stages.sizes(config.quick)
     stages = demo_stages.demo(out, seed=config.seed, quick=config.quick, quiet=config.quiet)
-    seconds: dict[str, float] = {}
     commands: list[dict[str, str]] = []
-    started = time.monotonic()
 
-    def stage(name: str, command: str, module, its_config) -> Any:
+    def stage(name: str, command: str, module, its_config) -> None:
         commands.append({"stage": name, "command": command_line(command, its_config)})
+        makes = its_config.out.relative_to(out).as_posix()
+        if makes in begun["done"]:
+            return
         print(f"── {name}: {commands[-1]['command']}", file=sys.stderr, flush=True)
         try:
-            with _timed(seconds, name):
-                return module.run(its_config)
+            with _noted(out, begun, name, makes):
+                if not finished(its_config.out):  # as it is where it died between the two
+                    module.run(its_config)
         except Stopped as stop:
-            sentence = f"stopped in the demo's stage {name}; the same command begins a new demo"
+            sentence = f"stopped in the demo's stage {name}; the same command goes on"
             raise Stopped(sentence, stop.signal) from None
 
     stage("world", "world", world, stages.world)
@@ -77,19 +82,18 @@ def run(config: Config) -> Path:
     stage("reward", "train reward", reward_model, stages.reward)
     stage("dpo", "train dpo", preference, stages.dpo)
     stage("ppo", "train ppo", policy, stages.ppo)
-    evaluations = {
-        name: stage("evaluate", "evaluate", evaluate, its_config)
-        for name, its_config in stages.evaluations.items()
-    }
-    with _timed(seconds, "evaluate"):
+    for its_config in stages.evaluations.values():
+        stage("evaluate", "evaluate", evaluate, its_config)
+    evaluations = {name: _evaluated(c) for name, c in stages.evaluations.items()}
+    with _noted(out, begun, "evaluate", "frontier"):
         frontier = _frontier(config, stages, evaluations)
-    with _timed(seconds, "workspace"):
+    with _noted(out, begun, "workspace", "heedful.db"):
         demo_workspace.run(out, judged=size.judged, asked=size.asked)
     rows = {
         name: [r for _, r in read_rows(c.out / "samples.jsonl")]
         for name, c in stages.evaluations.items()
     }
-    seconds["total"] = time.monotonic() - started
+    seconds = {**begun["seconds"], "total": sum(begun["seconds"].values())}
     results = {
         "title": "heedful: the whole loop on capitals",
         "world": "capitals",
@@ -102,7 +106,7 @@ def run(config: Config) -> Path:
         },
         "machine": machine(),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "peak_gib": round(peak_gib(), 3),
+        "peak_gib": round(begun["peak_gib"], 3),
         "commands": commands,
         "stages": {name: _summary(name, evaluations[name], rows) for name in evaluations},
         "reward_model": _reward_model(out, stages),
@@ -151,24 +155,46 @@ def peak_gib() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    before = time.monotonic()
-    yield
-    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - before
-
-
-def _clear(out: Path) -> None:
-    """Replace an earlier demo, and nothing else; one that was killed at its very beginning, too."""
+def _begun(config: Config) -> dict[str, Any]:
+    """How far an unfinished demo with these options has come; any other demo in the folder, and nothing else, is
+    replaced. A folder of one that was killed at its very beginning is known, too."""
+    out, asked = config.out, {"heedful": __version__, "seed": config.seed, "quick": config.quick}
     there = {p.name for p in out.iterdir() if not p.name.endswith(PARTIAL)} if out.exists() else set()  # fmt: skip
     if there and not there & {MARKER, BEGUN}:
         raise UserError(f"--out {out} is not empty and holds no demo; choose another folder")
+    if BEGUN in there and MARKER not in there:
+        begun = json.loads((out / BEGUN).read_text(encoding="utf-8"))
+        if begun.get("asked") == asked:
+            print(f"continuing the demo in {out}", file=sys.stderr, flush=True)
+            return begun
     if answers := demo_workspace.answers_of_people(out):
         raise UserError(
             f"people have given {answers} answers in {out}; choose another --out, or remove it yourself"
         )
     if there or not out.exists():
         discard(out)
+    begun = {"asked": asked, "done": [], "seconds": {}, "peak_gib": 0.0}
+    write_json(out / BEGUN, begun)
+    return begun
+
+
+@contextmanager
+def _noted(out: Path, begun: dict[str, Any], name: str, makes: str) -> Iterator[None]:
+    """Keeps that something is made, how long it took, and the most memory so far."""
+    before = time.monotonic()
+    yield
+    begun["seconds"][name] = begun["seconds"].get(name, 0.0) + time.monotonic() - before
+    begun["peak_gib"] = max(begun["peak_gib"], peak_gib())
+    begun["done"].append(makes)
+    write_json(out / BEGUN, begun)
+
+
+def _evaluated(config: evaluate.Config) -> dict[str, Any]:
+    """What an evaluation found, made unless it is there."""
+    file = config.out / "evaluation.json"
+    if not file.exists():
+        evaluate.run(config)
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _frontier(config: Config, stages: demo_stages.Demo, evaluations: dict) -> list[dict[str, Any]]:
@@ -182,7 +208,7 @@ def _frontier(config: Config, stages: demo_stages.Demo, evaluations: dict) -> li
             at = replace(
                 base, model=str(folder), out=out, limit=size.probes, baseline=None, quiet=True
             )
-            points.append(_point(method, evaluate.run(at), step=int(folder.name)))
+            points.append(_point(method, _evaluated(at), step=int(folder.name)))
     points += [
         {"method": "best_of_n", "step": None, **row} for row in evaluations["best_of_16"]["curve"]
     ]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from heedful.data.sources import prompt_of, read_comparisons, read_samples
 from heedful.recipes import init
-from heedful.store.database.db import Store, open_store
+from heedful.store.database.db import open_store
 from heedful.store.lead import rounds
 from heedful.store.membership import people
 from heedful.store.project import content, projects
 from heedful.store.tables.schema import judgment, rater
-from heedful.types import Prompt
+from heedful.types import Comparison, Prompt
 from heedful.worlds import scorer
 
 PROJECT = "capitals"
 GOLD = 12  # questions whose answer is known
-BATCH = 50
 GUIDELINES = """\
 # Which answer would you rather get?
 
@@ -56,16 +55,25 @@ optimise: {{method: dpo, learning_rate: 3e-4, beta: 0.2}}
 
 
 def run(out: Path, *, judged: int, asked: int) -> None:
-    """Turn the demo's folder into a workspace: `judged` questions with answers, `asked` that wait for people."""
+    """Turn the demo's folder into a workspace: `judged` questions with answers, `asked` that wait for people.
+
+    All in one transaction; where an earlier call has made it, it is left as it is.
+    """
     init.run(init.Config(folder=out))
+    comparisons = read_comparisons(out / "comparisons.jsonl")[:judged]
+    questions = list(islice(_several(out / "samples.jsonl"), judged, judged + asked))
+
+    def fill(connection: Connection) -> None:
+        if projects.by_name(connection, PROJECT):
+            return
+        project = projects.create(connection, PROJECT)
+        projects.write_guidelines(connection, project, GUIDELINES, actor=None)
+        _judged(connection, project, comparisons)
+        _asked(connection, project, questions, str(out / "runs/sft"))
+
     store = open_store(out)
     try:
-        with store.write() as connection:
-            project = projects.create(connection, PROJECT)
-            projects.write_guidelines(connection, project, GUIDELINES, actor=None)
-        _judged(store, project, out / "comparisons.jsonl", judged)
-        samples = _several(out / "samples.jsonl")
-        _asked(store, project, list(islice(samples, judged, judged + asked)), str(out / "runs/sft"))
+        store.in_write(fill)
     finally:
         store.close()
     text = ITERATE.format(out=out.as_posix())
@@ -86,45 +94,43 @@ def answers_of_people(out: Path) -> int:
         store.close()
 
 
-def _judged(store: Store, project: str, path: Path, most: int) -> None:
+def _judged(connection: Connection, project: str, comparisons: Sequence[Comparison]) -> None:
     """What the simulated raters have said already."""
-    comparisons = read_comparisons(path)[:most]
-    for start in range(0, len(comparisons), BATCH):
-        with store.write() as connection:
-            for i, comparison in enumerate(comparisons[start : start + BATCH], start=start):
-                prompt = content.add_prompt(
-                    connection, project, comparison.prompt, source=path.name
-                )
-                ids = [
-                    content.add_completion(connection, prompt, r, model="sft")
-                    for r in comparison.responses
-                ]
-                kind = "pair" if len(ids) == 2 else "rank"
-                task = content.add_task(
-                    connection, project, kind, prompt, ids, strategy="import", propensity=1.0
-                )
-                judge = people.ensure_judge(connection, comparison.rater or "somebody")
-                rounds.judge(connection, task, judge, comparison.ranking, key=f"demo-{i}")
+    for i, comparison in enumerate(comparisons):
+        prompt = content.add_prompt(
+            connection, project, comparison.prompt, source="comparisons.jsonl"
+        )
+        ids = [
+            content.add_completion(connection, prompt, r, model="sft") for r in comparison.responses
+        ]
+        kind = "pair" if len(ids) == 2 else "rank"
+        task = content.add_task(
+            connection, project, kind, prompt, ids, strategy="import", propensity=1.0
+        )
+        judge = people.ensure_judge(connection, comparison.rater or "somebody")
+        rounds.judge(connection, task, judge, comparison.ranking, key=f"demo-{i}")
 
 
 def _asked(
-    store: Store, project: str, questions: list[tuple[Prompt, list[str]]], model: str
+    connection: Connection,
+    project: str,
+    questions: Sequence[tuple[Prompt, list[str]]],
+    model: str,
 ) -> None:
     """Pairs for people, some of them with a known answer."""
     gold = scorer(PROJECT)
     known = 0
-    with store.write() as connection:
-        for prompt, texts in questions:
-            key = content.add_prompt(connection, project, prompt, source="samples.jsonl")
-            values = [gold(prompt, t) for t in texts]
-            clear = sorted(range(len(texts)), key=lambda k: values[k])
-            worst, best = clear[0], clear[-1]
-            sure = known < GOLD and values[best] > 0.5 and values[worst] < -0.5
-            pair = (best, worst) if sure else (0, 1)
-            ids = [content.add_completion(connection, key, texts[k], model=model) for k in pair]
-            answer = {"ranks": {ids[0]: 1, ids[1]: 2}} if sure else None
-            known += sure
-            content.add_task(connection, project, "pair", key, ids, propensity=1.0, gold=answer)
+    for prompt, texts in questions:
+        key = content.add_prompt(connection, project, prompt, source="samples.jsonl")
+        values = [gold(prompt, t) for t in texts]
+        clear = sorted(range(len(texts)), key=lambda k: values[k])
+        worst, best = clear[0], clear[-1]
+        sure = known < GOLD and values[best] > 0.5 and values[worst] < -0.5
+        pair = (best, worst) if sure else (0, 1)
+        ids = [content.add_completion(connection, key, texts[k], model=model) for k in pair]
+        answer = {"ranks": {ids[0]: 1, ids[1]: 2}} if sure else None
+        known += sure
+        content.add_task(connection, project, "pair", key, ids, propensity=1.0, gold=answer)
 
 
 def _several(path: Path) -> Iterator[tuple[Prompt, list[str]]]:

@@ -303,7 +303,9 @@ def _with_bar(
     config: Config, total: int, write: Callable[..., dict[str, int]], items: Any, **options: Any
 ) -> Callable[[Store, str], dict[str, int]]:
     def work(store: Store, project: str) -> dict[str, int]:
-        with Progress(f"import {config.what}", total, quiet=config.quiet) as bar:
+        if config.quiet:
+            return write(store, project, items, **options)
+        with Progress(f"import {config.what}", total) as bar:
             return write(store, project, items, tick=bar.update, **options)
 
     return work

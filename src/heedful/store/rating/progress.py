@@ -20,7 +20,8 @@ SEEN = 2000  # among so many open slots: who has had most of them is not searche
 def progress(connection: Connection, project: str, rater_id: str) -> dict[str, Any]:
     """{today, total, waiting, seconds_median, daily_limit} of a rater in a project.
 
-    `waiting` are the questions that wait for this rater, who has not had them; it counts up to 1000.
+    `today` and `total` are answers; skips and flags are none. `waiting` are the questions that wait for this rater, who
+    has not had them; it counts up to 1000.
     """
     timestamp = now(connection)
     j = judgment.c

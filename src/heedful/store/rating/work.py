@@ -11,11 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, and_, exists, func, select
 
 from heedful.errors import UserError
 from heedful.store.database.db import new_id, now
-from heedful.store.kinds import KINDS, SCREEN
+from heedful.store.kinds import KINDS, SCREEN, UNANSWERED
 from heedful.store.project import screens, suggestions
 from heedful.store.project.content import add_task
 from heedful.store.project.lifecycle import is_archived
@@ -246,11 +246,20 @@ def answers_given(
     after: float = 0.0,
     most: int | None = None,
 ) -> int:
-    """Answers of a rater since `after`; a correction is not counted again. No more than `most` are looked at."""
-    j = judgment.c
+    """Answers of a rater since `after`; a skip or a flag is none, and a correction is not counted again.
+
+    No more than `most` answers are looked at.
+    """
+    j, later = judgment.c, judgment.alias().c
     counted = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
+    answered = exists().where(later.assignment == j.assignment, later.outcome.not_in(UNANSWERED))
+    # By their outcome, since they are few: by their time all of the rater's rows would be read.
+    since = (func.coalesce(j.revision, 1) == 1, func.coalesce(j.created_at, 0.0) > after)
+    passed = (j.project == project, j.rater == rater_id, j.outcome.in_(UNANSWERED), *since)
+    declined = connection.execute(select(func.count()).where(*passed, ~answered)).scalar_one()
+    most = None if most is None else most + declined
     given = select(j.revision).where(*counted).limit(most).subquery()
-    return connection.execute(select(func.count()).select_from(given)).scalar_one()
+    return connection.execute(select(func.count()).select_from(given)).scalar_one() - declined
 
 
 def _swap(

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from heedful.configs.commands import Command
 
 
+TWO_WORDS = (["evaluate", "reward"], ["compare", "rewards"])  # beside those of `train`
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 2 when the user has something to mend, 128 + n after signal n, 1 as
     `doctor` says."""
@@ -68,7 +71,7 @@ def _dispatch(args: list[str], ranks: Ranks) -> int:
     if args and args[0] in ("--version", "-V"):
         print(f"heedful {__version__}")
         return 0
-    words = 2 if args[:1] == ["train"] or args[:2] == ["evaluate", "reward"] else 1
+    words = 2 if args[:1] == ["train"] or args[:2] in TWO_WORDS else 1
     if args[:1] == ["train"] and args[1:2] and args[1].startswith("--config"):
         from heedful.configs.config_file import command_in
 

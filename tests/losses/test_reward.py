@@ -10,6 +10,7 @@ from heedful.losses.reward import (
     accuracy,
     best_and_last,
     bradley_terry,
+    categorical,
     davidson,
     mean_variance,
     plackett_luce,
@@ -146,6 +147,26 @@ def test_a_soft_label_is_a_probability():
     for strength, rank in ((one, PAIR[:1]), (zero, PAIR[2:])):
         expected = bradley_terry(scores, rank, zero)
         torch.testing.assert_close(soft_bradley_terry(scores, PAIR[:1], strength), expected)
+
+
+def test_categorical_is_the_chance_of_two_draws():
+    """Against all pairs of grades added up; all alike costs log 2; a sure loser is finite and has a gradient; a tie is
+    ½ of each order. Mutations caught: equal grades that count whole or not at all, grades from best to worst, log of a
+    chance after it underflows, one response's grades for the other's."""
+    logits = torch.tensor([[[0.3, -1.0, 2.0], [1.5, 0.2, -0.4]]], dtype=torch.float64)
+    p, q = logits[0].softmax(-1)
+    won = sum(
+        (a > b) * p[a] * q[b] + (a == b) * p[a] * q[b] / 2 for a in range(3) for b in range(3)
+    )
+    assert torch.allclose(categorical(logits, torch.tensor([[1, 2]])), -won.log()[None])
+    tie = categorical(logits, torch.tensor([[1, 1]]))
+    assert torch.allclose(tie, -0.5 * (won.log() + (1 - won).log())[None])
+    same = categorical(torch.zeros(1, 2, 5), torch.tensor([[2, 1]]))
+    assert same.item() == pytest.approx(math.log(2))
+    far = torch.tensor([[[500.0, 0.0], [0.0, 500.0]]], requires_grad=True)
+    loss = categorical(far, torch.tensor([[1, 2]])).sum()
+    (slope,) = torch.autograd.grad(loss, far)
+    assert loss > 400 and torch.isfinite(slope).all() and slope[0, 0, 1] < 0
 
 
 def test_mean_and_variance_by_hand():

@@ -103,6 +103,7 @@ def test_an_ensemble_on_one_body_and_a_mean_with_a_variance(begun: Path):
     for name, flags, outputs in (
         ("four", ("--heads", "4", "--caution", "1"), 4),
         ("spread", ("--loss", "mean_variance"), 2),
+        ("graded", ("--loss", "categorical", "--grades", "5"), 5),
     ):
         assert train(begun, name, *flags, "--lr", "1e-3") == 0
         model = AutoModelForSequenceClassification.from_pretrained(begun / name)

@@ -53,6 +53,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
     "evaluate reward": ("recipes.evaluate_reward", "how often a reward finds the better response"),
     "compare": ("recipes.compare", "several methods over seeds at equal cost: CONFIG.yaml"),
+    "compare rewards": (
+        "recipes.compare_rewards",
+        "forms of reward models by cross-validation, beside length and n-grams",
+    ),
     "overoptimisation": (
         "recipes.overoptimisation",
         "how far a reward can be trusted, by gold or a second reward",

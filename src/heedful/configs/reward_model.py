@@ -11,9 +11,13 @@ from heedful.errors import UserError
 from heedful.fields import AT_LEAST_0, AT_LEAST_1, HIDDEN, Range
 
 Loss = Literal[
-    "bradley_terry", "plackett_luce", "davidson", "rao_kupper", "soft_bradley_terry", "mean_variance"
+    "bradley_terry", "plackett_luce", "davidson", "rao_kupper", "soft_bradley_terry", "mean_variance", "categorical",
 ]  # fmt: skip
 PERSONAL = ("dimensions", "answers", "kl_weight")
+DISTRIBUTIONS = {
+    "mean_variance": "a head for the mean and one for the variance",
+    "categorical": "a head for each grade",
+}
 WITH_TIES, WITH_MARGIN = ("davidson", "rao_kupper"), ("bradley_terry", "plackett_luce")
 
 
@@ -24,7 +28,9 @@ class Config(FromComparisons, Sharded):
     loss: Loss = "bradley_terry"
     """Bradley–Terry on all pairs of a ranking; Plackett–Luce on the whole ranking; with ties as an outcome of their own
     davidson or rao_kupper; with a comparison's strength as its probability soft_bradley_terry; a mean and a variance of
-    each response mean_variance."""
+    each response mean_variance; the chance of each of some grades categorical."""
+    grades: Annotated[int, Range(2)] = 10
+    """Grades of --loss categorical, from the worst to the best."""
     ties: Annotated[float | None, Range(0, 1, above=True, below=True)] = None
     """Chance that two equally good responses tie, for davidson and rao_kupper. Default: the share of ties in the
     data."""
@@ -42,7 +48,8 @@ class Config(FromComparisons, Sharded):
     heads: Annotated[int, AT_LEAST_1] = 1
     """An ensemble on one body: so many heads, each fitted to a bootstrap of the comparisons."""
     caution: Annotated[float, AT_LEAST_0] = 0.0
-    """The reward is the mean less this many standard deviations, of the heads or of mean_variance."""
+    """The reward is the mean less this many standard deviations, of the heads, of mean_variance or of the
+    grades."""
     batch_size: int = 16
     """Prompts in an optimiser step, each with all its responses; with --personal users, each with up to 8 answers to
     predict."""
@@ -54,11 +61,11 @@ class Config(FromComparisons, Sharded):
 def refuse_nonsense(config: Config) -> None:
     """What makes no sense, before anything is loaded."""
     refuse_common(config)
-    if config.personal and config.loss == "mean_variance":
+    if config.personal and config.loss in DISTRIBUTIONS:
         raise UserError(
-            "--personal has no --loss mean_variance: what people differ about is z, not noise"
+            f"--personal has no --loss {config.loss}: what people differ about is z, not noise"
         )
-    if config.shard and (config.heads > 1 or config.loss == "mean_variance"):
+    if config.shard and (config.heads > 1 or config.loss in DISTRIBUTIONS):
         raise UserError("--shard is for reward models of one output; leave it or the others out")
 
 
@@ -69,8 +76,10 @@ def unread(config: Config) -> dict[str, str]:
         reasons["ties"] = f"--loss {config.loss} has no parameter of ties"
     if config.loss not in WITH_MARGIN:
         reasons["margin"] = f"--loss {config.loss} has no margin"
-    if config.loss == "mean_variance":
-        reasons["heads"] = "--loss mean_variance has a head for the mean and one for the variance"
+    if config.loss != "categorical":
+        reasons["grades"] = f"--loss {config.loss} has no grades"
+    if config.loss in DISTRIBUTIONS:
+        reasons["heads"] = f"--loss {config.loss} has {DISTRIBUTIONS[config.loss]}"
     elif config.heads == 1:
         reasons["caution"] = "one head has no standard deviation; --heads 4 has"
     if config.personal:

@@ -45,6 +45,7 @@ __all__ = [
     "demonstrations",
     "demonstrations_of",
     "facts_of",
+    "fold_of",
     "is_held_out",
     "prompt_columns",
     "prompt_from_json",
@@ -348,5 +349,15 @@ def split_by_prompt(
 
 def is_held_out(prompt: Prompt, share: float) -> bool:
     """Whether a prompt belongs to the share that is held out."""
+    return _hashed(prompt) < share * 2**64
+
+
+def fold_of(prompt: Prompt, folds: int) -> int:
+    """Which of the folds, from 0, a prompt is in; the first is what is held out as the share 1/folds."""
+    return _hashed(prompt) * folds // 2**64
+
+
+def _hashed(prompt: Prompt) -> int:
+    """From 0 to 2⁶⁴ − 1."""
     digest = hashlib.sha256(prompt_text(prompt).encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest()[:8], "big") < share * 2**64
+    return int.from_bytes(digest.digest()[:8], "big")

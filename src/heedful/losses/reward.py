@@ -83,6 +83,27 @@ def mean_variance(
     return _over_pairs(win, 0.5 * (win + lose), rank)
 
 
+def categorical(logits: Float[Tensor, "G K C"], rank: Int[Tensor, "G K"]) -> Float[Tensor, " G"]:
+    """−log P over pairs, P(i ≻ j) = Σ_{a > b} p_i(a)·p_j(b) + ½ Σ_a p_i(a)·p_j(a): a response's worth is one of C
+    grades with chances p = softmax of its logits, the first the lowest.
+
+    Distributional preference learning (Siththaranjan et al. 2024, §4.1) without a form of the distribution: one with
+    two humps is what two groups of people want. The chance of the difference is exact. A tie is ½ of each order.
+    """
+    log_chance = log_preferred(logits[:, :, None], logits[:, None])
+    win, lose = -log_chance, -log_chance.transpose(1, 2)
+    return _over_pairs(win, 0.5 * (win + lose), rank)
+
+
+def log_preferred(first: Float[Tensor, "... C"], second: Float[Tensor, "... C"]) -> Tensor:
+    """log P(the first's grade is above the second's), equal grades one half, for logits that broadcast: `[...]`."""
+    above, below = first.log_softmax(-1), second.log_softmax(-1)
+    lower = below.logcumsumexp(-1)[..., :-1]  # grades below each grade; below the first is none
+    none = lower.new_full((*lower.shape[:-1], 1), -math.inf)
+    less = torch.logaddexp(torch.cat([none, lower], -1), below - math.log(2))
+    return torch.logsumexp(above + less, -1)
+
+
 def plackett_luce(
     scores: Float[Tensor, "G K"], rank: Int[Tensor, "G K"], margin: Float[Tensor, " G"]
 ) -> Float[Tensor, " G"]:

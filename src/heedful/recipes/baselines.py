@@ -12,6 +12,7 @@ from heedful.configs.baselines import Config
 from heedful.data.reading import named
 from heedful.data.sources import prompt_text, read_comparisons, split_by_prompt
 from heedful.errors import UserError
+from heedful.evals.preferences import ordered
 from heedful.evals.statistics import bootstrap_ci, wins
 from heedful.transfer.sources import materialise
 from heedful.types import Comparison
@@ -29,7 +30,7 @@ def run(config: Config) -> dict[str, Any]:
             f"{named(config.data)}: --held-out {config.held_out} leaves one side without prompts"
         )
     return {
-        "pairs": sum(len(_pairs(c)) for c in held),
+        "pairs": sum(len(ordered(c)) for c in held),
         "shorter wins": _accuracy(lambda c: [-float(len(r)) for r in c.responses], held),
         "longer wins": _accuracy(lambda c: [float(len(r)) for r in c.responses], held),
         "n-grams": _accuracy(ngram_scorer(train), held),
@@ -51,7 +52,7 @@ def ngram_scorer(train: Sequence[Comparison]) -> Callable[[Comparison], list[flo
     differences = [
         vectorizer.transform([c.responses[i]]) - vectorizer.transform([c.responses[j]])
         for c in train
-        for i, j in _pairs(c)
+        for i, j in ordered(c)
     ]
     # Both signs, so that neither class nor intercept can say anything.
     x = vstack([*differences, *(-d for d in differences)])
@@ -60,18 +61,13 @@ def ngram_scorer(train: Sequence[Comparison]) -> Callable[[Comparison], list[flo
     return lambda c: model.decision_function(vectorizer.transform(c.responses)).tolist()
 
 
-def _pairs(c: Comparison) -> list[tuple[int, int]]:
-    k, place = range(len(c.responses)), c.places
-    return [(i, j) for i in k for j in k if place[i] < place[j]]
-
-
 def _accuracy(
     scores_of: Callable[[Comparison], list[float]], held: Sequence[Comparison]
 ) -> dict[str, Any]:
     shares: list[float] = []
     weights: list[float] = []
     for c in held:
-        scores, pairs = scores_of(c), _pairs(c)
+        scores, pairs = scores_of(c), ordered(c)
         if pairs:
             right = wins([scores[i] for i, _ in pairs], [scores[j] for _, j in pairs])
             shares.append(sum(right) / len(pairs))

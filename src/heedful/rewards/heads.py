@@ -1,10 +1,11 @@
-"""One reward of several outputs of one model: named attributes, an ensemble on one trunk, or a mean and a deviation.
+"""One reward of several outputs of one model: named attributes, an ensemble on one trunk, or a distribution of worth.
 
 `attributes`    a head for each axis of ratings (its output: standardised ratings) and each rule (the log-odds that it
                 is kept): Σ weight · (value − mean)/std, each normalised over what it was fitted on, as rule and
                 preference rewards are in Sparrow (Glaese et al. 2022, §2.4) before they are added
 `ensemble`      K heads, each fitted to a bootstrap of its own: their mean less k of their standard deviations
 `mean_variance` a mean and a log-deviation: the mean less k deviations (Siththaranjan et al. 2024)
+`categorical`   the logits of grades 0, 1, … of a response: the mean grade less k deviations
 
 What a model is stands in its config.json under `heedful_heads`; plain transformers loads it as a classifier with as
 many labels.
@@ -22,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from heedful.errors import UserError, did_you_mean
+from heedful.losses.reward import log_preferred
 from heedful.models.forward import HEADS
 from heedful.models.scores import sequence_scores
 from heedful.types import Batch, Outputs
@@ -86,17 +88,33 @@ class Cautious:
     """A reward that is less where it is not sure: (centre − shift)/scale − k·(spread/scale). `shift` and `scale` are
     mean and standard deviation of the centre on the training part."""
 
-    form: Literal["ensemble", "mean_variance"]
+    form: Literal["ensemble", "mean_variance", "categorical"]
     outputs: int
     k: float = 0.0
     shift: float = 0.0
     scale: float = 1.0
 
     def parts(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Centre and spread, both `[B]`: mean and population deviation of the heads, or the two outputs."""
+        """Centre and spread, both `[B]`: mean and population deviation of the heads or of the grades, or
+        the two outputs."""
+        if self.form == "categorical":
+            grade = torch.arange(self.outputs, dtype=logits.dtype, device=logits.device)
+            chance = logits.softmax(1)
+            mean = chance @ grade
+            return mean, (chance * (grade - mean[:, None]) ** 2).sum(1).sqrt()
         if self.form == "ensemble":
             return logits.mean(1), logits.std(1, correction=0)
         return logits[:, 0], logits[:, 1].exp()
+
+    def preferred(self, first: Tensor, second: Tensor) -> Tensor:
+        """P(the first is preferred to the second), `[B, K]` each → `[B]`, as the loss has it; an ensemble says the mean
+        of what its heads say."""
+        if self.form == "ensemble":
+            return (first - second).sigmoid().mean(1)
+        if self.form == "categorical":
+            return log_preferred(first, second).exp()
+        (mean, std), (other, others) = self.parts(first), self.parts(second)
+        return torch.special.ndtr((mean - other) / (std**2 + others**2).sqrt())
 
     def reward(self, logits: Tensor) -> Tensor:
         """`[B, K]` → `[B]`."""
@@ -149,8 +167,8 @@ def record(model: PreTrainedModel, heads: Heads) -> None:
 
 
 def heads_forward(model: PreTrainedModel, batch: Batch) -> Outputs:
-    """`learner.Forward` of a model with several outputs, `[B]` each, under their numbers."""
-    scores = sequence_scores(model, batch.tokens, batch.lengths)
+    """`learner.Forward` of a model with several outputs, or one that has a name, `[B]` each, under their numbers."""
+    scores = sequence_scores(model, batch.tokens, batch.lengths).view(len(batch.lengths), -1)
     return Outputs((str(k), column) for k, column in enumerate(scores.unbind(1)))
 
 

@@ -25,6 +25,7 @@ import heedful as hd
 import tiny
 from cells import code_cells, execute
 from heedful import registry
+from heedful.cli import TWO_WORDS
 from heedful.configs import command_line, commands
 from heedful.configs.compare_plan import read_file
 from heedful.models.load import new_reward_model
@@ -123,7 +124,7 @@ def test_command_lines_are_understood(page: Path, monkeypatch):
         words = shlex.split(line)
         if words[-1] == "--help":
             continue
-        count = 2 if words[0] == "train" or words[:2] == ["evaluate", "reward"] else 1
+        count = 2 if words[0] == "train" or words[:2] in TWO_WORDS else 1
         command = commands.command(" ".join(words[:count]))
         if words[-1].endswith(("iterate.yaml", "CONFIG.yaml")):
             continue

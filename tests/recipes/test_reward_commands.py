@@ -456,7 +456,7 @@ def test_a_few_that_differ(sums, tmp_path, capsys):
     the responses, the best of all of them, triplets that nobody reads."""
     every = sample(sums, tmp_path / "all.jsonl", "--n", 8, "--reward", "length")
     pairs = write(tmp_path / "t.jsonl", *(
-        {"prompt": f"{a} {k}", "chosen": f"{a} {k + 1}", "rejected": f"{b} {k}"}
+        {"anchor": f"{a} {k}", "positive": f"{a} {k + 1}", "negative": f"{b} {k}"}
         for k in range(15) for a, b in (("What", "####"), ("####", "What"))
     ))  # fmt: skip
     few = sample(
@@ -471,7 +471,10 @@ def test_a_few_that_differ(sums, tmp_path, capsys):
         "--triplets",
         pairs,
     )
-    assert "6 triplets that were kept out are as people say" in capsys.readouterr().out
+    assert (
+        "100% [61%, 100%] of 6 triplets that were kept out are as people say"
+        in capsys.readouterr().out
+    )
     prompts = {repr(r["prompt"]) for r in every}
     assert {repr(r["prompt"]) for r in few} == prompts
     for prompt in prompts:

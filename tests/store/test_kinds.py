@@ -19,6 +19,7 @@ from heedful.errors import UserError
 from heedful.store import kinds
 from heedful.store.database.db import Store
 from heedful.store.exports import books, export, snapshot
+from heedful.store.intake.ingest import TaskSpec
 from heedful.store.kinds import KINDS
 from heedful.store.kinds.kind import Kind
 from heedful.store.lead import quality
@@ -96,12 +97,21 @@ def test_options_that_a_kind_does_not_have(kind: Kind):
 
 
 def test_what_is_asked_of_a_prompts_responses():
-    """Each alone, all pairs, all at once; one question that shows none."""
-    asks = {name: list(map(list, KINDS[name].questions("wxyz"))) for name in ("rate", "rank")}
-    assert asks == {"rate": [["w"], ["x"], ["y"], ["z"]], "rank": [list("wxyz")]}
-    assert len(list(KINDS["pair"].questions("wxyz"))) == 6
-    assert not list(KINDS["rank"].questions("w"))
-    assert list(KINDS["chat"].questions("")) == [()]  # one question, about none
+    """Each alone, all pairs, all at once; triplets, each begun by another response; one question that shows none.
+
+    Mutation caught: the same anchor in all triplets.
+    """
+
+    def asked(kind: str, responses: str) -> list[tuple[str, ...]]:
+        options = KINDS[kind].example_options
+        return [tuple(group) for group in TaskSpec(kind, options=options).shown(responses)]
+
+    assert asked("rate", "wxyz") == [("w",), ("x",), ("y",), ("z",)]
+    assert asked("rank", "wxyz") == [("w", "x", "y", "z")]
+    assert len(asked("pair", "wxyz")) == 6
+    assert asked("triplet", "wxyz") == [tuple("wxy"), tuple("xzw"), tuple("zwy"), tuple("xyz")]
+    assert not asked("rank", "w")
+    assert asked("chat", "") == [()]  # one question, about none
 
 
 def test_two_of_one_name_and_names_that_fit_no_column():
@@ -187,3 +197,37 @@ with opened(Path(sys.argv[1])) as store, store.write() as connection:
     while given := work.claim(connection, key, judge).assignment:
         judging.submit(connection, given, judge, kinds.KINDS["odd_one"].example, key=new_id())
 """
+
+
+def test_triplets_are_about_the_first(store: Store):
+    """What each rater sees first is the task's first response; what is closer is kept by response, is no preference,
+    and becomes a row; who cannot tell gives none.
+
+    Mutations caught: an anchor that is shuffled, near and far exchanged, triplets among the scores or the comparisons.
+    """
+    project = make_project(store)
+    make_task(store, project, "triplet", TEXTS, overlap=20)
+    seconds = set()
+    for _ in range(20):
+        rater = make_rater(store)
+        given = claim(store, project, rater)
+        assert given
+        with store.read() as connection:
+            first, second, _ = show.question(connection, given, rater)["responses"]
+        assert first["text"] == TEXTS[0]
+        seconds.add(second["text"])
+        answer(store, given, rater, {"closer": 1 if second["text"] == TEXTS[1] else 2})
+    assert seconds == {*TEXTS[1:]}  # by chance, one of a million
+    answer(store, given, rater, {"tie": True})
+    for bad in ({"closer": 0}, {"closer": 3}, {"closer": 1, "tie": True}, {}):
+        with pytest.raises(UserError):
+            answer(store, given, rater, bad)
+    taken = snapshot.take(store, project, snapshot.Query("triplets"))
+    with store.read() as connection:
+        rows = list(snapshot.rows(connection, taken.query, taken.ids))
+    assert {(r["anchor"], r["positive"], r["negative"]) for r in rows} == {TEXTS}
+    assert len(rows) == 19 and taken.count.excluded == {"corrected later": 1, "tie": 1}
+    for what in ("comparisons", "rankings", "scores"):
+        assert not snapshot.take(store, project, snapshot.Query(what)).ids
+    with store.read() as connection:
+        assert not any(a.prefers for a in quality.load(connection, taken.ids))

@@ -16,6 +16,7 @@ What = Literal[
     "judgments",
     "scores",
     "critiques",
+    "triplets",
     "turns",
     "prompts",
     "samples",
@@ -28,7 +29,7 @@ class Config:
 
     what: Annotated[What, POSITIONAL]
     """comparisons: prompt, chosen, rejected, as TRL has them; rankings: heedful's, with ties; unpaired: prompt,
-    completion, label; judgments: all columns of each judgment."""
+    completion, label; triplets: anchor, positive, negative, what is alike; judgments: all columns of each judgment."""
     file: Annotated[Path, POSITIONAL]
     """The file: .jsonl, .csv (each also with .gz) or .parquet."""
     workspace: Path = Path(".")

@@ -26,8 +26,8 @@ class Config(Drawing):
     diverse: Annotated[int, AT_LEAST_0] = 0
     """Keep this many of the --n responses, which differ: each the best of its kind by --reward, or the likeliest."""
     triplets: Annotated[Data | None, ReadWith("diverse")] = None
-    """What people find alike: comparisons whose prompt is a text and whose better response is the closer one to it.
-    Default: texts of the same words are alike."""
+    """What people find alike: rows of anchor, positive (the closer one) and negative, or db:, what raters said of
+    triplets. Default: texts of the same words are alike."""
 
 
 def refuse_nonsense(config: Config) -> None:

@@ -59,6 +59,7 @@ __all__ = [
     "read_rows",
     "read_samples",
     "read_texts",
+    "read_triplets",
     "read_unpaired",
     "samples_of",
     "split_by_prompt",
@@ -72,6 +73,7 @@ __all__ = [
 
 Item = TypeVar("Item")
 PROMPTS = ("prompt", "messages")  # the first of these columns that a row has
+TRIPLET = ("anchor", "positive", "negative")
 JUDGED = ("chosen", "rejected", "responses", "ranking")
 
 
@@ -269,6 +271,19 @@ def _again(
     for where, row in read_table(source, columns, broken=True):
         with suppress(UserError):
             yield from parse(where, row)
+
+
+def read_triplets(source: Source, columns: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """(anchor, positive, negative), as `heedful export triplets` has them and sentence-transformers reads them: a text,
+    another that is closer to it, and one that is not."""
+
+    def parse(where: str, row: dict[str, Any]) -> list[tuple[str, str, str]]:
+        anchor, near, far = (string(where, row, name) for name in TRIPLET)
+        if near == far:
+            raise UserError(f"{where}: `positive` and `negative` are the same text")
+        return [(anchor, near, far)]
+
+    return list(read_items(source, read_table(source, columns), parse))
 
 
 def read_samples(source: Source, columns: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -33,9 +33,9 @@ class Similarity:
         """`[N, dimensions]` of N texts; texts of the same words have the same place, however often they say them."""
         return _summed(self.table, _bags(texts))
 
-    def accuracy(self, triplets: Sequence[Triplet]) -> float:
-        """The share of triplets of which the closer text is closer here."""
-        return float((_closer(self.table, _sides(triplets)) > 0).float().mean())
+    def right(self, triplets: Sequence[Triplet]) -> int:
+        """Of how many triplets the closer text is closer here."""
+        return int((_closer(self.table, _sides(triplets)) > 0).sum())
 
     def fit(self, triplets: Sequence[Triplet]) -> Similarity:
         """By the logistic loss of how much closer the closer text is, squared distances; returns itself."""

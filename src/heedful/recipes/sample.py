@@ -25,7 +25,7 @@ from heedful.data.samples import (
     rewards_of,
     sample_row,
 )
-from heedful.data.sources import read_comparisons, write_rows
+from heedful.data.sources import read_triplets, write_rows
 from heedful.data.tokens import prefilled
 from heedful.engine import load_engine
 from heedful.envs import Env
@@ -38,6 +38,7 @@ from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer
 from heedful.models.values import load_steered
 from heedful.progress import Progress
+from heedful.raters.agreement import wilson
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards
@@ -99,21 +100,19 @@ def learned(config: Config) -> Similarity:
     alike = Similarity(seed=config.seed)
     if config.triplets is None:
         return alike
-    found = []
-    for c in read_comparisons(config.triplets):
-        if len(c.responses) == 2 and c.places[0] != c.places[1]:
-            near, far = c.responses if c.places[0] < c.places[1] else c.responses[::-1]
-            text = c.prompt if isinstance(c.prompt, str) else c.prompt[-1].content
-            found.append((text, near, far))
-    if len(found) < LEAST_TRIPLETS:
+    triplets = read_triplets(materialise(config.triplets, "triplets", split="all"))
+    if len(triplets) < LEAST_TRIPLETS:
         raise UserError(
-            f"--triplets {named(config.triplets)}: {len(found)} say which of two responses is closer to the prompt; "
-            f"{LEAST_TRIPLETS} are needed at least"
+            f"--triplets {named(config.triplets)}: {len(triplets)} triplets; {LEAST_TRIPLETS} are needed at least"
         )
-    held = found[::5]
-    share = alike.fit([t for k, t in enumerate(found) if k % 5]).accuracy(held)
-    print(f"similarity: {share:.0%} of {len(held)} triplets that were kept out are as people say")
-    return Similarity(seed=config.seed).fit(found)
+    held = triplets[::5]
+    right = alike.fit([t for k, t in enumerate(triplets) if k % 5]).right(held)
+    low, high = wilson(right, len(held))
+    print(
+        f"similarity: {right / len(held):.0%} [{low:.0%}, {high:.0%}] of {len(held)} triplets that were kept out are "
+        "as people say; half of them would be by chance"
+    )
+    return Similarity(seed=config.seed).fit(triplets)
 
 
 def write_transcripts(config: Config, ready: Ready) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from heedful.data.files import write_json
 from heedful.errors import UserError
 from heedful.store.database.audit import START, Head
-from heedful.store.exports import export
+from heedful.store.exports import layout
 from heedful.store.exports.books import Ledger
 
 REMEMBERED = "checked.json"
@@ -31,7 +31,7 @@ def remembered(workspace: Path) -> Checked:
     file = workspace / REMEMBERED
     try:
         seen: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if seen["format"] != [FORMAT, export.SCHEMA]:
+        if seen["format"] != [FORMAT, layout.SCHEMA]:
             return Checked()
         projects = {key: Ledger(**books) for key, books in seen["projects"].items()}
         return Checked(Head(**seen["audit"]), projects)
@@ -45,4 +45,4 @@ def remembered(workspace: Path) -> Checked:
 
 def remember(workspace: Path, seen: Checked) -> None:
     """Keep it for the next time."""
-    write_json(workspace / REMEMBERED, {"format": [FORMAT, export.SCHEMA], **asdict(seen)})
+    write_json(workspace / REMEMBERED, {"format": [FORMAT, layout.SCHEMA], **asdict(seen)})

@@ -88,7 +88,7 @@ def export_file(
 
     name, rows = store.in_read(write)
     manifest: dict[str, Any] = {
-        "schema": snapshot.export.SCHEMA,
+        "schema": snapshot.layout.SCHEMA,
         "file": path.name,
         "format": tables.format_of(path),
         "sha256": tables.sha256_of(path),

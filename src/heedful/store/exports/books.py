@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Select, Table, func, select
 
-from heedful.store.exports import export, snapshot
+from heedful.store.exports import layout, snapshot
 from heedful.store.exports.outcomes import EXPORTED, FORMS, outcomes, shaped
 from heedful.store.exports.snapshot import BATCH, Count, Query
 from heedful.store.tables.schema import completion, demonstration, judgment, prompt
@@ -40,7 +40,7 @@ def counts(connection: Connection, project: str, books: Ledger) -> dict[str, Cou
     """A ledger beside what is stored now."""
     found: dict[str, Count] = {}
     stored = {name: _stored(connection, project, name) for name in TABLES}
-    for what in export.COLUMNS:
+    for what in layout.COLUMNS:
         went = dict(books.went.get(what, {}))
         exported = went.pop(EXPORTED, 0)
         table = what if what in TABLES else "judgments"
@@ -50,10 +50,12 @@ def counts(connection: Connection, project: str, books: Ledger) -> dict[str, Cou
 
 def ledger(connection: Connection, project: str, known: Ledger | None = None) -> Ledger:
     """All rows of a project counted; with an earlier ledger, those that have been added since."""
+    if known and known.went.keys() != layout.COLUMNS.keys():  # a version with other forms
+        known = None
     if known and any(_late(connection, project, known, name) for name in TABLES):
         known = None
     books = known or Ledger()
-    went = {what: Counter(books.went.get(what, {})) for what in export.COLUMNS}
+    went = {what: Counter(books.went.get(what, {})) for what in layout.COLUMNS}
     last, rows = dict(books.last), dict(books.rows)
     for name, table in TABLES.items():
         after = last.get(name, "")

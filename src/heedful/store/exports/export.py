@@ -7,6 +7,7 @@
 | unpaired | prompt, completion, label (TRL's unpaired form): thumbs, and rules that are all kept or not |
 | demonstrations | prompt, completion: written, edited or imported |
 | scores, critiques | one row a value, of a rule 1 where it is kept and 0, one a remark |
+| triplets | anchor, positive, negative: which of two responses is closer to a third |
 | turns | prompt so far, chosen, rejected: the replies of conversations |
 | judgments | everything that is known about each judgment |
 | prompts, samples | what is to be answered, and what models answered |
@@ -28,94 +29,7 @@ from heedful.store.project.blind import names_itself
 from heedful.store.project.records import JudgmentRecord, Row
 from heedful.types import places, without_gaps
 
-SCHEMA = 1  # of the rows; goes up when a column changes its meaning
 Rows = list[dict[str, Any]]
-
-_PROVENANCE = {"rater": "text", "judgment": "text", "created_at": "text"}
-# `form` is the prompts' own: text, messages, or json where a project has both; `reply` of responses likewise.
-COLUMNS: dict[str, dict[str, str]] = {
-    "comparisons": {
-        "prompt": "form", "chosen": "reply", "rejected": "reply", "strength": "number",
-        "margin": "number", "seconds": "number", **_PROVENANCE,
-    },
-    "rankings": {
-        "prompt": "form", "responses": "texts", "ranking": "wholes", "strength": "number",
-        "order_shown": "wholes", "seconds": "number", "policy_version": "text",
-        "outcome": "text", **_PROVENANCE,
-    },
-    "unpaired": {"prompt": "form", "completion": "reply", "label": "truth", **_PROVENANCE},
-    "demonstrations": {"prompt": "form", "completion": "reply", "source": "text", **_PROVENANCE},
-    "scores": {
-        "prompt": "form", "completion": "reply", "axis": "text", "value": "number", **_PROVENANCE,
-    },
-    "critiques": {
-        "prompt": "form", "completion": "reply", "start": "whole", "end": "whole",
-        "critique": "text", **_PROVENANCE,
-    },
-    "turns": {
-        "prompt": "messages", "chosen": "messages", "rejected": "messages", "strength": "number",
-        "turn": "whole", **_PROVENANCE,
-    },
-    "judgments": {
-        **_PROVENANCE, "role": "text", "revision": "whole", "supersedes": "text", "outcome": "text",
-        "disposition": "text", "strength": "number", "confidence": "number", "text": "text",
-        "said": "json", "ranks": "json", "scores": "json", "rules": "json", "critiques": "json",
-        "edits": "json", "demonstrations": "texts", "turns": "json", "order_shown": "wholes",
-        "active_ms": "whole", "wall_ms": "whole", "client_at": "number", "ui_version": "text",
-        "task": "text", "kind": "text", "options": "json", "overlap": "whole",
-        "strategy": "text", "score": "number", "propensity": "number", "round": "whole",
-        "gold": "truth", "trial": "text", "swap_of": "text", "guidelines": "text", "suggestion": "json",
-        "completions": "json",
-        "blind_broken": "truth",
-        "prompt": "form", "prompt_id": "text", "prompt_sha256": "text", "split": "text",
-        "source": "text", "licence": "text", "language": "text",
-    },
-    "prompts": {
-        "prompt": "form", "source": "text", "licence": "text", "language": "text",
-        "split": "text",
-    },
-    "samples": {
-        "prompt": "form", "completion": "text", "model": "text", "checkpoint": "text",
-        "seed": "whole", "stop_reason": "text", "engine": "text", "sampling": "json",
-        "tokens": "wholes", "logprobs": "json",
-    },
-}  # fmt: skip
-
-
-TEMPLATE = (
-    "tools",
-    "chat_template_kwargs",
-)  # what stands with a prompt's first turn in the database
-_IN_TEMPLATE = frozenset(TEMPLATE)
-
-
-def with_template_columns(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with what its prompt tells the chat template in columns of its own, as trainers want it."""
-    prompt = row["prompt"]
-    if isinstance(prompt, str) or not prompt or _IN_TEMPLATE.isdisjoint(prompt[0]):
-        return row
-    first = {name: value for name, value in prompt[0].items() if name not in TEMPLATE}
-    beside = {name: prompt[0][name] for name in TEMPLATE if name in prompt[0]}
-    return {**row, "prompt": [first, *prompt[1:]], **beside}
-
-
-def form_of(row: dict[str, Any]) -> set[str]:
-    """What a row's prompt is: text or messages, mixed where turns have more than a role and a text; and `tools`."""
-    if isinstance(row["prompt"], str):
-        return {"text"}
-    plain = all(turn.keys() <= {"role", "content"} for turn in row["prompt"])
-    return {"messages" if plain else "mixed"} | ({"tools"} if row.keys() & set(TEMPLATE) else set())
-
-
-def columns_of(dataset: str, form: str) -> dict[str, str]:
-    """Names and types of the columns; `form` is text, messages or mixed, +tools with those for the chat template."""
-    form, _, tools = form.partition("+")
-    prompt_type = "json" if form == "mixed" else form
-    types = {"form": prompt_type, "reply": prompt_type}
-    columns = {
-        name: types.get(column_type, column_type) for name, column_type in COLUMNS[dataset].items()
-    }
-    return columns | (dict.fromkeys(TEMPLATE, "json") if tools else {})
 
 
 def comparisons(j: JudgmentRecord) -> Rows | str:
@@ -182,6 +96,8 @@ def unpaired(j: JudgmentRecord) -> Rows | str:
 
 
 def scores(j: JudgmentRecord) -> Rows | str:
+    if "triplets" in exports_of(j.kind):  # what is closer is no better
+        return "another kind of answer"
     said = [(r.completion, r.axis, r.value) for r in j.scores]
     said += [(r.completion, r.rule, float(r.verdict)) for r in j.rules]
     return [
@@ -197,6 +113,22 @@ def critiques(j: JudgmentRecord) -> Rows | str:
         | {"start": r.start, "end": r.end, "critique": r.text, **_of_question(j), **_provenance(j)}
         for r in j.critiques
     ] or ("no remark" if "critiques" in exports_of(j.kind) else "another kind of answer")
+
+
+def triplets(j: JudgmentRecord) -> Rows | str:
+    if "triplets" not in exports_of(j.kind):
+        return "another kind of answer"
+    if j.said.outcome == "tie":
+        return "tie"
+    negative, positive = sorted((r.value, r.completion) for r in j.scores)
+    keys = (j.task.completions[0], positive[1], negative[1])
+    anchor, near, far = (j.texts[c].text for c in keys)
+    if not (anchor.strip() and near.strip() and far.strip()):
+        return "an empty response"
+    if near == far:
+        return "the same text twice"
+    row = {"prompt": j.prompt.content, "anchor": anchor, "positive": near, "negative": far}
+    return [row | {"seconds": _seconds(j), **_provenance(j)}]
 
 
 def turns(j: JudgmentRecord) -> Rows | str:
@@ -296,9 +228,12 @@ def _screen(j: JudgmentRecord) -> dict[str, Any]:
 
 
 FROM_JUDGMENTS: dict[str, Callable[[JudgmentRecord], Rows | str]] = {
-    f.__name__: f for f in (comparisons, rankings, unpaired, scores, critiques, turns, judgments)
+    f.__name__: f
+    for f in (comparisons, rankings, unpaired, scores, critiques, triplets, turns, judgments)
 }
-TRAINING = ("comparisons", "rankings", "unpaired", "demonstrations", "scores", "critiques", "turns")
+TRAINING = (
+    "comparisons", "rankings", "unpaired", "demonstrations", "scores", "critiques", "triplets", "turns",
+)  # fmt: skip
 
 
 def demonstration(content: Any, row: Row, j: JudgmentRecord | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, Select, case, exists, func, literal, sel
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store.database.db import Store, insert
-from heedful.store.exports import export, forms
+from heedful.store.exports import export, forms, layout
 from heedful.store.exports.outcomes import EXPORTED, FORMS, is_blank, outcomes, shaped
 from heedful.store.kinds import SCREEN, UNANSWERED
 from heedful.store.project import records, screens
@@ -53,10 +53,10 @@ class Query:
     question: str = ""  # of a screen, the one that the rows are of; none: see forms.rows_of
 
     def __post_init__(self) -> None:
-        if self.what not in export.COLUMNS:
-            known = ", ".join(export.COLUMNS)
+        if self.what not in layout.COLUMNS:
+            known = ", ".join(layout.COLUMNS)
             raise UserError(
-                f"cannot export '{self.what}'{did_you_mean(self.what, export.COLUMNS)}, only {known}"
+                f"cannot export '{self.what}'{did_you_mean(self.what, layout.COLUMNS)}, only {known}"
             )
         if self.split not in ("all", "train", "held_out"):
             raise UserError(f"split must be all, train or held_out, not '{self.split}'")
@@ -95,7 +95,7 @@ class Snapshot:
 
     @property
     def columns(self) -> dict[str, str]:
-        columns = export.columns_of(self.query.what, self.form) | self.of_screens
+        columns = layout.columns_of(self.query.what, self.form) | self.of_screens
         if self.query.what == "comparisons" and not self.query.margin:
             del columns["margin"]
         return columns
@@ -118,7 +118,7 @@ def take(store: Store, project: str, query: Query, tasks: Sequence[str] | None =
         return *chosen, _of_screens(connection, project, query.what)
 
     ids, form, count, of_screens = store.in_read(look)
-    body = {**asdict(query), "schema": export.SCHEMA, "form": form, **asdict(count)}
+    body = {**asdict(query), "schema": layout.SCHEMA, "form": form, **asdict(count)}
     if not query.question:
         del body["question"]  # as before there were several
     if of_screens:
@@ -150,7 +150,7 @@ def find(connection: Connection, project: str, key: str) -> Snapshot:
     if row is None:
         raise UserError(f"this project has no snapshot {key}")
     body = dict(row.query)
-    if body.pop("schema") != export.SCHEMA:
+    if body.pop("schema") != layout.SCHEMA:
         raise UserError(f"snapshot {key} is of another version of heedful's exports")
     ids, form = body.pop("ids", row.judgments), body.pop("form")
     count = Count(body.pop("stored"), body.pop("exported"), body.pop("excluded"))
@@ -212,7 +212,7 @@ def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[d
     for key, result in _rows(connection, query.what, ids, query.question):
         if isinstance(result, str):
             raise AssertionError(f"{key} was chosen and has no rows: {result}")
-        for row in map(export.with_template_columns, result):
+        for row in map(layout.with_template_columns, result):
             yield {**row, "margin": row["strength"] or 0.0} if query.margin else row
 
 
@@ -336,7 +336,7 @@ def _forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[
         query = select(prompt.c.content).where(prompt.c.id.in_(part))
         for content in connection.execute(query).scalars():
             begins = export.opening(content) if dataset == "turns" else content
-            forms |= export.form_of(export.with_template_columns({"prompt": begins}))
+            forms |= layout.form_of(layout.with_template_columns({"prompt": begins}))
     return forms
 
 

@@ -78,7 +78,10 @@ class TaskSpec:
 
     def shown(self, responses: Sequence[str]) -> Iterator[Sequence[str]]:
         """Which of a prompt's different responses stand together in a task."""
-        return grouped(self.limits, responses, together=self.together) if self.kind else iter(())
+        if not self.kind:
+            return iter(())
+        anchored = screens.anchored(self.kind, self.options or {})
+        return grouped(self.limits, responses, together=self.together, anchored=anchored)
 
     @property
     def limits(self) -> tuple[int, int]:

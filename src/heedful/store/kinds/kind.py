@@ -78,6 +78,10 @@ class Kind:
     comment: str = "text"  # the comment's name: another where the answer itself is a text
     measure: Measure | None = None
     swaps: bool = False  # two side by side: asked again the other way round, position bias measured
+    anchored: bool = (
+        False  # the first of a task's responses is shown first, and the others are about it
+    )
+    axes: tuple[str, ...] = ()  # that it scores, where its options name none
     talks: bool = False  # a conversation with two models comes before the answer: store.talk
     page: Path | None = None  # None: web/static/rate/kinds/NAME.js
     # A judge's ranks by place as an answer of this kind, where its answers rank.
@@ -89,19 +93,21 @@ class Kind:
                 f"a kind of question is named by 1 to 10 of a–z, 0–9 and _, not '{self.name}'"
             )
 
-    def questions(self, completions: Sequence[str]) -> Iterator[Sequence[str]]:
-        """What is asked of a prompt's responses, see `grouped`."""
-        return grouped(self.responses, completions)
-
 
 def grouped(
-    limits: tuple[int, int], completions: Sequence[str], *, together: bool = False
+    limits: tuple[int, int],
+    completions: Sequence[str],
+    *,
+    together: bool = False,
+    anchored: bool = False,
 ) -> Iterator[Sequence[str]]:
     """A prompt's responses by screen: each alone, every combination of a fixed number, or all at once. `together`: all
-    at once where each could stand alone, too."""
+    at once where each could stand alone, too. `anchored`: another stands first from combination to combination."""
     minimum, maximum = limits
     if minimum == maximum:
-        yield from combinations(completions, minimum)
+        for k, asked in enumerate(combinations(completions, minimum)):
+            turn = k % minimum if anchored else 0
+            yield asked[turn:] + asked[:turn]
     elif minimum == 1 and not together:
         yield from ([c] for c in completions)
     elif completions and len(completions) >= minimum:

@@ -28,5 +28,6 @@ KIND = Kind(
     parse=parse,
     example={"thumbs": [1]},
     exports=("unpaired", "scores"),
+    axes=("thumb",),
     measure=Measure("scores", "ordinal", 2.0),
 )

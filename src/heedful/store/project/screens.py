@@ -152,6 +152,11 @@ def swaps(kind: str, options: Mapping[str, Any]) -> bool:
     return any(q.kind in KINDS and KINDS[q.kind].swaps for q in questions_of(kind, options))
 
 
+def anchored(kind: str, options: Mapping[str, Any]) -> bool:
+    """Whether the first of its responses is always shown first."""
+    return any(q.kind in KINDS and KINDS[q.kind].anchored for q in questions_of(kind, options))
+
+
 def columns(questions: Sequence[ScreenQuestion]) -> dict[str, str]:
     """The columns `NAME.field` of an export of judgments, and their types; lists are in the order of `completions`."""
     found: dict[str, str] = {}
@@ -175,7 +180,7 @@ def marks(question: ScreenQuestion) -> list[str]:
     axes, rules = question.options.get("axes"), question.options.get("rules")
     if axes:
         return [axis["name"] for axis in axes]
-    return [rule["code"] for rule in rules] if rules else ["thumb"]
+    return [rule["code"] for rule in rules] if rules else [*kinds.kind_of(question.kind).axes]
 
 
 def _checked(value: Any) -> ScreenQuestion:

@@ -347,8 +347,10 @@ def _assign(
     shown: bool = True,
 ) -> str:
     if order is None:
-        order = list(range(len(task_row.completions)))
-        (rng or random.SystemRandom()).shuffle(order)
+        first = [0] if screens.anchored(task_row.kind, task_row.options) else []
+        rest = list(range(len(first), len(task_row.completions)))
+        (rng or random.SystemRandom()).shuffle(rest)
+        order = first + rest
     values: dict[str, Any] = {
         "id": new_id(),
         "task": task_row.id,

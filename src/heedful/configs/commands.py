@@ -49,6 +49,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "recipes.revise",
         "responses criticised and written anew by principles: what train sft learns",
     ),
+    "critique": (
+        "recipes.critique",
+        "a critic says what is wrong with responses, and whether a judge decides better for it",
+    ),
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
     "evaluate reward": ("recipes.evaluate_reward", "how often a reward finds the better response"),

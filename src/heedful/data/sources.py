@@ -27,6 +27,7 @@ from heedful.data.columns import (
     with_template,
 )
 from heedful.data.comparisons import comparison_of, prompts_once, unpaired_of
+from heedful.data.critiques import critique_in, question, said_of
 from heedful.data.files import Row, read_rows, write_rows
 from heedful.data.forms import asked, standard
 from heedful.data.reading import (
@@ -256,7 +257,7 @@ def demonstrations(rows: Iterable[Row], source: Source) -> list[Demonstration]:
 def _demonstrations(
     rows: Iterable[Row], source: Source, skip_bad: bool | None, reading: Reading | None
 ) -> Iterator[Demonstration]:
-    wanted = reader_of("prompt", "completion", "messages")
+    wanted = reader_of("prompt", "completion", "messages", "critique", "start", "end")
     return read_items(
         source, rows, demonstrations_of, reads=wanted, skip_bad=skip_bad, reading=reading
     )
@@ -292,8 +293,12 @@ def read_samples(source: Source, columns: Sequence[str] = ()) -> list[dict[str, 
 
 
 def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:
-    """The demonstrations in a row: one, or as many as its messages have assistant turns, or it has completions."""
+    """The demonstrations in a row: one, or as many as its messages have assistant turns, or it has completions. Of a
+    critique, which is no reason to imitate what it is about, that of writing it."""
     row = standard(row)
+    if "critique" in row and {"prompt", "completion"} <= row.keys():
+        yield _critic(where, row)
+        return
     if "messages" in row and not {"prompt", "completion"} <= row.keys():
         yield from turns(where, row)
         return
@@ -309,6 +314,15 @@ def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstrat
         text, calls = answer(where, "completion", said)
         asked_of = with_template(where, row, as_chat(prompt, said))
         yield Demonstration(asked_of, text, row.get("stop_reason") != "length", calls)
+
+
+def _critic(where: str, row: Mapping[str, Any]) -> Demonstration:
+    """A remark about a response as what a critic should say of it."""
+    said = column(where, row, "completion")
+    text = said if isinstance(said, str) else response(where, "completion", said)
+    prompt = as_chat(prompt_from(where, "prompt", row["prompt"]), said)
+    asked_of = question(prompt, text)
+    return Demonstration(asked_of, said_of(asked_of, critique_in(where, row, text)))
 
 
 def samples_of(where: str, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

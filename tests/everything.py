@@ -9,8 +9,8 @@ from heedful.store.database.db import Store
 from heedful.store.exports import hooks, snapshot
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.membership import access, identities, members, people
-from heedful.store.project import content, projects, suggestions
-from heedful.store.rating import talk, trials
+from heedful.store.project import content, critiques, projects, suggestions
+from heedful.store.rating import judging, talk, trials
 from heedful.store.tables import schema
 from heedful.types import Message
 from workspace import answer, claim, expire_lease, make_project, make_rater, make_task
@@ -74,7 +74,10 @@ def fill(store: Store) -> str:
     with store.write() as connection:
         asked, _ = suggestions.wanted(connection, project, NASTY, "a1b2")
         suggestions.add(connection, project, NASTY, "a1b2", {asked[-1]: [1, 2]})
+        of = {task: [NASTY] * 2 for task in critiques.wanted(connection, project, NASTY, "")[-1:]}
+        critiques.add(connection, project, NASTY, "", of)
         shown = {"suggestions": NASTY, "suggestions_hidden": 0.5}
+        shown |= {"critiques": NASTY, "critiques_hidden": 0.0}
         projects.change(connection, project, shown, actor=None)
     _answered(store, project)
     _tried(store, project)
@@ -104,6 +107,9 @@ def _answered(store: Store, project: str) -> None:
                 said = [{"text": t, "model": "m", "seed": 1} for t in ("x", NASTY)]
                 talk.offer(connection, assignment, rater, 0, NASTY, said)
                 talk.choose(connection, assignment, rater, 0, 0.5)
+        if kind == SCREEN:
+            with store.write() as connection:
+                judging.ask_critique(connection, assignment, rater, 0)
         for comment in ("", NASTY):
             said = _said(kind, comment)
             answer(store, assignment, rater, said)

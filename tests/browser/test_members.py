@@ -9,7 +9,7 @@ import pytest
 from heedful.store.database.db import new_id
 from heedful.store.intake import imported
 from heedful.store.membership import members
-from heedful.store.project import projects, suggestions
+from heedful.store.project import critiques, projects, suggestions
 from heedful.store.rating import judging
 from heedful.store.tables import schema
 from heedful.types import Comparison, Message
@@ -243,3 +243,62 @@ def test_a_suggestion_is_words_beside_the_question(site):
     lead.get_by_text("Saved.").wait_for()
     with site.store.read() as connection:
         assert projects.settings_of(connection, project).suggestions == ""
+
+
+def test_a_critique_is_there_for_who_asks(site):
+    """By a button or by `m`, as plain words beside the response, until then nowhere; the lead reads who asked.
+
+    Mutations caught: words that run as HTML, in the page before they were asked for, beside the other response, gone
+    after an undo, a button where nothing can be asked, an asking that is not told to the lead."""
+    project = make_project(site.store)
+    tasks = [make_task(site.store, project, question=f"{i}?") for i in range(3)]
+    words = "No <b>capital</b>."
+    with site.store.write() as connection:
+        said = {t: [words, "Vague."] for t in tasks[:2]}
+        critiques.add(
+            connection, project, "runs/critic", "v1", {**said, tasks[1]: [None, "Vague."]}
+        )
+        changed = {"critiques": "runs/critic", "critiques_hidden": 0.0}
+        projects.change(connection, project, changed, actor=None)
+    page = site.rate(project)
+    for _ in tasks:
+        question = page.locator("#prompt .body").inner_text()
+        buttons = page.locator(".panel-tools button", has_text="Critique")
+        notes = page.locator(".critic")
+        expect(buttons).to_have_count(2 - int(question[0]))
+        assert "Vague" not in page.content() and "runs/critic" not in page.content()
+        if question == "0?":
+            page.keyboard.press("m")
+            expect(notes.filter(has_text=words)).to_be_visible()
+            letter = site.letter(page, "Lima.")
+            panel = page.locator(".panel", has_text="Lima.")
+            expect(panel.locator(".critic")).to_contain_text(
+                f"A model's critique of {letter} It may be wrong."
+            )
+            expect(buttons.first).to_be_hidden()
+        elif question == "1?":
+            buttons.click()
+            expect(notes).to_contain_text("Vague.")
+            expect(notes).to_be_focused()
+        choose(site, page, "Lima.")
+        site.gone(page, question)
+    for _ in tasks:
+        page.keyboard.press("u")
+    expect(
+        page.locator(".critic:visible").first
+    ).to_be_visible()  # the first question again, with what was asked
+    lead = site.signed_in("lead", f"/lead/{project}/raters")
+    expect(lead.locator("#critic-effects tr", has_text="Asked for one")).to_contain_text("100 %")
+    lead.goto(f"/lead/{project}/questions")
+    lead.locator("#questions > li", has_text="0?").get_by_role("button", name="Open").click()
+    expect(lead.get_by_text("asked what runs/critic says against A")).to_be_visible()
+    lead.goto(f"/lead/{project}/settings")
+    expect(lead.get_by_label("Critiques of responses that raters can ask for")).to_have_value(
+        "runs/critic"
+    )
+    choice = lead.get_by_label("Critiques of responses that raters can ask for")
+    choice.select_option("nobody's")
+    lead.locator("#settings").get_by_role("button", name="Save").click()
+    lead.get_by_text("Saved.").wait_for()
+    with site.store.read() as connection:
+        assert projects.settings_of(connection, project).critiques == ""

@@ -11,7 +11,7 @@ from heedful.cli import main
 from heedful.data.sources import read_comparisons
 from heedful.recipes.suggest import ranked
 from heedful.store.database.db import open_store
-from heedful.store.rating import show, work
+from heedful.store.rating import judging, show, work
 from heedful.transfer.workspace import project_of
 from workspace import answer, make_rater
 
@@ -83,6 +83,9 @@ def test_a_judge_suggests_and_mistakes_are_sentences(
     for words, told in (
         ([], "nobody has suggested anything here"),
         (["--judge", "x", "--reward", "length"], "not both"),
+        (["--judge", "x", "--critiques", "y"], "not both"),
+        (["--critiques", "nobody"], "--critiques nobody: expected llm:MODEL"),
+        (["--critiques", "s.jsonl"], "s.jsonl: row 1 has no text `critique`"),
         (["--show", "yes"], "whose suggestions?"),
         (["--hidden", "2"], "from 0 to 1"),
         (["--name", "nobody", "--show", "yes"], "'nobody' has suggested nothing here"),
@@ -93,6 +96,43 @@ def test_a_judge_suggests_and_mistakes_are_sentences(
         assert told in capsys.readouterr().err
     assert main(["suggest", *work_in, "--judge", "./taste.py:longer"]) == 0
     assert "about 3 questions" in capsys.readouterr().out
+
+
+def test_critiques_out_of_a_file(
+    work_in: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+):
+    """Two remarks on one response, one on what nobody asks about. Mutations caught: matched by response alone, the
+    second remark lost, kept again at the second start, `--show no` that leaves raters able to ask."""
+    rows = [("Why?", "No.", "One word."), ("Why?", "No.", "Rude."), ("Who?", "No.", "Elsewhere.")]
+    lines = (json.dumps({"prompt": p, "completion": c, "critique": t}) + "\n" for p, c, t in rows)
+    (tmp_path / "c.jsonl").write_text("".join(lines))
+    told = ["suggest", *work_in, "--critiques", "c.jsonl", "--name", "critic"]
+    assert main([*told, "--show", "yes", "--hidden", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "criticises 1 questions" in out and "raters can ask what critic says; on 0%" in out
+    assert "1 of 2 criticised responses stand in no question" in caplog.text
+    assert main(told) == 0 and "criticises 0 questions" in capsys.readouterr().out
+    store = open_store(tmp_path / "work")
+    rater = make_rater(store)
+    with store.write() as connection:
+        project = project_of(connection, None)
+        texts = {}
+        for _ in range(3):
+            lease = work.claim(connection, project, rater, holding=list(texts)).assignment
+            assert lease
+            shown = show.question(connection, lease, rater)
+            texts[lease] = [
+                judging.ask_critique(connection, lease, rater, place)
+                for place, c in enumerate(shown["critiques"] or ())
+                if c["there"]
+            ]
+    store.close()
+    assert sorted(texts.values()) == [[], [], ["One word.\n\nRude."]]
+    assert main(["suggest", *work_in, "--name", "critic", "--show", "no"]) == 0
+    assert "raters can ask for none" in capsys.readouterr().out
 
 
 def test_scores_become_ranks():

@@ -27,7 +27,8 @@ LEAST = {
         ("POST /api/projects/{project_id}/next", "GET /api/projects/{project_id}/progress", f"GET {A}",
          f"GET {A}/lesson",
          "GET /api/projects/{project_id}/mine", "GET /rate/{project_id}/mine",
-         f"POST {A}/judgments", f"POST {A}/turns", f"POST {A}/turns/choose", "GET /rate/{project_id}"), "rater"),
+         f"POST {A}/judgments", f"POST {A}/critiques/{{place}}",
+         f"POST {A}/turns", f"POST {A}/turns/choose", "GET /rate/{project_id}"), "rater"),
     **dict.fromkeys(
         (f"GET {P}/overview", f"GET {P}/agreement", f"GET {P}/disagreements", f"GET {P}/aside",
          "POST /api/tasks/{task}/review", "POST /api/tasks/{task}/unpark", "GET /lead/{project}"), "reviewer"),
@@ -36,7 +37,7 @@ LEAST = {
          f"POST {P}/aside/take-back", f"GET {P}/export", f"POST {P}/import", f"GET {P}/webhooks", f"POST {P}/webhooks",
          f"GET {P}/deliveries", "POST /api/webhooks/{key}/again", "DELETE /api/webhooks/{key}", f"GET {P}/members",
          f"GET {P}/alerts", f"POST {P}/alerts/dismiss", f"GET {P}/reliability",
-         f"POST {P}/reliability", f"GET {P}/suggestions",
+         f"POST {P}/reliability", f"GET {P}/suggestions", f"GET {P}/critiques",
          f"POST {P}/playground", f"PUT {P}/playground/{{reply}}",
          f"POST {P}/members/{{rater_id}}/qualification",
          f"PUT {P}/members", f"DELETE {P}/members/{{rater_id}}", f"PUT {P}/groups", f"DELETE {P}/groups/{{group_id}}",

@@ -141,6 +141,12 @@ class Client(Members):
     def assignment(self, assignment: str) -> Values:
         return self._call("GET", f"/api/assignments/{assignment}")
 
+    def critique(self, assignment: str, place: int) -> str:
+        """What a model says against the response at this place, where task["critiques"][place]["there"]."""
+        return self._call("POST", f"/api/assignments/{assignment}/critiques/{place}", again=True)[
+            "text"
+        ]
+
     def answer(self, assignment: str, answer: Mapping[str, Any], **about: Any) -> Values:
         """Submit an answer in the form of the task's kind; {judgment, revision, disposition}.
 
@@ -223,6 +229,10 @@ class Client(Members):
     def suggestions(self, project: str) -> Values:
         """Who has suggested something, and what it does to raters: `sources` and `effects`."""
         return self._call("GET", f"/api/projects/{project}/suggestions")
+
+    def critiques(self, project: str) -> Values:
+        """Which models have criticised responses, and what being able to ask does to raters."""
+        return self._call("GET", f"/api/projects/{project}/critiques")
 
     def disagreements(self, project: str) -> Any:
         return self._call("GET", f"/api/projects/{project}/disagreements")

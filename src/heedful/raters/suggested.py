@@ -38,7 +38,7 @@ class Drawn:
     @property
     def follows(self) -> bool:
         """Both call the same best: one response, or the same ones in a tie."""
-        return _best(self.suggested) == _best(self.said.ranks)
+        return best(self.suggested) == best(self.said.ranks)
 
 
 def effect(values: Iterable[tuple[bool, bool]]) -> Effect:
@@ -78,7 +78,7 @@ def _of_source(
 ) -> dict[str, Any]:
     gold = [(d, dict(keys[d.said.task])) for d in answers if d.said.gold]
     regular = [d for d in answers if d.said.regular]
-    misled = [(d, key) for d, key in gold if _best(d.suggested) != _best(key)]
+    misled = [(d, key) for d, key in gold if best(d.suggested) != best(key)]
     seconds = {
         name: [d.said.seconds for d in regular if d.shown is shown and d.said.seconds is not None]
         for name, shown in (("shown", True), ("hidden", False))
@@ -115,6 +115,7 @@ def _drawn(connection: Connection, project: str) -> Iterable[tuple[str, Drawn]]:
             yield row.source, Drawn(row.pseudonym, row.shown, ranks, answer)
 
 
-def _best(ranks: Mapping[str, int | None]) -> set[str]:
+def best(ranks: Mapping[str, int | None]) -> set[str]:
+    """Those of the first rank."""
     given = [rank for rank in ranks.values() if rank is not None]
     return {c for c, rank in ranks.items() if rank == min(given)} if given else set()

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from heedful.configs.revise import Config
 from heedful.data.reading import named
@@ -41,7 +41,7 @@ def run(config: Config) -> Path:
     if not rows:
         raise UserError(f"{named(config.data)}: every response is empty")
     asked = [(prompt_of(named(config.data), row), row["completion"]) for row in rows]
-    write = writer(config)
+    write = writer(config, config.by, "--by")
     with recorded_until_done(beside(config.out), sources(config)):
         made = asyncio.run(all_revised(config, write, asked, principles))
         write_rows(config.out, map(as_row, made))
@@ -71,10 +71,23 @@ def as_row(one: Revised) -> dict[str, Any]:
     return prompt_columns(one.prompt) | {"completion": one.completion} | beside_it
 
 
-def writer(config: Config) -> Writer:
-    """Who is asked; the likeliest words, at temperature 0."""
-    if is_endpoint(config.by):
-        endpoint = Endpoint.of(config.by, "--by")
+class Asking(Protocol):
+    """What a config says of how a writer is asked."""
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+def writer(config: Asking, by: str, flag: str) -> Writer:
+    """Who is asked, as `flag` named them; the likeliest words, at temperature 0."""
+    if is_endpoint(by):
+        endpoint = Endpoint.of(by, flag)
         longest = max(config.max_tokens, endpoint.options.answer_tokens)
         endpoint.options = replace(endpoint.options, answer_tokens=longest, logprobs=False)
 
@@ -82,16 +95,16 @@ def writer(config: Config) -> Writer:
             return (await endpoint.ask(text, ())).text
 
         return served
-    if not config.by.startswith("llm:"):
-        raise UserError(f"--by {config.by}: expected llm:MODEL or http://HOST:PORT/v1#NAME")
-    return local(config, config.by.removeprefix("llm:"))
+    if not by.startswith("llm:"):
+        raise UserError(f"{flag} {by}: expected llm:MODEL or http://HOST:PORT/v1#NAME")
+    return local(config, by.removeprefix("llm:"), flag)
 
 
-def local(config: Config, name: str) -> Writer:
+def local(config: Asking, name: str, flag: str) -> Writer:
     """A model of this machine. A model with a chat template is asked as by a user, another goes on in plain text."""
     tokenizer = load_tokenizer(name)
     engine = load_engine(load_policy(name, device=config.device))
-    limits, where = Limits(concurrency=AT_ONCE), f"--by llm:{name}"
+    limits, where = Limits(concurrency=AT_ONCE), f"{flag} llm:{name}"
     who = [str(Path(name).resolve()), config.max_tokens]
 
     async def said(text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Suggestions: a judge or a reward says what is better on a workspace's questions, kept beside them and no judgment."""
+"""Suggestions and critiques: what models say of a workspace's questions, kept beside them, and no judgment."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from sqlalchemy import Connection
 from heedful.configs.suggest import Config
 from heedful.errors import UserError
 from heedful.progress import Progress
-from heedful.raters import suggested
+from heedful.raters import criticised, suggested
 from heedful.raters.panel import judge_all, judges
 from heedful.recipes.score import score_rows
+from heedful.recipes.suggest_critiques import critiques_of
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import load_rewards
 from heedful.run.settings import identity
 from heedful.store.database.db import Store
-from heedful.store.lead import reports
-from heedful.store.project import projects, suggestions
+from heedful.store.lead.reports import questions as texts_of
+from heedful.store.project import critiques, projects, suggestions
 from heedful.store.project.content import prompt_from_content
 from heedful.transfer.workspace import opened, project_of
 from heedful.types import without_gaps
@@ -35,7 +36,7 @@ from heedful.types import without_gaps
 log = logging.getLogger("heedful")
 
 BATCH = 200  # in one write transaction
-Questions = Mapping[str, Mapping[str, Any]]  # by task, see `reports.questions`
+Questions = Mapping[str, Mapping[str, Any]]  # by task, see `store.lead.reports.questions`
 
 
 def run(config: Config) -> None:
@@ -44,18 +45,25 @@ def run(config: Config) -> None:
         project = store.in_read(lambda connection: project_of(connection, config.project))
         if config.asks:
             _suggest(config, store, project)
-        if changed := _changed(config):
+        read = {"suggestions": suggested.report, "critiques": criticised.report}
+        reports = {k: store.in_read(lambda c, of=of: of(c, project)) for k, of in read.items()}
+        if changed := _changed(config, {k: r["sources"] for k, r in reports.items()}):
             store.in_write(lambda c: projects.change(c, project, changed, actor=None))
         settings = store.in_read(lambda connection: projects.settings_of(connection, project))
-        report = store.in_read(lambda connection: suggested.report(connection, project))
-    if not report["sources"]:
-        raise UserError("nobody has suggested anything here; name a model by --judge or --reward")
-    _print(report, settings)
+    report, critics = reports.values()
+    if not report["sources"] and not critics["sources"]:
+        raise UserError(
+            "nobody has suggested anything here; name a model by --judge, --reward or --critiques"
+        )
+    if report["sources"]:
+        _print(report, settings)
+    if critics["sources"]:
+        _print_critics(critics, settings)
 
 
 def version_of(config: Config) -> str:
     """Of what suggests: 12 digits of a digest of its files and of the user's code; empty for what only has a name."""
-    about = identity(config, ("judge", "reward"))
+    about = identity(config, ("judge", "reward", "critiques"))
     told = {name: sorted(about[name].items()) for name in ("inputs", "sources")}
     if not any(told.values()):
         return ""
@@ -67,26 +75,38 @@ def _suggest(config: Config, store: Store, project: str) -> None:
     assert source is not None
 
     def asked(connection: Connection) -> tuple[Questions, int]:
-        tasks, others = suggestions.wanted(connection, project, source, version)
-        return reports.questions(connection, tasks), others
+        if config.critiques:
+            tasks, others = critiques.wanted(connection, project, source, version), 0
+        else:
+            tasks, others = suggestions.wanted(connection, project, source, version)
+        return texts_of(connection, tasks), others
 
     questions, others = store.in_read(asked)
     new = 0
     if questions:
         path = config.workspace / f"suggestions-{project}.{ANSWERS}"
         with recorded_until_done(path, sources(config)):
-            ranks = _by_reward(config, questions) if config.reward else _by_judge(config, questions)
-            told = list({task: r for task, r in ranks.items() if any(r)}.items())
+            told = _told(config, questions)
             for begin in range(0, len(told), BATCH):
                 part = dict(told[begin : begin + BATCH])
-                new += store.in_write(
-                    lambda c, part=part: suggestions.add(c, project, source, version, part)
-                )
-    print(f"{source}{f' {version}' if version else ''} suggests something about {new} questions")
+                add = critiques.add if config.critiques else suggestions.add
+                store.in_write(lambda c, add=add, part=part: add(c, project, source, version, part))
+                new += len(part)
+    does = "criticises" if config.critiques else "suggests something about"
+    print(f"{source}{f' {version}' if version else ''} {does} {new} questions")
     if silent := len(questions) - new:
         log.warning("about %d it says nothing", silent)
     if others:
         log.warning("%d questions do not ask which response is better", others)
+
+
+def _told(config: Config, questions: Questions) -> list[tuple[str, Any]]:
+    """(task, ranks or critiques of its responses) of the questions about which there is something to say."""
+    if config.critiques:
+        told = critiques_of(config, questions)
+    else:
+        told = _by_reward(config, questions) if config.reward else _by_judge(config, questions)
+    return [(task, of) for task, of in told.items() if any(of)]
 
 
 def _by_judge(config: Config, questions: Questions) -> dict[str, list[int | None]]:
@@ -121,46 +141,86 @@ def ranked(scores: Sequence[float | None]) -> list[int | None]:
     return without_gaps([None if s is None else 1 + above.index(s) for s in scores])
 
 
-def _changed(config: Config) -> dict[str, Any]:
+def _changed(config: Config, told: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """What becomes of the project's settings. Where nothing is asked now, it is about both kinds, or about what the
+    name stands for in `told`, the sources of each."""
+    about = ["critiques"] if config.critiques else ["suggestions"] if config.asks else list(told)
+    if config.name and not config.asks:
+        there = [k for k in about if any(s["source"] == config.name for s in told[k])]
+        about = there or ["suggestions"]
     changed: dict[str, Any] = {}
-    if config.show is not None:
-        changed["suggestions"] = config.source if config.show == "yes" else ""
-    if config.hidden is not None:
-        changed["suggestions_hidden"] = config.hidden
+    for kind in about:
+        if config.show is not None:
+            changed[kind] = config.source if config.show == "yes" else ""
+        if config.hidden is not None:
+            changed[f"{kind}_hidden"] = config.hidden
     return changed
 
 
 def _print(report: Mapping[str, Any], settings: projects.Settings) -> None:
     console = Console(highlight=False)
-    for s in report["sources"]:
-        version = f", version {s['version']}" if s["version"] else ""
-        console.print(Text(f"{s['source']}{version}: {s['questions']} questions"))
+    _print_sources(console, report)
     share = f"{settings.suggestions_hidden:.0%} of the questions stay without"
     seen = f"raters see those of {settings.suggestions}; {share}" * bool(settings.suggestions)
     console.print(Text(seen or "raters see none: heedful suggest --name … --show yes"))
     for effect in report["effects"]:
-        table = Table(title=Text(effect["source"]), box=None, title_justify="left")
-        for title in ("", "shown", "hidden", "difference"):
-            table.add_column(title, justify="right" if title else "left")
-        for name, words in (
-            ("agrees", "say what it suggests"),
-            ("gold_right", "gold questions right"),
-            ("misled", "… where it is wrong"),
-        ):
-            table.add_row(words, *_cells(effect[name]))
-        for row in effect["raters"]:
-            table.add_row(Text(f"{row['rater']} says it"), *_cells(row))
-        console.print(table)
+        rows = [
+            ("say what it suggests", _cells(effect["agrees"])),
+            ("gold questions right", _cells(effect["gold_right"])),
+            ("… where it is wrong", _cells(effect["misled"])),
+            *((f"{row['rater']} says it", _cells(row)) for row in effect["raters"]),
+        ]
+        _print_effect(console, effect["source"], ("shown", "hidden", "difference"), rows)
+    _print_basis(console, report)
+
+
+def _print_critics(report: Mapping[str, Any], settings: projects.Settings) -> None:
+    console = Console(highlight=False)
+    _print_sources(console, report)
+    share = f"on {settings.critiques_hidden:.0%} of the questions they cannot"
+    seen = f"raters can ask what {settings.critiques} says; {share}" * bool(settings.critiques)
+    console.print(Text(seen or "raters can ask for none: heedful suggest --critiques … --show yes"))
+    for effect in report["effects"]:
+        rows = [
+            ("asked for one", [_share(effect["asked"]), "–", "–"]),
+            ("agree with most of the others", _cells(effect["agrees"])),
+            ("gold questions right", _cells(effect["gold_right"])),
+            *((f"{r['rater']} asked", [_share(r["asked"]), "–", "–"]) for r in effect["raters"]),
+        ]
+        _print_effect(console, effect["source"], ("could ask", "could not", "difference"), rows)
+    _print_basis(console, report)
+
+
+def _print_sources(console: Console, report: Mapping[str, Any]) -> None:
+    for s in report["sources"]:
+        version = f", version {s['version']}" if s["version"] else ""
+        console.print(Text(f"{s['source']}{version}: {s['questions']} questions"))
+
+
+def _print_effect(
+    console: Console, source: str, titles: Sequence[str], rows: Sequence[tuple[str, list[str]]]
+) -> None:
+    table = Table(title=Text(source), box=None, title_justify="left")
+    table.add_column("", justify="left")
+    for title in titles:
+        table.add_column(title, justify="right")
+    for words, cells in rows:
+        table.add_row(Text(words), *cells)
+    console.print(table)
+
+
+def _print_basis(console: Console, report: Mapping[str, Any]) -> None:
     if report["effects"]:
         console.print(
             f"in brackets 95 % intervals; the newest {report['newest']} answers of people"
         )
 
 
+def _share(s: Mapping[str, Any]) -> str:
+    return f"{s['value']:.0%} of {s['n']}" if s["n"] else "–"
+
+
 def _cells(effect: Mapping[str, Any]) -> list[str]:
-    cells = [
-        f"{s['value']:.0%} of {s['n']}" if s["n"] else "–"
-        for s in (effect["shown"], effect["hidden"])
-    ]
     d = effect["difference"]
-    return [*cells, f"{d['value']:+.0%} [{d['low']:+.0%}, {d['high']:+.0%}]" if d else "–"]
+    difference = f"{d['value']:+.0%} [{d['low']:+.0%}, {d['high']:+.0%}]" if d else "–"
+    return [_share(effect["shown"]), _share(effect["hidden"]), difference]

@@ -187,6 +187,9 @@ def judgments(j: JudgmentRecord) -> Rows:
             "guidelines": j.guidelines,
             "suggestion": j.suggestion
             and _part(j.suggestion, "source", "version", "ranks", "shown"),
+            "model_critiques": j.offered
+            and _part(j.offered, "source", "offered")
+            | {"asked": _parts(j.asked, "completion", "version", "text", "created_at")},
             "completions": [completion(row) for row in j.texts.values()],
             "blind_broken": any(names_itself(row.text, row.model) for row in j.texts.values()),
             "prompt": j.prompt.content,

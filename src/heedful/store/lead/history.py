@@ -26,6 +26,7 @@ from heedful.store.tables.schema import (
     task,
     task_slot,
 )
+from heedful.store.tables.suggestions import critique_asked, model_critique
 
 EXCERPT = 240  # characters of a text in the list
 # What the audit log says of questions; about judgments the judgments themselves say more.
@@ -74,7 +75,8 @@ def history(connection: Connection, task_id: str) -> dict[str, Any]:
     """Everything about a question; texts are raw, ranks and marks by the responses' places in `responses`.
 
     {task, project, kind, state, options, prompt, responses, models, completions, gold, overlap, wanted, …,
-    events: [{at, what, who, …}]}, the oldest first. `what`: shown, expired, an outcome, or what a lead did.
+    events: [{at, what, who, …}]}, the oldest first. `what`: shown, critique (asked for), an outcome,
+    or what a lead did.
     """
     about = connection.execute(select(task).where(task.c.id == task_id)).first()
     if about is None:
@@ -83,7 +85,8 @@ def history(connection: Connection, task_id: str) -> dict[str, Any]:
     names = origins(connection, about.completions)
     origin = connection.execute(select(prompt).where(prompt.c.id == about.prompt)).one()
     states = _states(connection, [task_id])[task_id]
-    events = [*_shown(connection, about), *_said(connection, about), *_done(connection, about)]
+    parts = (_shown, _asked, _said, _done)
+    events = [event for part in parts for event in part(connection, about)]
     return question | {
         "project": about.project,
         "state": state_of(about, states),
@@ -130,6 +133,26 @@ def _shown(connection: Connection, about: Any) -> list[dict[str, Any]]:
             else {"source": row.source, "ranks": row.ranks, "shown": row.shown},
         }
         for row in found
+    ]
+
+
+def _asked(connection: Connection, about: Any) -> list[dict[str, Any]]:
+    """Who asked what a model says against a response."""
+    a, c = critique_asked.c, model_critique.c
+    query = select(a.created_at, rater.c.pseudonym, c.completion, c.source, c.text)
+    query = query.join(model_critique, c.id == a.critique)
+    query = query.join(assignment, assignment.c.id == a.assignment)
+    query = query.join(rater, rater.c.id == assignment.c.rater)
+    return [
+        {
+            "at": row.created_at,
+            "what": "critique",
+            "who": row.pseudonym,
+            "response": about.completions.index(row.completion),
+            "source": row.source,
+            "text": row.text,
+        }
+        for row in connection.execute(query.where(assignment.c.task == about.id))
     ]
 
 

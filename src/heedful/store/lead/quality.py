@@ -7,7 +7,7 @@ Only an answer's latest revision counts, and no answer beyond the overlap that w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -177,9 +177,16 @@ def shared(connection: Connection, project: str, *, limit: int = MAX_SHARED) -> 
         .order_by(tasks.c.at.desc(), tasks.c.task)
         .limit(limit)
     )
+    return of_tasks(connection, list(connection.execute(several).scalars()))
+
+
+def of_tasks(connection: Connection, tasks: Collection[str]) -> list[str]:
+    """Ids of all answers to these tasks."""
     ids: list[str] = []
-    for part in batches(list(connection.execute(several).scalars()), BATCH):
-        ids += connection.execute(select(j.id).where(j.task.in_(part), *valid())).scalars()
+    for part in batches(list(tasks), BATCH):
+        ids += connection.execute(
+            select(judgment.c.id).where(judgment.c.task.in_(part), *valid())
+        ).scalars()
     return ids
 
 

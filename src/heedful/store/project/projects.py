@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store.database import audit
@@ -14,10 +14,11 @@ from heedful.store.kinds.checks import MAX_NUMBER
 from heedful.store.project import screens
 from heedful.store.tables.columns import sha256
 from heedful.store.tables.schema import guideline_version, project, suggestion, task
+from heedful.store.tables.suggestions import model_critique
 
 PROBABILITIES = (
     "gold_rate", "swap_rate", "qualification_share", "alert_hasty", "alert_gold", "alert_place", "alert_drop",
-    "alert_pace", "suggestions_hidden",
+    "alert_pace", "suggestions_hidden", "critiques_hidden",
 )  # fmt: skip
 
 
@@ -73,6 +74,10 @@ class Settings:
     """Whose suggestions raters see, by the name under which `heedful suggest` has kept them; empty: nobody's."""
     suggestions_hidden: float = 0.2
     """The chance that a suggestion stays hidden, so that its effect on raters can be measured."""
+    critiques: str = ""
+    """Whose critiques of responses raters can ask for, by the name under which they are kept; empty: nobody's."""
+    critiques_hidden: float = 0.2
+    """The chance that none can be asked for, so that their effect on raters can be measured."""
     dismissed: tuple[dict[str, Any], ...] = ()
     """Alerts that the lead does not want to see for a while: what, rater (or null) and at, see web.alerts."""
     models: tuple[str, ...] = ()
@@ -185,8 +190,12 @@ def change(
 ) -> Settings:
     """Merge `values` into the settings."""
     checked = settings_from(values)
-    if checked.suggestions and not _has_suggested(connection, project_id, checked.suggestions):
-        raise UserError(f"'{checked.suggestions}' has suggested nothing here; see heedful suggest")
+    for name, table, told in (
+        (checked.suggestions, suggestion, "suggested nothing"),
+        (checked.critiques, model_critique, "criticised nothing"),
+    ):
+        if name and not _has_told(connection, table, project_id, name):
+            raise UserError(f"'{name}' has {told} here; see heedful suggest")
     before = asdict(settings_of(connection, project_id))
     new = {name: getattr(checked, name) for name in values}
     settings = settings_from(before | new, stored=True)
@@ -197,9 +206,9 @@ def change(
     return settings
 
 
-def _has_suggested(connection: Connection, project_id: str, source: str) -> bool:
-    theirs = (task.c.project == project_id, suggestion.c.source == source)
-    query = select(suggestion.c.id).join(task, task.c.id == suggestion.c.task).where(*theirs)
+def _has_told(connection: Connection, table: Table, project_id: str, source: str) -> bool:
+    theirs = (task.c.project == project_id, table.c.source == source)
+    query = select(table.c.id).join(task, task.c.id == table.c.task).where(*theirs)
     return connection.execute(query.limit(1)).first() is not None
 
 

@@ -44,6 +44,7 @@ from heedful.store.tables.schema import (
     trial,
     turn,
 )
+from heedful.store.tables.suggestions import critique_asked, critique_offered, model_critique
 
 Row = Any  # a named tuple of a table's columns, which is read faster by name than SQLAlchemy's rows
 PARTS = (ranking_item, score, rule_flag, critique, edit, question_answer)
@@ -59,6 +60,8 @@ TRAINING: Columns = {
     "completion": ("id", "text", "model", "checkpoint"),
     "trial": (),
     "suggestion_shown": (),
+    "critique_offered": (),
+    "critique_asked": (),
 }  # fmt: skip
 UNSHOWN: Columns = {**TRAINING, "assignment": ()}  # what most of them read: not in which order
 EVERYTHING: Columns = {}
@@ -91,6 +94,8 @@ class JudgmentRecord(NamedTuple):
     suggestion: Row | None = (
         None  # that was drawn for it: source, version, ranks; and whether it was `shown`
     )
+    offered: Row | None = None  # whose critiques its rater could ask for, or (not `offered`) not
+    asked: Sequence[Row] = ()  # for which they had asked: completion, version, text; created_at
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -149,6 +154,8 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
     leases = [j.assignment for j in judgments.values()]
     said = grouped(reader.rows(offer, "assignment", leases, "place"), "assignment")
     drawn = {row.assignment: row for row in reader.rows(suggestion_shown, "assignment", leases)}
+    offered = {row.assignment: row for row in reader.rows(critique_offered, "assignment", leases)}
+    asked = grouped(reader.rows(critique_asked, "assignment", leases, "created_at"), "assignment")
     stages = {row.assignment: row.stage for row in reader.rows(trial, "assignment", leases)}
     shown = {c for t in tasks.values() for c in t.completions}
     edited = {row.edited for rows in edits.values() for row in rows}
@@ -179,6 +186,8 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
             answers.get(key, ()),
             stages.get(row.assignment),
             drawn.get(row.assignment),
+            offered.get(row.assignment),
+            [a for a in asked.get(row.assignment, ()) if a.created_at <= row.created_at],
         )
 
 
@@ -215,7 +224,15 @@ def _named(table: str, names: tuple[str, ...]) -> Callable[[Any], Row]:
 
 
 def reader_of(connection: Connection, read: Columns) -> Reader:
-    tables = [*PARTS, demonstration, offer, trial, suggestion_shown]
+    tables = [
+        *PARTS,
+        demonstration,
+        offer,
+        trial,
+        suggestion_shown,
+        critique_offered,
+        critique_asked,
+    ]
     used = {t.name for t in tables if connection.execute(select(t).limit(1)).first()}
     return Reader(connection, read, used)
 
@@ -234,6 +251,9 @@ def _query(
     if table is suggestion_shown:
         told = (suggestion.c.source, suggestion.c.version, suggestion.c.ranks)
         query = select(*columns, *told).join(suggestion)
+    if table is critique_asked:
+        c = model_critique.c
+        query = select(*columns, c.completion, c.version, c.text).join(model_critique)
     if sqlite:
         keys = func.json_each(bindparam("keys", type_=Text)).table_valued("value")
         query = query.where(table.c[owner].in_(select(keys.c.value)))

@@ -8,10 +8,10 @@ the effect of having seen it. Gold questions are treated like all others, or the
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, or_, select
+from sqlalchemy import Connection, Row, Table, and_, exists, func, or_, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
@@ -31,18 +31,26 @@ def wanted(
 ) -> tuple[list[str], int]:
     """The questions that still ask for answers and have no suggestion by this version of the source, gold ones among
     them, the oldest first; and how many more there are that do not ask which response is better."""
+    rows = untold(connection, suggestion, project, source, version)
+    ranking = [row.id for row in rows if screens.first_ranking(row.kind, row.options)]
+    return ranking, len(rows) - len(ranking)
+
+
+def untold(
+    connection: Connection, table: Table, project: str, source: str, version: str
+) -> Sequence[Row]:
+    """{id, kind, options, completions} of the questions that still ask for answers, or are gold, and of which this
+    version of the source has told nothing in `table`, the oldest first."""
     t = task.c
     asked = exists().where(task_slot.c.task == t.id, task_slot.c.state.in_(STILL_ASKED))
-    given = and_(suggestion.c.source == source, suggestion.c.version == version)
-    query = select(t.id, t.kind, t.options).where(
+    given = and_(table.c.source == source, table.c.version == version)
+    query = select(t.id, t.kind, t.options, t.completions).where(
         t.project == project,
         t.swap_of.is_(None),
         or_(t.is_gold.is_(True), asked),
-        ~exists().where(suggestion.c.task == t.id, given),
+        ~exists().where(table.c.task == t.id, given),
     )
-    rows = connection.execute(query.order_by(t.created_at, t.id)).all()
-    ranking = [row.id for row in rows if screens.first_ranking(row.kind, row.options)]
-    return ranking, len(rows) - len(ranking)
+    return connection.execute(query.order_by(t.created_at, t.id)).all()
 
 
 def add(
@@ -56,21 +64,15 @@ def add(
 ) -> int:
     """Keep what `source` suggests, ranks by task in the order of its completions; returns how many are new. What it
     has suggested before, in the same version, stays as it was."""
-    if not source.strip() or len(source) > MAX_NAME:
-        raise UserError(f"who suggests has a name of 1 to {MAX_NAME} characters")
-    there: dict[str, Row] = {}
+    refuse_nameless(source)
+    there = questions(connection, project, suggested)
     before: set[str] = set()
     for part in batches(list(suggested)):
-        query = select(task.c.id, task.c.kind, task.c.options, task.c.completions)
-        rows = connection.execute(query.where(task.c.id.in_(part), task.c.project == project))
-        there |= {row.id: row for row in rows}
         same = (suggestion.c.source == source, suggestion.c.version == version)
         known = select(suggestion.c.task).where(suggestion.c.task.in_(part), *same)
         before |= set(connection.execute(known).scalars())
     timestamp, new = now(connection), []
     for key, ranks in suggested.items():
-        if key not in there:
-            raise UserError("there is no such question in this project")
         _refuse_unfit(there[key], ranks)
         if key not in before:
             of = {"task": key, "source": source, "version": version, "ranks": list(ranks)}
@@ -82,10 +84,30 @@ def add(
     return len(new)
 
 
-def sources(connection: Connection, project: str) -> list[dict[str, Any]]:
+def refuse_nameless(source: str) -> None:
+    if not source.strip() or len(source) > MAX_NAME:
+        raise UserError(f"who suggests or criticises has a name of 1 to {MAX_NAME} characters")
+
+
+def questions(connection: Connection, project: str, tasks: Collection[str]) -> dict[str, Row]:
+    """{id, kind, options, completions} of these questions by id, which are the project's."""
+    there: dict[str, Row] = {}
+    for part in batches(list(tasks)):
+        query = select(task.c.id, task.c.kind, task.c.options, task.c.completions)
+        rows = connection.execute(query.where(task.c.id.in_(part), task.c.project == project))
+        there |= {row.id: row for row in rows}
+    if len(there) < len(tasks):
+        raise UserError("there is no such question in this project")
+    return there
+
+
+def sources(
+    connection: Connection, project: str, table: Table = suggestion
+) -> list[dict[str, Any]]:
     """Who has suggested something here: {source, version, questions, newest_at}, the newest first."""
-    s, newest = suggestion.c, func.max(suggestion.c.created_at)
-    query = select(s.source, s.version, func.count().label("questions"), newest.label("newest_at"))
+    s, newest = table.c, func.max(table.c.created_at)
+    number = func.count(s.task.distinct())
+    query = select(s.source, s.version, number.label("questions"), newest.label("newest_at"))
     query = query.join(task, task.c.id == s.task).where(task.c.project == project)
     query = query.group_by(s.source, s.version).order_by(newest.desc(), s.source, s.version)
     return [dict(row._mapping) for row in connection.execute(query)]

@@ -14,7 +14,7 @@ from heedful.store.database import audit
 from heedful.store.database.bulk import insert_all
 from heedful.store.database.db import new_id, new_ids, now
 from heedful.store.kinds import UNANSWERED, Parsed, Question, parse
-from heedful.store.project import screens
+from heedful.store.project import critiques, screens
 from heedful.store.project.content import add_completion, add_demonstration, digest
 from heedful.store.project.records import texts
 from heedful.store.rating import asides, trials
@@ -182,6 +182,13 @@ def _row(parsed: Parsed, **columns: Any) -> dict[str, Any]:
     """A row of `judgment`."""
     said = {name: getattr(parsed, name) for name in ("outcome", "strength", "confidence", "text")}
     return {**said, **columns}
+
+
+def ask_critique(connection: Connection, assignment_id: str, rater_id: str, place: int) -> str:
+    """What a model says against the response at this place on the rater's screen; that they asked is recorded."""
+    return critiques.ask(
+        connection, assignment_of(connection, assignment_id, rater_id, lock=True), place
+    )
 
 
 def _replayed(connection: Connection, rater_id: str, key: str, request: str) -> Receipt | None:

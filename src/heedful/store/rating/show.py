@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from heedful.store.database.db import now
-from heedful.store.project import suggestions
+from heedful.store.project import critiques, suggestions
 from heedful.store.project.records import shown
 from heedful.store.project.screens import questions_of
 from heedful.store.rating.judging import assignment_of, latest
@@ -26,7 +26,8 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
     episode: {whole}, where it is one: never what it was worth}], options,
     questions: [{name, kind, options, required, title, help}], guidelines: {id, body} | None,
     turns: [{said, replies: [text, text], chosen: place | None}], answer: as it was said | None, revision,
-    trial: `trials.place_of`, suggestion: ranks by place, as a model suggests | None}
+    trial: `trials.place_of`, suggestion: ranks by place, as a model suggests | None,
+    critiques: `critiques.seen`}
     """
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
@@ -56,6 +57,7 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
         "answer": judgment_row.said if judgment_row else None,
         "revision": judgment_row.revision if judgment_row else 0,
         "suggestion": suggestions.seen(connection, lease),
+        "critiques": critiques.seen(connection, lease),
         "trial": place_of(connection, assignment_id) if task_row.is_gold else None,
     }
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, exists, func, select
 from heedful.errors import UserError
 from heedful.store.database.db import new_id, now
 from heedful.store.kinds import KINDS, SCREEN, UNANSWERED
-from heedful.store.project import screens, suggestions
+from heedful.store.project import critiques, screens, suggestions
 from heedful.store.project.content import add_task
 from heedful.store.project.lifecycle import is_archived
 from heedful.store.project.projects import Settings, newest_guidelines, settings_of
@@ -104,7 +104,7 @@ def claim(
     if gold:
         slot = _next_slot(connection, gold)
         key = _assign(connection, gold, slot, rater_id, timestamp, settings, rng)
-        suggestions.draw(connection, settings, gold, key, rng)
+        _draw(connection, settings, gold, key, rng)
         return Claim(key)
     task_row = connection.execute(select(task).where(task.c.id == open_slot.task)).one()
     connection.execute(
@@ -113,7 +113,7 @@ def claim(
         .values(state="leased")
     )
     key = _assign(connection, task_row, open_slot.slot, rater_id, timestamp, settings, rng)
-    suggestions.draw(connection, settings, task_row, key, rng)
+    _draw(connection, settings, task_row, key, rng)
     return Claim(key)
 
 
@@ -365,6 +365,14 @@ def _assign(
     }
     connection.execute(assignment.insert().values(**values))
     return values["id"]
+
+
+def _draw(
+    connection: Connection, settings: Settings, task_row: Row, key: str, rng: random.Random
+) -> None:
+    """What models say beside the question."""
+    suggestions.draw(connection, settings, task_row, key, rng)
+    critiques.draw(connection, settings, task_row, key, rng)
 
 
 def _extend(

@@ -56,7 +56,7 @@ from heedful.store.tables.columns import (
     timestamp,
 )
 from heedful.store.tables.outgoing import webhook, webhook_delivery  # noqa: F401
-from heedful.store.tables.suggestions import suggestion, suggestion_shown
+from heedful.store.tables.suggestions import TOLD, suggestion, suggestion_shown  # noqa: F401
 
 # ── what is judged ───────────────────────────────────────────────────────────────────────────────
 
@@ -389,7 +389,7 @@ audit_event = Table(
 IMMUTABLE = (
     guideline_version, run, checkpoint, prompt, completion, demonstration, task, gold_key, judgment, ranking_item,
     score, rule_flag, critique, edit, question_answer, offer, turn, dataset_snapshot, audit_event,
-    gold_explanation, trial, suggestion, suggestion_shown,
+    gold_explanation, trial, *TOLD,
 )  # fmt: skip
 
 for _table in metadata.tables.values():

@@ -1,4 +1,4 @@
-"""The tables of what models suggest about questions, and to whom it was shown. No suggestion is a judgment."""
+"""The tables of what models suggest and criticise, and to whom it was shown. None of it is a judgment."""
 
 from __future__ import annotations
 
@@ -26,3 +26,33 @@ suggestion_shown = Table(  # drawn when the question is given, so that its effec
     Column("shown", Boolean, nullable=False),  # false: hidden, to compare with
     Index("ix_suggestion_shown_project", "project", "assignment"),
 )
+model_critique = Table(  # what a model says against a response, shown to raters who ask for it
+    "model_critique",
+    metadata,
+    key(),
+    ref("task"),
+    ref("completion"),
+    Column("source", Exact(MAX_NAME), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("text", Exact, nullable=False),
+    timestamp(),
+    UniqueConstraint("task", "completion", "source", "version"),
+)
+critique_offered = Table(  # drawn when the question is given: whether its rater can ask
+    "critique_offered",
+    metadata,
+    Column("assignment", String(36), ForeignKey("assignment.id"), primary_key=True),
+    ref("project"),
+    Column("source", Exact(MAX_NAME), nullable=False),
+    Column("offered", Boolean, nullable=False),  # false: withheld, to compare with
+    Index("ix_critique_offered_project", "project", "assignment"),
+)
+critique_asked = Table(  # that a rater has asked for one, and was shown it
+    "critique_asked",
+    metadata,
+    Column("assignment", String(36), ForeignKey("assignment.id"), primary_key=True),
+    Column("critique", String(36), ForeignKey("model_critique.id"), primary_key=True),
+    timestamp(),
+)
+
+TOLD = (suggestion, suggestion_shown, model_critique, critique_offered, critique_asked)

@@ -110,6 +110,14 @@ def lesson(assignment_id: str, request: Request, user: SignedIn) -> dict[str, An
     return told | {"explanation": told["explanation"] and to_html(told["explanation"])}
 
 
+@router.post("/api/assignments/{assignment_id}/critiques/{place}")
+def critique(assignment_id: str, place: int, request: Request, user: SignedIn) -> dict[str, str]:
+    """{text}: what a model says against the response at this place on your screen, as plain text, where the question's
+    `critiques` say that it can be asked for. That you asked is kept with your answer."""
+    with store_of(request).write() as connection:
+        return {"text": judging.ask_critique(connection, assignment_id, user.rater, place)}
+
+
 @router.post("/api/assignments/{assignment_id}/judgments", status_code=201)
 @terms(body=2_000_000)
 def judge(

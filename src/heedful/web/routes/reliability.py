@@ -1,4 +1,4 @@
-"""Who can be relied on, by the newest fit of the model of raters, and a new one; what suggestions do to raters."""
+"""Who can be relied on, by the newest fit of the model of raters, and a new one; what suggestions and critiques do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from sqlalchemy import select
 
-from heedful.raters import suggested
+from heedful.raters import criticised, suggested
 from heedful.store.database import audit
 from heedful.store.project import projects
 from heedful.store.tables.schema import project as project_table
@@ -47,3 +47,13 @@ def suggestions_of(project: str, request: Request, _user: Lead) -> dict[str, Any
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
         return suggested.report(connection, project)
+
+
+@router.get("/api/projects/{project}/critiques")
+@terms(lane="reports")
+def critiques_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
+    """{sources, effects}: which models have criticised responses, and of each how often raters ask for it, and what
+    being able to ask does to what they say (`heedful.raters.criticised`)."""
+    with store_of(request).read() as connection:
+        projects.settings_of(connection, project)
+        return criticised.report(connection, project)

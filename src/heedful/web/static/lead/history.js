@@ -38,6 +38,7 @@ export function line(event, told) {
     const suggested = event.suggestion && `, ${event.suggestion.shown ? "with" : "without"} what ${event.suggestion.source} suggests (${answerAlone({ outcome: "answer", strength: null, scores: {}, rules: {}, ranks: event.suggestion.ranks })})`;
     return el("li", {}, at, " ", who, " was shown it", order.length > 1 ? `, in the order ${order}` : "", suggested, SHOWN[event.state] ? `; ${SHOWN[event.state]}` : "");
   }
+  if (event.what === "critique") return el("li", {}, at, " ", who, ` asked what ${event.source} says against ${LETTERS[event.response]}`, quoted("", event.text));
   if (!(event.what in OUTCOMES)) return el("li", {}, at, " ", who, ` ${(DONE[event.what] ?? event.what).replace("{n}", event.number)}`);
   const facts = [event.seconds === null ? null : `${number(event.seconds, 1)} s`, event.confidence === null ? null : `confidence ${number(event.confidence)}`, event.revision > 1 ? `revision ${event.revision}` : null, event.disposition === "counted" ? null : event.disposition, event.corrected ? "corrected later" : null].filter(Boolean);
   const said = event.what === "answer" || event.question ? answerText({ outcome: event.what, ...event }) : "";

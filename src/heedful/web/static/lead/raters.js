@@ -65,16 +65,31 @@ const signedShare = (x) => `${x < 0 ? "−" : "+"}${percent(Math.abs(x))}`;
 const gap = (d) => (d === null ? el("td", { class: "hint" }, "–") : el("td", {}, el("span", { class: d.low > 0 || d.high < 0 ? "s2" : null }, signedShare(d.value)), el("br"), el("small", { class: "hint" }, `${signedShare(d.low)} to ${signedShare(d.high)}`)));
 const effectRow = (name, e) => el("tr", {}, el("th", { scope: "row" }, name), share(e.shown), share(e.hidden), gap(e.difference));
 
-function effectOf(e) {
-  const seconds = el("tr", {}, el("th", { scope: "row" }, "Seconds each"), el("td", {}, number(e.seconds.shown, 1)), el("td", {}, number(e.seconds.hidden, 1)), el("td", {}));
-  const table = el("table", { class: "stack" }, el("caption", {}, e.source),
-    el("thead", {}, el("tr", {}, ["", "Shown", "Hidden", "Difference"].map((title) => el("th", { scope: "col" }, title)))), el("tbody"));
-  stack(table.querySelector("tbody"), [effectRow("Say what it suggests", e.agrees), effectRow("Gold questions right", e.gold_right), effectRow("Gold right, where it is wrong", e.misled), seconds, ...e.raters.map((r) => effectRow(r.rater, r))]);
+const secondsRow = (e) => el("tr", {}, el("th", { scope: "row" }, "Seconds each"), el("td", {}, number(e.seconds.shown, 1)), el("td", {}, number(e.seconds.hidden, 1)), el("td", {}));
+
+function effectTable(source, columns, rows) {
+  const table = el("table", { class: "stack" }, el("caption", {}, source),
+    el("thead", {}, el("tr", {}, ["", ...columns, "Difference"].map((title) => el("th", { scope: "col" }, title)))), el("tbody"));
+  stack(table.querySelector("tbody"), rows);
   return el("div", { class: "scroll" }, table);
 }
+
+const bySource = (sources) => sources.map((s) => `${s.source}${s.version ? `, version ${s.version}` : ""}: ${number(s.questions)} questions`).join("; ");
+const basis = (newest) => `Of the newest ${number(newest)} answers of people, gold questions apart; 95 % intervals (Wilson, Newcombe); red: beyond what chance explains.`;
+const effectOf = (e) => effectTable(e.source, ["Shown", "Hidden"], [effectRow("Say what it suggests", e.agrees), effectRow("Gold questions right", e.gold_right), effectRow("Gold right, where it is wrong", e.misled), secondsRow(e), ...e.raters.map((r) => effectRow(r.rater, r))]);
 
 fill($("effects"), () => ask("suggestions"), ({ sources, effects, newest }) => {
   $("suggestions").hidden = !sources.length;
   $("effects").replaceChildren(...effects.map(effectOf));
-  $("suggested").textContent = `${sources.map((s) => `${s.source}${s.version ? `, version ${s.version}` : ""}: ${number(s.questions)} questions`).join("; ")}. ${effects.length ? `Of the newest ${number(newest)} answers of people, gold questions apart; 95 % intervals (Wilson, Newcombe); red: beyond what chance explains.` : "Nobody has answered with them yet; under Settings you choose whose raters see."}`;
+  $("suggested").textContent = `${bySource(sources)}. ${effects.length ? basis(newest) : "Nobody has answered with them yet; under Settings you choose whose raters see."}`;
+});
+
+// ── what critiques do
+const askedRow = (name, asked) => el("tr", {}, el("th", { scope: "row" }, name), share(asked), el("td", { class: "hint" }, "–"), el("td", { class: "hint" }, "–"));
+const criticEffect = (e) => effectTable(e.source, ["Could ask", "Could not"], [askedRow("Asked for one", e.asked), effectRow("Agree with most of the others", e.agrees), effectRow("Gold questions right", e.gold_right), secondsRow(e), ...e.raters.flatMap((r) => [askedRow(`${r.rater} asked`, r.asked), effectRow(`${r.rater}: gold right`, r.gold_right)])]);
+
+fill($("critic-effects"), () => ask("critiques"), ({ sources, effects, newest }) => {
+  $("critiques").hidden = !sources.length;
+  $("critic-effects").replaceChildren(...effects.map(criticEffect));
+  $("criticised").textContent = `${bySource(sources)}. ${effects.length ? basis(newest) : "Nobody has answered with them yet; under Settings you choose whose raters can ask for."}`;
 });

@@ -20,15 +20,16 @@ const FIELDS = [
   ["alert_pace", "Alert: a rater takes less than this share of the others' time; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
   ["alert_silence", "Alert: no answer for so many days while some are wanted; 0: none", { type: "number", min: 0, step: "any" }],
   ["suggestions_hidden", "Suggestions: share of the questions on which they stay hidden, to measure their effect", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["critiques_hidden", "Critiques: share of the questions on which none can be asked for, to measure their effect", { type: "number", min: 0, max: 1, step: 0.01 }],
   ["talk_tokens", "Max tokens of a reply in conversations", { type: "number", min: 1, step: 1 }],
   ["talk_temperature", "Temperature of replies in conversations", { type: "number", min: 0, step: "any" }],
 ];
 
 const whose = (chosen, sources = []) => [...new Set(["", chosen, ...sources])].map((name) => el("option", { value: name, selected: name === chosen }, name || "nobody's"));
 
-async function listSuggestions() {
-  const found = await attempt(() => api("GET", `/api/projects/${project}/suggestions`));
-  const select = $("settings").elements.suggestions;
+async function listSources(of) {
+  const found = await attempt(() => api("GET", `/api/projects/${project}/${of}`));
+  const select = $("settings").elements[of];
   if (found) select.replaceChildren(...whose(select.value, found.sources.map((s) => s.source)));
 }
 
@@ -39,6 +40,7 @@ function drawSettings(details) {
     ...FIELDS.map(([name, label, attributes]) => el("label", {}, label, el("input", { name, value: settings[name], required: true, ...attributes }))),
     el("label", {}, "Order of questions", order),
     el("label", {}, "Suggestions that raters see; a model's are made by heedful suggest", el("select", { name: "suggestions" }, whose(settings.suggestions))),
+    el("label", {}, "Critiques of responses that raters can ask for; heedful suggest --critiques brings them", el("select", { name: "critiques" }, whose(settings.critiques))),
     el("label", {}, "Models to talk to in conversations, one a line", el("span", { class: "hint", id: "models-hint" }), el("textarea", { name: "models", rows: 2 }, settings.models.join("\n"))),
     el("button", { type: "submit" }, "Save"));
 }
@@ -57,7 +59,7 @@ $("settings").addEventListener("submit", async (event) => {
   const form = new FormData(event.target);
   const settings = Object.fromEntries(FIELDS.map(([name]) => [name, Number(form.get(name))]));
   settings.order = form.get("order");
-  settings.suggestions = form.get("suggestions");
+  for (const name of ["suggestions", "critiques"]) settings[name] = form.get(name);
   settings.models = form.get("models").split("\n").map((m) => m.trim()).filter(Boolean);
   // The form shows them already; drawn again, it would take away what is being typed into it.
   await attempt(() => api("PATCH", `/api/projects/${project}`, { settings }), "Saved.");
@@ -77,7 +79,7 @@ $("guidelines").addEventListener("submit", async (event) => {
 fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings).then((details) => {
   if (!details) return;
   listModels();
-  listSuggestions();
+  for (const of of ["suggestions", "critiques"]) listSources(of);
   const { elements } = $("guidelines");
   const newest = details.guidelines[0];
   if (!elements.body.value) elements.body.value = newest?.body ?? "";

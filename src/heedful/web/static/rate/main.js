@@ -2,6 +2,7 @@
 import { api, el, link, say } from "../api.js";
 import * as outbox from "./outbox.js";
 import * as lessons from "./lesson.js";
+import { critics } from "./critics.js";
 import * as panels from "./panels.js";
 import * as screen from "./screen.js";
 import { typeset } from "../typeset.js";
@@ -104,10 +105,12 @@ function show(task, previous = task.answer) {
   $("diff").hidden = task.responses.length !== 2;
   $("sync").hidden = task.responses.length < 2;
   for (const name of ["raw", "diff"]) $(name).setAttribute("aria-pressed", "false");
-  current.view = panels.responses($("responses"), comparing ? task.responses : [], changed, $("foot"));
+  current.critics = critics(task);
+  current.view = panels.responses($("responses"), comparing ? task.responses : [], changed, $("foot"), current.critics);
   current.view.together($("sync").getAttribute("aria-pressed") === "true");
   current.widget = several(task) ? screen.widget(task, changed, KINDS) : KINDS[kind].widget(task, changed);
-  $("answer").replaceChildren(...lessons.suggestion(task.suggestion), current.widget.node);
+  const unpanelled = comparing ? [] : [current.critics.buttons, current.critics.words].flat().filter(Boolean);
+  $("answer").replaceChildren(...lessons.suggestion(task.suggestion), ...unpanelled, current.widget.node);
   const saved = previous && !("skip" in previous) ? { answer: previous, comment: previous[COMMENT[kind]] ?? "" } : load(task.assignment);
   $("comment").value = saved?.comment ?? "";
   $("comment-fold").hidden = several(task);
@@ -289,7 +292,7 @@ function toggle(name) {
 const COMMON = [...$("keys").children];
 function help() {
   const kinds = current ? [...new Set(current.task.questions.map((q) => q.kind))].map((kind) => KINDS[kind]) : [];
-  const kindKeys = [...(current && several(current.task) ? screen.keys : []), ...kinds.flatMap((kind) => kind.keys ?? [])];
+  const kindKeys = [...(current && several(current.task) ? screen.keys : []), ...kinds.flatMap((kind) => kind.keys ?? []), ...(current?.task.critiques ? [["m", t("ask what a model says against the responses")]] : [])];
   $("keys").replaceChildren(...kindKeys.flatMap(([keys, text]) => [el("dt", {}, keys.split(" ").map((k) => (k === "…" ? k : el("kbd", {}, k)))), el("dd", {}, text)]), ...COMMON);
   $("help").showModal();
 }
@@ -348,6 +351,7 @@ addEventListener("keydown", (event) => {
   } else if (event.key === "s") skip();
   else if (event.key === "f") flag();
   else if (event.key === "g") guide();
+  else if (event.key === "m" && current.task.critiques) current.critics.ask();
   else if (event.key === "r" && !$("views").hidden) toggle("raw");
   else if (event.key === "d" && !$("views").hidden && !$("diff").hidden) toggle("diff");
   else if (!current.widget.key(event)) return;

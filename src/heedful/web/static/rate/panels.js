@@ -29,13 +29,13 @@ async function copy(text) {
   }
 }
 
-const tools = (r, enlarge) => el("span", { class: "panel-tools" },
+const tools = (r, enlarge, button) => el("span", { class: "panel-tools" }, button ?? [],
   el("button", { type: "button", class: "quiet small", "aria-label": t("Copy response {label}", { label: r.label }), onclick: () => copy(r.text) }, t("Copy")),
   el("button", { type: "button", class: "quiet small enlarge", "aria-pressed": "false", "aria-label": t("Enlarge response {label}", { label: r.label }), title: t("Enlarge"), onclick: enlarge }, "⤢"));
 
 // In `place`, above `foot`, which itself or whose last part may stick to the window and cover what is behind it. Returns {read(): all read to the end?, view(name),
-// together(on), close()}. Where the window is narrow, one response is shown at a time, by tabs.
-export function responses(place, list, changed, foot) {
+// together(on), close()}. `buttons` and `words` stand in the head and at the end of each panel, by place. Where the window is narrow, one response is shown at a time, by tabs.
+export function responses(place, list, changed, foot, { buttons, words }) {
   const seen = new Set();
   let together = true;
   let view = "html";
@@ -43,7 +43,7 @@ export function responses(place, list, changed, foot) {
     const body = el("div", { class: "body", dir: "auto", tabindex: "0", role: "region", "aria-label": t("Response {label}", { label: r.label }) });
     const hint = el("span", { class: "hint more", hidden: true }, t("scroll to the end"));
     body.addEventListener("scroll", () => scrolled(i), { passive: true });
-    return { body, hint, node: el("article", { class: "panel" }, el("header", {}, el("strong", { class: "tag" }, r.label), hint, tools(r, () => enlarge(i))), body) };
+    return { body, hint, node: el("article", { class: "panel" }, el("header", {}, el("strong", { class: "tag" }, r.label), hint, tools(r, () => enlarge(i), buttons[i])), body, words[i] ?? []) };
   });
   const tabs = list.map((r, i) => el("button", { type: "button", role: "tab", class: "tab", "aria-selected": String(i === 0), tabindex: i ? "-1" : "0", "aria-label": t("Response {label}", { label: r.label }), onclick: () => choose(i) }, r.label));
   const strip = el("div", { class: "tabs", role: "tablist", "aria-label": t("Responses"), onkeydown: (event) => {

@@ -140,7 +140,7 @@ class World:
         found = self.client("owner").get("/api/runs").json()[0]["id"]
         self.places = {
             "project": project, "project_id": project, "task": task, "rater_id": other, "run": found, "part": "labels",
-            "job": "x", "reply": "x",
+            "job": "x", "reply": "x", "place": "0",
             "assignment_id": new_id(), "token_id": new_id(),
             "session_id": "0" * 16, "invitation_id": new_id(), "group_id": group, "key": new_id(), "kind": "pair",
         }  # fmt: skip

@@ -9,7 +9,7 @@ from heedful.store.database.db import Store
 from heedful.store.exports import hooks, snapshot
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.membership import access, identities, members, people
-from heedful.store.project import content, critiques, projects, suggestions
+from heedful.store.project import consent, content, critiques, projects, suggestions
 from heedful.store.rating import judging, talk, trials
 from heedful.store.tables import schema
 from heedful.types import Message
@@ -78,7 +78,12 @@ def fill(store: Store) -> str:
         critiques.add(connection, project, NASTY, "", of)
         shown = {"suggestions": NASTY, "suggestions_hidden": 0.5}
         shown |= {"critiques": NASTY, "critiques_hidden": 0.0}
-        projects.change(connection, project, shown, actor=None)
+        drawn = {"order": "priority", "order_by_chance": 0.5}
+        projects.change(connection, project, shown | drawn, actor=None)
+        version = consent.write(connection, project, NASTY, actor=None)
+        consent.agree(connection, project, owner, version or "")
+        consent.withdraw(connection, project, owner, actor=owner)
+        consent.write(connection, project, "", actor=None)
     _answered(store, project)
     _tried(store, project)
     snapshot.take(store, project, snapshot.Query("rankings"))

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import select
 
 import tiny
+from databases import new_store
 from heedful.cli import main
 from heedful.data.files import read_rows, write_rows
 from heedful.errors import UserError
@@ -28,6 +30,9 @@ from heedful.raters.choosing import (
     pair_and_rater,
     propensity,
 )
+from heedful.store.project import projects
+from heedful.store.tables import schema
+from workspace import make_project, make_task
 
 
 def test_the_belief_is_laplaces():
@@ -150,3 +155,26 @@ def test_samples_to_questions(tmp_path: Path, capsys):
     assert len(asked) == 4 and all(row["propensity"] == share[row["prompt"]] for row in asked)
     assert main([*map(str, words), "--number", "3"]) == 2
     assert "has 2 prompts with two different" in capsys.readouterr().err
+    # The same of a workspace: what was asked long ago comes last, also for whoever is past its place.
+    (tmp_path / "work").mkdir()
+    store = new_store(tmp_path / "work" / "heedful.db")
+    project = make_project(store)
+    old = make_task(store, project, question="well known?", responses=("yes", "no"), overlap=2)
+    new = make_task(store, project, question="new?", responses=("green", "blue"))
+    make_task(store, project, question="equal?", kind="thumbs", responses=("one",))
+    with store.write() as connection:
+        connection.execute(schema.task_slot.update().values(position=-5.0))
+    order = ["choose", "--reward", str(model), "--workspace", str(tmp_path / "work")]
+    assert main([*order, "--answered", str(tmp_path / "answered.jsonl")]) == 0
+    assert "2 questions of capitals" in capsys.readouterr().out
+    with store.read() as connection:
+        slots = connection.execute(select(schema.task_slot)).all()
+        changed = projects.settings_of(connection, project)
+    place = {slot.task: slot.position for slot in slots}
+    assert place[new] < place[old] <= 0 and len(slots) == 4
+    assert (changed.order, changed.order_by_chance) == ("priority", 0.15)
+    assert main(order) == 2
+    assert "no rankings to export" in capsys.readouterr().err
+    assert main([*order, "--data", "samples.jsonl"]) == 2
+    assert "orders its own questions" in capsys.readouterr().err
+    store.close()

@@ -30,7 +30,7 @@ from heedful.store.exports import books, export, layout, outcomes, snapshot
 from heedful.store.exports.snapshot import Query
 from heedful.store.intake import imported, ingest
 from heedful.store.lead import rounds
-from heedful.store.project import content, projects, records
+from heedful.store.project import consent, content, projects, records
 from heedful.store.rating import judging, work
 from heedful.store.tables import schema
 from heedful.store.tables.columns import unescaped
@@ -164,6 +164,42 @@ def test_exported_and_excluded_are_all_that_is_stored(store, busy):
             count = counted(store, project, what, **options)
             assert (count.stored, count.missing) == (stored, 0)
     assert reconciled["judgments"].exported == stored
+
+
+def test_what_somebody_has_withdrawn_is_in_no_export(store, busy):
+    """Neither in a new one, of any form, nor in one that was chosen before; the books say where it went, also those
+    that were kept from before; and when it is given again, all is as it was. Mutations caught: training forms alone,
+    demonstrations forgotten, old snapshots that give what was in them, a ledger that does not know."""
+    project, ada = busy
+    forms = [*export.FROM_JUDGMENTS, "demonstrations"]
+    before = {what: snapshot.take(store, project, Query(what)) for what in forms}
+    with store.read() as connection:
+        known = books.ledger(connection, project)
+        name = select(schema.rater.c.pseudonym).where(schema.rater.c.id == ada)
+        pseudonym = connection.execute(name).scalar_one()
+        all_rows = {w: list(snapshot.rows(connection, t.query, t.ids)) for w, t in before.items()}
+    with store.write() as connection:
+        consent.withdraw(connection, project, ada, actor=ada)
+    for what, taken in before.items():
+        left = [row for row in all_rows[what] if row.get("rater") != pseudonym]
+        assert len(left) < len(all_rows[what]) or what == "turns"
+        assert rows(store, project, what) == left, what
+        count = counted(store, project, what)
+        assert count.missing == 0 and count.excluded[snapshot.WITHDRAWN], what
+        with store.read() as connection:
+            old = snapshot.find(connection, project, taken.id)
+            assert list(snapshot.rows(connection, old.query, old.ids)) == left, what
+            assert (old.count.exported, old.count.missing) == (len(old.ids), 0)
+    with store.read() as connection:
+        fresh = books.ledger(connection, project)
+        assert books.ledger(connection, project, known) == fresh != known
+        assert all(c.missing == 0 for c in books.counts(connection, project, fresh).values())
+    with store.write() as connection:
+        with pytest.raises(UserError, match="only they can give them again"):
+            consent.give_again(connection, project, ada, actor=None)
+        consent.give_again(connection, project, ada, actor=ada)
+    for what in forms:
+        assert rows(store, project, what) == all_rows[what]
 
 
 def test_the_database_tells_shapes_apart_as_the_forms_do(store):

@@ -16,7 +16,8 @@ from sqlalchemy import func, select
 from databases import new_store
 from heedful.errors import UserError
 from heedful.store.database.db import Store, new_id
-from heedful.store.rating import queue, work
+from heedful.store.project import projects
+from heedful.store.rating import chance, queue, work
 from heedful.store.tables import schema
 from workspace import (
     answer,
@@ -125,6 +126,40 @@ def test_priority_asks_the_highest_score_first(store: Store):
         order.append(row(store, schema.task, row(store, schema.assignment, given).task).score)
         answer(store, given, rater)
     assert order == [0.9, 0.5, 0.1]
+
+
+def test_some_are_drawn_by_chance_with_a_known_propensity(store: Store):
+    """Where the highest score is asked first and a third by chance, each question comes next as often as its
+    propensity says, and never one that the rater has had; each assignment keeps its own. Mutations caught: a question
+    of several slots counted once, what the rater has had among those that are left, the best one's share forgotten."""
+    project = make_project(store, order="priority", order_by_chance=0.4)
+    tasks = [make_task(store, project, question=f"{i}?", score=i, overlap=2) for i in range(4)]
+    rater, rng = make_rater(store), random.Random(0)
+    given = claim(store, project, rater, rng=rng)
+    assert given
+    answer(store, given, rater)
+    had = row(store, schema.assignment, given).task
+    counts: Counter[str] = Counter()
+    told: dict[str, float] = {}
+    with store.read() as connection:
+        s = schema.task_slot.c
+        left = select(s.task, s.slot).where(s.state == "open", s.task != had)
+        best = connection.execute(left.order_by(s.position, s.slot)).first()
+        assert best
+        how = projects.settings_of(connection, project)
+        for _ in range(600):
+            draw = chance.drawn(connection, project, rater, best, how, rng)
+            assert draw.propensity is not None
+            counts[draw.slot.task] += 1
+            told[draw.slot.task] = draw.propensity
+        kept = connection.execute(select(schema.question_drawn)).one()
+    assert kept.assignment == given
+    assert kept.propensity == pytest.approx(0.1 + 0.6 * (had == tasks[3]))
+    assert set(counts) == set(tasks) - {had}
+    assert sum(told.values()) == pytest.approx(1) and max(told, key=told.__getitem__) == best.task
+    for task, propensity in told.items():
+        assert propensity == pytest.approx(0.4 / 3 + 0.6 * (task == best.task))
+        assert counts[task] / 600 == pytest.approx(propensity, abs=0.06)
 
 
 def test_random_order_differs_between_raters(store: Store):

@@ -25,7 +25,8 @@ A = "/api/assignments/{assignment_id}"
 LEAST = {
     **dict.fromkeys(
         ("POST /api/projects/{project_id}/next", "GET /api/projects/{project_id}/progress", f"GET {A}",
-         f"GET {A}/lesson",
+         f"GET {A}/lesson", "GET /api/projects/{project_id}/consent", "POST /api/projects/{project_id}/consent",
+         "PUT /api/projects/{project_id}/consent/withdrawn",
          "GET /api/projects/{project_id}/mine", "GET /rate/{project_id}/mine",
          f"POST {A}/judgments", f"POST {A}/critiques/{{place}}",
          f"POST {A}/turns", f"POST {A}/turns/choose", "GET /rate/{project_id}"), "rater"),
@@ -39,7 +40,8 @@ LEAST = {
          f"GET {P}/alerts", f"POST {P}/alerts/dismiss", f"GET {P}/reliability",
          f"POST {P}/reliability", f"GET {P}/suggestions", f"GET {P}/critiques",
          f"POST {P}/playground", f"PUT {P}/playground/{{reply}}",
-         f"POST {P}/members/{{rater_id}}/qualification",
+         f"POST {P}/members/{{rater_id}}/qualification", f"PUT {P}/members/{{rater_id}}/withdrawn",
+         f"PUT {P}/disclosure",
          f"PUT {P}/members", f"DELETE {P}/members/{{rater_id}}", f"PUT {P}/groups", f"DELETE {P}/groups/{{group_id}}",
          f"GET {P}/questions", f"GET {P}/questions/count", "GET /api/tasks/{task}", f"POST {P}/questions/act",
          f"POST {P}/questions/export", "GET /lead/{project}/training", "GET /lead/{project}/{part}"), "lead"),

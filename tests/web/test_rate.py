@@ -103,6 +103,39 @@ def test_why_there_is_nothing(store: Store, person):
     assert rater.browser.get(f"/api/projects/{project}/progress").json()["today"] == 1
 
 
+def test_what_is_told_before_the_first_question(store: Store, person):
+    """Shown instead of a question, cleaned, until its newest version is agreed to; who withdraws is in no export, also
+    when a lead does it, who cannot undo what a rater has done. Mutations caught: raw HTML, a question beside the
+    text."""
+    project, rater, lead = make_project(store), person("rater"), person("lead")
+    make_tasks(store, project, 2)
+    path = f"/api/projects/{project}"
+    body = {"body": "**Kept.** <script>x</script>"}
+    version = lead.browser.put(f"{path}/disclosure", json=body).json()["id"]
+    reply = ask(rater, project)
+    assert (reply["task"], reply["why"]) == (None, "disclosure")
+    assert reply["disclosure"]["id"] == version and "<script" not in reply["disclosure"]["html"]
+    assert "<strong>Kept.</strong>" in reply["disclosure"]["html"]
+    stale = rater.browser.post(f"{path}/consent", json={"version": "another"})
+    assert (stale.status_code, "has changed" in stale.json()["error"]) == (400, True)
+    assert rater.browser.post(f"{path}/consent", json={"version": version}).json() == {"done": True}
+    reply = ask(rater, project)
+    assert reply["disclosure"] is None
+    answer(rater, reply["task"]["assignment"], {"value": 1})
+    exported = f"{path}/export?what=rankings"
+    assert len(lead.browser.get(exported).text.splitlines()) == 1
+    assert rater.browser.get(f"{path}/consent").json()["agreed_at"]
+    rater.browser.put(f"{path}/consent/withdrawn", json={"withdrawn": True})
+    assert lead.browser.get(exported).text == ""
+    assert ask(rater, project)["why"] == "withdrawn"
+    theirs = f"{path}/members/{rater.id}/withdrawn"
+    assert lead.browser.put(theirs, json={"withdrawn": False}).status_code == 400
+    rater.browser.put(f"{path}/consent/withdrawn", json={"withdrawn": False})
+    assert lead.browser.put(theirs, json={"withdrawn": True}).json() == {"done": True}
+    assert lead.browser.get(f"{path}/raters").json()["raters"][0]["withdrawn"]
+    assert lead.browser.get(exported).text == ""
+
+
 def test_somebody_elses_assignment_does_not_exist(store: Store, person):
     project, rater, other = make_project(store), person("rater"), person("lead")
     make_task(store, project)

@@ -127,6 +127,10 @@ class Client(Members):
     def write_guidelines(self, project: str, body: str) -> Any:
         return self._call("PUT", f"/api/projects/{project}/guidelines", {"body": body})
 
+    def write_disclosure(self, project: str, body: str) -> Any:
+        """What raters agree to before they are asked anything; everybody is asked anew."""
+        return self._call("PUT", f"/api/projects/{project}/disclosure", {"body": body})
+
     # ── rating ───────────────────────────────────────────────────────────────────────────────────
 
     def asking(self) -> list[Values]:
@@ -137,6 +141,18 @@ class Client(Members):
         """{task, why, progress}; `task` is None where nothing is left, and `why` says so."""
         path = f"/api/projects/{project}/next"
         return self._call("POST", path, {"holding": list(holding)}, again=True)
+
+    def consent(self, project: str) -> Values:
+        """What one is told there, when one agreed, and whether one's answers are withdrawn."""
+        return self._call("GET", f"/api/projects/{project}/consent")
+
+    def agree(self, project: str, version: str) -> Values:
+        return self._call("POST", f"/api/projects/{project}/consent", {"version": version})
+
+    def withdraw(self, project: str, withdrawn: bool = True) -> Values:
+        """Nothing that one has said there is exported any more, and one is not asked; False: again."""
+        path = f"/api/projects/{project}/consent/withdrawn"
+        return self._call("PUT", path, {"withdrawn": withdrawn})
 
     def assignment(self, assignment: str) -> Values:
         return self._call("GET", f"/api/assignments/{assignment}")

@@ -38,6 +38,11 @@ class Members(Training):
         path = f"/api/projects/{project}/members/{rater}/qualification"
         return self._call("POST", path, {"what": what})
 
+    def take_out(self, project: str, rater: str, withdrawn: bool = True) -> Values:
+        """Nothing that somebody has said there is exported any more, and they are not asked; False: again."""
+        path = f"/api/projects/{project}/members/{rater}/withdrawn"
+        return self._call("PUT", path, {"withdrawn": withdrawn})
+
     def give_to_group(self, project: str, group: str, role: Role = "rater") -> Values:
         """Everybody in the group has this role in the project."""
         return self._call("PUT", f"/api/projects/{project}/groups", {"group": group, "role": role})

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from heedful.errors import UserError
 from heedful.fields import POSITIONAL
 
-Action = Literal["list", "show", "reset", "pause", "resume", "end", "join", "leave"]
+Action = Literal[
+    "list", "show", "reset", "pause", "resume", "end", "join", "leave", "withdraw", "restore"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +21,12 @@ class Config:
     action: Annotated[Action, POSITIONAL] = "list"
     """list: everybody; of one person, show: sessions and API tokens; reset: a link that sets a new password; pause:
     stop everything; resume: let them go on; end: end every session and API token; join and leave: a project with
-    --project, or a group with --group, which is made if there is none of this name."""
+    --project, or a group with --group, which is made if there is none of this name; withdraw: nothing that they said in
+    a --project is exported any more; restore: it is again, unless they have withdrawn it themselves."""
     name: Annotated[str | None, POSITIONAL] = None
     """A login or a pseudonym."""
     project: str | None = None
-    """The project that somebody joins or leaves."""
+    """The project that somebody joins or leaves, or from whose exports they are withdrawn."""
     group: str | None = None
     """The group that somebody joins or leaves."""
     role: Literal["rater", "reviewer", "lead"] = "rater"
@@ -42,8 +45,14 @@ def refuse_nonsense(config: Config) -> None:
             if config.action == "list"
             else f"heedful people {config.action} NAME: give a login or a pseudonym"
         )
+    if config.action in ("withdraw", "restore"):
+        if not config.project or config.group:
+            raise UserError(f"heedful people {config.action} NAME --project PROJECT: say which one")
+        return
     moves, both = config.action in ("join", "leave"), config.project and config.group
     if moves != bool(config.project or config.group) or both:
-        raise UserError("--project or --group, one of them, is for heedful people join and leave")
+        raise UserError(
+            "--project or --group, one of them, is for join and leave; --project for withdraw and restore, too"
+        )
     if config.role != "rater" and not (config.action == "join" and config.project):
         raise UserError("--role is for heedful people join NAME --project PROJECT")

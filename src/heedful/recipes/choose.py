@@ -1,4 +1,5 @@
-"""Active choice: samples → the pairs that are worth asking people about, each with the probability of being asked."""
+"""Active choice: samples → the pairs that are worth asking people about, each with the probability of being asked;
+or the open questions of a workspace in the order of what their answers would tell."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy import Connection
 
-from heedful.configs.choose import Config
+from heedful.configs.choose import Config, refuse_nonsense
 from heedful.data.collate import collate
 from heedful.data.reading import named
 from heedful.data.samples import as_group
@@ -22,14 +24,24 @@ from heedful.models.personal import all_states
 from heedful.raters.choosing import Telling, belief, best_pair, questions
 from heedful.recipes.pluralism import differences, ordered
 from heedful.rewards.personal import MICRO_BATCH_TOKENS
+from heedful.store.lead import reports, steering
+from heedful.store.project import projects
+from heedful.store.project.content import prompt_from_content
 from heedful.transfer.sources import materialise
+from heedful.transfer.workspace import opened, project_of
 from heedful.types import Comparison, Prompt
 
 SPREAD = 2.0  # standard deviation of a usual pair's margin before anybody was asked
 
 
-def run(config: Config) -> Path:
-    """Returns the file of the chosen samples, two of each question, the most telling first."""
+def run(config: Config) -> Path | None:
+    """Returns the file of the chosen samples, two of each question, the most telling first; None where it was a
+    workspace's questions that were put in order."""
+    refuse_nonsense(config)
+    if config.workspace is not None:
+        _order(config, config.workspace)
+        return None
+    assert config.out is not None
     told = read_comparisons(materialise(config.answered, "rankings"))
     groups = grouped(read_samples(config.data, config.columns))
     if not groups:
@@ -62,6 +74,42 @@ def run(config: Config) -> Path:
         f"`heedful import samples {config.out} --ask pair` asks them"
     )
     return config.out
+
+
+def _order(config: Config, workspace: Path) -> None:
+    """The open questions of a project, the most telling first, some by chance."""
+    with opened(workspace) as store:
+        project = store.in_read(lambda connection: project_of(connection, config.project))
+        name = store.in_read(lambda connection: projects.name_of(connection, project))
+        source = config.answered or f"db:{workspace}#{name}"
+        told = read_comparisons(materialise(source, "rankings"))
+
+        def asked(connection: Connection) -> dict[str, Any]:
+            return reports.questions(connection, steering.unanswered(connection, project))
+
+        several = {
+            key: q for key, q in store.in_read(asked).items() if len(set(q["responses"])) > 1
+        }
+        if not several:
+            raise UserError(
+                f"{workspace}: no open question of {name} asks which response is better"
+            )
+        texts = [
+            (prompt_from_content(q["prompt"]), list(dict.fromkeys(q["responses"])))
+            for q in several.values()
+        ]
+        best = telling(
+            config.reward, told, texts, config.strategy, seed=config.seed, device=config.device
+        )
+        values = {key: value for key, (_, value) in zip(several, best, strict=True)}
+        about = {"strategy": config.strategy, "reward": config.reward}
+        moved = steering.prioritise(store, project, values, actor=None, **about)
+        settings = {"order": "priority", "order_by_chance": config.uniform}
+        store.in_write(lambda c: projects.change(c, project, settings, actor=None))
+    print(
+        f"{len(values)} questions of {name} are asked in the order of what they tell ({moved} answers are still "
+        f"wanted), {config.uniform:.0%} of them by chance"
+    )
 
 
 def telling(

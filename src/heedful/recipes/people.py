@@ -10,7 +10,7 @@ from heedful.configs.people import Config
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.membership import access, members, people, rights
-from heedful.store.project import projects
+from heedful.store.project import consent, projects
 from heedful.store.tables.schema import project, rater, rater_pii
 from heedful.transfer.workspace import opened
 
@@ -43,6 +43,12 @@ def _done(connection: Connection, config: Config) -> Any:
     if config.action in ("join", "leave"):
         _move(connection, person.id, config)
         return {**_about(person), **_places(connection, person, _groups(connection))}
+    if config.action in ("withdraw", "restore"):
+        change = consent.withdraw if config.action == "withdraw" else consent.give_again
+        row = _project(connection, config.project or "")
+        change(connection, row.id, person.id, actor=None)
+        gone = person.id in consent.withdrawn(connection, row.id)
+        return {**_about(person), "project": row.name, "withdrawn": gone}
     status = "paused" if config.action == "pause" else "active"
     people.change_rater(connection, person.id, actor=None, status=status)
     return {**_about(person), "status": status}
@@ -73,9 +79,7 @@ def _places(connection: Connection, row: Row, groups: dict[str, list[str]]) -> d
 
 def _move(connection: Connection, rater_id: str, config: Config) -> None:
     if config.project is not None:
-        row = projects.by_name(connection, config.project)
-        if row is None:
-            raise UserError(f"there is no project '{config.project}'")
+        row = _project(connection, config.project)
         if config.action == "join":
             members.change(connection, row.id, rater_id, actor=None, role=config.role)
         else:
@@ -89,6 +93,13 @@ def _move(connection: Connection, rater_id: str, config: Config) -> None:
     there = {g["name"]: g["id"] for g in members.groups(connection)}
     group = there.get(name.strip()) or members.make_group(connection, name, actor=None)
     members.join(connection, group, rater_id, actor=None)
+
+
+def _project(connection: Connection, name: str) -> Row:
+    row = projects.by_name(connection, name)
+    if row is None:
+        raise UserError(f"there is no project '{name}'")
+    return row
 
 
 def _about(row: Row) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from heedful.errors import UserError
 from heedful.store.database.db import Store
 from heedful.store.intake import imported
 from heedful.store.lead import rounds
+from heedful.store.project import consent
 from heedful.store.project.content import HELD_OUT, prompt_from_content, split_of
 from heedful.transfer.sources import materialise
 from heedful.types import Comparison, Facts, Prompt, without_gaps
@@ -69,9 +70,10 @@ def merge(
 ) -> None:
     """Write the rows of `kept` and then of the rounds to `train`, those about held-out prompts to `evaluation`.
 
-    Where several sources hold a judgment, the round's counts, or else the first. A judgment and its corrections
-    are one; so are a plain file's row and the judgment that it was imported as. What one source says twice was
-    said twice. `evaluation` is not written where nothing in it prefers one response to another.
+    What its rater has withdrawn since counts nowhere. Where several sources hold a judgment, the round's counts, or
+    else the first. A judgment and its corrections are one; so are a plain file's row and the judgment that it was
+    imported as. What one source says twice was said twice. `evaluation` is not written where nothing in it prefers one
+    response to another.
     """
     items = _each_once(store, [_items(materialise(s, "rankings", split="all")) for s in kept], done)
     parts: dict[bool, list[_Item]] = {True: [], False: []}
@@ -122,6 +124,12 @@ def _items(source: str | Path) -> list[_Item]:
 
 def _each_once(store: Store, earlier: list[list[_Item]], done: Sequence[Round]) -> list[_Item]:
     ours = [_items(r.comparisons) for r in done]
+    said = [i.judgment for items in (*earlier, *ours) for i in items if i.judgment]
+    gone = store.in_read(lambda connection: consent.taken_back(connection, said))
+    ours, earlier = (
+        [[i for i in items if i.judgment not in gone] for items in lists]
+        for lists in (ours, earlier)
+    )
     stored = [i for items in (*earlier, *ours) for i in items if i.judgment]
     # Rounds that were frozen before rows named their judgments stand for all answers to their tasks.
     nameless = [

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from heedful.data import tables
 from heedful.errors import UserError, did_you_mean
@@ -19,7 +19,7 @@ from heedful.store.database.patience import HOUR
 from heedful.store.database.privacy import private_files
 from heedful.store.exports import snapshot
 from heedful.store.project import projects
-from heedful.store.tables import columns, schema
+from heedful.store.tables import columns
 
 FORMULA_CELLS = "a cell of text that a spreadsheet would take for a formula has a ' before it"
 
@@ -84,7 +84,7 @@ def export_file(
             by = weights["weights"]
             found = ({**row, "weight": by.get(row["rater"], 1.0)} for row in found)
         rows = tables.write_table(path, found, names, columns.escaped)
-        return _name(connection, project), rows
+        return projects.name_of(connection, project), rows
 
     name, rows = store.in_read(write)
     manifest: dict[str, Any] = {
@@ -122,7 +122,7 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
             if "#" in name and projects.by_name(connection, name) is None:
                 whole, _, question = name.rpartition("#")
             project = project_of(connection, whole or None)
-            return project, _name(connection, project), question
+            return project, projects.name_of(connection, project), question
 
         project, name, question = store.in_read(named)
         query = snapshot.Query(what, split, question=question)
@@ -138,11 +138,6 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
             with private_files():
                 export_file(store, project, query, path, snapshot_id=taken.id)
     return str(path)
-
-
-def _name(connection: Connection, project: str) -> str:
-    named = select(schema.project.c.name).where(schema.project.c.id == project)
-    return connection.execute(named).scalar_one()
 
 
 def _is_there(path: Path) -> bool:

@@ -40,6 +40,7 @@ ROUTES = (
     "invitations",
     "members",
     "rate",
+    "consent",
     "jobs",
     "lead",
     "questions",

@@ -19,6 +19,7 @@ from heedful.store.kinds import KINDS, Measure
 from heedful.store.lead import quality, reports
 from heedful.store.lead.quality import Answer
 from heedful.store.membership import members
+from heedful.store.project import consent
 from heedful.store.rating import trials
 from heedful.store.tables.schema import rater
 from heedful.types import places
@@ -121,6 +122,7 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
     for a, b in twice:
         repeats[by_id[a].rater].append((by_id[a], by_id[b]))
     paused = {m["rater"] for m in members.of_project(connection, project) if m["paused"]}
+    gone = consent.withdrawn(connection, project)
     several = set(shared)
     agreements = _with_others([s for s in answers if s.judgment in several and s.regular])
     rows = []
@@ -137,6 +139,7 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
                 "role": person.role,
                 "status": person.status,
                 "paused": person.id in paused,  # in this project
+                "withdrawn": person.id in gone,
                 "answers": own_ways["counted"] + own_ways["late"],
                 **{way: own_ways[way] for way in reports.WAYS if way != "counted"},
                 "last_at": max((s.created_at for s in recent_answers), default=None),

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Select, Table, func, select
 
 from heedful.store.exports import layout, snapshot
 from heedful.store.exports.outcomes import EXPORTED, FORMS, outcomes, shaped
-from heedful.store.exports.snapshot import BATCH, Count, Query
+from heedful.store.exports.snapshot import BATCH, WITHDRAWN, Count, Query
+from heedful.store.project import consent
 from heedful.store.tables.schema import completion, demonstration, judgment, prompt
 
 TABLES: dict[str, Table] = {
@@ -29,6 +30,7 @@ class Ledger:
     last: dict[str, str] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     went: dict[str, dict[str, int]] = field(default_factory=dict)
+    withdrawn: list[str] = field(default_factory=list)  # whose answers counted as such
 
 
 def reconcile(connection: Connection, project: str) -> dict[str, Count]:
@@ -50,7 +52,9 @@ def counts(connection: Connection, project: str, books: Ledger) -> dict[str, Cou
 
 def ledger(connection: Connection, project: str, known: Ledger | None = None) -> Ledger:
     """All rows of a project counted; with an earlier ledger, those that have been added since."""
-    if known and known.went.keys() != layout.COLUMNS.keys():  # a version with other forms
+    gone = consent.withdrawn(connection, project)
+    if known and (known.went.keys() != layout.COLUMNS.keys() or known.withdrawn != gone):
+        # of a version with other forms, or from before somebody withdrew
         known = None
     if known and any(_late(connection, project, known, name) for name in TABLES):
         known = None
@@ -70,7 +74,7 @@ def ledger(connection: Connection, project: str, known: Ledger | None = None) ->
         rows[name] = rows.get(name, 0) + newer
         if after and name in ("judgments", "demonstrations"):
             _correct(connection, project, name, after, books.last.get("judgments", ""), went)
-    return Ledger(last, rows, {what: dict(+counter) for what, counter in went.items()})
+    return Ledger(last, rows, {what: dict(+counter) for what, counter in went.items()}, gone)
 
 
 def _correct(
@@ -111,7 +115,7 @@ def _counted(
             if name != "judgments":
                 went[name][reason or EXPORTED] += one.n
                 continue
-            went[name][EXPORTED] += one.n
+            went[name][WITHDRAWN if one.withdrawn else EXPORTED] += one.n
             for what in FORMS:
                 went[what][reason or told[one.first][what]] += one.n
     return rows, last

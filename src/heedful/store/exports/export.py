@@ -181,6 +181,8 @@ def judgments(j: JudgmentRecord) -> Rows:
             "task": task.id,
             **_part(task, "kind", "options", "overlap", "strategy", "score", "propensity"),
             "round": task.round,
+            "next_by_chance": j.drawn and j.drawn.by_chance,
+            "next_propensity": j.drawn and j.drawn.propensity,
             "gold": task.is_gold,
             "trial": j.trial,
             "swap_of": task.swap_of,

@@ -17,7 +17,7 @@ from heedful.store.database import audit
 from heedful.store.database.db import insert, now
 from heedful.store.exports import export
 from heedful.store.membership import rights
-from heedful.store.project import records
+from heedful.store.project import consent, records
 from heedful.store.project.projects import settings_of
 from heedful.store.tables.schema import project, rater, webhook, webhook_delivery
 
@@ -140,6 +140,10 @@ def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
     )
     judged = records.load(connection, sorted({row.judgment for row in rows}))
     by_id = {j.judgment.id: j for j in judged}
+    gone = consent.taken_back(connection, list(by_id))
+    kept = [row for row in rows if row.judgment not in gone]
+    dropped = [row.id for row in rows if row.judgment in gone]
+    connection.execute(webhook_delivery.delete().where(table.id.in_(dropped)))
     return [
         Delivery(
             row.id,
@@ -152,7 +156,7 @@ def claim_due(connection: Connection, limit: int = 20) -> list[Delivery]:
                 **_content(connection, row, by_id[row.judgment]),
             },
         )
-        for row in rows
+        for row in kept
     ]
 
 

@@ -43,6 +43,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "active_ms": "whole", "wall_ms": "whole", "client_at": "number", "ui_version": "text",
         "task": "text", "kind": "text", "options": "json", "overlap": "whole",
         "strategy": "text", "score": "number", "propensity": "number", "round": "whole",
+        "next_by_chance": "truth", "next_propensity": "number",
         "gold": "truth", "trial": "text", "swap_of": "text", "guidelines": "text", "suggestion": "json",
         "model_critiques": "json", "completions": "json", "blind_broken": "truth",
         "prompt": "form", "prompt_id": "text", "prompt_sha256": "text", "split": "text",

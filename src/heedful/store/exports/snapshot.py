@@ -19,7 +19,7 @@ from heedful.store.database.db import Store, insert
 from heedful.store.exports import export, forms, layout
 from heedful.store.exports.outcomes import EXPORTED, FORMS, is_blank, outcomes, shaped
 from heedful.store.kinds import SCREEN, UNANSWERED
-from heedful.store.project import records, screens
+from heedful.store.project import consent, records, screens
 from heedful.store.project.content import digest
 from heedful.store.tables.columns import canonical
 from heedful.store.tables.schema import (
@@ -35,6 +35,7 @@ from heedful.store.tables.schema import (
 
 BATCH = 2000  # rows looked at at once
 MOST = 100_000  # kinds of them that are remembered
+WITHDRAWN = "withdrawn by who gave it"
 Split = Literal["all", "train", "held_out"]
 # Forms that are no judgments; all others are made of those.
 CONTENT = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
@@ -154,6 +155,11 @@ def find(connection: Connection, project: str, key: str) -> Snapshot:
         raise UserError(f"snapshot {key} is of another version of heedful's exports")
     ids, form = body.pop("ids", row.judgments), body.pop("form")
     count = Count(body.pop("stored"), body.pop("exported"), body.pop("excluded"))
+    if body["what"] not in ("prompts", "samples"):
+        gone = consent.taken_back(connection, ids, CONTENT.get(body["what"], judgment))
+        ids, excluded = [key for key in ids if key not in gone], Counter(count.excluded)
+        excluded[WITHDRAWN] += len(gone)
+        count = Count(count.stored, count.exported - len(gone), dict(+excluded))
     of_screens = dict(body.pop("of_screens", ()))
     return Snapshot(key, project, Query(**body), tuple(ids), form, count, row.sha256, of_screens)
 
@@ -268,6 +274,9 @@ def number_stored(project: str, dataset: str) -> Select:
 
 def facts(connection: Connection, project: str, dataset: str, *, as_before: bool = False) -> Select:
     """Their ids and prompts, and behind these what decides on their export; `as_before` any was corrected."""
+    gone = consent.withdrawn(
+        connection, project
+    )  # nearly always nobody, and then nothing is looked up
     corrected = literal(False) if as_before else records.corrected()
     of_judgment: list[Any] = [
         judgment.c.outcome,
@@ -282,6 +291,7 @@ def facts(connection: Connection, project: str, dataset: str, *, as_before: bool
         ).label("trial"),
         task.c.swap_of.is_not(None).label("is_swap"),
         task.c.kind,
+        (judgment.c.rater.in_(gone) if gone else literal(False)).label("withdrawn"),
     ]
     table = CONTENT.get(dataset, judgment)
     columns: list[Any] = [table.c.id, prompt.c.id.label("prompt"), prompt.c.split]
@@ -304,9 +314,13 @@ def facts(connection: Connection, project: str, dataset: str, *, as_before: bool
 
 def exclusion_reason(fact: Row, query: Query) -> str | None:
     """Why this is not exported; the first reason counts."""
+    if query.what == "judgments" and fact.withdrawn:
+        return WITHDRAWN
     if query.what in export.TRAINING and fact.is_judged:
         if fact.corrected:
             return "corrected later"
+        if fact.withdrawn:
+            return WITHDRAWN
         if fact.outcome in UNANSWERED:
             return "skipped" if fact.outcome == "skip" else "flagged"
         if fact.disposition == "surplus" and not query.surplus:

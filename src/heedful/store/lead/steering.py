@@ -8,19 +8,22 @@ its own event in the audit log, so that raters never wait for thousands of quest
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, exists, func, or_, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import batches, insert_all
 from heedful.store.database.db import Store, now
 from heedful.store.lead.browse import wanted_slot
+from heedful.store.project import screens
+from heedful.store.project.suggestions import STILL_ASKED
 from heedful.store.rating import asides
 from heedful.store.rating.queue import OPENED
+from heedful.store.tables.columns import DatabaseClock
 from heedful.store.tables.schema import assignment, task, task_slot
 
 Action = Literal["withdraw", "put_back", "set_aside", "overlap", "ask_again"]
@@ -91,6 +94,45 @@ def _steer(
         event = f"questions.{action}"
         audit.record(connection, actor, event, project=project, tasks=ids, answers=answers, **about)
     return Steered(len(ids), answers, len(rows) - len(ids))
+
+
+def unanswered(connection: Connection, project: str) -> list[str]:
+    """The questions that ask which response is better and still want answers, the oldest first."""
+    t = task.c
+    asked = exists().where(task_slot.c.task == t.id, task_slot.c.state.in_(STILL_ASKED))
+    query = select(t.id, t.kind, t.options).where(
+        t.project == project, t.swap_of.is_(None), t.is_gold.is_(False), asked
+    )
+    rows = connection.execute(query.order_by(t.created_at, t.id))
+    return [row.id for row in rows if screens.first_ranking(row.kind, row.options)]
+
+
+def prioritise(
+    store: Store, project: str, values: Mapping[str, float], *, actor: str | None, **about: Any
+) -> int:
+    """Give these questions the places of their values, the highest first; returns how many wanted answers moved.
+
+    Raters who are past a place are told of what has come before it as of slots that were opened.
+    """
+    moved = 0
+    change = (
+        task_slot.update()
+        .where(
+            task_slot.c.task == bindparam("key"),
+            or_(*(task_slot.c.state == x for x in STILL_ASKED)),
+        )
+        .values(position=bindparam("place"), open_since=DatabaseClock())
+    )
+    for part in batches(list(values), BATCH):
+        rows = [{"key": key, "place": -values[key]} for key in part]
+        with store.write() as connection:
+            there = (task_slot.c.task.in_(part), task_slot.c.state.in_(STILL_ASKED))
+            count = select(func.count()).select_from(task_slot).where(*there)
+            moved += connection.execute(count).scalar_one()
+            connection.execute(change, rows)
+            event = {"project": project, "questions": len(part), **about}
+            audit.record(connection, actor, "questions.order", **event)
+    return moved
 
 
 def _withdraw(connection: Connection, ids: list[str]) -> int:

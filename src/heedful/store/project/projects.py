@@ -17,8 +17,8 @@ from heedful.store.tables.schema import guideline_version, project, suggestion, 
 from heedful.store.tables.suggestions import model_critique
 
 PROBABILITIES = (
-    "gold_rate", "swap_rate", "qualification_share", "alert_hasty", "alert_gold", "alert_place", "alert_drop",
-    "alert_pace", "suggestions_hidden", "critiques_hidden",
+    "gold_rate", "swap_rate", "order_by_chance", "qualification_share", "alert_hasty", "alert_gold", "alert_place",
+    "alert_drop", "alert_pace", "suggestions_hidden", "critiques_hidden",
 )  # fmt: skip
 
 
@@ -38,6 +38,8 @@ class Settings:
     """How long a task stays with a rater who does not answer."""
     order: str = "random"
     """random: another order for each rater; priority: the highest score first."""
+    order_by_chance: float = 0.0
+    """By priority: the chance that the next question is drawn from all that are left instead, to measure by."""
     gold_rate: float = 0.1
     """The chance that a rater's next task is one whose answer is known."""
     swap_rate: float = 0.03
@@ -162,6 +164,10 @@ def create(
 
 def by_name(connection: Connection, name: str) -> Row | None:
     return connection.execute(select(project).where(project.c.name == name)).first()
+
+
+def name_of(connection: Connection, project_id: str) -> str:
+    return connection.execute(select(project.c.name).where(project.c.id == project_id)).scalar_one()
 
 
 def ensure(connection: Connection, name: str) -> str:

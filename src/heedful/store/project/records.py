@@ -34,6 +34,7 @@ from heedful.store.tables.schema import (
     offer,
     prompt,
     question_answer,
+    question_drawn,
     ranking_item,
     rater,
     rule_flag,
@@ -62,6 +63,7 @@ TRAINING: Columns = {
     "suggestion_shown": (),
     "critique_offered": (),
     "critique_asked": (),
+    "question_drawn": (),
 }  # fmt: skip
 UNSHOWN: Columns = {**TRAINING, "assignment": ()}  # what most of them read: not in which order
 EVERYTHING: Columns = {}
@@ -96,6 +98,7 @@ class JudgmentRecord(NamedTuple):
     )
     offered: Row | None = None  # whose critiques its rater could ask for, or (not `offered`) not
     asked: Sequence[Row] = ()  # for which they had asked: completion, version, text; created_at
+    drawn: Row | None = None  # how it came to be asked next: by_chance, propensity
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -156,6 +159,7 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
     drawn = {row.assignment: row for row in reader.rows(suggestion_shown, "assignment", leases)}
     offered = {row.assignment: row for row in reader.rows(critique_offered, "assignment", leases)}
     asked = grouped(reader.rows(critique_asked, "assignment", leases, "created_at"), "assignment")
+    chosen = {row.assignment: row for row in reader.rows(question_drawn, "assignment", leases)}
     stages = {row.assignment: row.stage for row in reader.rows(trial, "assignment", leases)}
     shown = {c for t in tasks.values() for c in t.completions}
     edited = {row.edited for rows in edits.values() for row in rows}
@@ -188,6 +192,7 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
             drawn.get(row.assignment),
             offered.get(row.assignment),
             [a for a in asked.get(row.assignment, ()) if a.created_at <= row.created_at],
+            chosen.get(row.assignment),
         )
 
 
@@ -232,6 +237,7 @@ def reader_of(connection: Connection, read: Columns) -> Reader:
         suggestion_shown,
         critique_offered,
         critique_asked,
+        question_drawn,
     ]
     used = {t.name for t in tables if connection.execute(select(t).limit(1)).first()}
     return Reader(connection, read, used)

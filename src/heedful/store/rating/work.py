@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Row, and_, exists, func, select
 from heedful.errors import UserError
 from heedful.store.database.db import new_id, now
 from heedful.store.kinds import KINDS, SCREEN, UNANSWERED
-from heedful.store.project import critiques, screens, suggestions
+from heedful.store.project import consent, critiques, screens, suggestions
 from heedful.store.project.content import add_task
 from heedful.store.project.lifecycle import is_archived
 from heedful.store.project.projects import Settings, newest_guidelines, settings_of
-from heedful.store.rating import trials
+from heedful.store.rating import chance, trials
 from heedful.store.rating.queue import OPENED, next_gold, next_slot
 from heedful.store.tables.schema import assignment, judgment, rater, task, task_slot
 
@@ -29,7 +29,11 @@ SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
 SWAPS_AMONG = 200  # newest answers of a rater
 DAY = 86400.0
 
-Reason = Literal["nothing left", "daily limit", "total limit", "paused", "archived"] | trials.Reason
+Reason = (
+    Literal["nothing left", "daily limit", "total limit", "paused", "archived"]
+    | consent.Refusal
+    | trials.Reason
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def claim(
         return Claim(None, "paused")
     if is_archived(connection, project):
         return Claim(None, "archived")
+    if refused := consent.refusal(connection, project, rater_id):
+        return Claim(None, refused)
     active = (
         select(assignment.c.id)
         .where(
@@ -106,6 +112,8 @@ def claim(
         key = _assign(connection, gold, slot, rater_id, timestamp, settings, rng)
         _draw(connection, settings, gold, key, rng)
         return Claim(key)
+    draw = chance.drawn(connection, project, rater_id, open_slot, settings, rng)
+    open_slot = draw.slot
     task_row = connection.execute(select(task).where(task.c.id == open_slot.task)).one()
     connection.execute(
         task_slot.update()
@@ -113,6 +121,7 @@ def claim(
         .values(state="leased")
     )
     key = _assign(connection, task_row, open_slot.slot, rater_id, timestamp, settings, rng)
+    chance.keep(connection, key, draw)
     _draw(connection, settings, task_row, key, rng)
     return Claim(key)
 

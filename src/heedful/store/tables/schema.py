@@ -42,6 +42,7 @@ from heedful.store.tables.admission import (  # noqa: F401
     rater_group,
     trial,
 )
+from heedful.store.tables.asking import agreement, disclosure, question_drawn, withdrawal  # noqa: F401
 from heedful.store.tables.columns import (
     MAX_NAME,
     Checked,
@@ -389,7 +390,7 @@ audit_event = Table(
 IMMUTABLE = (
     guideline_version, run, checkpoint, prompt, completion, demonstration, task, gold_key, judgment, ranking_item,
     score, rule_flag, critique, edit, question_answer, offer, turn, dataset_snapshot, audit_event,
-    gold_explanation, trial, *TOLD,
+    gold_explanation, trial, *TOLD, question_drawn, disclosure, agreement,
 )  # fmt: skip
 
 for _table in metadata.tables.values():

@@ -15,7 +15,7 @@ from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.kinds.kind import Kind
 from heedful.store.lead import reports
 from heedful.store.membership import members, rights
-from heedful.store.project import lifecycle, projects, screens
+from heedful.store.project import consent, lifecycle, projects, screens
 from heedful.store.project.starters import STARTERS
 from heedful.store.rating import asides
 from heedful.store.tables.schema import project as project_table
@@ -121,11 +121,12 @@ def make_project(body: NewProject, request: Request, user: Lead) -> dict[str, st
 
 @router.get("/api/projects/{project}")
 def project_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
-    """Settings, and every version of the guidelines, the newest first."""
+    """Settings, every version of the guidelines, the newest first, and what raters agree to before they begin."""
     with store_of(request).read() as connection:
         settings = projects.settings_of(connection, project)
         row = connection.execute(select(project_table).where(project_table.c.id == project)).one()
         versions = reports.guideline_versions(connection, project)
+        disclosed = consent.told(connection, project)
     if versions:
         versions[0]["html"] = to_html(versions[0]["body"])
     return {
@@ -135,6 +136,7 @@ def project_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
         "archived": row.archived_at is not None,
         "settings": vars(settings),
         "guidelines": versions,
+        "disclosure": disclosed and {"body": disclosed.body, "html": to_html(disclosed.body)},
     }
 
 

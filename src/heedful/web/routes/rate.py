@@ -20,6 +20,7 @@ from heedful.web.doors import Door, terms
 from heedful.web.episodes import response_html
 from heedful.web.render import to_html, turn_text
 from heedful.web.respond import HERE, page
+from heedful.web.routes.consent import told
 from heedful.web.routes.pages import not_in_project, to_login, visitor
 from heedful.web.security import SignedIn, User, roles_of, store_of
 
@@ -68,6 +69,9 @@ def next_task(project_id: str, body: Next, request: Request, user: SignedIn) -> 
         return {
             "task": task,
             "why": claim.reason,
+            "disclosure": told(connection, project_id, user.rater)["disclosure"]
+            if claim.reason == "disclosure"
+            else None,
             "qualification": trials.verdict(connection, project_id, user.rater),
             "progress": progress(connection, project_id, user.rater),
         }

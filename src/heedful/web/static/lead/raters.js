@@ -12,7 +12,7 @@ function share(s, { worry } = {}) {
 function row(r) {
   const aside = r.skipped + r.flagged;
   return el("tr", {},
-    el("th", { scope: "row" }, r.pseudonym, el("br"), el("small", { class: "hint" }, [r.role, r.status === "active" ? null : r.status, r.paused ? "paused here" : null].filter(Boolean).join(", "))),
+    el("th", { scope: "row" }, r.pseudonym, el("br"), el("small", { class: "hint" }, [r.role, r.status === "active" ? null : r.status, r.paused ? "paused here" : null, r.withdrawn ? "withdrawn" : null].filter(Boolean).join(", "))),
     el("td", { class: "number" }, number(r.answers), r.surplus ? el("small", { class: "hint" }, ` +${r.surplus} surplus`) : null),
     el("td", { class: "number" }, aside ? `${r.skipped} skipped, ${r.flagged} flagged` : "0"),
     el("td", { class: "number" }, number(r.seconds, 1)),
@@ -21,13 +21,21 @@ function row(r) {
     share(r.swaps, { worry: (s) => s.high < 0.8 }),
     share(r.first, { worry: (s) => s.low > 0.5 || s.high < 0.5 }),
     share(r.ties),
-    el("td", {}, r.last_at ? day(r.last_at) : "–"));
+    el("td", {}, r.last_at ? day(r.last_at) : "–"),
+    el("td", {}, el("button", { type: "button", class: "quiet small", onclick: () => take(r) }, r.withdrawn ? "Put back" : "Take out")));
 }
 
-fill($("raters"), () => ask("raters"), (report) => {
-  stack($("rows"), report.raters.length ? report.raters.map(row) : [el("tr", {}, el("td", { colspan: "10", class: "hint" }, "Nobody has answered yet."))]);
+// Neither exported nor asked; the judgments stay.
+async function take(r) {
+  const withdrawn = !r.withdrawn;
+  if (await attempt(() => api("PUT", `/api/projects/${project}/members/${r.rater}/withdrawn`, { withdrawn }), withdrawn ? `Nothing that ${r.pseudonym} has said is exported now.` : `What ${r.pseudonym} has said is exported again.`)) list();
+}
+
+const list = () => fill($("raters"), () => ask("raters"), (report) => {
+  stack($("rows"), report.raters.length ? report.raters.map(row) : [el("tr", {}, el("td", { colspan: "11", class: "hint" }, "Nobody has answered yet."))]);
   $("basis").textContent = `Shares are of the newest answers: ${number(report.recent)} of all raters together, ${number(report.gold_each)} gold questions each, ${number(report.shared_tasks)} questions that several answered. Red: the whole interval is below 80 % (gold, swapped), or to one side of one half (first).`;
 });
+list();
 
 // ── who can be relied on: fitted by a process of its own, asked for until it is done
 const EVERY = 2_000;

@@ -5,6 +5,7 @@ import { $, attempt, fill, project, rendered } from "./common.js";
 const FIELDS = [
   ["gold_rate", "Gold rate: probability of a gold question", { type: "number", min: 0, max: 1, step: 0.01 }],
   ["swap_rate", "Swap rate: probability that a pair is asked again in swapped order", { type: "number", min: 0, max: 1, step: 0.01 }],
+  ["order_by_chance", "Highest score first: share of the questions that are drawn by chance all the same", { type: "number", min: 0, max: 1, step: 0.01 }],
   ["lease_minutes", "Lease of a question, in minutes", { type: "number", min: 0.1, step: "any" }],
   ["daily_limit", "Daily limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
   ["total_limit", "Total limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
@@ -75,12 +76,20 @@ $("guidelines").addEventListener("submit", async (event) => {
   if (details) drawVersions(details.guidelines);
 });
 
+$("disclosure").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const body = event.target.elements.body.value;
+  await attempt(() => api("PUT", `/api/projects/${project}/disclosure`, { body }), body.trim() ? "Written; everybody is asked to agree before their next question." : "Nobody is asked to agree to anything any more.");
+});
+
 // The text is fetched once, when the page opens, and never again: whatever answers later would overwrite what is being typed.
 fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings).then((details) => {
   if (!details) return;
   listModels();
   for (const of of ["suggestions", "critiques"]) listSources(of);
   const { elements } = $("guidelines");
+  const disclosed = $("disclosure").elements.body;
+  if (!disclosed.value) disclosed.value = details.disclosure?.body ?? "";
   const newest = details.guidelines[0];
   if (!elements.body.value) elements.body.value = newest?.body ?? "";
   $("preview").replaceChildren(rendered(newest?.html ?? ""));

@@ -1,6 +1,7 @@
 // The rater's page: a question, an answer, the next question. Keyboard first; nothing that was said is ever lost.
 import { api, el, link, say } from "../api.js";
 import * as outbox from "./outbox.js";
+import * as consent from "./consent.js";
 import * as lessons from "./lesson.js";
 import { critics } from "./critics.js";
 import * as panels from "./panels.js";
@@ -129,13 +130,15 @@ function arrived() {
   $("now").textContent = t("Sent. Question {n}.", { n: (answered += 1) + 1 });
 }
 
-function nothing(title, text) {
+function nothing(title, text, ...more) {
   current?.view.close();
   current = null;
   $("desk").hidden = $("trial").hidden = true;
   $("empty").hidden = false;
   $("empty-title").textContent = title;
   $("empty-text").textContent = text;
+  $("empty-more").replaceChildren(...more);
+  $("again").hidden = more.length > 0;
 }
 
 const REASONS = {
@@ -143,6 +146,7 @@ const REASONS = {
   "daily limit": [t("Enough for today"), t("You have reached today's limit. Come back tomorrow.")],
   "no gold questions": [t("Not ready for you yet"), t("This project asks some questions before the real work, and there are not enough of them. Tell your lead.")],
   "total limit": [t("You have done your share"), t("You have reached the limit of this project. Thank you!")],
+  withdrawn: [t("Your answers are withdrawn"), t("So you are not asked anything here; “Your answers” says more.")],
   paused: [t("You are paused"), t("Ask your lead when you may go on.")],
   archived: [t("This project has ended"), t("Its lead has archived it. Thank you!")],
 };
@@ -166,6 +170,7 @@ async function ask() {
   });
   // What is wanted of others only is no number to be seen above "All done".
   progress(reply.why === "nothing left" ? { ...reply.progress, waiting: 0 } : reply.progress);
+  if (reply.disclosure) REASONS.disclosure = [t("Before you begin"), "", ...consent.agreement(project, reply.disclosure, next)];
   if (reply.why === "not qualified" && reply.qualification) REASONS[reply.why] = lessons.failed(reply.qualification);
   return reply;
 }

@@ -1,5 +1,6 @@
 // A rater's own answers in a project, the newest first; each opens on the rater's page, where it can be corrected.
 import { api, day, el, link, say } from "../api.js";
+import { standing } from "./consent.js";
 import { t } from "../texts.js";
 
 const project = document.querySelector('meta[name="project"]').content;
@@ -37,4 +38,5 @@ api("GET", `/api/projects/${project}/progress`).then((p) => {
   document.getElementById("how-far").textContent = parts.join(" · ");
 }).catch(() => {});
 older.addEventListener("click", load);
+standing(project, document.getElementById("consent"));
 load();

@@ -30,7 +30,7 @@ def drawn(
     settings: Settings,
     rng: random.Random,
 ) -> Drawn:
-    """By priority, with a chance of `order_by_chance` any slot that is left for this rater, each as likely; or `best`."""
+    """By priority, with a chance of `order_by_chance` any slot that is left for this rater; else `best`."""
     share = settings.order_by_chance
     if settings.order != "priority" or not share:
         return Drawn(best)

@@ -186,7 +186,7 @@ def _join(stack: ExitStack) -> Ranks:
     import torch
     import torch.distributed as dist
 
-    patience = _patience()
+    patience = seconds_of_patience()
     try:
         store, rank, world = next(dist.rendezvous("env://", timeout=timedelta(seconds=patience)))
     except dist.DistError as error:
@@ -226,7 +226,8 @@ def _join(stack: ExitStack) -> Ranks:
     return ranks
 
 
-def _patience() -> float:
+def seconds_of_patience() -> float:
+    """What HEEDFUL_PATIENCE says, or `PATIENCE`. UserError for what is no such number."""
     given = os.environ.get("HEEDFUL_PATIENCE", str(PATIENCE))
     try:
         seconds = float(given)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from heedful.configs import preference
-from heedful.configs.common import Method, Reading, Sampled
+from heedful.configs.common import Method, Reading
+from heedful.configs.engines import Engined, refuse_engine
 from heedful.configs.playing import Playing, refuse_unplayable
 from heedful.configs.preference import Direct, unread
 from heedful.errors import UserError
@@ -18,7 +19,7 @@ METHODS = {"online_dpo": Method("judge pairs of its own samples, and learn from 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, Direct, Sampled, Playing):
+class Config(Reading, Direct, Engined, Playing):
     """Sample, judge and optimise on the judgments, round after round."""
 
     model: Annotated[str, alias("--model-name-or-path")]
@@ -66,6 +67,7 @@ def refuse_nonsense(config: Config) -> None:
     """Numbers and combinations that no run can have."""
     preference.refuse_nonsense(config)
     refuse_unplayable(config)
+    refuse_engine(config)
     if config.plays and config.judge:
         raise UserError(
             "--judge compares single answers; episodes are ranked by --env and --reward"

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar
 from heedful.configs import algorithm
 from heedful.configs import common as shared
 from heedful.configs.algorithm import METHODS, Algorithm
-from heedful.configs.common import Reading, Sampled, Sharded
+from heedful.configs.common import Reading, Sharded
+from heedful.configs.engines import Corrected, refuse_engine
 from heedful.configs.playing import Playing, refuse_unplayable
 from heedful.configs.tagged.kl import Charged
 from heedful.errors import UserError
@@ -32,7 +33,7 @@ class Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, Sharded, Algorithm, Sampled, Playing):
+class Config(Reading, Sharded, Algorithm, Corrected, Playing):
     """Optimise a language model against a reward, or in an environment."""
 
     needs_reward: ClassVar[bool] = True
@@ -71,6 +72,7 @@ def refuse_nonsense(config: Config) -> None:
     shared.refuse_nonsense(config)
     refuse_unplayable(config)
     algorithm.refuse_nonsense(config)
+    refuse_engine(config)
     if config.temperature <= 0:
         raise UserError("--temperature must be above 0: greedy responses have nothing to compare")
     if config.dynamic_sampling and config.normalise_rewards:

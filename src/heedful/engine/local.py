@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 from heedful.engine.grouped import Grouped
 from heedful.engine.kept import Cells, Kept
 from heedful.engine.passes import Passes, Plain, passes
+from heedful.engine.room import refuse_without_room
 from heedful.engine.slots import SlotCache
 from heedful.engine.trial import cache_of
-from heedful.errors import UserError
 from heedful.fast import process
 from heedful.models.limits import context_length
 from heedful.models.sampling import choose, derive_seed, uniforms
@@ -117,14 +117,7 @@ class LocalEngine:
         `heard` is called with the number of a sequence and each token of it, for those who show what happens.
         Nobody who has been cancelled is decoded for any longer.
         """
-        limit = self.window
-        if not tokens:
-            raise UserError("a prompt has no tokens at all; even an empty one needs a BOS token")
-        if len(tokens) + max_tokens > limit:
-            raise UserError(
-                f"a prompt of {len(tokens)} tokens and {max_tokens} new ones exceed the model's "
-                f"context of {limit}"
-            )
+        refuse_without_room(tokens, max_tokens, self.window)
         done = asyncio.get_running_loop().create_future()
         prompt = list(tokens)
         given = tokens if isinstance(tokens, tuple) else prompt  # a list may change meanwhile

@@ -49,6 +49,30 @@ def importance_weighted(
     return -ratio(log_w).clamp(max=truncate) * adv * logp
 
 
+def engine_weights(
+    logp: Float[Tensor, "B T"],
+    engine_logp: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    correct: str = "token",
+    cap: float = 2.0,
+) -> Float[Tensor, "B T"]:
+    """w = π/μ for what an engine drew with log-probs `engine_logp` (μ) and a learner, for whom they are `logp` (π) of
+    the same weights, learns from; 1 outside the mask, and without a gradient.
+
+    token: min(π/μ(y_t), cap), truncated importance sampling (Yao et al. 2025, "Your efficient RL framework secretly
+    brings you off-policy RL training"). sequence: min(∏_t π/μ, cap), which corrects prefixes as well. mask: ∏_t π/μ,
+    0 where that is above the cap (Liu et al. 2025, "When speed kills stability"). none: 1.
+    """
+    log_w = (logp - engine_logp).detach() * mask
+    if correct == "none":
+        return torch.ones_like(log_w)
+    if correct != "token":
+        log_w = log_w.sum(1, keepdim=True) * mask
+    w = ratio(log_w)
+    return torch.where(w > cap, 0.0, w) if correct == "mask" else w.clamp(max=cap)
+
+
 def ppo_clip(
     logp: Float[Tensor, "*s"],
     old_logp: Float[Tensor, "*s"],

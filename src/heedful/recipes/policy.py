@@ -43,6 +43,7 @@ from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
 from heedful.rollout import Task, scored_rollout
 from heedful.training.actors import Actors, update
+from heedful.training.engines import drawn, served
 from heedful.training.estimates import episode_scores, estimate, rollout_metrics
 from heedful.training.forwards import policy_forward
 from heedful.training.mixed import supervised
@@ -114,12 +115,13 @@ def optimise(
     def learn(step: int, collected: dict[str, Any]) -> Metrics:
         if not collected["samples"]:  # every term of the reward abstained
             return collected["metrics"]
-        batch = collate(collected["samples"])
+        batch, weights, of_engine = drawn(config, actors.policy, collate(collected["samples"]))
         ref_logp = reference_logps(config, reference, batch, ranks)
         values = actors.values(config, batch)
         scored = estimate(config, batch, ref_logp, values, kl.beta, longest)
         metrics = rollout_metrics(config, scored, kl.beta, batch.mask, longest)
-        metrics |= collected["metrics"]
+        scored = replace(scored, adv=scored.adv * weights)
+        metrics |= collected["metrics"] | of_engine
         if fit and config.kl.charged:
             metrics["kl/fit"] = fit
         metrics |= update(config, actors, scored, kl.beta, step, config.seed, longest, mixed)
@@ -168,7 +170,7 @@ def _actors(
         total_steps=config.steps * config.inner_epochs * config.minibatches,
     )
     whole = None
-    if config.shard and ranks.world > 1:
+    if config.shard and ranks.world > 1 and not served(config):
         whole = copy_model(policy).to(device_of(config.device))  # type: ignore[arg-type]
     _shared_out(config, policy, critic, reference, ranks)
 

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.common import Training
-from heedful.engine import load_engine
 from heedful.evals.alarms import Alarms
 from heedful.evals.watch import BEFORE
 from heedful.learner.local import LocalLearner
 from heedful.models.merging import whole
 from heedful.models.reference import Reference
+from heedful.training.engines import engine_of, forget, loaded
 from heedful.training.saving import finish, rehearse, saver
 from heedful.training.supervised import close_step, evaluates_at, keep_notes, opened
 from heedful.types import Engine, Metrics, Sample, Stateful
@@ -63,7 +63,7 @@ def on_policy(
 ) -> Path:
     """Returns the run's folder, which then holds the policy."""
     policy, alarms = method.policy, Alarms()
-    engine, save = load_engine(policy.sampler), saver(policy, tokenizer, config)
+    engine, save = engine_of(config, policy, policy.ranks), saver(policy, tokenizer, config)
     stateful = {**method.stateful, "alarms": alarms}
     if method.reference_every:
         stateful["reference"] = method.reference
@@ -78,15 +78,15 @@ def on_policy(
         keep_notes(run, start, method.notes)
         rehearse(run, policy, tokenizer, config)
         for step in range(start + 1, steps + 1):
-            loop.run(_loaded(engine, policy, step - 1))
+            metrics = loop.run(loaded(engine, policy, config, step - 1))
             if (collected := run.stashed(step)) is None:
                 collected = asked(step, "collect", method.collect(engine, step))
                 run.stash(step, collected)
             else:
                 method.recall(collected)
-            metrics = method.learn(step, collected)
+            metrics |= method.learn(step, collected)
             if method.held_out and evaluates_at(config, step, steps):
-                loop.run(_loaded(engine, policy, step))
+                loop.run(loaded(engine, policy, config, step))
                 metrics |= held_out_metrics(asked(step, "held out", method.held_out(engine)))
             if kept(step, steps):
                 run.texts([{"step": step, **row} for row in method.texts(collected)])
@@ -96,6 +96,7 @@ def on_policy(
             if step >= set_aside + steps / MODELS and alarms.watch.at_best():
                 run.set_aside(BEFORE, save())
                 set_aside = step
+        policy.ranks.on_first(forget, config)
         finish(run, save, config)
     return config.out
 
@@ -111,7 +112,3 @@ def held_out_metrics(samples: Sequence[Sample]) -> Metrics:
         "eval/completions/mean_length": sum(sum(s.mask) for s in samples) / len(samples),
         "eval/eos_rate": sum(s.stop_reason == "stop" for s in samples) / len(samples),
     }
-
-
-async def _loaded(engine: Engine, policy: LocalLearner, version: int) -> None:
-    await engine.load(policy.weights(), version=version)

@@ -1,0 +1,95 @@
+"""Inside a server of vLLM: its weight-transfer API over gloo, on any device. This is the only file that imports vllm.
+
+vLLM finds it by the entry point `vllm.general_plugins` where heedful is installed in its environment, for which
+`pip install --no-deps heedful` is enough: `--weight-transfer-config '{"backend": "heedful"}'`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+BACKEND = "heedful"
+
+
+def register() -> None:
+    """Called by vLLM in each of its processes."""
+    from vllm.distributed.weight_transfer.factory import (  # type: ignore[import-not-found]
+        WeightTransferEngineFactory,
+    )
+
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, __name__, "GlooTransfer")
+
+
+def __getattr__(name: str) -> Any:
+    if name != "GlooTransfer":
+        raise AttributeError(name)
+    return _transfer()
+
+
+def _transfer() -> type:
+    import torch
+    from vllm.distributed.weight_transfer.base import (  # type: ignore[import-not-found]
+        WeightTransferEngine,
+        WeightTransferInitInfo,
+        WeightTransferUpdateInfo,
+    )
+    from vllm.model_executor.layers.vocab_parallel_embedding import (  # type: ignore[import-not-found]
+        ParallelLMHead,
+    )
+    from vllm.model_executor.model_loader import reload  # type: ignore[import-not-found]
+
+    from heedful.engine.gloo import Offer, received
+
+    @dataclass
+    class Init(WeightTransferInitInfo):
+        """That it is this backend which answers: no other one knows the word."""
+
+        heedful: int
+
+    @dataclass
+    class Update(WeightTransferUpdateInfo):
+        """The fields of `gloo.Offer`."""
+
+        address: str
+        port: int
+        world: int
+        names: list[str] = field(default_factory=list)
+        dtypes: list[str] = field(default_factory=list)
+        shapes: list[list[int]] = field(default_factory=list)
+
+    class GlooTransfer(WeightTransferEngine[Init, Update]):
+        """One short-lived group for each update, so that there is nothing to set up and nothing to end."""
+
+        init_info_cls, update_info_cls = Init, Update
+
+        def init_transfer_engine(self, init_info: Init) -> None:
+            pass
+
+        def start_weight_update(self) -> None:
+            reload.initialize_layerwise_reload(self.model)
+
+        def receive_weights(self, update_info: Update) -> None:
+            parallel = self.parallel_config
+            rank = 1 + parallel.data_parallel_index * parallel.world_size + parallel.rank
+            for name, tensor in received(Offer(**vars(update_info)), rank):
+                self.model.load_weights([(name, tensor.to(self.device))])
+
+        def finish_weight_update(self) -> None:
+            reload.finalize_layerwise_reload(self.model, self.model_config)
+            self._pack_tied_heads()
+
+        @torch.no_grad()
+        def _pack_tied_heads(self) -> None:
+            """Where embedding and output layer are one tensor no weight is loaded for the second, so vLLM 0.32 leaves
+            the copy of it that its CPU kernels read as it was, and samples from an old output layer."""
+            if getattr(self.model_config.hf_text_config, "tie_word_embeddings", False):
+                for module in self.model.modules():
+                    if isinstance(module, ParallelLMHead):
+                        module.quant_method.process_weights_after_loading(module)
+
+        def shutdown(self) -> None:
+            pass
+
+    return GlooTransfer

@@ -64,6 +64,14 @@ LISTS = {
     "id": 7, "model_a": "m", "model_b": "n", "prompt": '["Why is rain wet?", "Why?"]', "response_a": '["So.", "a"]',
     "response_b": '["So.", "b"]', "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0,
 }  # fmt: skip
+STACK = {
+    "qid": 1, "question": "Why is rain wet?", "date": "2013/01/01", "metadata": [],
+    "answers": [
+        {"answer_id": 1, "text": "a", "pm_score": 0, "selected": False}, {"text": "b", "pm_score": 4},
+        {"text": "c", "pm_score": 0},
+    ],
+}  # fmt: skip
+VOTES = {"prompt": "Why is rain wet?", "responses": ["a", "b", "c", "d"], "votes": [2, 70, 3, -5]}
 SETS: dict[str, tuple[dict[str, Any], Comparison]] = {
     "UltraFeedback": (ULTRA, Comparison(ASK, ("a", "b", "c"), (2, 1, 2))),
     "SHP": (SHP, Comparison(ASK, ("a", "b"), (2, 1))),
@@ -71,6 +79,8 @@ SETS: dict[str, tuple[dict[str, Any], Comparison]] = {
     "HelpSteer2": (HELP2, Comparison(ASK, ("a", "b"), (2, 1), strength=2 / 3)),
     "HelpSteer3": (HELP3, Comparison(ASK, ("a", "b"), (1, 2), strength=1 / 3)),
     "WebGPT": (WEBGPT, Comparison(ASK, ("a", "b"), (2, 1))),
+    "Stack Exchange": (STACK, Comparison(ASK, ("b", "a"), (1, 2))),
+    "votes": (VOTES, Comparison("Why is rain wet?", ("b", "a", "d"), (1, 2, 3))),  # 2 and 3 are both of level 2
     "summaries": (SUMMARIES, Comparison("TITLE: Rain\nPOST: It rained.\nTL;DR:", (" a", " b"), (2, 1), rater="w1")),
     "arena in lists": (
         LISTS,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
 from heedful.cli import main
+from heedful.data.collate import collate
 from heedful.data.files import read_rows, write_rows
 from heedful.data.tokens import encode_group
 from heedful.losses.reward import davidson
+from heedful.models.forward import policy_outputs
+from heedful.models.load import new_reward_model
+from heedful.models.scores import sequence_scores
 from heedful.rewards.heads import Cautious
 from heedful.training.ensemble import bootstrap, loss_of_heads
-from heedful.types import Outputs
+from heedful.training.language import language_forward, language_loss
+from heedful.types import Outputs, Ranked, Sampling
 from heedful.types.tensors import Bootstrapped
 
 ROWS = [
@@ -142,3 +148,38 @@ def test_an_ensemble_on_one_body_and_a_mean_with_a_variance(begun: Path):
         draws[:, 0], draws[:, 1]
     )
     assert torch.equal(draws, bootstrap(8, 4, 0))
+
+
+def test_a_reward_model_that_stays_a_language_model(begun: Path):
+    """One pass gives the model's own scores and log-probs; the loss is that of the comparisons plus the coefficient
+    times −log p of a token of the best responses; its gradient reaches the embeddings where they are tied, and an
+    output layer of its own stays as it is. Mutations caught: tokens of worse responses, sums for means, a head of other weights."""
+    tok = AutoTokenizer.from_pretrained(begun / "model")
+    policy = AutoModelForCausalLM.from_pretrained(begun / "model")
+    model = new_reward_model(str(begun / "model"), seed=0)
+    rows = [
+        replace(s, group=g) for g in (0, 1) for s in encode_group(tok, f"p{g}", ["good one", "bad"])
+    ]
+    plain = collate(rows)
+    given = {f.name: getattr(plain, f.name) for f in fields(plain)}
+    ones = torch.ones(4)
+    batch = Ranked(**given, rank=torch.tensor([1, 2, 2, 1]), strength=0 * ones, weight=ones)
+    out = language_forward(str(begun / "model"), model)(model, batch)
+    torch.testing.assert_close(out.score, sequence_scores(model, batch.tokens, batch.lengths))
+    logp = policy_outputs(policy, batch.tokens, batch.mask, Sampling()).logp
+    best = batch.mask & torch.tensor([True, False, False, True])[:, None]
+    torch.testing.assert_close(out["logp"], logp * best)
+    wanted = torch.stack([-logp[k][batch.mask[k]].mean() for k in (0, 3)])
+    loss = language_loss(out, batch)
+    torch.testing.assert_close(loss, wanted)
+    (slope,) = torch.autograd.grad(loss.sum(), [model.get_input_embeddings().weight])
+    absent = max(set(range(len(slope))) - set(batch.tokens.flatten().tolist()))
+    tied = policy.config.tie_word_embeddings
+    assert slope[absent].abs().max() > 0 if tied else not slope[absent].any()
+    assert train(begun, "pm", "--lm-coef", "0.5") == 0
+    (_, first), *_ = read_rows(begun / "pm" / "metrics.jsonl")
+    assert first["lm_loss"] > 1
+    assert train(begun, "bt") == 0
+    (_, alone), *_ = read_rows(begun / "bt" / "metrics.jsonl")
+    assert first["loss"] == pytest.approx(alone["loss"] + 0.5 * first["lm_loss"], rel=1e-5)
+    assert train(begun, "no", "--lm-coef", "1", "--heads", "2") == 2

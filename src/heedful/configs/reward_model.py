@@ -36,6 +36,9 @@ class Config(FromComparisons, Sharded):
     data."""
     margin: Annotated[float, AT_LEAST_0] = 0.0
     """Margin in the loss: this times a comparison's strength (0 to 1); 0 ignores strengths."""
+    lm_coef: Annotated[float, AT_LEAST_0] = 0.0
+    """Weight of the LM loss of the best responses' tokens: a reward model that is pre-trained on many votes stays a
+    language model, and needs fewer of the comparisons that it is fitted to afterwards."""
     personal: bool = False
     """A reward that depends on whose it is: variational preference learning from comparisons with raters. Some of a
     user's answers tell what they want, the others are predicted; who is held out are users, not prompts."""
@@ -65,6 +68,8 @@ def refuse_nonsense(config: Config) -> None:
         raise UserError(
             f"--personal has no --loss {config.loss}: what people differ about is z, not noise"
         )
+    if config.shard and config.lm_coef:
+        raise UserError("--shard has no LM loss beside the reward; leave it or --lm-coef out")
     if config.shard and (config.heads > 1 or config.loss in DISTRIBUTIONS):
         raise UserError("--shard is for reward models of one output; leave it or the others out")
 
@@ -82,7 +87,10 @@ def unread(config: Config) -> dict[str, str]:
         reasons["heads"] = f"--loss {config.loss} has {DISTRIBUTIONS[config.loss]}"
     elif config.heads == 1:
         reasons["caution"] = "one head has no standard deviation; --heads 4 has"
+    if config.loss in DISTRIBUTIONS or config.heads > 1:
+        reasons["lm_coef"] = "only a reward of one output learns language beside it"
     if config.personal:
+        reasons["lm_coef"] = "--personal learns nothing but rewards"
         reasons["weights"] = "--personal learns of each rater what they want"
         reasons |= dict.fromkeys(("heads", "caution"), "a personal reward has heads of its own")
         reasons["shard"] = "--personal trains a whole model in each process"

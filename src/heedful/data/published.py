@@ -6,6 +6,8 @@
 - HelpSteer2 and 3: `prompt` or `context`, two responses; `preference_strength` or `overall_preference` from −3 (the
   first is much better) to 3, of which the size is the strength.
 - WebGPT: `question` of {full_text}, `answer_0`, `answer_1`, `score_0`, `score_1`.
+- Stack Exchange: `question`, `answers` of {text, pm_score}, levels of votes; and any rows of `prompt`, `responses` and
+  their `votes`, of which these levels are made: round(log₂(1 + votes)), −1 below 0 (Askell et al. 2021, §4.1).
 - Summaries from feedback: `info` of {title, post or article}, `summaries` of {text}, `choice`; a text that ends with
   TL;DR: is the prompt.
 - TL;DR: `post`, `summary`, perhaps `title`; the prompt as above, the summary as its completion.
@@ -107,6 +109,42 @@ def _webgpt(row: Columns) -> Columns | None:
     return _without(row, *names) | _asked(asked.get("full_text")) | said | _ranks(scores)
 
 
+def _stack_exchange(row: Columns) -> Columns | None:
+    answers = row["answers"]
+    if not _records(answers, "text") or not isinstance(row["question"], str):
+        return None
+    levels = [_number(a.get("pm_score")) for a in answers]
+    rest = _without(row, "question", "answers") | _asked(row["question"])
+    return _by_level(rest, [a["text"] for a in answers], levels)
+
+
+def _votes(row: Columns) -> Columns | None:
+    texts, votes = row["responses"], row["votes"]
+    if not (_all_texts(texts) and isinstance(votes, list) and len(votes) == len(texts)):
+        return None
+    levels: list[float | None] = []
+    for vote in map(_number, votes):
+        if vote is None:
+            return None
+        levels.append(-1.0 if vote < 0 else float(round(math.log2(1 + vote))))
+    return _by_level(_without(row, "responses", "votes"), texts, levels)
+
+
+def _by_level(
+    rest: Columns, texts: Sequence[str], levels: Sequence[float | None]
+) -> Columns | None:
+    """One response of each level, the first: what has as many votes was not found to be as good."""
+    first: dict[float, str] = {}
+    for text, level in zip(texts, levels, strict=True):
+        if level is None:
+            return None
+        first.setdefault(level, text)
+    if len(first) < 2:
+        return None
+    ranked = [first[level] for level in sorted(first, reverse=True)]
+    return rest | {"responses": ranked, "ranking": [*range(1, len(ranked) + 1)]}
+
+
 def _summaries(row: Columns) -> Columns | None:
     info, summaries, choice = row["info"], row["summaries"], _number(row["choice"])
     if not isinstance(info, Mapping) or not _records(summaries, "text"):
@@ -173,6 +211,8 @@ def _reward_bench(row: Columns) -> Columns | None:
 SETS: tuple[tuple[set[str], Callable[[Columns], Columns | None]], ...] = (
     ({"instruction", "completions"}, _ultrafeedback),
     ({"prompt", "answers"}, _nectar),
+    ({"question", "answers"}, _stack_exchange),
+    ({"prompt", "responses", "votes"}, _votes),
     ({"history", "human_ref_A", "human_ref_B", "labels"}, _shp),
     ({"preference_strength"}, _helpsteer),
     ({"overall_preference"}, _helpsteer),

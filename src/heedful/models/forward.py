@@ -53,7 +53,7 @@ def token_logps(
     linear = linear_head(model)
     if linear and sampling.top_k == 0 and sampling.top_p == 1:  # π is a softmax and nothing more
         factor = linear[1] / (sampling.temperature or 1.0)
-        return _placed(mask, backend.logps(hidden, linear[0], targets, factor))
+        return placed(mask, backend.logps(hidden, linear[0], targets, factor))
     head = lm_head(model)
 
     def logps(h: Tensor, y: Tensor) -> Tensor:
@@ -156,10 +156,10 @@ def in_chunks(
             pieces.append(checkpoint(function, *part, use_reentrant=False))
         else:
             pieces.append(function(*part))
-    return _placed(mask, torch.cat(pieces)[: len(inputs[0])])
+    return placed(mask, torch.cat(pieces)[: len(inputs[0])])
 
 
-def _placed(mask: Tensor, found: Tensor) -> Tensor:
+def placed(mask: Tensor, found: Tensor) -> Tensor:
     """Rows `[N, …]`, one for each place where the mask `[B, T]` is True, set into zeros `[B, T, …]`."""
     placed = found.new_zeros(*mask.shape, *found.shape[1:], dtype=torch.float32)
     wide = mask.reshape(*mask.shape, *[1] * (found.ndim - 1)).expand_as(placed)

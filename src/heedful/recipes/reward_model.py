@@ -30,6 +30,7 @@ from heedful.rewards.heads import heads_forward, logits_of, record
 from heedful.rewards.model import FITTED_ON, SCALE, SHIFT, score_forward
 from heedful.training.ensemble import begin_heads, bootstrap, heads_for, loss_of_heads, with_draws
 from heedful.training.judgments import firsts
+from heedful.training.language import language_forward, language_loss
 from heedful.training.rankings import (
     MEASURED,
     as_table,
@@ -80,6 +81,8 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     preflight(tokenizer, model, rows.some, max_length=limit)
     steps = step_count(config, len(rows.train))
     forward = heads_forward if heads else score_forward
+    if config.lm_coef:
+        forward = language_forward(config.model, model)
     learner = learner_of(model, forward, optim(config, steps), config, ranks)
     loss_of, form = likelihood(config, rows.train, trust)
     draws = bootstrap(len(rows.train), config.heads, config.seed) if config.heads > 1 else None
@@ -96,10 +99,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
             if heads is None
             else loss_of_heads(heads, out, batch, loss_of)
         )
-        return Loss(
-            batch.weight[firsts(batch)] * value,
-            {"accuracy": right / pairs.clamp(min=1), "margin": _spread(table, rank)},
-        )
+        measured = {"accuracy": right / pairs.clamp(min=1), "margin": _spread(table, rank)}
+        if config.lm_coef:
+            measured["lm_loss"] = language_loss(out, batch)
+            value = value + config.lm_coef * measured["lm_loss"]
+        return Loss(batch.weight[firsts(batch)] * value, measured)
 
     def evaluate() -> Metrics:
         tables, values = [], []

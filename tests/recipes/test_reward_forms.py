@@ -153,7 +153,7 @@ def test_an_ensemble_on_one_body_and_a_mean_with_a_variance(begun: Path):
 def test_a_reward_model_that_stays_a_language_model(begun: Path):
     """One pass gives the model's own scores and log-probs; the loss is that of the comparisons plus the coefficient
     times −log p of a token of the best responses; its gradient reaches the embeddings where they are tied, and an
-    output layer of its own stays as it is. Mutations caught: tokens of worse responses, sums for means, a head of other weights."""
+    output layer of its own stays as it is. Mutations caught: worse responses, sums for means, other weights."""
     tok = AutoTokenizer.from_pretrained(begun / "model")
     policy = AutoModelForCausalLM.from_pretrained(begun / "model")
     model = new_reward_model(str(begun / "model"), seed=0)

@@ -22,12 +22,15 @@ Response:
 Critique:"""  # noqa: E501
 
 
+def asked(prompt: Prompt, response: str) -> str:
+    """The question to a critic as text; braces in prompt and response stay what they are."""
+    before, _, after = QUESTION.partition("{prompt}")
+    return before + prompt_text(prompt) + after.replace("{response}", response)
+
+
 def question(prompt: Prompt, response: str) -> Prompt:
     """The question to a critic: a user's turn where the prompt is a conversation, else text that goes on."""
-    before, _, after = QUESTION.partition("{prompt}")
-    text = (
-        before + prompt_text(prompt) + after.replace("{response}", response)
-    )  # braces in texts stay
+    text = asked(prompt, response)
     return text if isinstance(prompt, str) else (Message("user", text),)
 
 

@@ -19,15 +19,6 @@ Response:
 {response}
 
 Critique:"""  # noqa: E501
-CRITICISE = """Here are a prompt and a response to it. In one to three sentences, say what is wrong with the response or missing from it, or that nothing is.
-
-Prompt:
-{prompt}
-
-Response:
-{response}
-
-Critique:"""  # noqa: E501
 REVISE = """Here are a prompt, a response to it, and a critique of the response. Write the response anew, so that it follows this principle and still answers the prompt: {principle} Write nothing but the new response.
 
 Prompt:

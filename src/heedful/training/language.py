@@ -5,6 +5,8 @@ Preference-model pre-training on votes (Askell et al. 2021, §4): L = L_PM + μ�
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -31,8 +33,9 @@ def language_forward(name: str, model: PreTrainedModel) -> Forward:
         )
     layer, factor = found
     head = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
-    embeddings = model.get_input_embeddings().weight
-    tied = layer.weight is policy.get_input_embeddings().weight  # type: ignore[union-attr]
+    own: Any = model.get_input_embeddings()
+    theirs: Any = policy.get_input_embeddings()
+    tied, embeddings = layer.weight is theirs.weight, own.weight
     head.weight = embeddings if tied else layer.weight.detach().to(embeddings).requires_grad_(False)
 
     def forward(model: PreTrainedModel, batch: Batch) -> Outputs:

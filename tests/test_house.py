@@ -43,6 +43,7 @@ FLOORS = {
     "report": 2,
     "store": 2,
     "configs": 3,
+    "control": 3,
     "learner": 3,
     "models": 3,
     "run": 3,

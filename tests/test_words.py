@@ -269,6 +269,9 @@ def test_the_page_shows_the_table():
 
 
 TRAINED = [n for n, (m, _) in commands.COMMANDS.items() if n.startswith("train ") and m != OF_TESTS]
+TRAINED = [
+    n for n in TRAINED if hasattr(commands.command(n).flags.Config, "lora")
+]  # language models
 TRAINED += [f"train {method}" for method in commands.methods()]
 
 

@@ -120,7 +120,7 @@ def _help(prefix: str) -> str:
 def _run(command: Command, args: list[str], ranks: Ranks) -> int:
     """The exit code: what a recipe returns as a number, else 0."""
     name = command.name
-    trains = name.startswith("train ")
+    trains = hasattr(command.flags.Config, "nproc")  # by several processes, if asked
     if ranks.world > 1 and not trains:
         raise UserError(f"{name} does not run on several processes; start it without torchrun")
     _quiet_libraries()

@@ -45,6 +45,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "environment": ("envs", "heedful.envs"),
     "adapter": ("envs", "heedful.adapters"),
     "world": ("worlds", "heedful.worlds"),
+    "game": ("control", "heedful.games"),
 }
 
 

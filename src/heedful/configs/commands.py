@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "train ilql": ("recipes.ilql", "logged episodes → a policy steered by what tokens are worth"),
     "train decision": ("recipes.decision", "logged episodes → a policy that plays for a return"),
+    "train tamer": ("recipes.tamer", "key presses, live or at clips → a player of a game"),
     "merge": ("recipes.merge", "an adapter and its base → one whole model"),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),
@@ -82,6 +83,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "chat": ("recipes.chat", "talk to a model"),
     "endpoint": ("recipes.endpoint", "a model over the OpenAI API, for other programs: MODEL"),
+    "clips": ("recipes.clips", "games → clips that people compare or press keys at"),
     "play": ("recipes.play", "play an environment in the terminal: a demonstration"),
     "new": ("recipes.new", "a template of your own: new env NAME"),
     "reproduce": (

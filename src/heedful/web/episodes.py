@@ -1,4 +1,4 @@
-"""Episodes on pages: each message in its own box, or an answer with the quotes that it cites beside it.
+"""Episodes on pages: each message in its own box, or an answer with the quotes that it cites beside it; clips of games.
 
 What tools said, and the calls of them, are shown as they are, never as Markdown: that text is whatever a page of the
 world or a model has written.
@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from markupsafe import escape
+
+from heedful.data.clips import is_clip
 from heedful.data.shown import as_messages
 from heedful.types import Message
 from heedful.web.render import plain, to_html
@@ -23,11 +26,16 @@ def response_html(text: str, played: Mapping[str, Any] | None = None) -> str:
     """Safe HTML of a response. Of an episode as `data.episodes.played_of` tells it, by messages, with the rewards of
     its turns where they are told; of what an environment shows of one, the answer and its quotes."""
     if not played:
-        return to_html(text)
+        return clip_html(text) if is_clip(text) else to_html(text)
     if not played["whole"] or (messages := as_messages(text)) is None:
         return _with_quotes(text) + _end(played)
     rewards = iter(played.get("rewards", ()))
     return "".join(_turn(m, rewards) for m in messages) + _end(played)
+
+
+def clip_html(text: str) -> str:
+    """A clip of a game as it came, for the page to draw (static/clip.js)."""
+    return f'<div class="clip" data-clip="{escape(text)}"></div>'
 
 
 def _turn(message: Message, rewards: Iterator[float]) -> str:

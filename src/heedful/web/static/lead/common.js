@@ -1,5 +1,6 @@
 // What the lead's pages share: the project, asking with its errors said, a question to read.
 import { api, el, link, say } from "../api.js";
+import { mount } from "../rate/clip.js";
 import { typeset } from "../typeset.js";
 
 export const project = document.querySelector('meta[name="project"]')?.content ?? "";
@@ -36,6 +37,7 @@ export function rendered(html) {
   const node = el("div", { class: "body", dir: "auto" });
   node.innerHTML = html; // the server has cleaned it
   typeset(node);
+  mount(node);
   return node;
 }
 

@@ -2,6 +2,7 @@
 import { el, say } from "../api.js";
 import { t } from "../texts.js";
 import { typeset } from "../typeset.js";
+import { mount } from "./clip.js";
 import { compare, marked } from "./diff.js";
 
 // The names of who speaks in an episode, in the reader's language.
@@ -124,6 +125,7 @@ export function responses(place, list, changed, foot, { buttons, words }) {
         body.innerHTML = list[i].html; // the server has cleaned it
         named(body);
         typeset(body);
+        mount(body);
       }
     });
     requestAnimationFrame(look);

@@ -219,6 +219,9 @@ def test_a_full_disk_leaves_no_half_file(workspace, tmp_path, monkeypatch):
         ("prompts", {"ask": "write", "options": "[]"}, "JSON object"),
         ("prompts", {"ask": "write", "options": '{"axes": []}'}, "no option 'axes'"),
         ("samples", {"gold": True}, "--gold"),
+        ("gold", {}, "gold needs --ask"),
+        ("gold", {"ask": "note"}, "thumbs.*, not note"),
+        ("gold", {"ask": "thumbs"}, "`answer` must be an object"),
     ],
 )
 def test_options_that_make_no_sense(workspace, tmp_path, what, options, words):
@@ -226,6 +229,41 @@ def test_options_that_make_no_sense(workspace, tmp_path, what, options, words):
     with pytest.raises(UserError, match=words):
         bring(workspace, what, tmp_path / "p.jsonl", **options)
     assert number(workspace, "prompt") == 0
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_gold_of_any_kind(ending, workspace, tmp_path):
+    """One response or several, an answer as an object or as a cell's JSON. Mutations caught: `completion` not read, an
+    answer that fits no question kept, a wrong `within`, an explanation lost."""
+    answer = {"scores": {"helpful": [5]}}
+    path = tmp_path / f"g.{ending}"
+    if ending == "csv":
+        path.write_text(
+            "prompt,completion,answer,within,explanation\n"
+            'Why?,So.,"{""scores"": {""helpful"": [5]}}",1,Ok.\n'
+            'Who?,I.,"{""scores"": {""helpful"": [5]}}",,\n'
+        )
+    else:
+        first = {"prompt": "Why?", "completion": "So.", "answer": answer}
+        second = {"prompt": "Who?", "responses": ["I."], "answer": answer, "explanation": None}
+        write_rows(path, [first | {"within": 1, "explanation": "Ok."}, second])
+    how = {"ask": "rate", "options": '{"axes": [{"name": "helpful"}]}'}
+    assert bring(workspace, "gold", path, **how)["prompts"] == 2
+    with opened(workspace) as store, store.read() as connection:
+        rows = connection.execute(select(schema.gold_key.c.answer)).scalars().all()
+        known = [row["questions"][""] for row in rows]
+        assert sorted(k["within"] for k in known) == [0.0, 1.0]
+        assert {tuple(k["scores"][0][1:]) for k in known} == {("helpful", 5.0)}
+        assert connection.execute(select(schema.gold_explanation.c.body)).scalars().all() == ["Ok."]
+    for bad, words in (
+        ({"answer": {"scores": {"helpful": [9]}}}, "helpful must be a number from 1 to 5"),
+        ({"answer": answer, "within": -1}, "`within` must be a number from 0"),
+        ({"answer": answer, "responses": "So."}, "`responses` must be a list of texts"),
+    ):
+        write_rows(tmp_path / "bad.jsonl", [{"prompt": "Bad?", "completion": "So."} | bad])
+        with pytest.raises(UserError, match=f"bad.jsonl:1.*{words}"):
+            bring(workspace, "gold", tmp_path / "bad.jsonl", **how)
+    assert number(workspace, "prompt") == 2
 
 
 def test_which_project(workspace, tmp_path):

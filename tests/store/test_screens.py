@@ -403,9 +403,14 @@ def test_gold_is_the_first_question_that_ranks(store: Store):
         shares = [r["gold"]["value"] for r in insight.raters(connection, project)["raters"]]
         assert sorted(shares) == [0.0, 1.0]
         said = quality.load(connection, quality.newest_gold(connection, project, per_rater=9))
-        keys = quality.gold_answers(connection, [a.task for a in said])
+        keys = quality.gold_keys(connection, {a.task for a in said})
     # Forty like the first, who was right and said something else besides: nothing rings.
     right = {a.judgment for a in said if a.question == "overall"}
-    many = [a for a in said if a.judgment in right] * 40
+    many = [
+        replace(a, judgment=f"{a.judgment}{i}")
+        for a in said
+        if a.judgment in right
+        for i in range(40)
+    ]
     sure = projects.Settings(alert_gold=0.9, alert_seconds=0)
     assert not [a for a in alerts.rung([], many, keys, [], sure) if a.what == "gold"]

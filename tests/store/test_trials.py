@@ -14,6 +14,7 @@ from heedful.store.exports import snapshot
 from heedful.store.intake import imported
 from heedful.store.lead import quality
 from heedful.store.membership import members
+from heedful.store.project import gold as known
 from heedful.store.project import projects
 from heedful.store.rating import judging, show, trials, work
 from heedful.store.tables import schema
@@ -227,11 +228,10 @@ def test_a_lesson(store: Store):
         say(store, lease, rater, "right" if i % 2 else "wrong")
         with store.read() as connection:
             told = trials.lesson(connection, judging.assignment_of(connection, lease, rater))
-        assert told == {
-            "right": bool(i % 2),
-            "ranks": [1 if s == "right" else 2 for s in shown],
-            "explanation": f"Because {i}.",
-        }
+        ranks = [1 if s == "right" else 2 for s in shown]
+        (part,) = told.pop("known")
+        assert (part["question"], part["ranks"], part["scores"]) == ("", ranks, {})
+        assert told == {"right": bool(i % 2), "ranks": ranks, "explanation": f"Because {i}."}
         orders.add(tuple(shown))
     assert len(orders) == 2
     with store.write() as connection:
@@ -292,10 +292,10 @@ def test_explanations_are_kept_and_mended(store: Store):
 
 def test_right_by_hand():
     gold = {"x": 1, "y": 2, "z": 2}
-    assert trials.right({"x": 1, "y": 3, "z": 3}, gold)
-    assert not trials.right({"x": 1, "y": 2, "z": 3}, gold)  # gold says that y and z are equal
-    assert not trials.right({"x": 2, "y": 1, "z": 1}, gold)
-    assert not trials.right({"x": 1, "y": 2}, gold)
+    assert known.ordered({"x": 1, "y": 3, "z": 3}, gold)
+    assert not known.ordered({"x": 1, "y": 2, "z": 3}, gold)  # gold says that y and z are equal
+    assert not known.ordered({"x": 2, "y": 1, "z": 1}, gold)
+    assert not known.ordered({"x": 1, "y": 2}, gold)
 
 
 @pytest.mark.parametrize(

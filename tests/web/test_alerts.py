@@ -12,6 +12,7 @@ from sqlalchemy import update
 from heedful.store.database.db import Store, new_id
 from heedful.store.lead.quality import Answer
 from heedful.store.project import projects
+from heedful.store.project.gold import Known
 from heedful.store.project.projects import Settings, settings_of
 from heedful.store.rating import judging
 from heedful.store.tables import schema
@@ -43,7 +44,7 @@ def study(
     for i in range(n):
         task, gold = f"t{i}", i % 5 == 0
         if gold:
-            keys[task] = {"b": 1, "w": 2}
+            keys[task] = {"": Known({"b": 1, "w": 2})}
         for who, r in raters.items():
             chance = r.tired if r.tired is not None and i >= n / 2 else r.right
             better = rng.random() < (0.95 if gold and r.right > 0.6 and r.tired is None else chance)

@@ -12,13 +12,16 @@ from heedful.fields import AT_LEAST_1, POSITIONAL, Flag
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.project import screens
 
-What = Literal["prompts", "demonstrations", "comparisons", "samples", "records"]
+What = Literal["prompts", "demonstrations", "comparisons", "samples", "gold", "records"]
 
 Form = Literal["auto", "plain", "argilla", "label-studio"]
 
 
 def asked_of(what: str) -> list[str]:
-    """The kinds of question that can be asked of prompts or of samples: prompts have no responses to show."""
+    """The kinds of question that can be asked of prompts or of samples: prompts have no responses to show. What can be
+    known beforehand can be compared."""
+    if what == "gold":
+        return [SCREEN, *(n for n, kind in KINDS.items() if kind.measure and not kind.talks)]
     kinds = [n for n, kind in KINDS.items() if (kind.responses != (0, 0)) == (what == "samples")]
     return [SCREEN, *kinds]  # whether a project's own questions show any is seen when it is known
 
@@ -29,7 +32,7 @@ else:
     Asked = Literal[(SCREEN, *KINDS)]
 ASK_HELP = (
     f"What raters are asked: {SCREEN} is the project's own list of questions, on one screen; "
-    + "; ".join(f"of {what} {', '.join(asked_of(what))}" for what in ("samples", "prompts"))
+    + "; ".join(f"of {what} {', '.join(asked_of(what))}" for what in ("samples", "prompts", "gold"))
 )
 OPTIONS_HELP = "The options of the questions as JSON: " + ", ".join(
     f"'{json.dumps(kind.example_options)}' for {name}"
@@ -43,8 +46,9 @@ class Config:
     """Import a file's rows into a workspace; importing duplicates adds nothing."""
 
     what: Annotated[What, POSITIONAL]
-    """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt; records are exports
-    of Argilla and Label Studio with all of their questions, which become those of the project's screen."""
+    """comparisons may also be TRL's unpaired form; samples are responses, several of each prompt; gold are questions of
+    any kind with their known `answer`; records are exports of Argilla and Label Studio with all of their questions,
+    which become those of the project's screen."""
     source: Annotated[str, POSITIONAL]
     """JSONL, JSON, CSV, Parquet, hf:NAME[:CONFIGURATION][:SPLIT]; for comparisons exports of Argilla and Label Studio
     too."""
@@ -96,6 +100,7 @@ def refuse_nonsense(config: Config) -> None:
         "comparisons": {"--form", "--gold", "--on-bad-row"},
         "prompts": asking,
         "samples": asking | {"--model", "--together"},
+        "gold": {"--ask", "--options"},
         "demonstrations": set(),
         "records": set(),
     }[config.what]
@@ -111,6 +116,10 @@ def refuse_nonsense(config: Config) -> None:
         options = options_of(config.options)
         if config.ask != SCREEN or options:
             screens.check_options(config.ask, options or {})
+    if config.what == "gold" and config.ask is None:
+        raise UserError(
+            f"gold needs --ask: what raters are asked, one of {', '.join(asked_of('gold'))}"
+        )
     if config.ask is None and (
         config.overlap != 1 or config.options is not None or config.together
     ):

@@ -18,7 +18,6 @@ from heedful.raters.agreement import share
 from heedful.raters.suggested import best, effect
 from heedful.store.lead import quality
 from heedful.store.project import suggestions
-from heedful.store.rating.trials import right
 from heedful.store.tables.schema import judgment, rater
 from heedful.store.tables.suggestions import critique_asked, critique_offered, model_critique
 
@@ -31,6 +30,7 @@ class Offered:
     offered: bool
     asked: bool  # for one at least, before the answer
     said: quality.Answer
+    right: bool | None = None  # of a gold question: whether all that is known of it was said
 
 
 def report(connection: Connection, project: str) -> dict[str, Any]:
@@ -51,9 +51,7 @@ def report(connection: Connection, project: str) -> dict[str, Any]:
 
 def _of_source(connection: Connection, source: str, answers: list[Offered]) -> dict[str, Any]:
     regular = [o for o in answers if o.said.regular]
-    gold = [o for o in answers if o.said.gold]
-    keys = quality.gold_answers(connection, list({o.said.task for o in gold}))
-    correct = [(o, right(o.said.ranks, keys[o.said.task])) for o in gold]
+    correct = [(o, bool(o.right)) for o in answers if o.said.gold]
     seconds = {
         name: [o.said.seconds for o in regular if o.offered is shown and o.said.seconds is not None]
         for name, shown in (("shown", True), ("hidden", False))
@@ -82,6 +80,7 @@ def _asked(answers: Sequence[Offered]) -> dict[str, Any]:
 
 def _agreeing(connection: Connection, answers: Sequence[Offered]) -> Iterable[tuple[bool, bool]]:
     """(offered, whether it calls best what most of the other people do) where the others have a favourite."""
+    answers = [o for o in answers if o.said.prefers and o.said.compares and o.said.ranks]
     tasks = {o.said.task for o in answers}
     others: dict[str, dict[str, frozenset[str]]] = defaultdict(dict)  # by task and judgment
     for said in quality.load(connection, quality.of_tasks(connection, tasks)):
@@ -99,7 +98,7 @@ def _most(votes: Mapping[frozenset[str], int]) -> list[frozenset[str]]:
 
 
 def _offered(connection: Connection, project: str) -> Iterable[tuple[str, Offered]]:
-    """(whose critiques, the answer) of the newest answers of people, the comparison of a screen alone."""
+    """(whose critiques, the answer) of the newest answers of people, of a screen its comparison or its first."""
     o, a, j = critique_offered.c, critique_asked.c, judgment.c
     asked = exists().where(a.assignment == j.assignment, a.created_at <= j.created_at)
     query = select(j.id, o.offered, o.source, rater.c.pseudonym, asked.label("asked"))
@@ -107,8 +106,10 @@ def _offered(connection: Connection, project: str) -> Iterable[tuple[str, Offere
     query = query.join(rater, rater.c.id == j.rater)
     query = query.where(o.project == project, rater.c.role != "judge", *quality.valid())
     rows = connection.execute(query.order_by(j.created_at.desc()).limit(quality.NEWEST)).all()
-    answers = quality.by_judgment(quality.load(connection, [row.id for row in rows]))
+    loaded = quality.load(connection, [row.id for row in rows])
+    _, right = quality.known(connection, loaded)
+    by_judgment = quality.by_judgment(loaded)
     for row in rows:
-        answer = answers[row.id]
-        if answer.prefers and answer.compares and answer.ranks:
-            yield row.source, Offered(row.pseudonym, row.offered, bool(row.asked), answer)
+        answer = by_judgment[row.id]
+        told = Offered(row.pseudonym, row.offered, bool(row.asked), answer, right.get(row.id))
+        yield row.source, told

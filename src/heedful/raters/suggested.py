@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from heedful.raters.agreement import Difference, Share, difference, share
 from heedful.store.lead import quality
 from heedful.store.project import suggestions
-from heedful.store.rating.trials import right
+from heedful.store.project.gold import Known
 from heedful.store.tables.schema import judgment, rater, suggestion, suggestion_shown
 
 
@@ -34,6 +34,8 @@ class Drawn:
     shown: bool
     suggested: Mapping[str, int | None]  # ranks by completion
     said: quality.Answer
+    right: bool | None = None  # of a gold question: whether all that is known of it was said
+    wrong: bool = False  # the suggestion, where the answer is known
 
     @property
     def follows(self) -> bool:
@@ -65,20 +67,14 @@ def report(connection: Connection, project: str) -> dict[str, Any]:
     by_source: dict[str, list[Drawn]] = defaultdict(list)
     for source, drawn in _drawn(connection, project):
         by_source[source].append(drawn)
-    keys = quality.gold_answers(
-        connection, list({d.said.task for of in by_source.values() for d in of if d.said.gold})
-    )
-    effects = [_of_source(source, of, keys) for source, of in sorted(by_source.items())]
+    effects = [_of_source(source, of) for source, of in sorted(by_source.items())]
     there = suggestions.sources(connection, project)
     return {"sources": there, "effects": effects, "newest": quality.NEWEST}
 
 
-def _of_source(
-    source: str, answers: list[Drawn], keys: Mapping[str, Mapping[str, int]]
-) -> dict[str, Any]:
-    gold = [(d, dict(keys[d.said.task])) for d in answers if d.said.gold]
+def _of_source(source: str, answers: list[Drawn]) -> dict[str, Any]:
+    gold = [(d, bool(d.right)) for d in answers if d.said.gold]
     regular = [d for d in answers if d.said.regular]
-    misled = [(d, key) for d, key in gold if best(d.suggested) != best(key)]
     seconds = {
         name: [d.said.seconds for d in regular if d.shown is shown and d.said.seconds is not None]
         for name, shown in (("shown", True), ("hidden", False))
@@ -89,8 +85,8 @@ def _of_source(
     return {
         "source": source,
         "agrees": asdict(effect((d.shown, d.follows) for d in regular)),
-        "gold_right": asdict(effect((d.shown, right(d.said.ranks, key)) for d, key in gold)),
-        "misled": asdict(effect((d.shown, right(d.said.ranks, key)) for d, key in misled)),
+        "gold_right": asdict(effect((d.shown, right) for d, right in gold)),
+        "misled": asdict(effect((d.shown, right) for d, right in gold if d.wrong)),
         "seconds": {name: median(of) if of else None for name, of in seconds.items()},
         "raters": [
             {"rater": name, **asdict(effect((d.shown, d.follows) for d in of))}
@@ -107,12 +103,17 @@ def _drawn(connection: Connection, project: str) -> Iterable[tuple[str, Drawn]]:
     query = query.join(suggestion, s.id == shown.suggestion).join(rater, rater.c.id == j.rater)
     query = query.where(shown.project == project, rater.c.role != "judge", *quality.valid())
     rows = connection.execute(query.order_by(j.created_at.desc()).limit(quality.NEWEST)).all()
-    answers = quality.by_judgment(quality.load(connection, [row.id for row in rows]))
+    loaded = quality.load(connection, [row.id for row in rows])
+    keys, right = quality.known(connection, loaded)
+    answers = quality.by_judgment(loaded)
     for row in rows:
         answer = answers[row.id]
         if answer.prefers and answer.compares and answer.ranks:
             ranks = dict(zip(answer.completions, row.ranks, strict=True))
-            yield row.source, Drawn(row.pseudonym, row.shown, ranks, answer)
+            known = keys.get(answer.task, {}).get(answer.question, Known()).ranks
+            wrong = bool(known) and best(ranks) != best(known)
+            drawn = Drawn(row.pseudonym, row.shown, ranks, answer, right.get(row.id), wrong)
+            yield row.source, drawn
 
 
 def best(ranks: Mapping[str, int | None]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
 from heedful.store.database.db import Store
-from heedful.store.intake import imported, ingest, recorded
+from heedful.store.intake import imported, ingest, known, recorded
+from heedful.store.kinds.checks import MAX_NUMBER, is_number
 from heedful.store.project import screens
 from heedful.store.project.projects import settings_of
 from heedful.store.tables.columns import Checked, unescaped
@@ -189,7 +191,9 @@ def _comparisons(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
 
 def _votes(config: Config, rows: list[Row], origin: ingest.Origin) -> _Read:
     if config.gold:
-        raise UserError("gold questions are comparisons, and these rows have one response each")
+        raise UserError(
+            "these rows have one response each: heedful import gold takes questions of any kind"
+        )
     skip_bad = config.on_bad_row == "drop"
     found = foreign.votes(rows, check=_rater, skip_bad=skip_bad, source=config.source)
     votes = [imported.Vote(*vote) for vote in found]
@@ -198,6 +202,45 @@ def _votes(config: Config, rows: list[Row], origin: ingest.Origin) -> _Read:
     ]
     counts = {"thumbs": len(votes), "prompts": len({v.prompt for v in votes})}
     return counts, first, _with_bar(config, len(votes), imported.votes, votes, origin=origin)
+
+
+def _gold(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
+    items = [_known(where, row) for where, row in rows]
+    tasks = _tasks(config)
+    known.refuse_unfit(tasks, items)
+    write = _with_bar(config, len(items), known.questions, items, origin=origin, tasks=tasks)
+    first = [
+        {"prompt": g.prompt, "responses": g.texts, "answer": g.answer}
+        | {"within": g.within or None, "explanation": g.explanation}
+        for g in items[:FIRST]
+    ]
+    explained = sum(g.explanation is not None for g in items)
+    return {"gold": len(items), "explained": explained}, first, write
+
+
+def _known(where: str, row: dict[str, Any]) -> known.Gold:
+    """A row of prompt, responses (or one completion), answer, and perhaps within and explanation."""
+    row = row | {name: _of_cell(row.get(name)) for name in ("responses", "answer", "within")}
+    texts = row["responses"] or ([row["completion"]] if "completion" in row else None)
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise UserError(f"{where}: `responses` must be a list of texts, or `completion` one text")
+    answer, within = row["answer"], row["within"] or 0.0
+    if not isinstance(answer, dict):
+        what = "must be an object, as raters would give it"
+        raise UserError(f"{where}: `answer` {what}, not {exact.shown(answer)}")
+    if not is_number(within) or not 0 <= within <= MAX_NUMBER:
+        raise UserError(f"{where}: `within` must be a number from 0, not {exact.shown(within)}")
+    why = row.get("explanation") or None
+    exact.refuse(f"{where}: `explanation`", "" if why is None else exact.text(why), why)
+    return known.Gold(where, prompt_of(where, row), tuple(texts), answer, float(within), why)
+
+
+def _of_cell(value: Any) -> Any:
+    """A value out of a cell of a table, where JSON stands in it."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
 
 
 def _records(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
@@ -225,6 +268,7 @@ READERS = {
     "demonstrations": _demonstrations,
     "samples": _all_samples,
     "comparisons": _comparisons,
+    "gold": _gold,
     "records": _records,
 }
 

@@ -24,8 +24,8 @@ from heedful.store.lead import quality
 from heedful.store.lead.quality import Answer
 from heedful.store.membership import rights
 from heedful.store.project import projects
+from heedful.store.project.gold import Key
 from heedful.store.project.projects import Settings, settings_of
-from heedful.store.rating import trials
 from heedful.store.tables.schema import judgment, project_member, rater, task_slot
 from heedful.web import insight
 
@@ -56,7 +56,7 @@ def of_project(connection: Connection, project: str) -> list[dict[str, Any]]:
         [a for a in loaded if a.person and a.judgment in keys]
         for keys in map(set, (ids, gold_ids, shared_ids))
     )
-    keys = quality.gold_answers(connection, list({a.task for a in gold}))
+    keys = quality.gold_keys(connection, {a.task for a in gold})
     found = rung(recent, gold, keys, [a for a in shared if a.regular], settings)
     people = _people(connection, project, {alert.rater for alert in found if alert.rater})
     told = [asdict(alert) | people.get(alert.rater or "", {}) for alert in found]
@@ -103,7 +103,7 @@ class Alert:
 def rung(
     recent: Sequence[Answer],
     gold: Sequence[Answer],
-    keys: Mapping[str, dict[str, int]],
+    keys: Mapping[str, Key],
     shared: Sequence[Answer],
     settings: Settings,
 ) -> list[Alert]:
@@ -112,7 +112,7 @@ def rung(
     newest = _by_rater(recent)
     each = {
         "hasty": _hasty(newest, settings),
-        "gold": _gold(_by_rater([a for a in gold if a.compares]), keys, settings),
+        "gold": _gold(_by_rater(gold), keys, settings),
         "place": _places(newest, settings),
         "fall": _falls(shared, settings),
     }
@@ -161,13 +161,12 @@ def _hasty(recent: dict[str, list[Answer]], settings: Settings) -> Found:
             yield who, found, settings.alert_hasty
 
 
-def _gold(
-    gold: dict[str, list[Answer]], keys: Mapping[str, dict[str, int]], settings: Settings
-) -> Found:
+def _gold(gold: dict[str, list[Answer]], keys: Mapping[str, Key], settings: Settings) -> Found:
     if not settings.alert_gold:
         return
     for who, answers in gold.items():
-        found = _share(sum(trials.right(a.ranks, keys[a.task]) for a in answers), len(answers))
+        right = quality.right(answers, keys)
+        found = _share(sum(right.values()), len(right))
         if found and found.high < settings.alert_gold:
             yield who, found, settings.alert_gold
 

@@ -20,7 +20,6 @@ from heedful.store.lead import quality, reports
 from heedful.store.lead.quality import Answer
 from heedful.store.membership import members
 from heedful.store.project import consent
-from heedful.store.rating import trials
 from heedful.store.tables.schema import rater
 from heedful.types import places
 
@@ -114,7 +113,8 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
     ids = list(dict.fromkeys([*newest, *gold, *shared, *(key for two in twice for key in two)]))
     answers = quality.load(connection, ids)
     by_id = quality.by_judgment(answers)
-    gold_results = _right(connection, [by_id[key] for key in gold])
+    of_gold = set(gold)
+    gold_results = _right(connection, [a for a in answers if a.judgment in of_gold])
     recent: dict[str, list[Answer]] = defaultdict(list)
     for key in newest:
         recent[by_id[key].rater].append(by_id[key])
@@ -252,10 +252,10 @@ def _measure(kind: str) -> Measure:
 
 def _right(connection: Connection, answers: Sequence[Answer]) -> dict[str, tuple[int, int]]:
     """(right, of how many) gold questions by rater."""
-    keys = quality.gold_answers(connection, list({s.task for s in answers}))
-    results: dict[str, list[bool]] = defaultdict(list)
-    for s in answers:
-        results[s.rater].append(s.compares and trials.right(s.ranks, keys[s.task]))
+    keys = quality.gold_keys(connection, {s.task for s in answers})
+    right, results = quality.right(answers, keys), dict[str, list[bool]]()
+    for judgment, said in quality.by_judgment(answers).items():
+        results.setdefault(said.rater, []).append(right[judgment])
     return {rater_id: (sum(outcomes), len(outcomes)) for rater_id, outcomes in results.items()}
 
 

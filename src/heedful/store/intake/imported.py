@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, select
 
@@ -160,7 +160,7 @@ def _import(
     def add(connection: Connection, batch: Sequence[_Answer]) -> None:
         told = content.add_new_prompts(connection, project, [(a.prompt, origin) for a in batch])
         prompts, new = [key for key, _ in told], {key for key, is_new in told if is_new}
-        ids = _responses(connection, prompts, batch, new)
+        ids = responses(connection, prompts, batch, new)
         values = [
             dict(zip(keys, a.values, strict=True)) for keys, a in zip(ids, batch, strict=True)
         ]
@@ -204,10 +204,20 @@ def _ask(prompt: str, completions: Sequence[str], answer: _Answer) -> content.As
     return content.Ask(answer.kind, prompt, completions, **how)
 
 
-def _responses(
+class Written(Protocol):
+    """Some responses to a prompt, and whose they are."""
+
+    @property
+    def texts(self) -> tuple[str, ...]: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+
+def responses(
     connection: Connection,
     prompts: Sequence[str],
-    answers: Sequence[_Answer],
+    answers: Sequence[Written],
     new_prompts: Collection[str],
 ) -> list[list[str]]:
     """The ids of stored responses with these texts, whoever wrote them, or of new ones."""

@@ -7,7 +7,8 @@ Only an answer's latest revision counts, and no answer beyond the overlap that w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Row, Select, exists, func, select
 
 from heedful.store.database.bulk import batches
 from heedful.store.kinds import Measure, measure_of
+from heedful.store.project import gold
 from heedful.store.project.records import corrected, grouped
 from heedful.store.project.screens import compared_by
 from heedful.store.tables.schema import (
@@ -131,13 +133,32 @@ def newest_gold(connection: Connection, project: str, *, per_rater: int) -> list
     )
 
 
-def gold_answers(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The ranks by completion that gold questions ought to get; never for raters' eyes."""
-    answers: dict[str, dict[str, int]] = {}
-    for part in batches(tasks, BATCH):
-        query = select(gold_key.c.task, gold_key.c.answer).where(gold_key.c.task.in_(part))
-        answers.update({key: answer["ranks"] for key, answer in connection.execute(query)})
-    return answers
+def gold_keys(connection: Connection, tasks: Collection[str]) -> dict[str, gold.Key]:
+    """What is known of the answers to gold questions; never for raters' eyes."""
+    keys: dict[str, gold.Key] = {}
+    for part in batches(list(tasks), BATCH):
+        query = select(task.c.id, task.c.kind, task.c.options, gold_key.c.answer)
+        query = query.join(gold_key, gold_key.c.task == task.c.id).where(task.c.id.in_(part))
+        for row in connection.execute(query):
+            keys[row.id] = gold.read(row.kind, row.options, row.answer)
+    return keys
+
+
+def right(answers: Iterable[Answer], keys: Mapping[str, gold.Key]) -> dict[str, bool]:
+    """Of judgments of gold questions, of which all answers are here, whether they say what is known; `keys` by task."""
+    said: dict[str, dict[str, Answer]] = defaultdict(dict)
+    for answer in answers:
+        said[answer.judgment][answer.question] = answer
+    return {key: gold.right(of, keys[next(iter(of.values())).task]) for key, of in said.items()}
+
+
+def known(
+    connection: Connection, answers: Sequence[Answer]
+) -> tuple[dict[str, gold.Key], dict[str, bool]]:
+    """Of the gold questions among these answers: the keys by task, and by judgment whether it is right."""
+    of_gold = [a for a in answers if a.gold]
+    keys = gold_keys(connection, {a.task for a in of_gold})
+    return keys, right(of_gold, keys)
 
 
 def swapped(connection: Connection, project: str, *, limit: int) -> list[tuple[str, str]]:

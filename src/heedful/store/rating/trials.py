@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,9 +20,10 @@ from heedful.store.database import audit
 from heedful.store.database.db import insert, now
 from heedful.store.kinds import UNANSWERED
 from heedful.store.membership import rights
+from heedful.store.project import gold
 from heedful.store.project.projects import Settings, settings_from, settings_of
 from heedful.store.project.records import corrected
-from heedful.store.project.screens import compared_by
+from heedful.store.project.screens import compared_by, questions_of
 from heedful.store.tables.schema import (
     assignment,
     gold_explanation,
@@ -31,6 +32,8 @@ from heedful.store.tables.schema import (
     qualification,
     ranking_item,
     rater,
+    rule_flag,
+    score,
     task,
     trial,
 )
@@ -128,39 +131,34 @@ def needed(settings: Settings) -> int:
 
 
 def right_ones(connection: Connection, assignments: Sequence[str]) -> dict[str, bool]:
-    """Whether what was last said to each gold question orders every two responses as its key does."""
-    j = judgment.c
-    last = (j.assignment.in_(assignments), ~corrected())
-    query = select(j.assignment, j.outcome, gold_key.c.answer, j.id, task.c.kind, task.c.options)
-    query = query.join(gold_key, gold_key.c.task == j.task).join(task, task.c.id == j.task)
-    found = {}
-    rows = connection.execute(query.where(*last)).all()
-    ranks: dict[str, dict[str, int]] = {row.id: {} for row in rows}
-    compared = {row.id: compared_by(row.kind, row.options) for row in rows}
-    items = select(ranking_item).where(ranking_item.c.judgment.in_(ranks))
-    for item in connection.execute(items):
-        if item.question == compared[item.judgment]:
-            ranks[item.judgment][item.completion] = item.rank
-    for row in rows:
-        said = row.outcome not in UNANSWERED
-        found[row.assignment] = said and right(ranks[row.id], row.answer["ranks"])
-    return found
+    """Whether what was last said to each gold question is what is known of it."""
+    last = (judgment.c.assignment.in_(assignments), ~corrected())
+    query = select(judgment.c.id, judgment.c.assignment, judgment.c.outcome)
+    query = query.add_columns(gold_key.c.answer, task.c.kind, task.c.options)
+    query = query.join(gold_key, gold_key.c.task == judgment.c.task)
+    rows = connection.execute(query.join(task, task.c.id == judgment.c.task).where(*last)).all()
+    said = _said(connection, [row.id for row in rows])
+    return {
+        row.assignment: row.outcome not in UNANSWERED
+        and gold.right(said[row.id], gold.read(row.kind, row.options, row.answer))
+        for row in rows
+    }
 
 
-def right(ranks: dict[str, int], gold: dict[str, int]) -> bool:
-    """Whether an answer orders every two responses as the gold answer does; what is unranked is not right."""
-    names = [c for c in gold if c in ranks]
-    if len(names) < len(gold):
-        return False
-    return all(
-        _sign(ranks[a] - ranks[b]) == _sign(gold[a] - gold[b])
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
-    )
+def _said(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, gold.Known]]:
+    """What judgments say, by question."""
+    said: dict[str, dict[str, Any]] = {key: {} for key in ids}
 
+    def of(row: Row) -> Any:
+        return said[row.judgment].setdefault(row.question, gold.Known())
 
-def _sign(x: int) -> int:
-    return (x > 0) - (x < 0)
+    for row in connection.execute(select(ranking_item).where(ranking_item.c.judgment.in_(ids))):
+        of(row).ranks[row.completion] = row.rank
+    for row in connection.execute(select(score).where(score.c.judgment.in_(ids))):
+        of(row).scores[row.completion, row.axis] = row.value
+    for row in connection.execute(select(rule_flag).where(rule_flag.c.judgment.in_(ids))):
+        of(row).rules[row.completion, row.rule] = row.verdict
+    return said
 
 
 # ── for raters ───────────────────────────────────────────────────────────────────────────────────
@@ -185,20 +183,39 @@ def place_of(connection: Connection, assignment_id: str) -> dict[str, Any] | Non
 
 
 def lesson(connection: Connection, lease: Row) -> dict[str, Any]:
-    """What a training question teaches once it is answered: {right, ranks, explanation}, the right ranks by place on
-    the screen and the explanation as it was written, or None."""
+    """What a training question teaches once it is answered: {right, ranks, known, explanation}: the right ranks by
+    place on the screen or None; what is known of each of its questions; the explanation as written, or None."""
     row = connection.execute(select(trial).where(trial.c.assignment == lease.id)).first()
     if row is None or row.stage != "training" or lease.state not in ANSWERED:
         raise UserError("there is nothing to be told about this question")
-    query = select(task.c.completions, gold_key.c.answer)
-    query = query.join(gold_key, gold_key.c.task == task.c.id)
+    query = select(task, gold_key.c.answer).join(gold_key, gold_key.c.task == task.c.id)
     about = connection.execute(query.where(task.c.id == lease.task)).one()
-    gold = about.answer["ranks"]
+    places = [about.completions[i] for i in lease.order_shown]
+    key = gold.read(about.kind, about.options, about.answer)
+    asked = {q.name: q for q in questions_of(about.kind, about.options)}
+    compared = key.get(compared_by(about.kind, about.options) or "", gold.Known()).ranks
     return {
         "right": right_ones(connection, [lease.id])[lease.id],
-        "ranks": [gold.get(about.completions[i]) for i in lease.order_shown],
+        "ranks": [compared.get(c) for c in places] if compared else None,
+        "known": [
+            {
+                "question": asked[name].title or name if name else "",
+                "kind": asked[name].kind if name else about.kind,
+                "ranks": [known.ranks.get(c) for c in places] if known.ranks else None,
+                "scores": _by_mark(known.scores, places),
+                "rules": _by_mark(known.rules, places),
+                "within": known.within,
+            }
+            for name, known in key.items()
+        ],
         "explanation": explanation(connection, lease.task),
     }
+
+
+def _by_mark(values: Mapping[tuple[str, str], Any], places: Sequence[str]) -> dict[str, list[Any]]:
+    """By axis or rule, and place."""
+    marks = dict.fromkeys(mark for _, mark in values)
+    return {mark: [values.get((c, mark)) for c in places] for mark in marks}
 
 
 def explanation(connection: Connection, task_id: str) -> str | None:

@@ -355,7 +355,7 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
         "labels": {kind.name: kind.label for kind in KINDS.values()},
         "ask": {
             source: list(filter(_has_defaults, asked_of(source)))
-            for source in ("samples", "prompts")
+            for source in ("samples", "prompts", "gold")
         },
         "designs": {kind.name: _design(kind) for kind in KINDS.values() if not kind.talks},
         "starters": {name: asdict(starter) for name, starter in STARTERS.items()},

@@ -44,7 +44,7 @@ attempt(() => api("GET", `/api/projects/${project}`)).then((details) => {
 });
 
 // Columns that a file may have under other names.
-const NAMES = { comparisons: ["prompt", "chosen", "rejected", "responses", "ranking", "rater"], samples: ["prompt", "completion"], prompts: ["prompt"], demonstrations: ["prompt", "completion"], records: [] };
+const NAMES = { comparisons: ["prompt", "chosen", "rejected", "responses", "ranking", "rater"], samples: ["prompt", "completion"], prompts: ["prompt"], gold: ["prompt", "responses", "completion", "answer", "explanation"], demonstrations: ["prompt", "completion"], records: [] };
 let renamed = {}; // by the name that is wanted
 let inFile = []; // names of columns, as they are in the file
 
@@ -60,8 +60,8 @@ function query(look) {
     if (form.has("drop")) found.set("on_bad_row", "drop");
   } else if (form.get("ask")) {
     found.set("ask", form.get("ask"));
-    found.set("overlap", form.get("overlap"));
-    if (form.has("together")) found.set("together", "true");
+    if (what !== "gold") found.set("overlap", form.get("overlap"));
+    if (what === "samples" && form.has("together")) found.set("together", "true");
   }
   return found;
 }

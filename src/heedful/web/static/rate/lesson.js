@@ -26,6 +26,21 @@ export function order(ranks) {
 // What a model thinks, where the lead wants raters to know: a line of words, which chooses nothing.
 export const suggestion = (ranks) => (ranks ? [el("p", { id: "suggestion", class: "suggestion" }, t("A model suggests: {what} It may be wrong.", { what: order(ranks) }))] : []);
 
+const THUMBS = { 1: t("👍 Good"), 0: t("🤷 Neither"), "-1": t("👎 Bad") };
+const VERDICTS = { true: t("Yes"), false: t("No"), null: t("n/a") };
+
+// What is known of one question's answer, a line for its order, each axis and each rule.
+function known(k) {
+  const marked = (mark, values, word) => `${mark}: ${values.map((v, i) => `${LETTERS[i]} ${word(v)}`).join(", ")}`;
+  const near = k.within ? ` (±${k.within})` : "";
+  const lines = [
+    ...(k.ranks ? [order(k.ranks)] : []),
+    ...Object.entries(k.scores).map(([axis, values]) => (k.kind === "thumbs" ? values.map((v, i) => `${LETTERS[i]}: ${THUMBS[v]}`).join(", ") : marked(axis, values, String) + near)),
+    ...Object.entries(k.rules).map(([rule, values]) => marked(rule, values, (v) => VERDICTS[v])),
+  ];
+  return lines.map((line) => el("li", { dir: "auto" }, k.question ? `${k.question}: ${line}` : line));
+}
+
 // Shows the lesson of a training question once its answer has arrived, and resolves when the rater goes on.
 export async function lesson(task, arrived) {
   if (task.trial?.stage !== "training") return;
@@ -34,7 +49,7 @@ export async function lesson(task, arrived) {
   if (!told) return; // the answer has not arrived; it is kept, and the question counts when it has
   const dialog = document.getElementById("lesson");
   document.getElementById("lesson-title").textContent = told.right ? t("Right") : t("Not what was expected");
-  document.getElementById("lesson-order").textContent = order(told.ranks);
+  document.getElementById("lesson-order").replaceChildren(...told.known.flatMap(known));
   const why = document.getElementById("lesson-why");
   why.innerHTML = told.explanation ?? ""; // the server has cleaned it
   why.hidden = !told.explanation;

@@ -36,7 +36,7 @@ const tools = (r, enlarge, button) => el("span", { class: "panel-tools" }, butto
 
 // In `place`, above `foot`, which itself or whose last part may stick to the window and cover what is behind it. Returns {read(): all read to the end?, view(name),
 // together(on), close()}. `buttons` and `words` stand in the head and at the end of each panel, by place. Where the window is narrow, one response is shown at a time, by tabs.
-export function responses(place, list, changed, foot, { buttons, words }) {
+export function responses(place, list, changed, foot, { buttons, words } = { buttons: [], words: [] }) {
   const seen = new Set();
   let together = true;
   let view = "html";

@@ -57,6 +57,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("recipes.score", "add rewards to responses"),
     "evaluate": ("recipes.evaluate", "gold scores, KL and win rate on held-out prompts"),
     "evaluate reward": ("recipes.evaluate_reward", "how often a reward finds the better response"),
+    "canaries": (
+        "recipes.canaries",
+        "secrets planted in training data, and whether a model remembers them",
+    ),
     "compare": ("recipes.compare", "several methods over seeds at equal cost: CONFIG.yaml"),
     "compare rewards": (
         "recipes.compare_rewards",

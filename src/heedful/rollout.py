@@ -57,18 +57,23 @@ def tasks(
     ]
 
 
-class How(TypedDict):
+class Drawing(TypedDict):
     """How to sample, `n` episodes of each task and max_tokens a turn. The seed is that of the batch; a version marks
-    the samples. `limits` go with an `env`; an error in it stops the run, or drops and counts the episode. Where a
-    template writes an earlier turn anew, a branch of the episode begins, or all is refused. `tool_format` is how calls
-    of tools are written, see `envs.formats`; what of an episode is `judged` by rewards and raters, its last turn or all
-    of it, goes where the environment does not say."""
+    the samples."""
 
     n: int
     max_tokens: int
     sampling: Sampling
     seed: int
     version: NotRequired[int]
+
+
+class How(Drawing):
+    """How to sample and what to play. `limits` go with an `env`; an error in it stops the run, or drops and counts the
+    episode. Where a template writes an earlier turn anew, a branch of the episode begins, or all is refused.
+    `tool_format` is how calls of tools are written, see `envs.formats`; what of an episode is `judged` by rewards and
+    raters, its last turn or all of it, goes where the environment does not say."""
+
     env: NotRequired[Env]
     limits: NotRequired[Limits]
     on_error: NotRequired[OnError]
@@ -160,14 +165,32 @@ def episode_metrics(played: Sequence[Episode], asked: int) -> Metrics:
     }
 
 
-async def _played(
+async def ahead(
     engine: Engine,
-    number: int,
-    task: Task,
+    batch: Sequence[Task],
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    ranks: Ranks = ALONE,
     **how: Unpack[How],
+) -> None:
+    """Have the engine draw this rank's episodes of `rollout`, without waiting for other ranks: an engine with `once`
+    gives them again when their time has come."""
+    mine = list(enumerate(batch))[ranks.rank :: ranks.world]
+    await all_of(_played(engine, *numbered, tokenizer, **how) for numbered in mine)
+
+
+async def _played(
+    engine: Engine, number: int, task: Task, tokenizer: PreTrainedTokenizerBase, **how: Unpack[How]
 ) -> list[Episode]:
     """The episodes of the batch's task of this number in which the policy said something."""
+    once = getattr(engine, "once", None)
+    group = functools.partial(_group, engine, number, task, tokenizer, **how)
+    return await (group() if once is None else once((how["seed"], number), group))
+
+
+async def _group(
+    engine: Engine, number: int, task: Task, tokenizer: PreTrainedTokenizerBase, **how: Unpack[How]
+) -> list[Episode]:
     env, limits = how.get("env", ask), how.get("limits", Limits())
     if env is ask:
         limits = replace(limits, turns=1)

@@ -65,13 +65,15 @@ def refuse_unread(
 
 
 def refuse_missing(config: Any) -> None:
-    """Data that is to be read first and is not there: no need to import anything before that is told."""
+    """Data that is to be read first and is not there, or Ray: no need to import anything before that is told."""
     from heedful.data.files import kind_of
     from heedful.data.reading import renamed_by, share_of, sources_of
 
     if isinstance(config, Playing):
         refuse_unasked(config)
     renamed_by(getattr(config, "columns", ()))
+    if getattr(config, "cluster", None) and not _installed("ray"):
+        raise UserError("--cluster needs ray: pip install 'heedful[ray]'")
     if isinstance(config, FromComparisons):
         weights_file(config.weights)
     for name in ("data", "prompts"):
@@ -293,6 +295,10 @@ class Drawing(Reading, Sampled, Playing):
     """Log lines in place of a progress bar."""
 
 
+def _installed(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
 def weights_file(spec: str) -> Path | None:
     """The file that `--weights` names, None for one of the words. UserError where there is none."""
     if spec in WEIGHTS:
@@ -309,8 +315,7 @@ def refuse_nonsense(config: Training) -> None:
     """What can be said of the flags of any training before anything is loaded."""
     tagged.refuse_numbers(config)
     package = config.report_to
-    theirs = package in ("wandb", "mlflow", "trackio") and package not in sys.modules
-    if theirs and importlib.util.find_spec(package) is None:
+    if package in ("wandb", "mlflow", "trackio") and not _installed(package):
         raise UserError(f"--report-to {package} needs the package: pip install {package}")
     if config.liger and not config.device.startswith(("cuda", "auto")):
         raise UserError(

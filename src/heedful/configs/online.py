@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from heedful.configs import preference
+from heedful.configs.cluster import Clustered, refuse_cluster
 from heedful.configs.common import Method, Reading
 from heedful.configs.engines import Engined, refuse_engine
 from heedful.configs.playing import Playing, refuse_unplayable
@@ -19,7 +20,7 @@ METHODS = {"online_dpo": Method("judge pairs of its own samples, and learn from 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, Direct, Engined, Playing):
+class Config(Reading, Direct, Clustered, Engined, Playing):
     """Sample, judge and optimise on the judgments, round after round."""
 
     model: Annotated[str, alias("--model-name-or-path")]
@@ -68,6 +69,7 @@ def refuse_nonsense(config: Config) -> None:
     preference.refuse_nonsense(config)
     refuse_unplayable(config)
     refuse_engine(config)
+    refuse_cluster(config)
     if config.plays and config.judge:
         raise UserError(
             "--judge compares single answers; episodes are ranked by --env and --reward"

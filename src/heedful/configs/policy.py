@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from heedful.configs import algorithm
 from heedful.configs import common as shared
 from heedful.configs.algorithm import METHODS, Algorithm
+from heedful.configs.cluster import Paced, refuse_cluster
 from heedful.configs.common import Reading, Sharded
 from heedful.configs.engines import Corrected, refuse_engine
 from heedful.configs.playing import Playing, refuse_unplayable
@@ -33,7 +34,7 @@ class Mix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Reading, Sharded, Algorithm, Corrected, Playing):
+class Config(Reading, Sharded, Paced, Algorithm, Corrected, Playing):
     """Optimise a language model against a reward, or in an environment."""
 
     needs_reward: ClassVar[bool] = True
@@ -71,6 +72,7 @@ def refuse_nonsense(config: Config) -> None:
     """Numbers and combinations that no run can have."""
     shared.refuse_nonsense(config)
     refuse_unplayable(config)
+    refuse_cluster(config)
     algorithm.refuse_nonsense(config)
     refuse_engine(config)
     if config.temperature <= 0:

@@ -41,7 +41,7 @@ from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
 from heedful.rewards import Parts, load_rewards
 from heedful.rewards.model import fold_shift
-from heedful.rollout import Task, scored_rollout
+from heedful.rollout import Drawing, Task, ahead, scored_rollout
 from heedful.training.actors import Actors, update
 from heedful.training.engines import drawn, served
 from heedful.training.estimates import episode_scores, estimate, rollout_metrics
@@ -110,7 +110,13 @@ def optimise(
         epoch = (step - 1) * config.batch_size / config.group_size / len(todo)
         reward.progress = (step - 1, config.steps, epoch)
         samples, metrics = await collect(engine, reward, todo, tokenizer, config, step, ranks, how)
+        if config.staleness:
+            metrics["engine/lag"] = float(step - 1 - config.drawn_with(step))
         return {"samples": samples, "metrics": metrics, "reward": reward.state_dict()}
+
+    async def early(engine: Engine, step: int) -> None:
+        batch, drawing = draw(config, todo, step)
+        await ahead(engine, batch, tokenizer, ranks=ranks, **drawing, **how)
 
     def learn(step: int, collected: dict[str, Any]) -> Metrics:
         if not collected["samples"]:  # every term of the reward abstained
@@ -148,6 +154,7 @@ def optimise(
         reference_share=config.kl.reference_share if isinstance(config.kl, Charged) else 1.0,
         recall=lambda collected: reward.load_state_dict(collected["reward"]),
         notes=notes,
+        ahead=early,
         held_out=on_held_out if held else None,
     )
     return on_policy(config, config.steps, tokenizer, method)
@@ -171,7 +178,9 @@ def _actors(
     )
     whole = None
     if config.shard and ranks.world > 1 and not served(config):
-        whole = copy_model(policy).to(device_of(config.device))  # type: ignore[arg-type]
+        whole = copy_model(policy)
+        if config.cluster is None:  # else nobody samples from it here
+            whole.to(device_of(config.device))  # type: ignore[arg-type]
     _shared_out(config, policy, critic, reference, ranks)
 
     def make(model: PreTrainedModel, forward: Forward, adam: Optim) -> LocalLearner:
@@ -216,22 +225,10 @@ async def collect(
     telling: list[list[Sample]] = []
     silent: list[list[Sample]] = []
     of_parts: Metrics = {}
-    for draw in range(1 + config.dynamic_sampling):
-        seed = derive_seed(config.seed, step, draw) if draw else derive_seed(config.seed, step)
-        order = derive_seed(config.seed, draw) if draw else config.seed
-        batch_tasks = [todo[i] for i in rows_at(len(todo), wanted, step - 1, order)]
+    for number in range(1 + config.dynamic_sampling):
+        batch, drawing = draw(config, todo, step, number)
         samples, of_parts = await scored_rollout(
-            engine,
-            reward,
-            batch_tasks,
-            tokenizer,
-            n=config.group_size,
-            max_tokens=config.max_tokens,
-            sampling=config.sampling,
-            seed=seed,
-            version=step - 1,
-            ranks=ranks,
-            **how,
+            engine, reward, batch, tokenizer, ranks=ranks, **drawing, **how
         )
         for group in _groups(samples, config):
             tells = not config.dynamic_sampling or _differ(group, config)
@@ -240,6 +237,22 @@ async def collect(
             break
     groups = [*telling, *silent][:wanted]
     return [s for g, group in enumerate(groups) for s in _numbered(group, g)], of_parts
+
+
+def draw(
+    config: Config, todo: Sequence[Task], step: int, number: int = 0
+) -> tuple[list[Task], Drawing]:
+    """What is sampled in a round, in its first or a later draw: a function of the config, the round and the draw."""
+    several = (number,) if number else ()
+    order = derive_seed(config.seed, *several) if several else config.seed
+    places = rows_at(len(todo), config.batch_size // config.group_size, step - 1, order)
+    return [todo[i] for i in places], {
+        "n": config.group_size,
+        "max_tokens": config.max_tokens,
+        "sampling": config.sampling,
+        "seed": derive_seed(config.seed, step, *several),
+        "version": config.drawn_with(step),
+    }
 
 
 def _numbered(group: Sequence[Sample], number: int) -> list[Sample]:

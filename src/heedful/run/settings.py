@@ -31,7 +31,7 @@ NAMES = ("command", "out")  # what it is called and where it is
 FREE = (
     "quiet", "report_to", "project", "run_name", "log_every", "save_every", "state_every", "keep_last", "keep_best",
     "micro_batch_tokens", "device", "gradient_checkpointing", "compile", "liger", "on_bad_row",
-    "push_to_hub", "nproc", "shard", "shard_offload", "shard_sync",
+    "push_to_hub", "nproc", "shard", "shard_offload", "shard_sync", "cluster",
 )  # fmt: skip
 # Rows that may have been mended since, in the same file or in another.
 DATA = ("data", "eval_data", "ptx.data")

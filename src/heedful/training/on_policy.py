@@ -18,7 +18,8 @@ from heedful.evals.watch import BEFORE
 from heedful.learner.local import LocalLearner
 from heedful.models.merging import whole
 from heedful.models.reference import Reference
-from heedful.training.engines import engine_of, forget, loaded
+from heedful.training.ahead import engines_of
+from heedful.training.engines import forget, loaded
 from heedful.training.saving import finish, rehearse, saver
 from heedful.training.supervised import close_step, evaluates_at, keep_notes, opened
 from heedful.types import Engine, Metrics, Sample, Stateful
@@ -41,7 +42,8 @@ class OnPolicy:
     thing twice after an interruption, and `recall` is told when that happened. `texts(collected)` are rows of what
     was sampled, for who looks later. `learn(step, collected)` estimates and updates. `stateful` are all that changes
     from round to round. The reference moves after every `reference_every` rounds. `held_out(engine)`
-    samples responses to prompts that are not trained on, and scores them.
+    samples responses to prompts that are not trained on, and scores them. `ahead(engine, step)` draws what of a step
+    can be drawn before its time.
     """
 
     policy: LocalLearner
@@ -56,6 +58,7 @@ class OnPolicy:
     recall: Callable[[Any], None] = field(default=lambda collected: None)
     notes: Sequence[Mapping[str, Any]] = ()
     held_out: Callable[[Engine], Coroutine[Any, Any, Sequence[Sample]]] | None = None
+    ahead: Callable[[Engine, int], Coroutine[Any, Any, Any]] | None = None
 
 
 def on_policy(
@@ -63,11 +66,17 @@ def on_policy(
 ) -> Path:
     """Returns the run's folder, which then holds the policy."""
     policy, alarms = method.policy, Alarms()
-    engine, save = engine_of(config, policy, policy.ranks), saver(policy, tokenizer, config)
+    staleness: int = getattr(config, "staleness", 0)
+    save = saver(policy, tokenizer, config)
     stateful = {**method.stateful, "alarms": alarms}
     if method.reference_every:
         stateful["reference"] = method.reference
-    with opened(config, steps, method.show, policy.ranks) as run, asyncio.Runner() as loop:
+    with (
+        engines_of(config, policy) as engines,
+        opened(config, steps, method.show, policy.ranks) as run,
+        asyncio.Runner() as loop,
+    ):
+        stateful |= engines.stateful()
 
         def asked(step: int, what: str, work: Coroutine[Any, Any, T]) -> T:
             """What rewards and judges say is kept as it comes: of an interrupted step, too, nobody is asked twice."""
@@ -78,16 +87,20 @@ def on_policy(
         keep_notes(run, start, method.notes)
         rehearse(run, policy, tokenizer, config)
         for step in range(start + 1, steps + 1):
-            metrics = loop.run(loaded(engine, policy, config, step - 1))
+            metrics = loop.run(loaded(engines.newest, policy, config, step - 1))
+            if method.ahead is not None:
+                for later in range(step + 1, min(step + staleness, steps) + 1):
+                    engines.begin(later, method.ahead, run.asking(later, "collect"))
             if (collected := run.stashed(step)) is None:
-                collected = asked(step, "collect", method.collect(engine, step))
+                collected = asked(step, "collect", method.collect(engines.of(step), step))
                 run.stash(step, collected)
             else:
                 method.recall(collected)
             metrics |= method.learn(step, collected)
             if method.held_out and evaluates_at(config, step, steps):
-                loop.run(loaded(engine, policy, config, step))
-                metrics |= held_out_metrics(asked(step, "held out", method.held_out(engine)))
+                loop.run(loaded(engines.newest, policy, config, step))
+                scored = asked(step, "held out", method.held_out(engines.newest))
+                metrics |= held_out_metrics(scored)
             if kept(step, steps):
                 run.texts([{"step": step, **row} for row in method.texts(collected)])
             if method.reference_every and step % method.reference_every == 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from heedful.configs.common import Reading
+from heedful.errors import UserError
 from heedful.fields import Data, Flag
 
 
@@ -21,5 +22,16 @@ class Config(Reading):
     gold: Data | None = None
     """Comparisons whose order is known to be right, of responses that the raters have compared, too: with them a
     majority that errs together is not taken for the truth."""
+    labels: Literal["dawid_skene", "mace"] | None = None
+    """In place of comparisons labels of single responses, each axis by itself: thumbs, rules, ratings. Dawid–Skene
+    learns what each rater takes for what, MACE only who knows and what the others say."""
+    axes: tuple[str, ...] = ()
+    """With --labels, of these axes only; of rows without a column axis, the columns that hold labels, such as label."""
     out: Path | None = None
     """Write everything as JSON, too, with a weight for each rater."""
+
+
+def refuse_nonsense(config: Config) -> None:
+    """Axes are of labels."""
+    if config.axes and config.labels is None:
+        raise UserError("--axes is for --labels dawid_skene or mace")

@@ -18,11 +18,14 @@ from heedful.errors import UserError
 from heedful.raters.advice import About, about
 from heedful.raters.reliability import Estimate
 from heedful.raters.weights import version_of
+from heedful.recipes import raters_labels
 from heedful.transfer.sources import materialise
 
 
 def run(config: Config) -> None:
     """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1, with their version."""
+    if config.labels is not None:
+        return raters_labels.run(config, config.labels)
     data = materialise(config.data, "rankings")
     comparisons = read_comparisons(
         data, skip_bad=config.on_bad_row == "drop", columns=config.columns

@@ -74,6 +74,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cues": ("recipes.cues", "conversations → replies rewarded by what the user said next"),
     "raters": ("recipes.raters", "who can be relied on, their habits, what to do: [COMPARISONS]"),
     "choose": ("recipes.choose", "samples → the pairs that are worth asking people about"),
+    "prompts": (
+        "recipes.prompts",
+        "which prompts are hard or dated, unanswered ones too: [COMPARISONS]",
+    ),
     "pluralism": ("recipes.pluralism", "groups of users, and whom one reward for all overrides"),
     "profile": ("recipes.profile", "somebody's few answers → a sentence that a policy reads"),
     "biases": (

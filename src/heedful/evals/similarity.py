@@ -35,7 +35,7 @@ class Similarity:
 
     def right(self, triplets: Sequence[Triplet]) -> int:
         """Of how many triplets the closer text is closer here."""
-        return int((_closer(self.table, _sides(triplets)) > 0).sum())
+        return int((closer(*(_summed(self.table, bags) for bags in _sides(triplets))) > 0).sum())
 
     def fit(self, triplets: Sequence[Triplet]) -> Similarity:
         """By the logistic loss of how much closer the closer text is, squared distances; returns itself."""
@@ -44,7 +44,7 @@ class Similarity:
         adam = torch.optim.Adam([table], lr=RATE)
         for _ in range(STEPS):
             adam.zero_grad()
-            loss = torch.nn.functional.softplus(-_closer(table, sides)).mean()
+            loss = triplet_loss(*(_summed(table, bags) for bags in sides)).mean()
             (loss + DECAY * table.square().sum() / DIMENSIONS).backward()
             adam.step()
         self.table = table.detach()
@@ -73,10 +73,15 @@ def _summed(table: Tensor, bags: Bags) -> Tensor:
     return summed(flat, table, offsets, mode="sum", per_sample_weights=weights)
 
 
-def _closer(table: Tensor, sides: Sequence[Bags]) -> Tensor:
-    """How much closer the second of each triplet is than the third, squared."""
-    anchor, near, far = (_summed(table, bags) for bags in sides)
-    return (anchor - far).square().sum(1) - (anchor - near).square().sum(1)
+def closer(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """`[N]`, of places `[N, d]`: how much closer to the anchor the second is than the third, in squared distance."""
+    return (anchor - negative).square().sum(1) - (anchor - positive).square().sum(1)
+
+
+def triplet_loss(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """`[N]`: −log of the chance, logistic in squared distances, that somebody says so (van der Maaten and Weinberger
+    2012, STE with equal scales)."""
+    return torch.nn.functional.softplus(-closer(anchor, positive, negative))
 
 
 def buckets(text: str) -> set[int]:

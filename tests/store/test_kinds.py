@@ -23,6 +23,7 @@ from heedful.store.intake.ingest import TaskSpec
 from heedful.store.kinds import KINDS
 from heedful.store.kinds.kind import Kind
 from heedful.store.lead import quality
+from heedful.store.project import gold
 from heedful.store.rating import show
 from heedful.store.tables import schema
 from heedful.transfer.workspace import opened
@@ -203,7 +204,8 @@ def test_triplets_are_about_the_first(store: Store):
     """What each rater sees first is the task's first response; what is closer is kept by response, is no preference,
     and becomes a row; who cannot tell gives none.
 
-    Mutations caught: an anchor that is shuffled, near and far exchanged, triplets among the scores or the comparisons.
+    Mutations caught: an anchor that is shuffled, near and far exchanged, triplets among the scores or the comparisons,
+    a known answer that is not compared.
     """
     project = make_project(store)
     make_task(store, project, "triplet", TEXTS, overlap=20)
@@ -231,3 +233,7 @@ def test_triplets_are_about_the_first(store: Store):
         assert not snapshot.take(store, project, snapshot.Query(what)).ids
     with store.read() as connection:
         assert not any(a.prefers for a in quality.load(connection, taken.ids))
+    key = gold.read("triplet", {}, gold.key_of("triplet", {}, TEXTS, {"closer": 2}))
+    for closer in (1, 2):
+        scores = {(TEXTS[i], "closer"): float(i == closer) for i in (1, 2)}
+        assert gold.right({"": gold.Known(scores=scores)}, key) == (closer == 2)

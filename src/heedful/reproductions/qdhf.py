@@ -237,7 +237,8 @@ REPRODUCTION = Reproduction(
     "a simulated rater answers by the hands' distance, a quarter of them at the beginning and after 10, 25 and 50 % of "
     "the iterations, about what the archive has then; PCA of the same features at the same times; PCA of the beginning "
     "alone, which is reported; a projection by chance. Coverage: the share of cells of the true measures' square with "
-    "a hand in it, some of which no arm reaches; 2,000 triplets of the last archive for how often the network is right. Piloted on seeds 98 and 99.",
+    "a hand in it, some of which no arm reaches; 2,000 triplets of the last archive for how often the network is "
+    "right. Piloted on seeds 98 and 99.",
     frozen="2026-11-30",
     criteria=(
         Criterion("of new triplets as people say", "triplets as people say", "at least", 0.9),

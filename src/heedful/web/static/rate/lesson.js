@@ -29,13 +29,19 @@ export const suggestion = (ranks) => (ranks ? [el("p", { id: "suggestion", class
 const THUMBS = { 1: t("👍 Good"), 0: t("🤷 Neither"), "-1": t("👎 Bad") };
 const VERDICTS = { true: t("Yes"), false: t("No"), null: t("n/a") };
 
+const CLOSER = { 1: t("B is closer"), 2: t("C is closer") };
+const SCORES = {
+  thumbs: (values) => values.map((v, i) => `${LETTERS[i]}: ${THUMBS[v]}`).join(", "),
+  triplet: (values) => CLOSER[values.indexOf(1)] ?? t("nobody can tell"),
+};
+
 // What is known of one question's answer, a line for its order, each axis and each rule.
 function known(k) {
   const marked = (mark, values, word) => `${mark}: ${values.map((v, i) => `${LETTERS[i]} ${word(v)}`).join(", ")}`;
   const near = k.within ? ` (±${k.within})` : "";
   const lines = [
     ...(k.ranks ? [order(k.ranks)] : []),
-    ...Object.entries(k.scores).map(([axis, values]) => (k.kind === "thumbs" ? values.map((v, i) => `${LETTERS[i]}: ${THUMBS[v]}`).join(", ") : marked(axis, values, String) + near)),
+    ...Object.entries(k.scores).map(([axis, values]) => SCORES[k.kind]?.(values) ?? marked(axis, values, String) + near),
     ...Object.entries(k.rules).map(([rule, values]) => marked(rule, values, (v) => VERDICTS[v])),
   ];
   return lines.map((line) => el("li", { dir: "auto" }, k.question ? `${k.question}: ${line}` : line));

@@ -10,11 +10,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import several
 from heedful import cli
+from heedful.configs.common import Lora, Sharded
 from heedful.data.collate import collate
 from heedful.errors import UserError
 from heedful.fast import kernels, llama
 from heedful.learner.local import LocalLearner, Optim
 from heedful.models.load import load_policy
+from heedful.models.quantised import BYTES as NF4
 from heedful.planning import memory, models, plan
 from heedful.planning.gpus import Gpu, cluster
 from heedful.planning.tracing import Peak, trace
@@ -69,7 +71,8 @@ def test_the_plan_is_what_is_measured(folder, again, monkeypatch):
 
 
 def test_states_are_arithmetic(folder):
-    """P parameters on 4 ranks. Mutations caught: a master copy forgotten; a whole part; offloaded parts kept."""
+    """P parameters on 4 ranks. Mutations caught: a master copy forgotten; a whole part; offloaded parts kept;
+    a base in four bits counted in full."""
     of = models.sizes(models.empty(str(folder)))
     p = sum(x.numel() for x in LlamaForCausalLM.from_pretrained(folder).parameters())
     assert of.total == of.trained == p
@@ -83,6 +86,12 @@ def test_states_are_arithmetic(folder):
     away = memory.learner(of, memory.Setting(**how, every=True, offload=True), 0.0)
     assert sum(away[k] for k in ("weights", "optimiser (Adam)", "gradients")) == 0
     assert memory.cache(of, "bfloat16", rows=5, length=7) == 2 * 2 * 4 * 96 * 5 * 7
+    lora = Sharded(out=Path(), lora=Lora(rank=2, nf4=True))
+    packed = models.sizes(models.prepared(models.empty(str(folder)), lora), nf4=True)
+    linear = p - 2 * 512 * 96 - 96 * 9  # of the layers: neither embedding nor output layer
+    assert packed.packed == linear
+    kept = memory.learner(packed, memory.Setting("bfloat16"), 0.0)["weights"]
+    assert kept == 2 * (packed.total - linear) + NF4 * linear
     forward = trace(models.empty(str(folder)), 64, 64, 64).forward_flops
     matrices = p - 512 * 96 - 96 * 9  # the embedding is looked up, norms are no products
     assert forward == 2 * 64 * matrices + 4 * (2 * 96 * 64 * 64)

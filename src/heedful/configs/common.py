@@ -97,6 +97,9 @@ class Lora:
     """0 only: sampling, reference and update must see one and the same policy."""
     merge: bool = False
     """Save merged models in place of adapters."""
+    nf4: Annotated[bool, alias("--load-in-4bit")] = False
+    """Keep the base in four bits (NF4), an eighth of float32 and a quarter of bfloat16 (QLoRA); needs the extra
+    `quant`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,6 +338,12 @@ def refuse_nonsense(config: Training) -> None:
         raise UserError(
             f"--lora.dropout {config.lora.dropout:g}: dropout is always off here, so that sampling, "
             "reference and update see one and the same policy; leave it at 0"
+        )
+    if config.lora.nf4 and isinstance(config, Sharded) and config.shard:
+        raise UserError("--shard does not go with --lora.nf4; leave one of them out")
+    if config.lora.nf4 and config.lora.merge:
+        raise UserError(
+            "--lora.merge does not go with --lora.nf4: heedful merge writes a whole model afterwards"
         )
     if not config.lora.rank and config.lora != Lora():
         raise UserError(

@@ -24,6 +24,7 @@ from heedful.data.tokens import remember_ends
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.fast.head import head_is_known
+from heedful.models import quantised
 from heedful.models.adapter_files import attach, base_of, has_adapter, outputs
 from heedful.models.backend import backend_of
 from heedful.models.folders import errors_about, errors_about_base, quiet, refuse_unsound
@@ -84,11 +85,21 @@ def is_generic(folder: Path) -> bool:
 
 
 def load_policy(
-    name: str | Path, *, dtype: str = "float32", device: str = "cpu"
+    name: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    nf4: bool = False,
+    dequantised: bool = False,
 ) -> PreTrainedModel:
-    """A causal language model in evaluation mode: dropout stays off, in sampling and in updates alike."""
+    """A causal language model in evaluation mode: dropout stays off, in sampling and in updates alike.
+
+    `nf4`: in four bits, for adapters beside it; so is the base of an adapter that was trained on such a one, or
+    `dequantised`, plain layers with the same numbers.
+    """
     name = str(name)
-    loaded = _load(AutoModelForCausalLM, "causal language model", name, dtype)
+    how = {"nf4": nf4, "dequantised": dequantised}
+    loaded = _load(AutoModelForCausalLM, "causal language model", name, dtype, **how)
     if loaded.missing:
         raise UserError(
             f"{name} holds no weights for {_few(loaded.missing)}: it is no complete "
@@ -111,18 +122,26 @@ def load_policy(
 
 
 def new_reward_model(
-    name: str, *, seed: int, outputs: int = 1, dtype: str = "float32", device: str = "cpu"
+    name: str,
+    *,
+    seed: int,
+    outputs: int = 1,
+    dtype: str = "float32",
+    device: str = "cpu",
+    nf4: bool = False,
 ) -> PreTrainedModel:
     """A language model's body under a new head, drawn from N(0, 1/(d+1)) as in Stiennon et al. 2020.
 
-    Of a reward model with as many outputs the trained head is kept, and said.
+    Of a reward model with as many outputs the trained head is kept, and said. `nf4`: as in `load_policy`.
     """
     kind = "model for sequence classification"
     with torch.random.fork_rng(
         devices=[]
     ):  # whatever else the architecture has between body and head
         torch.manual_seed(seed)
-        loaded = _load(AutoModelForSequenceClassification, kind, name, dtype, num_labels=outputs)
+        loaded = _load(
+            AutoModelForSequenceClassification, kind, name, dtype, nf4=nf4, num_labels=outputs
+        )
     model, head = loaded.model, _head(loaded.model, name)
     within = f"{model.base_model_prefix}."
     drawn = any(k.startswith(f"{scalar_head_name(model)}.") for k in loaded.missing)
@@ -142,11 +161,18 @@ def new_reward_model(
 
 
 def load_reward_model(
-    name: str, *, several: bool = False, dtype: str = "float32", device: str = "cpu"
+    name: str,
+    *,
+    several: bool = False,
+    dtype: str = "float32",
+    device: str = "cpu",
+    dequantised: bool = False,
 ) -> PreTrainedModel:
     """A trained reward model; one whose head would have to be invented on loading is refused, and so is one with more
-    than one output unless `several` may be: those of heedful's own, whose config says what they are."""
-    loaded = _load(AutoModelForSequenceClassification, "reward model", name, dtype)
+    than one output unless `several` may be: those of heedful's own, whose config says what they are. `dequantised`: as
+    in `load_policy`."""
+    auto = AutoModelForSequenceClassification
+    loaded = _load(auto, "reward model", name, dtype, dequantised=dequantised)
     if loaded.missing:
         raise UserError(
             f"{name} is no reward model: its scalar head ({_few(loaded.missing)}) is not in "
@@ -192,10 +218,22 @@ class Loaded:
     left_out: list[str]
 
 
-def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> Loaded:
+def _load(
+    auto: Any,
+    what: str,
+    name: str,
+    dtype: str,
+    *,
+    nf4: bool = False,
+    dequantised: bool = False,
+    **options: Any,
+) -> Loaded:
     with errors_about(name, what), quiet():
         process.tune()
         base = base_of(name)
+        nf4 = nf4 or quantised.says_nf4(name)
+        if nf4:
+            options["quantization_config"] = quantised.nf4(DTYPES[dtype])
         if base is not None:
             refuse_unsound(name, "adapter_model")
         if base is not None and auto is AutoModelForSequenceClassification:
@@ -211,8 +249,12 @@ def _load(auto: Any, what: str, name: str, dtype: str, **options: Any) -> Loaded
                 **options,
             )
             _refuse_other_shapes(base or name, info["mismatched_keys"])
+        if nf4:
+            quantised.settle(model, dequantised=dequantised)
         _let_every_row_learn(model)
         brought, homeless = (set(), set()) if base is None else attach(model, name)
+        if dequantised:  # the adapter's notes say that its base was in four bits
+            vars(model.config).pop(quantised.NF4, None)
     heads = [k for k in info["unexpected_keys"] if k.split(".")[0] in ("score", "classifier")]
     if (
         auto is AutoModelForCausalLM and heads

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from heedful.errors import UserError
 from heedful.models.adapter_files import adapter_of, has_adapter, need_peft
+from heedful.models.quantised import is_nf4
 
 PROBES = 16  # tokens of the text on which the model is compared before and after
 
@@ -27,6 +28,11 @@ def merge(model: PreTrainedModel) -> PreTrainedModel:
     """
     if not has_adapter(model):
         return model
+    if is_nf4(model):
+        raise UserError(
+            f"an adapter on {model.name_or_path} in four bits cannot be merged into four bits; heedful merge writes a "
+            "whole model, to be named in its place"
+        )
     before = probe(model)
     try:
         tied = _untie(model)

@@ -26,6 +26,7 @@ from heedful.models.folders import errors_about, quiet
 from heedful.models.forward import scalar_head, scalar_head_name
 from heedful.models.load import is_generic, load_tokenizer
 from heedful.models.merging import probe, rounding
+from heedful.models.quantised import is_nf4, nf4, settle
 from heedful.models.save import saved_weights
 
 SMALL = 1 << 24  # bytes of weights that are written and read twice without anybody noticing
@@ -72,11 +73,15 @@ def _plain(folder: Path, model: PreTrainedModel) -> Any:
         if lost := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
             raise UserError(f"what would be saved lacks weights or has too many: {lost[0]}")
         return plain
-    options = {"num_labels": scalar_head(model).out_features} if scores else {}
+    options: dict[str, Any] = {"num_labels": scalar_head(model).out_features} if scores else {}
+    if in_four_bits := is_nf4(model):
+        options["quantization_config"] = nf4(model.dtype)
     plain = auto.from_pretrained(adapter_base(model), dtype=model.dtype, **options)
     rows = len(model.get_input_embeddings().weight)  # type: ignore[union-attr]
     if rows != len(plain.get_input_embeddings().weight):  # as PEFT has it, before the adapter
         plain.resize_token_embeddings(rows, mean_resizing=False)
+    if in_four_bits:
+        settle(plain)
     return need_peft().PeftModel.from_pretrained(plain, folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from heedful.models.quantised import BYTES as NF4
 from heedful.planning.models import BYTES, Sizes
 
 ADAM = 8  # bytes a trained parameter: two moments in float32
@@ -32,7 +33,8 @@ def learner(of: Sizes, how: Setting, activations: float) -> dict[str, float]:
     many bytes of activations, which is at its middle."""
     frozen, width = of.total - of.trained, BYTES[how.dtype]
     if not how.shard:
-        kept = {"weights": width * of.total, "optimiser (Adam)": ADAM * of.trained}
+        full = of.total - of.packed
+        kept = {"weights": width * full + NF4 * of.packed, "optimiser (Adam)": ADAM * of.trained}
         if width < MASTER:
             kept["float32 weights"] = MASTER * of.trained
         return {**kept, "gradients": gradients(of, how, activations)}

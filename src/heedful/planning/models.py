@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -33,6 +34,7 @@ class Sizes:
     layer: int
     root: int
     cache: int
+    packed: int = 0  # of all: those in four bits
 
 
 def empty(name: str, *, scores: bool = False, dtype: str = "float32") -> PreTrainedModel:
@@ -60,8 +62,8 @@ def prepared(model: PreTrainedModel, config: Training) -> PreTrainedModel:
     return model
 
 
-def sizes(model: PreTrainedModel) -> Sizes:
-    """Tied weights count once."""
+def sizes(model: PreTrainedModel, *, nf4: bool = False) -> Sizes:
+    """Tied weights count once. `nf4`: frozen linear layers are in four bits (`models.quantised`)."""
     layers = [sum(p.numel() for p in layer.parameters()) for layer in layers_of(model)]
     total = sum(p.numel() for p in model.parameters())
     about = model.config.get_text_config()
@@ -74,4 +76,10 @@ def sizes(model: PreTrainedModel) -> Sizes:
         layer=max(layers),
         root=total - sum(layers),
         cache=2 * 4 * kv * head * len(layers),
+        packed=sum(_frozen_linear(layer) for layer in layers_of(model)) if nf4 else 0,
     )
+
+
+def _frozen_linear(layer: nn.Module) -> int:
+    linear = (m.weight for m in layer.modules() if isinstance(m, nn.Linear))
+    return sum(w.numel() for w in linear if not w.requires_grad)

@@ -90,7 +90,7 @@ def _traced(
     )
     model = prepared(empty(name, scores=scores, dtype=dtype), how)
     tokens, read, length, grads = shape
-    return sizes(model), trace(model, tokens, read, length, grads=grads)
+    return sizes(model, nf4=lora.nf4), trace(model, tokens, read, length, grads=grads)
 
 
 def one(config: Any, todo: Work, *, scores: bool, several: bool) -> tuple[Sizes, Trace]:

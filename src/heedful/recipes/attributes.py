@@ -64,6 +64,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         outputs=heads.outputs,
         dtype=config.dtype,
         device=config.device,
+        nf4=config.lora.nf4,
     )
     record(model, heads)
     prepare(model, config)

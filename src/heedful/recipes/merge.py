@@ -27,7 +27,7 @@ def run(config: Config) -> Path:
     if base is None:
         raise UserError(f"{config.adapter} is no adapter, so there is nothing to merge")
     load = load_reward_model if scores(config.adapter) else load_policy
-    model = merge(load(config.adapter))  # in float32, and rounded once
+    model = merge(load(config.adapter, dequantised=True))  # in float32, and rounded once
     if config.dtype == "bfloat16":
         model = model.bfloat16()
 

@@ -26,7 +26,7 @@ from heedful.learner import load_learner
 from heedful.learner.local import LocalLearner
 from heedful.models.adapters import reference_of
 from heedful.models.limits import context_length
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
@@ -49,7 +49,7 @@ from heedful.training.playing import Played, asked, env_of, played
 from heedful.training.reference_sums import NOTHING, Known, Sums, reference_sums
 from heedful.training.rows import askable, asked_of
 from heedful.training.supervised import begun, optim, rows_at
-from heedful.training.trainable import named_reference, prepare
+from heedful.training.trainable import base, named_reference, prepare
 from heedful.types import Engine, Metrics, Rater, Sample
 
 
@@ -61,7 +61,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     env = env_of(config)
     data = asked(config, env, "train")
     tokenizer = load_tokenizer(config.model)
-    policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
+    policy = prepare(base(config), config)
     reference = Reference(policy)  # is not asked where the loss reads none
     if config.reference:
         reference = named_reference(config.reference, config)

@@ -43,7 +43,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     config = begun(config, "rankings", ranks)
     tokenizer = load_tokenizer(config.model)
     model = new_reward_model(
-        config.model, seed=config.seed, dtype=config.dtype, device=config.device
+        config.model,
+        seed=config.seed,
+        dtype=config.dtype,
+        device=config.device,
+        nf4=config.lora.nf4,
     )
     prepare(model, config)
     limit = min(config.max_length or 1 << 30, context_length(model))

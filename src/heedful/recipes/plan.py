@@ -18,7 +18,7 @@ from heedful.planning.plan import Plan, changes, flag, plan, remedies
 
 USUAL = 256  # tokens of a response where nothing says
 FORMULAS = {
-    "weights": "float32 4 · P, bfloat16 2 · P; with --shard what is trained in float32 / ranks",
+    "weights": "float32 4 · P, bfloat16 2 · P, in --lora.nf4 0.52 · P; with --shard trained ones 4 · P / ranks",
     "float32 weights": "4 · trained: what the optimiser moves where weights are bfloat16",
     "optimiser (Adam)": "8 · trained (/ ranks with --shard)",
     "gradients": "4 · trained of earlier micro-batches (/ ranks: --shard-sync every); else what exceeds activations",

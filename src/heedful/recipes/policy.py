@@ -30,12 +30,12 @@ from heedful.models.limits import context_length
 from heedful.models.load import (
     copy_model,
     device_of,
-    load_policy,
     load_reward_model,
     load_tokenizer,
     new_reward_model,
 )
 from heedful.models.merging import merge
+from heedful.models.quantised import is_nf4
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
@@ -52,7 +52,7 @@ from heedful.training.playing import Played, asked, env_of, played
 from heedful.training.policy_losses import KLController
 from heedful.training.rows import askable, asked_of
 from heedful.training.supervised import begun, optim, rows_at
-from heedful.training.trainable import learner_of, named_reference, placed, prepare
+from heedful.training.trainable import base, learner_of, named_reference, placed, prepare
 from heedful.types import Batch, Engine, Metrics, Sample
 
 MOST = 1 << 20  # episodes of a group
@@ -67,8 +67,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     tokenizer = load_tokenizer(config.model)
     env = env_of(config)
     data = asked(config, env, "train")
-    whole = load_policy(config.model, dtype=config.dtype, device=config.loads_on)
-    policy = prepare(whole, config)
+    policy = prepare(base(config), config)
     reward = load_rewards(
         config.reward,
         weights=config.reward_weights,
@@ -320,8 +319,15 @@ def _critic(
         return prepare(fold_shift(model), config)
     judge = reward.reward_model
     if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():
-        return prepare(fold_shift(merge(copy_model(judge.model).requires_grad_(True))), config)
+        twin = copy_model(judge.model)
+        if not is_nf4(twin):  # else its adapter is trained on
+            twin = merge(twin.requires_grad_(True))
+        return prepare(fold_shift(twin), config)
     critic = new_reward_model(
-        config.model, seed=config.seed, dtype=config.dtype, device=config.loads_on
+        config.model,
+        seed=config.seed,
+        dtype=config.dtype,
+        device=config.loads_on,
+        nf4=config.lora.nf4,
     )
     return prepare(critic, config)

@@ -22,13 +22,13 @@ from heedful.fields import Data
 from heedful.learner import load_learner
 from heedful.models.forward import token_logps
 from heedful.models.limits import context_length
-from heedful.models.load import DTYPES, device_of, load_policy, load_tokenizer
+from heedful.models.load import DTYPES, device_of, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.run import check_out, hub
 from heedful.training.rows import read
 from heedful.training.supervised import cross_entropy, fit, optim
-from heedful.training.trainable import prepare
+from heedful.training.trainable import base, prepare
 from heedful.types import Batch, Metrics, Outputs, Packed
 
 
@@ -56,7 +56,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         model.to(device_of(config.device), DTYPES[config.dtype])  # type: ignore[arg-type]
     else:
         tokenizer = load_tokenizer(config.model)
-        model = load_policy(config.model, dtype=config.dtype, device=config.device)
+        model = base(config)
     prepare(model, config)
     length = min(config.pack_length, context_length(model))
     first = [start_id(tokenizer)] if config.start_token else []

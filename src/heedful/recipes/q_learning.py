@@ -27,7 +27,7 @@ from heedful.losses.kl import standard_error
 from heedful.models.adapters import reference_of
 from heedful.models.forward import action_outputs, add_value_head
 from heedful.models.limits import context_length
-from heedful.models.load import copy_model, load_policy, load_tokenizer
+from heedful.models.load import copy_model, load_tokenizer
 from heedful.models.reference import Reference
 from heedful.models.sampling import derive_seed
 from heedful.ranks import ALONE, Ranks
@@ -38,7 +38,7 @@ from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.playing import asked, env_of, played
 from heedful.training.rows import askable, asked_of
 from heedful.training.supervised import begun, optim, rows_at
-from heedful.training.trainable import prepare
+from heedful.training.trainable import base, prepare
 from heedful.types import Batch, Engine, Metrics, Outputs, Sample, Wanted
 
 __all__ = ["Config", "run"]
@@ -50,7 +50,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     config = begun(config, "prompts", ranks)
     tokenizer, env = load_tokenizer(config.model), env_of(config)
     data = asked(config, env, "train")
-    policy = prepare(load_policy(config.model, dtype=config.dtype, device=config.device), config)
+    policy = prepare(base(config), config)
     reward = load_rewards(
         config.reward, weights=config.reward_weights, device=config.device, none=env is not None
     )

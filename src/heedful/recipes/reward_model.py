@@ -70,6 +70,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         outputs=heads.outputs if heads else 1,
         dtype=config.dtype,
         device=loads_on(config),
+        nf4=config.lora.nf4,
     )
     if heads:
         begin_heads(model, heads)

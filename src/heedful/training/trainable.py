@@ -35,9 +35,15 @@ def loaded(
     """Of the config of a method that learns from rows: its tokenizer, its policy as `prepare` makes it and `placed`,
     and how many tokens a sequence may have."""
     tokenizer = load_tokenizer(config.model)
-    whole = load_policy(config.model, dtype=config.dtype, device=loads_on(config))
-    model = placed(prepare(whole, config), config, ranks)
+    model = placed(prepare(base(config), config), config, ranks)
     return tokenizer, model, min(config.max_length or 1 << 30, context_length(model))
+
+
+def base(config: Any) -> PreTrainedModel:
+    """The policy that a config's training begins with, before it is `prepare`d."""
+    return load_policy(
+        config.model, dtype=config.dtype, device=loads_on(config), nf4=config.lora.nf4
+    )
 
 
 def loads_on(config: Training) -> str:
@@ -139,7 +145,7 @@ def without_adapter(model: PreTrainedModel) -> str:
 
 def named_reference(name: str, config: Training) -> Reference:
     """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
-    other = load_policy(name, dtype=config.dtype, device=loads_on(config))
+    other = load_policy(name, dtype=config.dtype, device=loads_on(config), dequantised=True)
     return Reference(merge(other).requires_grad_(False))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 LABELS = (30, 100, 300, 1000, 3000)
 PROMPTS, SAMPLES = 60, 1024
-SOURCE = "hf:cornell-movie-review-data/rotten_tomatoes"
 
 
 def run(seed: int, folder: Path, quick: bool) -> Result:
@@ -32,6 +30,7 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     ns = over.sizes(samples)
     gold = np.array([[score(prompt, text) for text in texts] for prompt, texts in pool])
     every = [text for _, texts in pool for text in texts]
+    rang: dict[int, list[bool]] = {count: [] for count in labels}
     found: dict[str, Any] = {
         "ns": ns,
         "gold by gold": over_prompts(gold, gold, ns).mean(0).tolist(),
@@ -52,6 +51,7 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
             peaks[size, count] = curve.peak
             rises.append(float(np.diff(proxy.mean(0)).min() / proxies.std()))
             early.append(float(where is not None and where < curve.peak))
+            rang[count].append(where is not None)
             d = [over.bound(n) ** 0.5 for n in ns]
             found |= {
                 f"{cell}: gold": curve.mean,
@@ -66,6 +66,8 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     return found | {
         "smallest rise of the proxy": min(rises),
         "share of alarms before the peak": fmean(early),
+        "share of cells with an alarm, fewest labels": fmean(rang[labels[0]]),
+        "share of cells with an alarm, most labels": fmean(rang[labels[-1]]),
         "Spearman of labels and peak": fmean(
             rank_correlation(labels, peaks, size) for size in SIZES
         ),
@@ -103,17 +105,10 @@ def drawn(
 ) -> tuple[Pool, list[Judged]]:
     """Responses of a word-trigram policy to held-out prompts; and twice `labels` pairs of its responses to training
     prompts, judged by two raters who are asked about different prompts."""
-    from heedful.api import run as heedful
     from heedful.data.sources import read_rows
+    from heedful.reproductions.running import film_reviews
 
-    files = {name: folder / "data" / f"{name}.jsonl" for name in ("text", "prompts", "held_out")}
-    if not all(file.exists() for file in files.values()):
-        heedful(
-            "world",
-            name="reviews",
-            source=os.environ.get("HEEDFUL_REVIEWS", SOURCE),
-            out=folder / "data",
-        )
+    files = film_reviews(folder / "data")
     rows = {name: [row for _, row in read_rows(file)] for name, file in files.items()}
     rng = random.Random(f"overoptimisation/{seed}")
     policy = Trigrams(row["text"] for row in rows["text"])

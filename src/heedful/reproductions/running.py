@@ -1,9 +1,12 @@
-"""Commands within a reproduction, gone on with after an interruption."""
+"""Commands within a reproduction, gone on with after an interruption; the film reviews that some of them read."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+REVIEWS = "hf:cornell-movie-review-data/rotten_tomatoes"
 
 
 def trained(command: str, out: Path, seed: int, **fields: Any) -> str:
@@ -15,3 +18,16 @@ def trained(command: str, out: Path, seed: int, **fields: Any) -> str:
         common = {"quiet": True, "report_to": "none", "seed": seed}
         heedful(f"train {command}", out=out, **common, **fields)
     return str(out)
+
+
+def film_reviews(folder: Path) -> dict[str, Path]:
+    """The files of the world `reviews` in a folder, from the hub or the file that HEEDFUL_REVIEWS names."""
+    from heedful.api import run as heedful
+
+    names = ("text", "demonstrations", "prompts", "held_out")
+    files = {name: folder / f"{name}.jsonl" for name in names}
+    if not all(file.exists() for file in files.values()):
+        heedful(
+            "world", name="reviews", source=os.environ.get("HEEDFUL_REVIEWS", REVIEWS), out=folder
+        )
+    return files

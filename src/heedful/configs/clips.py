@@ -20,7 +20,7 @@ class Config:
     out: Path
     """The file of clips, .jsonl: what `heedful import samples` reads."""
     model: str = "random"
-    """Who plays: the folder of a `train tamer` run; random; advised, a player written by hand."""
+    """Who plays: the folder of a `train tamer` or `train segments` run; random; advised, a player written by hand."""
     count: Annotated[int, AT_LEAST_1] = 20
     """Clips; with --pairs, pairs of them."""
     pairs: bool = False

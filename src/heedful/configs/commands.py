@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train ilql": ("recipes.ilql", "logged episodes → a policy steered by what tokens are worth"),
     "train decision": ("recipes.decision", "logged episodes → a policy that plays for a return"),
     "train tamer": ("recipes.tamer", "key presses, live or at clips → a player of a game"),
+    "train segments": ("recipes.segments", "clips that were compared → a player of a game, by PPO"),
     "merge": ("recipes.merge", "an adapter and its base → one whole model"),
     "sample": ("recipes.sample", "prompts → responses, best of n if asked"),
     "judge": ("recipes.judge", "responses → comparisons by simulated raters"),

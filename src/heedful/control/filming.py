@@ -1,12 +1,15 @@
-"""Clips of games that a player plays."""
+"""Clips of games that a player plays, and games played again by their clips."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from heedful.control.games import Game
+from heedful.control.games import Choices, Game
 from heedful.control.players import Player
 from heedful.data.clips import Clip, Frame
+from heedful.errors import UserError
 
 
 def filmed(game: Game, spec: str, player: Player, seed: int) -> tuple[Clip, float]:
@@ -30,3 +33,14 @@ def cut(clip: Clip, steps: int, rng: np.random.Generator) -> Clip:
     last = min(first + steps, len(clip.frames))
     moves = clip.moves[: clip.first + last]
     return Clip(clip.game, clip.seed, clip.first + first, moves, clip.ms, clip.frames[first:last])
+
+
+def replayed(game: Game, clip: Clip) -> Iterator[tuple[Choices, int]]:
+    """The choices and the move of each step that a clip shows; UserError where they are none of the game's."""
+    game.reset(clip.seed)
+    for number, move in enumerate(clip.moves):
+        if game.over or not 0 <= move < len(choices := game.choices()):
+            raise UserError(f"a clip of {clip.game}: its moves are none of that game's")
+        if number >= clip.first:
+            yield choices, move
+        game.step(move)

@@ -1,4 +1,4 @@
-"""Players in folders: what `heedful train tamer` leaves, and who else may play."""
+"""Players in folders: what `heedful train tamer` and `train segments` leave, and who else may play."""
 
 from __future__ import annotations
 
@@ -66,8 +66,12 @@ def load_player(folder: Path) -> tuple[Any, dict[str, Any]]:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
-        return {"tamer": Tamer}[about["player"]].of(about, arrays), about
+        if about["player"] == "tamer":
+            return Tamer.of(about, arrays), about
+        from heedful.control.segments import Learned  # brings PyTorch
+
+        return Learned.of(about, arrays), about
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder}: no player that `heedful train tamer` has left ({error})"
+            f"{folder}: no player that `heedful train tamer` or `train segments` has left ({error})"
         ) from None

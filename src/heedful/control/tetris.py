@@ -76,7 +76,7 @@ class Tetris:
             board[where] = 2
         after = np.stack([_without_full(board) for board in self._laid])
         self._after = (after > 0).astype(np.int8)
-        full: np.ndarray = (self._laid > 0).all(2)
+        full = np.asarray((self._laid > 0).all(2))
         self._lines = full.sum(1)
         own = (self._laid == 2) & full[:, :, None]
         landing = np.array([row + (tall - 1) / 2 for row, tall in rows])

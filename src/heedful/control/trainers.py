@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
+from heedful.control.filming import replayed
 from heedful.control.games import Game
 from heedful.control.tamer import Moment, Press, Tamer, relative
 from heedful.data.clips import Clip, Frame
@@ -78,16 +79,11 @@ class Told:
 
 def again(game: Game, player: Tamer, clip: Clip, presses: Sequence[Press]) -> None:
     """What was pressed at a clip is learned, as if the game were played now; times count from its first frame."""
-    moments = list[Moment]()
-    game.reset(clip.seed)
-    for number, move in enumerate(clip.moves):
-        choices = game.choices()
-        if game.over or not 0 <= move < len(choices):
-            raise UserError(f"a clip of {clip.game}: its moves are none of that game's")
-        if number >= clip.first:
-            start = (number - clip.first) * clip.ms / 1000
-            moments.append(Moment(start, start + clip.ms / 1000, relative(choices)[move]))
-        game.step(move)
+    shown = clip.ms / 1000
+    moments = [
+        Moment(k * shown, (k + 1) * shown, relative(choices)[move])
+        for k, (choices, move) in enumerate(replayed(game, clip))
+    ]
     for press in sorted(presses, key=lambda p: p.time):
         player.learn(moments, press)
 

@@ -1,0 +1,178 @@
+"""Rewards from compared segments, and PPO on moves that differ in number."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from heedful.cli import main
+from heedful.control.comparing import by_return
+from heedful.control.filming import cut, filmed
+from heedful.control.games import Over, load_game, one_of_n
+from heedful.control.players import by_chance, load_player
+from heedful.control.segments import (
+    Compared,
+    Learned,
+    Optimiser,
+    Played,
+    fit,
+    play,
+    preference_loss,
+)
+from heedful.data.clips import as_text
+from heedful.data.files import write_rows
+
+P = 0.9 / (1 + math.exp(-2.0)) + 0.05  # that a segment worth 2 more is preferred, by people who err
+LOSSES = [(2.0, 1.0, -math.log(P)), (2.0, 0.0, -math.log(1 - P)), (0.0, 0.5, math.log(2))]
+
+
+@pytest.mark.parametrize("difference, preferred, loss", LOSSES)
+def test_the_loss_by_hand(difference, preferred, loss):
+    """Mutation caught: errors that are left out, a tie that counts twice."""
+    got = preference_loss(torch.tensor([difference]), torch.tensor([preferred]))
+    assert got.item() == pytest.approx(loss, abs=1e-6)
+    plain = preference_loss(torch.tensor([difference]), torch.tensor([1.0]), by_chance=0.0)
+    assert plain.item() == pytest.approx(math.log1p(math.exp(-difference)), abs=1e-6)
+
+
+def test_sums_are_compared_not_means():
+    """Segments of equal moves, of which the longer is preferred: what a move is worth comes out positive, and as its
+    feature says. Mutation caught: a mean over the segment, a segment's moves given to another one."""
+    rng, compared = np.random.default_rng(0), []
+    for _ in range(60):
+        parts = [rng.integers(0, 2, size=(rng.integers(2, 9), 1)).astype(float) for _ in range(2)]
+        worth = [(1 + 2 * part).sum() for part in parts]
+        compared.append(
+            Compared(
+                parts[0], parts[1], 0.5 if worth[0] == worth[1] else float(worth[0] > worth[1])
+            )
+        )
+    player = Learned(1)
+    assert fit(player, compared, 0) > 0.95
+    plain, better = player.worth(torch.tensor([[0.0], [1.0]])).mean(0)
+    assert 0 < plain < better
+
+
+class Corridor:
+    """Two steps; of the second's three moves, one is worth 1. Nobody earns anything with fewer moves."""
+
+    ms = 100
+    over: Over = ""
+
+    def reset(self, seed: int) -> None:
+        self.at, self.over = 0, ""
+
+    def choices(self) -> np.ndarray:
+        return one_of_n(np.array([float(self.at)]), 3)[: 2 + self.at]
+
+    def step(self, move: int) -> float:
+        earned = float(self.at == 1 and move == 2)
+        self.at = min(self.at + 1, 1) if self.at == 0 else 2
+        self.over = "truncated" if self.at == 2 else ""
+        self.at = min(self.at, 1)
+        return earned
+
+    def advice(self) -> None:
+        return None
+
+    def frame(self) -> str:
+        return "1"
+
+
+def test_moves_that_differ_in_number():
+    """Two of the first step, three of the second. Mutation caught: padding that is drawn, log-probs of other moves."""
+    player, games = Learned(6, 1), [Corridor() for _ in range(64)]
+    played = play(player, games, range(64), np.random.default_rng(0))
+    assert played.mask.all() and played.real.sum(2).tolist() == [[2, 3]] * 64
+    assert (played.move[:, 0] < 2).all() and set(played.move[:, 1].tolist()) == {0, 1, 2}
+    logp = player.logits(played.choices[:, 1], played.real[:, 1]).log_softmax(1)
+    assert torch.equal(played.logp[:, 1], logp.gather(1, played.move[:, 1:])[:, 0])
+    assert played.features[:, 1].argmax(1).tolist() == (2 * played.move[:, 1]).tolist()
+    rng, optimiser = np.random.default_rng(0), Optimiser(player)
+    for _ in range(12):
+        metrics = optimiser.step(play(player, games, range(64), rng), rng, learned=False)
+    assert metrics["return"] > 0.9
+
+
+def test_who_sees_returns_ties_and_errs():
+    """Mutation caught: a tie that is turned round, errors at other shares."""
+    reward = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    fields = {"mask": torch.tensor([[True, True, True, False]]), "reward": reward}
+    empty = torch.zeros(1, 4)
+    games = Played(
+        empty, empty, empty, empty, last=empty, features=torch.arange(4.0).view(1, 4, 1), **fields
+    )
+    rng = np.random.default_rng(0)
+    compared = by_return(games, 2000, 2, 0.1, rng)
+    lengths = [(len(c.first), len(c.second)) for c in compared]
+    assert {n for pair in lengths for n in pair} == {1, 2}
+    ties = [c.preferred for c, (a, b) in zip(compared, lengths, strict=True) if a == b]
+    assert set(ties) == {0.5}
+    told = [
+        (c.preferred == 1) == (a > b) for c, (a, b) in zip(compared, lengths, strict=True) if a != b
+    ]
+    assert 0.87 < np.mean(told) < 0.93
+
+
+def test_the_command(tmp_path, capsys):
+    """Compared clips in a file → a player that clips can be made of. Mutation caught: a tie that is left out, a run
+    that overwrites another one."""
+    spec, rng, rows = "tetris(pieces=6)", np.random.default_rng(0), []
+    for number in range(4):
+        shown = [
+            cut(filmed(load_game(spec), spec, by_chance, 2 * number + k)[0], 4, rng)
+            for k in range(2)
+        ]
+        rows.append(
+            {
+                "prompt": f"{number}?",
+                "responses": [as_text(c) for c in shown],
+                "ranking": [1, 1 + number % 2],
+            }
+        )
+    write_rows(tmp_path / "c.jsonl", rows)
+    words = [
+        "train",
+        "segments",
+        "--data",
+        str(tmp_path / "c.jsonl"),
+        "--iterations",
+        "2",
+        "--episodes",
+        "2",
+    ]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 0
+    assert f"4 comparisons of {spec}, 2 of them ties" in capsys.readouterr().out
+    player, about = load_player(tmp_path / "a")
+    assert (about["player"], about["game"]) == ("segments", spec)
+    log = [json.loads(line) for line in (tmp_path / "a" / "games.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in log] == [1, 2]
+    again = Learned.of(*player.state())
+    moves = torch.randn(5, 28, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again.worth(moves), player.worth(moves))
+    assert main([*words, "--out", str(tmp_path / "a")]) == 2
+    assert "--model" in capsys.readouterr().err
+    write_rows(tmp_path / "c.jsonl", [rows[0] | {"responses": ["Lima.", "Cusco."]}])
+    assert main([*words, "--out", str(tmp_path / "b")]) == 2
+    assert "expected a clip" in capsys.readouterr().err
+    assert (
+        main(
+            [
+                "clips",
+                "--model",
+                str(tmp_path / "a"),
+                "--pairs",
+                "--steps",
+                "3",
+                "--count",
+                "2",
+                "--out",
+                str(tmp_path / "d.jsonl"),
+            ]
+        )
+        == 0
+    )

@@ -1,7 +1,8 @@
-"""A million judgments, and 50 raters at work: PYTHONPATH=tests python docs/results/load.py [FOLDER]
+"""A million judgments, and 50 raters at work: PYTHONPATH=tests python docs/results/load.py [FOLDER [JUDGMENTS]]
 
 Each rater asks for a question, thinks for two seconds on average, and answers; the lead looks at every page meanwhile.
-Prints a JSON object; the one in people/load.json is from the machine that it names.
+A FOLDER that an earlier run has filled is used as it is. Prints a JSON object; the one in people/load.json is from the
+machine that it names.
 """
 
 from __future__ import annotations
@@ -37,21 +38,20 @@ DAY = 86400.0
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(Path(sys.argv[1])), indent=1))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder)), indent=1))
+    judgments = int(sys.argv[2]) if len(sys.argv) > 2 else JUDGMENTS
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(own)
+        print(json.dumps(measure(folder, judgments), indent=1))
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def measure(folder: Path, judgments: int) -> dict[str, Any]:
     workspace = folder / "workspace"
     url = f"sqlite:///{folder / 'heedful.db'}"
     began = time.monotonic()
     if not (folder / "tokens.json").exists():
         workspace.mkdir(parents=True, exist_ok=True)
         (workspace / "heedful.toml").write_text("")
-        (folder / "tokens.json").write_text(json.dumps(fill(url)))
+        (folder / "tokens.json").write_text(json.dumps(fill(url, judgments)))
     project, lead, tokens = json.loads((folder / "tokens.json").read_text())
     filled = time.monotonic() - began
     server = Server(workspace, url, 8799)
@@ -72,7 +72,7 @@ def measure(folder: Path) -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        "judgments_before": JUDGMENTS,
+        "judgments_before": judgments,
         "database_mib": round((folder / "heedful.db").stat().st_size / 2**20),
         "filled_in_seconds": round(filled, 1),
         "raters": RATERS,
@@ -137,7 +137,7 @@ def look(project: str, token: str, *, pause: float) -> dict[str, list[float]]:
     return found
 
 
-def fill(url: str, judgments: int = JUDGMENTS) -> tuple[str, str, list[str]]:
+def fill(url: str, judgments: int) -> tuple[str, str, list[str]]:
     """Judgments of pairs by 200 raters over 90 days, with everything that belongs to them."""
     store = open_store(url)
     project = make_project(store, cost_per_hour=20.0, gold_rate=0.1, swap_rate=0.03)

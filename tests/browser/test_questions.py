@@ -41,6 +41,7 @@ def test_questions_are_found_opened_and_acted_upon(site):
     ready(page)
     expect(page.locator("#total")).to_have_text("12 questions match")
     assert "text=" in page.url
+    expect(items.first.locator("mark")).to_have_text("What is 1")  # whatever its case
     page.get_by_label("Words").fill("big")
     page.get_by_text("More filters").click()
     page.get_by_label("raters disagree").check()

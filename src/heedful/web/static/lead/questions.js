@@ -29,6 +29,14 @@ function query(more = {}) {
 
 const body = () => ({ ...filter, ...(filter.where ? { where: filter.where.split(/\s+(?=\w+=)/) } : {}) });
 
+// A text with the words that were looked for marked.
+function marked(text) {
+  const words = [...(filter.text ?? "").matchAll(/"([^"]+)"|(\S+)/g)].map((m) => m[1] ?? m[2]);
+  if (!words.length) return text;
+  const pattern = new RegExp(`(${words.map((w) => w.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|")})`, "gi");
+  return text.split(pattern).map((part, i) => (i % 2 ? el("mark", {}, part) : part));
+}
+
 function row(task) {
   const box = el("input", { type: "checkbox", "aria-label": "Select this question", onchange: () => {
     if (box.checked) chosen.add(task.task);
@@ -41,8 +49,8 @@ function row(task) {
   const said = [label(task.kind), `${task.answers} of ${task.wanted} answers`, task.declined ? `${task.declined} skipped or flagged` : "", task.round ? `round ${task.round}` : "", models.join(", "), day(task.created_at)];
   return el("li", { class: "card", "data-task": task.task },
     el("div", { class: "head" }, box, el("span", { class: `state ${task.state}` }, STATES[task.state]), el("span", { class: "hint" }, said.filter(Boolean).join(" · ")), open),
-    el("p", { class: "excerpt", dir: "auto" }, task.prompt || "(empty)"),
-    task.responses.length ? el("ul", { class: "excerpts" }, task.responses.map((r) => el("li", { dir: "auto" }, r.text || "(empty)"))) : null, place);
+    el("p", { class: "excerpt", dir: "auto" }, marked(task.prompt) || "(empty)"),
+    task.responses.length ? el("ul", { class: "excerpts" }, task.responses.map((r) => el("li", { dir: "auto" }, marked(r.text) || "(empty)"))) : null, place);
 }
 
 async function toggle(button, place, task) {

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from heedful.cli import main
 from heedful.data import tables
 from heedful.data.files import read_rows, write_rows
 from heedful.data.sources import read_comparisons, read_prompts, read_samples
@@ -20,8 +21,9 @@ from heedful.recipes import init as init_recipe
 from heedful.store.project import projects
 from heedful.store.tables import schema
 from heedful.transfer.sources import materialise
-from heedful.transfer.workspace import opened
+from heedful.transfer.workspace import gold_shares, opened
 from heedful.types import Message
+from workspace import answer, claim, make_rater
 
 ASKED = [{"role": "user", "content": "What is the capital of Peru?"}]
 PAIRS = [
@@ -264,6 +266,29 @@ def test_gold_of_any_kind(ending, workspace, tmp_path):
         with pytest.raises(UserError, match=f"bad.jsonl:1.*{words}"):
             bring(workspace, "gold", tmp_path / "bad.jsonl", **how)
     assert number(workspace, "prompt") == 2
+
+
+def test_raters_are_told_with_the_gold_of_their_workspace(workspace, tmp_path, capsys):
+    """Of a workspace's source, whichever kind the gold is. Mutation caught: the last thumb for everybody's."""
+    one = {"prompt": "Why?", "completion": "So.", "answer": {"thumbs": [1]}}
+    write_rows(tmp_path / "g.jsonl", [one])
+    write_rows(tmp_path / "s.jsonl", [{"prompt": f"{i}?", "completion": "I."} for i in range(3)])
+    for name, rows in (("gold", "g.jsonl"), ("samples", "s.jsonl")):
+        how = {"ask": "thumbs", **({"overlap": 2} if name == "samples" else {})}
+        bring(workspace, name, tmp_path / rows, **how)
+    with opened(workspace) as store:
+        with store.write() as connection:
+            (project,) = connection.execute(select(schema.project.c.id)).scalars()
+            projects.change(connection, project, {"gold_rate": 1.0}, actor=None)
+        for thumb in (1, -1):
+            rater = make_rater(store)
+            while lease := claim(store, project, rater):
+                answer(store, lease, rater, {"thumbs": [thumb]})
+    source = f"db:{workspace}"
+    assert sorted(gold_shares(source).values()) == [(0, 1), (1, 1)]
+    assert main(["raters", source, "--labels", "dawid_skene"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "gold questions right: rater-" in out and " 1 of 1, " in out and " 0 of 1" in out
 
 
 def test_which_project(workspace, tmp_path):

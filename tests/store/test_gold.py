@@ -83,7 +83,9 @@ def test_all_that_is_known_must_be_said(store: Store, changed: dict[str, Any]):
         assert (row["gold"]["count"], row["gold"]["n"]) == (int(expected), 1)
         said_parts = quality.load(connection, quality.newest_gold(connection, project, per_rater=9))
         keys, right = quality.known(connection, said_parts)
+        shares = quality.gold_shares(connection, project)
     assert list(right.values()) == [expected] and len(keys) == 1
+    assert list(shares.values()) == [(int(expected), 1)]
 
 
 def test_ratings_train_qualify_and_ring(store: Store):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,12 +20,27 @@ from heedful.raters.reliability import Estimate
 from heedful.raters.weights import version_of
 from heedful.recipes import raters_labels
 from heedful.transfer.sources import materialise
+from heedful.transfer.workspace import gold_shares
 
 
 def run(config: Config) -> None:
     """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1, with their version."""
     if config.labels is not None:
-        return raters_labels.run(config, config.labels)
+        raters_labels.run(config, config.labels)
+    else:
+        _compared(config)
+    if isinstance(config.data, str) and config.data.startswith("db:"):
+        print_gold(gold_shares(config.data))
+
+
+def print_gold(shares: Mapping[str, tuple[int, int]]) -> None:
+    """How many of a workspace's gold questions, of any kind, each rater has had right."""
+    if shares:
+        told = (f"{who} {count} of {n}" for who, (count, n) in sorted(shares.items()))
+        Console(highlight=False).print(Text(f"gold questions right: {', '.join(told)}"))
+
+
+def _compared(config: Config) -> None:
     data = materialise(config.data, "rankings")
     comparisons = read_comparisons(
         data, skip_bad=config.on_bad_row == "drop", columns=config.columns

@@ -18,6 +18,7 @@ from heedful.store.database.db import Store, open_store
 from heedful.store.database.patience import HOUR
 from heedful.store.database.privacy import private_files
 from heedful.store.exports import snapshot
+from heedful.store.lead import quality
 from heedful.store.project import projects
 from heedful.store.tables import columns
 
@@ -113,18 +114,9 @@ def export_file(
 def exported(source: str, what: str, split: snapshot.Split) -> str:
     """The file of a source `db:DIR#PROJECT#QUESTION`: what is there now, in the workspace's `exports/`, named by its
     content. Without a question it is of the first that ranks."""
-    folder, _, name = source.removeprefix("db:").partition("#")
-    workspace = Path(folder or ".")
+    workspace, name = _parts(source)
     with opened(workspace) as store:
-
-        def named(connection: Connection) -> tuple[str, str, str]:
-            whole, question = name, ""
-            if "#" in name and projects.by_name(connection, name) is None:
-                whole, _, question = name.rpartition("#")
-            project = project_of(connection, whole or None)
-            return project, projects.name_of(connection, project), question
-
-        project, name, question = store.in_read(named)
+        project, name, question = store.in_read(lambda connection: _meant(connection, name))
         query = snapshot.Query(what, split, question=question)
         taken = snapshot.take(store, project, query)
         if not taken.ids:
@@ -138,6 +130,28 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
             with private_files():
                 export_file(store, project, query, path, snapshot_id=taken.id)
     return str(path)
+
+
+def gold_shares(source: str) -> dict[str, tuple[int, int]]:
+    """By pseudonym how many gold questions somebody has had right among their work, of how many, in the workspace of
+    `db:DIR#PROJECT`: whatever kinds of question they were."""
+    workspace, name = _parts(source)
+    with opened(workspace) as store:
+        return store.in_read(lambda c: quality.gold_shares(c, _meant(c, name)[0]))
+
+
+def _parts(source: str) -> tuple[Path, str]:
+    folder, _, name = source.removeprefix("db:").partition("#")
+    return Path(folder or "."), name
+
+
+def _meant(connection: Connection, name: str) -> tuple[str, str, str]:
+    """The project's id and name, and the question, that PROJECT#QUESTION means."""
+    whole, question = name, ""
+    if "#" in name and projects.by_name(connection, name) is None:
+        whole, _, question = name.rpartition("#")
+    project = project_of(connection, whole or None)
+    return project, projects.name_of(connection, project), question
 
 
 def _is_there(path: Path) -> bool:

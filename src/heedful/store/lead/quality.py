@@ -38,6 +38,7 @@ from heedful.store.tables.schema import (
 ANSWERS = ("answer", "tie", "both_bad")
 BATCH = 1000  # ids in one statement
 NEWEST = 10_000  # answers that a statistic is made of
+GOLD_EACH = 1_000  # gold answers of a rater
 MAX_SHARED = 5_000  # tasks with two answers or more
 WEEK = 7 * 86400.0
 
@@ -159,6 +160,18 @@ def known(
     of_gold = [a for a in answers if a.gold]
     keys = gold_keys(connection, {a.task for a in of_gold})
     return keys, right(of_gold, keys)
+
+
+def gold_shares(connection: Connection, project: str) -> dict[str, tuple[int, int]]:
+    """(right, of how many) gold questions among their work, by pseudonym, of each rater's newest `GOLD_EACH`."""
+    answers = load(connection, newest_gold(connection, project, per_rater=GOLD_EACH))
+    _, correct = known(connection, answers)
+    names = {r.id: r.pseudonym for r in connection.execute(select(rater.c.id, rater.c.pseudonym))}
+    shares: dict[str, tuple[int, int]] = {}
+    for said in by_judgment(answers).values():
+        count, n = shares.get(names[said.rater], (0, 0))
+        shares[names[said.rater]] = count + correct[said.judgment], n + 1
+    return shares
 
 
 def swapped(connection: Connection, project: str, *, limit: int) -> list[tuple[str, str]]:

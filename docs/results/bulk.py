@@ -5,6 +5,9 @@ check again, export, an import of a fifth as many comparisons, backup and restor
 a JSON object: for each database seconds by the clock, of the processors (of the command, and of the server's) and the
 peak of memory; the one in people/bulk.json is from the machine that it names.
 
+`floor` of SQLite is what it and Python's JSON take for the bare work, in this process: SQLite's own two checks alone;
+columns fetched and written as JSON; the imported rows once more, as they are, into empty tables.
+
 Where others use the processors meanwhile (`load`), seconds by the clock say little, and those of a processor are too
 many, since it has forgotten what it was doing: `adding` are the seconds that Python took for twenty million additions
 before and behind each database's, which are 0.6 or so on a machine of 2024 that does nothing else.
@@ -17,10 +20,11 @@ import os
 import platform
 import random
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,8 @@ from load import fill
 
 import postgres
 from heedful.data.files import write_rows
+from heedful.store.database.db import open_store
+from heedful.store.intake.ingest import BATCH as IMPORTED_AT_ONCE
 
 JUDGMENTS = 1_000_000
 
@@ -83,9 +89,58 @@ def measure(
             took[name]["server_seconds"] = round(served(server) - worked, 1)
     adding.append(adding_seconds())
     file = work / "heedful.db"
+    if file.exists():
+        took["floor"] = floor(file, folder / "floor.db")
     size = {"database_mib": round(file.stat().st_size / 2**20)} if file.exists() else {}
     load = [round(n, 1) for n in (before[0], *os.getloadavg()[:2])]
     return {"load": load, "adding": adding, **size, **took}
+
+
+BARE = """
+SELECT p.content, w.text, l.text, j.strength, j.active_ms, r.pseudonym, j.id, j.created_at FROM judgment j
+JOIN rater r ON r.id = j.rater JOIN task t ON t.id = j.task JOIN prompt p ON p.id = t.prompt
+JOIN ranking_item b ON b.judgment = j.id AND b.rank = 1 JOIN completion w ON w.id = b.completion
+JOIN ranking_item o ON o.judgment = j.id AND o.rank = 2 JOIN completion l ON l.id = o.completion
+WHERE j.project <> ? ORDER BY j.id
+"""
+MADE = ("prompt", "completion", "task", "assignment", "judgment", "ranking_item", "task_slot")
+
+
+def floor(file: Path, empty: Path) -> dict[str, float]:
+    """Seconds of a processor, each for what the command beside it does."""
+    with closing(sqlite3.connect(file)) as raw:
+        (project,) = raw.execute("SELECT id FROM project WHERE name = 'imported'").fetchone()
+        began = time.process_time()
+        for pragma in ("integrity_check(1)", "foreign_key_check"):
+            raw.execute(f"PRAGMA {pragma}").fetchall()
+        checked, names = time.process_time(), [str(i) for i in range(8)]
+        with open(os.devnull, "w") as nowhere:
+            for row in raw.execute(BARE, (project,)):
+                nowhere.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
+        exported = time.process_time()
+        asked = "SELECT id FROM prompt WHERE project = :p", "SELECT id FROM judgment WHERE project = :p"
+        of = {"completion": f"prompt IN ({asked[0]})", "ranking_item": f"judgment IN ({asked[1]})"}
+        rows = {
+            name: raw.execute(
+                f"SELECT * FROM {name} WHERE {of.get(name, 'project = :p')} ORDER BY rowid", {"p": project}
+            ).fetchall()
+            for name in MADE
+        }
+    open_store(f"sqlite:///{empty}").close()
+    began_to_add = time.process_time()
+    with closing(sqlite3.connect(empty, isolation_level=None)) as raw:
+        raw.execute("PRAGMA synchronous = FULL")
+        for i in range(len(rows["judgment"]) // IMPORTED_AT_ONCE + 1):
+            raw.execute("BEGIN IMMEDIATE")
+            for name, every in rows.items():
+                each = IMPORTED_AT_ONCE * len(every) // len(rows["judgment"])
+                part = every[i * each : (i + 1) * each]
+                marks = ", ".join("?" * len(every[0]))
+                raw.executemany(f"INSERT INTO {name} VALUES ({marks})", part)
+            raw.execute("COMMIT")
+    added = time.process_time() - began_to_add
+    took = {"check": checked - began, "export_comparisons": exported - checked, "import": added}
+    return {name: round(seconds, 1) for name, seconds in took.items()}
 
 
 def adding_seconds() -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from heedful.errors import UserError
@@ -65,6 +66,17 @@ def jsonable(value: Any) -> str:
     if may_be_deep(words) and depth(value) > MOST_NESTED:
         return f"must be nested at most {MOST_NESTED} deep"
     return ""
+
+
+def encoder(**options: Any) -> Callable[[Any], str]:
+    """`JSONEncoder(ensure_ascii=False, …).encode`, whose part in C it would itself make anew for each value."""
+    whole = json.JSONEncoder(ensure_ascii=False, **options)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return whole.encode
+    how = (whole.key_separator, whole.item_separator, whole.sort_keys, False, whole.allow_nan)
+    parts = make(None, whole.default, json.encoder.encode_basestring, None, *how)
+    return lambda value: "".join(parts(value, 0))
 
 
 def may_be_deep(words: str) -> bool:

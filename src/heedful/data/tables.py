@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+from heedful import exact
 from heedful.data.columns import unpacked
 from heedful.data.files import Broken, Row, packed, read_rows, write_json
 from heedful.disk import whole
@@ -25,7 +26,7 @@ from heedful.errors import UserError
 FORMATS = ("jsonl", "csv", "parquet")
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 ROW_GROUP = 1000
-ENCODER = json.JSONEncoder(ensure_ascii=False)  # made once: `json.dumps` makes one for each value
+as_json = exact.encoder()  # made once: `json.dumps` makes one for each value
 OURS = (  # names that together are in no other program's file
     {"rater", "judgment", "created_at"},
     {"licence", "language", "split"},
@@ -189,14 +190,14 @@ def _jsonl(
 
 def _line(row: dict[str, Any], escaped: Callable[[Any], Any]) -> bytes:
     try:
-        line = ENCODER.encode(row).encode()
+        line = as_json(row).encode()
         if (
             b"\\u00" not in line
         ):  # as NUL stands in JSON; so it is nearly always seen that nothing is to be escaped
             return line
     except UnicodeEncodeError:
         pass  # a lone surrogate
-    return ENCODER.encode(escaped(row)).encode()
+    return as_json(escaped(row)).encode()
 
 
 def _csv(file: IO[bytes], rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> int:

@@ -46,17 +46,23 @@ def _checked(
     config: Config, store: Store, connection: Connection, before: Checked
 ) -> tuple[dict[str, Any], Checked]:
     """The books, and what has been seen."""
-    with ThreadPoolExecutor(1) as others:  # SQLite looks through its file while the books are read
-        in_file = others.submit(integrity.in_file, store)
+    with ThreadPoolExecutor(2) as others:  # SQLite looks through its file while the books are read
+        looks = [
+            others.submit(look, store) for look in (integrity.in_pages, integrity.in_references)
+        ]
+
+        def in_file() -> list[str]:
+            return list(dict.fromkeys(told for look in looks for told in look.result()))
+
         wrong = integrity.in_log(connection, after=before.audit)
         try:
             projects, ledgers, missing = _books(connection, before)
         except (DatabaseError, KeyError):  # pages that cannot be read, rows that are not there
-            if not (wrong := wrong + in_file.result()):
+            if not (wrong := wrong + in_file()):
                 raise
             projects, ledgers, missing = {}, {}, ["so the books cannot be read"]
         else:
-            wrong += in_file.result()
+            wrong += in_file()
     if wrong := wrong + missing:
         raise UserError(f"{config.workspace}: {'; '.join(wrong)}")
     return projects, Checked(audit.head(connection), ledgers)
@@ -70,8 +76,9 @@ def _books(
     ledgers: dict[str, books.Ledger] = {}
     wrong: list[str] = []
     for project in connection.execute(select(schema.project).order_by(schema.project.c.name)):
-        ledger = books.ledger(connection, project.id, before.projects.get(project.id))
-        counts = books.counts(connection, project.id, ledger)
+        there, known = books.stored(connection, project.id), before.projects.get(project.id)
+        ledger = books.ledger(connection, project.id, known, there=there)
+        counts = books.counts(ledger, there)
         ledgers[project.id] = ledger
         projects[project.name] = {
             what: {"stored": c.stored, "exported": c.exported, "excluded": c.excluded}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, func, select, type_coerce
+from sqlalchemy import Connection, Text, bindparam, func, select, type_coerce
 
-from heedful.store.database.bulk import insert_all
+from heedful.store.database.bulk import fetch_all, insert_all
 from heedful.store.database.db import now
 from heedful.store.tables.columns import canonical, sha256, unescape
 from heedful.store.tables.schema import audit_event
@@ -75,27 +75,27 @@ def broken_at(connection: Connection, *, after: Head = START) -> int | None:
 
     `after`: where an earlier look at the chain ended; what comes before it is not looked at again.
     """
-    previous = after
-    for event in _events(connection, after.seq):
-        if event.seq != previous.seq + 1 or not _follows(previous.hash, event):
-            return previous.seq + 1
-        previous = Head(event.seq, event.hash)
+    number, previous = after.seq, after.hash
+    for event in _events(connection, number):
+        number += 1
+        if event[0] != number or not _follows(previous, event):
+            return number
+        previous = event[-1]
     return None
 
 
-def _events(connection: Connection, after: int) -> Any:
+def _events(connection: Connection, after: int) -> Iterator[tuple[Any, ...]]:
     """In their order, some at a time: a driver may hold all that a query finds."""
     e = audit_event.c
     columns = (e.seq, e.at, e.actor, e.action, type_coerce(e.detail, Text).label("detail"), e.hash)
-    while rows := connection.execute(
-        select(*columns).where(e.seq > after).order_by(e.seq).limit(BATCH)
-    ).all():
+    query = select(*columns).where(e.seq > bindparam("after")).order_by(e.seq).limit(BATCH)
+    while rows := fetch_all(connection, query, {"after": after}):
         yield from rows
-        after = rows[-1].seq
+        after = rows[-1][0]
 
 
-def _follows(previous: str, event: Row) -> bool:
-    """Whether the event's hash is that of its content and the hash before it.
+def _follows(previous: str, event: tuple[Any, ...]) -> bool:
+    """Whether the event's hash, which it ends with, is that of its content and the hash before it.
 
     The detail is stored as canonical JSON, so that it need not be read to be written again. Where that does not fit it
     is: the same values may be written in another way.

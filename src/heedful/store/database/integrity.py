@@ -16,7 +16,7 @@ CACHE = 64 << 10  # KiB: every row is looked up where it is pointed to from
 
 def damage(store: Store, connection: Connection) -> list[str]:
     """What is wrong, a sentence each."""
-    return in_log(connection) + in_file(store)
+    return in_log(connection) + in_pages(store) + in_references(store)
 
 
 def in_log(connection: Connection, *, after: Head = START) -> list[str]:
@@ -31,22 +31,30 @@ def in_log(connection: Connection, *, after: Head = START) -> list[str]:
     return []
 
 
-def in_file(store: Store) -> list[str]:
-    """What is wrong with the pages of a SQLite database, its indexes and what its rows point to.
+def in_pages(store: Store) -> list[str]:
+    """What is wrong with the pages of a SQLite database and its indexes."""
+    told = _looked(store, "PRAGMA integrity_check(1)")
+    return [f"the database file is damaged: {verdict}" for (verdict,) in told if verdict != "ok"]
 
-    By a connection of its own, so that another thread may read meanwhile. PostgreSQL sees to these by itself.
+
+def in_references(store: Store) -> list[str]:
+    """Which rows of a SQLite database point to nothing."""
+    rows = _looked(store, "PRAGMA foreign_key_check")
+    if len(rows) == 1 and len(rows[0]) == 1:
+        return [f"the database file is damaged: {rows[0][0]}"]
+    return [f"{len(rows)} rows point to nothing"] if rows else []
+
+
+def _looked(store: Store, pragma: str) -> list[tuple]:
+    """What SQLite says, or in one column why it cannot.
+
+    By a connection of its own, so that other threads may read meanwhile. PostgreSQL sees to all this by itself.
     """
     if store.dialect != "sqlite":
         return []
-    wrong = []
     with closing(sqlite3.connect(store.engine.url.database or "")) as raw:
         raw.execute(f"PRAGMA cache_size = -{CACHE}")
         try:
-            (verdict,) = raw.execute("PRAGMA integrity_check(1)").fetchone()
-            if verdict != "ok":
-                wrong.append(f"the database file is damaged: {verdict}")
-            if rows := raw.execute("PRAGMA foreign_key_check").fetchall():
-                wrong.append(f"{len(rows)} rows point to nothing")
+            return raw.execute(pragma).fetchall()
         except sqlite3.DatabaseError as error:
-            wrong.append(f"the database file is damaged: {error}")
-    return wrong
+            return [(str(error),)]

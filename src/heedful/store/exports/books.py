@@ -8,6 +8,7 @@ when another takes its place.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Select, Table, func, select
@@ -35,41 +36,53 @@ class Ledger:
 
 def reconcile(connection: Connection, project: str) -> dict[str, Count]:
     """For each form, how many are stored, exported and excluded for which reason; `missing` ought to be 0."""
-    return counts(connection, project, ledger(connection, project))
+    there = stored(connection, project)
+    return counts(ledger(connection, project, there=there), there)
 
 
-def counts(connection: Connection, project: str, books: Ledger) -> dict[str, Count]:
+def stored(connection: Connection, project: str) -> dict[str, int]:
+    """How many rows of a project each table has."""
+    queries = {name: snapshot.number_stored(project, name) for name in TABLES}
+    return {name: connection.execute(query).scalar_one() for name, query in queries.items()}
+
+
+def counts(books: Ledger, there: Mapping[str, int]) -> dict[str, Count]:
     """A ledger beside what is stored now."""
     found: dict[str, Count] = {}
-    stored = {name: _stored(connection, project, name) for name in TABLES}
     for what in layout.COLUMNS:
         went = dict(books.went.get(what, {}))
         exported = went.pop(EXPORTED, 0)
         table = what if what in TABLES else "judgments"
-        found[what] = Count(stored[table], exported, dict(sorted(went.items())))
+        found[what] = Count(there[table], exported, dict(sorted(went.items())))
     return found
 
 
-def ledger(connection: Connection, project: str, known: Ledger | None = None) -> Ledger:
-    """All rows of a project counted; with an earlier ledger, those that have been added since."""
+def ledger(
+    connection: Connection,
+    project: str,
+    known: Ledger | None = None,
+    *,
+    there: Mapping[str, int] | None = None,
+) -> Ledger:
+    """All rows of a project counted; with an earlier ledger, those that have been added since. `there` is `stored`."""
+    there = there or stored(connection, project)
     gone = consent.withdrawn(connection, project)
     if known and (known.went.keys() != layout.COLUMNS.keys() or known.withdrawn != gone):
         # of a version with other forms, or from before somebody withdrew
         known = None
-    if known and any(_late(connection, project, known, name) for name in TABLES):
+    if known and any(_late(connection, project, known, name, there[name]) for name in TABLES):
         known = None
+    every = connection.execute(select(func.count()).select_from(prompt)).scalar_one()
+    most = 2 * there["prompts"] >= every
     books = known or Ledger()
     went = {what: Counter(books.went.get(what, {})) for what in layout.COLUMNS}
     last, rows = dict(books.last), dict(books.rows)
     for name, table in TABLES.items():
         after = last.get(name, "")
-        if name == "prompts":  # all of them are exported
-            newer = snapshot.number_stored(project, name).where(table.c.id > after)
-            number, newest = connection.execute(newer.add_columns(func.max(table.c.id))).one()
-            went[name][EXPORTED] += number
-            last[name], rows[name] = newest or after, rows.get(name, 0) + number
-            continue
-        facts = snapshot.facts(connection, project, name).where(table.c.id > after)
+        # By the index of the project, prompts come in the order of their hashes, and what belongs to them.
+        in_order = bool(after) or (most and name != "judgments")
+        facts = snapshot.facts(connection, project, name, in_order=in_order)
+        facts = facts.where(table.c.id > after) if after else facts
         newer, last[name] = _counted(connection, name, facts, went, after)
         rows[name] = rows.get(name, 0) + newer
         if after and name in ("judgments", "demonstrations"):
@@ -129,15 +142,11 @@ def _alike(facts: Select) -> Select:
     return select(func.count().label("n"), *ends, *same).group_by(*same)
 
 
-def _late(connection: Connection, project: str, known: Ledger, name: str) -> bool:
+def _late(connection: Connection, project: str, known: Ledger, name: str, stored: int) -> bool:
     """Whether rows have come since with ids before the last: a transaction that took long, another clock."""
     if not (last := known.last.get(name)):
         return False
-    return _stored(connection, project, name, up_to=last) > known.rows[name]
-
-
-def _stored(connection: Connection, project: str, name: str, up_to: str | None = None) -> int:
-    query = snapshot.number_stored(project, name)
-    if up_to is not None:
-        query = query.where(TABLES[name].c.id <= up_to)
-    return connection.execute(query).scalar_one()
+    facts = snapshot.facts(connection, project, name, in_order=True)
+    newer = facts.where(TABLES[name].c.id > last).subquery()
+    number = connection.execute(select(func.count()).select_from(newer)).scalar_one()
+    return stored - number > known.rows[name]

@@ -16,16 +16,14 @@ from sqlalchemy import Connection, Row, Select, case, exists, func, literal, sel
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store.database.db import Store, insert
-from heedful.store.exports import export, forms, layout
+from heedful.store.exports import contents, export, forms, layout
 from heedful.store.exports.outcomes import EXPORTED, FORMS, is_blank, outcomes, shaped
 from heedful.store.kinds import SCREEN, UNANSWERED
 from heedful.store.project import consent, records, screens
 from heedful.store.project.content import digest
 from heedful.store.tables.columns import canonical
 from heedful.store.tables.schema import (
-    completion,
     dataset_snapshot,
-    demonstration,
     judgment,
     prompt,
     question_answer,
@@ -37,8 +35,6 @@ BATCH = 2000  # rows looked at at once
 MOST = 100_000  # kinds of them that are remembered
 WITHDRAWN = "withdrawn by who gave it"
 Split = Literal["all", "train", "held_out"]
-# Forms that are no judgments; all others are made of those.
-CONTENT = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def take(store: Store, project: str, query: Query, tasks: Sequence[str] | None =
 
     `tasks`: only what was said of these questions.
     """
-    if tasks is not None and query.what in CONTENT:
+    if tasks is not None and query.what in contents.TABLES:
         raise UserError(
             f"{query.what} are not exported by question, only what is made of judgments"
         )
@@ -156,7 +152,7 @@ def find(connection: Connection, project: str, key: str) -> Snapshot:
     ids, form = body.pop("ids", row.judgments), body.pop("form")
     count = Count(body.pop("stored"), body.pop("exported"), body.pop("excluded"))
     if body["what"] not in ("prompts", "samples"):
-        gone = consent.taken_back(connection, ids, CONTENT.get(body["what"], judgment))
+        gone = consent.taken_back(connection, ids, contents.TABLES.get(body["what"], judgment))
         ids, excluded = [key for key in ids if key not in gone], Counter(count.excluded)
         excluded[WITHDRAWN] += len(gone)
         count = Count(count.stored, count.exported - len(gone), dict(+excluded))
@@ -191,7 +187,7 @@ def choose(
                     ids.append(fact[0])
                     prompts.add(fact[1])
     ids.sort()
-    found = _forms(connection, query.what, sorted(prompts))
+    found = contents.forms(connection, query.what, sorted(prompts))
     shapes = found - {"tools"} or {"text"}
     form = "mixed" if len(shapes) > 1 else shapes.pop()
     form = f"{form}+tools" if "tools" in found else form
@@ -264,16 +260,30 @@ def _task_conditions(tasks: Sequence[str] | None) -> Iterator[list[Any]]:
 
 def number_stored(project: str, dataset: str) -> Select:
     """How many rows of a project the form is made of."""
-    if dataset in CONTENT and dataset != "prompts":
+    if dataset in contents.TABLES and dataset != "prompts":
         in_project = select(prompt.c.id).where(prompt.c.project == project)
-        condition = CONTENT[dataset].c.prompt.in_(in_project)
+        condition = contents.TABLES[dataset].c.prompt.in_(in_project)
     else:
         condition = (prompt if dataset == "prompts" else judgment).c.project == project
-    return select(func.count()).select_from(CONTENT.get(dataset, judgment)).where(condition)
+    return select(func.count()).select_from(contents.TABLES.get(dataset, judgment)).where(condition)
 
 
-def facts(connection: Connection, project: str, dataset: str, *, as_before: bool = False) -> Select:
-    """Their ids and prompts, and behind these what decides on their export; `as_before` any was corrected."""
+def facts(
+    connection: Connection,
+    project: str,
+    dataset: str,
+    *,
+    as_before: bool = False,
+    in_order: bool = False,
+) -> Select:
+    """Their ids and prompts, and behind these what decides on their export; `as_before` any was corrected.
+
+    `in_order`: all projects' are looked through as they lie, or by their ids, and not by the index of the project.
+    """
+
+    def of_project(column: Any) -> Any:
+        return (func.coalesce(column, "") if in_order else column) == project
+
     gone = consent.withdrawn(
         connection, project
     )  # nearly always nobody, and then nothing is looked up
@@ -293,13 +303,13 @@ def facts(connection: Connection, project: str, dataset: str, *, as_before: bool
         task.c.kind,
         (judgment.c.rater.in_(gone) if gone else literal(False)).label("withdrawn"),
     ]
-    table = CONTENT.get(dataset, judgment)
+    table = contents.TABLES.get(dataset, judgment)
     columns: list[Any] = [table.c.id, prompt.c.id.label("prompt"), prompt.c.split]
-    if dataset not in CONTENT:
+    if dataset not in contents.TABLES:
         joined = judgment.join(task, task.c.id == judgment.c.task)
         joined = joined.join(prompt, prompt.c.id == task.c.prompt)
         query = select(*columns, *of_judgment).select_from(joined)
-        return query.where(judgment.c.project == project)
+        return query.where(of_project(judgment.c.project))
     if dataset != "prompts":
         columns.append(is_blank(connection, table.c.text).label("is_blank"))
     if dataset == "samples":
@@ -309,7 +319,7 @@ def facts(connection: Connection, project: str, dataset: str, *, as_before: bool
         joined = joined.outerjoin(judgment, judgment.c.id == table.c.judgment)
         joined = joined.outerjoin(task, task.c.id == judgment.c.task)
         columns += [table.c.question, *of_judgment]
-    return select(*columns).select_from(joined).where(prompt.c.project == project)
+    return select(*columns).select_from(joined).where(of_project(prompt.c.project))
 
 
 def exclusion_reason(fact: Row, query: Query) -> str | None:
@@ -343,17 +353,6 @@ def exclusion_reason(fact: Row, query: Query) -> str | None:
     return None
 
 
-def _forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[str]:
-    """Of which forms these prompts are, as rows have them."""
-    forms: set[str] = set()
-    for part in records.batches(prompts):
-        query = select(prompt.c.content).where(prompt.c.id.in_(part))
-        for content in connection.execute(query).scalars():
-            begins = export.opening(content) if dataset == "turns" else content
-            forms |= layout.form_of(layout.with_template_columns({"prompt": begins}))
-    return forms
-
-
 def _rows(
     connection: Connection, dataset: str, ids: Sequence[str], question: str = ""
 ) -> Iterator[tuple[str, export.Rows | str]]:
@@ -368,30 +367,4 @@ def _rows(
                 yield j.judgment.id, export.FROM_JUDGMENTS[dataset](j)
         return
     for part in records.batches(ids):
-        yield from zip(part, _content_rows(connection, dataset, part), strict=True)
-
-
-def _content_rows(connection: Connection, dataset: str, ids: Any) -> Iterator[export.Rows | str]:
-    table = CONTENT[dataset]
-    stored = {r.id: r for r in connection.execute(select(table).where(table.c.id.in_(list(ids))))}
-    if dataset == "prompts":
-        for key in ids:
-            row = stored[key]
-            names = ("source", "licence", "language", "split")
-            yield [{"prompt": row.content} | {name: row._mapping[name] for name in names}]
-        return
-    prompt_ids = {r.prompt for r in stored.values()}
-    query = select(prompt.c.id, prompt.c.content).where(prompt.c.id.in_(prompt_ids))
-    contents = {r.id: r.content for r in connection.execute(query)}
-    judgment_ids = [
-        r.judgment for r in stored.values() if dataset == "demonstrations" and r.judgment
-    ]
-    judgments = (
-        {j.judgment.id: j for j in records.load(connection, judgment_ids)} if judgment_ids else {}
-    )
-    for key in ids:
-        row, content = stored[key], contents[stored[key].prompt]
-        if dataset == "samples":
-            yield [export.sample(content, row)]
-        else:
-            yield [export.demonstration(content, row, judgments.get(row.judgment))]
+        yield from zip(part, contents.rows(connection, dataset, part), strict=True)

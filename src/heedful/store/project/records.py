@@ -121,6 +121,7 @@ class JudgmentRecord(NamedTuple):
         ]
 
 
+NOTHING: tuple[Sequence[Row], ...] = ((),) * 6  # of scores to turns; all behind them has a default
 SAID = ("ranked", "scores", "rules", "critiques", "edits", "demonstrations")
 
 
@@ -164,11 +165,31 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
     shown = {c for t in tasks.values() for c in t.completions}
     edited = {row.edited for rows in edits.values() for row in rows}
     texts = reader.by_id(completion, shown | edited)
+    more = (scores, rules, critiques, edits, written, said, answers, stages, drawn, offered, asked, chosen)  # fmt: skip
+    nothing_more = not any(more)  # nearly always, and then so many look-ups of each are saved
     for key in ids:
         row = judgments[key]
         about, lease = tasks[row.task], assignments.get(row.assignment)
         changed = edits.get(key, ())
         used = about.completions
+        told: tuple[Any, ...] = (
+            NOTHING
+            if nothing_more
+            else (
+                scores.get(key, ()),
+                rules.get(key, ()),
+                critiques.get(key, ()),
+                changed,
+                written.get(key, ()),
+                said.get(row.assignment, ()),
+                answers.get(key, ()),
+                stages.get(row.assignment),
+                drawn.get(row.assignment),
+                offered.get(row.assignment),
+                [a for a in asked.get(row.assignment, ()) if a.created_at <= row.created_at],
+                chosen.get(row.assignment),
+            )
+        )
         yield JudgmentRecord(  # by place, which is quicker: in the order of its fields
             row,
             about,
@@ -181,18 +202,7 @@ def _load(reader: Reader, raters: dict[str, Row], ids: Sequence[str]) -> Iterato
             lease.guideline_version if lease else None,
             {c: texts[c] for c in ([*used, *(r.edited for r in changed)] if changed else used)},
             ranks.get(key, ()),
-            scores.get(key, ()),
-            rules.get(key, ()),
-            critiques.get(key, ()),
-            changed,
-            written.get(key, ()),
-            said.get(row.assignment, ()),
-            answers.get(key, ()),
-            stages.get(row.assignment),
-            drawn.get(row.assignment),
-            offered.get(row.assignment),
-            [a for a in asked.get(row.assignment, ()) if a.created_at <= row.created_at],
-            chosen.get(row.assignment),
+            *told,
         )
 
 

@@ -195,20 +195,9 @@ class Number(Checked):
         return exact.number(value)
 
 
-def _encoder(*, allow_nan: bool) -> Callable[[Any], str]:
-    """`JSONEncoder.encode` of canonical JSON, whose part in C it would itself make anew for each value."""
-    whole = json.JSONEncoder(
-        sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=allow_nan
-    )
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return whole.encode
-    words = (json.encoder.encode_basestring, None, ":", ",", True, False, allow_nan)
-    parts = make(None, whole.default, *words)
-    return lambda value: "".join(parts(value, 0))
-
-
-_lenient, _strict = (_encoder(allow_nan=nan) for nan in (True, False))
+_lenient, _strict = (
+    exact.encoder(sort_keys=True, separators=(",", ":"), allow_nan=nan) for nan in (True, False)
+)
 
 
 def sha256(text: str) -> str:

@@ -1,0 +1,62 @@
+"""What is asked and answered, apart from judgments: rows of prompts, responses and demonstrations, and of which forms
+prompts are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, Text, select, type_coerce
+
+from heedful.store.exports import export, layout
+from heedful.store.project import records
+from heedful.store.tables.columns import Json
+from heedful.store.tables.schema import completion, demonstration, prompt
+
+# Forms that are no judgments; all others are made of those.
+TABLES = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
+# A prompt of one message as it stands in the database, if it says nothing else and has no quote.
+PLAIN = re.compile(r'\[\{"content":"[^"]*","role":"[^"]*"\}\]')
+
+
+def forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[str]:
+    """Of which forms these prompts are, as rows have them."""
+    of_prompts: set[str] = set()
+    reads = Json().process_result_value
+    for part in records.batches(prompts):
+        query = select(type_coerce(prompt.c.content, Text)).where(prompt.c.id.in_(part))
+        for words in connection.execute(query).scalars():
+            if PLAIN.fullmatch(words):  # as nearly always, and told without reading it
+                of_prompts.add("messages")
+                continue
+            content = reads(words, connection.dialect)
+            first = export.opening(content) if dataset == "turns" else content
+            of_prompts |= layout.form_of(layout.with_template_columns({"prompt": first}))
+    return of_prompts
+
+
+def rows(connection: Connection, dataset: str, ids: Sequence[str]) -> Iterator[export.Rows | str]:
+    """The rows of each of these."""
+    table = TABLES[dataset]
+    stored = {r.id: r for r in connection.execute(select(table).where(table.c.id.in_(list(ids))))}
+    if dataset == "prompts":
+        for key in ids:
+            row = stored[key]
+            names = ("source", "licence", "language", "split")
+            yield [{"prompt": row.content} | {name: row._mapping[name] for name in names}]
+        return
+    prompt_ids = {r.prompt for r in stored.values()}
+    query = select(prompt.c.id, prompt.c.content).where(prompt.c.id.in_(prompt_ids))
+    contents = {r.id: r.content for r in connection.execute(query)}
+    judgment_ids = [
+        r.judgment for r in stored.values() if dataset == "demonstrations" and r.judgment
+    ]
+    judgments = (
+        {j.judgment.id: j for j in records.load(connection, judgment_ids)} if judgment_ids else {}
+    )
+    for key in ids:
+        row, content = stored[key], contents[stored[key].prompt]
+        if dataset == "samples":
+            yield [export.sample(content, row)]
+        else:
+            yield [export.demonstration(content, row, judgments.get(row.judgment))]

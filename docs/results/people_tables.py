@@ -116,7 +116,19 @@ def bulk(r: dict) -> str:
     return "\n".join(rows) + (
         f"\n\nWorkspaces with {r['judgments']:,} judgments (SQLite: {r['sqlite']['database_mib']:,} MiB), on {r['machine']}{r.get('note', '')}. Twenty million additions take Python "
         f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. {r['imported']:,} comparisons imported: into SQLite {rate:,.0f} a second of a processor. Half of `check` is SQLite's own look through its file, which "
-        f"another core does at the same time. `PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
+        f"another core does at the same time. {bare(r)}`PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
+    )
+
+
+def bare(r: dict) -> str:
+    """What no program in Python and on SQLite takes less than."""
+    if not (floor := r["sqlite"].get("floor")):
+        return ""
+    numbers = {name: r["imported" if name == "import" else "judgments"] for name in floor}
+    of = {name: f"{seconds * 1e6 / numbers[name]:.0f}" for name, seconds in floor.items()}
+    return (
+        f"The bare work takes, of a million: SQLite's own two checks {of['check']}, columns fetched and written as JSON "
+        f"{of['export_comparisons']}, the rows of imported comparisons inserted as they are {of['import']}. "
     )
 
 

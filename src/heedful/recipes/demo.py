@@ -61,7 +61,7 @@ def run(config: Config) -> Path:
     def stage(name: str, command: str, module, its_config) -> None:
         commands.append({"stage": name, "command": command_line(command, its_config)})
         makes = its_config.out.relative_to(out).as_posix()
-        if makes in begun["done"]:
+        if makes in begun["done"] and its_config.out.exists():
             return
         print(f"── {name}: {commands[-1]['command']}", file=sys.stderr, flush=True)
         try:

@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
+import games
+import several
 import tiny
 from heedful.cli import main
 from heedful.configs.engines import servers_of
 from heedful.engine import load_engine
 from heedful.engine.local import LocalEngine
+from heedful.envs.limits import Limits
 from heedful.errors import UserError
 from heedful.losses.policy import engine_weights
 from heedful.models.adapters import add_lora
-from heedful.models.load import copy_model
+from heedful.models.load import copy_model, load_policy
 from heedful.types import Sampling
 from vllm_like import VLLMLike
 
@@ -119,6 +122,26 @@ def test_requests_of_a_dead_server_are_asked_again(lm, tmp_path):
     same(asyncio.run(again()), exact)
 
 
+def test_episodes_of_several_turns_are_those_of_the_embedded_engine(tmp_path):
+    """Each turn is a request whose prompt is all that was said so far, by its ids.
+
+    Mutation caught: a turn that is asked with another seed or stop; what was sampled encoded anew.
+    """
+    tok = games.tokenizer()
+    model = tiny.causal_lm("llama", vocab=len(tok), context=512)
+    engine = load_engine(model, f"vllm:{VLLMLike(model).url}", folder=tmp_path)
+    asyncio.run(engine.load(model.state_dict(), 0))
+    how = {"facts": [{"secret": "3", "room": 4}] * 2, "n": 2, "limits": Limits(turns=3)}
+    ours, theirs = (
+        chain(*games.play_all(e, games.guess, [games.USER] * 2, tok, **how))
+        for e in (engine, LocalEngine(model))
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        games.check(one, tok, model)
+        assert len(one.turns) == 3
+        assert [t.tokens for t in one.turns] == [t.tokens for t in other.turns]
+
+
 @pytest.fixture(scope="module")
 def at(tmp_path_factory) -> Path:
     at = tmp_path_factory.mktemp("vllm")
@@ -130,11 +153,15 @@ def at(tmp_path_factory) -> Path:
     return at
 
 
-def train(at: Path, out: Path, *more: str) -> int:
+def command(at: Path, out: Path) -> list[str]:
     """Two rounds of RLOO in which the weights move a lot."""
     words = f"train rloo --model {at / 'lm'} --data {at / 'p.jsonl'} --reward tiny:likes_short --out {out} --steps 2"
     sizes = "--batch-size 8 --warmup 0 --max-tokens 6 --learning-rate 0.02 --quiet"
-    return main([*words.split(), *sizes.split(), "--top-k", "200", *more])
+    return [*words.split(), *sizes.split(), "--top-k", "200"]
+
+
+def train(at: Path, out: Path, *more: str) -> int:
+    return main([*command(at, out), *more])
 
 
 def test_training_samples_from_a_server(at, tmp_path, capsys):
@@ -143,8 +170,6 @@ def test_training_samples_from_a_server(at, tmp_path, capsys):
     Mutation caught: ratios against the engine's log-probs counted twice, weights of advantages other than 1, metrics
     that are left out; a folder of weights that stays behind.
     """
-    from heedful.models.load import load_policy
-
     server = VLLMLike(load_policy(at / "lm"))
     assert train(at, tmp_path / "plain") == 0
     assert (
@@ -165,6 +190,24 @@ def test_training_samples_from_a_server(at, tmp_path, capsys):
     assert train(at, tmp_path / "stale", "--engine", f"vllm:{server.url}") == 2
     said = capsys.readouterr().err
     assert f"{server.url} does not sample from the policy" in said and "nats off" in said
+
+
+@pytest.mark.long
+def test_two_ranks_sample_from_one_server(at, tmp_path):
+    """Both ask it, the first alone brings the weights, and the metrics are those of one process.
+
+    Mutation caught: an update by each rank, which vLLM refuses; a rank that asks before the weights are there, or for
+    a version that nobody has; what is drawn twice.
+    """
+    server = VLLMLike(load_policy(at / "lm"))
+    for ranks in (1, 2):
+        out, said = tmp_path / str(ranks), tmp_path / f"{ranks}.txt"
+        words = [*command(at, out), "--engine", f"vllm:{server.url}"]
+        assert several.call(ranks, several.command, words, str(said), {}, "float32") == [0] * ranks
+    one, two = ((tmp_path / r / "metrics.jsonl").read_text().splitlines() for r in "12")
+    for a, b in zip(map(json.loads, one), map(json.loads, two), strict=True):
+        for name in ("reward", "kl/seq", "policy/kl_update", "engine/ratio_max"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-4)
 
 
 def test_what_cannot_be_asked_is_told_in_one_sentence(at, lm, tmp_path, capsys):

@@ -75,12 +75,16 @@ class Served:
                 f"--engine: {self.url} is {f'vLLM {version}' if version else 'no server of vLLM'}; known here is "
                 f"vLLM {' and '.join(VERSIONS)}, whose interface other releases may not have"
             )
-        served = self._get("/v1/models").json()["data"][0]
+        models = self._get("/v1/models")
+        if not models.is_success:  # a key that it does not know
+            self._refuse(models, "/v1/models")
+        served = models.json()["data"][0]
         self.window, self.model = int(served["max_model_len"]), served["id"]
         size = self._get("/get_world_size")
         if size.status_code != 200:
             raise UserError(f"--engine: {self.url} takes no weights; start it so: {STARTED}")
         self.processes = size.json()["world_size"]
+        self._must("/resume", {})  # a run that was killed may have left it paused
         self.receives = self._post(
             "/init_weight_transfer_engine", {"init_info": {"heedful": 1}}
         ).is_success

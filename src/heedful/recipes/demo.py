@@ -180,7 +180,8 @@ def _begun(config: Config) -> dict[str, Any]:
 
 @contextmanager
 def _noted(out: Path, begun: dict[str, Any], name: str, makes: str) -> Iterator[None]:
-    """Keeps that something is made, how long it took, and the most memory so far."""
+    """Keeps that something is made, how long it took (this process: one that was killed tells nothing), and the most
+    memory so far."""
     before = time.monotonic()
     yield
     begun["seconds"][name] = begun["seconds"].get(name, 0.0) + time.monotonic() - before

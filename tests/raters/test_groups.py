@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import select
 from torch import nn
 
 import tiny
+from databases import new_store
 from heedful.cli import main
 from heedful.data.files import read_rows, write_rows
+from heedful.errors import UserError
 from heedful.models.load import new_reward_model
 from heedful.models.personal import PersonalHeads, add_personal_heads
 from heedful.models.save import save_model
 from heedful.raters.groups import Answers, Groups, grouped, k_means, report, sentences
+from heedful.store.membership import profiles
+from heedful.store.project import consent
+from heedful.store.rating import work
+from heedful.store.tables import schema
+from workspace import answer, make_project, make_rater, make_task
 
 LIKES = {"ann": 1.0, "bob": 1.0, "cem": 1.0, "dee": -1.0}
 
@@ -136,11 +144,11 @@ def test_from_comparisons_to_a_sentence(model: Path, tmp_path: Path, capsys):
     assert main(["pluralism", *words]) == 0
     found = json.loads((out / "pluralism.json").read_text())
     assert [row["users"] for row in found["groups"]] == [3, 1] and found["left_out"] == 1
-    profiles = json.loads((out / "profiles.json").read_text())
+    groups = json.loads((out / "profiles.json").read_text())
     written = [row for _, row in read_rows(out / "comparisons.jsonl")]
-    assert len(written) == 24 and profiles[0]["sentence"] != profiles[1]["sentence"]
+    assert len(written) == 24 and groups[0]["sentence"] != groups[1]["sentence"]
     for row in written:
-        sentence = profiles[row["rater"] == "dee"]["sentence"]
+        sentence = groups[row["rater"] == "dee"]["sentence"]
         assert row["prompt"].startswith(f"{sentence}\n\nq")
     for name, k in (("bob", 0), ("dee", 1), ("", 0)):
         write_rows(tmp_path / "mine.jsonl", [row for row in rows if row["rater"] == name])
@@ -154,10 +162,79 @@ def test_from_comparisons_to_a_sentence(model: Path, tmp_path: Path, capsys):
             tmp_path / "mine.jsonl",
         ]
         assert main([*map(str, words), "--out", str(tmp_path / "mine.txt")]) == 0
-        assert (tmp_path / "mine.txt").read_text().strip() == profiles[k]["sentence"]
+        assert (tmp_path / "mine.txt").read_text().strip() == groups[k]["sentence"]
+    workspace_profiles(
+        model, out / "profiles.json", [group["sentence"] for group in groups], tmp_path
+    )
     (tmp_path / "bad.json").write_text("[]")
     words[4] = str(tmp_path / "bad.json")
     assert main([*map(str, words), "--out", str(tmp_path / "mine.txt")]) == 2
     write_rows(data, rows[:3])
     assert main(["pluralism", "--reward", str(model), "--data", str(data), "--out", str(out)]) == 2
     assert "two raters" in capsys.readouterr().err
+
+
+def workspace_profiles(model: Path, file: Path, sentences: list[str], tmp_path: Path) -> None:
+    """Everybody who has answered in a workspace, but who has said it themselves or wants none; it goes with withdrawn
+    answers. Mutations caught: another's answers, a sentence written over, one that comes back."""
+    work_folder = tmp_path / "work"
+    work_folder.mkdir()
+    store = new_store(work_folder / "heedful.db")
+    project = make_project(store)
+    texts = ("yes it is", "no it is not")
+    tasks = [
+        make_task(store, project, question=f"q{i}", responses=texts, overlap=4) for i in range(3)
+    ]
+    people = {name: make_rater(store) for name in LIKES}
+    for task in tasks:
+        for name, rater in people.items():
+            with store.write() as connection:
+                given = work.assign(connection, task, rater, order=(0, 1))
+            answer(store, given, rater, {"value": 1 if LIKES[name] > 0 else 8})
+    with store.write() as connection:
+        profiles.write(connection, project, people["bob"], " Short ones. ")
+        profiles.delete(connection, project, people["cem"])
+    words = [
+        "profile",
+        "--workspace",
+        str(work_folder),
+        "--reward",
+        str(model),
+        "--profiles",
+        str(file),
+    ]
+    assert main(words) == 0
+
+    def told(name: str) -> str | None:
+        with store.read() as connection:
+            found = profiles.of(connection, project, people[name])
+        return found and found["sentence"]
+
+    assert [told(name) for name in LIKES] == [sentences[0], "Short ones.", None, sentences[1]]
+    with store.write() as connection:
+        consent.withdraw(connection, project, people["dee"], actor=None)
+        with pytest.raises(UserError, match="1 to 2000 characters"):
+            profiles.write(connection, project, people["bob"], " ")
+    assert told("dee") is None and told("bob") == "Short ones."
+    assert main([*words, "--data", "mine.jsonl"]) == 2
+    # What tells most of somebody new, of whom nothing is known.
+    make_task(store, project, question="q9", responses=texts)
+    make_task(store, project, question="q9", responses=("no", "no!"))
+    order = [
+        "choose",
+        "--reward",
+        str(model),
+        "--workspace",
+        str(work_folder),
+        "--strategy",
+        "newcomer",
+    ]
+    assert main(order) == 0
+    with store.read() as connection:
+        open_ones = connection.execute(
+            select(schema.task_slot).where(schema.task_slot.c.state == "open")
+        ).all()
+    assert (
+        len({slot.position for slot in open_ones}) == 2 and max(s.position for s in open_ones) < 0
+    )
+    store.close()

@@ -26,7 +26,8 @@ LEAST = {
     **dict.fromkeys(
         ("POST /api/projects/{project_id}/next", "GET /api/projects/{project_id}/progress", f"GET {A}",
          f"GET {A}/lesson", "GET /api/projects/{project_id}/consent", "POST /api/projects/{project_id}/consent",
-         "PUT /api/projects/{project_id}/consent/withdrawn",
+         "PUT /api/projects/{project_id}/consent/withdrawn", "GET /api/projects/{project_id}/profile",
+         "PUT /api/projects/{project_id}/profile", "DELETE /api/projects/{project_id}/profile",
          "GET /api/projects/{project_id}/mine", "GET /rate/{project_id}/mine",
          f"POST {A}/judgments", f"POST {A}/critiques/{{place}}",
          f"POST {A}/turns", f"POST {A}/turns/choose", "GET /rate/{project_id}"), "rater"),

@@ -49,6 +49,30 @@ def thumb(who: Any, project: str, reply: str, value: int) -> Any:
     return who.browser.put(path, json={"thumb": value})
 
 
+def test_a_reply_as_one_likes_it(store: Store, person, project: str):
+    """The model hears one's own profile before the conversation, and what it says then is not to be judged: the profile
+    would be read by others. Mutations caught: somebody else's profile, a profile that nobody asked for."""
+    lead, heard = person("lead"), []
+    path, body = f"/api/projects/{project}/playground", {"model": "echo", "messages": PROMPT}
+    said = Echo.replies
+
+    async def listening(self: Echo, models: Any, messages: Any, **how: Any) -> AsyncIterator[Any]:
+        heard.append(messages)
+        async for event in said(self, models, messages, **how):
+            yield event
+
+    Echo.replies = listening
+    try:
+        refused = lead.browser.post(path, json=body | {"for_me": True})
+        assert (refused.status_code, "no profile" in refused.json()["error"]) == (400, True)
+        lead.browser.put(f"/api/projects/{project}/profile", json={"sentence": "I like cats."})
+        assert lead.browser.post(path, json=body | {"for_me": True}).json()["reply"] is None
+        assert lead.browser.post(path, json=body).json()["reply"]
+    finally:
+        Echo.replies = said
+    assert heard == [[{"role": "system", "content": "I like cats."}, *PROMPT], PROMPT]
+
+
 def test_a_thumb_becomes_a_row_for_kto(store: Store, person, project: str, tmp_path: Path):
     """Mutations caught: the thumb's sign lost; a turned thumb that counts twice; a reply without one kept; the tokens,
     the model or the conversation left out."""

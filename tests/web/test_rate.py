@@ -136,6 +136,20 @@ def test_what_is_told_before_the_first_question(store: Store, person):
     assert lead.browser.get(exported).text == ""
 
 
+def test_a_profile_is_its_owners(store: Store, person):
+    """Seen, changed and deleted by who it is of, and by nobody else. Mutation caught: one profile for all."""
+    project, rater, other = make_project(store), person("rater"), person("lead")
+    path = f"/api/projects/{project}/profile"
+    nothing = {"sentence": None, "theirs": None, "made_at": None}
+    assert rater.browser.get(path).json() == nothing
+    assert rater.browser.put(path, json={"sentence": "Short ones."}).json() == {"done": True}
+    assert rater.browser.get(path).json()["sentence"] == "Short ones."
+    assert other.browser.get(path).json() == nothing
+    assert rater.browser.put(path, json={"sentence": " "}).status_code == 400
+    assert rater.browser.delete(path).json() == {"done": True}
+    assert rater.browser.get(path).json() == nothing
+
+
 def test_somebody_elses_assignment_does_not_exist(store: Store, person):
     project, rater, other = make_project(store), person("rater"), person("lead")
     make_task(store, project)

@@ -154,6 +154,17 @@ class Client(Members):
         path = f"/api/projects/{project}/consent/withdrawn"
         return self._call("PUT", path, {"withdrawn": withdrawn})
 
+    def profile(self, project: str) -> Values:
+        """What one seems to like there: {sentence, theirs, made_at}."""
+        return self._call("GET", f"/api/projects/{project}/profile")
+
+    def write_profile(self, project: str, sentence: str) -> Values:
+        return self._call("PUT", f"/api/projects/{project}/profile", {"sentence": sentence})
+
+    def delete_profile(self, project: str) -> Values:
+        """None any more, and none is made from one's answers again."""
+        return self._call("DELETE", f"/api/projects/{project}/profile")
+
     def assignment(self, assignment: str) -> Values:
         return self._call("GET", f"/api/assignments/{assignment}")
 

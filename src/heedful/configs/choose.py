@@ -19,7 +19,7 @@ class Config(Reading):
     reward: str
     """A reward model; what it is sure of follows from --answered, by its last layer."""
     answered: str = ""
-    """Comparisons that people have made already; db: is a workspace. Default: those of --workspace."""
+    """Comparisons that people have made already; db: is a workspace. Default: of --workspace; not for newcomer."""
     data: Annotated[Data, DATA] = ""
     """Samples: several responses to each prompt, as heedful sample writes them."""
     number: Annotated[int, AT_LEAST_0] = 0
@@ -28,8 +28,9 @@ class Config(Reading):
     """In place of --data: the open questions of this workspace are asked in this order from now on."""
     project: str | None = None
     """The project in it; needed where there are several."""
-    strategy: Literal["bald", "disagreement", "double_thompson"] = "bald"
-    """By what the answer would tell (BALD), by disagreement of an ensemble, or the winners of two of its members."""
+    strategy: Literal["bald", "disagreement", "double_thompson", "newcomer"] = "bald"
+    """By what the answer would tell of the reward (BALD), by disagreement of an ensemble, or the winners of two of its
+    members; newcomer: by what it would tell of who somebody new is, for a personal reward."""
     uniform: Annotated[float, SHARE] = 0.15
     """Share of the questions that are drawn by chance all the same: to measure by, without bias."""
     out: Path | None = None
@@ -43,7 +44,8 @@ class Config(Reading):
 def refuse_nonsense(config: Config) -> None:
     """Either samples become questions, or questions are put in order."""
     if config.workspace is None:
-        if not (config.data and config.number and config.out and config.answered):
+        told = config.answered or config.strategy == "newcomer"
+        if not (config.data and config.number and config.out and told):
             raise UserError(
                 "heedful choose takes --data, --number, --answered and --out, or --workspace, whose open questions "
                 "it puts in order"

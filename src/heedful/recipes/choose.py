@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from sqlalchemy import Connection
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from heedful.configs.choose import Config, refuse_nonsense
 from heedful.data.collate import collate
@@ -18,10 +20,11 @@ from heedful.data.samples import as_group
 from heedful.data.sources import prompt_text, read_comparisons, read_samples, write_rows
 from heedful.data.tokens import encode_group
 from heedful.errors import UserError
+from heedful.models.forward import scalar_head
 from heedful.models.limits import context_length
 from heedful.models.load import load_reward_model, load_tokenizer
-from heedful.models.personal import all_states
-from heedful.raters.choosing import Telling, belief, best_pair, questions
+from heedful.models.personal import all_states, load_personal_heads
+from heedful.raters.choosing import DRAWS, Telling, belief, best_pair, questions
 from heedful.recipes.pluralism import differences, ordered
 from heedful.rewards.personal import MICRO_BATCH_TOKENS
 from heedful.store.lead import reports, steering
@@ -42,7 +45,7 @@ def run(config: Config) -> Path | None:
         _order(config, config.workspace)
         return None
     assert config.out is not None
-    told = read_comparisons(materialise(config.answered, "rankings"))
+    told = _told(config, config.answered)
     groups = grouped(read_samples(config.data, config.columns))
     if not groups:
         raise UserError(f"{named(config.data)}: no prompt has two different responses to compare")
@@ -82,7 +85,7 @@ def _order(config: Config, workspace: Path) -> None:
         project = store.in_read(lambda connection: project_of(connection, config.project))
         name = store.in_read(lambda connection: projects.name_of(connection, project))
         source = config.answered or f"db:{workspace}#{name}"
-        told = read_comparisons(materialise(source, "rankings"))
+        told = _told(config, source)
 
         def asked(connection: Connection) -> dict[str, Any]:
             return reports.questions(connection, steering.unanswered(connection, project))
@@ -112,6 +115,13 @@ def _order(config: Config, workspace: Path) -> None:
     )
 
 
+def _told(config: Config, source: str) -> list[Comparison]:
+    """What has been answered; of somebody new nothing."""
+    if config.strategy == "newcomer":
+        return []
+    return read_comparisons(materialise(source, "rankings"))
+
+
 def telling(
     reward: str,
     answered: Sequence[Comparison],
@@ -121,27 +131,40 @@ def telling(
     seed: int = 0,
     device: str = "cpu",
 ) -> list[Telling]:
-    """The most telling pair of the responses to each prompt, as the reward model's last layer is unsure of it.
+    """The most telling pair of the responses to each prompt, as the reward model's last layer is unsure of it;
+    `newcomer`: as a personal reward is unsure of what somebody wants of whom it knows nothing.
 
     UserError where nobody has ordered anything yet.
     """
     pairs = ordered(answered)
-    if not pairs.row:
+    if not pairs.row and strategy != "newcomer":
         raise UserError(
             "nobody has put two responses in an order yet, so there is nothing to choose by"
         )
     model = load_reward_model(reward, device=device)
-    d = differences(model, reward, answered, pairs)
-    scale = SPREAD / d.square().sum(1).mean().sqrt().clamp(min=1e-9)
-    draws = belief(scale * d, weight=torch.tensor(pairs.weight), seed=seed).float()
+    if strategy == "newcomer":
+        strategy, draws = "bald", _of_anybody(model, reward, seed)
+    else:
+        d = differences(model, reward, answered, pairs)
+        scale = SPREAD / d.square().sum(1).mean().sqrt().clamp(min=1e-9)
+        draws = scale * belief(scale * d, weight=torch.tensor(pairs.weight), seed=seed).float()
     tokenizer, limit = load_tokenizer(reward), context_length(model)
     rng = random.Random(f"choose/{seed}")
     best = []
     for prompt, responses in groups:
         samples = encode_group(tokenizer, prompt, responses, max_length=limit)
-        scores = scale * draws @ all_states(model, collate(samples), MICRO_BATCH_TOKENS).T
+        scores = draws @ all_states(model, collate(samples), MICRO_BATCH_TOKENS).T
         best.append(best_pair(strategy, scores, rng))
     return best
+
+
+@torch.no_grad()
+def _of_anybody(model: PreTrainedModel, reward: str, seed: int) -> Tensor:
+    """Weights of the last layer `[DRAWS, d]` for so many z of the prior: what people want who have said nothing yet."""
+    heads = load_personal_heads(model, reward)
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(DRAWS, heads.size, generator=generator).to(model.device)
+    return (scalar_head(model).weight.float() + heads.direction(z)).cpu()
 
 
 def grouped(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -3,46 +3,81 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from heedful.configs.profile import Config
+from heedful.configs.profile import Config, refuse_nonsense
 from heedful.data.sources import read_comparisons
 from heedful.disk import write_text
 from heedful.errors import UserError
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import load_personal_heads
 from heedful.rewards.personal import known_by
+from heedful.store.membership import profiles as membership
+from heedful.store.project import projects
+from heedful.transfer.sources import materialise
+from heedful.transfer.workspace import opened, project_of
 from heedful.types import Comparison
 
+Profiles = Sequence[tuple[str, list[float]]]  # (sentence, z), the largest group first
 
-def run(config: Config) -> Path:
-    """Writes the sentence of the nearest profile, and prints it; of nobody's answers the largest group's."""
+
+def run(config: Config) -> Path | None:
+    """Writes the sentence of the nearest profile, and prints it; of nobody's answers the largest group's. Of a
+    workspace everybody's, which are kept there."""
+    refuse_nonsense(config)
     profiles = read_profiles(config.profiles)
+    if config.workspace is not None:
+        _everybody(config, config.workspace, profiles)
+        return None
+    assert isinstance(config.data, str) and config.out is not None
     file = Path(config.data)
     empty = file.is_file() and not file.read_text(encoding="utf-8").strip()
     answers = [] if empty else read_comparisons(config.data, columns=config.columns)
     sentence = profiles[0][0]
     if answers:
-        model = load_reward_model(config.reward, device=config.device)
-        if (size := load_personal_heads(model, config.reward).size) != len(profiles[0][1]):
-            raise UserError(
-                f"{config.profiles} has profiles of {len(profiles[0][1])} dimensions and {config.reward} of {size}: "
-                "they are not of one model"
-            )
-        sentence = nearest(model, load_tokenizer(config.reward), profiles, answers)
+        sentence = nearest(
+            _model(config, profiles), load_tokenizer(config.reward), profiles, answers
+        )
     write_text(config.out, sentence + "\n")
     print(f"{len(answers)} answers: {sentence}")
     return config.out
 
 
+def _everybody(config: Config, workspace: Path, profiles: Profiles) -> None:
+    with opened(workspace) as store:
+        project = store.in_read(lambda connection: project_of(connection, config.project))
+        name = store.in_read(lambda connection: projects.name_of(connection, project))
+        by_rater: dict[str, list[Comparison]] = defaultdict(list)
+        for c in read_comparisons(materialise(f"db:{workspace}#{name}", "rankings")):
+            if c.rater is not None:
+                by_rater[c.rater].append(c)
+        model, tokenizer = _model(config, profiles), load_tokenizer(config.reward)
+        told = {who: nearest(model, tokenizer, profiles, said) for who, said in by_rater.items()}
+        kept = store.in_write(lambda connection: membership.keep(connection, project, told))
+    print(
+        f"{kept} people of {name} have a profile from their answers; they see it under Your answers"
+    )
+
+
+def _model(config: Config, profiles: Profiles) -> PreTrainedModel:
+    model = load_reward_model(config.reward, device=config.device)
+    if (size := load_personal_heads(model, config.reward).size) != len(profiles[0][1]):
+        raise UserError(
+            f"{config.profiles} has profiles of {len(profiles[0][1])} dimensions and {config.reward} of {size}: "
+            "they are not of one model"
+        )
+    return model
+
+
 def nearest(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    profiles: Sequence[tuple[str, list[float]]],
+    profiles: Profiles,
     answers: Sequence[Comparison],
 ) -> str:
     """The sentence of the profile whose z is nearest to that of who gave the answers; the first's for none."""

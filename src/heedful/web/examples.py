@@ -26,6 +26,7 @@ EXAMPLES: dict[str, Any] = {
     f"POST {P}/members/{{rater_id}}/qualification": {"what": "pass"},
     "POST /api/projects/{project_id}/consent": {"version": ID},
     "PUT /api/projects/{project_id}/consent/withdrawn": {"withdrawn": True},
+    "PUT /api/projects/{project_id}/profile": {"sentence": "I like answers with examples."},
     f"PUT {P}/disclosure": {"body": "We keep what you choose, under a pseudonym, and train a model with it."},
     f"PUT {P}/members/{{rater_id}}/withdrawn": {"withdrawn": True},
     f"PUT {P}/groups": {"group": ID, "role": "rater"},

@@ -298,7 +298,9 @@ def erase(connection: Connection, rater_id: str, *, actor: str) -> None:
     own = api_token.c.rater == rater_id
     connection.execute(api_token.update().where(own).values(name="", address=None))
     connection.execute(delete(rater_pii).where(rater_pii.c.rater == rater_id))
-    connection.execute(rater.update().where(rater.c.id == rater_id).values(status="gone"))
+    connection.execute(
+        rater.update().where(rater.c.id == rater_id).values(status="gone", settings={})
+    )
     audit.record(connection, actor, "rater.erase", rater=rater_id)
 
 

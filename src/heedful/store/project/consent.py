@@ -16,6 +16,7 @@ from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import batches
 from heedful.store.database.db import insert, now
+from heedful.store.membership import profiles
 from heedful.store.tables.columns import sha256
 from heedful.store.tables.schema import agreement, disclosure, judgment, withdrawal
 
@@ -82,6 +83,7 @@ def withdraw(connection: Connection, project: str, rater: str, *, actor: str | N
     connection.execute(withdrawal.delete().where(*_of(project, rater)))
     row = {"project": project, "rater": rater, "withdrawn_by": actor}
     connection.execute(withdrawal.insert().values(**row, created_at=now(connection)))
+    profiles.forget(connection, project, rater)
     audit.record(connection, actor, "answers.withdraw", project=project, rater=rater)
 
 

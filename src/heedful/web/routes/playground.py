@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from heedful.errors import UserError
 from heedful.store.lead import playground
+from heedful.store.membership import profiles
 from heedful.store.project import projects
 from heedful.web.doors import Door, terms
 from heedful.web.playground import Reply
@@ -29,6 +30,7 @@ class Turn(BaseModel):
 class Say(BaseModel):
     model: str = Field(max_length=400)
     messages: list[Turn] = Field(min_length=1, max_length=200)
+    for_me: bool = False
 
 
 class Thumb(BaseModel):
@@ -37,20 +39,28 @@ class Thumb(BaseModel):
 
 @router.post("")
 @terms(body=5_000_000, lane=None)
-async def say(project: str, body: Say, request: Request, user: Lead) -> dict[str, str]:
-    """The model's reply to the conversation, {reply, text, html}: sampled as the project's conversations are."""
+async def say(project: str, body: Say, request: Request, user: Lead) -> dict[str, str | None]:
+    """The model's reply to the conversation, {reply, text, html}: sampled as the project's conversations are; `for_me`
+    behind your own profile in this project, and then without a `reply` to judge, since nobody else is to read it."""
 
-    def prepare() -> projects.Settings:
+    def prepare() -> tuple[projects.Settings, dict[str, Any] | None]:
         request.app.state.models.refuse([body.model])
         slow_down(request, (f"talk:{user.rater}", TURNS))
         with store_of(request).read() as connection:
-            return projects.settings_of(connection, project)
+            mine = profiles.of(connection, project, user.rater) if body.for_me else None
+            return projects.settings_of(connection, project), mine
 
-    settings = await run_in_threadpool(prepare)
+    settings, mine = await run_in_threadpool(prepare)
     talk = request.app.state.talk
     if talk is None:
         raise UserError("this server has no models to talk to")
     messages = [{"role": m.role, "content": m.content} for m in body.messages]
+    if body.for_me and mine is None:
+        raise UserError(
+            "you have no profile here: answer questions, or write one under Your answers"
+        )
+    if mine:
+        messages = [{"role": "system", "content": mine["sentence"]}, *messages]
     if messages[-1]["role"] != "user":
         raise UserError("the last message must be the user's: a model replies to it")
     how = {"max_tokens": settings.talk_tokens, "temperature": settings.talk_temperature}
@@ -66,7 +76,7 @@ async def say(project: str, body: Say, request: Request, user: Lead) -> dict[str
         "seed": seed, "finish_reason": told["finish_reason"], "engine": "torch",
     }  # fmt: skip
     reply = Reply(project, user.rater, messages, told["text"], origin)
-    key = request.app.state.played.add(reply)
+    key = None if mine else request.app.state.played.add(reply)
     return {"reply": key, "text": reply.text, "html": to_html(reply.text)}
 
 

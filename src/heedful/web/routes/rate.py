@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
 from heedful.store.kinds import KINDS
+from heedful.store.membership import profiles
 from heedful.store.project import projects
 from heedful.store.rating import judging, own, show, trials, work
 from heedful.store.rating.progress import progress
@@ -29,6 +30,10 @@ router = APIRouter(route_class=Door, tags=["rate"])
 
 class Next(BaseModel):
     holding: list[str] = Field(default_factory=list, max_length=10)
+
+
+class Profile(BaseModel):
+    sentence: str = Field(max_length=profiles.MOST)
 
 
 class Judgment(BaseModel):
@@ -95,6 +100,33 @@ def mine(
     """{answers, next}: your own answers, the newest first; answer an `assignment` again to correct it."""
     with store_of(request).read() as connection:
         return own.answers(connection, project_id, user.rater, after=after, limit=limit)
+
+
+@router.get("/api/projects/{project_id}/profile")
+def profile(project_id: str, request: Request, user: SignedIn) -> dict[str, Any]:
+    """{sentence, theirs, made_at}: what you seem to like here, found from your answers or written by you (`theirs`);
+    nothing but nulls where there is none."""
+    with store_of(request).read() as connection:
+        found = profiles.of(connection, project_id, user.rater)
+    return found or {"sentence": None, "theirs": None, "made_at": None}
+
+
+@router.put("/api/projects/{project_id}/profile")
+def write_profile(
+    project_id: str, body: Profile, request: Request, user: SignedIn
+) -> dict[str, bool]:
+    """Say yourself what you like."""
+    with store_of(request).write() as connection:
+        profiles.write(connection, project_id, user.rater, body.sentence)
+    return {"done": True}
+
+
+@router.delete("/api/projects/{project_id}/profile")
+def delete_profile(project_id: str, request: Request, user: SignedIn) -> dict[str, bool]:
+    """No profile of you here, and none is made from your answers again."""
+    with store_of(request).write() as connection:
+        profiles.delete(connection, project_id, user.rater)
+    return {"done": True}
 
 
 @router.get("/api/assignments/{assignment_id}")

@@ -32,12 +32,12 @@ form.addEventListener("submit", async (event) => {
   const asked = [...messages, { role: "user", content: said }];
   button.disabled = true;
   $("status").textContent = "It is writing…";
-  const told = await attempt(() => api("POST", PATH, { model: $("model").value, messages: asked }));
+  const told = await attempt(() => api("POST", PATH, { model: $("model").value, messages: asked, for_me: $("for-me").checked }));
   button.disabled = false;
   $("status").textContent = "";
   if (!told) return; // what was typed is still there
   line("user", el("p", { dir: "auto" }, said));
-  line("assistant", told.text.trim() ? rendered(told.html) : el("p", { class: "hint" }, "It said nothing."), told.text.trim() ? thumbs(told.reply) : null);
+  line("assistant", told.text.trim() ? rendered(told.html) : el("p", { class: "hint" }, "It said nothing."), told.text.trim() && told.reply ? thumbs(told.reply) : null);
   messages = told.text.trim() ? [...asked, { role: "assistant", content: told.text }] : messages;
   form.reset();
   form.elements.said.focus();
@@ -47,6 +47,13 @@ form.elements.said.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   form.requestSubmit();
+});
+
+// Who has a profile of their own here may be answered as one who likes that.
+attempt(() => api("GET", `/api/projects/${project}/profile`)).then((mine) => {
+  if (!mine?.sentence) return;
+  $("mine").hidden = false;
+  $("sentence").textContent = mine.sentence;
 });
 
 $("anew").addEventListener("click", () => {

@@ -37,6 +37,19 @@ api("GET", `/api/projects/${project}/progress`).then((p) => {
   if (p.waiting && p.seconds_median) parts.push(t("about {length} at your pace", { length: length(p.waiting * p.seconds_median) }));
   document.getElementById("how-far").textContent = parts.join(" · ");
 }).catch(() => {});
+const likes = document.getElementById("likes");
+const profile = `/api/projects/${project}/profile`;
+const tell = (request, done) => request.then(() => say(done, "good"), (problem) => say(problem.error, "bad"));
+api("GET", profile).then(({ sentence }) => {
+  if (!sentence) return;
+  likes.elements.sentence.value = sentence;
+  document.getElementById("profile").hidden = false;
+}).catch(() => {});
+likes.addEventListener("submit", (event) => {
+  event.preventDefault();
+  tell(api("PUT", profile, { sentence: likes.elements.sentence.value }), t("It is changed."));
+});
+document.getElementById("unlike").addEventListener("click", () => tell(api("DELETE", profile).then(() => (document.getElementById("profile").hidden = true)), t("It is deleted, and none is made again.")));
 older.addEventListener("click", load);
 standing(project, document.getElementById("consent"));
 load();

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from heedful.envs import load_env, rehearse
+from heedful.models.new import train_tokenizer
 from heedful.reproductions import dialogue_cues, tools
 
 
@@ -32,6 +33,26 @@ def test_every_wrong_call_is_wrong():
         for call in tools.wrongly(tools.RIGHT[env](row)):
             told = rehearse(made, row, [call, "?"])
             assert told["counts"]["wrong_calls"] == 1, call
+
+
+def test_what_is_copied_are_the_same_tokens():
+    """In the question and the call, in the tool's result and the answer. Mutation caught: "It is Oslo.", whose town is
+    " Oslo" to the tokenizer, where the tool said "Oslo", and which a small model therefore cannot copy."""
+    for env in tools.ENVS:
+        rows = tools.shown(env, 0, 60, calls=1.0, wrong=0.0)
+        tokenizer = train_tokenizer([m["content"] for row in rows for m in row["messages"]], 1000)
+        for row in rows[:10]:
+            asked, call, told, answer = row["messages"]
+            values = [*call["tool_calls"][0]["function"]["arguments"].values()]
+            said = tokenizer.encode(f'"{values[0]}"' if env == "lookup" else values[0])
+            assert inside(said, tokenizer.encode(asked["content"].replace(' "', '"'))), env
+            assert inside(tokenizer.encode(told["content"]), tokenizer.encode(answer["content"])), (
+                env
+            )
+
+
+def inside(part: list[int], whole: list[int]) -> bool:
+    return any(whole[k : k + len(part)] == part for k in range(len(whole)))
 
 
 def test_arms_of_the_dialogue_differ_as_they_say():

@@ -20,12 +20,17 @@ CALLS, WRONG = 0.2, 0.35  # share of what is imitated that calls the tool, and o
 ASKED, TRIES = 100, 2  # held-out tasks, and episodes of each
 VOCABULARY = 1000
 MODEL: dict[str, Any] = {"hidden_size": 64, "layers": 2, "heads": 4, "context": 320}
-# A call and an answer in which numbers are the same tokens, behind the same ones, as where they were read.
+# A call and an answer in which numbers, names and towns are the same tokens, behind the same ones, as where they were
+# read: what a model of two layers can copy. " Oslo" and "Oslo" are two tokens.
 RIGHT = {
     "calculator": lambda row: _call("calculate", expression=f" + {row['expression']}"),
     "lookup": lambda row: _call("look_up", name=row["name"], field=row["field"]),
 }
-ANSWER = {"calculator": "Result:{}.", "lookup": "It is {}."}
+ANSWER = {"calculator": "Result:{}.", "lookup": "{}."}
+ASKED_AS = {
+    "calculator": lambda row: f"What is + {row['expression']}?",
+    "lookup": lambda row: f'Where does "{row["name"]}" live?',
+}
 
 
 def run(seed: int, folder: Path, quick: bool) -> Result:
@@ -124,13 +129,14 @@ def begun(seed: int, folder: Path, few: int) -> None:
 
 
 def asked(env: str, split: Any, seed: int) -> list[dict[str, Any]]:
-    """The environment's tasks; of products the first number has a sign, so that it can be copied as the second is."""
+    """The environment's tasks, in words out of which a call can be copied: of products the first number has a sign as
+    the second has, a name stands in quotes."""
     from heedful.envs import load_env
 
     made: Any = load_env(env, ENVS[env])
     rows = [dict(row) for row in made.tasks(split, seed)]
-    for row in rows if env == "calculator" else ():
-        row["prompt"] = [{"role": "user", "content": f"What is + {row['expression']}?"}]
+    for row in rows:
+        row["prompt"] = [{"role": "user", "content": ASKED_AS[env](row)}]
     return rows
 
 
@@ -211,7 +217,9 @@ REPRODUCTION = Reproduction(
     "knows). A Llama of two layers, 64 wide, made on the spot, first learns to copy, from random tokens and "
     f"{ABLE:,} right calls, as larger models can; then it imitates {SHOWN:,} answers by somebody who guesses in "
     f"{1 - CALLS:.0%} of them and whose calls are wrong in {WRONG:.0%}; {ROUNDS} rounds of GRPO on whether the answer "
-    "is right, with the tool, and from the same start without it. Measured on tasks of no training.",
+    "is right, with the tool, and from the same start without it. Measured on tasks of no training. Mended on "
+    "2026-11-30, after a first result: towns and names had other tokens where they were to be said than where they "
+    "were read, so that after 2,400 right look-ups 3 % of the answers were right, and no reward could teach to call.",
     frozen="2026-11-29",
     criteria=(
         Criterion("the start rarely calls: calculator", "calculator: start: calling", "at most", 0.35),

@@ -16,10 +16,11 @@ from games import Script, check, engine_of, play_all
 from heedful import registry
 from heedful.data.sources import facts_of, prompt_of
 from heedful.data.templates import controls
-from heedful.envs import Limits, load_env, rehearse
+from heedful.envs import Limits, bargaining, load_env, rehearse
 from heedful.envs.maze import MOVES, made
 from heedful.envs.plain import played_by
 from heedful.envs.specs import tasks_of
+from heedful.envs.twenty_questions import guess_of
 from heedful.rollout import as_samples, episodes, tasks
 from heedful.types import Sampling
 
@@ -40,8 +41,15 @@ SAID = {
     "maze": lambda row: way_out(row),
     "words": lambda row: [row["secret"]],
     "dialogue": lambda row: ["What a stupid question."],
+    "twenty_questions": lambda row: [guess_of(row["secret"])],
+    "bargaining": lambda row: [f"I take {bargaining.told(left_over(row))}"],
 }
-WORTH = {"maze": lambda row: -float(len(way_out(row))), "words": lambda row: 0.0}  # else 1
+WORTH = {  # else 1
+    "maze": lambda row: -float(len(way_out(row))),
+    "words": lambda row: 0.0,
+    "twenty_questions": lambda row: 0.0,
+    "bargaining": lambda row: bargaining.worth(left_over(row), row["mine"]) / 10,
+}
 EVERY = sorted(registry.entries("environment"))
 every = pytest.mark.parametrize("name", EVERY)
 
@@ -60,6 +68,12 @@ def played_well(name: str, row) -> list[str]:
     expert = env.players["expert"](row, random.Random(0))  # type: ignore[attr-defined]
     episode = asyncio.run(played_by(env, row, expert))
     return [m.content for m in episode.messages if m.role == "assistant"]
+
+
+def left_over(row) -> tuple[int, ...]:
+    """What even the most stubborn partner leaves in the first round."""
+    least = bargaining.PARTNERS["stubborn"][0]
+    return bargaining.rest(row["counts"], bargaining.wanted(row["counts"], row["theirs"], least))
 
 
 def way_out(row) -> list[str]:

@@ -1,4 +1,4 @@
-"""The maze and the word game: what a move costs, and that their scripted players are as good as they are said to be."""
+"""The maze, the word games and the bargain: what moves cost, and that scripted players are as good as is said."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from statistics import fmean
 import pytest
 
 from heedful import cli
-from heedful.envs import load_env, rehearse
+from heedful.envs import bargaining, load_env, rehearse
 from heedful.envs.maze import MOVES, made, move_in, shortest
 from heedful.envs.plain import played_by
 from heedful.envs.specs import tasks_of
+from heedful.envs.twenty_questions import THINGS
 from heedful.envs.words import WORDS, remaining, score
 
 
@@ -94,11 +95,73 @@ def test_a_guess_costs_one_but_the_right_one():
     assert (lost["reward"], lost["ended"], lost["turns"]) == (-6, "terminated", 6)
 
 
-@pytest.mark.parametrize("spec, best", [("maze", "shortest"), ("words", "best")])
+@pytest.mark.parametrize(
+    "spec, best", [("maze", "shortest"), ("words", "best"), ("twenty_questions", "best")]
+)
 def test_players_are_of_different_quality(spec, best):
     """Mutation caught: a mixed player who is as good as the best, from whom nothing better could be learned."""
     good, mixed, chance = (fmean(returns(spec, p, 120)) for p in (best, "mixed", "random"))
     assert good > mixed + 0.5 > chance + 0.5
+
+
+def test_twenty_questions_by_hand():
+    """Mutation caught: an answer to another question, a guess that costs although it is right, things that nothing
+    tells apart."""
+    assert len({frozenset(yes.split()) for yes in THINGS.values()}) == len(THINGS)
+    row = {"prompt": "Is it alive? Yes. Can it fly? Yes.", "secret": "bee"}
+    told = rehearse(
+        load_env("twenty_questions"),
+        row,
+        ["Has it legs?", "Is it an eagle?", "Well?", "is it a bee?"],
+    )
+    assert told["rewards"] == [-1, -1, -1, 0] and told["counts"] == {"wrong_moves": 1, "solved": 1}
+    assert [m["content"] for m in told["messages"][2::2]] == ["No.", "No.", "I cannot answer that."]
+    lost = rehearse(load_env("twenty_questions(questions=3)"), row, ["?"] * 9)
+    assert (lost["reward"], lost["ended"]) == (-3, "terminated")
+
+
+OFFERS = [
+    ("I take 1 book 0 hats 2 balls.", (1, 0, 2)),
+    ("2 balls for me", (0, 0, 2)),
+    ("3 balls", None),  # there are two
+    ("1 book, 2 books", None),
+    ("Everything!", None),
+]
+
+
+@pytest.mark.parametrize("text, deal", OFFERS)
+def test_an_offer_is_what_is_taken(text, deal):
+    assert bargaining.offer_in(text, (1, 1, 2)) == deal
+
+
+def test_a_bargain_by_hand():
+    """The partner wants .7, then .6 of its 10. Mutation caught: a deal at the policy's own values, an offer that is
+    taken before there is one, an agreement that keeps what both have."""
+    env = load_env("bargaining(partner=fair, rounds=3)")
+    row = {"prompt": "?", "counts": [1, 1, 2], "mine": [8, 2, 0], "theirs": [2, 4, 2]}
+    told = rehearse(env, row, ["Deal", "I take 1 book 1 hat", "I take 1 book"])
+    # It wants 7: hat and two balls are 8. Leaving it two balls, 4, is not enough in the second round.
+    assert [m["content"] for m in told["messages"][2:5:2]] == [
+        "I take 0 books 1 hat 2 balls.",
+        "No. I take 0 books 1 hat 1 ball.",
+    ]
+    assert told["reward"] == 0.8 and told["counts"] == {
+        "wrong_moves": 1,
+        "deals": 1,
+        "partner": 0.8,
+    }
+    assert (
+        rehearse(env, row, ["?", "deal."])["reward"] == 0.8
+    )  # the book, of what the partner leaves
+    assert rehearse(env, row, ["I take 1 book 1 hat 2 balls"] * 3)["reward"] == 0
+
+
+def test_who_concedes_gets_more_than_who_does_not():
+    """Mutation caught: players who are told what the other values, partners who give in to anybody."""
+    expert, mixed, greedy = (
+        fmean(returns("bargaining", p, 120)) for p in ("expert", "mixed", "greedy")
+    )
+    assert 1 > expert > mixed + 0.05 > greedy + 0.1
 
 
 def test_a_script_writes_transcripts(tmp_path, capsys):

@@ -26,8 +26,9 @@ class Config(Reading, Playing):
     limit: Annotated[int, AT_LEAST_1] = 1
     """Tasks to play; of a --player episodes."""
     player: str | None = None
-    """Let a scripted player of the environment play, in place of a person: maze and words have shortest or best,
-    random and mixed, browse has expert and clumsy. Tasks are gone round until --limit episodes are played."""
+    """Let a scripted player of the environment play, in place of a person: maze, words and twenty_questions have
+    shortest or best, random and mixed, browse has expert and clumsy, bargaining expert, greedy and mixed. Tasks are
+    gone round until --limit episodes are played."""
     name: Annotated[str, ReadWith("player", unset=True)] = "person"
     """Who plays; stands in the transcript's column `model`."""
     seed: Annotated[int, SEED] = 0

@@ -261,3 +261,15 @@ def test_what_is_measured_of_tunes(tmp_path: Path):
     )
     assert found["distinct"] == 2 / 3 and found["distinct-3"] == 2 / 4 and found["runs"] == 0.5
     assert found["simple"] == (3 + 3 + 3 + 3 + 1) / 3
+
+
+def test_gold_in_the_panel_of_raters():
+    """Of each rater's first question it is known what is better: the good mostly say it, adversaries mostly not.
+    Mutations caught: gold for what was said, questions of the first raters alone."""
+    from heedful.reproductions.raters import MIXED, RATERS, pairs, panel
+
+    read = pairs(panel(0, MIXED, 8), gold=4)
+    assert read.gold is not None and int(read.gold.abs().sum()) == 4 * RATERS
+    right = [float((read.gold[(read.rater == k)] > 0).sum()) / 4 for k in range(RATERS)]
+    assert sum(right[:6]) / 6 < 0.4 and sum(right[18:]) / (RATERS - 18) > 0.7
+    assert pairs(panel(0, MIXED, 1)).gold is None

@@ -55,6 +55,8 @@ def test_every_form_through_the_command(begun: Path, capsys):
     assert "predicts" in capsys.readouterr().out
     assert compare(begun, "--out", begun / "out", "--forms", "length", "--seed", 1) == 2
     assert "predictions of other settings" in capsys.readouterr().err
+    alone = ["compare", "rewards", "--data", "d.jsonl", "--out", "o", "--forms", "categorical"]
+    assert main(alone) == 2 and "needs --model" in capsys.readouterr().err
     assert compare(begun, "--out", begun / "o", "--forms", "lenght") == 2
     assert "'length'" in capsys.readouterr().err
 

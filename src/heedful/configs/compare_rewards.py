@@ -24,15 +24,17 @@ TRAINED: dict[str, dict[str, Any]] = {
     "categorical": {"loss": "categorical"},
     "ensemble": {"heads": 4},
 }
-FORMS = (*TRAINED, "regression", "length", "n-grams")
+UNTRAINED = ("length", "n-grams")
+FORMS = (*TRAINED, "regression", *UNTRAINED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Reading):
     """Compare forms of reward models on one's own comparisons by cross-validation, beside length and n-grams."""
 
-    model: Annotated[str, alias("--model-name-or-path")]
-    """The model that each reward model starts from, mostly the SFT model. It has not read the responses."""
+    model: Annotated[str | None, alias("--model-name-or-path")] = None
+    """The model that each reward model starts from, mostly the SFT model. It has not read the responses; length and
+    n-grams need none."""
     data: Annotated[Data, DATA]
     """Comparisons: chosen and rejected, or responses and ranking."""
     out: Path
@@ -73,5 +75,7 @@ def refuse_nonsense(config: Config) -> None:
             )
         if name in config.forms[:k]:
             raise UserError(f"--forms names {name} twice")
+    if config.model is None and (some := [name for name in config.forms if name not in UNTRAINED]):
+        raise UserError(f"--forms {some[0]} needs --model, which its reward model starts from")
     if not config.forms:
         raise UserError("--forms names nothing to compare")

@@ -68,7 +68,11 @@ def page(result: dict[str, Any]) -> dict[str, Any]:
         "head": HEAD,
         "rows": rows,
         "notes": notes,
-        "facts": [("model", result["model"]), ("data", result["data"]), *_told(result["settings"])],
+        "facts": [
+            ("model", result["model"] or "none"),
+            ("data", result["data"]),
+            *_told(result["settings"]),
+        ],
     }
 
 

@@ -25,7 +25,7 @@ PROBE = import subprocess, sys; \
   ask = [sys.executable, "-m", "pip", "index", "versions", "torch", "--index-url", "$(TORCH_INDEX)"]; \
   sys.exit(subprocess.run([*ask, "--timeout", "5", "--retries", "0"], capture_output=True, timeout=12).returncode)
 
-.PHONY: help install test lowest demo bench docs lint format types constraints clean
+.PHONY: help install test test-scale lowest demo bench docs lint format types constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -77,6 +77,16 @@ LOWEST = tests/web/test_render.py tests/web/test_security.py tests/web/test_door
 lowest: .venv-lowest/.installed ## tests of pages and store with the lowest versions that pyproject.toml allows
 	PYTHONPATH=src .venv-lowest/bin/python -m pytest -q -n $(JOBS) $(LOWEST)
 
+# Ray beside the packages of the environment above.
+.venv-scale/.installed: pyproject.toml $(STAMP)
+	$(PY) -m venv --clear $(@D)
+	$(PY) -c '$(SITE)' > "$$($(@D)/bin/python -c '$(SITE)')/installed.pth"
+	$(@D)/bin/pip install --quiet "$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')"
+	@touch $@
+
+test-scale: .venv-scale/.installed ## a run whose engines, raylets and learner are killed on a Ray cluster of this machine (HEEDFUL_KILLS=20)
+	PYTHONPATH=src .venv-scale/bin/python -m pytest -q -s -m ray tests/engine/test_ray.py $(ARGS)
+
 docs: $(STAMP) ## the documentation as a site, into build/site; a link that leads nowhere is an error
 	PYTHONPATH=src $(PY) docs/site.py
 	$(VENV)/bin/zensical build --strict --clean
@@ -100,5 +110,5 @@ constraints: ## renew constraints.txt from a fresh environment
 	mv build/constraints.txt constraints.txt
 
 clean: ## remove the environment, caches and builds (runs/ is kept)
-	rm -rf $(VENV) .venv-lowest .venv-bench .venv-bench-ppo benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-scale .venv-bench .venv-bench-ppo benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

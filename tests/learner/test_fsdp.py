@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,16 @@ from heedful.learner.fsdp import ShardedLearner
 from heedful.learner.local import LocalLearner, Mixed, Optim
 from heedful.models.sharded import shard
 from heedful.ranks import joined
+from heedful.rewards import load_rewards
 from heedful.training.forwards import policy_forward
+from heedful.types import Group
 
 FORWARD, CPU = policy_forward(), torch.device("cpu")
 OPTIM = Optim(1e-3, 20, weight_decay=0.1)
+GROUPS = [
+    Group(f"What is {i}?", [f"It is {i}.", "so " * i + f"it is {i}"], [True, True], {})
+    for i in range(3)
+]
 # Tokens, pairs (one pair: a rank without rows), and two losses in one step.
 STEPS: list[tuple] = [
     (several.of_tokens, several.TOKENS, "token", ()),
@@ -112,6 +119,44 @@ def test_a_shared_out_model_learns_the_same(tmp_path):
         assert later[-1] == pytest.approx(expected[-1], rel=1e-5, abs=1e-5)
         for learner in (alone, again):
             assert distance(first["weights"], learner.model.state_dict()) < 1e-5
+
+
+def judged(name: str, folder: Path) -> None:
+    """On each rank of two: a reward of two models, one of which is shared out."""
+    with joined() as ranks:
+        parts = load_rewards([name, f"whole={name}", "length(price=0.1)"])
+        judge = parts.models[0]
+        whole = sum(p.numel() for p in judge.model.parameters())
+        shard(judge.model.requires_grad_(False), ranks, device=CPU)
+        judge.ranks = ranks
+        local = sum(p.to_local().numel() for p in judge.model.parameters())  # type: ignore[union-attr]
+        scores = asyncio.run(parts.score(GROUPS, ranks=ranks))
+        torch.save((local, whole, scores.parts), folder / f"{ranks.rank}.pt")
+
+
+@pytest.mark.long
+def test_a_shared_out_reward_model_says_the_same(world, tmp_path):
+    """Each rank has half of its weights, and all are told every score; a group more than ranks, and other rewards
+    beside it.
+
+    Mutations caught: groups that one rank alone asks it about; scores of another group; the other rewards asked twice.
+    """
+    assert several.call(2, judged, str(world / "reward"), tmp_path) == [0, 0]
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert sum(local for local, _, _ in found) == found[0][1]
+    for local, whole, parts in found:
+        assert abs(2 * local - whole) <= 32  # the head, one row, is on one of them
+        assert parts["reward"] == pytest.approx(parts["whole"], abs=1e-5)
+        assert len(set(parts["whole"])) == 6
+        words = [len(r.split()) for g in GROUPS for r in g.responses]
+        assert parts["length"] == pytest.approx([-0.1 * n for n in words])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_reward_models_have_the_dtype_of_the_run(world, dtype):
+    """Mutation caught: float32 in a bfloat16 run."""
+    (judge,) = load_rewards(str(world / "reward"), dtype=str(dtype).removeprefix("torch.")).models
+    assert {p.dtype for p in judge.model.parameters()} == {dtype}
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def plan(
             flops += rounds * todo.passes * its.flops
             activations = max(activations, its.bytes)
         for name in _reward_models(config.reward):
-            others[f"reward model {name}"] = 4.0 * sizes(empty(name, scores=True)).total
+            others[f"reward model {name}"] = memory.frozen(sizes(empty(name, scores=True)), how)
         if shard:
             others["policy to sample from"] = memory.frozen(of, replace(how, shard=False))
         rows = max(1, min(DECODED_AT_ONCE, config.batch_size // cluster.ranks))

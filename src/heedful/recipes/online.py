@@ -71,7 +71,11 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         judges(config.judge, config.seed)
         if config.judge
         else load_rewards(
-            config.reward, weights=config.reward_weights, device=config.device, none=env is not None
+            config.reward,
+            weights=config.reward_weights,
+            dtype=config.dtype,
+            device=config.device,
+            none=env is not None,
         )
     )
     reward = judge if isinstance(judge, Parts) else None

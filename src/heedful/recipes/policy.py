@@ -73,13 +73,15 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         weights=config.reward_weights,
         normalise=config.normalise_rewards,
         watch=config.watch_reward,
-        device=config.device,
+        dtype=config.dtype,
+        device=config.loads_on,
         none=env is not None,
     )
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
     reference, critic = _reference(config, policy), _critic(config, tokenizer, reward)
+    _share_out_rewards(config, reward, ranks)
     return optimise(
         config, tokenizer, policy, reference, critic, reward, todo, held, notes, ranks, env
     )
@@ -206,6 +208,18 @@ def _shared_out(
             placed(model, config, ranks)
 
 
+def _share_out_rewards(config: Config, reward: Parts, ranks: Ranks) -> None:
+    """With --shard the reward models, too, but for those that ranks cannot run alike."""
+    if not config.shard:
+        return
+    for judge in reward.models:
+        try:
+            placed(judge.model.requires_grad_(False), config, ranks)
+        except UserError:  # an encoder, say, which is small beside the others
+            judge.model.to(device_of(config.device))  # type: ignore[arg-type]
+        judge.ranks = ranks if judge.in_step else ALONE
+
+
 async def collect(
     engine: Engine,
     reward: Parts,
@@ -315,7 +329,7 @@ def _critic(
     if of_critic.critic is not None:
         if load_tokenizer(of_critic.critic).get_vocab() != tokenizer.get_vocab():
             raise UserError(f"--critic {of_critic.critic} has another tokenizer than the policy")
-        model = load_reward_model(of_critic.critic, device=config.loads_on)
+        model = load_reward_model(of_critic.critic, dtype=config.dtype, device=config.loads_on)
         return prepare(fold_shift(model), config)
     judge = reward.reward_model
     if judge is not None and judge.tokenizer.get_vocab() == tokenizer.get_vocab():

@@ -52,8 +52,9 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     data = asked(config, env, "train")
     policy = prepare(base(config), config)
     reward = load_rewards(
-        config.reward, weights=config.reward_weights, device=config.device, none=env is not None
-    )
+        config.reward, weights=config.reward_weights, dtype=config.dtype, device=config.device,
+        none=env is not None,
+    )  # fmt: skip
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)

@@ -22,6 +22,8 @@ from heedful.models.limits import context_length
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import fold_user, load_personal_heads
 from heedful.models.scores import sequence_scores
+from heedful.models.sharded import is_sharded
+from heedful.ranks import ALONE
 from heedful.rewards.heads import heads_forward, heads_of, logits_of
 from heedful.rewards.personal import known_by
 from heedful.types import Batch, Group, Outputs, Prompt, Sample
@@ -84,15 +86,22 @@ class ModelReward:
         self.model, self.tokenizer = model, tokenizer
         self.micro_batch_tokens = micro_batch_tokens
         self.shift = float(getattr(model.config, SHIFT, 0.0))
+        self.ranks = ALONE  # who must all ask at the same time, where the model is shared out
         self.fitted_on = int(getattr(model.config, FITTED_ON, 0))
         self.cut = 0  # responses that were longer than what it reads
         self._waiting: list[tuple[list[Sample], asyncio.Future]] = []
+
+    @property
+    def in_step(self) -> bool:
+        """Whether all ranks must ask for the same groups in the same order, each of which has a part of the model."""
+        return is_sharded(self.model)
 
     @classmethod
     def load(
         cls,
         name: str,
         *,
+        dtype: str = "float32",
         device: str = "cpu",
         micro_batch_tokens: int = 16384,
         user: Path | None = None,
@@ -100,7 +109,7 @@ class ModelReward:
         """From a folder or hub name; refuses one whose head is missing. `user`: a file of comparisons by one
         person, whose reward it is to be."""
         model, tokenizer = (
-            load_reward_model(name, several=True, device=device),
+            load_reward_model(name, several=True, dtype=dtype, device=device),
             load_tokenizer(name),
         )
         if user is not None:
@@ -115,11 +124,11 @@ class ModelReward:
 
     def judged(self, samples: Sequence[Sample]) -> tuple[list[float], dict[str, list[float]]]:
         """Rewards, and what each of several heads says (`Heads.columns`)."""
-        batch = collate(samples)
+        batch, most = collate(samples), self.micro_batch_tokens
         if self.heads is None:
-            scores = predict(self.model, score_forward, batch, self.micro_batch_tokens).score
+            scores = predict(self.model, score_forward, batch, most, self.ranks).score
             return (scores - self.shift).tolist(), {}
-        out = predict(self.model, heads_forward, batch, self.micro_batch_tokens)
+        out = predict(self.model, heads_forward, batch, most, self.ranks)
         logits = logits_of(out)
         return self.heads.reward(logits).tolist(), self.heads.columns(logits)
 

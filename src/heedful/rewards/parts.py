@@ -7,7 +7,7 @@ then they are summed. So the order of prompts and the size of groups change noth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -149,6 +149,14 @@ class Parts:
         return models[0] if len(models) == 1 else None
 
     @property
+    def models(self) -> list[ModelReward]:
+        """Every reward model in here, also under what takes something from its reward."""
+        from heedful.rewards.model import ModelReward
+
+        inner = [getattr(member, "reward", member) for member in self.members]
+        return [member for member in inner if isinstance(member, ModelReward)]
+
+    @property
     def fitted_on(self) -> int:
         """Responses that the reward models in the sum were fitted on, of the one with the fewest; 0: not known."""
         members = (m for part in self.parts if not part.watched for m in part.members)
@@ -191,15 +199,20 @@ class Parts:
             for i in range(len(part.members))
         ]
         missing = [(p, i, g) for p, i, g in every if (p.name, i) not in known[g]]
-        late = iter(
-            await ranks.share_out(
-                missing, lambda m: _ask(m[0], m[0].members[m[1]], self._now(groups[m[2]]))
-            )
-        )
+
+        def asked(one: tuple[Part, int, int]) -> Coroutine[Any, Any, Told]:
+            part, i, g = one
+            return _ask(part, part.members[i], self._now(groups[g]))
+
+        def in_step(one: tuple[Part, int, int]) -> bool:
+            return getattr(one[0].members[one[1]], "in_step", False)
+
+        by_all, by_one = [m for m in missing if in_step(m)], [m for m in missing if not in_step(m)]
+        told = [*await ranks.share_out(by_one, asked), *await all_of(map(asked, by_all))]
         answers = {
-            (p.name, i, g): known[g][p.name, i] if (p.name, i) in known[g] else next(late)
-            for p, i, g in every
+            (p.name, i, g): known[g][p.name, i] for p, i, g in every if (p.name, i) in known[g]
         }
+        answers |= {(p.name, i, g): t for (p, i, g), t in zip(by_one + by_all, told, strict=True)}
         raw, metrics = {}, {}
         for part in self.parts:
             raw[part.name] = values = []

@@ -44,14 +44,15 @@ def load_rewards(
     weights: Sequence[float] = (),
     normalise: bool = False,
     watch: Sequence[str] = (),
+    dtype: str = "float32",
     device: str = "cpu",
     micro_batch_tokens: int = 16384,
     none: bool = False,
 ) -> Parts:
     """The weighted sum that `--reward A B …` and `--reward-weights 1 0.5 …` describe; weights are 1 by default.
 
-    `watch` are scored and logged beside it (`--watch-reward`). With `none` there may be no reward at all, as beside an
-    environment that has its own.
+    Reward models are loaded in this dtype. `watch` are scored and logged beside it (`--watch-reward`). With `none`
+    there may be no reward at all, as beside an environment that has its own.
     """
     specs = [specs] if isinstance(specs, str) else list(specs)
     if not specs and not none:
@@ -62,7 +63,7 @@ def load_rewards(
         )
     if not all(math.isfinite(w) for w in weights):
         raise UserError("--reward-weights must be finite numbers")
-    loader = _Loader(device, micro_batch_tokens)
+    loader = _Loader(dtype, device, micro_batch_tokens)
     parts: list[Part] = []
     for spec, weight in zip(specs, weights or [1.0] * len(specs), strict=True):
         label, target = _label(spec.strip())
@@ -77,8 +78,12 @@ def load_rewards(
 
 
 class _Loader:
-    def __init__(self, device: str, micro_batch_tokens: int):
-        self.device, self.micro_batch_tokens = device, micro_batch_tokens
+    def __init__(self, dtype: str, device: str, micro_batch_tokens: int):
+        self.how: dict[str, Any] = {
+            "dtype": dtype,
+            "device": device,
+            "micro_batch_tokens": micro_batch_tokens,
+        }
 
     def part(self, spec: str, name: str, weight: float) -> Part:
         target, arguments = call(f"--reward {spec}", spec)
@@ -150,9 +155,7 @@ class _Loader:
 
         words = dict(option(a) if OPTION.fullmatch(a) else (a, "") for a in arguments)
         whose = typed(where, folder, USER, arguments) if USER.keys() & words.keys() else {}
-        reward = ModelReward.load(
-            folder, device=self.device, micro_batch_tokens=self.micro_batch_tokens, **whose
-        )
+        reward = ModelReward.load(folder, **self.how, **whose)
         options = (
             {} if whose else {name: number(where, name, value) for name, value in words.items()}
         )

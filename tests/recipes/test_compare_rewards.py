@@ -39,6 +39,7 @@ def compare(folder: Path, *flags: object) -> int:
     return main([str(word) for word in words])
 
 
+@pytest.mark.long
 def test_every_form_through_the_command(begun: Path, capsys):
     """All forms predict the same pairs; those that need what the data lack are said to be Bradley–Terry; nothing of the
     models is left. Mutations caught: a form that trains as another, chances of another form, models that stay."""

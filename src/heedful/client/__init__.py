@@ -168,11 +168,9 @@ class Client(Members):
     def assignment(self, assignment: str) -> Values:
         return self._call("GET", f"/api/assignments/{assignment}")
 
-    def critique(self, assignment: str, place: int) -> str:
-        """What a model says against the response at this place, where task["critiques"][place]["there"]."""
-        return self._call("POST", f"/api/assignments/{assignment}/critiques/{place}", again=True)[
-            "text"
-        ]
+    def critique(self, assignment: str, place: int) -> Values:
+        """{text}: what a model says against the response there, where task["critiques"][place]["there"]."""
+        return self._call("POST", f"/api/assignments/{assignment}/critiques/{place}", again=True)
 
     def answer(self, assignment: str, answer: Mapping[str, Any], **about: Any) -> Values:
         """Submit an answer in the form of the task's kind; {judgment, revision, disposition}.

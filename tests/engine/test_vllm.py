@@ -194,20 +194,24 @@ def test_training_samples_from_a_server(at, tmp_path, capsys):
 
 @pytest.mark.long
 def test_two_ranks_sample_from_one_server(at, tmp_path):
-    """Both ask it, the first alone brings the weights, and the metrics are those of one process.
+    """Both ask it, the first alone brings the weights, also where each has a part of them, and the metrics are those of
+    one process.
 
     Mutation caught: an update by each rank, which vLLM refuses; a rank that asks before the weights are there, or for
     a version that nobody has; what is drawn twice.
     """
     server = VLLMLike(load_policy(at / "lm"))
-    for ranks in (1, 2):
-        out, said = tmp_path / str(ranks), tmp_path / f"{ranks}.txt"
-        words = [*command(at, out), "--engine", f"vllm:{server.url}"]
-        assert several.call(ranks, several.command, words, str(said), {}, "float32") == [0] * ranks
-    one, two = ((tmp_path / r / "metrics.jsonl").read_text().splitlines() for r in "12")
-    for a, b in zip(map(json.loads, one), map(json.loads, two), strict=True):
-        for name in ("reward", "kl/seq", "policy/kl_update", "engine/ratio_max"):
-            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-4)
+    lines = {}
+    for name, ranks, more in (("one", 1, []), ("two", 2, []), ("shared", 2, ["--shard"])):
+        out, said = tmp_path / name, tmp_path / f"{name}.txt"
+        words = [*command(at, out), "--engine", f"vllm:{server.url}", *more]
+        codes = several.call(ranks, several.command, words, str(said), {}, "float32")
+        assert codes == [0] * ranks, said.read_text()
+        lines[name] = (out / "metrics.jsonl").read_text().splitlines()
+    for name in ("two", "shared"):
+        for a, b in zip(map(json.loads, lines["one"]), map(json.loads, lines[name]), strict=True):
+            for metric in ("reward", "kl/seq", "policy/kl_update", "engine/ratio_max"):
+                assert a[metric] == pytest.approx(b[metric], rel=1e-3, abs=1e-4)
 
 
 def test_what_cannot_be_asked_is_told_in_one_sentence(at, lm, tmp_path, capsys):

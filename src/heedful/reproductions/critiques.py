@@ -12,14 +12,12 @@ from typing import Any
 
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
 
-NAMES = ("Ada", "Bao", "Eve", "Ian", "Kit", "Lou", "Max", "Noa", "Pia", "Roy", "Tom", "Uma")
-LIKES = (
-    "tea", "jam", "rice", "soup", "corn", "milk", "beans", "plums", "nuts", "cake", "fish", "bread",
-)  # fmt: skip
+NAMES = ("Ada", "Bao", "Eve", "Ian", "Kit", "Lou")
+LIKES = ("tea", "jam", "rice", "soup", "corn", "milk")
 TRUTH: dict[str, str] = dict(zip(NAMES, LIKES, strict=True))
-CLAIMS = 3
+CLAIMS = 2
 MODEL = {"hidden_size": 64, "layers": 2, "heads": 4, "context": 160, "vocab_size": 500}
-READ, STEPS, CRITICISED, ASKED, ROUNDS = 8000, 500, 3000, 400, 15
+READ, STEPS, CRITICISED, ASKED, ROUNDS = 8000, 500, 3000, 400, 30
 COMPARED, HELD_OUT = 300, 400
 SEES, POINTED, MISLED = (
     0.5,
@@ -147,7 +145,7 @@ def models(seed: int, folder: Path, less: int) -> None:
         learning_rate=3e-3, steps=STEPS // less,
     )  # fmt: skip
     imitating = trained(
-        "sft", folder / "imitating", seed, model=base, data=str(folder / "people.jsonl"), epochs=3.0, batch_size=32,
+        "sft", folder / "imitating", seed, model=base, data=str(folder / "people.jsonl"), epochs=4.0, batch_size=32,
         learning_rate=2e-3,
     )  # fmt: skip
     questions = folder / "questions.jsonl"
@@ -230,7 +228,7 @@ def rewarded(seed: int, folder: Path, name: str, data: Path) -> float:
 
     model = trained(
         "reward", folder / f"reward {name}", seed, model=str(folder / "base"), data=str(data),
-        eval_data=str(folder / "asked.jsonl"), epochs=4.0, batch_size=16, learning_rate=1e-3,
+        eval_data=str(folder / "asked.jsonl"), epochs=8.0, batch_size=16, learning_rate=1e-3,
     )  # fmt: skip
     out = folder / "eval" / name
     heedful("evaluate reward", reward=(model,), data=str(folder / "held_out.jsonl"), out=out, quiet=True)  # fmt: skip
@@ -267,6 +265,6 @@ REPRODUCTION = Reproduction(
         Criterion("less with the wrong one", "alone less wrong critic", "at least", 0.0, "interval"),
     ),
     run=run,
-    minutes=5,
+    minutes=7,
     figure=figure,
 )  # fmt: skip

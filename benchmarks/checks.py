@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from benchmarks import floor
+from benchmarks import floor, tools
 from benchmarks.job import BLOCKS, PPO_EPOCHS, SAMPLING, TRAINING, Job
 
 Result = dict[str, Any]
@@ -21,11 +22,17 @@ def alone(job: Job, found: Result) -> list[str]:
     elif job.task in SAMPLING:
         steps, wanted = size.rounds, planned(job, size.rounds)
         steps *= 2 * PPO_EPOCHS if job.task == "ppo" else 1  # policy and critic
+    elif job.task == tools.NAME:
+        steps, wanted = size.rounds, tools.planned(Path(job.folder), size)
+        calls = found["extra"]["calls"]
+        if abs(calls - tools.CALLS) > tools.TOLERANCE:
+            wrong.append(f"{calls:.3f} calls an episode where {tools.CALLS} were asked")
     else:
         steps, wanted = 0, planned(job, BLOCKS)
     if found["updates"] != steps:
         wrong.append(f"{found['updates']} optimiser steps where {steps} were asked")
-    if abs(found["sampled"] - wanted) > SAMPLED[job.dtype] * wanted:
+    most = tools.TOLERANCE if job.task == tools.NAME else SAMPLED[job.dtype]
+    if abs(found["sampled"] - wanted) > most * wanted:
         wrong.append(f"{found['sampled']} tokens were sampled where {wanted} were asked")
     return wrong
 

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 import heedful  # noqa: F401  as its users do, before PyTorch
+from benchmarks import tools
 from benchmarks.inputs import HELD_OUT, rows
 from benchmarks.job import (
     BLOCKS,
@@ -58,7 +59,7 @@ def train(job: Job, out: Path) -> None:
     common: dict[str, Any] = dict(
         out=out,
         seed=job.seed,
-        learning_rate=LEARNING_RATE[job.task],
+        learning_rate=LEARNING_RATE.get(job.task, 1e-8),
         schedule="constant",
         warmup=0.0,
         weight_decay=0.0,
@@ -66,6 +67,23 @@ def train(job: Job, out: Path) -> None:
         report_to="none",
         quiet=True,
     )
+    if job.task == tools.NAME:
+        from heedful.configs.policy import Config
+
+        common |= dict(
+            model=str(folder / tools.NAME / "model"),
+            data=str(folder / tools.NAME / "prompts.jsonl"),
+            tools=("benchmarks.tools:calculate",),
+            reward=("benchmarks.tools:short",),
+            max_turns=tools.TURNS,
+            max_tokens=tools.TURN,
+            steps=size.rounds,
+            batch_size=size.responses,
+            group_size=size.group,
+            minibatch_size=0,
+        )
+        policy.run(compose(Config, {**METHODS["grpo"].sets, **common}))
+        return
     if job.task in SAMPLING:
         common |= dict(
             model=job.clock,
@@ -160,6 +178,8 @@ def clocks(measured: Measured) -> Iterator[list[Seconds]]:
         samples, metrics = await rollout(*args, **kwargs)  # with a reward that takes no time
         add("generation", *started)
         measured.sampled += sum(sum(s.mask) for s in samples)
+        if "episodes/calls" in metrics:
+            measured.extra["calls"] = metrics["episodes/calls"]
         return samples, metrics
 
     def logged(self, step, metrics):

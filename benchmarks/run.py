@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))  # this checkout's heedful, whichever is installed
 
-from benchmarks import checks, process, startup  # noqa: E402
+from benchmarks import checks, process, startup, tools  # noqa: E402
 from benchmarks.inputs import SEED, SIZES, build  # noqa: E402
 from benchmarks.job import BLOCKS, SAMPLING, TASKS, TRAINING, Job, add_line, lines_file, positive  # noqa: E402
 
@@ -96,6 +96,8 @@ def paired(ours: list[float], theirs: list[float]) -> float:
 
 def job(task: str, args) -> Job:
     folder = build(args.size, args.cache)
+    if task == tools.NAME:
+        tools.build(folder, SIZES[args.size], SEED)
     return Job(
         task=task,
         size=args.size,
@@ -127,7 +129,7 @@ def summary(task: str, size_name: str, found: Result) -> Result:
         line["tokens_per_second"] = sum(found["tokens"][1:]) / sum(seconds)
         line["examples_per_second"] = size.batch * len(seconds) / sum(seconds)
     elif task != "startup":
-        steps = size.rounds if task in SAMPLING else BLOCKS
+        steps = size.rounds if task in (*SAMPLING, tools.NAME) else BLOCKS
         line["tokens_per_second"] = found["sampled"] / steps / (sum(seconds) / len(seconds))
         line["examples_per_second"] = size.responses * len(seconds) / sum(seconds)
     for name in ("wall", "peak_rss_mib", "updates", "sampled", "parts", "versions"):
@@ -181,7 +183,7 @@ def trl_python(task: str = "sft") -> Path:
 def arguments() -> argparse.ArgumentParser:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     p = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    p.add_argument("task", choices=[*TASKS, "all"])
+    p.add_argument("task", choices=[*TASKS, tools.NAME, "all"])
     p.add_argument("--impl", choices=["heedful", "trl", "both"], default="both")
     p.add_argument("--size", choices=list(SIZES), default="tiny")
     p.add_argument("--repeats", type=positive, default=5, help="processes of each side")

@@ -5,6 +5,7 @@ Nothing here imports heedful. A compute_loss that counts and a callback that tak
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import trl_ppo
+from benchmarks import tools, trl_ppo
 from benchmarks.inputs import CONTEXT, rows
 from benchmarks.job import (
     BLOCKS,
@@ -81,13 +82,14 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
     from datasets import Dataset
 
     folder, size = Path(job.folder), job.sizes
-    sampling = job.task in SAMPLING
+    calling = job.task == tools.NAME
+    sampling = job.task in SAMPLING or calling
     batch = size.responses if sampling else size.batch
     flags, piece = flags_of(job), piece_of(job, batch)
     common: dict[str, Any] = dict(
         output_dir=out,
         seed=job.seed,
-        learning_rate=LEARNING_RATE[job.task],
+        learning_rate=LEARNING_RATE.get(job.task, 1e-8),
         lr_scheduler_type="constant",
         weight_decay=0.0,
         max_grad_norm=1.0,
@@ -107,6 +109,8 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
             shuffle_dataset=False,
             beta=0.05 if job.task == "rloo" else 0.04,
         )
+        if calling:
+            return calling_trainer(job, trl, common, flags, measured)
         prompts = Dataset.from_list(rows(folder, "prompts.jsonl"))
         config, kind = {
             "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
@@ -147,6 +151,33 @@ def trainer_of(job: Job, out: str, measured: Measured) -> Any:
     )
 
 
+def calling_trainer(job: Job, trl: Any, common: Any, flags: Any, measured: Measured) -> Any:
+    """GRPO with `tools`, whose own metric says how often they were called."""
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
+
+    folder = Path(job.folder) / tools.NAME
+    # AutoTokenizer takes a Llama's for a LlamaTokenizer, which splits words in another way than the file says.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / "model"), padding_side="left")
+    lines = (folder / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    common |= {"max_completion_length": tools.TURN * tools.TURNS, "max_tool_calling_iterations": 2}
+
+    class Counted(trl.GRPOTrainer):
+        def _generate(self, *args, **kwargs):
+            generated = super()._generate(*args, **kwargs)
+            measured.extra["calls"] = float(self._metrics["train"]["tools/call_frequency"][-1])
+            return generated
+
+    return Counted(
+        model=str(folder / "model"),
+        processing_class=tokenizer,
+        reward_funcs=tools.short,
+        args=trl.GRPOConfig(loss_type="grpo", logging_steps=1, **common, **flags),
+        train_dataset=Dataset.from_list([json.loads(line) for line in lines]),
+        tools=[tools.calculate],
+    )
+
+
 def watch(trainer: Any, measured: Measured) -> None:
     from transformers import TrainerCallback
 
@@ -159,7 +190,8 @@ def watch(trainer: Any, measured: Measured) -> None:
         loss = inner(model, inputs, *args, **kwargs)
         tokens = 0
         if "completion_ids" in inputs:
-            measured.sampled += int(inputs["completion_mask"].sum())
+            own = inputs["completion_mask"]  # of which tools have said some
+            measured.sampled += int((own * inputs.get("tool_mask", own)).sum())
         elif "attention_mask" in inputs:
             tokens = int(inputs["attention_mask"].sum())
         else:

@@ -28,6 +28,7 @@ from benchmarks import (  # noqa: E402
     profile,
     run,
     table,
+    tools,
     trl_ppo,
     trl_side,
 )
@@ -323,7 +324,7 @@ def test_only_trl_differs_between_its_two_environments(tmp_path):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, tools.NAME])
 @pytest.mark.parametrize("flags", ["default", "best"])
 def test_both_do_the_same_work(cache, tmp_path, task, flags):
     """TRL beside heedful at the smallest size: tokens, steps, losses and greedy responses agree."""
@@ -334,6 +335,26 @@ def test_both_do_the_same_work(cache, tmp_path, task, flags):
     assert run.main([*args, "--threads", "1", "--out", str(out)]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(lines) == 3 and table.table(lines)
+
+
+def test_a_policy_that_does_not_call_its_tool_is_told(tmp_path):
+    """Two conversations of 10 and 12 tokens, each played by a group in every round. Mutation caught: episodes without
+    a call that count as fast ones, the tool's words counted as the policy's."""
+    (tmp_path / tools.NAME).mkdir()
+    (tmp_path / tools.NAME / "planned.json").write_text("[10, 12]")
+    job = Job(task=tools.NAME, size="nano", folder=str(tmp_path))
+    tokens = job.sizes.rounds * job.sizes.group * 22
+    good = {"updates": job.sizes.rounds, "sampled": tokens, "extra": {"calls": 1.0}}
+    assert checks.alone(job, good) == []
+    assert "0.500 calls" in checks.alone(job, {**good, "extra": {"calls": 0.5}})[0]
+    assert checks.alone(job, {**good, "sampled": round(1.05 * tokens)})
+    assert [tools.calculate(e) for e in ("37 * 48", "5-7", "?")] == [
+        "1776",
+        "-2",
+        "Error: no expression",
+    ]
+    talk = tools.conversations(2)[1]
+    assert (talk[0]["content"], talk[3]["content"]) == ("What is 24 * 28?", "It is 672.")
 
 
 def test_what_heedful_tells_pytorch_is_not_told_to_trl():

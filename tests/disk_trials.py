@@ -59,8 +59,10 @@ def make_world(folder: Path) -> Path:
 
 
 def training(job: str) -> Job:
-    """One of `interruptions.JOBS`, which keeps a state at every third step and a checkpoint at every fifth."""
-    more = ("--state-every", 3, "--save-every", 5, "--report-to", "tensorboard")
+    """One of `interruptions.JOBS`, which keeps a state at every third step and, if it has any, a checkpoint at every
+    fifth."""
+    checkpoints = () if job == "segments" else ("--save-every", 5)
+    more = ("--state-every", 3, *checkpoints, "--report-to", "tensorboard")
     return Job(
         lambda w, f: jobs.command(job, w, f / "out", *more),
         lambda f, reference: jobs.alike(f / "out", reference / "out"),

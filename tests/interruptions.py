@@ -18,13 +18,20 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import numpy as np
+
 import faulty_disk
 import small_policy
 import tiny
 from heedful import cli
 from heedful.configs.commands import COMMANDS
+from heedful.control.filming import cut, filmed
+from heedful.control.games import load_game
+from heedful.control.players import by_chance
+from heedful.data.clips import as_text
 from heedful.data.files import write_rows
 from heedful.models.load import new_reward_model
+from heedful.run import FINISHED
 
 # A process of the fork server has imported everything already, and has no threads of the parent's.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -38,6 +45,7 @@ RECIPES = (
     "q_learning",
     "ilql",
     "distil",
+    "segments",
 )
 CONTEXT.set_forkserver_preload(
     ["heedful.cli", "torch.utils.tensorboard", *(f"heedful.recipes.{r}" for r in RECIPES)]
@@ -86,6 +94,7 @@ JOBS: dict[str, Callable[[Path, int], list]] = {
     "decision": lambda w, n: JOBS["ilql"](w, n),
     "distil": lambda w, n: ["--model", w / "model", "--data", w / "demonstrations.jsonl",
                             "--context", w / "context.txt", *epochs(n)],
+    "segments": lambda w, n: ["--data", w / "clips.jsonl", "--iterations", 8 * n, "--episodes", 2],
     "small": lambda w, n: ["--model", w / "model", "--data", w / "prompts.jsonl", "--steps", 8 * n],
 }  # fmt: skip
 POLICY = ("ppo", "rloo", "online_dpo", "psi_learning")
@@ -124,7 +133,20 @@ def make_world(folder: Path) -> Path:
         ),
     )
     (folder / "context.txt").write_text("Add up.")
+    write_rows(folder / "clips.jsonl", compared_clips("tetris(pieces=6)", 4))
     return folder
+
+
+def compared_clips(spec: str, number: int) -> list[dict]:
+    """Questions about two clips by chance, every second one of them a tie."""
+    rng, game = np.random.default_rng(0), load_game(spec)
+    shown = [
+        as_text(cut(filmed(game, spec, by_chance, seed)[0], 4, rng)) for seed in range(2 * number)
+    ]
+    return [
+        {"prompt": f"{k}?", "responses": shown[2 * k : 2 * k + 2], "ranking": [1, 1 + k % 2]}
+        for k in range(number)
+    ]
 
 
 def episode(question: str) -> dict:
@@ -277,7 +299,7 @@ def alike(out: Path, reference: Path) -> str:
 
     Compared: the model bit for bit; each step logged once, in order; the same metrics, clocks apart.
     """
-    if not (out / "config.json").exists():
+    if not any((out / name).exists() for name in FINISHED):
         return "not finished"
     if weights(out) != weights(reference):
         return "other weights"

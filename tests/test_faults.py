@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 )
 CHEAP = ("sft",)
 # What they write sft, dpo, rloo and small write with the same code; -m exhaustive has them, too.
-ALIKE = ("pretrain", "kto", "bco", "ppo", "online_dpo")
+ALIKE = ("pretrain", "kto", "bco", "ppo", "online_dpo", "segments")
 SAMPLED = [
     pytest.param(
         name,

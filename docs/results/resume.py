@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 import interruptions as jobs
+from heedful.run import finished
 
 INTERVALS = (
     1,
@@ -98,16 +99,16 @@ def harass(job: str, folder: Path, trials: int, seed: int) -> dict:
             kills += 1
             signals[number.name] += 1
             # Killed when the model was in place: the same command only tidies up, and says that all is done.
-            if (out / "config.json").exists() and (code_ := jobs.call(words)) != 2:
+            if finished(out) and (code_ := jobs.call(words)) != 2:
                 said = f"exit code {code_} in a finished folder"
             # Before the run is open SIGINT is KeyboardInterrupt, in the imports too.
             if code not in (-number, 128 + number, *([1] if number == signal.SIGINT else [])):
                 said = f"exit code {code} after {number.name}"
-            if (out / "config.json").exists():
+            if finished(out):
                 break
             if every == 1 and number == signal.SIGKILL:
                 lost_most = max(lost_most, lost(out))
-        if not (out / "config.json").exists() and (code := jobs.call(words)) != 0:
+        if not finished(out) and (code := jobs.call(words)) != 0:
             said = f"exit code {code}"
         continued += "continuing" in jobs.said(out)
         if said := said or jobs.alike(out, reference):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 
+import interruptions as jobs
 from heedful.cli import main
+from heedful.control import segments
 from heedful.control.comparing import by_return
-from heedful.control.filming import cut, filmed
-from heedful.control.games import Over, load_game, one_of_n
-from heedful.control.players import by_chance, load_player
+from heedful.control.games import Over, one_of_n
+from heedful.control.players import load_player
 from heedful.control.segments import (
     Compared,
     Learned,
@@ -23,7 +23,6 @@ from heedful.control.segments import (
     play,
     preference_loss,
 )
-from heedful.data.clips import as_text
 from heedful.data.files import write_rows
 
 P = 0.9 / (1 + math.exp(-2.0)) + 0.05  # that a segment worth 2 more is preferred, by people who err
@@ -39,7 +38,7 @@ def test_the_loss_by_hand(difference, preferred, loss):
     assert plain.item() == pytest.approx(math.log1p(math.exp(-difference)), abs=1e-6)
 
 
-def test_sums_are_compared_not_means():
+def test_sums_are_compared_not_means(monkeypatch):
     """Segments of equal moves, of which the longer is preferred: what a move is worth comes out positive, and as its
     feature says. Mutation caught: a mean over the segment, a segment's moves given to another one."""
     rng, compared = np.random.default_rng(0), []
@@ -52,6 +51,7 @@ def test_sums_are_compared_not_means():
             )
         )
     player = Learned(1)
+    monkeypatch.setattr(segments, "FIT_STEPS", 100)
     assert fit(player, compared, 0) > 0.95
     plain, better = player.worth(torch.tensor([[0.0], [1.0]])).mean(0)
     assert 0 < plain < better
@@ -118,61 +118,27 @@ def test_who_sees_returns_ties_and_errs():
     assert 0.87 < np.mean(told) < 0.93
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(tmp_path, capsys, monkeypatch):
     """Compared clips in a file → a player that clips can be made of. Mutation caught: a tie that is left out, a run
     that overwrites another one."""
-    spec, rng, rows = "tetris(pieces=6)", np.random.default_rng(0), []
-    for number in range(4):
-        shown = [
-            cut(filmed(load_game(spec), spec, by_chance, 2 * number + k)[0], 4, rng)
-            for k in range(2)
-        ]
-        rows.append(
-            {
-                "prompt": f"{number}?",
-                "responses": [as_text(c) for c in shown],
-                "ranking": [1, 1 + number % 2],
-            }
-        )
+    monkeypatch.setattr(segments, "FIT_STEPS", 20)  # how well is asked above
+    spec = "tetris(pieces=6)"
+    rows = jobs.compared_clips(spec, 4)
     write_rows(tmp_path / "c.jsonl", rows)
-    words = [
-        "train",
-        "segments",
-        "--data",
-        str(tmp_path / "c.jsonl"),
-        "--iterations",
-        "2",
-        "--episodes",
-        "2",
-    ]
+    words = ["train", "segments", "--data", str(tmp_path / "c.jsonl"), "--iterations", "2"]
+    words += ["--episodes", "2", "--report-to", "none"]
     assert main([*words, "--out", str(tmp_path / "a")]) == 0
     assert f"4 comparisons of {spec}, 2 of them ties" in capsys.readouterr().out
     player, about = load_player(tmp_path / "a")
     assert (about["player"], about["game"]) == ("segments", spec)
-    log = [json.loads(line) for line in (tmp_path / "a" / "games.jsonl").read_text().splitlines()]
-    assert [row["iteration"] for row in log] == [1, 2]
+    assert [row["step"] for row in jobs.rows(tmp_path / "a")] == [1, 2]
     again = Learned.of(*player.state())
     moves = torch.randn(5, 28, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again.worth(moves), player.worth(moves))
     assert main([*words, "--out", str(tmp_path / "a")]) == 2
-    assert "--model" in capsys.readouterr().err
+    assert "finished model" in capsys.readouterr().err
     write_rows(tmp_path / "c.jsonl", [rows[0] | {"responses": ["Lima.", "Cusco."]}])
     assert main([*words, "--out", str(tmp_path / "b")]) == 2
     assert "expected a clip" in capsys.readouterr().err
-    assert (
-        main(
-            [
-                "clips",
-                "--model",
-                str(tmp_path / "a"),
-                "--pairs",
-                "--steps",
-                "3",
-                "--count",
-                "2",
-                "--out",
-                str(tmp_path / "d.jsonl"),
-            ]
-        )
-        == 0
-    )
+    pairs = ["clips", "--model", str(tmp_path / "a"), "--pairs", "--steps", "3", "--count", "2"]
+    assert main([*pairs, "--out", str(tmp_path / "d.jsonl")]) == 0

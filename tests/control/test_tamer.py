@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import interruptions as jobs
 from heedful.cli import main
 from heedful.control.games import load_game
-from heedful.control.players import load_player, played
+from heedful.control.players import LOG, load_player, played
 from heedful.control.tamer import Moment, Press, Tamer, credits, relative
 from heedful.control.trainers import Simulated, again, taught
 from heedful.data import clips
@@ -130,6 +131,20 @@ def test_the_command_teaches_and_goes_on(tmp_path, capsys):
         clips.read(json.loads((tmp_path / "c.jsonl").read_text())["completion"]).game
         == about["game"]
     )
+
+
+@pytest.mark.long
+def test_killed_and_gone_on_it_learns_the_same(tmp_path):
+    """Four games, and four of which two processes die on the way into saving one. Mutation caught: a trainer, or a
+    game's seed, that begins anew with the process; a game that is kept without what was learned in it."""
+    ways = ["train", "tamer", "--game", "tetris(pieces=10)", "--trainer", "simulated"]
+    assert tamer(*ways[2:], "--out", tmp_path / "whole", "--games", 4) == 0
+    out, save = tmp_path / "killed", "heedful.recipes.tamer:save_player"
+    for left, call in ((4, 2), (3, 3), (1, 0)):  # of the games; in which the process dies
+        words = [*ways, "--out", str(out), "--games", str(left)]
+        assert jobs.call(words, die=(save, call) if call else None) == (9 if call else 0)
+    assert jobs.weights(out) == jobs.weights(tmp_path / "whole")
+    assert (out / LOG).read_text() == (tmp_path / "whole" / LOG).read_text()
 
 
 def test_presses_in_a_file(tmp_path, capsys):

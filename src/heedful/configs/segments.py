@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from heedful.configs.common import Reading
-from heedful.errors import UserError
-from heedful.fields import ABOVE_0, AT_LEAST_1, SEED, alias
+from heedful.fields import ABOVE_0, AT_LEAST_0, AT_LEAST_1, HIDDEN, SEED, alias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +16,7 @@ class Config(Reading):
     al. 2017). The game's own reward is never learned from."""
 
     out: Annotated[Path, alias("--output-dir")]
-    """Folder of the run, a new one."""
+    """Folder of the run: config, metrics and, at the end, the player."""
     model: str = ""
     """The folder of an earlier `train segments` run: its policy goes on. Default: a new one."""
     iterations: Annotated[int, AT_LEAST_1] = 15
@@ -28,11 +27,14 @@ class Config(Reading):
     """Learning rate of Adam, of policy and critic."""
     seed: Annotated[int, SEED] = 0
     """Seed of everything random."""
-
-
-def refuse_nonsense(config: Config) -> None:
-    """A folder that is there already."""
-    if config.out.exists():
-        raise UserError(
-            f"--out {config.out} is there already; --model {config.out} goes on from it"
-        )
+    quiet: bool = False
+    """Log lines in place of a progress bar."""
+    report_to: Literal["tensorboard", "wandb", "mlflow", "trackio", "none"] = "tensorboard"
+    """Where metrics go besides metrics.jsonl."""
+    state_every: Annotated[int, AT_LEAST_0] = 0
+    """Updates between saved states, from which the same command goes on; 0: as often as costs under 5 % of the time."""
+    resume: bool = False
+    """Resume the unfinished run in --out, and fail if there is none; the same command resumes by itself."""
+    restart: bool = False
+    """Start over and discard the unfinished run in --out."""
+    command: Annotated[str, HIDDEN] = "train segments"

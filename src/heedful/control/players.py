@@ -48,21 +48,26 @@ def played(game: Game, player: Player, seed: int) -> float:
 def save_player(
     folder: Path, kind: str, game: str, player: Any, log: Iterable[Mapping[str, Any]] = ()
 ) -> None:
-    """A folder that is whole, or as it was before; `log` has a row for each game, or step, so far."""
-    about, arrays = player.state()
+    """A folder that is whole, or as it was before; `log` has a row for each game so far."""
 
     def write(place: Path) -> None:
-        known = {"player": kind, "game": game} | about
-        (place / ABOUT).write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        (place / ARRAYS).write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        write_player(place, kind, game, player)
         if rows := list(log):
             write_rows(place / LOG, (dict(row) for row in rows))
 
     write_folder(folder, write)
 
 
+def write_player(place: Path, kind: str, game: str, player: Any) -> None:
+    """The player's files, into a folder that nobody reads yet."""
+    about, arrays = player.state()
+    known = {"player": kind, "game": game} | about
+    (place / ABOUT).write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    (place / ARRAYS).write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+
+
 def load_player(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """What `save_player` wrote, to play or to go on from, and what it says about itself: `player`, `game`."""
+    """What `write_player` wrote, to play or to go on from, and what it says about itself: `player`, `game`."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)

@@ -78,7 +78,7 @@ class Learned:
         """All that there is to go on from: numbers, and arrays."""
         return {"features": self.features}, {
             f"{part}.{name}": tensor.numpy()
-            for part, net in self._parts().items()
+            for part, net in self.parts().items()
             for name, tensor in net.state_dict().items()
         }
 
@@ -86,13 +86,14 @@ class Learned:
     def of(cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Learned:
         """The inverse of `state`."""
         known = cls(int(about["features"]))
-        for part, net in known._parts().items():
+        for part, net in known.parts().items():
             net.load_state_dict(
                 {n: torch.from_numpy(arrays[f"{part}.{n}"]) for n in net.state_dict()}
             )
         return known
 
-    def _parts(self) -> dict[str, nn.Sequential]:
+    def parts(self) -> dict[str, nn.Sequential]:
+        """All that is learned, by name."""
         rewards = {f"reward{i}": net for i, net in enumerate(self.rewards)}
         return {"policy": self.policy, "critic": self.critic, **rewards}
 
@@ -130,7 +131,8 @@ def fit(player: Learned, compared: Sequence[Compared], seed: int) -> float:
         sums = torch.zeros(len(lengths)).index_add(0, owner, net(flat)[:, 0]).view(-1, 2)
         return sums[:, 0] - sums[:, 1]
 
-    player.rewards = [network(player.features, generator) for _ in range(MEMBERS)]
+    for net in player.rewards:
+        net.load_state_dict(network(player.features, generator).state_dict())
     for net in player.rewards:
         drawn = torch.randint(len(compared), (len(compared),), generator=generator)
         adam = torch.optim.AdamW(net.parameters(), lr=FIT_RATE, weight_decay=DECAY)

@@ -11,39 +11,48 @@ import numpy as np
 from heedful.configs.segments import Config
 from heedful.control.filming import replayed
 from heedful.control.games import Game, load_game
-from heedful.control.players import load_player, save_player
+from heedful.control.players import load_player, write_player
 from heedful.control.segments import Compared, Learned, Optimiser, fit, play
 from heedful.data import clips
+from heedful.data.files import read_rows
 from heedful.data.reading import named
 from heedful.data.sources import read_comparisons
 from heedful.errors import UserError
-from heedful.progress import Progress
+from heedful.models.sampling import derive_seed
+from heedful.run import Run, check_out
+from heedful.run.metrics import METRICS
 from heedful.transfer.sources import materialise
 from heedful.types import Comparison
 
 
 def run(config: Config) -> Path:
-    """Returns the folder with the player, its rewards and, in games.jsonl, what each update was made from."""
+    """Returns the run's folder, which then holds the player and its rewards."""
+    check_out(config)
     source = materialise(config.data, "rankings")
     spec, compared = _compared(named(config.data), read_comparisons(source, columns=config.columns))
     games = [load_game(spec) for _ in range(config.episodes)]
-    player, seen = _begun(config, spec, games[0]), []
-    right = fit(player, compared, config.seed)
-    ties = sum(c.preferred == 0.5 for c in compared)
-    print(
-        f"{len(compared)} comparisons of {spec}, {ties} of them ties; {right:.0%} of the others fitted"
-    )
-    rng, optimiser = np.random.default_rng(config.seed), Optimiser(player, config.learning_rate)
-    with Progress("iterations", config.iterations) as bar:
-        for number in range(config.iterations):
+    player = _begun(config, spec, games[0])
+    optimiser = Optimiser(player, config.learning_rate)
+    stateful = {"adam": optimiser.adam, **player.parts()}
+    with Run(
+        config.out, config, total_steps=config.iterations, quiet=config.quiet, report_to=config.report_to,
+        show=("return", "reward"),
+    ) as run_:  # fmt: skip
+        done = run_.restore(stateful)
+        if not done:
+            right = fit(player, compared, config.seed)
+            ties = sum(c.preferred == 0.5 for c in compared)
+            print(
+                f"{len(compared)} comparisons of {spec}, {ties} of them ties; {right:.0%} of the others fitted"
+            )
+        for step in range(done + 1, config.iterations + 1):
+            rng = np.random.default_rng(derive_seed(config.seed, step))
             seeds = [int(s) for s in rng.integers(2**31, size=len(games))]
-            metrics = optimiser.step(play(player, games, seeds, rng), rng, learned=True)
-            seen.append({"iteration": number + 1} | metrics)
-            bar.update(number + 1)
-    save_player(config.out, "segments", spec, player, seen)
-    print(
-        f"return {seen[0]['return']:.1f} → {seen[-1]['return']:.1f}, which was never learned from"
-    )
+            run_.log(step, optimiser.step(play(player, games, seeds, rng), rng, learned=True))
+            run_.keep(step, stateful)
+        run_.finish(lambda place: write_player(place, "segments", spec, player))
+    returns = [row["return"] for _, row in read_rows(config.out / METRICS)]
+    print(f"return {returns[0]:.1f} → {returns[-1]:.1f}, which was never learned from")
     return config.out
 
 

@@ -20,6 +20,7 @@ from heedful.data.reading import named, read_items, read_table
 from heedful.errors import UserError
 from heedful.transfer.sources import materialise
 
+TRAINERS = 2**32  # above the seeds of games, which are drawn from otherwise
 PRESSED = re.compile(r"(good|bad) after (\d{1,2}\.\d{3}) s")
 
 
@@ -33,14 +34,15 @@ def _live(config: Config) -> Path:
     player, spec, log = _begun(config)
     game = load_game(spec)
     player = player or _new(config, game)
-    simulated = config.trainer == "simulated"
-    trainer = Simulated(config.seed + len(log)) if simulated else Person()
+    person = Person() if config.trainer == "person" else None
     most, seconds = config.presses or None, (config.ms or game.ms) / 1000
-    with nullcontext() if isinstance(trainer, Simulated) else trainer:
+    with person or nullcontext():
         for _ in range(config.games):
             if most is not None and player.presses >= most:
                 break
             seed = config.seed + len(log)
+            # Of each game anew, so that who goes on is taught as by a trainer who never left.
+            trainer = person or Simulated(TRAINERS + seed)
             try:
                 told = taught(game, player, trainer, seed, seconds=seconds, most=most)
             except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from heedful.yaml_file import read_yaml
 
 COLOURS = 8  # m-0 … m-7 in compare.css
 SHOWN = 6  # rounds whose texts are shown, evenly from the first to the last
-FINISHED = ("config.json", "adapter_config.json")
+FINISHED = ("config.json", "adapter_config.json", "player.json")
 # What is drawn first, in this order; what else was logged follows by its name.
 TITLES = {
     "loss": ("Loss", ""),

@@ -23,8 +23,8 @@ from heedful.run.files import digest, fingerprint, plain
 from heedful.run.stop import LOCK, locked
 from heedful.tagged import holders
 
-# Moved into place last: a folder with one of them holds a whole model, or a whole adapter in PEFT's format.
-FINISHED = ("config.json", "adapter_config.json")
+# Moved into place last: a folder with one of them holds a whole model, adapter in PEFT's format, or player of a game.
+FINISHED = ("config.json", "adapter_config.json", "player.json")
 ONCE = ("resume", "restart")  # said of one start, not of the run
 NAMES = ("command", "out")  # what it is called and where it is
 # What is written down, memory, speed and which rows are fit to be read: these may differ when a run goes on.

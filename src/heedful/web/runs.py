@@ -22,7 +22,7 @@ MAX_BYTES = 2_000_000  # of metrics in one answer
 ALIVE = 90.0  # seconds since the last line, after which an unfinished run counts as stopped
 METRICS, CONFIG = "metrics.jsonl", "config.yaml"
 REPORTS = ("report.html", "compare.html")  # of a run or a demo, of a comparison of methods
-FINISHED = ("config.json", "adapter_config.json")  # of a whole model, of an adapter
+FINISHED = ("config.json", "adapter_config.json", "player.json")  # of a model, an adapter, a player
 SKIPPED = ("checkpoints", "tensorboard", "data", "exports", "backups")
 
 

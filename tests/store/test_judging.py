@@ -138,7 +138,7 @@ def test_the_page_sees_nothing_it_should_not(store: Store):
         page = show.question(connection, given, rater)
     assert set(page) == {
         "assignment", "kind", "state", "lease_seconds", "prompt", "language", "responses", "options", "questions",
-        "guidelines", "turns", "answer", "revision", "trial", "suggestion",
+        "guidelines", "turns", "answer", "revision", "trial", "suggestion", "critiques",
     }  # fmt: skip
     assert [set(r) for r in page["responses"]] == [{"label", "text"}] * 2
 

@@ -11,7 +11,7 @@ from workspace import expire_lease, make_project, make_task, make_tasks
 
 SHOWN = {
     "assignment", "kind", "state", "lease_seconds", "prompt", "language", "responses", "options", "guidelines",
-    "turns", "answer", "revision", "questions", "trial", "suggestion",
+    "turns", "answer", "revision", "questions", "trial", "suggestion", "critiques",
 }  # fmt: skip
 
 

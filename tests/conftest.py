@@ -111,6 +111,13 @@ def migrated(postgres: str) -> Iterator[str]:
         yield name
 
 
+@pytest.hookimpl(tryfirst=True)  # before the markers are asked
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "postgres" in item.keywords and item.get_closest_marker("long_on_postgres"):
+            item.add_marker("long")
+
+
 KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 

@@ -62,6 +62,7 @@ def judged(store: Store) -> set[tuple[str, str]]:
         return {tuple(row) for row in connection.execute(select(j.id, j.idempotency_key))}
 
 
+@pytest.mark.long_on_postgres
 def test_a_restore_drill(workspace: Path, another, tmp_path: Path, capsys):
     """A backup taken while threads judge has every judgment acknowledged before it began; rating goes on from it."""
     store = open_store(workspace)

@@ -103,6 +103,7 @@ def test_pages_that_are_no_database_any_more(workspace: Path, capsys):
     assert "malformed" in capsys.readouterr().err
 
 
+@pytest.mark.long_on_postgres
 def test_only_what_is_new_is_looked_at(url: str, tmp_path: Path, monkeypatch, capsys):
     """A later check gives the same books as one of everything, also of answers corrected since, and reads less."""
     (tmp_path / "heedful.toml").write_text(f'database = "{url}"')

@@ -133,6 +133,7 @@ def test_what_does_not_fit_is_refused(store: Store):
         assert critiques.wanted(connection, project, CRITIC, "v2") == [task]
 
 
+@pytest.mark.long_on_postgres
 def test_its_effect_on_raters_is_told(store: Store):
     """One rater asks wherever they can and then errs, one never asks and is right. Every number is counted beside it.
 

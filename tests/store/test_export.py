@@ -167,6 +167,7 @@ def test_exported_and_excluded_are_all_that_is_stored(store, busy):
     assert reconciled["judgments"].exported == stored
 
 
+@pytest.mark.long_on_postgres
 def test_what_somebody_has_withdrawn_is_in_no_export(store, busy):
     """Neither in a new one, of any form, nor in one that was chosen before; the books say where it went, also those
     that were kept from before; and when it is given again, all is as it was. Mutations caught: training forms alone,
@@ -204,6 +205,7 @@ def test_what_somebody_has_withdrawn_is_in_no_export(store, busy):
         assert rows(store, project, what) == all_rows[what]
 
 
+@pytest.mark.long_on_postgres
 def test_the_database_tells_shapes_apart_as_the_forms_do(store):
     """Each judgment as the forms' own functions have it, one by one, however alike others are.
 
@@ -275,6 +277,7 @@ def test_each_exclusion_has_its_reason(store, busy):
     assert wide.exported == counted(store, project, "comparisons").exported + 3
 
 
+@pytest.mark.long_on_postgres
 def test_export_db_sources_and_rounds_agree_row_by_row(store, busy, url, tmp_path):
     """Answers of every fate, odd texts, both splits. Mutation caught: a second reading of what people have said."""
     project, ada = busy

@@ -174,6 +174,7 @@ def test_what_does_not_fit_is_refused(store: Store):
     ]
 
 
+@pytest.mark.long_on_postgres
 def test_its_effect_on_raters_is_told(store: Store):
     """Two raters: one always says what is suggested where they see it, one never looks; both find "right" otherwise.
     Every number is counted beside it. Mutations caught: shown and hidden swapped, gold among the others, a judge among

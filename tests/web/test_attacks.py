@@ -332,6 +332,7 @@ def test_other_peoples_things_do_not_exist(store: Store, app, person):
     assert owner.browser.get(f"/api/assignments/{chat}").json()["turns"][0]["chosen"] is None
 
 
+@pytest.mark.long_on_postgres
 def test_no_id_is_an_error_of_the_server(url: str, tmp_path: Path, hashed: str):
     """NUL, half a character and far too long, in every place of every path, in both databases."""
     store = open_store(url)

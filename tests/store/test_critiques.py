@@ -141,12 +141,12 @@ def test_its_effect_on_raters_is_told(store: Store):
     what was withheld."""
     project = make_project(store, gold_rate=0.5)
     misled, deaf, judge = make_rater(store), make_rater(store), make_rater(store, "judge")
-    gold = [Comparison((Message("user", f"G{i}?"),), ("right", "wrong"), (1, 2)) for i in range(6)]
+    gold = [Comparison((Message("user", f"G{i}?"),), ("right", "wrong"), (1, 2)) for i in range(4)]
     imported.comparisons(store, project, gold, gold=True)
-    make_tasks(store, project, 9, responses=("right", "wrong"), overlap=3)
+    make_tasks(store, project, 6, responses=("right", "wrong"), overlap=3)
     with store.read() as connection:
         asked = critiques.wanted(connection, project, CRITIC, "v1")
-    assert len(asked) == 15
+    assert len(asked) == 10
     write(store, project, {task: ["x", "y"] for task in asked})
     switch(store, project, hidden=0.5)
     counts: dict[Any, int] = {}
@@ -179,7 +179,7 @@ def test_its_effect_on_raters_is_told(store: Store):
     with store.read() as connection:
         report = criticised.report(connection, project)
     (effect,) = report["effects"]
-    assert effect["source"] == CRITIC and report["sources"][0]["questions"] == 15
+    assert effect["source"] == CRITIC and report["sources"][0]["questions"] == 10
     asked_for = effect["asked"]
     assert asked_for["count"] == counts["asked", True, True] > 0
     assert asked_for["n"] == counts["asked", True, True] + counts["asked", True, False]

@@ -19,6 +19,25 @@ def test_ece_by_hand():
     assert cal.ece(c, r, 1) == pytest.approx(abs(0.45 - 0.75))
 
 
+@pytest.mark.parametrize(
+    "gap, answers, of_each", [(0.0, 150, 1), (0.1, 150, 1), (0.1, 1200, 1), (0.0, 150, 4)]
+)
+def test_the_interval_of_ece_has_the_truth(gap, answers, of_each):
+    """Confidences that are right, and such as are too high by .1, many answers and few, alone and in fours that are
+    right together. Mutation caught: percentiles of drawn answers, which never have the truth where all is
+    calibrated and lie above the estimate; groups that are taken for as many witnesses."""
+    rng, hits = np.random.default_rng(3), 0
+    for seed in range(40):
+        confidence = rng.choice([0.55, 0.65, 0.75, 0.85, 0.95], answers)
+        right = (rng.random(answers) < confidence - gap).astype(float)
+        c, r = np.repeat(confidence, of_each), np.repeat(right, of_each)
+        of = np.repeat(np.arange(answers), of_each).tolist()
+        value, (low, high) = cal.ece_with_interval(c, r, of, seed=seed)
+        assert value == pytest.approx(cal.ece(c, r)) and low <= value <= high < value + 0.2
+        hits += low <= gap <= high
+    assert hits >= 34  # of 300: 284, 264, 277, 288
+
+
 def test_equal_confidences_stay_together():
     """Mutation caught: a bin's edge in the middle of a tie, which makes ECE depend on the order of the answers."""
     c = np.array([0.5] * 30 + [0.9] * 3)

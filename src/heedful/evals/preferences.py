@@ -54,7 +54,7 @@ def summary(
             "log_loss_ci": bootstrap_ci(_per_prompt(cost, of, pairs).tolist(), pairs.tolist()),
             "pairs": len(p),
             "prompts": int((pairs > 0).sum()),
-            **_calibration(p, right),
+            **_calibration(p, right, of),
         }
         if first is None:
             first = share
@@ -70,9 +70,9 @@ def _per_prompt(values: Floats, of: Sequence[int], pairs: Floats) -> Floats:
     return np.bincount(of, values, len(pairs)) / np.maximum(pairs, 1)
 
 
-def _calibration(p: Floats, right: Floats) -> dict[str, Any]:
+def _calibration(p: Floats, right: Floats, of: Sequence[int]) -> dict[str, Any]:
     sure = np.maximum(p, 1 - p)
-    ece, ece_ci = calibration.with_interval(calibration.ece, sure, right)
+    ece, ece_ci = calibration.ece_with_interval(sure, right, of)
     return {
         "confidence": float(sure.mean()),
         "ece": ece,

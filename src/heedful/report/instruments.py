@@ -199,7 +199,7 @@ def calibration(result: dict[str, Any], out: Path) -> Path:
         "ECE: mean distance of confidence and share of right answers over 15 bins of equal mass, biased upwards for "
         "few answers; Brier: mean squared distance; AUROC: how often a right answer is surer than a wrong one. T "
         "divides the log-odds; it is fitted on every second answer, and ECE before and after are of the others. "
-        "Intervals: 95 %, bootstrap over answers.",
+        "Intervals: 95 %, bootstrap over answers; that of ECE has 0 where noise alone would give as much.",
         f"Doubt in words (English phrases): {words.percent(doubt['doubting'])} of answers, right then "
         f"{words.percent(doubt['right_with'])}, else {words.percent(doubt['right_without'])}; "
         f"{words.percent(doubt['abstained'])} say that they do not know.",

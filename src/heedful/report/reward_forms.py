@@ -58,7 +58,8 @@ def page(result: dict[str, Any]) -> dict[str, Any]:
     notes = [
         "Each prompt is predicted by what was fitted to the other folds. Intervals: 95 %, bootstrap over prompts; they "
         "say what other prompts would change, not what another seed or other folds would. Log-loss of chance: 0.69. "
-        "ECE: mean distance of confidence and share right, biased upwards for few pairs.",
+        "ECE: mean distance of confidence and share right, biased upwards for few pairs; its interval has 0 where "
+        "noise alone would give as much.",
         *(f"{name} is bradley_terry here: {why}." for name, why in alike.items()),
     ]
     return {

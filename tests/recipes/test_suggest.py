@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from heedful.cli import main
+from heedful.configs.suggest import Config
+from heedful.data.critiques import question
 from heedful.data.sources import read_comparisons
+from heedful.recipes import revise, suggest_critiques
 from heedful.recipes.suggest import ranked
 from heedful.store.database.db import open_store
 from heedful.store.rating import judging, show, work
 from heedful.transfer.workspace import project_of
+from heedful.types import Message, Prompt
 from workspace import answer, make_rater
 
 
@@ -139,3 +144,27 @@ def test_scores_become_ranks():
     """Mutations caught: equal scores ordered by place, what has no score last instead of without a rank."""
     assert ranked([0.5, None, 2.0, 0.5]) == [2, None, 1, 2]
     assert ranked([None, None]) == [None, None] and ranked([-1.0, -1.0]) == [1, 1]
+
+
+def test_a_model_is_asked_as_it_was_taught(monkeypatch: pytest.MonkeyPatch):
+    """By the question of `train sft` and `critique`: of a plain prompt as text, of a conversation as a user's turn.
+    Mutation caught: a plain question through the chat template of a model that has one."""
+    heard: list[Prompt] = []
+
+    async def write(asked: Prompt) -> str:
+        heard.append(asked)
+        return " Wrong. "
+
+    monkeypatch.setattr(suggest_critiques, "asked_as_is", lambda *_: (write, True))
+    talk = [{"role": "user", "content": "Hi."}]
+    questions = {
+        "a": {"prompt": "Why?", "responses": ["No."]},
+        "b": {"prompt": talk, "responses": ["Yo."]},
+    }
+    said = suggest_critiques.critiques_of(Config(critiques="llm:x", quiet=True), questions)
+    assert said == {"a": ["Wrong."], "b": ["Wrong."]}
+    assert heard == [question("Why?", "No."), question((Message("user", "Hi."),), "Yo.")]
+    assert isinstance(heard[0], str)
+    monkeypatch.setattr(revise, "asked_as_is", lambda *_: (write, True))
+    asyncio.run(revise.writer(Config(), "llm:x", "--by")("Why?"))  # type: ignore[arg-type]
+    assert heard[2] == (Message("user", "Why?"),)

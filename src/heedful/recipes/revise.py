@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from heedful.configs.revise import Config
+from heedful.data.columns import prompt_to_json
 from heedful.data.reading import named
 from heedful.data.sources import prompt_columns, prompt_of, read_samples, write_rows
 from heedful.data.tokens import decode_response, encode_prompt, no_room, stop_tokens
@@ -85,30 +86,40 @@ class Asking(Protocol):
 
 
 def writer(config: Asking, by: str, flag: str) -> Writer:
-    """Who is asked, as `flag` named them; the likeliest words, at temperature 0."""
+    """Who is asked, as `flag` named them, as by a user where there is a chat template; the likeliest words, at
+    temperature 0."""
+    write, chats = asked_as_is(config, by, flag)
+    return lambda text: write((Message("user", text),) if chats else text)
+
+
+def asked_as_is(
+    config: Asking, by: str, flag: str
+) -> tuple[Callable[[Prompt], Awaitable[str]], bool]:
+    """A text goes on, a conversation goes through the chat template; and whether there is one. A server is asked for
+    the last message, whichever it is."""
     if is_endpoint(by):
         endpoint = Endpoint.of(by, flag)
         longest = max(config.max_tokens, endpoint.options.answer_tokens)
         endpoint.options = replace(endpoint.options, answer_tokens=longest, logprobs=False)
 
-        async def served(text: str) -> str:
+        async def served(prompt: Prompt) -> str:
+            text = prompt if isinstance(prompt, str) else prompt[-1].content
             return (await endpoint.ask(text, ())).text
 
-        return served
+        return served, True
     if not by.startswith("llm:"):
         raise UserError(f"{flag} {by}: expected llm:MODEL or http://HOST:PORT/v1#NAME")
     return local(config, by.removeprefix("llm:"), flag)
 
 
-def local(config: Asking, name: str, flag: str) -> Writer:
-    """A model of this machine. A model with a chat template is asked as by a user, another goes on in plain text."""
+def local(config: Asking, name: str, flag: str) -> tuple[Callable[[Prompt], Awaitable[str]], bool]:
+    """A model of this machine, and whether it has a chat template."""
     tokenizer = load_tokenizer(name)
     engine = load_engine(load_policy(name, device=config.device))
     limits, where = Limits(concurrency=AT_ONCE), f"{flag} llm:{name}"
     who = [str(Path(name).resolve()), config.max_tokens]
 
-    async def said(text: str) -> dict[str, str]:
-        prompt: Prompt = (Message("user", text),) if tokenizer.chat_template else text
+    async def said(prompt: Prompt) -> dict[str, str]:
         tokens = encode_prompt(tokenizer, prompt)
         if reason := no_room(prompt, len(tokens), config.max_tokens, engine.window):
             raise UserError(f"{where}: {reason}; a smaller --max-tokens may help")
@@ -122,7 +133,8 @@ def local(config: Asking, name: str, flag: str) -> Writer:
         )
         return {"text": decode_response(tokenizer, answer.tokens)}
 
-    async def write(text: str) -> str:
-        return (await limits.awaited(lambda: said(text), [*who, text], where))["text"]
+    async def write(prompt: Prompt) -> str:
+        asked = [*who, prompt_to_json(prompt)]
+        return (await limits.awaited(lambda: said(prompt), asked, where))["text"]
 
-    return write
+    return write, bool(tokenizer.chat_template)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from heedful.configs.suggest import Config
-from heedful.data.critiques import asked as criticised
+from heedful.data.critiques import question
 from heedful.data.reading import named
 from heedful.data.sources import prompt_of, read_samples
 from heedful.errors import UserError
 from heedful.progress import Progress
-from heedful.recipes.revise import writer
+from heedful.recipes.revise import asked_as_is
 from heedful.store.project.content import digest, prompt_content, prompt_from_content
 from heedful.waiting import all_of
 
@@ -56,9 +56,9 @@ def _from_file(path: Path, questions: Questions) -> Written:
 
 def _by_model(config: Config, questions: Questions) -> Written:
     by = str(config.critiques)
-    write = writer(config, f"llm:{by}" if Path(by).is_dir() else by, "--critiques")
+    write, _ = asked_as_is(config, f"llm:{by}" if Path(by).is_dir() else by, "--critiques")
     asked = {
-        (digest(q["prompt"]), text): criticised(prompt_from_content(q["prompt"]), text)
+        (digest(q["prompt"]), text): question(prompt_from_content(q["prompt"]), text)
         for q in questions.values()
         for text in q["responses"]
     }

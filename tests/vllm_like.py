@@ -171,7 +171,7 @@ class VLLMLike:
             content = [
                 {"token_id": t, "logprob": x} for t, x in zip(c.tokens, c.logprobs, strict=True)
             ]
-            spans = [{"start": 0, "end": len(c.tokens), "weight_version": self.version}]
+            spans = [{"start": 0, "end": len(c.tokens), "version": self.version}]
             choice = {"index": 0, "token_ids": list(c.tokens), "logprobs": {"content": content}}
             return {
                 "choices": [{**choice, "finish_reason": c.stop_reason, "weight_versions": spans}]

@@ -161,9 +161,7 @@ class VLLMEngine:
             raise UserError(f"--engine: {server.url} refuses: {reply.status_code} {short(reply)}")
         choice = reply.json()["choices"][0]
         spans = choice.get("weight_versions") or []
-        if not self._given.adapter and any(
-            s["weight_version"] != self._given.version for s in spans
-        ):
+        if not self._given.adapter and any(s["version"] != self._given.version for s in spans):
             raise Lost("it has other weights")
         if choice["finish_reason"] not in ("stop", "length"):
             raise Lost(f"it ended a request by '{choice['finish_reason']}'")

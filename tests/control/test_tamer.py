@@ -99,7 +99,8 @@ def tamer(*words) -> int:
 
 
 def test_the_command_teaches_and_goes_on(tmp_path, capsys):
-    """Two games, then one more in the same folder, are three games in one go. Mutation caught: a run begun anew."""
+    """Two games, then one more in the same folder, are three games in one go, bit for bit. Mutation caught: a run begun
+    anew, a simulated trainer whose chances depend on when the run was begun, a player of a game that plays another."""
     ways = ["--game", "tetris(pieces=20)", "--trainer", "simulated"]
     assert tamer(*ways, "--out", tmp_path / "a", "--games", 2) == 0
     assert tamer("--trainer", "simulated", "--out", tmp_path / "a", "--games", 1) == 0
@@ -108,29 +109,23 @@ def test_the_command_teaches_and_goes_on(tmp_path, capsys):
     games = [json.loads(line) for line in (tmp_path / "a" / "games.jsonl").read_text().splitlines()]
     assert [g["seed"] for g in games] == [0, 1, 2]
     assert sum(len(g["presses"]) for g in games) == player.presses
+    assert tamer(*ways, "--out", tmp_path / "whole", "--games", 3) == 0
+    whole, _ = load_player(tmp_path / "whole")
+    assert (whole.weights == player.weights).all()
     capsys.readouterr()
     assert tamer("--game", "cartpole", "--out", tmp_path / "a") == 2
     assert "choose another folder" in capsys.readouterr().err
     assert tamer("--game", "tetris", "--out", tmp_path / "b") == 2  # no terminal here
     assert "no terminal" in capsys.readouterr().err and not (tmp_path / "b").exists()
-    assert (
-        main(
-            [
-                "clips",
-                "--model",
-                str(tmp_path / "a"),
-                "--count",
-                "1",
-                "--out",
-                str(tmp_path / "c.jsonl"),
-            ]
-        )
-        == 0
-    )
+    filmed = ["clips", "--model", str(tmp_path / "a"), "--out", str(tmp_path / "c.jsonl")]
+    assert main([*filmed, "--count", "1"]) == 0
     assert (
         clips.read(json.loads((tmp_path / "c.jsonl").read_text())["completion"]).game
         == about["game"]
     )
+    assert main([*filmed, "--count", "1", "--game", "tetris(pieces=9)"]) == 0
+    assert main([*filmed, "--game", "tetris(pieces=20, width=8)"]) == 2  # other features
+    assert "the player in" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -193,6 +193,19 @@ def test_more_responses_than_a_question_shows_leave_nothing(workspace, tmp_path)
     assert [number(workspace, t) for t in ("project", "prompt")] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [("pair", "no prompt has more than 1 different response;"), ("presses", "expected a clip")],
+)
+def test_samples_of_which_nothing_can_be_asked_leave_nothing(workspace, tmp_path, ask, words):
+    """One response to a prompt, and a text where a clip is played. Mutation caught: an import that says nothing and
+    makes no question, or one that no rater can answer."""
+    write_rows(tmp_path / "s.jsonl", [{"prompt": q, "completion": "Because."} for q in "ab"])
+    with pytest.raises(UserError, match=words):
+        bring(workspace, "samples", tmp_path / "s.jsonl", ask=ask)
+    assert [number(workspace, t) for t in ("project", "prompt")] == [0, 0]
+
+
 def test_a_full_disk_leaves_no_half_file(workspace, tmp_path, monkeypatch):
     write_rows(tmp_path / "c.jsonl", PAIRS)
     bring(workspace, "comparisons", tmp_path / "c.jsonl")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from heedful.control.games import Game
+from heedful.control.games import Game, load_game
 from heedful.control.tamer import Tamer
 from heedful.data.files import write_rows
 from heedful.disk import write_folder
@@ -68,6 +68,10 @@ def write_player(place: Path, kind: str, game: str, player: Any) -> None:
 
 def load_player(folder: Path) -> tuple[Any, dict[str, Any]]:
     """What `write_player` wrote, to play or to go on from, and what it says about itself: `player`, `game`."""
+    if not (folder / ABOUT).is_file():
+        raise UserError(
+            f"{folder}: no player; `heedful train tamer` and `train segments` leave one"
+        )
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         arrays = load_file(folder / ARRAYS)
@@ -80,3 +84,15 @@ def load_player(folder: Path) -> tuple[Any, dict[str, Any]]:
         raise UserError(
             f"{folder}: no player that `heedful train tamer` or `train segments` has left ({error})"
         ) from None
+
+
+def load_player_of(folder: Path, spec: str) -> tuple[Any, str]:
+    """A player that `load_player` reads, and the game it is to play: `spec`, by default its own. UserError where its
+    weights are of other features than the game has, as of a wider board."""
+    player, about = load_player(folder)
+    spec = spec or about["game"]
+    game = load_game(spec)
+    game.reset(0)
+    if game.choices().shape[1] != player.features:
+        raise UserError(f"--game {spec}: the player in {folder} is of {about['game']}")
+    return player, spec

@@ -61,7 +61,7 @@ class Tamer:
     """H, fitted press by press: w minimises Σ (h − wᵀx)² + ridge·|w|², x the features that a press is credited to."""
 
     def __init__(self, features: int, delay: Delay = DELAY, ridge: float = RIDGE):
-        self.delay, self.presses = delay, 0
+        self.features, self.delay, self.presses = features, delay, 0
         self.inverse = np.eye(features) / ridge  # of Σ x xᵀ + ridge·I
         self.weights = np.zeros(features)
 

@@ -11,7 +11,7 @@ import numpy as np
 from heedful.configs.clips import Config
 from heedful.control.filming import cut, filmed
 from heedful.control.games import load_game
-from heedful.control.players import NAMED, load_player
+from heedful.control.players import NAMED, load_player_of
 from heedful.data.clips import as_text
 from heedful.data.files import write_rows
 
@@ -22,8 +22,7 @@ def run(config: Config) -> Path:
     """Returns the file: rows with a prompt, the clip as its completion, and who played."""
     player, spec = NAMED.get(config.model), config.game
     if player is None:
-        player, about = load_player(Path(config.model))
-        spec = spec or about["game"]
+        player, spec = load_player_of(Path(config.model), spec)
     game = load_game(spec)
     rng = np.random.default_rng(config.seed)
     rows, scores = [], []

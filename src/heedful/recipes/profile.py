@@ -90,6 +90,8 @@ def nearest(
 
 def read_profiles(path: Path) -> list[tuple[str, list[float]]]:
     """(sentence, z) of each, the largest group first. UserError for a file that holds none."""
+    if not path.is_file():
+        raise UserError(f"--profiles {path}: there is no such file; `heedful pluralism` writes it")
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         found = [(str(row["sentence"]), [float(x) for x in row["z"]]) for row in rows]

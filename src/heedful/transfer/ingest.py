@@ -16,7 +16,7 @@ from sqlalchemy import Column
 
 from heedful import exact
 from heedful.configs.ingest import Config, options_of, refuse_nonsense
-from heedful.data import foreign
+from heedful.data import clips, foreign
 from heedful.data.columns import name_in, prompt_to_json
 from heedful.data.comparisons import prompts_once
 from heedful.data.episodes import played_of
@@ -117,7 +117,7 @@ def _demonstrations(config: Config, rows: Iterator[Row], origin: ingest.Origin) 
 
 
 def _all_samples(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
-    items = [*read_items(config.source, rows, lambda at, row: _samples(at, row, config.model))]
+    items = [*read_items(config.source, rows, lambda at, row: _samples(at, row, config))]
     texts: dict[Prompt, list[str]] = {}
     for one, text, _ in items:
         texts.setdefault(one, []).append(text)
@@ -321,11 +321,13 @@ def _origin(where: str, row: dict[str, Any], otherwise: ingest.Origin) -> ingest
 
 
 def _samples(
-    where: str, row: dict[str, Any], model: str | None
+    where: str, row: dict[str, Any], config: Config
 ) -> Iterator[tuple[Prompt, str, dict[str, Any]]]:
     """The samples of a row, and of their origin what is known in a form that can be kept."""
     for one in samples_of(where, row):
-        yield prompt_of(where, one), one["completion"], _origin_of(where, one, model)
+        if config.ask == "presses":
+            clips.read(one["completion"], where)
+        yield prompt_of(where, one), one["completion"], _origin_of(where, one, config.model)
 
 
 def _origin_of(where: str, row: dict[str, Any], model: str | None) -> dict[str, Any]:

@@ -179,7 +179,14 @@ def refuse_unasked(tasks: TaskSpec, responses: Iterable[Iterable[str]]) -> None:
     most = tasks.limits[1]
     if not most:
         raise UserError(f"tasks of the kind {tasks.kind} show no responses")
-    largest = max((len(set(texts)) for texts in responses), default=0)
+    largest = 0
+    for texts in map(set, responses):
+        largest = max(largest, len(texts))
+    if 0 < largest < tasks.limits[0]:
+        raise UserError(
+            f"no prompt has more than {largest} different response{'s' * (largest > 1)}; a task of the kind "
+            f"{tasks.kind} shows at least {tasks.limits[0]}"
+        )
     if len(next(tasks.shown([""] * largest), ())) > most:
         raise UserError(
             f"a prompt has {largest} different responses; a task of the kind {tasks.kind} shows at "

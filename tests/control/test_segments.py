@@ -12,18 +12,22 @@ import interruptions as jobs
 from heedful.cli import main
 from heedful.control import segments
 from heedful.control.comparing import by_return
-from heedful.control.games import Over, one_of_n
-from heedful.control.players import load_player
+from heedful.control.filming import moves_of
+from heedful.control.games import Over, load_game, one_of_n
+from heedful.control.players import load_player, save_player
 from heedful.control.segments import (
     Compared,
     Learned,
     Optimiser,
     Played,
+    disagreement,
     fit,
     play,
     preference_loss,
 )
-from heedful.data.files import write_rows
+from heedful.control.tamer import Tamer
+from heedful.data.clips import read
+from heedful.data.files import read_rows, write_rows
 
 P = 0.9 / (1 + math.exp(-2.0)) + 0.05  # that a segment worth 2 more is preferred, by people who err
 LOSSES = [(2.0, 1.0, -math.log(P)), (2.0, 0.0, -math.log(1 - P)), (0.0, 0.5, math.log(2))]
@@ -116,6 +120,63 @@ def test_who_sees_returns_ties_and_errs():
         (c.preferred == 1) == (a > b) for c, (a, b) in zip(compared, lengths, strict=True) if a != b
     ]
     assert 0.87 < np.mean(told) < 0.93
+
+
+def test_what_is_disputed_is_asked(tmp_path):
+    """Members that differ by feature 0 alone. Mutation caught: segments of which all are unsure, an average in place of
+    sums, the least disputed ones, fewer or more than `--count`."""
+    player, (a, b) = Learned(2), np.eye(2)
+    for sign, net in zip((-1, 0, 1), player.rewards, strict=True):
+        for parameter in net.parameters():
+            parameter.data.zero_()
+        net[0].weight.data[0, 0] = net[2].weight.data[0, 0] = 1.0
+        net[4].weight.data[0, 0] = 1.0 * sign
+    first, second = np.stack([a, a]), np.stack([b, b])
+    worth = 2 * math.tanh(math.tanh(1.0))
+    sure = np.array([1 / (1 + math.exp(-s * worth)) for s in (-1, 0, 1)])
+    assert disagreement(player, first, second) == pytest.approx(sure.var())
+    assert disagreement(player, first, first) == 0
+    spec = "tetris(pieces=6)"
+    known, game = Learned(28, 1), load_game(spec)
+    with torch.no_grad():  # as after fitting: of some size
+        for net in known.rewards:
+            net[4].weight.mul_(100)
+    save_player(tmp_path / "a", "segments", spec, known)
+    words = ["clips", "--model", str(tmp_path / "a"), "--pairs", "--count"]
+    for name, more in (("all", ["6"]), ("disputed", ["2", "--candidates", "3"])):
+        assert main([*words, *more, "--out", str(tmp_path / f"{name}.jsonl")]) == 0
+    every, some = (
+        [row["completion"] for _, row in read_rows(tmp_path / f"{name}.jsonl")]
+        for name in ("all", "disputed")
+    )
+    pairs = [tuple(every[k : k + 2]) for k in range(0, 12, 2)]
+    doubts = {
+        pair: disagreement(known, *(moves_of(game, read(text)) for text in pair)) for pair in pairs
+    }
+    best = sorted(pairs, key=lambda pair: -doubts[pair])[:2]
+    assert some == [text for pair in pairs if pair in best for text in pair]
+    assert (
+        main(
+            [
+                *words,
+                "2",
+                "--candidates",
+                "2",
+                "--model",
+                "random",
+                "--game",
+                spec,
+                "--out",
+                "x.jsonl",
+            ]
+        )
+        == 2
+    )
+    save_player(tmp_path / "t", "tamer", spec, Tamer(28))
+    assert (
+        main([*words, "2", "--candidates", "2", "--model", str(tmp_path / "t"), "--out", "x.jsonl"])
+        == 2
+    )
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

@@ -25,6 +25,9 @@ class Config:
     """Clips; with --pairs, pairs of them."""
     pairs: bool = False
     """Two clips to a question, for --ask pair; else one, for --ask presses."""
+    candidates: Annotated[int, AT_LEAST_1] = 1
+    """Pairs that are played for each one that is asked: of all, those about which the rewards of the `train segments`
+    run in --model disagree most; 1: by chance."""
     steps: Annotated[int, AT_LEAST_0] = 0
     """Steps of a clip, from a place of the game by chance, as in Christiano et al. 2017; 0: whole games."""
     ms: Annotated[int, AT_LEAST_0] = 0
@@ -34,6 +37,11 @@ class Config:
 
 
 def refuse_nonsense(config: Config) -> None:
-    """What there is nothing to play by."""
+    """What there is nothing to play by; nobody who could disagree."""
+    if config.candidates > 1 and (not config.pairs or config.model in ("random", "advised")):
+        raise UserError(
+            "--candidates are pairs about which rewards disagree: it needs --pairs, and a `train segments` run as "
+            "--model"
+        )
     if not config.game and config.model in ("random", "advised"):
         raise UserError("--game is missing: what is played, such as tetris or cartpole")

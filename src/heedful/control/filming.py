@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float
 
 from heedful.control.games import Choices, Game
 from heedful.control.players import Player
@@ -33,6 +34,11 @@ def cut(clip: Clip, steps: int, rng: np.random.Generator) -> Clip:
     last = min(first + steps, len(clip.frames))
     moves = clip.moves[: clip.first + last]
     return Clip(clip.game, clip.seed, clip.first + first, moves, clip.ms, clip.frames[first:last])
+
+
+def moves_of(game: Game, clip: Clip) -> Float[np.ndarray, "T F"]:
+    """The features of each move that a clip shows."""
+    return np.stack([choices[move] for choices, move in replayed(game, clip)])
 
 
 def replayed(game: Game, clip: Clip) -> Iterator[tuple[Choices, int]]:

@@ -148,6 +148,17 @@ def fit(player: Learned, compared: Sequence[Compared], seed: int) -> float:
     )
 
 
+@torch.no_grad()
+def disagreement(
+    player: Learned, first: Float[np.ndarray, "T1 F"], second: Float[np.ndarray, "T2 F"]
+) -> float:
+    """The variance, over the members, of the chance that the first segment is preferred (section 2.2.4)."""
+    sums = [
+        player.worth(torch.tensor(moves, dtype=torch.float32)).sum(1) for moves in (first, second)
+    ]
+    return float((sums[0] - sums[1]).sigmoid().var(correction=0))
+
+
 @dataclass(frozen=True)
 class Played:
     """Games side by side, padded to the longest: rows are games, columns steps."""

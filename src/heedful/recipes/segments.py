@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from heedful.configs.segments import Config
-from heedful.control.filming import replayed
+from heedful.control.filming import moves_of
 from heedful.control.games import Game, load_game
 from heedful.control.players import load_player, write_player
 from heedful.control.segments import Compared, Learned, Optimiser, fit, play
@@ -80,10 +80,7 @@ def _compared(source: str, comparisons: Sequence[Comparison]) -> tuple[str, list
             raise UserError(
                 f"{source}: the clips are of {' and '.join(games)}; a player is of one game"
             )
-        moves = [
-            np.stack([choices[move] for choices, move in replayed(games[clip.game], clip)])
-            for clip in shown
-        ]
+        moves = [moves_of(games[clip.game], clip) for clip in shown]
         for i, j in combinations(range(len(shown)), 2):
             first, second = comparison.ranking[i], comparison.ranking[j]
             if first is None and second is None:

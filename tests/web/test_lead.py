@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from heedful.evals.ratings import elo
 from heedful.store.database.db import Store, new_id
 from heedful.store.lead.quality import Answer
 from heedful.store.project import content
@@ -317,6 +318,8 @@ def test_win_rates(store: Store, person, judged):
     found = get(lead, project, "win-rates")
     rows = {r["model"]: (r["wins"], r["n"]) for r in found["models"]}
     assert rows == {"m": (3.5, 6), "n": (2.5, 6)}
+    ratings = elo({("m", "n"): 3.5, ("n", "m"): 2.5})
+    assert {r["model"]: (r["elo"], (*r["elo_ci"],)) for r in found["models"]} == ratings
     assert [(r["model"], r["against"], r["wins"]) for r in found["pairs"]] == [
         ("m", "n", 3.5),
         ("n", "m", 2.5),

@@ -13,6 +13,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, select
 
+from heedful.evals.ratings import elo
 from heedful.raters import agreement as measure
 from heedful.raters.agreement import share
 from heedful.store.kinds import KINDS, Measure
@@ -193,7 +194,8 @@ def labels(connection: Connection, project: str, *, rater_id: str | None = None)
 
 
 def win_rates(connection: Connection, project: str) -> dict[str, Any]:
-    """How often each model's responses beat other models': overall, by week, by round, by pair; a tie is half a win."""
+    """How often each model's responses beat other models': overall, with a rating that does not depend on who was shown
+    beside whom, by week, by round, by pair; a tie is half a win."""
     timestamp = reports.now(connection)
     ids = quality.by_week(connection, project, timestamp, weeks=WEEKS, per_week=A_WEEK)
     first = quality.by_judgment(quality.load(connection, ids)).values()
@@ -233,6 +235,9 @@ def win_rates(connection: Connection, project: str) -> dict[str, Any]:
         elif key[0] != "all":
             row[key[0]] = key[2] if key[0] == "round" else timestamp + key[2] * quality.WEEK
         rows[key[0]].append(row)
+    ratings = elo({(key[1], key[2]): won for key, (won, _) in total.items() if key[0] == "pair"})
+    for row in rows["all"]:
+        row["elo"], row["elo_ci"] = ratings.get(row["model"], (None, None))
     rows["all"].sort(key=lambda r: -r["value"])
     for name in ("week", "round"):
         rows[name].sort(key=lambda r, name=name: (r[name], r["model"]))

@@ -50,8 +50,10 @@ load();
 
 attempt(() => ask("raters")).then((report) => report && $("rater").append(...report.raters.map((r) => el("option", { value: r.rater }, r.pseudonym))));
 
+const rating = (m) => m.elo === null ? "" : `, Elo ${m.elo.toFixed(0)} [${m.elo_ci.map((x) => x.toFixed(0)).join(", ")}]`;
+
 fill($("models"), () => ask("win-rates"), (rates) => {
-  intervals($("models"), "Win rate of each model", rates.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}` })), { reference: 0.5 });
+  intervals($("models"), "Win rate of each model", rates.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}${rating(m)}` })), { reference: 0.5 });
   const rounds = new Set(rates.rounds.map((r) => r.round));
   const byRound = rounds.size > 1;
   const rows = byRound ? rates.rounds : rates.weeks;

@@ -324,6 +324,9 @@ def test_what_a_lead_reads(site):
     page.locator("#models summary").click()
     rows = page.locator("#models tbody tr").all_inner_texts()
     assert [r.split("\t")[:2] for r in sorted(rows)] == [["big", "88 %"], ["small", "13 %"]]
+    page.locator("#elo summary").click()
+    told = page.locator("#elo tbody tr").all_inner_texts()
+    assert [r.split("\t")[:2] for r in told] == [["big", "1140"], ["small", "860"]]
     page.get_by_role("combobox", name="Of").select_option(label=names[site.people["other"]])
     page.get_by_role("heading", name="pair, 4 answers").wait_for()
 

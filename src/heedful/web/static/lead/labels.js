@@ -50,10 +50,15 @@ load();
 
 attempt(() => ask("raters")).then((report) => report && $("rater").append(...report.raters.map((r) => el("option", { value: r.rater }, r.pseudonym))));
 
-const rating = (m) => m.elo === null ? "" : `, Elo ${m.elo.toFixed(0)} [${m.elo_ci.map((x) => x.toFixed(0)).join(", ")}]`;
-
 fill($("models"), () => ask("win-rates"), (rates) => {
-  intervals($("models"), "Win rate of each model", rates.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}${rating(m)}` })), { reference: 0.5 });
+  intervals($("models"), "Win rate of each model", rates.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}` })), { reference: 0.5 });
+  const rated = rates.models.filter((m) => m.elo !== null).sort((a, b) => b.elo - a.elo);
+  const ends = rated.flatMap((m) => m.elo_ci);
+  // Whole hundreds around all of them, the mean in the middle.
+  const away = 100 * Math.ceil(Math.max(100, ...ends.map((x) => Math.abs(x - 1000))) / 100);
+  intervals($("elo"), "Elo of each model", rated.map((m) => ({ name: m.model, value: m.elo, low: m.elo_ci[0], high: m.elo_ci[1], note: `n ${m.n}` })), {
+    low: 1000 - away, high: 1000 + away, reference: 1000, write: (v) => v.toFixed(0),
+  });
   const rounds = new Set(rates.rounds.map((r) => r.round));
   const byRound = rounds.size > 1;
   const rows = byRound ? rates.rounds : rates.weeks;

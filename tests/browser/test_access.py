@@ -51,7 +51,8 @@ def barriers(page: Any) -> list[str]:
 def test_rating(site, kind):
     """Each kind of question, empty and answered."""
     name = "rate" if kind == "sliders" else kind
-    n = min(3 if kind == "rank" else 2, KINDS[name].responses[1])
+    least, most = KINDS[name].responses
+    n = max(least, min(3 if kind == "rank" else 2, most))
     options = SLIDERS if kind == "sliders" else KINDS[name].example_options
     project = make_project(site.store, models=("small", "large"))
     texts = [f"{TEXT}\n\n{i}" + "\n\nMore." * (30 * (i == 0)) for i in range(n)]

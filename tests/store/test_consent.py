@@ -99,3 +99,10 @@ def test_frozen_rounds_and_webhooks_let_go(store: Store, tmp_path: Path):
         assert [d.body["judgment"]["rater"] for d in sent] == left
         count = select(func.count()).select_from(schema.webhook_delivery)
         assert connection.execute(count).scalar_one() == 3
+
+
+def test_of_no_project_nothing_is_taken_back(store: Store):
+    """Mutation caught: the database's own error, which a page gets as one of the server."""
+    rater = make_rater(store)
+    with store.write() as connection, pytest.raises(UserError, match="no such project"):
+        consent.withdraw(connection, "nowhere", rater, actor=rater)

@@ -17,6 +17,7 @@ from heedful.store.database import audit
 from heedful.store.database.bulk import batches
 from heedful.store.database.db import insert, now
 from heedful.store.membership import profiles
+from heedful.store.project.projects import settings_of
 from heedful.store.tables.columns import sha256
 from heedful.store.tables.schema import agreement, disclosure, judgment, withdrawal
 
@@ -76,7 +77,9 @@ def agree(connection: Connection, project: str, rater: str, version: str) -> Non
 
 
 def withdraw(connection: Connection, project: str, rater: str, *, actor: str | None) -> None:
-    """Nothing that somebody said in the project is exported any more, and they are not asked."""
+    """Nothing that somebody said in the project is exported any more, and they are not asked. UserError where there
+    is no such project."""
+    settings_of(connection, project)
     before = _withdrawal(connection, project, rater)
     if before is not None and (before.withdrawn_by == actor or actor != rater):
         return

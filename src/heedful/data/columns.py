@@ -11,7 +11,7 @@ from typing import Any
 from heedful import exact
 from heedful.data.transcripts import conversation
 from heedful.errors import UserError, did_you_mean
-from heedful.types import Demonstration, Message, Prompt
+from heedful.types import Comparison, Demonstration, Message, Prompt
 from heedful.types.messages import turn_to_json
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -50,6 +50,11 @@ def prompt_columns(prompt: Prompt) -> dict[str, Any]:
     variables = {name: value for m in prompt for name, value in m.template_kwargs.items()}
     found = {"tools": tools, "chat_template_kwargs": variables}
     return {"prompt": prompt_to_json(prompt)} | {n: value for n, value in found.items() if value}
+
+
+def comparison_columns(c: Comparison) -> dict[str, Any]:
+    """A comparison as a row has it: its prompt's columns, `responses` and `ranking`."""
+    return prompt_columns(c.prompt) | {"responses": [*c.responses], "ranking": [*c.ranking]}
 
 
 def prompt_from_json(value: Any) -> Prompt:

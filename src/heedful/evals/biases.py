@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heedful.evals.preferences import ordered
 from heedful.evals.statistics import Interval, bootstrap_ci
 from heedful.types import Comparison, Prompt
 
@@ -90,13 +91,12 @@ def pairs_of(comparisons: Sequence[Comparison]) -> Pairs:
     for number, c in enumerate(comparisons):
         known = [attributes(c.prompt, r) for r in c.responses]
         shown = dict(zip(c.order_shown or (), range(len(known)), strict=False))
-        k, place = range(len(known)), c.places
-        ordered = [(i, j) for i in k for j in k if place[i] < place[j]]
-        for i, j in ordered:
+        pairs = ordered(c)
+        for i, j in pairs:
             first = (shown[i] < shown[j]) - (shown[j] < shown[i]) if shown else 0
             x.append([*(a - b for a, b in zip(known[i], known[j], strict=True)), float(first)])
             row.append(number)
-            weight.append(min(1.0, (len(known) - 1) / len(ordered)))
+            weight.append(min(1.0, (len(known) - 1) / len(pairs)))
     return Pairs(np.array(x).reshape(-1, len(NAMES)), np.array(row), np.array(weight))
 
 

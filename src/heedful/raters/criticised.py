@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
 from heedful.raters.agreement import share
-from heedful.raters.suggested import best, effect
+from heedful.raters.suggested import best, effect, newest, seconds
 from heedful.store.lead import quality
 from heedful.store.project import suggestions
 from heedful.store.tables.schema import judgment, rater
@@ -52,16 +51,12 @@ def report(connection: Connection, project: str) -> dict[str, Any]:
 def _of_source(connection: Connection, source: str, answers: list[Offered]) -> dict[str, Any]:
     regular = [o for o in answers if o.said.regular]
     correct = [(o, bool(o.right)) for o in answers if o.said.gold]
-    seconds = {
-        name: [o.said.seconds for o in regular if o.offered is shown and o.said.seconds is not None]
-        for name, shown in (("shown", True), ("hidden", False))
-    }
     return {
         "source": source,
         "asked": _asked(answers),
         "agrees": asdict(effect(_agreeing(connection, regular))),
         "gold_right": asdict(effect((o.offered, true) for o, true in correct)),
-        "seconds": {name: median(of) if of else None for name, of in seconds.items()},
+        "seconds": seconds((o.offered, o.said) for o in regular),
         "raters": [
             {
                 "rater": name,
@@ -104,12 +99,7 @@ def _offered(connection: Connection, project: str) -> Iterable[tuple[str, Offere
     query = select(j.id, o.offered, o.source, rater.c.pseudonym, asked.label("asked"))
     query = query.join(critique_offered, o.assignment == j.assignment)
     query = query.join(rater, rater.c.id == j.rater)
-    query = query.where(o.project == project, rater.c.role != "judge", *quality.valid())
-    rows = connection.execute(query.order_by(j.created_at.desc()).limit(quality.NEWEST)).all()
-    loaded = quality.load(connection, [row.id for row in rows])
-    _, right = quality.known(connection, loaded)
-    by_judgment = quality.by_judgment(loaded)
-    for row in rows:
-        answer = by_judgment[row.id]
+    rows, _, right = newest(connection, query.where(o.project == project))
+    for row, answer in rows:
         told = Offered(row.pseudonym, row.offered, bool(row.asked), answer, right.get(row.id))
         yield row.source, told

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Select, select
 
 from heedful.raters.agreement import Difference, Share, difference, share
 from heedful.store.lead import quality
 from heedful.store.project import suggestions
-from heedful.store.project.gold import Known
+from heedful.store.project.gold import Key, Known
 from heedful.store.tables.schema import judgment, rater, suggestion, suggestion_shown
 
 
@@ -75,10 +75,6 @@ def report(connection: Connection, project: str) -> dict[str, Any]:
 def _of_source(source: str, answers: list[Drawn]) -> dict[str, Any]:
     gold = [(d, bool(d.right)) for d in answers if d.said.gold]
     regular = [d for d in answers if d.said.regular]
-    seconds = {
-        name: [d.said.seconds for d in regular if d.shown is shown and d.said.seconds is not None]
-        for name, shown in (("shown", True), ("hidden", False))
-    }
     of_rater: dict[str, list[Drawn]] = defaultdict(list)
     for d in regular:
         of_rater[d.rater].append(d)
@@ -87,7 +83,7 @@ def _of_source(source: str, answers: list[Drawn]) -> dict[str, Any]:
         "agrees": asdict(effect((d.shown, d.follows) for d in regular)),
         "gold_right": asdict(effect((d.shown, right) for d, right in gold)),
         "misled": asdict(effect((d.shown, right) for d, right in gold if d.wrong)),
-        "seconds": {name: median(of) if of else None for name, of in seconds.items()},
+        "seconds": seconds((d.shown, d.said) for d in regular),
         "raters": [
             {"rater": name, **asdict(effect((d.shown, d.follows) for d in of))}
             for name, of in sorted(of_rater.items())
@@ -101,19 +97,39 @@ def _drawn(connection: Connection, project: str) -> Iterable[tuple[str, Drawn]]:
     query = select(j.id, shown.shown, s.source, s.ranks, rater.c.pseudonym)
     query = query.join(suggestion_shown, shown.assignment == j.assignment)
     query = query.join(suggestion, s.id == shown.suggestion).join(rater, rater.c.id == j.rater)
-    query = query.where(shown.project == project, rater.c.role != "judge", *quality.valid())
-    rows = connection.execute(query.order_by(j.created_at.desc()).limit(quality.NEWEST)).all()
-    loaded = quality.load(connection, [row.id for row in rows])
-    keys, right = quality.known(connection, loaded)
-    answers = quality.by_judgment(loaded)
-    for row in rows:
-        answer = answers[row.id]
+    rows, keys, right = newest(connection, query.where(shown.project == project))
+    for row, answer in rows:
         if answer.prefers and answer.compares and answer.ranks:
             ranks = dict(zip(answer.completions, row.ranks, strict=True))
             known = keys.get(answer.task, {}).get(answer.question, Known()).ranks
             wrong = bool(known) and best(ranks) != best(known)
             drawn = Drawn(row.pseudonym, row.shown, ranks, answer, right.get(row.id), wrong)
             yield row.source, drawn
+
+
+def newest(
+    connection: Connection, query: Select
+) -> tuple[list[tuple[Row, quality.Answer]], dict[str, Key], dict[str, bool]]:
+    """Of a query of judgments and their raters the newest answers of people, each with its comparison or else its first
+    question; the keys of gold questions among them, by task; and by judgment whether it is right."""
+    query = query.where(rater.c.role != "judge", *quality.valid())
+    latest = query.order_by(judgment.c.created_at.desc()).limit(quality.NEWEST)
+    rows = connection.execute(latest).all()
+    loaded = quality.load(connection, [row.id for row in rows])
+    answers = quality.by_judgment(loaded)
+    return [(row, answers[row.id]) for row in rows], *quality.known(connection, loaded)
+
+
+def seconds(answers: Iterable[tuple[bool, quality.Answer]]) -> dict[str, float | None]:
+    """{shown, hidden}: the median of (shown, the answer) each."""
+    taken: dict[bool, list[float]] = {True: [], False: []}
+    for shown, said in answers:
+        if said.seconds is not None:
+            taken[shown].append(said.seconds)
+    return {
+        name: median(taken[shown]) if taken[shown] else None
+        for name, shown in (("shown", True), ("hidden", False))
+    }
 
 
 def best(ranks: Mapping[str, int | None]) -> set[str]:

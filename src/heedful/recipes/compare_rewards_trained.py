@@ -16,6 +16,7 @@ from heedful.configs import attributes as of_attributes
 from heedful.configs import reward_model as of_rewards
 from heedful.configs.compare_rewards import Config
 from heedful.data.collate import collate
+from heedful.data.columns import comparison_columns
 from heedful.data.files import read_rows
 from heedful.data.sources import prompt_columns, write_rows
 from heedful.data.tokens import encode_group
@@ -152,13 +153,7 @@ def top_1(c: Comparison) -> Comparison:
 def written(folder: Path, name: str, comparisons: Sequence[Comparison]) -> Path:
     """A file of comparisons beside a run's folder."""
     return _file(
-        folder,
-        name,
-        [
-            prompt_columns(c.prompt)
-            | {"responses": [*c.responses], "ranking": [*c.ranking], "strength": c.strength}
-            for c in comparisons
-        ],
+        folder, name, [comparison_columns(c) | {"strength": c.strength} for c in comparisons]
     )
 
 

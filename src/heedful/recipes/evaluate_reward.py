@@ -9,10 +9,11 @@ from itertools import islice
 from typing import Any
 
 from heedful.configs.evaluate_reward import Config
+from heedful.data.columns import comparison_columns
 from heedful.data.comparisons import comparison_of
 from heedful.data.files import write_json
 from heedful.data.reading import named, read_items, read_table
-from heedful.data.sources import facts_of, prompt_columns, write_rows
+from heedful.data.sources import facts_of, write_rows
 from heedful.errors import UserError
 from heedful.evals.reward_bench import Scored, summary
 from heedful.recipes.score import scored
@@ -50,10 +51,7 @@ def run(config: Config) -> dict[str, Any]:
     lines = []
     for row, values in zip(rows, table, strict=True):
         c = row.comparison
-        lines.append(
-            {**prompt_columns(c.prompt), "responses": [*c.responses], "ranking": [*c.ranking],
-             "scores": values, config.by: row.subset}
-        )  # fmt: skip
+        lines.append(comparison_columns(c) | {"scores": values, config.by: row.subset})
         numbers = [v for v in values if v is not None]
         if len(numbers) == len(values):
             lengths = [len(text) for text in c.responses]

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -78,24 +79,28 @@ def _fitted(rows: Rows, known: Mapping[Hashable, float], model: Model) -> dict[s
     """{classes, shares, items, raters: [{rater, labels, says, weight, gold}]}: shares and says as `labels.Fitted` has
     them, `gold` how many of the known ones were right, of how many."""
     items, raters, values = zip(*rows, strict=True)
-    labels = labels_of(items, raters, values, {i: v for i, v in known.items() if i in set(items)})
+    there = set(items)
+    labels = labels_of(items, raters, values, {i: v for i, v in known.items() if i in there})
     if len(labels.classes) > MOST_CLASSES:
         raise UserError(f"{len(labels.classes)} different values are no labels")
     fitted = fit(labels, model)
     sure = labels.gold[labels.item] >= 0
-    right = labels.label == labels.gold[labels.item]
-    people = []
-    for k, name in enumerate(labels.people):
-        mine = labels.rater == k
-        people.append(
-            {
-                "rater": name,
-                "labels": int(mine.sum()),
-                "says": [[round(p, 6) for p in row] for row in fitted.says[k].tolist()],
-                "weight": round(float(fitted.weights[k]), 6),
-                "gold": [int((right & sure & mine).sum()), int((sure & mine).sum())],
-            }
-        )
+    right = sure & (labels.label == labels.gold[labels.item])
+    counts = [
+        torch.bincount(labels.rater[of], minlength=len(labels.people)).tolist()
+        for of in (slice(None), right, sure)
+    ]
+    told = zip(labels.people, *counts, fitted.says.tolist(), fitted.weights.tolist(), strict=True)
+    people = [
+        {
+            "rater": name,
+            "labels": number,
+            "says": [[round(p, 6) for p in row] for row in says],
+            "weight": round(weight, 6),
+            "gold": [hits, of_gold],
+        }
+        for name, number, hits, of_gold, says, weight in told
+    ]
     people.sort(key=lambda one: (one["weight"], one["rater"]))
     shares = [round(p, 6) for p in fitted.shares.tolist()]
     return {

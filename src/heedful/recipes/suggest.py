@@ -21,7 +21,7 @@ from heedful.progress import Progress
 from heedful.raters import criticised, suggested
 from heedful.raters.panel import judge_all, judges
 from heedful.recipes.score import score_rows
-from heedful.recipes.suggest_critiques import critiques_of
+from heedful.recipes.suggest_critiques import Questions, critiques_of
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import load_rewards
@@ -36,7 +36,6 @@ from heedful.types import without_gaps
 log = logging.getLogger("heedful")
 
 BATCH = 200  # in one write transaction
-Questions = Mapping[str, Mapping[str, Any]]  # by task, see `store.lead.reports.questions`
 
 
 def run(config: Config) -> None:

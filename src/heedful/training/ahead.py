@@ -32,6 +32,8 @@ Begins = Callable[[Engine, int], Coroutine[Any, Any, Any]]
 class Engines:
     """One engine, of each step and of the newest weights."""
 
+    staleness = 0
+
     def __init__(self, engine: Engine):
         self.newest = engine
 
@@ -54,7 +56,7 @@ class Ahead(Engines):
     def __init__(self, pool: Pool, staleness: int):
         super().__init__(self)
         self.window = pool.window
-        self._pool, self._staleness = pool, staleness
+        self._pool, self.staleness = pool, staleness
         self._weights: dict[int, dict[str, Tensor]] = {}  # those that steps to come are drawn with
         self._steps: dict[int, Early] = {}
         self._background = Background("ahead")
@@ -64,7 +66,7 @@ class Ahead(Engines):
 
     def _early(self, step: int) -> Early:
         if step not in self._steps:
-            engine = self._pool.at(behind(step, self._staleness))
+            engine = self._pool.at(behind(step, self.staleness))
             self._steps[step] = Early(engine, self._background)
         return self._steps[step]
 
@@ -73,7 +75,7 @@ class Ahead(Engines):
             await self._pool.load(self._weights[older], older)
         await self._pool.load(weights, version)
         own = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
-        kept = range(version - self._staleness, version)
+        kept = range(version - self.staleness, version)
         self._weights = {v: w for v, w in self._weights.items() if v in kept} | {version: own}
         self._steps = {step: early for step, early in self._steps.items() if step > version}
 

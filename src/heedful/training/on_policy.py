@@ -66,7 +66,6 @@ def on_policy(
 ) -> Path:
     """Returns the run's folder, which then holds the policy."""
     policy, alarms = method.policy, Alarms()
-    staleness: int = getattr(config, "staleness", 0)
     save = saver(policy, tokenizer, config)
     stateful = {**method.stateful, "alarms": alarms}
     if method.reference_every:
@@ -89,7 +88,7 @@ def on_policy(
         for step in range(start + 1, steps + 1):
             metrics = loop.run(loaded(engines.newest, policy, config, step - 1))
             if method.ahead is not None:
-                for later in range(step + 1, min(step + staleness, steps) + 1):
+                for later in range(step + 1, min(step + engines.staleness, steps) + 1):
                     engines.begin(later, method.ahead, run.asking(later, "collect"))
             if (collected := run.stashed(step)) is None:
                 collected = asked(step, "collect", method.collect(engines.of(step), step))

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, Row, Table, select
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import batches
-from heedful.store.database.db import insert, now
+from heedful.store.database.db import now
 from heedful.store.membership import profiles
+from heedful.store.project import versions
 from heedful.store.project.projects import settings_of
-from heedful.store.tables.columns import sha256
 from heedful.store.tables.schema import agreement, disclosure, judgment, withdrawal
 
 Refusal = Literal["disclosure", "withdrawn"]
@@ -26,19 +26,17 @@ Refusal = Literal["disclosure", "withdrawn"]
 
 def write(connection: Connection, project: str, body: str, *, actor: str | None) -> str | None:
     """A new version, unless the newest says the same; everybody is asked to agree anew. An empty one: none any more."""
-    before, digest = _newest(connection, project), sha256(body)
-    if before is not None and before.sha256 == digest:
-        return before.id
-    if before is None and not body.strip():
+    if not body.strip() and versions.newest_id(connection, disclosure, project) is None:
         return None
-    key = insert(connection, disclosure, project=project, body=body, sha256=digest)
-    audit.record(connection, actor, "disclosure.write", project=project, version=key)
+    key, is_new = versions.write(connection, disclosure, project, body)
+    if is_new:
+        audit.record(connection, actor, "disclosure.write", project=project, version=key)
     return key
 
 
 def told(connection: Connection, project: str) -> Row | None:
     """The disclosure that counts: {id, body, created_at}; None where nobody need agree to anything."""
-    newest = _newest(connection, project)
+    newest = versions.newest(connection, disclosure, project)
     return newest if newest is not None and newest.body.strip() else None
 
 
@@ -46,10 +44,10 @@ def refusal(connection: Connection, project: str, rater: str) -> Refusal | None:
     """Why somebody is not asked anything here, if so."""
     if _withdrawal(connection, project, rater) is not None:
         return "withdrawn"
-    newest = told(connection, project)
-    if newest is None or _agreed_at(connection, newest.id, rater) is not None:
+    newest = versions.newest_id(connection, disclosure, project)
+    if newest is None or _agreed_at(connection, newest, rater) is not None:
         return None
-    return "disclosure"
+    return "disclosure" if told(connection, project) else None
 
 
 def standing(connection: Connection, project: str, rater: str) -> dict[str, Any]:
@@ -126,13 +124,6 @@ def taken_back(connection: Connection, ids: Sequence[str], table: Table = judgme
         for part in batches(list(ids))
         for key in connection.execute(query.where(table.c.id.in_(part))).scalars()
     }
-
-
-def _newest(connection: Connection, project: str) -> Row | None:
-    d = disclosure.c
-    newest = (d.created_at.desc(), d.id.desc())
-    query = select(disclosure).where(d.project == project)
-    return connection.execute(query.order_by(*newest).limit(1)).first()
 
 
 def _agreed_at(connection: Connection, version: str, rater: str) -> float | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Row, Table, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store.database import audit
 from heedful.store.database.db import insert
 from heedful.store.kinds.checks import MAX_NUMBER
-from heedful.store.project import screens
-from heedful.store.tables.columns import sha256
+from heedful.store.project import screens, versions
 from heedful.store.tables.schema import guideline_version, project, suggestion, task
 from heedful.store.tables.suggestions import model_critique
 
@@ -223,25 +222,17 @@ def write_guidelines(
 ) -> str:
     """A new version, unless the newest says the same. Raters see it from their next question on, and each assignment
     remembers which version was shown with it."""
-    digest, newest = sha256(body), guidelines(connection, project_id)
-    if newest and newest.sha256 == digest:
-        return newest.id
-    key = insert(connection, guideline_version, project=project_id, body=body, sha256=digest)
-    audit.record(connection, actor, "guidelines.write", project=project_id, version=key)
+    key, is_new = versions.write(connection, guideline_version, project_id, body)
+    if is_new:
+        audit.record(connection, actor, "guidelines.write", project=project_id, version=key)
     return key
 
 
 def guidelines(connection: Connection, project_id: str) -> Row | None:
     """The newest version, which raters are shown."""
-    return connection.execute(_newest(project_id, guideline_version)).first()
+    return versions.newest(connection, guideline_version, project_id)
 
 
 def newest_guidelines(connection: Connection, project_id: str) -> str | None:
-    """Its id alone: the text may be long, and every question asks for it."""
-    return connection.execute(_newest(project_id, guideline_version.c.id)).scalar()
-
-
-def _newest(project_id: str, what: Any) -> Select:
-    g = guideline_version.c
-    newest = (g.created_at.desc(), g.id.desc())
-    return select(what).where(g.project == project_id).order_by(*newest).limit(1)
+    """Its id alone."""
+    return versions.newest_id(connection, guideline_version, project_id)

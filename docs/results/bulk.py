@@ -116,13 +116,19 @@ def floor(file: Path, empty: Path) -> dict[str, float]:
         checked, names = time.process_time(), [str(i) for i in range(8)]
         with open(os.devnull, "w") as nowhere:
             for row in raw.execute(BARE, (project,)):
-                nowhere.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
+                nowhere.write(
+                    json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n"
+                )
         exported = time.process_time()
-        asked = "SELECT id FROM prompt WHERE project = :p", "SELECT id FROM judgment WHERE project = :p"
+        asked = (
+            "SELECT id FROM prompt WHERE project = :p",
+            "SELECT id FROM judgment WHERE project = :p",
+        )
         of = {"completion": f"prompt IN ({asked[0]})", "ranking_item": f"judgment IN ({asked[1]})"}
         rows = {
             name: raw.execute(
-                f"SELECT * FROM {name} WHERE {of.get(name, 'project = :p')} ORDER BY rowid", {"p": project}
+                f"SELECT * FROM {name} WHERE {of.get(name, 'project = :p')} ORDER BY rowid",
+                {"p": project},
             ).fetchall()
             for name in MADE
         }

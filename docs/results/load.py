@@ -24,6 +24,7 @@ import httpx
 from sqlalchemy import Table
 
 from heedful.store.database import audit
+from heedful.store.database.bulk import renew_statistics
 from heedful.store.database.db import Store, new_id, open_store
 from heedful.store.membership import people
 from heedful.store.project import content
@@ -161,6 +162,7 @@ def fill(url: str, judgments: int) -> tuple[str, str, list[str]]:
             at = now - 90 * DAY * (1 - i / tasks) - 60
             question(rows, project, raters, i, min(at, now - 60), rng, answered=i < tasks)
         insert(store, rows)
+    store.in_write(renew_statistics)
     store.close()
     return project, lead_token, tokens
 

@@ -32,6 +32,18 @@ def counts(store: Store) -> dict[str, int]:
         }
 
 
+def test_postgresql_is_told_how_much_there_is(store):
+    """Mutation caught: what is asked right after an import is planned for an empty table (2,000 rows took 6 s)."""
+    if store.dialect != "postgresql":
+        pytest.skip("SQLite plans without statistics")
+    project = make_project(store)
+    prompts = [(f"Why {i}?", Origin()) for i in range(ingest.BATCH)]
+    ingest.prompts(store, project, prompts)
+    with store.read() as connection:
+        asked = "SELECT reltuples FROM pg_class WHERE oid = 'prompt'::regclass"
+        assert connection.exec_driver_sql(asked).scalar_one() == ingest.BATCH
+
+
 def said(store: Store) -> list[dict]:
     """Each judgment as {text: rank}, with who, strength and the order of the texts on the screen."""
     found = []

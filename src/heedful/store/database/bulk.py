@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from heedful.store.database.db import new_ids, now
+from heedful.store.tables.schema import metadata
 
 BATCH = 500  # of what is read together
 MOST_KEYS = 1000  # in one query
@@ -31,6 +32,14 @@ def rarely_collecting() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*often)
+
+
+def renew_statistics(connection: Connection) -> None:
+    """Tell PostgreSQL how many rows there are now: what is asked before it looks by itself, a minute later, is planned
+    for empty tables and takes hours. SQLite plans without."""
+    if connection.dialect.name == "postgresql":
+        names = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+        connection.exec_driver_sql(f"ANALYZE {names}")
 
 
 class Overtaken(Exception):

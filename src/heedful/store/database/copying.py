@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.types import TypeDecorator
 
 from heedful.errors import UserError
+from heedful.store.database.bulk import renew_statistics
 from heedful.store.database.privacy import shown
 from heedful.store.tables.columns import Exact
 from heedful.store.tables.schema import metadata
@@ -36,6 +37,7 @@ def copy_rows(source: Connection, target: Connection) -> dict[str, int]:
             for part in rows.mappings().partitions():
                 target.execute(raw.insert(), [dict(row) for row in part])
                 copied[table.name] += len(part)
+    renew_statistics(target)
     return copied
 
 

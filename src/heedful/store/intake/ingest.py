@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.exc import IntegrityError
 
 from heedful.errors import UserError
-from heedful.store.database.bulk import Overtaken, rarely_collecting
+from heedful.store.database.bulk import Overtaken, rarely_collecting, renew_statistics
 from heedful.store.database.db import Store
 from heedful.store.kinds import SCREEN, kind_of
 from heedful.store.kinds.kind import grouped
@@ -228,6 +228,8 @@ def add_all(
         done += len(batch)
         if tick:
             tick(done)
+    if done >= BATCH:
+        store.in_write(renew_statistics)
     counts_after = store.in_read(count)
     return {"items": done} | {
         name: counts_after[name] - counts_before[name] for name in counts_after

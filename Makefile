@@ -84,8 +84,17 @@ lowest: .venv-lowest/.installed ## tests of pages and store with the lowest vers
 	$(@D)/bin/pip install --quiet "$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')"
 	@touch $@
 
-test-scale: .venv-scale/.installed ## a run whose engines, raylets and learner are killed on a Ray cluster of this machine (HEEDFUL_KILLS=20)
+# A server of its own with its own PyTorch and transformers, into which the plugin goes; the tests run in the environment above.
+.venv-vllm/.installed: .ci/vllm.txt .ci/vllm-needs.txt pyproject.toml $(STAMP)
+	$(PY) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r .ci/vllm-needs.txt
+	$(@D)/bin/pip install --quiet --no-deps --require-hashes -r .ci/vllm.txt
+	$(@D)/bin/pip install --quiet --no-deps -e .
+	@touch $@
+
+test-scale: .venv-scale/.installed .venv-vllm/.installed ## a Ray cluster of this machine whose parts are killed (HEEDFUL_KILLS=20), and servers of vLLM
 	PYTHONPATH=src .venv-scale/bin/python -m pytest -q -s -m ray tests/engine/test_ray.py $(ARGS)
+	HEEDFUL_VLLM=.venv-vllm/bin/python $(PY) -m pytest -q -s -m vllm tests/engine/test_real_vllm.py $(ARGS)
 
 docs: $(STAMP) ## the documentation as a site, into build/site; a link that leads nowhere is an error
 	PYTHONPATH=src $(PY) docs/site.py
@@ -110,5 +119,5 @@ constraints: ## renew constraints.txt from a fresh environment
 	mv build/constraints.txt constraints.txt
 
 clean: ## remove the environment, caches and builds (runs/ is kept)
-	rm -rf $(VENV) .venv-lowest .venv-scale .venv-bench .venv-bench-ppo benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-scale .venv-vllm .venv-bench .venv-bench-ppo benchmarks/.cache build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

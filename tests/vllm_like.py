@@ -1,8 +1,8 @@
 """A server with the routes of vLLM 0.32 that `heedful.engine.vllm` asks, around a model in this process.
 
 Written from vLLM's own source (entrypoints/rl/online, serve/lora, serve/dev/rpc, scale_out/token_in_token_out, and
-v1/worker/gpu_worker.py for what is refused when). It stands for vLLM where that is not installed; the tests in
-tests/scale run the same against the real thing.
+v1/worker/gpu_worker.py for what is refused when). It stands for vLLM where that is not installed;
+`engine/test_real_vllm.py` asks the real thing.
 """
 
 from __future__ import annotations

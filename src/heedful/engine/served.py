@@ -22,7 +22,7 @@ from torch import Tensor
 from heedful.engine import gloo
 from heedful.errors import UserError
 
-# Releases whose routes these are.
+# Releases whose routes these are, as tests/engine/test_real_vllm.py has seen.
 VERSIONS = ("0.32",)
 STARTED = (
     "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode processed_logprobs"

@@ -138,6 +138,10 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ("judge", ["--data", "d.jsonl", "--judge", "scores", "--out", "o"], "there is no such file"),
     ("score", ["--data", "d.jsonl", "--reward", "length", "--out", "o"], "there is no such file"),
     ("baselines", ["--data", "d.jsonl"], "there is no such file"),
+    # rows under a name that says something else
+    ("clips", ["--game", "tetris", "--out", "x.csv"], "name it .jsonl"),
+    ("sample", ["--model", "m", "--data", "hf:a/b", "--out", "samples"], "name it .jsonl"),
+    ("play", ["--env", "maze", "--out", "x.parquet"], "--out x.parquet would hold JSON lines"),
 ]
 
 

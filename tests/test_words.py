@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from heedful.configs import command_line, commands, config_file, elsewhere, sft
 from heedful.configs.typed import made
 from heedful.configs.words import in_our_words, names_of, split
 from heedful.errors import UserError
-from heedful.fields import Range, marks, refuse_out_of_range
+from heedful.fields import ROWS, Range, flag_of, marks, refuse_out_of_range
 from heedful.run.settings import settings
 from heedful.types import Sampling
 
@@ -53,6 +54,17 @@ def config_types() -> Iterator[type]:
         yield kind
         hints = get_type_hints(kind)
         todo += [hints[f.name] for f in fields(kind) if is_dataclass(hints[f.name])]
+
+
+def test_who_writes_rows_says_so():
+    """Mutation caught: a command whose `--out x.csv` holds JSON lines, which nobody can read under that name."""
+    seen = 0
+    for file in (Path(commands.__file__).parents[1] / "recipes").glob("*.py"):
+        if re.search(r"(write_rows|_add)\(\s*config\.out,", file.read_text(encoding="utf-8")):
+            kind = importlib.import_module(f"heedful.configs.{file.stem}").Config
+            assert flag_of(kind, "out") is ROWS, file.name
+            seen += 1
+    assert seen > 9
 
 
 def test_every_number_says_what_it_can_be():

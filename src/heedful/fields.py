@@ -38,6 +38,7 @@ def alias(*names: str) -> Flag:
 
 Data = str | tuple[str, ...]  # one source, or several: files, hf:NAME, db:WORKSPACE
 DATA = Flag(aliases=("--dataset-name",), metavar="SOURCE [SOURCE …]")
+ROWS = Flag(metavar="FILE.jsonl")  # where a command writes rows
 POSITIONAL = Flag(positional=True)
 HIDDEN = Flag(hidden=True)
 

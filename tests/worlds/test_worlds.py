@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from heedful.cli import main
 from heedful.data.sources import read_demonstrations, read_prompts, read_texts
 from heedful.errors import UserError
 from heedful.worlds import capitals, get, reviews, scorer, voices
@@ -24,6 +25,14 @@ def test_an_unknown_world_suggests_the_nearest():
         get("capitols")
     with pytest.raises(UserError, match="no world"):
         scorer("zzz")
+
+
+def test_a_flag_that_a_world_does_not_read_is_no_flag_to_ignore(tmp_path, capsys):
+    """Mutation caught: `--levels 2` of another world, which changes nothing in silence."""
+    for name, flags in (("capitals", ["--levels", "2"]), ("arithmetic", ["--selfies"])):
+        assert main(["world", name, "--out", str(tmp_path / "w"), *flags]) == 2
+        said = f"{flags[0]} would have no effect, because the world {name} takes none"
+        assert said in capsys.readouterr().err and not (tmp_path / "w").exists()
 
 
 def test_a_scorer_of_the_users_own(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_0, AT_LEAST_1, DATA, SEED, Data, Range, alias
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, DATA, ROWS, SEED, Data, Range, alias
 from heedful.tagged import refuse_numbers
 
 PLANTING = ("data", "out", "number", "digits", "times")
@@ -21,7 +21,7 @@ class Config:
     """The file of the secrets: written beside planted data, read with --model."""
     data: Annotated[Data, DATA] = ""
     """Data to plant in: texts, demonstrations (prompt and completion) or pairs (prompt, chosen and rejected)."""
-    out: Path | None = None
+    out: Annotated[Path | None, ROWS] = None
     """The file of the data with the canaries in it, at places by chance."""
     model: Annotated[str | None, alias("--model-name-or-path")] = None
     """A language model that was trained on such data: how far is each secret known?"""

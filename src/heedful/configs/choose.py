@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from heedful.configs.common import Reading
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_0, DATA, SEED, SHARE, Data
+from heedful.fields import AT_LEAST_0, DATA, ROWS, SEED, SHARE, Data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Config(Reading):
     members; newcomer: by what it would tell of who somebody new is, for a personal reward."""
     uniform: Annotated[float, SHARE] = 0.15
     """Share of the questions that are drawn by chance all the same: to measure by, without bias."""
-    out: Path | None = None
+    out: Annotated[Path | None, ROWS] = None
     """The samples of the chosen pairs, to import: with strategy, score and propensity."""
     seed: Annotated[int, SEED] = 0
     """Seed of what is by chance."""

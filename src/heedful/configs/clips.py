@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_0, AT_LEAST_1, SEED
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, ROWS, SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Config:
     game: str = ""
     """A game: tetris, cartpole, minatar(name=breakout), or package.module:Game of one's own. Default: that of
     --model."""
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of clips, .jsonl: what `heedful import samples` reads."""
     model: str = "random"
     """Who plays: the folder of a `train tamer` or `train segments` run; random; advised, a player written by hand."""

@@ -19,11 +19,13 @@ from heedful.fields import (
     DATA,
     FINITE,
     HIDDEN,
+    ROWS,
     SEED,
     SHARE,
     Data,
     Range,
     alias,
+    flag_of,
 )
 
 if TYPE_CHECKING:
@@ -65,8 +67,9 @@ def refuse_unread(
 
 
 def refuse_missing(config: Any) -> None:
-    """Data that is to be read first and is not there, or Ray: no need to import anything before that is told."""
-    from heedful.data.files import kind_of
+    """Data that is to be read first and is not there, Ray, or a file of rows that nobody could read: no need to import
+    anything before that is told."""
+    from heedful.data.files import kind_of, refuse_name
     from heedful.data.reading import renamed_by, share_of, sources_of
 
     if isinstance(config, Playing):
@@ -81,6 +84,10 @@ def refuse_missing(config: Any) -> None:
             file, _ = share_of(source)
             if not file.startswith(("db:", "hf:")):
                 kind_of(file)
+    for f in fields(config):
+        out = getattr(config, f.name)
+        if out is not None and flag_of(type(config), f.name) is ROWS:
+            refuse_name(out)
 
 
 @dataclass(frozen=True, kw_only=True)

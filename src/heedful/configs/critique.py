@@ -8,7 +8,7 @@ from typing import Annotated
 
 from heedful.configs.common import OnBadRow, Reading
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_0, AT_LEAST_1, DATA, SEED, Data, alias
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, DATA, ROWS, SEED, Data, alias
 from heedful.tagged import refuse_numbers
 
 OF_ASKING = ("n", "max_tokens", "temperature", "judge")
@@ -21,7 +21,7 @@ class Config(Reading):
 
     data: Annotated[Data, DATA]
     """Comparisons, of which every response is criticised, or samples: rows with prompt and completion."""
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of critiques, rows of prompt, completion, critique and author; without --model that of questions."""
     model: Annotated[str | None, alias("--model-name-or-path")] = None
     """The critic, mostly of train sft on people's critiques. Default: nobody is asked."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from heedful.configs.common import Reading
-from heedful.fields import FINITE, Data, Flag
+from heedful.fields import FINITE, ROWS, Data, Flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Config(Reading):
 
     data: Annotated[Data, Flag(positional=True, metavar="CONVERSATIONS")] = "db:"
     """Rows with messages; db: is the workspace here, whose raters talked with models, db:DIR#PROJECT another."""
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of replies with their rewards; .jsonl or .jsonl.gz."""
     cues: tuple[str, ...] = ("sentiment",)
     """What is heeded, with weights: sentiment, thanks=0.5, words, laughs, rephrases, leaves, questions,

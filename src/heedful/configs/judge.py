@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from heedful.configs.common import Reading
 from heedful.errors import UserError
-from heedful.fields import DATA, SEED, Data, Flag
+from heedful.fields import DATA, ROWS, SEED, Data, Flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Config(Reading):
     people: Data | None = None
     """Comparisons by people, of the same kind. The judge is asked about these first, and how often it agrees with them
     is told before anything else is judged."""
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of comparisons."""
     pairs: Literal["rankings", "best_worst"] = "rankings"
     """Write full rankings, or only the best and the worst response of each as `chosen` and `rejected`, as TRL reads

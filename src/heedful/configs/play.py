@@ -9,7 +9,7 @@ from typing import Annotated
 from heedful.configs.common import Reading
 from heedful.configs.playing import Playing, refuse_unplayable
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_1, DATA, SEED, Data
+from heedful.fields import AT_LEAST_1, DATA, ROWS, SEED, Data
 from heedful.tagged import ReadWith
 
 
@@ -19,7 +19,7 @@ class Config(Reading, Playing):
 
     data: Annotated[Data, DATA] = ""
     """Tasks; an --env may bring its own."""
-    out: Path | None = None
+    out: Annotated[Path | None, ROWS] = None
     """A file of transcripts (.jsonl) that each episode is added to."""
     task: Annotated[int, AT_LEAST_1] = 1
     """The number of the first task."""

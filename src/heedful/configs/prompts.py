@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from heedful.configs.common import Reading
-from heedful.fields import ABOVE_0, DATA, SEED, Data, Flag
+from heedful.fields import ABOVE_0, DATA, ROWS, SEED, Data, Flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Config(Reading):
     """Days between two answers from which on their disagreement is counted as the prompt's being dated."""
     on_bad_row: Literal["stop", "drop"] = "stop"
     """A comparison that cannot be read stops the command, or is left out and counted."""
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of prompts, the hardest first, each with its chances and their intervals."""
     seed: Annotated[int, SEED] = 0
     """Seed of folds and draws."""

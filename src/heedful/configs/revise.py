@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heedful.configs.common import Reading
-from heedful.fields import AT_LEAST_1, DATA, SEED, Data, Flag, alias
+from heedful.fields import AT_LEAST_1, DATA, ROWS, SEED, Data, Flag, alias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Config(Reading):
     """Who criticises and revises: llm:MODEL, a folder or hub name, or http://HOST:PORT/v1#NAME, a server."""
     principles: Path
     """A file of principles, one a line; each response is held against one of them in each round."""
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of revised responses."""
     rounds: Annotated[int, AT_LEAST_1] = 1
     """Critiques, each followed by a revision, one after the other by different principles."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from heedful.configs.common import Drawing
 from heedful.configs.playing import refuse_unplayable
 from heedful.errors import UserError
-from heedful.fields import AT_LEAST_0, AT_LEAST_1, FINITE, Data, alias
+from heedful.fields import AT_LEAST_0, AT_LEAST_1, FINITE, ROWS, Data, alias
 from heedful.tagged import ReadWith, refuse_numbers
 
 
@@ -17,7 +17,7 @@ from heedful.tagged import ReadWith, refuse_numbers
 class Config(Drawing):
     """Sample responses from a language model, or its episodes with an environment."""
 
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of samples, or of transcripts where there is an --env; .jsonl or .jsonl.gz."""
     n: Annotated[int, alias("--num-generations"), AT_LEAST_1] = 1
     """Responses to each prompt, or episodes of each task."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heedful.configs.common import Reading
-from heedful.fields import DATA, FINITE, Data, alias
+from heedful.fields import DATA, FINITE, ROWS, Data, alias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Config(Reading):
     """Divide each reward term by its standard deviation over the file before weighting."""
     data: Annotated[Data, DATA]
     """Samples: rows with prompt and completion; other columns are facts about the prompt."""
-    out: Path
+    out: Annotated[Path, ROWS]
     """The file of samples with rewards."""
     device: str = "cpu"
     """Torch device, such as cpu, cuda or auto."""

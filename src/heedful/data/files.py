@@ -76,7 +76,9 @@ def write_json(path: str | Path, value: Any) -> None:
 def packed(raw: IO[bytes], path: Path) -> Any:
     """The file itself, or gzip into it; without time and name in the header, so that equal rows are equal bytes."""
     return (
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if path.suffix == ".gz" else raw
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0)
+        if path.suffix.lower() == ".gz"
+        else raw
     )
 
 
@@ -93,6 +95,13 @@ def kind_of(source: str) -> str:
             f"{source}: cannot tell what it is; expected one of {', '.join(KINDS)} (.gz)"
         )
     return kind
+
+
+def refuse_name(path: Path) -> None:
+    """UserError for a name that says something else than JSON lines, which is what `write_rows` writes."""
+    bare = path.name.lower().removesuffix(".gz")
+    if not bare.endswith((".jsonl", ".json")):
+        raise UserError(f"--out {path} would hold JSON lines; name it .jsonl or .jsonl.gz")
 
 
 def _rows(source: str, by_line: bool) -> Iterator[Row]:

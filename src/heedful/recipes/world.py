@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from heedful.configs.world import Config, refuse_nonsense
+from heedful.errors import UserError
 from heedful.worlds import get
 
 
@@ -16,7 +17,16 @@ def run(config: Config) -> Path:
     write = get(config.name).write
     _folder, *takes = inspect.signature(write).parameters.values()
     names, takes_all = {p.name for p in takes}, any(p.kind is p.VAR_KEYWORD for p in takes)
-    options = {f.name: getattr(config, f.name) for f in fields(config)}
-    del options["name"], options["out"]
-    write(config.out, **{k: v for k, v in options.items() if takes_all or k in names})
+    options = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if f.name in ("name", "out"):
+            continue
+        if takes_all or f.name in names:
+            options[f.name] = value
+        elif value != f.default:
+            raise UserError(
+                f"--{f.name} would have no effect, because the world {config.name} takes none; leave it out"
+            )
+    write(config.out, **options)
     return config.out

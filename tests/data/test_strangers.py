@@ -75,6 +75,28 @@ def test_alpaca_with_all_its_columns(put):
     assert prompt == found.prompt and dict(facts) == {"output": "a b", "topic": "order"}
 
 
+PAIRS = [["Hi", "Hello"]]
+SPOKEN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+
+@pytest.mark.parametrize("history", [PAIRS, json.dumps(PAIRS), SPOKEN])
+def test_a_history_is_what_was_said_before(history, put):
+    """Mutation caught: brackets of a JSON text, or the keys of messages, taken for turns."""
+    (found,) = read_demonstrations(
+        put({"instruction": "Sort.", "output": "a b", "history": history})
+    )
+    assert [m.content for m in found.prompt] == ["Hi", "Hello", "Sort."]
+
+
+@pytest.mark.parametrize("history", ["he had a cold", "[]", [], "", None, ["a"], [["a", "b", "c"]]])
+def test_what_is_no_history_is_no_turn(history, put):
+    """Mutation caught: the first letters of a patient's history as turns of a conversation."""
+    row = {"instruction": "Sort.", "output": "a b", "history": history}
+    ((prompt, facts),) = read_questions(put(row))
+    assert [m.content for m in prompt] == ["Sort."]
+    assert facts.get("history") == (None if history in ("[]", [], "", None) else history)
+
+
 @pytest.mark.parametrize(
     ("row", "ranking"),
     [

@@ -14,6 +14,7 @@ A column of heedful's own name is taken as it is, whatever stands beside it. `da
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -99,21 +100,41 @@ def in_their_words(said: str, row: Mapping[str, Any]) -> str:
 
 def _question(row: Columns, name: str) -> Columns:
     """A question with what belongs to it, as LLaMA-Factory joins them: the input in a line of its own."""
-    words, used = row[name], [name, *SYSTEM, "history"]
+    words, used = row[name], [name, *SYSTEM]
     if not isinstance(words, str):
         return _without(row, name) | {"prompt": words}
     more = next((n for n in ("input", "context") if isinstance(row.get(n), str)), "")
     if name == "instruction" and more:
         used.append(more)
         words = f"{words}\n{row[more]}" if row[more].strip() else words
-    before = [
-        {"role": role, "content": said}
-        for pair in row.get("history") or ()
-        for role, said in zip(("user", "assistant"), pair, strict=False)
-    ]
+    if (before := _turns_before(row.get("history"))) is not None:
+        used.append("history")
     return _without(row, *used) | {
-        "prompt": [*_system(row), *before, {"role": "user", "content": words}]
+        "prompt": [*_system(row), *(before or ()), {"role": "user", "content": words}]
     }
+
+
+def _turns_before(history: Any) -> list[Any] | None:
+    """What was said before a question, in pairs of texts or in messages, which a table keeps as JSON text; None where
+    the column is about something else."""
+    if isinstance(history, str) and history:
+        try:
+            history = json.loads(history)
+        except (ValueError, RecursionError):
+            return None
+    if not history:
+        return []
+    if not isinstance(history, list):
+        return None
+    if all(isinstance(turn, Mapping) for turn in history):
+        return history
+    if not all(_texts(pair) and len(pair) == 2 for pair in history):
+        return None
+    return [
+        {"role": role, "content": said}
+        for pair in history
+        for role, said in zip(("user", "assistant"), pair, strict=True)
+    ]
 
 
 def _system(row: Mapping[str, Any]) -> list[Columns]:

@@ -98,6 +98,16 @@ def tamer(*words) -> int:
     return main(["train", "tamer", *map(str, words)])
 
 
+@pytest.mark.parametrize("about", ["[]", "{}", '{"player": "tamer"}', "no JSON"])
+def test_a_folder_that_holds_no_player(about, tmp_path):
+    """Mutation caught: a traceback of safetensors for weights that were cut off."""
+    (tmp_path / "player.json").write_text(about)
+    for weights in (b"", b"cut off"):
+        (tmp_path / "player.safetensors").write_bytes(weights)
+        with pytest.raises(UserError, match="no player that"):
+            load_player(tmp_path)
+
+
 def test_the_command_teaches_and_goes_on(tmp_path, capsys):
     """Two games, then one more in the same folder, are three games in one go, bit for bit. Mutation caught: a run begun
     anew, a simulated trainer whose chances depend on when the run was begun, a player of a game that plays another."""

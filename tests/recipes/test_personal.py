@@ -261,6 +261,31 @@ def test_a_users_reward_is_a_plain_one(trained: Path, begun: Path, capsys):
     assert isinstance(ModelReward.load(str(trained)), ModelReward)
 
 
+def test_profiles_and_answers_as_people_have_them(tmp_path: Path, capsys):
+    """Mutation caught: a traceback for answers in two files, or in a file that is no UTF-8; the words of a JSON reader
+    where the file of profiles is another."""
+    profiles, out = tmp_path / "profiles.json", tmp_path / "out.txt"
+    (tmp_path / "none.jsonl").write_text("\n")
+    spoken = json.dumps(rows_of(1, 1)[0]).encode("utf-16")
+    (tmp_path / "spoken.jsonl").write_bytes(spoken)
+
+    def profile(*data: str) -> int:
+        files = [str(tmp_path / name) for name in data]
+        words = ["--reward", str(tmp_path / "nowhere"), "--profiles", str(profiles)]
+        return main(["profile", *words, "--data", *files, "--out", str(out)])
+
+    for wrong in ("a: b", "3", "{}", '[{"sentence": "s"}]', '[{"sentence": "s", "z": 1}]', "[]"):
+        profiles.write_text(wrong)
+        assert profile("none.jsonl") == 2
+        said = capsys.readouterr().err
+        assert f"--profiles {profiles} holds no profiles; `heedful pluralism` writes" in said
+    profiles.write_text(json.dumps([{"sentence": "Be brief.", "z": [0.0]}]))
+    assert profile("none.jsonl", "none.jsonl") == 0 and out.read_text() == "Be brief.\n"
+    capsys.readouterr()
+    assert profile("none.jsonl", "spoken.jsonl") == 2  # read, so that the model is asked for
+    assert "nowhere" in capsys.readouterr().err
+
+
 def test_what_makes_no_sense_is_refused(begun: Path, capsys):
     """Exit code 2 and no run. Mutation caught: comparisons of nobody taken for those of one."""
     for flags, why in (

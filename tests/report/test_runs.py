@@ -79,6 +79,14 @@ def test_where_the_page_goes(tmp_path):
         runs.build([tmp_path / "empty"])
 
 
+@pytest.mark.parametrize("results", ["3", "null", "[]", "no JSON"])
+def test_results_of_something_else(results, tmp_path, capsys):
+    """Mutation caught: `"methods" in 3`, a traceback."""
+    (tmp_path / "results.json").write_text(results)
+    assert main(["report", str(tmp_path)]) == 2
+    assert "results.json" in capsys.readouterr().err
+
+
 def test_curves_have_their_own_colour():
     """A figure stands in a container of the class `grid`. Mutation caught: `.grid path`, which drew all lines grey."""
     for name in ("report.css", "compare.css"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from heedful.control.games import Game, load_game
@@ -80,7 +81,7 @@ def load_player(folder: Path) -> tuple[Any, dict[str, Any]]:
         from heedful.control.segments import Learned  # brings PyTorch
 
         return Learned.of(about, arrays), about
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder}: no player that `heedful train tamer` or `train segments` has left ({error})"
         ) from None

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.profile import Config, refuse_nonsense
+from heedful.data.reading import sources_of
 from heedful.data.sources import read_comparisons
 from heedful.disk import write_text
 from heedful.errors import UserError
@@ -34,10 +35,9 @@ def run(config: Config) -> Path | None:
     if config.workspace is not None:
         _everybody(config, config.workspace, profiles)
         return None
-    assert isinstance(config.data, str) and config.out is not None
-    file = Path(config.data)
-    empty = file.is_file() and not file.read_text(encoding="utf-8").strip()
-    answers = [] if empty else read_comparisons(config.data, columns=config.columns)
+    assert config.out is not None
+    told = [name for name in sources_of(config.data) if not _empty(Path(name))]
+    answers = read_comparisons(told, columns=config.columns) if told else []
     sentence = profiles[0][0]
     if answers:
         sentence = nearest(
@@ -46,6 +46,11 @@ def run(config: Config) -> Path | None:
     write_text(config.out, sentence + "\n")
     print(f"{len(answers)} answers: {sentence}")
     return config.out
+
+
+def _empty(file: Path) -> bool:
+    """Whether a file says nothing, as that of somebody does who has not answered yet."""
+    return file.is_file() and not file.read_bytes().strip()
 
 
 def _everybody(config: Config, workspace: Path, profiles: Profiles) -> None:
@@ -95,8 +100,10 @@ def read_profiles(path: Path) -> list[tuple[str, list[float]]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         found = [(str(row["sentence"]), [float(x) for x in row["z"]]) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} holds no profiles of `heedful pluralism`: {error}") from error
+    except (ValueError, TypeError, KeyError):
+        found = []
     if not found or len({len(z) for _, z in found}) > 1:
-        raise UserError(f"{path} holds no profiles of `heedful pluralism`")
+        raise UserError(
+            f"--profiles {path} holds no profiles; `heedful pluralism` writes a profiles.json that does"
+        )
     return found

@@ -30,6 +30,7 @@ def run(config: Config) -> Path:
 def _compares(results: Path) -> bool:
     """Whether a results.json is one of `heedful compare`; `build` says what is wrong with one that is no JSON."""
     try:
-        return "methods" in json.loads(results.read_text(encoding="utf-8"))
+        told = json.loads(results.read_text(encoding="utf-8"))
     except ValueError:
         return False
+    return isinstance(told, dict) and "methods" in told

@@ -36,7 +36,7 @@ def test_keys_are_pressed_while_a_clip_moves(site):
     page.wait_for_timeout(300)
     page.keyboard.press("j")
     page.wait_for_timeout(1500)
-    page.get_by_role("button", name="👎 Bad (k)").click()
+    page.get_by_role("button", name="Bad (k)").click()
     expect(page.locator(".pressing .hint")).to_have_text("1 good, 1 bad")
     expect(page.locator("#submit")).to_be_disabled()
     site.enter(page)
@@ -49,12 +49,14 @@ def test_keys_are_pressed_while_a_clip_moves(site):
 
 
 def test_clips_that_are_compared_move(site):
-    """Mutation caught: a clip that is shown as text, one that moves although somebody wants none."""
+    """Mutations caught: a clip that is shown as text or with tools for texts, one that moves although somebody wants
+    none."""
     project = make_project(site.store)
     make_task(site.store, project, "pair", (clip(6, 200), clip(6, 200, 1)))
     page = site.rate(project)
     canvas = page.locator(".panel canvas").first
     canvas.wait_for()
+    expect(page.locator("#views, .panel-tools :not(.enlarge)")).to_be_hidden()
     page.wait_for_timeout(500)
     still = canvas.evaluate(LOOKS)
     page.wait_for_timeout(500)

@@ -241,7 +241,7 @@ def test_thumbs(site, way):
     make_task(site.store, project, "thumbs", [GOOD, BAD, ODD])
     page = site.rate(project)
     texts = {site.letter(page, t): t for t in (GOOD, BAD, ODD)}
-    wanted = {GOOD: ("Thumb up", "1", 1), ODD: ("Neither", "2", 0), BAD: ("Thumb down", "3", -1)}
+    wanted = {GOOD: ("Good", "1", 1), ODD: ("Neither", "2", 0), BAD: ("Bad", "3", -1)}
     for letter in "ABC":
         option, key, _ = wanted[texts[letter]]
         pick(page, way, f"Is it good?, response {letter}", option, key)

@@ -156,6 +156,6 @@ def test_states(store: Store):
     assert (
         listed[keys["open"]]["sent_at"] and listed[keys["expired"]]["problem"] == "no such mailbox"
     )
-    for token in tokens[:3]:
-        with pytest.raises(UserError, match="not valid any more"):
+    for token, why in zip(tokens[:3], (invitations.USED, *[invitations.STALE] * 2), strict=True):
+        with pytest.raises(UserError, match=why):
             accepted(store, token, "b")

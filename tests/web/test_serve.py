@@ -48,7 +48,7 @@ def test_up_without_torch_and_the_first_link_works(tmp_path: Path):
                     time.sleep(0.1)
             assert browser.post("/api/setup", json=account).json()["role"] == "owner"
             again = browser.post("/api/setup", json=account | {"login": "you"})
-            assert again.status_code == 400 and "not valid" in again.json()["error"]
+            assert again.status_code == 400 and "has been used" in again.json()["error"]
             assert browser.get("/lead").status_code == 200
         print(file=server.stdin, flush=True)
         loaded = server.stdout.readline()

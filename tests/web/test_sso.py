@@ -147,7 +147,7 @@ def test_from_an_invitation_to_an_account_and_back_again(app, store: Store, issu
     assert answer.status_code == 303 and answer.headers["location"].endswith("rate")
     assert again.get("/api/me").json()["rater"] == me["rater"]
     issuer.person = {"sub": "u2"}
-    assert "not valid any more" in refused(go(browser(app), issuer, f"?invitation={token}"))
+    assert "has been used" in refused(go(browser(app), issuer, f"?invitation={token}"))
     with store.read() as connection:
         rows = connection.execute(
             select(schema.rater_pii).where(schema.rater_pii.c.rater == me["rater"])

@@ -185,4 +185,4 @@ def _image(_self: Any, tokens: Any, index: int, _options: Any, _env: Any) -> str
     """Images are not loaded: their server would learn that they are viewed. Their text is shown."""
     token = tokens[index]
     words, address = token.content or "image", str(token.attrGet("src") or "")
-    return f'<span class="image">🖼 {_text(words)} ({_text(address)})</span>'
+    return f'<span class="image">{_text(words)} ({_text(address)})</span>'

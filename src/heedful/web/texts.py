@@ -25,6 +25,14 @@ SPOKEN = (
     "Nothing here", "There is no such page.", "There is no such project.", "Not yours", "This page is for leads.",
     "Nobody is here yet", "Not allowed", "rater", "lead", "owner",
     "The terminal in which `heedful serve` runs shows a link that makes the owner's account.",
+    "This link has been used", "This link is not valid",
+    "It works once, and the owner's account has been made with it: sign in with that. For a new password, "
+    "`heedful people reset LOGIN` in the terminal prints a link.",
+    "It works once, and an account has been made with it. If that is yours, sign in; if not, ask whoever sent you the "
+    "link for another one.",
+    "The newest link that `heedful serve` has shown in the terminal makes the owner's account; there is none once "
+    "somebody has it.",
+    "It has expired or was withdrawn, or a part of it is missing. Ask whoever sent you the link for another one.",
 )  # fmt: skip
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 ASKED = re.compile(r"\s*([A-Za-z]{1,8})(?:-[A-Za-z0-9]+)*\s*(?:;\s*q=([\d.]{1,5}))?\s*")

@@ -31,6 +31,7 @@ ROLES = ("owner", "lead", "rater")
 DAYS, DAY = 7, 86400.0
 MOST = 500  # made at once
 STALE = "this invitation is not valid any more; ask for a new one"
+USED = "this link works once and has been used: sign in with the account that was made, or ask for a new link"
 EMAIL = re.compile(r"[^\s<>@,;\"]+@[^\s<>@,;\"]+")
 
 
@@ -111,11 +112,13 @@ def make(
 
 
 def of_token(connection: Connection, token: str) -> Row:
-    """The open invitation of a token; `UserError` if there is none."""
+    """The open invitation of a token; `UserError` if there is none: `USED` or `STALE`."""
     row = connection.execute(
         select(invitation).where(invitation.c.token_hash == sha256(token)).with_for_update()
     ).first()
-    if row is None or row.used_by is not None or row.expires_at < now(connection):
+    if row is not None and row.used_by is not None:
+        raise UserError(USED)
+    if row is None or row.expires_at < now(connection):
         raise UserError(STALE)
     if row.invited_by is not None and _inviter(connection, row) is None:
         raise UserError(STALE)

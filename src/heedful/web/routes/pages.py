@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 from sqlalchemy import func, select
 from starlette.responses import RedirectResponse, Response
 
-from heedful.store.membership import identities, rights
+from heedful.errors import UserError
+from heedful.store.membership import identities, invitations, rights
 from heedful.store.membership.rights import Role
 from heedful.store.tables.schema import rater
 from heedful.web import proxy
@@ -119,7 +120,33 @@ def _sso(request: Request, **query: str) -> str | None:
 def join(request: Request, token: str = "") -> Any:
     request.state.user = None
     owner = request.url.path == "/setup"
+    try:
+        with store_of(request).read() as connection:
+            invitations.of_token(connection, token)
+    except UserError as error:
+        return page(request, "message.html", status=410, **_worthless(str(error), owner=owner))
     return page(request, "join.html", token=token, owner=owner, sso=_sso(request, invitation=token))
+
+
+def _worthless(why: str, *, owner: bool) -> dict[str, str]:
+    """What a link says by which nobody can make an account any more, before somebody has thought of a password."""
+    if why == invitations.USED:
+        return {
+            "title": "This link has been used",
+            "text": "It works once, and the owner's account has been made with it: sign in with that. For a new "
+            "password, `heedful people reset LOGIN` in the terminal prints a link."
+            if owner
+            else "It works once, and an account has been made with it. If that is yours, sign in; if not, ask whoever "
+            "sent you the link for another one.",
+        }
+    return {
+        "title": "This link is not valid",
+        "text": "The newest link that `heedful serve` has shown in the terminal makes the owner's account; there is "
+        "none once somebody has it."
+        if owner
+        else "It has expired or was withdrawn, or a part of it is missing. Ask whoever sent you the link for another "
+        "one.",
+    }
 
 
 @router.get("/reset")

@@ -8,7 +8,8 @@ export async function raw(method, path, body, headers = {}) {
   try {
     response = await fetch(link(path), { method, body, headers: { ...headers, "X-CSRF-Token": csrf() }, credentials: "same-origin" });
   } catch {
-    throw { status: 0, error: "The server cannot be reached." };
+    const readable = !(body instanceof Blob) || (await body.slice(0, 1).arrayBuffer().catch(() => null)); // not after somebody has written to it
+    throw { status: 0, error: readable ? "The server cannot be reached." : "The file has been changed since it was chosen: choose it again." };
   }
   if (response.ok) return response;
   const failure = await response.json().catch(() => ({}));

@@ -26,27 +26,21 @@ $("export").addEventListener("submit", async (event) => {
 // ── in ───────────────────────────────────────────────────────────────────────────────────────────
 
 const importForm = $("import");
-let asked = []; // the project's own questions
 function adapt() {
   const what = importForm.elements.what.value;
   for (const node of importForm.querySelectorAll("[data-for]")) node.hidden = !node.dataset.for.split(" ").includes(what);
   const kinds = ASK[what] ?? [];
   importForm.elements.ask.replaceChildren(el("option", { value: "" }, "nothing yet"), ...kinds.map((k) => el("option", { value: k }, k === "screen" ? "answer the project’s questions, on one screen" : label(k))));
-  if (asked.length && kinds.includes("screen")) importForm.elements.ask.value = "screen";
+  if (importForm.dataset.screen && kinds.includes("screen")) importForm.elements.ask.value = "screen";
 }
 importForm.elements.what.addEventListener("change", adapt);
 adapt();
-attempt(() => api("GET", `/api/projects/${project}`)).then((details) => {
-  if (!details) return;
-  asked = details.settings.questions;
-  adapt();
-  document.getElementById("export").elements.question.append(...asked.map((q) => el("option", { value: q.name }, q.title || q.name)));
-});
 
 // Columns that a file may have under other names.
 const NAMES = { comparisons: ["prompt", "chosen", "rejected", "responses", "ranking", "rater"], samples: ["prompt", "completion"], prompts: ["prompt"], gold: ["prompt", "responses", "completion", "answer", "explanation"], demonstrations: ["prompt", "completion"], records: [] };
 let renamed = {}; // by the name that is wanted
 let inFile = []; // names of columns, as they are in the file
+let turn = 0; // counts looks, and changes of the form: what was asked for before them is not shown any more
 
 function query(look) {
   const form = new FormData(importForm);
@@ -66,15 +60,20 @@ function query(look) {
   return found;
 }
 
+const busy = (words) => {
+  $("added").textContent = words;
+  for (const button of [importForm.querySelector("button[type=submit]"), $("confirm")]) button.disabled = Boolean(words);
+};
+
+// What the server says of the file; null where it says nothing, or too late.
 async function send(look) {
   const file = new FormData(importForm).get("file");
   if (file.size > MOST) return say("This file is too large for the browser; use heedful import.", "bad");
-  $("added").textContent = look ? "Reading…" : "Importing…";
-  const buttons = [importForm.querySelector("button[type=submit]"), $("confirm")];
-  for (const button of buttons) button.disabled = true;
+  const call = ++turn;
+  busy(look ? "Reading…" : "Importing…");
   const result = await attempt(async () => (await raw("POST", `/api/projects/${project}/import?${query(look)}`, file, { "Content-Type": "application/octet-stream" })).json());
-  for (const button of buttons) button.disabled = false;
-  $("added").textContent = "";
+  if (look && call !== turn) return null;
+  busy("");
   return result;
 }
 
@@ -86,21 +85,30 @@ const message = (value) => value !== null && typeof value === "object" && typeof
 const said = (people) => el("dl", {}, Object.entries(people).flatMap(([who, answers]) => [el("dt", { dir: "auto" }, who), ...Object.entries(answers).map(([question, answer]) => el("dd", {}, `${question}: ${words(answer)}`))]));
 const cell = (value, name) => (name === "answers" ? said(value) : Array.isArray(value) && value.length && value.every(message) ? value.map((m) => el("p", {}, value.length > 1 ? el("span", { class: "hint" }, `${m.role} `) : null, words(m.content))) : Array.isArray(value) && value.some((v) => typeof v === "string") ? el("ol", { class: "texts" }, value.map((v) => el("li", { dir: "auto" }, words(v)))) : value === undefined ? "" : words(value));
 
-async function look() {
+// For each column that is wanted, which one of the file it is.
+function drawColumns() {
+  const names = NAMES[importForm.elements.what.value];
+  $("look-map").hidden = !inFile.length || !names.length;
+  $("look-columns").replaceChildren(...names.map((name) => el("label", {}, name, " ", el("select", { onchange: (event) => {
+    if (event.target.value) renamed[name] = event.target.value;
+    else delete renamed[name];
+    look({ chosen: true });
+  } }, el("option", { value: "" }, "as it is"), ...inFile.map((column) => el("option", { value: column, selected: renamed[name] === column }, column))))));
+}
+
+// `chosen`: among the columns, which drawn again would take the focus away.
+async function look({ chosen } = {}) {
   const seen = await send(true);
   if (!seen) return;
-  if (!Object.keys(renamed).length) inFile = seen.columns;
+  if (!chosen) {
+    if (!Object.keys(renamed).length) inFile = seen.columns;
+    drawColumns();
+  }
   $("look").hidden = false;
   $("look-counts").textContent = seen.problem ?? `${numbers(seen.counts)}.`;
   $("look-counts").classList.toggle("wrong", Boolean(seen.problem));
   $("confirm").hidden = Boolean(seen.problem);
-  $("look-map").hidden = !inFile.length || !NAMES[importForm.elements.what.value].length;
   if (seen.problem) $("look-map").open = true;
-  $("look-columns").replaceChildren(...NAMES[importForm.elements.what.value].map((name) => el("label", {}, name, " ", el("select", { onchange: (event) => {
-    if (event.target.value) renamed[name] = event.target.value;
-    else delete renamed[name];
-    look();
-  } }, el("option", { value: "" }, "as it is"), ...inFile.map((column) => el("option", { value: column, selected: renamed[name] === column }, column))))));
   const names = [...new Set((seen.first ?? []).flatMap(Object.keys))];
   $("look-head").replaceChildren(...names.map((name) => el("th", { scope: "col" }, name)));
   $("look-rows").replaceChildren(...(seen.first ?? []).map((row) => el("tr", {}, names.map((name) => el("td", { dir: "auto" }, cell(row[name], name))))));
@@ -111,8 +119,9 @@ importForm.addEventListener("submit", (event) => {
   look();
 });
 importForm.addEventListener("change", () => {
+  turn += 1;
   $("look").hidden = true;
-  $("added").textContent = "";
+  busy("");
 });
 for (const name of ["file", "what"]) importForm.elements[name].addEventListener("change", () => (renamed = {}));
 $("confirm").addEventListener("click", async () => {

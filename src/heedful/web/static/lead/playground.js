@@ -29,13 +29,14 @@ form.addEventListener("submit", async (event) => {
   const said = form.elements.said.value.trim();
   const button = form.querySelector("[type=submit]");
   if (!said || button.disabled) return;
-  const asked = [...messages, { role: "user", content: said }];
+  const before = messages;
+  const asked = [...before, { role: "user", content: said }];
   button.disabled = true;
   $("status").textContent = "It is writing…";
   const told = await attempt(() => api("POST", PATH, { model: $("model").value, messages: asked, for_me: $("for-me").checked }));
   button.disabled = false;
   $("status").textContent = "";
-  if (!told) return; // what was typed is still there
+  if (!told || before !== messages) return; // what was typed is still there; or another conversation has begun
   line("user", el("p", { dir: "auto" }, said));
   line("assistant", told.text.trim() ? rendered(told.html) : el("p", { class: "hint" }, "It said nothing."), told.text.trim() && told.reply ? thumbs(told.reply) : null);
   messages = told.text.trim() ? [...asked, { role: "assistant", content: told.text }] : messages;

@@ -53,8 +53,9 @@ function row(job) {
 
 async function logs() {
   for (const [id, shown] of open) {
-    const told = await attempt(() => api("GET", `/api/jobs/${id}?after=${shown.next}`));
-    if (!told) continue;
+    const after = shown.next;
+    const told = await attempt(() => api("GET", `/api/jobs/${id}?after=${after}`));
+    if (!told || shown.next !== after) continue; // another call has brought it meanwhile
     shown.text = (shown.text + told.log.text).slice(-200_000);
     shown.next = told.log.next;
   }

@@ -1,7 +1,7 @@
 // What the newest answers say that somebody ought to look at: told with its interval, paused with a click and undone.
 import { api, el, say } from "../api.js";
 import { number, percent } from "../charts.js";
-import { $, ask, attempt, project } from "./common.js";
+import { $, ask, attempt, fill, project } from "./common.js";
 
 const EVERY = 120_000; // milliseconds
 const range = (a) => `${percent(a.low)} to ${percent(a.high)}, n ${number(a.n)}`;
@@ -49,10 +49,7 @@ function draw(list) {
     el("p", { class: "hint" }, "Of the newest answers. A share or a mean is told only where its whole 99 % interval is beyond the threshold in Settings."));
 }
 
-async function load() {
-  const list = await attempt(() => ask("alerts"));
-  if (list) draw(list);
-}
+const load = () => fill($("watch"), () => ask("alerts"), draw);
 
 if ($("watch")) {
   load();

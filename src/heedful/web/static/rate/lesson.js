@@ -26,7 +26,7 @@ export function order(ranks) {
 // What a model thinks, where the lead wants raters to know: a line of words, which chooses nothing.
 export const suggestion = (ranks) => (ranks ? [el("p", { id: "suggestion", class: "suggestion" }, t("A model suggests: {what} It may be wrong.", { what: order(ranks) }))] : []);
 
-const THUMBS = { 1: t("👍 Good"), 0: t("🤷 Neither"), "-1": t("👎 Bad") };
+const THUMBS = { 1: t("Good"), 0: t("Neither"), "-1": t("Bad") };
 const VERDICTS = { true: t("Yes"), false: t("No"), null: t("n/a") };
 
 const CLOSER = { 1: t("B is closer"), 2: t("C is closer") };

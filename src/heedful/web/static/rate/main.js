@@ -1,5 +1,6 @@
 // The rater's page: a question, an answer, the next question. Keyboard first; nothing that was said is ever lost.
 import { api, el, link, say } from "../api.js";
+import * as clip from "./clip.js";
 import * as outbox from "./outbox.js";
 import * as consent from "./consent.js";
 import * as lessons from "./lesson.js";
@@ -101,7 +102,7 @@ function show(task, previous = task.answer) {
   $("desk").classList.toggle("bare", !task.guidelines);
   typeset($("guidelines"));
   const comparing = task.responses.length > 0 && task.questions.some((q) => KINDS[q.kind].panels !== false);
-  $("views").hidden = !comparing;
+  $("views").hidden = !comparing || task.responses.every((r) => clip.read(r.text));
   $("desk").dataset.kind = kind;
   $("diff").hidden = task.responses.length !== 2;
   $("sync").hidden = task.responses.length < 2;
@@ -144,6 +145,7 @@ function nothing(title, text, ...more) {
 const REASONS = {
   "nothing left": [t("All done"), t("There is nothing left for you to judge here. Thank you!")],
   "daily limit": [t("Enough for today"), t("You have reached today's limit. Come back tomorrow.")],
+  "skip limit": [t("Enough for today"), t("You have skipped or flagged as many questions as one may in a day. Come back tomorrow, or tell your lead what is wrong with them.")],
   "no gold questions": [t("Not ready for you yet"), t("This project asks some questions before the real work, and there are not enough of them. Tell your lead.")],
   "total limit": [t("You have done your share"), t("You have reached the limit of this project. Thank you!")],
   withdrawn: [t("Your answers are withdrawn"), t("So you are not asked anything here; “Your answers” says more.")],
@@ -346,6 +348,8 @@ addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
+  // A button takes the space bar and a slider the arrows, as everywhere.
+  if (event.target.matches?.(event.key === " " ? "button, summary" : "input[type=range]") && /^( |Arrow|Page|Home|End)/.test(event.key)) return;
   if (event.key.length === 1 && !$("single").checked) return;
   if (event.key === "?") help();
   else if (event.repeat && ["Enter", "s", "f", "u"].includes(event.key)) return; // a key held down answers one question

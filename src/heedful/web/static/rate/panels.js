@@ -2,7 +2,7 @@
 import { el, say } from "../api.js";
 import { t } from "../texts.js";
 import { typeset } from "../typeset.js";
-import { mount } from "./clip.js";
+import { mount, read } from "./clip.js";
 import { compare, marked } from "./diff.js";
 
 // The names of who speaks in an episode, in the reader's language.
@@ -30,8 +30,9 @@ async function copy(text) {
   }
 }
 
+// A clip's text is for programs: nobody reads or copies it.
 const tools = (r, enlarge, button) => el("span", { class: "panel-tools" }, button ?? [],
-  el("button", { type: "button", class: "quiet small", "aria-label": t("Copy response {label}", { label: r.label }), onclick: () => copy(r.text) }, t("Copy")),
+  read(r.text) ? [] : el("button", { type: "button", class: "quiet small", "aria-label": t("Copy response {label}", { label: r.label }), onclick: () => copy(r.text) }, t("Copy")),
   el("button", { type: "button", class: "quiet small enlarge", "aria-pressed": "false", "aria-label": t("Enlarge response {label}", { label: r.label }), title: t("Enlarge"), onclick: enlarge }, "⤢"));
 
 // In `place`, above `foot`, which itself or whose last part may stick to the window and cover what is behind it. Returns {read(): all read to the end?, view(name),

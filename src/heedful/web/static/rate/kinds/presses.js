@@ -15,7 +15,7 @@ export function widget(task, changed) {
   const film = clip && screen(clip, () => {}, GRACE);
   const start = el("button", { type: "button", class: "quiet", onclick: begin }, t("Start"));
   const button = (value, words) => el("button", { type: "button", class: "press", disabled: true, onclick: () => press(value) }, words);
-  const both = [button(1, t("👍 Good (j)")), button(-1, t("👎 Bad (k)"))];
+  const both = [button(1, t("Good (j)")), button(-1, t("Bad (k)"))];
   const tell = () => {
     const made = running ?? presses ?? [];
     told.textContent = clip ? t("{good} good, {bad} bad", { good: made.filter((p) => p.value > 0).length, bad: made.filter((p) => p.value < 0).length }) : t("This response is no clip.");

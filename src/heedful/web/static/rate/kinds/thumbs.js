@@ -5,7 +5,7 @@ import { t } from "../../texts.js";
 export const keys = [["1 2 3", t("good, neither, bad: the next empty one")]];
 
 export function widget(task, changed) {
-  const options = () => [[1, t("👍 Good"), t("Thumb up"), "1"], [0, t("🤷 Neither"), t("Neither"), "2"], [-1, t("👎 Bad"), t("Thumb down"), "3"]];
+  const options = () => [[1, t("Good"), null, "1"], [0, t("Neither"), null, "2"], [-1, t("Bad"), null, "3"]];
   const board = grid(task, [{ label: t("Is it good?") }], options, changed);
   return {
     node: board.node,

@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
+from heedful.data.clips import Clip, as_text
 from heedful.store.kinds import KINDS
 from heedful.store.membership import people
+from heedful.store.project import consent, critiques, projects, suggestions
+from heedful.web.routes.lead import PARTS
 from workspace import make_project, make_task
 
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 ALL = {"resultTypes": ["violations"]}
 CONTRAST = ALL | {"runOnly": ["color-contrast"]}
-PARTS = ("", "raters", "agreement", "labels", "aside", "members", "files", "settings")
+CLIPS = [as_text(Clip("tetris", seed, 0, (1, 2), 500, ("..1/.11", "1../11."))) for seed in (0, 1)]
 SLIDERS = {"axes": [{"name": "truth", "low": 0, "high": 100}]}
 TEXT = """A *response* with `code`, [a link](https://example.org), $x^2$ and \u202ea turn\u202c.
 
@@ -45,17 +48,19 @@ def barriers(page: Any) -> list[str]:
     "kind",
     [
         kind if kind in ("pair", "rank", "rate") else pytest.param(kind, marks=pytest.mark.long)
-        for kind in (*KINDS, "sliders")
+        for kind in (*KINDS, "sliders", "clips")
     ],
 )
 def test_rating(site, kind):
     """Each kind of question, empty and answered."""
-    name = "rate" if kind == "sliders" else kind
+    name = {"sliders": "rate", "clips": "pair"}.get(kind, kind)
     least, most = KINDS[name].responses
     n = max(least, min(3 if kind == "rank" else 2, most))
     options = SLIDERS if kind == "sliders" else KINDS[name].example_options
     project = make_project(site.store, models=("small", "large"))
     texts = [f"{TEXT}\n\n{i}" + "\n\nMore." * (30 * (i == 0)) for i in range(n)]
+    if kind in ("clips", "presses"):
+        texts = CLIPS[:n]
     question = "Long.\n\n" * 40 if n == 2 else TEXT
     make_task(site.store, project, name, texts, question=question, options=options)
     page = site.rate(project)
@@ -122,6 +127,88 @@ def test_leading(site):
     page.get_by_role("link", name="runs/one").click()
     page.locator("#curves svg").first.wait_for()
     assert found + barriers(page) == []
+
+
+@pytest.mark.long
+def test_around_a_question(site):
+    """What people agree to, what a model suggests and says against responses, and one's own answers."""
+    project = make_project(site.store)
+    task = make_task(site.store, project)
+    with site.store.write() as connection:
+        consent.write(connection, project, f"# We keep all\n\n{TEXT}", actor=None)
+        suggestions.add(connection, project, "runs/reward", "v1", {task: [1, 2]})
+        critiques.add(connection, project, "runs/critic", "v1", {task: ["Vague.", "Wrong."]})
+        shown = {"suggestions": "runs/reward", "critiques": "runs/critic"}
+        shown |= {"suggestions_hidden": 0.0, "critiques_hidden": 0.0}
+        projects.change(connection, project, shown, actor=None)
+    page = site.signed_in("rater", f"/rate/{project}")
+    page.get_by_role("heading", name="We keep all").wait_for()
+    found = barriers(page)
+    agree(page)
+    page.locator("#suggestion").wait_for()
+    page.keyboard.press("m")
+    page.locator(".critic").first.wait_for()
+    found += barriers(page)
+    page.keyboard.press("1")
+    site.enter(page)
+    page.get_by_text("All done").wait_for()
+    page.goto(f"/rate/{project}/mine")
+    page.locator(".mine > li").wait_for()
+    assert found + barriers(page) == []
+
+
+@pytest.mark.long
+def test_by_keys_alone(site):
+    """Tab, Space, Enter and arrows: agreeing, clips that are played and looked through, which of two is closer.
+
+    Mutations caught: a button of the newest pages that only a pointer reaches, arrows on a clip's slider that choose an
+    answer."""
+    project = make_project(site.store)
+    make_task(site.store, project, "pair", CLIPS)
+    with site.store.write() as connection:
+        consent.write(connection, project, "We keep all.", actor=None)
+    page = site.signed_in("rater", f"/rate/{project}")
+    page.get_by_text("We keep all.").wait_for()
+    agree(page)
+    canvas = page.locator(".panel canvas").first
+    canvas.wait_for()
+    began = canvas.evaluate("c => c.toDataURL()")
+    tab_to(page, "Frame")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("([c, s]) => c.toDataURL() !== s", arg=[canvas.element_handle(), began])
+    tab_to(page, "Play")
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Pause").wait_for()
+    tab_to(page, "A is much better")
+    page.keyboard.press("ArrowRight")
+    site.enter(page)
+    assert site.judged(page)[0]["outcome"] == "answer"
+    page.get_by_text("All done").wait_for()
+    make_task(site.store, project, "triplet", ("Lima.", "Cusco.", "Quito."))
+    tab_to(page, "Look again")
+    page.keyboard.press("Enter")
+    page.get_by_text("Is A closer to B or to C?").first.wait_for()
+    tab_to(page, "B is closer")
+    page.keyboard.press("ArrowRight")
+    site.enter(page)
+    assert len(site.judged(page, 2)[1]["scores"]) == 2
+
+
+def tab_to(page: Any, name: str) -> None:
+    """Press Tab until what has the focus is called so."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        called = page.evaluate(
+            "() => document.activeElement.ariaLabel ?? document.activeElement.innerText ?? ''"
+        )
+        if name in called:
+            return
+    raise AssertionError(f"Tab does not reach {name!r}")
+
+
+def agree(page: Any) -> None:
+    tab_to(page, "agree")
+    page.keyboard.press("Enter")
 
 
 def test_at_the_door(site):

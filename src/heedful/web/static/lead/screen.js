@@ -44,9 +44,9 @@ function rows(list, fresh, what, line) {
 }
 
 const OPTIONS = {
-  axes: (options) => rows(options.axes, AXIS, "axis", (axis) => [field(axis, "name", "Name", { required: true }), ...["low", "high", "step"].map((name) => field(axis, name, { low: "From", high: "To", step: "Step" }[name], { type: "number", step: "any", required: true })),
-    field(axis, "low_label", "Low end means"), field(axis, "high_label", "High end means")]),
-  rules: (options) => rows(options.rules, RULE, "rule", (rule) => [field(rule, "code", "Short name", { required: true }), field(rule, "text", "What raters read", { required: true })]),
+  axes: (options) => rows(options.axes, AXIS, "axis", (axis) => [field(axis, "name", "Name", { required: true, maxlength: 200 }), ...["low", "high", "step"].map((name) => field(axis, name, { low: "From", high: "To", step: "Step" }[name], { type: "number", step: "any", required: true })),
+    field(axis, "low_label", "Low end means", { maxlength: 200 }), field(axis, "high_label", "High end means", { maxlength: 200 })]),
+  rules: (options) => rows(options.rules, RULE, "rule", (rule) => [field(rule, "code", "Short name", { required: true, maxlength: 200 }), field(rule, "text", "What raters read", { required: true, maxlength: 5000 })]),
 };
 const FRESH = { axes: () => [{ ...AXIS, name: "quality" }], rules: () => [{ code: "polite", text: "It is polite." }] };
 const freshOptions = (kind) => Object.fromEntries(KINDS[kind].options.filter((name) => FRESH[name]).map((name) => [name, FRESH[name]()]));

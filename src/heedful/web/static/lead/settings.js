@@ -2,31 +2,55 @@
 import { api, day, el } from "../api.js";
 import { $, attempt, fill, project, rendered } from "./common.js";
 
-const FIELDS = [
-  ["gold_rate", "Gold rate: probability of a gold question", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["swap_rate", "Swap rate: probability that a pair is asked again in swapped order", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["order_by_chance", "Highest score first: share of the questions that are drawn by chance all the same", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["lease_minutes", "Lease of a question, in minutes", { type: "number", min: 0.1, step: "any" }],
-  ["daily_limit", "Daily limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
-  ["total_limit", "Total limit of answers per rater; 0: none", { type: "number", min: 0, step: 1 }],
-  ["skips_until_parked", "Skips until a question is set aside", { type: "number", min: 1, step: 1 }],
-  ["flags_an_hour", "Flags of a rater in an hour that set questions aside; 0: no limit", { type: "number", min: 0, step: 1 }],
-  ["skips_an_hour", "Skips of a rater in an hour that count; 0: no limit", { type: "number", min: 0, step: 1 }],
-  ["cost_per_hour", "Cost per hour", { type: "number", min: 0, step: "any" }],
-  ["alert_seconds", "Alert: an answer within so many seconds is too fast to have read; 0: none", { type: "number", min: 0, step: "any" }],
-  ["alert_hasty", "Alert: more than this share of a rater's answers are too fast", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["alert_gold", "Alert: less than this share of gold questions right; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["alert_place", "Alert: the same place wins more than this share of a rater's pairs; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["alert_drop", "Alert: agreement has fallen by more than this share; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["alert_pace", "Alert: a rater takes less than this share of the others' time; 0: none", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["alert_silence", "Alert: no answer for so many days while some are wanted; 0: none", { type: "number", min: 0, step: "any" }],
-  ["suggestions_hidden", "Suggestions: share of the questions on which they stay hidden, to measure their effect", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["critiques_hidden", "Critiques: share of the questions on which none can be asked for, to measure their effect", { type: "number", min: 0, max: 1, step: 0.01 }],
-  ["talk_tokens", "Max tokens of a reply in conversations", { type: "number", min: 1, step: 1 }],
-  ["talk_temperature", "Temperature of replies in conversations", { type: "number", min: 0, step: "any" }],
-];
+const SHARE = { type: "number", min: 0, max: 1, step: 0.01 };
+const WHOLE = { type: "number", min: 0, step: 1 };
+const ANY = { type: "number", min: 0, step: "any" };
 
 const whose = (chosen, sources = []) => [...new Set(["", chosen, ...sources])].map((name) => el("option", { value: name, selected: name === chosen }, name || "nobody's"));
+const choose = (name, label, options) => (settings) => el("label", {}, label, el("select", { name }, options(settings)));
+const ORDERS = [["random", "by chance"], ["priority", "the highest score first"]];
+
+// Headings, each with its fields: [setting, label, attributes] of a number, or a function that makes the node.
+const GROUPS = [
+  ["Asking", [
+    choose("order", "Order of questions", (settings) => ORDERS.map(([v, name]) => el("option", { value: v, selected: settings.order === v }, name))),
+    ["order_by_chance", "Highest score first: share of the questions that are drawn by chance all the same", SHARE],
+    ["lease_minutes", "Lease of a question, in minutes", { ...ANY, min: 0.1 }],
+    ["skips_until_parked", "Skips until a question is set aside", { ...WHOLE, min: 1 }],
+    ["skips_an_hour", "Skips of a rater in an hour that count; 0: no limit", WHOLE],
+    ["flags_an_hour", "Flags of a rater in an hour that set questions aside; 0: no limit", WHOLE],
+  ]],
+  ["Alerts", [
+    ["alert_seconds", "An answer within so many seconds is too fast to have read; 0: none", ANY],
+    ["alert_hasty", "More than this share of a rater's answers are too fast", SHARE],
+    ["alert_gold", "Less than this share of gold questions right; 0: none", SHARE],
+    ["alert_place", "The same place wins more than this share of a rater's pairs; 0: none", SHARE],
+    ["alert_drop", "Agreement has fallen by more than this share; 0: none", SHARE],
+    ["alert_pace", "A rater takes less than this share of the others' time; 0: none", SHARE],
+    ["alert_silence", "No answer for so many days while some are wanted; 0: none", ANY],
+  ]],
+  ["Quality", [
+    ["gold_rate", "Gold rate: probability of a gold question", SHARE],
+    ["swap_rate", "Swap rate: probability that a pair is asked again in swapped order", SHARE],
+  ]],
+  ["People", [
+    ["daily_limit", "Daily limit of answers per rater; 0: none", WHOLE],
+    ["total_limit", "Total limit of answers per rater; 0: none", WHOLE],
+    ["cost_per_hour", "Cost per hour", ANY],
+  ]],
+  ["What models say", [
+    choose("suggestions", "Suggestions that raters see; a model's are made by heedful suggest", (settings) => whose(settings.suggestions)),
+    ["suggestions_hidden", "Share of the questions on which suggestions stay hidden, to measure their effect", SHARE],
+    choose("critiques", "Critiques of responses that raters can ask for; heedful suggest --critiques brings them", (settings) => whose(settings.critiques)),
+    ["critiques_hidden", "Share of the questions on which none can be asked for, to measure their effect", SHARE],
+  ]],
+  ["Conversations", [
+    (settings) => el("label", { class: "whole" }, "Models to talk to in conversations, one a line", el("span", { class: "hint", id: "models-hint" }), el("textarea", { name: "models", rows: 2 }, settings.models.join("\n"))),
+    ["talk_tokens", "Max tokens of a reply in conversations", { ...WHOLE, min: 1 }],
+    ["talk_temperature", "Temperature of replies in conversations", ANY],
+  ]],
+];
+const NUMBERS = GROUPS.flatMap(([, fields]) => fields).filter(Array.isArray).map(([name]) => name);
 
 async function listSources(of) {
   const found = await attempt(() => api("GET", `/api/projects/${project}/${of}`));
@@ -34,16 +58,10 @@ async function listSources(of) {
   if (found) select.replaceChildren(...whose(select.value, found.sources.map((s) => s.source)));
 }
 
-function drawSettings(details) {
-  const settings = details.settings;
-  const order = el("select", { name: "order" }, [["random", "by chance"], ["priority", "the highest score first"]].map(([v, name]) => el("option", { value: v, selected: settings.order === v }, name)));
-  $("settings").replaceChildren(
-    ...FIELDS.map(([name, label, attributes]) => el("label", {}, label, el("input", { name, value: settings[name], required: true, ...attributes }))),
-    el("label", {}, "Order of questions", order),
-    el("label", {}, "Suggestions that raters see; a model's are made by heedful suggest", el("select", { name: "suggestions" }, whose(settings.suggestions))),
-    el("label", {}, "Critiques of responses that raters can ask for; heedful suggest --critiques brings them", el("select", { name: "critiques" }, whose(settings.critiques))),
-    el("label", {}, "Models to talk to in conversations, one a line", el("span", { class: "hint", id: "models-hint" }), el("textarea", { name: "models", rows: 2 }, settings.models.join("\n"))),
-    el("button", { type: "submit" }, "Save"));
+function drawSettings({ settings }) {
+  const number = ([name, label, attributes]) => el("label", {}, label, el("input", { name, value: settings[name], required: true, ...attributes }));
+  const group = ([title, fields]) => el("fieldset", { class: "group" }, el("legend", {}, el("h3", {}, title)), fields.map((field) => (Array.isArray(field) ? number(field) : field(settings))));
+  $("settings").replaceChildren(...GROUPS.map(group), el("p", { class: "save" }, el("button", { type: "submit" }, "Save")));
 }
 
 async function listModels() {
@@ -58,7 +76,7 @@ function drawVersions(versions) {
 $("settings").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = new FormData(event.target);
-  const settings = Object.fromEntries(FIELDS.map(([name]) => [name, Number(form.get(name))]));
+  const settings = Object.fromEntries(NUMBERS.map((name) => [name, Number(form.get(name))]));
   settings.order = form.get("order");
   for (const name of ["suggestions", "critiques"]) settings[name] = form.get(name);
   settings.models = form.get("models").split("\n").map((m) => m.trim()).filter(Boolean);

@@ -13,10 +13,11 @@ from sqlalchemy import func, select
 
 from heedful.cli import main
 from heedful.data import tables
+from heedful.data.clips import Clip, as_text
 from heedful.data.files import read_rows, write_rows
 from heedful.data.sources import read_comparisons, read_prompts, read_samples
 from heedful.errors import UserError
-from heedful.recipes import export, ingest
+from heedful.recipes import export, ingest, tamer
 from heedful.recipes import init as init_recipe
 from heedful.store.project import projects
 from heedful.store.tables import schema
@@ -59,9 +60,11 @@ def test_in_and_out_again(workspace, tmp_path, capsys):
     source = tmp_path / "comparisons.jsonl"
     write_rows(source, PAIRS)
     assert bring(workspace, "comparisons", source)["judgments"] == 2
-    assert capsys.readouterr().err == ""
     assert bring(workspace, "comparisons", source)["judgments"] == 0
+    take(workspace, "rankings", tmp_path / "quiet.jsonl", quiet=True)
+    assert capsys.readouterr().err == ""
     manifest = take(workspace, "rankings", tmp_path / "out" / "r.jsonl")
+    assert "export rankings 2/2" in capsys.readouterr().err
     assert (manifest["exported"], manifest["project"]) == (2, "main")
     wanted = {(c.prompt, frozenset(zip(c.responses, c.ranking, strict=True)), c.rater or "imported")
               for c in read_comparisons(source)}  # fmt: skip
@@ -204,6 +207,23 @@ def test_samples_of_which_nothing_can_be_asked_leave_nothing(workspace, tmp_path
     with pytest.raises(UserError, match=words):
         bring(workspace, "samples", tmp_path / "s.jsonl", ask=ask)
     assert [number(workspace, t) for t in ("project", "prompt")] == [0, 0]
+
+
+def test_keys_are_pressed_at_one_clip(workspace, tmp_path):
+    """Two that were made to be compared. Mutation caught: "which of the two plays better?" above one alone."""
+    moves = [Clip("tetris", seed, 0, (1,), 700, ("..1",)) for seed in (0, 1)]
+    pair = [{"prompt": "Which of the two?", "completion": as_text(clip)} for clip in moves]
+    write_rows(tmp_path / "s.jsonl", pair)
+    with pytest.raises(
+        UserError, match=r"s\.jsonl: a prompt has 2 clips, and keys are pressed at one"
+    ):
+        bring(workspace, "samples", tmp_path / "s.jsonl", ask="presses")
+    assert number(workspace, "project") == 0
+    assert bring(workspace, "samples", tmp_path / "s.jsonl", ask="pair")["tasks"] == 1
+    with pytest.raises(UserError, match="has no presses to export: 0 stored"):
+        tamer.run(tamer.Config(data=f"db:{workspace}", out=tmp_path / "player"))
+    with pytest.raises(UserError, match="has no comparisons of clips to export: 0 stored"):
+        materialise(f"db:{workspace}", "rankings", noun="comparisons of clips")
 
 
 def test_a_full_disk_leaves_no_half_file(workspace, tmp_path, monkeypatch):

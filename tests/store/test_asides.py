@@ -12,7 +12,7 @@ from heedful.store.database import audit
 from heedful.store.database.db import Store, now
 from heedful.store.exports import hooks
 from heedful.store.lead import reports
-from heedful.store.rating import asides, work
+from heedful.store.rating import asides, limits, work
 from heedful.store.rating.progress import progress
 from heedful.store.tables import schema
 from workspace import answer, claim, make_project, make_rater, make_tasks
@@ -144,10 +144,31 @@ def test_a_skip_is_no_answer_until_it_is_answered(store: Store):
     answer(store, given, rater)
     assert told() == (2, 2) and claim(store, project, rater) is None
     with store.read() as connection:
-        assert work.answers_given(connection, project, rater, most=1) == 1
+        assert limits.answers_given(connection, project, rater, most=1) == 1
         if store.dialect == "sqlite":
-            plans = plans_of(connection, lambda: work.answers_given(connection, project, rater))
+            plans = plans_of(connection, lambda: limits.answers_given(connection, project, rater))
             assert any("ix_judgment_sums (project=? AND rater=? AND outcome=?" in p for p in plans)
+
+
+def test_who_has_a_daily_limit_cannot_skip_without_end(store: Store, monkeypatch):
+    """As many as may be answered, or a few; an answer to one of them makes room. Mutation caught: a choice of all
+    questions for who may answer few; skips counted in a project without a limit."""
+    monkeypatch.setattr(limits, "FEWEST_SKIPS", 3)
+    project, rater = make_project(store, daily_limit=2), make_rater(store)
+    make_tasks(store, project, 9)
+    first = decline(store, project, rater, 2, "skip")[0]
+    decline(store, project, rater, 1, "flag")
+
+    def why() -> object:
+        with store.write() as connection:
+            return work.claim(connection, project, rater).reason
+
+    assert why() == "skip limit"
+    answer(store, first, rater)
+    assert why() is None
+    free = make_project(store, "free")
+    make_tasks(store, free, 9)
+    decline(store, free, rater, 5, "skip")
 
 
 def plans_of(connection: Connection, look: Callable[[], object]) -> list[str]:

@@ -206,6 +206,10 @@ def test_other_doors(store: Store):
         ("rate", {"axes": [{"name": "h", "high": float("nan")}]}),
         ("rate", {"axes": [{"name": "h", "low_label": [1]}]}),
         ("rate", {"axes": [{"name": "h", "note": DEEP}]}),
+        ("rate", {"axes": [{"name": "h" * 100_000}]}),
+        ("rate", {"axes": [{"name": "h", "high_label": "h" * 100_000}]}),
+        ("rate", {"axes": [{"name": f"h{i}"} for i in range(101)]}),
+        ("rules", {"rules": [{"code": "c", "text": "t" * 100_000}]}),
         ("chat", {"max_turns": 10**400}),
         ("chat", {"min_turns": True}),
     ):

@@ -54,3 +54,5 @@ class Config:
     such rows; of scores and critiques all."""
     snapshot: str | None = None
     """Reproduce an earlier export byte for byte, by the snapshot's id in its manifest."""
+    quiet: bool = False
+    """Say nothing of how far it is."""

@@ -33,7 +33,13 @@ def run(config: Config) -> dict[str, Any]:
         project = store.in_read(lambda connection: project_of(connection, config.project))
         weights = weights_of(config, store, project)
         return export_file(
-            store, project, query, config.file, snapshot_id=config.snapshot, weights=weights
+            store,
+            project,
+            query,
+            config.file,
+            snapshot_id=config.snapshot,
+            weights=weights,
+            quiet=config.quiet,
         )
 
 

@@ -28,7 +28,7 @@ from heedful.types import Comparison
 def run(config: Config) -> Path:
     """Returns the run's folder, which then holds the player and its rewards."""
     check_out(config)
-    source = materialise(config.data, "rankings")
+    source = materialise(config.data, "rankings", noun="comparisons of clips")
     spec, compared = _compared(named(config.data), read_comparisons(source, columns=config.columns))
     games = [load_game(spec) for _ in range(config.episodes)]
     player = _begun(config, spec, games[0])

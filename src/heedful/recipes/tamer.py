@@ -80,7 +80,7 @@ def _from_clips(config: Config) -> Path:
     """Fitted to all presses at once, whoever made them."""
     if (config.out / LOG).exists():
         raise UserError(f"--out {config.out} was taught by presses at games; choose another folder")
-    source = materialise(config.data, "critiques")
+    source = materialise(config.data, "critiques", noun="presses")
     pressed: dict[str, list[Press]] = {}
     for text, press in read_items(source, read_table(source, config.columns), _press):
         pressed.setdefault(text, []).append(press)

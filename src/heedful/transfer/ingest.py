@@ -121,6 +121,11 @@ def _all_samples(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> 
     texts: dict[Prompt, list[str]] = {}
     for one, text, _ in items:
         texts.setdefault(one, []).append(text)
+    if config.ask == "presses" and (most := max(map(len, map(set, texts.values())), default=0)) > 1:
+        raise UserError(
+            f"{config.source}: a prompt has {most} clips, and keys are pressed at one; give each clip a prompt of "
+            "its own, as heedful clips does without --pairs, or --ask pair"
+        )
     tasks = _tasks(config)
     ingest.refuse_unasked(tasks, texts.values())
     write = _with_bar(config, len(texts), ingest.samples, items, origin=origin, tasks=tasks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from heedful.data import tables
 from heedful.errors import UserError, did_you_mean
+from heedful.progress import Progress
 from heedful.store.database.bulk import rarely_collecting
 from heedful.store.database.db import Store, open_store
 from heedful.store.database.patience import HOUR
@@ -58,12 +59,13 @@ def export_file(
     snapshot_id: str | None = None,
     tasks: Sequence[str] | None = None,
     weights: Mapping[str, Any] | None = None,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Write a file and its manifest, each whole or not at all; returns the manifest.
 
     `weights`: {"version": …, "weights": {rater: number}}, for a column `weight`, 1 where a rater has none there.
     `tasks`: only what was said of these questions. `snapshot_id` is of a snapshot that was taken before: its file is
-    written once more, byte for byte.
+    written once more, byte for byte. `quiet`: nothing is said of how far it is.
     """
     tables.format_of(path)
     if snapshot_id is None:
@@ -80,11 +82,13 @@ def export_file(
         names["weight"] = "number"
 
     def write(connection: Connection) -> tuple[str, int]:
-        found = snapshot.rows(connection, taken.query, taken.ids)
-        if weights:
-            by = weights["weights"]
-            found = ({**row, "weight": by.get(row["rater"], 1.0)} for row in found)
-        rows = tables.write_table(path, found, names, columns.escaped)
+        bar = None if quiet else Progress(f"export {query.what}", len(taken.ids))
+        with bar or nullcontext():
+            found = snapshot.rows(connection, taken.query, taken.ids, bar and bar.update)
+            if weights:
+                by = weights["weights"]
+                found = ({**row, "weight": by.get(row["rater"], 1.0)} for row in found)
+            rows = tables.write_table(path, found, names, columns.escaped)
         return projects.name_of(connection, project), rows
 
     name, rows = store.in_read(write)
@@ -111,9 +115,9 @@ def export_file(
     return manifest
 
 
-def exported(source: str, what: str, split: snapshot.Split) -> str:
+def exported(source: str, what: str, split: snapshot.Split, *, noun: str) -> str:
     """The file of a source `db:DIR#PROJECT#QUESTION`: what is there now, in the workspace's `exports/`, named by its
-    content. Without a question it is of the first that ranks."""
+    content. Without a question it is of the first that ranks. `noun`: what is missing where there is none."""
     workspace, name = _parts(source)
     with opened(workspace) as store:
         project, name, question = store.in_read(lambda connection: _meant(connection, name))
@@ -122,7 +126,7 @@ def exported(source: str, what: str, split: snapshot.Split) -> str:
         if not taken.ids:
             reasons = "".join(f", {n} {why}" for why, n in taken.count.excluded.items())
             raise UserError(
-                f"{source} has no {what} to export: {taken.count.stored} stored{reasons}"
+                f"{source} has no {noun} to export: {taken.count.stored} stored{reasons}"
             )
         safe = re.sub(r"[^\w-]+", "-", name)[:40]
         path = workspace / "exports" / f"{safe}-{what}-{split}-{taken.sha256[:12]}.jsonl"

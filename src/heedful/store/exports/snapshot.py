@@ -8,7 +8,7 @@ Exported and excluded with a reason are together all that is stored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from heedful.store.tables.schema import (
 BATCH = 2000  # rows looked at at once
 MOST = 100_000  # kinds of them that are remembered
 WITHDRAWN = "withdrawn by who gave it"
+TICK = 500  # rows between two looks at how far it is
 Split = Literal["all", "train", "held_out"]
 
 
@@ -209,9 +210,16 @@ def _decide(
     known |= {key: told[fact][query.what] for key, fact in asked.items()}
 
 
-def rows(connection: Connection, query: Query, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of chosen ids, always in the same order."""
-    for key, result in _rows(connection, query.what, ids, query.question):
+def rows(
+    connection: Connection,
+    query: Query,
+    ids: Sequence[str],
+    tick: Callable[[int], object] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The rows of chosen ids, always in the same order; `tick` hears of how many ids they are so far."""
+    for n, (key, result) in enumerate(_rows(connection, query.what, ids, query.question), 1):
+        if tick and (n % TICK == 0 or n == len(ids)):
+            tick(n)
         if isinstance(result, str):
             raise AssertionError(f"{key} was chosen and has no rows: {result}")
         for row in map(layout.with_template_columns, result):

@@ -10,6 +10,8 @@ from heedful.errors import UserError
 
 MAX_NUMBER = 1_000_000_000  # of any number in options and settings
 MAX_TEXT = 200_000  # characters of anything a rater writes
+MAX_NAME = 200  # characters of the name of an axis or a rule, and of what an end of a scale means
+MAX_ROWS = 100  # axes or rules of a question
 
 
 def only(answer: dict[str, Any], *names: str) -> None:
@@ -55,6 +57,19 @@ def is_number(value: Any) -> bool:
     return not exact.number(value)
 
 
+def short(what: str, value: str, most: int = MAX_NAME) -> None:
+    """No longer than a screen has room for."""
+    if len(value) > most:
+        raise UserError(f"{what} has at most {most} characters, not {len(value)}: '{value[:20]}…'")
+
+
 def distinct(noun: str, names: list[str]) -> None:
+    """Neither too many nor two of the same name, nor one that is too long."""
+    if len(names) > MAX_ROWS:
+        raise UserError(
+            f"a screen has room for {MAX_ROWS} rows, and each {noun} of {len(names)} is one"
+        )
+    for name in names:
+        short(f"the name of each {noun}", name)
     if len(set(names)) != len(names):
         raise UserError(f"each {noun} needs a name of its own")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from heedful.errors import UserError
-from heedful.store.kinds.checks import MAX_NUMBER, by_place, distinct, is_number, only
+from heedful.store.kinds.checks import MAX_NUMBER, by_place, distinct, is_number, only, short
 from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
 
 AXIS = {"low": 1, "high": 5, "step": 1, "low_label": "", "high_label": ""}
@@ -22,6 +22,8 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
             raise UserError("each axis needs a name")
         if not all(isinstance(axis[k], str) for k in ("low_label", "high_label")):
             raise UserError(f"axis {name}: low_label and high_label must be text")
+        for label in ("low_label", "high_label"):
+            short(f"what an end of the axis {name[:40]} means", axis[label])
         limits = [axis[k] for k in ("low", "high", "step")]
         if not all(is_number(v) and abs(v) <= MAX_NUMBER for v in limits):
             raise UserError(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from heedful.errors import UserError
-from heedful.store.kinds.checks import by_place, distinct, only
+from heedful.store.kinds.checks import by_place, distinct, only, short
 from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
+
+MAX_RULE = 5000  # characters of what raters read
 
 
 def check(options: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +28,8 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
             '{"rules": [{"code": "polite", "text": "It is polite."}]}'
         )
     distinct("rule", [r["code"] for r in rules])
+    for rule in rules:
+        short(f"the text of the rule {rule['code']}", rule["text"], MAX_RULE)
     return {"rules": rules}
 
 

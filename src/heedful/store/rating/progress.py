@@ -9,7 +9,7 @@ from sqlalchemy import Connection, exists, func, select
 
 from heedful.store.database.db import now
 from heedful.store.project.projects import settings_of
-from heedful.store.rating.work import DAY, answers_given
+from heedful.store.rating.limits import DAY, answers_given
 from heedful.store.tables.schema import assignment, judgment, rater, task_slot
 
 RECENT = 50  # answers that the median time is taken over

@@ -11,28 +11,25 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, exists, func, select
+from sqlalchemy import Connection, Row, and_, func, select
 
 from heedful.errors import UserError
 from heedful.store.database.db import new_id, now
-from heedful.store.kinds import KINDS, SCREEN, UNANSWERED
+from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.project import consent, critiques, screens, suggestions
 from heedful.store.project.content import add_task
 from heedful.store.project.lifecycle import is_archived
 from heedful.store.project.projects import Settings, newest_guidelines, settings_of
-from heedful.store.rating import chance, trials
+from heedful.store.rating import chance, limits, trials
 from heedful.store.rating.queue import OPENED, next_gold, next_slot
-from heedful.store.tables.schema import assignment, judgment, rater, task, task_slot
+from heedful.store.tables.schema import assignment, rater, task, task_slot
 
 MAX_HELD = 3  # leases of a rater at once: one on the screen, one loaded ahead, one in another tab
 SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
 SWAPS_AMONG = 200  # newest answers of a rater
-DAY = 86400.0
 
 Reason = (
-    Literal["nothing left", "daily limit", "total limit", "paused", "archived"]
-    | consent.Refusal
-    | trials.Reason
+    Literal["nothing left", "paused", "archived"] | limits.Reached | consent.Refusal | trials.Reason
 )
 
 
@@ -85,7 +82,7 @@ def claim(
         return Claim(waiting[0])
     if len(active_ids) >= MAX_HELD:
         return Claim(active_ids[0])
-    if reason := _limited(connection, project, person, settings, timestamp, len(active_ids)):
+    if reason := limits.reached(connection, project, person, settings, timestamp, len(active_ids)):
         return Claim(None, reason)
     if question := trials.due(connection, project, person, settings, rng):
         if question.task is None:
@@ -222,53 +219,6 @@ def unpark(connection: Connection, task_id: str, *, close: bool = False) -> int:
         .where(task_slot.c.task == task_id, task_slot.c.state.in_(states))
         .values(**({"state": "closed"} if close else OPENED))
     ).rowcount
-
-
-def _limited(
-    connection: Connection,
-    project: str,
-    person: Row,
-    settings: Settings,
-    timestamp: float,
-    active: int,
-) -> Reason | None:
-    """The limit that the rater has reached. Active leases count as answers, or each open tab would add one."""
-    daily = person.settings.get("daily_limit", settings.daily_limit)
-    total = person.settings.get("total_limit", settings.total_limit)
-
-    def reached(limit: int | None, after: float) -> bool:
-        if not limit:
-            return False
-        given = answers_given(connection, project, person.id, after=after, most=limit)
-        return active + given >= limit
-
-    if reached(daily, timestamp - DAY):
-        return "daily limit"
-    return "total limit" if reached(total, 0.0) else None
-
-
-def answers_given(
-    connection: Connection,
-    project: str,
-    rater_id: str,
-    *,
-    after: float = 0.0,
-    most: int | None = None,
-) -> int:
-    """Answers of a rater since `after`; a skip or a flag is none, and a correction is not counted again.
-
-    No more than `most` answers are looked at.
-    """
-    j, later = judgment.c, judgment.alias().c
-    counted = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
-    answered = exists().where(later.assignment == j.assignment, later.outcome.not_in(UNANSWERED))
-    # By their outcome, since they are few: by their time all of the rater's rows would be read.
-    since = (func.coalesce(j.revision, 1) == 1, func.coalesce(j.created_at, 0.0) > after)
-    passed = (j.project == project, j.rater == rater_id, j.outcome.in_(UNANSWERED), *since)
-    declined = connection.execute(select(func.count()).where(*passed, ~answered)).scalar_one()
-    most = None if most is None else most + declined
-    given = select(j.revision).where(*counted).limit(most).subquery()
-    return connection.execute(select(func.count()).select_from(given)).scalar_one() - declined
 
 
 def _swap(

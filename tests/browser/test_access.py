@@ -51,7 +51,7 @@ def barriers(page: Any) -> list[str]:
         for kind in (*KINDS, "sliders", "clips")
     ],
 )
-def test_rating(site, kind):
+def test_rating(site, kind: str):
     """Each kind of question, empty and answered."""
     name = {"sliders": "rate", "clips": "pair"}.get(kind, kind)
     least, most = KINDS[name].responses
@@ -198,10 +198,10 @@ def tab_to(page: Any, name: str) -> None:
     """Press Tab until what has the focus is called so."""
     for _ in range(60):
         page.keyboard.press("Tab")
-        called = page.evaluate(
-            "() => document.activeElement.ariaLabel ?? document.activeElement.innerText ?? ''"
-        )
-        if name in called:
+        focused = page.locator(":focus:not(body)")
+        if focused.count() and name in (
+            focused.get_attribute("aria-label") or focused.inner_text()
+        ):
             return
     raise AssertionError(f"Tab does not reach {name!r}")
 

@@ -1,6 +1,7 @@
 """Servers of vLLM itself as an engine, on a CPU, of tiny Llamas with random weights.
 
-HEEDFUL_VLLM names the Python of an environment that has vllm and this heedful; `make test-scale` makes one.
+HEEDFUL_VLLM names the Python of an environment that has vllm and this heedful; `make test-scale` makes one. A server is
+started for each kind and shared by the tests: each gives it the weights that it needs.
 """
 
 from __future__ import annotations
@@ -13,18 +14,27 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import torch
 
+import games
 import tiny
 from heedful.cli import main
+from heedful.data.collate import collate
 from heedful.engine import load_engine
+from heedful.engine.served import Lost, Served
 from heedful.engine.vllm import VLLMEngine
+from heedful.envs.limits import Limits
+from heedful.models.adapters import add_lora
+from heedful.models.forward import token_logps
 from heedful.models.load import copy_model, load_policy
 from heedful.models.new import new_model
+from heedful.rollout import as_samples
 from heedful.types import Sampling
 from postgres import free_port
 
@@ -38,22 +48,27 @@ PROMPTS = tiny.prompts(6, vocab=300)
 SERVER = {
     "VLLM_SERVER_DEV_MODE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
 }  # fmt: skip
+GLOO = ("--weight-transfer-config", '{"backend": "heedful"}')
+KINDS = {"untied": GLOO, "tied": GLOO, "adapters": ("--enable-lora", "--max-lora-rank", "8")}
+RANK = 4
+whole = pytest.mark.parametrize("server", ["untied", "tied"], indirect=True)
 
 
 class Real:
     """A server that can be killed and started again."""
 
-    def __init__(self, model: Path, log: Path):
-        self.port, self.model, self.log = free_port(), model, log
+    def __init__(self, kind: str, model: Path, log: Path):
+        self.kind, self.port, self.model, self.log = kind, free_port(), model, log
         self.url = f"http://127.0.0.1:{self.port}"
         self.begin()
 
     def begin(self) -> None:
         words = f"-m vllm.entrypoints.openai.api_server --model {self.model} --host 127.0.0.1 --port {self.port}"
         how = "--enable-scale-out --logprobs-mode processed_logprobs --generation-config vllm --dtype float32"
-        more = "--distributed-executor-backend uni --enforce-eager --weight-transfer-config"
-        arguments = [*words.split(), *how.split(), *more.split(), '{"backend": "heedful"}']
+        more = "--distributed-executor-backend uni --enforce-eager"
+        arguments = [*words.split(), *how.split(), *more.split(), *KINDS[self.kind]]
         env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | SERVER
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -75,23 +90,14 @@ class Real:
         self.process.wait()
 
 
-@pytest.fixture(scope="module", params=["untied", "tied"])
+@pytest.fixture(scope="module", params=list(KINDS))
 def server(request, tmp_path_factory) -> Iterator[Real]:
-    folder = tmp_path_factory.mktemp(request.param)
-    tok = tiny.tokenizer()
-    sizes = {
-        "hidden_size": 64,
-        "layers": 2,
-        "heads": 2,
-        "context": 128,
-    }  # its kernels know no head below 32
-    model = new_model("llama", tok, seed=0, **sizes)
-    if model.config.tie_word_embeddings != (request.param == "tied"):
-        model.config.tie_word_embeddings = request.param == "tied"
-        if request.param == "tied":
-            model.tie_weights()
-        else:
-            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.flip(0).clone())
+    folder, tok = tmp_path_factory.mktemp(request.param), games.tokenizer()
+    # vLLM's attention on CPUs knows no head below 32.
+    model = new_model("llama", tok, seed=0, hidden_size=64, layers=2, heads=2, context=512)
+    if request.param != "tied":
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.flip(0).clone())
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(4.0) if p.ndim > 1 else None
@@ -99,7 +105,7 @@ def server(request, tmp_path_factory) -> Iterator[Real]:
     tok.save_pretrained(folder / "lm")
     rows = [{"prompt": w} for w in ("Why?", "Who cares?", "Go on.")]
     (folder / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    real = Real(folder / "lm", folder / "server.log")
+    real = Real(request.param, folder / "lm", folder / "server.log")
     try:
         real.wait()
         yield real
@@ -107,12 +113,35 @@ def server(request, tmp_path_factory) -> Iterator[Real]:
         real.kill()
 
 
-def train(server: Real, out: Path) -> int:
+def policy_of(server: Real):
+    """What is trained on a server of this kind: the model, or an adapter on it."""
+    model = load_policy(server.model)
+    if server.kind == "adapters":
+        add_lora(model, rank=RANK)
+    return model
+
+
+def moved(model) -> None:
+    """Other weights, of those that are trained."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1 * torch.randn_like(p)) if p.requires_grad else None
+
+
+def train(server: Real, out: Path, *more: object) -> int:
     words = f"train grpo --model {server.model} --data {server.model.parent / 'p.jsonl'} --reward tiny:likes_short"
     sizes = "--steps 3 --batch-size 8 --warmup 0 --max-tokens 8 --learning-rate 0.02 --quiet"
-    return main(
-        [*words.split(), *sizes.split(), "--out", str(out), "--engine", f"vllm:{server.url}"]
-    )
+    lora = ("--lora.rank", RANK) if server.kind == "adapters" else ()
+    how = ("--out", out, "--engine", f"vllm:{server.url}", *lora, *more)
+    return main([*words.split(), *sizes.split(), *map(str, how)])
+
+
+def metrics(out: Path) -> list[dict]:
+    """The lines of a run whose engine sampled from its policy at each step."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert 0 <= line["engine/kl"] < 1e-6 and line["engine/ratio_max"] < 1 + 1e-3
+    return lines
 
 
 def off(model, prompt, completion) -> float:
@@ -124,10 +153,13 @@ def off(model, prompt, completion) -> float:
 
 
 def test_log_probs_are_the_learners_before_and_after_an_update(server, tmp_path):
-    """Mutation caught: an output layer that stays as it was (2 nats off where it is tied); a tensor that is not sent;
-    log-probs of another distribution; a seed that is not the sample's own."""
-    model = load_policy(server.model)
-    engine = load_engine(copy_model(model), f"vllm:{server.url}", folder=tmp_path)
+    """An adapter is served beside its base, which nobody changes.
+
+    Mutation caught: an output layer that stays as it was (2 nats off where it is tied); a tensor that is not sent; an
+    old adapter, or its base in its place; log-probs of another distribution; a seed that is not the sample's own.
+    """
+    model, adapter = policy_of(server), server.kind == "adapters"
+    engine: Any = load_engine(copy_model(model), f"vllm:{server.url}", folder=tmp_path)
     how = {"max_tokens": 16, "sampling": Sampling(1.0), "stop": (), "seed": 7}
     told = []
 
@@ -140,18 +172,37 @@ def test_log_probs_are_the_learners_before_and_after_an_update(server, tmp_path)
         worst = max(
             off(model, p, c) for p, several in zip(PROMPTS, answers, strict=True) for c in several
         )
-        print(f"{server.model.parent.name}, update {version}: |Δ log-prob| ≤ {worst:.2g}")
+        print(f"{server.kind}, update {version}: |Δ log-prob| ≤ {worst:.2g}")
         assert worst < 1e-5
         assert answers == asyncio.run(ask(version))
         told.append(answers)
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.1 * torch.randn_like(p))
+        moved(model)
     assert told[0] != told[1] != told[2]
-    assert engine.servers[0].receives and not list(tmp_path.iterdir())
+    assert engine.servers[0].receives != adapter
+    assert len(list(tmp_path.iterdir())) == adapter
+    served = httpx.get(f"{server.url}/v1/models").json()["data"]
+    assert len(served) == 1 + adapter
+    if adapter:
+        assert httpx.get(f"{server.url}/weight_info").json()["weight_version"] == "default"
 
 
-def test_a_stale_output_layer_ends_the_run(server, tmp_path, capsys, monkeypatch):
+@whole
+def test_files_take_the_place_of_gloo(server, tmp_path, capsys, monkeypatch):
+    """As for a server without the plugin. Where the output layer is the embedding vLLM keeps the old one, and the run
+    ends.
+
+    Mutation caught: files that vLLM does not read; a check that is not made after an update by files.
+    """
+    monkeypatch.setattr(Served, "_send", lambda self, given, alone: self._read(given))
+    code = train(server, tmp_path / "out")
+    if server.kind == "untied":
+        assert code == 0 and len(metrics(tmp_path / "out")) == 3
+        assert not (tmp_path / "out" / "engine").exists()
+    else:
+        assert code == 2 and "does not sample from the policy" in capsys.readouterr().err
+
+
+def test_stale_weights_end_the_run(server, tmp_path, capsys, monkeypatch):
     """Mutation caught: a check that is not made, or made against what the server says of itself."""
     held = VLLMEngine._held
     stale = {}
@@ -159,7 +210,8 @@ def test_a_stale_output_layer_ends_the_run(server, tmp_path, capsys, monkeypatch
     def first(self, weights):
         for name, tensor in (now := held(self, weights)).items():
             stale.setdefault(name, tensor.clone())
-        return now | {n: t for n, t in stale.items() if "embed" in n or "lm_head" in n}
+        late = ("embed", "lm_head", "lora_B")
+        return now | {n: t for n, t in stale.items() if any(part in n for part in late)}
 
     monkeypatch.setattr(VLLMEngine, "_held", first)
     assert train(server, tmp_path / "out") == 2
@@ -167,24 +219,79 @@ def test_a_stale_output_layer_ends_the_run(server, tmp_path, capsys, monkeypatch
     assert f"{server.url} does not sample from the policy" in said and "nats off" in said
 
 
-def test_a_run_outlives_its_server(server, tmp_path):
-    """It is killed after the first step and started again: three steps all the same, each by the policy's weights.
+def by_heart(server: Real, tok) -> Any:
+    """The model, having learned a call of a tool and what it says to the answer."""
+    call = '<tool_call>{"name": "add", "arguments": {"a": 2, "b": 3}}</tool_call>'
+    script, facts = games.Script(tok, call, "It is 5."), {"sum": "5"}
+    episode = games.play_one(script, games.calculator, games.USER, tok, facts, max_tokens=300)
+    batch, model = collate(as_samples(episode)), load_policy(server.model)
+    adam = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(1000):
+        loss = -token_logps(model, batch.tokens, batch.mask)[batch.mask]
+        if loss.max() < 1e-3:
+            return model.eval()
+        adam.zero_grad()
+        loss.mean().backward()
+        adam.step()
+    raise AssertionError(f"it has learned nothing by heart: {loss.max():.2g} nats")
 
-    Mutation caught: a request that is lost; a server that is asked with the weights it was started with.
+
+@whole
+def test_episodes_of_several_turns_with_a_tool(server, tmp_path):
+    """Each turn is a request whose prompt is all that was said so far, by its ids; a tool's answers are heard.
+
+    Mutation caught: what was sampled encoded anew; a turn with another's log-probs; a stop that vLLM is not told of.
     """
-    out = tmp_path / "out"
+    tok = games.tokenizer()
+    model = by_heart(server, tok)
+    engine: Any = load_engine(copy_model(model), f"vllm:{server.url}", folder=tmp_path)
+    asyncio.run(engine.load(model.state_dict(), 0))
+    how = {"facts": [{"sum": "5"}] * 2, "n": 2, "max_tokens": 100}
+    for episode in chain(*games.play_all(engine, games.calculator, [games.USER] * 2, tok, **how)):
+        games.check(episode, tok, model)
+        assert episode.counts == {"calls": 1, "wrong_calls": 0} and episode.reward == 1.0
+        assert [m.role for m in episode.messages] == ["user", "assistant", "tool", "assistant"]
+    how = {"facts": [{"secret": "3", "room": 4}] * 2, "n": 2, "limits": Limits(turns=3)}
+    for episode in chain(*games.play_all(engine, games.guess, [games.USER] * 2, tok, **how)):
+        games.check(episode, tok, model)
+        assert len(episode.turns) == 3
 
-    def again() -> None:
-        while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
-            time.sleep(0.002)
-        server.kill()
-        server.begin()
-
-    killer = threading.Thread(target=again)
-    killer.start()
-    assert train(server, out) == 0
-    killer.join()
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    model.save_pretrained(tmp_path / "lm")
+    tok.save_pretrained(tmp_path / "lm")
+    row = {"prompt": [{"role": "user", "content": "Guess."}], "sum": "5"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n")
+    where = ("--model", tmp_path / "lm", "--data", tmp_path / "p.jsonl", "--max-tokens", 100)
+    assert train(server, tmp_path / "out", *where, "--env", "games:calculator") == 0
+    lines = metrics(tmp_path / "out")
     assert len(lines) == 3
-    for line in lines:
-        assert 0 <= line["engine/kl"] < 1e-6 and line["engine/ratio_max"] < 1 + 1e-3
+
+
+def test_a_run_outlives_its_server(server, tmp_path, monkeypatch):
+    """It is killed in the middle of the second step's batch and started again: the metrics are those of a run in which
+    nothing happens.
+
+    Mutation caught: a request that is lost, or asked again with another seed; a server that is asked with the weights
+    it was started with, or without the adapter.
+    """
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    assert train(server, calm, "--max-tokens", 64) == 0
+    asked, lost = VLLMEngine._asked, []
+    killer = threading.Thread(target=lambda: (time.sleep(0.2), server.kill(), server.begin()))
+
+    async def dying(self, served, body, stop):
+        if served.outstanding == 8 and killer.ident is None and len(metrics(stormy)) == 1:
+            killer.start()
+        try:
+            return await asked(self, served, body, stop)
+        except Lost as error:
+            lost.append(str(error))
+            raise
+
+    monkeypatch.setattr(VLLMEngine, "_asked", dying)
+    assert train(server, stormy, "--max-tokens", 64) == 0
+    killer.join()
+    print(f"{server.kind}: {len(lost)} requests lost")
+    assert any("connection attempts" not in why for why in lost)  # cut off, not refused
+    for ours, theirs in zip(metrics(stormy), metrics(calm), strict=True):
+        for name in ("reward", "kl/seq", "completions/mean_length"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-4)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+import heedful as hd
 from heedful.evals.ratings import elo
 from heedful.store.database.db import Store, new_id
 from heedful.store.lead.quality import Answer
@@ -310,7 +312,7 @@ def test_labels(person, judged):
     assert get(lead, project, "labels", rater="nobody")["used"] == 0
 
 
-def test_win_rates(store: Store, person, judged):
+def test_win_rates(store: Store, person, judged, tmp_path: Path):
     """Of six comparisons the longer one won three, lost two and tied once; a tie is half a win each."""
     lead, project = person("lead"), judged["project"]
     compare(store, project, "a model is not compared with itself", 1, models="mm")
@@ -319,6 +321,9 @@ def test_win_rates(store: Store, person, judged):
     rows = {r["model"]: (r["wins"], r["n"]) for r in found["models"]}
     assert rows == {"m": (3.5, 6), "n": (2.5, 6)}
     ratings = elo({("m", "n"): 3.5, ("n", "m"): 2.5})
+    # The command's are the page's, without answers that were withdrawn.
+    of_command = hd.run("raters", data=f"db:{tmp_path}", models=True)
+    assert json.loads(json.dumps(of_command)) == found["models"]
     assert {r["model"]: (r["elo"], (*r["elo_ci"],)) for r in found["models"]} == ratings
     assert [(r["model"], r["against"], r["wins"]) for r in found["pairs"]] == [
         ("m", "n", 3.5),

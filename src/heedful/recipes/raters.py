@@ -18,19 +18,23 @@ from heedful.errors import UserError
 from heedful.raters.advice import About, about
 from heedful.raters.reliability import Estimate
 from heedful.raters.weights import version_of
-from heedful.recipes import raters_labels
+from heedful.recipes import raters_labels, raters_models
 from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import gold_shares
 
 
-def run(config: Config) -> None:
-    """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1, with their version."""
+def run(config: Config) -> Any:
+    """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1, with their version. Of
+    models it returns their ratings."""
+    if config.models:
+        return raters_models.run(config)
     if config.labels is not None:
         raters_labels.run(config, config.labels)
     else:
         _compared(config)
     if isinstance(config.data, str) and config.data.startswith("db:"):
         print_gold(gold_shares(config.data))
+    return None
 
 
 def print_gold(shares: Mapping[str, tuple[int, int]]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -23,6 +23,7 @@ from heedful.store.lead import quality
 from heedful.store.project import projects
 from heedful.store.tables import columns
 
+T = TypeVar("T")
 FORMULA_CELLS = "a cell of text that a spreadsheet would take for a formula has a ' before it"
 
 
@@ -139,9 +140,14 @@ def exported(source: str, what: str, split: snapshot.Split, *, noun: str) -> str
 def gold_shares(source: str) -> dict[str, tuple[int, int]]:
     """By pseudonym how many gold questions somebody has had right among their work, of how many, in the workspace of
     `db:DIR#PROJECT`: whatever kinds of question they were."""
+    return in_project(source, quality.gold_shares)
+
+
+def in_project(source: str, look: Callable[[Connection, str], T]) -> T:
+    """What `look` sees in the project of `db:DIR#PROJECT`, by its id."""
     workspace, name = _parts(source)
     with opened(workspace) as store:
-        return store.in_read(lambda c: quality.gold_shares(c, _meant(c, name)[0]))
+        return store.in_read(lambda connection: look(connection, _meant(connection, name)[0]))
 
 
 def _parts(source: str) -> tuple[Path, str]:

@@ -13,9 +13,10 @@ from zlib import crc32
 
 from sqlalchemy import Connection, select
 
-from heedful.evals.ratings import elo
 from heedful.raters import agreement as measure
 from heedful.raters.agreement import share
+from heedful.raters.standings import Battle, standings
+from heedful.store.database.bulk import batches
 from heedful.store.kinds import KINDS, Measure
 from heedful.store.lead import quality, reports
 from heedful.store.lead.quality import Answer
@@ -198,51 +199,57 @@ def win_rates(connection: Connection, project: str) -> dict[str, Any]:
     beside whom, by week, by round, by pair; a tie is half a win."""
     timestamp = reports.now(connection)
     ids = quality.by_week(connection, project, timestamp, weeks=WEEKS, per_week=A_WEEK)
-    first = quality.by_judgment(quality.load(connection, ids)).values()
-    answers = [s for s in first if s.prefers and s.compares and not s.swap_of]
-    names = quality.origins(connection, list({c for s in answers for c in s.ranks}))
+    used, fought = 0, list[tuple[Answer, Battle]]()
+    for answer, of_answer in _battles(connection, project, ids):
+        used += 1
+        fought += [(answer, battle) for battle in of_answer]
     total: dict[Any, list[float]] = defaultdict(lambda: [0.0, 0])
-    for s in answers:
-        week = math.ceil(
-            (s.created_at - timestamp) / quality.WEEK
-        )  # 0 is this week, −1 the one before
-        for a, b, sign in pairs(s):
-            first, second = names.get(a), names.get(b)
-            if first is None or second is None or first == second:
-                continue
-            for model, opponent, won in (
-                (first, second, (1 + sign) / 2),
-                (second, first, (1 - sign) / 2),
+    for s, (first, second, won) in fought:
+        # 0 is this week, −1 the one before
+        week = math.ceil((s.created_at - timestamp) / quality.WEEK)
+        for model, opponent, share_won in ((first, second, won), (second, first, 1 - won)):
+            for key in (
+                ("pair", model, opponent),
+                ("week", model, week),
+                ("round", model, s.round),
             ):
-                for key in (
-                    ("all", model), ("pair", model, opponent), ("week", model, week), ("round", model, s.round),
-                ):  # fmt: skip
-                    total[key][0] += won
-                    total[key][1] += 1
-    rows = {"all": [], "pair": [], "week": [], "round": []}
-    for key, (won, n) in total.items():
+                total[key][0] += share_won
+                total[key][1] += 1
+    rows: dict[str, list[dict[str, Any]]] = {"pair": [], "week": [], "round": []}
+    for (name, model, of), (won, n) in total.items():
         low, high = measure.wilson(won, n)
-        row = {
-            "model": key[1],
-            "wins": won,
-            "n": int(n),
-            "value": won / n,
-            "low": low,
-            "high": high,
-        }
-        if key[0] == "pair":
-            row["against"] = key[2]
-        elif key[0] != "all":
-            row[key[0]] = key[2] if key[0] == "round" else timestamp + key[2] * quality.WEEK
-        rows[key[0]].append(row)
-    ratings = elo({(key[1], key[2]): won for key, (won, _) in total.items() if key[0] == "pair"})
-    for row in rows["all"]:
-        row["elo"], row["elo_ci"] = ratings.get(row["model"], (None, None))
-    rows["all"].sort(key=lambda r: -r["value"])
+        row = {"model": model, "wins": won, "n": int(n), "value": won / n, "low": low, "high": high}
+        row["against" if name == "pair" else name] = (
+            timestamp + of * quality.WEEK if name == "week" else of
+        )
+        rows[name].append(row)
     for name in ("week", "round"):
         rows[name].sort(key=lambda r, name=name: (r[name], r["model"]))
-    return {"models": rows["all"], "pairs": rows["pair"], "weeks": rows["week"],
-            "rounds": rows["round"], "used": len(answers), "span_weeks": WEEKS, "a_week": A_WEEK}  # fmt: skip
+    models = [asdict(standing) for standing in standings(battle for _, battle in fought)]
+    return {"models": models, "pairs": rows["pair"], "weeks": rows["week"],
+            "rounds": rows["round"], "used": used, "span_weeks": WEEKS, "a_week": A_WEEK}  # fmt: skip
+
+
+def battles(connection: Connection, project: str) -> Iterator[Battle]:
+    """Every two models of whose responses somebody has said which is better, in all of a project's answers."""
+    for ids in batches(quality.newest(connection, project, limit=None)):
+        for _, of_answer in _battles(connection, project, ids):
+            yield from of_answer
+
+
+def _battles(
+    connection: Connection, project: str, ids: Sequence[str]
+) -> Iterator[tuple[Answer, list[Battle]]]:
+    """Answers that say which response is better and are not withdrawn, each with the models that met in it."""
+    gone = set(consent.withdrawn(connection, project))
+    first = quality.by_judgment(quality.load(connection, ids)).values()
+    answers = [
+        s for s in first if s.prefers and s.compares and not s.swap_of and s.rater not in gone
+    ]
+    names = quality.origins(connection, list({c for s in answers for c in s.ranks}))
+    for s in answers:
+        met = [(names.get(a), names.get(b), (1 + sign) / 2) for a, b, sign in pairs(s)]
+        yield s, [(a, b, won) for a, b, won in met if a is not None and b is not None and a != b]
 
 
 WEEKS, A_WEEK = 26, 400

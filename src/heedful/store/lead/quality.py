@@ -103,7 +103,7 @@ def newest(
     connection: Connection,
     project: str,
     *,
-    limit: int = NEWEST,
+    limit: int | None = NEWEST,
     rater_id: str | None = None,
     after: float = 0.0,
     before: float | None = None,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +13,8 @@ import pytest
 
 import interruptions as jobs
 from heedful.cli import main
+from heedful.control import terminal
+from heedful.control.filming import replayed
 from heedful.control.games import load_game
 from heedful.control.players import LOG, load_player, played
 from heedful.control.tamer import Moment, Press, Tamer, credits, relative
@@ -136,6 +141,54 @@ def test_the_command_teaches_and_goes_on(tmp_path, capsys):
     assert main([*filmed, "--count", "1", "--game", "tetris(pieces=9)"]) == 0
     assert main([*filmed, "--game", "tetris(pieces=20, width=8)"]) == 2  # other features
     assert "the player in" in capsys.readouterr().err
+
+
+def test_a_person_plays_a_game(tmp_path, monkeypatch, capsys):
+    """By keys at a terminal; the same task is the same game for a program, so that both are a pair. Mutations caught:
+    an arrow turned round, a key that swallows those behind it, another game of the same number, a game lost by q."""
+    ours, theirs = pty.openpty()
+    at = open(theirs)  # noqa: SIM115 (sys.stdin is put back before it is closed)
+    monkeypatch.setattr(sys, "stdin", at)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    keys = iter((b"ll", b"", b"\x1b[D", b"\n", b"3", b"\x1b[D ", b"", b"q"))
+    drawn = terminal.drawn
+
+    def seen(frame):  # nobody types before there is something to see
+        os.write(ours, next(keys))
+        return drawn(frame)
+
+    monkeypatch.setattr(terminal, "drawn", seen)
+    plays = tmp_path / "plays.jsonl"
+    play = ["play", "--game", "tetris(pieces=5)", "--out", str(plays), "--task", "2"]
+    assert main(play) == 0
+    assert main([*play, "--player", "advised"]) == 0
+    mine, other = [json.loads(line) for line in plays.read_text().splitlines()]
+    clip, by_program = clips.read(mine["completion"]), clips.read(other["completion"])
+    assert clip.moves[:2] == (1, 2) and len(clip.moves) == 3 and mine["model"] == "person"
+    assert mine["prompt"] == other["prompt"] and clip.seed == by_program.seed
+    game = load_game("tetris(pieces=5)")
+    assert [choices[move].tolist() for choices, move in replayed(game, clip)]
+    assert clip.moves[2] == len([*replayed(game, clip)][2][0]) - 1
+    assert len(by_program.moves) == 5
+    assert main(["play", "--game", "tetris", "--env", "maze"]) == 2
+    monkeypatch.undo()
+    at.close()
+    os.close(ours)
+
+
+def test_a_play_is_a_demonstration(tmp_path, capsys):
+    """Clips without presses are imitated. Mutation caught: a move that is taken for bad, or for another one."""
+    plays, out = tmp_path / "plays.jsonl", tmp_path / "player"
+    spec = "tetris(pieces=60)"
+    assert (
+        main(["play", "--game", spec, "--player", "advised", "--limit", "4", "--out", str(plays)])
+        == 0
+    )
+    assert tamer("--data", plays, "--out", out) == 0
+    assert "4 of them demonstrations" in capsys.readouterr().out
+    player, about = load_player(out)
+    assert player.presses == 240 and about["game"] == spec
+    assert sum(played(load_game(spec), player, seed) for seed in range(3)) > 30
 
 
 @pytest.mark.long

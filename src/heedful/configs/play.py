@@ -15,12 +15,16 @@ from heedful.tagged import ReadWith
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Reading, Playing):
-    """Play an environment in the terminal; what is played is a demonstration. Or let a script of its own play it."""
+    """Play an environment, or a game, in the terminal; what is played is a demonstration. Or let a script of its own,
+    or a player, play it."""
 
+    game: str = ""
+    """In place of --env a game: tetris, cartpole, minatar(name=breakout), or package.module:Game. What is played is a
+    clip; the same --task is the same game whoever plays it, so two clips of it are a comparison."""
     data: Annotated[Data, DATA] = ""
     """Tasks; an --env may bring its own."""
     out: Annotated[Path | None, ROWS] = None
-    """A file of transcripts (.jsonl) that each episode is added to."""
+    """A file of transcripts, or of clips (.jsonl), that each episode or game is added to."""
     task: Annotated[int, AT_LEAST_1] = 1
     """The number of the first task."""
     limit: Annotated[int, AT_LEAST_1] = 1
@@ -28,7 +32,7 @@ class Config(Reading, Playing):
     player: str | None = None
     """Let a scripted player of the environment play, in place of a person: maze, words and twenty_questions have
     shortest or best, random and mixed, browse has expert and clumsy, bargaining expert, greedy and mixed. Tasks are
-    gone round until --limit episodes are played."""
+    gone round until --limit episodes are played. Of a game: random, advised, or the folder of a run."""
     name: Annotated[str, ReadWith("player", unset=True)] = "person"
     """Who plays; stands in the transcript's column `model`."""
     seed: Annotated[int, SEED] = 0
@@ -37,8 +41,10 @@ class Config(Reading, Playing):
 
 def refuse_nonsense(config: Config) -> None:
     """What cannot be played."""
-    if not config.plays:
-        raise UserError("--env is missing: what is played")
+    if config.game and (config.plays or config.data):
+        raise UserError("--game is played without --env, --tools and --data")
+    if not (config.plays or config.game):
+        raise UserError("--env is missing: what is played; or --game")
     refuse_unplayable(config)
     if config.player and config.out is None:
         raise UserError("--out is missing: the file that what --player plays is written to")

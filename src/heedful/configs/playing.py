@@ -60,7 +60,7 @@ def refuse_unplayable(config: Any) -> None:
 
 def refuse_unasked(config: Playing) -> None:
     """Without an environment somebody else must say what is asked, and what a response is worth."""
-    if config.env:
+    if config.env or getattr(config, "game", ""):
         return
     name = "prompts" if hasattr(config, "prompts") else "data"
     if not getattr(config, name, ""):

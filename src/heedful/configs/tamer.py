@@ -22,7 +22,8 @@ class Config(Reading):
     out: Annotated[Path, alias("--output-dir")]
     """Folder of the run. One that is there goes on: what was learned is kept, and new presses come on top."""
     data: Annotated[Data, DATA] = ""
-    """Presses at clips, as `heedful export critiques` writes them, or db:DIR#PROJECT; then nobody is asked."""
+    """Presses at clips, as `heedful export critiques` writes them, or db:DIR#PROJECT; then nobody is asked. Clips
+    alone, as `heedful play --game` writes them, are demonstrations: each of their moves counts as called good."""
     trainer: Literal["person", "simulated"] = "person"
     """Who presses: whoever sits at the terminal, or a program that goes by a player written by hand."""
     games: Annotated[int, AT_LEAST_1] = 10

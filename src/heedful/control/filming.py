@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float
 
 from heedful.control.games import Choices, Game
-from heedful.control.players import Player
 from heedful.data.clips import Clip, Frame
 from heedful.errors import UserError
 
 
-def filmed(game: Game, spec: str, player: Player, seed: int) -> tuple[Clip, float]:
-    """A whole game, and its return."""
+def filmed(
+    game: Game, spec: str, player: Callable[[Game, np.random.Generator], int | None], seed: int
+) -> tuple[Clip, float]:
+    """A whole game, or as much of it as is played before a player says None; and its return."""
     rng, score = np.random.default_rng(seed), 0.0
     moves, frames = list[int](), list[Frame]()
     game.reset(seed)
-    while not game.over:
-        moves.append(player(game, rng))
-        score += game.step(moves[-1])
+    while not game.over and (move := player(game, rng)) is not None:
+        moves.append(move)
+        score += game.step(move)
         frames.append(game.frame())
     return Clip(spec, seed, 0, tuple(moves), game.ms, tuple(frames)), score
 

@@ -1,40 +1,48 @@
-"""A game in the terminal: it moves, and whoever watches presses keys."""
+"""A game in the terminal: it moves, and whoever watches presses keys; or whoever sits there plays it."""
 
 from __future__ import annotations
 
+import copy
 import os
 import select
 import sys
 import time
 from types import TracebackType
+from typing import Self
 
+import numpy as np
+
+from heedful.control.games import Game
 from heedful.control.tamer import Press
 from heedful.control.trainers import Seen
 from heedful.data.clips import Frame
 from heedful.errors import UserError
 
+TURNS = {"\x1b[C": 1, "l": 1, "\x1b[D": -1, "h": -1}  # arrows to the right and to the left
 KEYS = {"+": 1.0, "=": 1.0, "j": 1.0, "-": -1.0, "k": -1.0}
 ROWS, COLUMNS = 18, 60  # of a plane of strokes
 COLOURS = ("90", "36", "33", "32", "31")
 
 
-class Person:
-    """A trainer who sits at the terminal. `with Person() as person:` has it give keys one by one, unseen."""
+class Terminal:
+    """`with` it the terminal gives keys one by one, unseen."""
+
+    keys = ""
+    without = ""  # what else there is where nobody can press keys
 
     def __init__(self) -> None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UserError(
-                "nobody can press keys here, since this is no terminal; --trainer simulated, or --data with presses of "
-                "the browser's"
+                f"nobody can press keys here, since this is no terminal; {self.without}"
             )
 
-    def __enter__(self) -> Person:
+    def __enter__(self) -> Self:
         import termios
         import tty
 
         self._before = termios.tcgetattr(sys.stdin)
         tty.setcbreak(sys.stdin)
-        print("+ or j: good   - or k: bad   q: leave off", flush=True)
+        print(self.keys, flush=True)
         return self
 
     def __exit__(
@@ -46,6 +54,13 @@ class Person:
         import termios
 
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+
+
+class Person(Terminal):
+    """A trainer who sits at the terminal."""
+
+    keys = "+ or j: good   - or k: bad   q: leave off"
+    without = "--trainer simulated, or --data with presses of the browser's"
 
     def __call__(self, seen: Seen) -> list[Press]:
         """Shows a move for as long as it is seen; KeyboardInterrupt for q."""
@@ -60,6 +75,42 @@ class Person:
                 if key in KEYS:
                     presses.append(Press(seen.start + time.monotonic() - began, KEYS[key]))
         return presses
+
+
+class Hand(Terminal):
+    """A player who sits at the terminal: sees what a move would lead to, turns to the next or the one before, and makes
+    it. The game waits."""
+
+    keys = (
+        "← → or h l: another move   Enter or space: make it   1–9: that move at once   q: leave off"
+    )
+    without = "--player random, advised or the folder of a run"
+
+    def __call__(self, game: Game, rng: np.random.Generator) -> int | None:
+        """The move; None for q."""
+        moves, shown = len(game.choices()), 0
+        while True:
+            after = copy.deepcopy(game)
+            after.step(shown)
+            print(
+                f"\x1b[H\x1b[J{drawn(after.frame())}\nmove {shown + 1} of {moves}\n{self.keys}",
+                flush=True,
+            )
+            key = _key()
+            if key in ("q", ""):
+                return None
+            if key in ("\n", "\r", " "):
+                return shown
+            if key.isdecimal() and 1 <= int(key) <= moves:
+                return int(key) - 1
+            shown = (shown + TURNS.get(key, 0)) % moves
+
+
+def _key() -> str:
+    """One key; keys that wait behind it stay there."""
+    source = sys.stdin.fileno()
+    first = os.read(source, 1)
+    return (first + os.read(source, 2) if first == b"\x1b" else first).decode("utf-8", "replace")
 
 
 def drawn(frame: Frame) -> str:

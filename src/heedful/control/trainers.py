@@ -88,6 +88,15 @@ def again(game: Game, player: Tamer, clip: Clip, presses: Sequence[Press]) -> No
         player.learn(moments, press)
 
 
+def imitated(game: Game, player: Tamer, clip: Clip) -> None:
+    """Each move that a clip shows is learned as if it had been called good: what somebody did is a demonstration."""
+    most = player.delay[1]
+    for choices, move in replayed(game, clip):
+        # Alone in the window of the press, which is therefore about this move and no other.
+        alone = Moment(-most - 1.0, 1.0, relative(choices)[move])
+        player.learn([alone], Press(0.0, 1.0))
+
+
 def taught(
     game: Game,
     player: Tamer,

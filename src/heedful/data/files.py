@@ -67,6 +67,12 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
+def add_rows(path: str | Path, *rows: dict[str, Any]) -> None:
+    """Behind those that are there; the file is replaced as a whole, so that it is never half written."""
+    before = [row for _, row in read_rows(path)] if Path(path).exists() else []
+    write_rows(path, [*before, *rows])
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file, entirely or not at all."""
     with whole(Path(path)) as file:

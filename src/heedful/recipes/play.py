@@ -13,19 +13,22 @@ from typing import Any
 from heedful.configs.play import Config
 from heedful.data.columns import prompt_columns
 from heedful.data.episodes import transcript_row
-from heedful.data.files import read_rows, write_rows
+from heedful.data.files import add_rows
 from heedful.data.shown import whole
 from heedful.data.sources import read_questions
 from heedful.envs.plain import played_by
 from heedful.envs.specs import player_of, tasks_of
 from heedful.errors import UserError
 from heedful.progress import Progress
+from heedful.recipes import play_game
 from heedful.training.playing import env_of
 from heedful.types import Episode, Message
 
 
 def run(config: Config) -> Path | None:
-    """Returns the file of transcripts, if one was asked for."""
+    """Returns the file of transcripts, or of clips, if one was asked for."""
+    if config.game:
+        return play_game.run(config)
     env = env_of(config)
     assert env is not None
     rows = _tasks(config, env)
@@ -41,7 +44,7 @@ def run(config: Config) -> Path | None:
         )
         _show_end(episode)
         if config.out is not None and episode.turns:
-            _add(config.out, _row(config, episode, 0, config.name))
+            add_rows(config.out, _row(config, episode, 0, config.name))
     return config.out
 
 
@@ -56,7 +59,7 @@ def _scripted(config: Config, env: Any, rows: Sequence[Mapping[str, Any]]) -> Pa
             work = played_by(env, row, player(row, rng), turns=config.max_turns, seed=config.seed)
             played.append(_row(config, asyncio.run(work), number, config.player))
             bar.update(number + 1)
-    _add(config.out, *played)
+    add_rows(config.out, *played)
     returns = [row["reward"] for row in played]
     print(f"{len(played)} episodes by {config.player}, mean return {fmean(returns):.3f}")
     return config.out
@@ -96,9 +99,3 @@ def _show_end(episode: Episode) -> None:
         print(f"{last[0].name or last[0].role}: {last[0].content}", flush=True)
     parts = ", ".join(f"{name} {value:g}" for name, value in episode.parts.items())
     print(f"{episode.ended}: {episode.score:g}" + (f" ({parts})" if parts else ""), flush=True)
-
-
-def _add(path: Path, *rows: dict[str, Any]) -> None:
-    """Behind those that are there; the file is replaced as a whole, so that it is never half written."""
-    before = [row for _, row in read_rows(str(path))] if path.exists() else []
-    write_rows(path, [*before, *rows])

@@ -13,7 +13,7 @@ from heedful.control.games import Game, load_game
 from heedful.control.players import LOG, load_player, save_player
 from heedful.control.tamer import Press, Tamer
 from heedful.control.terminal import Person
-from heedful.control.trainers import Simulated, again, taught
+from heedful.control.trainers import Simulated, again, imitated, taught
 from heedful.data import clips
 from heedful.data.files import read_rows
 from heedful.data.reading import named, read_items, read_table
@@ -83,7 +83,7 @@ def _from_clips(config: Config) -> Path:
     source = materialise(config.data, "critiques", noun="presses")
     pressed: dict[str, list[Press]] = {}
     for text, press in read_items(source, read_table(source, config.columns), _press):
-        pressed.setdefault(text, []).append(press)
+        pressed.setdefault(text, []).extend([press] if press else [])
     seen = [(clips.read(text), presses) for text, presses in pressed.items()]
     specs = sorted({clip.game for clip, _ in seen})
     if len(specs) > 1 or (config.game and specs != [config.game]):
@@ -92,15 +92,25 @@ def _from_clips(config: Config) -> Path:
     game = load_game(spec := specs[0])
     player = _new(config, game)
     for clip, presses in seen:
-        again(game, player, clip, presses)
+        if presses:
+            again(game, player, clip, presses)
+        else:
+            imitated(game, player, clip)
     save_player(config.out, "tamer", spec, player)
-    print(f"{player.presses} presses at {len(pressed)} clips of {spec}")
+    shown = sum(not presses for presses in pressed.values())
+    told = f", {shown} of them demonstrations, whose moves are counted as presses" if shown else ""
+    print(f"{player.presses} presses at {len(pressed)} clips of {spec}{told}")
     return config.out
 
 
-def _press(where: str, row: Mapping[str, Any]) -> Iterator[tuple[str, Press]]:
-    """A row of `heedful export critiques`: a clip, a frame of it, and what was pressed how long after it came up."""
+def _press(where: str, row: Mapping[str, Any]) -> Iterator[tuple[str, Press | None]]:
+    """A row of `heedful export critiques`: a clip, a frame of it, and what was pressed how long after it came up. A
+    clip alone, as `heedful play --game` writes it, is a demonstration."""
     text, start = row.get("completion"), row.get("start")
+    if isinstance(text, str) and "critique" not in row:
+        clips.read(text, where)
+        yield text, None
+        return
     found = PRESSED.fullmatch(str(row.get("critique")))
     if not isinstance(text, str) or not found:
         raise UserError(

@@ -176,7 +176,8 @@ def test_from_comparisons_to_a_sentence(model: Path, tmp_path: Path, capsys):
 
 def workspace_profiles(model: Path, file: Path, sentences: list[str], tmp_path: Path) -> None:
     """Everybody who has answered in a workspace, but who has said it themselves or wants none; it goes with withdrawn
-    answers. Mutations caught: another's answers, a sentence written over, one that comes back."""
+    answers, and is renewed where there are newer answers or other profiles. Mutations caught: another's answers, a
+    sentence written over, one that comes back; a reward looked for from another folder; all made anew each time."""
     work_folder = tmp_path / "work"
     work_folder.mkdir()
     store = new_store(work_folder / "heedful.db")
@@ -198,10 +199,8 @@ def workspace_profiles(model: Path, file: Path, sentences: list[str], tmp_path: 
         "profile",
         "--workspace",
         str(work_folder),
-        "--reward",
-        str(model),
         "--profiles",
-        str(file),
+        str(file),  # pluralism.json beside it names the reward
     ]
     assert main(words) == 0
 
@@ -211,7 +210,28 @@ def workspace_profiles(model: Path, file: Path, sentences: list[str], tmp_path: 
         return found and found["sentence"]
 
     assert [told(name) for name in LIKES] == [sentences[0], "Short ones.", None, sentences[1]]
+
+    def outdated() -> set[str]:
+        version = profiles.version_of(file.read_bytes())
+        with store.read() as connection:
+            return profiles.outdated(connection, project, version)
+
+    assert outdated() == set()
+    one_more = make_task(store, project, question="q8", responses=texts, overlap=1)
     with store.write() as connection:
+        given = work.assign(connection, one_more, people["dee"], order=(0, 1))
+    answer(store, given, people["dee"], {"value": 8})
+    assert outdated() == {f"rater-{people['dee']}"}
+    file.write_text(file.read_text().replace(sentences[0], "In a word: yes."))
+    assert outdated() == {f"rater-{people[name]}" for name in ("ann", "dee")}
+    assert main(words) == 0 and outdated() == set()
+    told_now = ["In a word: yes.", "Short ones.", None, sentences[1]]
+    assert [told(name) for name in LIKES] == told_now
+    with store.write() as connection:
+        profiles.let(connection, project, people["cem"])
+    assert outdated() == {f"rater-{people['cem']}"}
+    with store.write() as connection:
+        profiles.delete(connection, project, people["cem"])
         consent.withdraw(connection, project, people["dee"], actor=None)
         with pytest.raises(UserError, match="1 to 2000 characters"):
             profiles.write(connection, project, people["bob"], " ")

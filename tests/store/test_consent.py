@@ -5,16 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from sqlalchemy import func, select, update
 
-from heedful.data.files import read_rows
+from databases import new_store
+from heedful.data.files import read_rows, write_rows
 from heedful.errors import UserError
 from heedful.store.database.db import Store, now
 from heedful.store.exports import hooks
+from heedful.store.exports.snapshot import Query
 from heedful.store.project import consent
 from heedful.store.rating import work
 from heedful.store.tables import schema
 from heedful.transfer.rounds import Round, freeze, held_out_with, merge
+from heedful.transfer.sources import materialise
+from heedful.transfer.withdrawn import holding
+from heedful.transfer.workspace import export_file
 from workspace import answer, claim, make_project, make_rater, make_task, make_tasks
 
 
@@ -106,3 +112,59 @@ def test_of_no_project_nothing_is_taken_back(store: Store):
     rater = make_rater(store)
     with store.write() as connection, pytest.raises(UserError, match="no such project"):
         consent.withdraw(connection, "nowhere", rater, actor=rater)
+
+
+def test_where_withdrawn_answers_still_are(store: Store, tmp_path: Path):
+    """Exports by their snapshots, files with such rows, runs that learned from them, and runs that began from those.
+    Mutations caught: another's answers, exports of prompts, a run that only has a loss of the same name, one that goes
+    on from a clean run; a chain of one step; what is listed after the answers were given again."""
+    work_folder = tmp_path / "work"
+    work_folder.mkdir()
+    ours = new_store(work_folder / "heedful.db")
+    project, ada, bao = make_project(ours), make_rater(ours), make_rater(ours)
+    for i in range(2):
+        make_task(ours, project, question=f"{i}?", overlap=2)
+        for who in (ada, bao):
+            given = claim(ours, project, who)
+            assert given
+            answer(ours, given, who, {"value": 1})
+    before = export_file(ours, project, Query("judgments"), tmp_path / "gone.csv")
+    export_file(ours, project, Query("prompts"), work_folder / "prompts.jsonl")
+    data = Path(materialise(f"db:{work_folder}", "rankings", split="all"))
+    rows = [row for _, row in read_rows(data)]
+    bao_only = [row for row in rows if row["rater"] == f"rater-{bao}"]
+    write_rows(work_folder / "round" / "comparisons.jsonl", rows)
+    write_rows(work_folder / "clean.jsonl", bao_only)
+    for name, config in {
+        "reward": {"data": str(data)}, "dpo": {"data": ["x.jsonl", "round/comparisons.jsonl"], "loss": "dpo"},
+        "clean": {"data": "clean.jsonl", "loss": "dpo", "method": "reward"},
+        "after": {"model": "runs/clean"}, "ppo": {"reward": {"a": "work/runs/reward(user=x.jsonl)"}},
+        "again": {"model": "runs/ppo"},
+    }.items():  # fmt: skip
+        (work_folder / "runs" / name).mkdir(parents=True)
+        text = yaml.safe_dump(config | {"out": f"runs/{name}"})
+        (work_folder / "runs" / name / "config.yaml").write_text(text)
+    assert holding(ours, project, work_folder) == []
+    with ours.write() as connection:
+        consent.withdraw(connection, project, ada, actor=ada)
+    found = holding(ours, project, work_folder)
+    export = data.relative_to(work_folder).as_posix()
+    by_kind = {
+        kind: {h.name: h.answers for h in found if h.kind == kind}
+        for kind in ("snapshot", "file", "run")
+    }
+    assert before["snapshot"] in by_kind["snapshot"] and len(by_kind["snapshot"]) == 2
+    assert set(by_kind["snapshot"].values()) == {2}
+    assert by_kind["file"] == {export: 2, "round/comparisons.jsonl": 2}
+    runs = [f"runs/{name}" for name in ("again", "dpo", "ppo", "reward")]
+    assert list(by_kind["run"]) == runs
+    data.unlink()  # the run that learned from it is known by its name
+    assert [h.name for h in holding(ours, project, work_folder) if h.kind == "run"] == runs
+    export_file(
+        ours, project, Query("judgments"), work_folder / "b.csv", snapshot_id=before["snapshot"]
+    )
+    assert all(h.name != "b.csv" for h in holding(ours, project, work_folder))
+    with ours.write() as connection:
+        consent.give_again(connection, project, ada, actor=ada)
+    assert holding(ours, project, work_folder) == []
+    ours.close()

@@ -140,14 +140,15 @@ def test_a_profile_is_its_owners(store: Store, person):
     """Seen, changed and deleted by who it is of, and by nobody else. Mutation caught: one profile for all."""
     project, rater, other = make_project(store), person("rater"), person("lead")
     path = f"/api/projects/{project}/profile"
-    nothing = {"sentence": None, "theirs": None, "made_at": None}
+    nothing = {"sentence": None, "theirs": None, "made_at": None, "kept": False, "stale": False}
+    nothing |= {"made": False, "off": False}
     assert rater.browser.get(path).json() == nothing
     assert rater.browser.put(path, json={"sentence": "Short ones."}).json() == {"done": True}
     assert rater.browser.get(path).json()["sentence"] == "Short ones."
     assert other.browser.get(path).json() == nothing
     assert rater.browser.put(path, json={"sentence": " "}).status_code == 400
     assert rater.browser.delete(path).json() == {"done": True}
-    assert rater.browser.get(path).json() == nothing
+    assert rater.browser.get(path).json() == nothing | {"off": True}
 
 
 def test_somebody_elses_assignment_does_not_exist(store: Store, person):

@@ -11,7 +11,8 @@ from heedful.fields import POSITIONAL
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Audit a workspace: every row stored is exported or excluded for a reason, and nothing was changed.
+    """Audit a workspace: every row stored is exported or excluded for a reason, and nothing was changed. Where people
+    have withdrawn answers it lists the exports, files and runs that still have them.
 
     What an earlier check has seen is not read again, only what was added; `checked.json` in the workspace says how far
     it came.

@@ -22,7 +22,8 @@ class Config:
     """list: everybody; of one person, show: sessions and API tokens; reset: a link that sets a new password; pause:
     stop everything; resume: let them go on; end: end every session and API token; join and leave: a project with
     --project, or a group with --group, which is made if there is none of this name; withdraw: nothing that they said in
-    a --project is exported any more; restore: it is again, unless they have withdrawn it themselves."""
+    a --project is exported any more, and it is told where such answers still are; restore: it is again, unless they
+    have withdrawn it themselves."""
     name: Annotated[str | None, POSITIONAL] = None
     """A login or a pseudonym."""
     project: str | None = None

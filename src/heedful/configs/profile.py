@@ -16,8 +16,8 @@ class Config(Reading):
     """Somebody's few answers → the sentence that a policy reads before their prompts (--context); or a sentence for
     everybody who has answered in a workspace, where they see it, change it and delete it."""
 
-    reward: str
-    """The personal reward model that the profiles are of."""
+    reward: str | None = None
+    """The personal reward model that the profiles are of. Default: the one that pluralism.json beside them names."""
     profiles: Path
     """profiles.json of heedful pluralism; its sentences may have been edited."""
     data: Annotated[Data, DATA] = ""
@@ -25,7 +25,8 @@ class Config(Reading):
     out: Path | None = None
     """The text file for --context."""
     workspace: Path | None = None
-    """In place of --data and --out: everybody who has compared something in it has a profile under Your answers."""
+    """In place of --data and --out: everybody who has compared something in it has a profile under Your answers, made
+    anew where they have answered since or the profiles are others."""
     project: str | None = None
     """The project in it; needed where there are several."""
     device: str = "cpu"

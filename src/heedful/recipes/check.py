@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -17,17 +18,19 @@ from heedful.store.database.db import Store
 from heedful.store.exports import books
 from heedful.store.tables import schema
 from heedful.transfer.checked import Checked, remember, remembered
+from heedful.transfer.withdrawn import holding
 from heedful.transfer.workspace import opened
 
 
 def run(config: Config) -> dict[str, Any]:
-    """{projects: {name: {what: {stored, exported, excluded}}}, audit_events, of them checked before}; `UserError` where
-    something is wrong."""
+    """{projects: {name: {what: {stored, exported, excluded}}}, audit_events, of them checked before; by project, if
+    there is any, what `withdrawn` answers are still in}; `UserError` where something is wrong."""
     before = Checked() if config.all else remembered(config.workspace)
     with opened(config.workspace) as store:
         projects, seen = store.in_read(
             lambda connection: _checked(config, store, connection, before)
         )
+        elsewhere = _elsewhere(store, config.workspace)
     with suppress(UserError):  # a workspace that can only be read is checked anew each time
         remember(config.workspace, seen)
     verdict = (
@@ -38,7 +41,18 @@ def run(config: Config) -> dict[str, Any]:
         "projects": projects,
         "audit_events": seen.audit.seq,
         "checked_before": before.audit.seq,
+        **({"withdrawn": elsewhere} if elsewhere else {}),
     }
+
+
+def _elsewhere(store: Store, workspace: Path) -> dict[str, list[dict[str, Any]]]:
+    """By project, what withdrawn answers are still in."""
+    table = schema.project.c
+    names = store.in_read(
+        lambda c: list(c.execute(select(table.id, table.name).order_by(table.name)))
+    )
+    there = {name: [held.row() for held in holding(store, key, workspace)] for key, name in names}
+    return {name: rows for name, rows in there.items() if rows}
 
 
 @rarely_collecting()

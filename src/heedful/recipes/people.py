@@ -12,13 +12,18 @@ from heedful.store.database import audit
 from heedful.store.membership import access, members, people, rights
 from heedful.store.project import consent, projects
 from heedful.store.tables.schema import project, rater, rater_pii
+from heedful.transfer.withdrawn import holding
 from heedful.transfer.workspace import opened
 
 
 def run(config: Config) -> Any:
     """What was asked for, or what was done."""
     with opened(config.workspace) as store:
-        return store.in_write(lambda connection: _done(connection, config))
+        done = store.in_write(lambda connection: _done(connection, config))
+        if config.action == "withdraw":
+            key = store.in_read(lambda connection: _project(connection, config.project or "").id)
+            done["still_in"] = [held.row() for held in holding(store, key, config.workspace)]
+        return done
 
 
 def _done(connection: Connection, config: Config) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -135,7 +136,9 @@ def _write(
     for row, sentence in zip(found["groups"], told, strict=True):
         row["sentence"] = sentence
     config.out.mkdir(parents=True, exist_ok=True)
-    write_json(config.out / "pluralism.json", found)
+    there = Path(config.reward).exists()  # else a name on the hub
+    reward = os.path.relpath(config.reward, config.out) if there else config.reward
+    write_json(config.out / "pluralism.json", {"reward": reward} | found)
     centres = groups.centre.tolist()
     profiles = [
         {"sentence": s, "z": z, "users": row["users"]}

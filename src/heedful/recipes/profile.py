@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,12 +19,14 @@ from heedful.errors import UserError
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import load_personal_heads
 from heedful.rewards.personal import known_by
+from heedful.store.database.db import now
 from heedful.store.membership import profiles as membership
 from heedful.store.project import projects
 from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import opened, project_of
 from heedful.types import Comparison
 
+REPORT = "pluralism.json"  # of heedful pluralism, beside the profiles
 Profiles = Sequence[tuple[str, list[float]]]  # (sentence, z), the largest group first
 
 
@@ -32,6 +35,7 @@ def run(config: Config) -> Path | None:
     workspace everybody's, which are kept there."""
     refuse_nonsense(config)
     profiles = read_profiles(config.profiles)
+    config = replace(config, reward=config.reward or reward_of(config.profiles))
     if config.workspace is not None:
         _everybody(config, config.workspace, profiles)
         return None
@@ -40,9 +44,7 @@ def run(config: Config) -> Path | None:
     answers = read_comparisons(told, columns=config.columns) if told else []
     sentence = profiles[0][0]
     if answers:
-        sentence = nearest(
-            _model(config, profiles), load_tokenizer(config.reward), profiles, answers
-        )
+        sentence = nearest(*_model(config, profiles), profiles, answers)
     write_text(config.out, sentence + "\n")
     print(f"{len(answers)} answers: {sentence}")
     return config.out
@@ -54,29 +56,56 @@ def _empty(file: Path) -> bool:
 
 
 def _everybody(config: Config, workspace: Path, profiles: Profiles) -> None:
+    version = membership.version_of(config.profiles.read_bytes())
     with opened(workspace) as store:
         project = store.in_read(lambda connection: project_of(connection, config.project))
-        name = store.in_read(lambda connection: projects.name_of(connection, project))
+        name, made_at, stale = store.in_read(
+            lambda connection: (
+                projects.name_of(connection, project),
+                now(connection),
+                membership.outdated(connection, project, version),
+            )
+        )
         by_rater: dict[str, list[Comparison]] = defaultdict(list)
         for c in read_comparisons(materialise(f"db:{workspace}#{name}", "rankings")):
-            if c.rater is not None:
+            if c.rater in stale:
                 by_rater[c.rater].append(c)
-        model, tokenizer = _model(config, profiles), load_tokenizer(config.reward)
-        told = {who: nearest(model, tokenizer, profiles, said) for who, said in by_rater.items()}
-        kept = store.in_write(lambda connection: membership.keep(connection, project, told))
+        told: dict[str, str] = {}
+        if by_rater:
+            known = _model(config, profiles)
+            told = {who: nearest(*known, profiles, said) for who, said in by_rater.items()}
+        kept = store.in_write(
+            lambda connection: membership.keep(
+                connection, project, told, version=version, made_at=made_at
+            )
+        )
     print(
-        f"{kept} people of {name} have a profile from their answers; they see it under Your answers"
+        f"{kept} people of {name} have a new profile from their answers; they see it under Your answers"
     )
 
 
-def _model(config: Config, profiles: Profiles) -> PreTrainedModel:
+def _model(config: Config, profiles: Profiles) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    assert config.reward is not None
     model = load_reward_model(config.reward, device=config.device)
     if (size := load_personal_heads(model, config.reward).size) != len(profiles[0][1]):
         raise UserError(
             f"{config.profiles} has profiles of {len(profiles[0][1])} dimensions and {config.reward} of {size}: "
             "they are not of one model"
         )
-    return model
+    return model, load_tokenizer(config.reward)
+
+
+def reward_of(profiles: Path) -> str:
+    """The reward model that pluralism.json beside the profiles names, as seen from there. UserError where none is."""
+    try:
+        report = json.loads((profiles.parent / REPORT).read_text(encoding="utf-8"))
+        named = str(report["reward"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"--reward: {REPORT} beside {profiles} does not say which reward model the profiles are of"
+        ) from error
+    beside = profiles.parent / named
+    return str(beside) if beside.exists() else named
 
 
 def nearest(

@@ -41,6 +41,7 @@ ROUTES = (
     "members",
     "rate",
     "consent",
+    "profiles",
     "jobs",
     "lead",
     "questions",

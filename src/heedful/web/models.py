@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from heedful.errors import UserError, did_you_mean
 DEPTH = 6  # folders below the workspace
 SKIPPED = ("checkpoints", "tensorboard")  # which may be many; they can be named all the same
 MARKS = ("config.json", "adapter_config.json")  # of a whole model, of an adapter
+PROFILES = ("profiles.json",)  # of what `heedful pluralism` has written
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,17 @@ class Models:
     def rewards(self) -> list[str]:
         """Those that score, which are reward models; what the named ones are, only loading them would tell."""
         return [*self._listed(scoring=True), *self.named]
+
+    def profiles(self) -> list[str]:
+        """Folders of `heedful pluralism`, which people's profiles can be made from."""
+        return sorted(self._folders(PROFILES))
+
+    def refuse_profiles(self, name: str) -> None:
+        """UserError unless there are profiles of this name, or none are named."""
+        if name and self._inside(name, PROFILES) is None:
+            raise UserError(
+                f"there are no profiles of heedful pluralism in '{name}'{did_you_mean(name, self.profiles())}"
+            )
 
     def refuse(self, wanted: Iterable[object]) -> None:
         """UserError with the list unless all are on it."""
@@ -50,31 +62,33 @@ class Models:
         return path
 
     def _path(self, name: str) -> str | None:
-        if name in self.named:
-            return name
+        return name if name in self.named else self._inside(name, MARKS)
+
+    def _inside(self, name: str, marks: Sequence[str]) -> str | None:
+        """The path of a folder in the workspace that holds one of these files."""
         if self.workspace is None or not name or os.path.isabs(name) or "\0" in name:
             return None
         root = self.workspace.resolve()
         folder = (root / name).resolve()  # links are followed, and must not lead out
-        inside = folder.is_relative_to(root) and any((folder / mark).is_file() for mark in MARKS)
+        inside = folder.is_relative_to(root) and any((folder / mark).is_file() for mark in marks)
         return str(folder) if inside else None
 
     def _listed(self, *, scoring: bool) -> list[str]:
         """Folders by name, the newest first."""
         if self.workspace is None:
             return []
-        folders = [(name, self.workspace / name) for name in self._folders()]
+        folders = [(name, self.workspace / name) for name in self._folders(MARKS)]
         found = [(-_changed(path), name) for name, path in folders if _scores(path) is scoring]
         return [name for _, name in sorted(found)]
 
-    def _folders(self) -> Iterable[str]:
+    def _folders(self, marks: Sequence[str]) -> Iterable[str]:
         if self.workspace is None:
             return
         for folder, below, files in os.walk(self.workspace):
             path = os.path.relpath(folder, self.workspace)
             depth = 0 if path == "." else path.count(os.sep) + 1
             below[:] = [d for d in below if depth < DEPTH and d not in SKIPPED and d[0] != "."]
-            if path != "." and any(mark in files for mark in MARKS):
+            if path != "." and any(mark in files for mark in marks):
                 yield Path(path).as_posix()
 
 

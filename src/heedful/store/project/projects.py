@@ -79,6 +79,8 @@ class Settings:
     """Whose critiques of responses raters can ask for, by the name under which they are kept; empty: nobody's."""
     critiques_hidden: float = 0.2
     """The chance that none can be asked for, so that their effect on raters can be measured."""
+    profiles: str = ""
+    """The folder of `heedful pluralism` from which people's profiles are made of their answers; empty: none are."""
     dismissed: tuple[dict[str, Any], ...] = ()
     """Alerts that the lead does not want to see for a while: what, rater (or null) and at, see web.alerts."""
     models: tuple[str, ...] = ()

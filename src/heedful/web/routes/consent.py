@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from heedful.store.membership import members
 from heedful.store.project import consent, projects
+from heedful.transfer.withdrawn import holding
 from heedful.web.doors import Door, terms
 from heedful.web.render import to_html
 from heedful.web.security import Lead, SignedIn, store_of
@@ -76,6 +77,17 @@ def take_out(
         change = consent.withdraw if body.withdrawn else consent.give_again
         change(connection, project, person.id, actor=user.rater)
     return {"done": True}
+
+
+@router.get(f"{P}/withdrawn")
+@terms(lane="reports")
+def withdrawn(project: str, request: Request, _user: Lead) -> dict[str, list[dict[str, Any]]]:
+    """{held}: what answers that people have withdrawn are still in: exports by their snapshots, files in the workspace,
+    runs that learned from these or from such runs; how many answers, why, and what to do."""
+    store = store_of(request)
+    with store.read() as connection:
+        projects.settings_of(connection, project)
+    return {"held": [held.row() for held in holding(store, project, request.app.state.workspace)]}
 
 
 def told(connection: Connection, project: str, rater: str) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def list_projects(
 def make_project(body: NewProject, request: Request, user: Lead) -> dict[str, str]:
     settings = projects.settings_from(body.settings)
     request.app.state.models.refuse(settings.models)
+    request.app.state.models.refuse_profiles(settings.profiles)
     with store_of(request).write() as connection:
         key = projects.create(connection, body.name.strip(), settings, actor=user.rater)
         if user.role != "owner":
@@ -146,11 +147,13 @@ def change_project(project: str, body: Change, request: Request, user: Lead) -> 
     """Change settings, the name, or whether it is archived: hidden from raters and lists. What is not named stays."""
     with store_of(request).write() as connection:
         settings = projects.settings_of(connection, project)
-        there = settings.models  # one that is gone hinders no other change
+        there, before = settings.models, settings.profiles  # what is gone hinders no other change
         if body.settings:
             settings = projects.change(connection, project, body.settings, actor=user.rater)
         members.keep_lead(connection, project, user.rater, user.role)
         request.app.state.models.refuse([m for m in settings.models if m not in there])
+        if settings.profiles != before:
+            request.app.state.models.refuse_profiles(settings.profiles)
         if body.name is not None:
             lifecycle.rename(connection, project, body.name, actor=user.rater)
         if body.archived is not None:

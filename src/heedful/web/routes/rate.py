@@ -17,6 +17,7 @@ from heedful.store.project import projects
 from heedful.store.rating import judging, own, show, trials, work
 from heedful.store.rating.progress import progress
 from heedful.store.tables.schema import project
+from heedful.web import profiles as making
 from heedful.web.doors import Door, terms
 from heedful.web.episodes import response_html
 from heedful.web.render import to_html, turn_text
@@ -30,10 +31,6 @@ router = APIRouter(route_class=Door, tags=["rate"])
 
 class Next(BaseModel):
     holding: list[str] = Field(default_factory=list, max_length=10)
-
-
-class Profile(BaseModel):
-    sentence: str = Field(max_length=profiles.MOST)
 
 
 class Judgment(BaseModel):
@@ -100,33 +97,6 @@ def mine(
     """{answers, next}: your own answers, the newest first; answer an `assignment` again to correct it."""
     with store_of(request).read() as connection:
         return own.answers(connection, project_id, user.rater, after=after, limit=limit)
-
-
-@router.get("/api/projects/{project_id}/profile")
-def profile(project_id: str, request: Request, user: SignedIn) -> dict[str, Any]:
-    """{sentence, theirs, made_at}: what you seem to like here, found from your answers or written by you (`theirs`);
-    nothing but nulls where there is none."""
-    with store_of(request).read() as connection:
-        found = profiles.of(connection, project_id, user.rater)
-    return found or {"sentence": None, "theirs": None, "made_at": None}
-
-
-@router.put("/api/projects/{project_id}/profile")
-def write_profile(
-    project_id: str, body: Profile, request: Request, user: SignedIn
-) -> dict[str, bool]:
-    """Say yourself what you like."""
-    with store_of(request).write() as connection:
-        profiles.write(connection, project_id, user.rater, body.sentence)
-    return {"done": True}
-
-
-@router.delete("/api/projects/{project_id}/profile")
-def delete_profile(project_id: str, request: Request, user: SignedIn) -> dict[str, bool]:
-    """No profile of you here, and none is made from your answers again."""
-    with store_of(request).write() as connection:
-        profiles.delete(connection, project_id, user.rater)
-    return {"done": True}
 
 
 @router.get("/api/assignments/{assignment_id}")
@@ -240,7 +210,24 @@ def rate_page(project_id: str, request: Request, assignment: str = "") -> Any:
         text = "There is no such project."
         return page(request, "message.html", status=404, title="Nothing here", text=text)
     comments = {name: kind.comment for name, kind in KINDS.items()}
-    return page(request, "rate.html", project=row, assignment=assignment, comments=comments)
+    profiled = _profiled(request, project_id)
+    return page(
+        request,
+        "rate.html",
+        project=row,
+        assignment=assignment,
+        comments=comments,
+        profiled=profiled,
+    )
+
+
+def _profiled(request: Request, project_id: str) -> bool:
+    """Whether what this rater seems to like is made from their answers, which they are told."""
+    with store_of(request).read() as connection:
+        folder = projects.settings_of(connection, project_id).profiles
+        if making.version(request.app.state.workspace, folder) is None:
+            return False
+        return not profiles.is_off(connection, project_id, request.state.user.rater)
 
 
 @router.get("/rate/{project_id}/mine", include_in_schema=False)

@@ -1,5 +1,6 @@
 // A conversation with a model, whose replies get thumbs.
 import { api, el } from "../api.js";
+import { renewed } from "../rate/profile.js";
 import { $, attempt, project, rendered } from "./common.js";
 
 const PATH = `/api/projects/${project}/playground`;
@@ -51,10 +52,9 @@ form.elements.said.addEventListener("keydown", (event) => {
 });
 
 // Who has a profile of their own here may be answered as one who likes that.
-attempt(() => api("GET", `/api/projects/${project}/profile`)).then((mine) => {
-  if (!mine?.sentence) return;
-  $("mine").hidden = false;
-  $("sentence").textContent = mine.sentence;
+renewed(project, (mine) => {
+  $("mine").hidden = !mine.sentence;
+  $("sentence").textContent = mine.sentence ?? "";
 });
 
 $("anew").addEventListener("click", () => {

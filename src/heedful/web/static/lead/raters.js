@@ -28,7 +28,10 @@ function row(r) {
 // Neither exported nor asked; the judgments stay.
 async function take(r) {
   const withdrawn = !r.withdrawn;
-  if (await attempt(() => api("PUT", `/api/projects/${project}/members/${r.rater}/withdrawn`, { withdrawn }), withdrawn ? `Nothing that ${r.pseudonym} has said is exported now.` : `What ${r.pseudonym} has said is exported again.`)) list();
+  if (await attempt(() => api("PUT", `/api/projects/${project}/members/${r.rater}/withdrawn`, { withdrawn }), withdrawn ? `Nothing that ${r.pseudonym} has said is exported now.` : `What ${r.pseudonym} has said is exported again.`)) {
+    list();
+    elsewhere();
+  }
 }
 
 const list = () => fill($("raters"), () => ask("raters"), (report) => {
@@ -36,6 +39,14 @@ const list = () => fill($("raters"), () => ask("raters"), (report) => {
   $("basis").textContent = `Shares are of the newest answers: ${number(report.recent)} of all raters together, ${number(report.gold_each)} gold questions each, ${number(report.shared_tasks)} questions that several answered. Red: the whole interval is below 80 % (gold, swapped), or to one side of one half (first).`;
 });
 list();
+
+// ── what withdrawn answers are still in
+const heldRow = (h) => el("tr", {}, el("th", { scope: "row" }, `${h.kind} `, el("code", {}, h.name)), el("td", { class: "number" }, h.answers === null ? "–" : number(h.answers)), el("td", {}, h.why), el("td", {}, h.do));
+const elsewhere = () => fill($("held"), () => ask("withdrawn"), ({ held }) => {
+  $("withdrawn").hidden = !held.length;
+  stack($("held"), held.map(heldRow));
+});
+elsewhere();
 
 // ── who can be relied on: fitted by a process of its own, asked for until it is done
 const EVERY = 2_000;

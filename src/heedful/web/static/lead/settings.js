@@ -6,7 +6,8 @@ const SHARE = { type: "number", min: 0, max: 1, step: 0.01 };
 const WHOLE = { type: "number", min: 0, step: 1 };
 const ANY = { type: "number", min: 0, step: "any" };
 
-const whose = (chosen, sources = []) => [...new Set(["", chosen, ...sources])].map((name) => el("option", { value: name, selected: name === chosen }, name || "nobody's"));
+const NONE = { suggestions: "nobody's", critiques: "nobody's", profiles: "none are made" }; // whose they are may be chosen
+const whose = (of, chosen, sources = []) => [...new Set(["", chosen, ...sources])].map((name) => el("option", { value: name, selected: name === chosen }, name || NONE[of]));
 const choose = (name, label, options) => (settings) => el("label", {}, label, el("select", { name }, options(settings)));
 const ORDERS = [["random", "by chance"], ["priority", "the highest score first"]];
 
@@ -37,11 +38,12 @@ const GROUPS = [
     ["daily_limit", "Daily limit of answers per rater; 0: none", WHOLE],
     ["total_limit", "Total limit of answers per rater; 0: none", WHOLE],
     ["cost_per_hour", "Cost per hour", ANY],
+    choose("profiles", "Profiles: what each rater seems to like, made from their answers with a folder of heedful pluralism; they see it and can switch it off", (settings) => whose("profiles", settings.profiles)),
   ]],
   ["What models say", [
-    choose("suggestions", "Suggestions that raters see; a model's are made by heedful suggest", (settings) => whose(settings.suggestions)),
+    choose("suggestions", "Suggestions that raters see; a model's are made by heedful suggest", (settings) => whose("suggestions", settings.suggestions)),
     ["suggestions_hidden", "Share of the questions on which suggestions stay hidden, to measure their effect", SHARE],
-    choose("critiques", "Critiques of responses that raters can ask for; heedful suggest --critiques brings them", (settings) => whose(settings.critiques)),
+    choose("critiques", "Critiques of responses that raters can ask for; heedful suggest --critiques brings them", (settings) => whose("critiques", settings.critiques)),
     ["critiques_hidden", "Share of the questions on which none can be asked for, to measure their effect", SHARE],
   ]],
   ["Conversations", [
@@ -55,7 +57,9 @@ const NUMBERS = GROUPS.flatMap(([, fields]) => fields).filter(Array.isArray).map
 async function listSources(of) {
   const found = await attempt(() => api("GET", `/api/projects/${project}/${of}`));
   const select = $("settings").elements[of];
-  if (found) select.replaceChildren(...whose(select.value, found.sources.map((s) => s.source)));
+  if (!found) return;
+  select.replaceChildren(...whose(of, select.value, found.sources.map((s) => s.source)));
+  if (found.running || found.said) select.before(el("span", { class: "hint" }, ` ${found.running ? "being made now" : found.said}`));
 }
 
 function drawSettings({ settings }) {
@@ -78,7 +82,7 @@ $("settings").addEventListener("submit", async (event) => {
   const form = new FormData(event.target);
   const settings = Object.fromEntries(NUMBERS.map((name) => [name, Number(form.get(name))]));
   settings.order = form.get("order");
-  for (const name of ["suggestions", "critiques"]) settings[name] = form.get(name);
+  for (const name of Object.keys(NONE)) settings[name] = form.get(name);
   settings.models = form.get("models").split("\n").map((m) => m.trim()).filter(Boolean);
   // The form shows them already; drawn again, it would take away what is being typed into it.
   await attempt(() => api("PATCH", `/api/projects/${project}`, { settings }), "Saved.");
@@ -104,7 +108,7 @@ $("disclosure").addEventListener("submit", async (event) => {
 fill($("settings"), () => api("GET", `/api/projects/${project}`), drawSettings).then((details) => {
   if (!details) return;
   listModels();
-  for (const of of ["suggestions", "critiques"]) listSources(of);
+  Object.keys(NONE).forEach(listSources);
   const { elements } = $("guidelines");
   const disclosed = $("disclosure").elements.body;
   if (!disclosed.value) disclosed.value = details.disclosure?.body ?? "";

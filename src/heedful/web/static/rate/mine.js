@@ -1,6 +1,7 @@
 // A rater's own answers in a project, the newest first; each opens on the rater's page, where it can be corrected.
 import { api, day, el, link, say } from "../api.js";
 import { standing } from "./consent.js";
+import { liking } from "./profile.js";
 import { t } from "../texts.js";
 
 const project = document.querySelector('meta[name="project"]').content;
@@ -37,19 +38,7 @@ api("GET", `/api/projects/${project}/progress`).then((p) => {
   if (p.waiting && p.seconds_median) parts.push(t("about {length} at your pace", { length: length(p.waiting * p.seconds_median) }));
   document.getElementById("how-far").textContent = parts.join(" · ");
 }).catch(() => {});
-const likes = document.getElementById("likes");
-const profile = `/api/projects/${project}/profile`;
-const tell = (request, done) => request.then(() => say(done, "good"), (problem) => say(problem.error, "bad"));
-api("GET", profile).then(({ sentence }) => {
-  if (!sentence) return;
-  likes.elements.sentence.value = sentence;
-  document.getElementById("profile").hidden = false;
-}).catch(() => {});
-likes.addEventListener("submit", (event) => {
-  event.preventDefault();
-  tell(api("PUT", profile, { sentence: likes.elements.sentence.value }), t("It is changed."));
-});
-document.getElementById("unlike").addEventListener("click", () => tell(api("DELETE", profile).then(() => (document.getElementById("profile").hidden = true)), t("It is deleted, and none is made again.")));
+liking(project);
 older.addEventListener("click", load);
 standing(project, document.getElementById("consent"));
 load();

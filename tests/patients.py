@@ -484,6 +484,15 @@ def _():
     return templated("<|{{ m['role'] }}|>{{ m['content'] | upper }}<|end|>")
 
 
+INST = "{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }} <|end|>{% endif %}"
+
+
+@ill("templates.training_is_generation", "warning")
+def _():
+    """Llama 2's, whose user's turns end with all that opens an answer: nothing is ignored, and the run may begin."""
+    return templated(INST, opening="")
+
+
 NO_SYSTEM = "{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TURN
 RULED = {
     "prompt": [{"role": "system", "content": "Be brief."}, *asked("Why?")],

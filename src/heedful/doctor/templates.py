@@ -117,7 +117,8 @@ def training_is_generation(context: Context) -> Finding:
     prompt = (USER,)
     closed = _rendered(context, USER)
     opened = _rendered(context, USER, generate=True)
-    whole = list(tok(_rendered(context, USER, ASSISTANT), add_special_tokens=False)["input_ids"])
+    text = _rendered(context, USER, ASSISTANT)
+    whole = list(tok(text, add_special_tokens=False)["input_ids"])
     ours = list(encode_example(tok, prompt, ANSWER).tokens)
     if len(whole) > 1 and whole[0] == whole[1] == tok.bos_token_id:
         del whole[0]
@@ -127,9 +128,11 @@ def training_is_generation(context: Context) -> Finding:
         i for i, (a, b) in enumerate(zip([*ours, -1], [*whole, -2], strict=False)) if a != b
     )
     says, others = quoted(_text(context, ours[position:])), quoted(_text(context, whole[position:]))
-    if opened == closed:
+    # `[/INST]` of Llama 2 and Mistral ends the user's turn: there is no header to open another one with.
+    header = text.removeprefix(opened).partition(ANSWER)[0]
+    if opened == closed and text.startswith(opened) and header.strip():
         return failed(
-            f"ignores add_generation_prompt: {others} is missing before the response",
+            f"ignores add_generation_prompt: {quoted(header)} is missing before the response",
             "end the template with {% if add_generation_prompt %}… the assistant's header",
             float(position),
         )

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from safetensors.numpy import save
 
 import tiny
 from heedful.data.tokens import all_stop_tokens, special_ids
 from heedful.errors import UserError
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_policy, load_tokenizer, refuse_other_ids
 from heedful.models.save import save_model
 
 
@@ -61,3 +62,39 @@ def test_the_ends_that_a_model_declares(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=words):
             load_tokenizer(tmp_path)
+
+
+def test_a_reference_of_other_tokens_is_refused(tmp_path):
+    """Mutation caught: log-probs of a policy's ids by a model to which they are other words, a KL of nothing. A few
+    renamed tokens, more of them, or none that are known are no matter."""
+    tok = tiny.tokenizer()
+    vocab = json.loads(tok.backend_tokenizer.to_str())["model"]["vocab"]
+    for name in ("policy", "renamed", "other"):
+        tok.save_pretrained(tmp_path / name)
+    saved = tmp_path / "renamed" / "tokenizer.json"
+    first = next(token for token, i in vocab.items() if i == 40)
+    text = json.loads(saved.read_text())
+    text["model"]["vocab"] = {("new" if token == first else token): i for token, i in vocab.items()}
+    text["model"]["merges"] = []
+    saved.write_text(json.dumps(text))
+    saved = tmp_path / "other" / "tokenizer.json"
+    last = max(vocab.values())
+    text["model"]["vocab"] = {token: last - i for token, i in vocab.items()}
+    saved.write_text(json.dumps(text))
+    (tmp_path / "none").mkdir()
+    for name in ("policy", "renamed", "none"):
+        refuse_other_ids(str(tmp_path / "policy"), str(tmp_path / name))
+    with pytest.raises(UserError, match=r"--reference .*other: .* ids are other tokens there"):
+        refuse_other_ids(str(tmp_path / "policy"), str(tmp_path / "other"))
+
+
+def test_an_encoder_with_a_decoder_is_refused_in_a_sentence(tmp_path):
+    """Mutation caught: the list of all classes that transformers has."""
+    tiny.tokenizer().save_pretrained(tmp_path)
+    config = {"model_type": "t5", "vocab_size": 320, "d_model": 8, "architectures": ["T5Model"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(save({}))
+    with pytest.raises(
+        UserError, match="a T5 is no causal language model; heedful trains decoders"
+    ):
+        load_policy(tmp_path)

@@ -75,6 +75,22 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def refuse_other_ids(name: str, reference: str) -> None:
+    """UserError where most ids of the tokenizer beside model `name` are other tokens beside `reference`, whose
+    log-probs of what the policy says would be of other words. Tokens that were added or renamed are no matter."""
+    try:
+        theirs = {i: token for token, i in load_tokenizer(reference).get_vocab().items()}
+    except UserError:  # it may lack a tokenizer; who loads the model says what else is wrong
+        return
+    ours = load_tokenizer(name).get_vocab()
+    other = sum(theirs.get(i, token) != token for token, i in ours.items())
+    if 2 * other > len(ours):
+        raise UserError(
+            f"--reference {reference}: {other:,} of {len(ours):,} ids are other tokens there than in {name}, so its "
+            "log-probs would be of other words; take the model that the policy was made from"
+        )
+
+
 def is_generic(folder: Path) -> bool:
     """Whether tokenizer.json is all that the folder's tokenizer is, as in those that were trained on the spot."""
     try:

@@ -21,7 +21,7 @@ from heedful.evals import best_of_n, calibration, texts
 from heedful.evals.refusals import harm_of, refusals
 from heedful.evals.statistics import bootstrap_ci
 from heedful.learner.local import predict
-from heedful.models.load import load_policy
+from heedful.models.load import load_policy, refuse_other_ids
 from heedful.raters.panel import judges
 from heedful.recipes.evaluate_against import against, read_baseline
 from heedful.recipes.policy import policy_forward
@@ -51,6 +51,8 @@ def run(config: Config) -> dict[str, Any]:
         texts.package("rouge_score.rouge_scorer")
     for task in ready.todo:
         harm_of(task.facts)
+    if config.reference is not None:
+        refuse_other_ids(config.model, config.reference)
     gold = _gold(config, ready.todo)
     theirs = read_baseline(config, ready.todo)
     raters = judges(config.judge, config.seed) if config.judge else []

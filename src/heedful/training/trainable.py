@@ -20,7 +20,7 @@ from heedful.models.adapter_files import has_adapter
 from heedful.models.adapters import add_lora
 from heedful.models.freeze import freeze_bottom
 from heedful.models.limits import context_length
-from heedful.models.load import device_of, load_policy, load_tokenizer
+from heedful.models.load import device_of, load_policy, load_tokenizer, refuse_other_ids
 from heedful.models.merging import merge
 from heedful.models.reference import Reference
 from heedful.models.sharded import is_sharded, shard
@@ -143,8 +143,9 @@ def without_adapter(model: PreTrainedModel) -> str:
     return f"LoRA on {len(layers)} layers, none on {kinds or 'nothing else'}"
 
 
-def named_reference(name: str, config: Training) -> Reference:
+def named_reference(name: str, config: Any) -> Reference:
     """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
+    refuse_other_ids(config.model, name)
     other = load_policy(name, dtype=config.dtype, device=loads_on(config), dequantised=True)
     return Reference(merge(other).requires_grad_(False))
 

@@ -142,6 +142,7 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ("clips", ["--game", "tetris", "--out", "x.csv"], "name it .jsonl"),
     ("sample", ["--model", "m", "--data", "hf:a/b", "--out", "samples"], "name it .jsonl"),
     ("play", ["--env", "maze", "--out", "x.parquet"], "--out x.parquet would hold JSON lines"),
+    ("sample", [*TRAIN[:2], "--data", "p.jsonl", "--out", "./p.jsonl"], "is --data, too"),
 ]
 
 
@@ -196,6 +197,7 @@ def test_every_mistake_is_light(tmp_path: Path):
     """Mutation caught: the CLI that imports the recipe before `_refuse`; `unread` of a loss that asks the loss."""
     (tmp_path / "wrong.yaml").write_text("betta: 0.1\n")
     (tmp_path / "plan.yaml").write_text(PLAN)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Why?"}\n')
     (tmp_path / "iterate.yaml").write_text(
         "{model: m, prompts: p.jsonl, out: o, optimise: {method: dop}}"
     )
@@ -207,7 +209,13 @@ def test_every_mistake_is_light(tmp_path: Path):
         assert heavy == [], f"{line} imports {heavy}"
         assert (code, said.count("heedful: ")) == (2, 1), f"{line}: {said}"
         assert words in said, f"{line}: {said}"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["iterate.yaml", "plan.yaml", "wrong.yaml"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "iterate.yaml",
+        "p.jsonl",
+        "plan.yaml",
+        "wrong.yaml",
+    ]
+    assert (tmp_path / "p.jsonl").read_text() == '{"prompt": "Why?"}\n'
 
 
 FILES = ["--data", "d.jsonl", "--out", "o.jsonl"]

@@ -79,6 +79,7 @@ def test_anybodys_comparisons(told):
     found = told([*rows, tie], "--by", "language")
     assert {n: s["rows"] for n, s in found["subsets"].items()} == {"de": 2, "en": 2}
     assert found["best_is_not_longest"]["accuracy"] == 1.0 and "score" not in found
+    assert "no row of" in told(rows, "--by", "languag", code=2)  # and not all of them as one subset
     again = [
         {"prompt": "a", "responses": ["ccc", "b"], "ranking": [k, 3 - k], "rater": str(k)}
         for k in (1, 2)

@@ -338,6 +338,9 @@ def test_which_project(workspace, tmp_path):
         take(workspace, "rankings", tmp_path / "r.jsonl", project="preu")
     with pytest.raises(UserError, match="name the file"):
         take(workspace, "rankings", tmp_path / "r.xlsx", project="peru")
+    # Mutation caught: the name of a shell's variable that is not set, which imported into a new project `main`.
+    with pytest.raises(UserError, match="a project needs a name"):
+        bring(workspace, "comparisons", tmp_path / "c.jsonl", project="")
 
 
 def test_a_database_is_a_source(workspace, tmp_path, monkeypatch):

@@ -88,6 +88,11 @@ def refuse_missing(config: Any) -> None:
         out = getattr(config, f.name)
         if out is not None and flag_of(type(config), f.name) is ROWS:
             refuse_name(out)
+            for source in sources_of(getattr(config, "data", None) or ()):
+                if out.resolve() == Path(share_of(source)[0]).resolve():
+                    raise UserError(
+                        f"--out {out} is --data, too, which it would replace; name another file"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ from heedful.remote.sources import sources
 from heedful.rewards import Group, load_rewards
 from heedful.types import Comparison, Facts
 
+ALL = "all"  # the subset of rows that name none
+
 
 @dataclass(frozen=True)
 class Known:
@@ -38,6 +40,8 @@ def run(config: Config) -> dict[str, Any]:
     rows = list(islice(read(config), config.limit))
     if not rows:
         raise UserError(f"{named(config.data)}: no row compares anything: all are ties")
+    if config.by != Config.by and all(row.subset == ALL for row in rows):
+        raise UserError(f"--by {config.by}: no row of {named(config.data)} has this column")
     rewards = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
     groups = [
         Group(c.prompt, list(c.responses), [True] * len(c.responses), row.facts)
@@ -84,7 +88,7 @@ def read(config: Config) -> Iterator[Known]:
         if len({*comparison.places}) == 1:
             return []
         subset = row.get(config.by)
-        name = "all" if subset is None else str(subset)
+        name = ALL if subset is None else str(subset)
         return [Known(comparison, name, str(row.get("id", "")), facts_of(row))]
 
     rows = read_table(config.data, config.columns, broken=True)

@@ -25,7 +25,7 @@ def run(config: Config) -> dict[str, int]:
         number = connection.execute(select(func.count()).select_from(schema.project)).scalar()
         if config.project is None and number:
             return project_of(connection, None)
-        return projects.ensure(connection, config.project or "main")
+        return projects.ensure(connection, "main" if config.project is None else config.project)
 
     with opened(config.workspace) as store:
         return loaded.write(store, store.in_write(project))

@@ -109,6 +109,16 @@ def sentence(error: BaseException, where: object = None) -> str | None:
     return f"cannot read or write {path or where or 'a file'}: {words}; {SAFE}"
 
 
+def read_text(path: Path, where: str) -> str:
+    """The text of a file that somebody has written; UserError, which begins with `where`, if there is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: {path} is no text in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{where}: cannot read {path}: {error.strerror or error}") from error
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn what a disk refuses into a sentence; whatever was half-written is the caller's to remove."""

@@ -395,3 +395,32 @@ def test_several_sources_on_the_command_line_and_in_a_file(tmp_path):
     assert materialise(by_flags.data, "demonstrations") == by_flags.data
     one = command_line.parse(sft.Config, ["--data", "a", *given[5:]], prog="sft").config
     assert one.data == "a"
+
+
+def test_rows_that_something_stands_around(put, tmp_path):
+    """Mutations caught: the list's key asked for by `--columns`; a traceback for a key that is there twice in JSON
+    lines under the name .json; a name on the hub taken for a file."""
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    for key in ("data", "train"):
+        with pytest.raises(UserError, match=f"one object, whose `{key}` holds 1 rows"):
+            list(read_rows(put({key: [row], "version": 1}, name="rows.json")))
+    assert [r for _, r in read_rows(put({"messages": [USER, SAID]}, name="rows.json"))]
+    line = json.dumps(row)
+    for text in (line[:-1] + ', "chosen": "d"}', line + "\n" + line[:-1] + ', "chosen": "d"}'):
+        with pytest.raises(UserError, match="`chosen` is there twice"):
+            list(read_rows(put(name="rows.json", text=text)))
+    with pytest.raises(
+        UserError, match="no such file; a data set of the hub is --data hf:org/name"
+    ):
+        list(read_rows("org/name"))
+    with pytest.raises(UserError, match=r"no such file$"):
+        list(read_rows(tmp_path / "rows.jsonl"))
+    with pytest.raises(UserError, match=f"or hf:{tmp_path} where it is a data set"):
+        list(read_rows(tmp_path))
+
+
+def test_a_margin_that_nobody_reads_is_told(put, caplog):
+    """Mutation caught: TRL's column `margin` left out in silence."""
+    with caplog.at_level(logging.WARNING):
+        read_comparisons(put({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1.5}))
+    assert "nobody reads the columns margin" in caplog.text

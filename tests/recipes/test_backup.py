@@ -154,6 +154,8 @@ def test_what_is_damaged_is_refused_and_leaves_nothing(backup: Path, tmp_path: P
     assert main(["restore", str(damaged), str(tmp_path / "w")]) == 2
     damaged.write_text("no archive")
     assert main(["restore", str(damaged), str(tmp_path / "w")]) == 2
+    assert main(["restore", str(tmp_path / "none.zip"), str(tmp_path / "w")]) == 2
+    assert "none.zip: there is no such file" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d.zip"]
 
 

@@ -90,6 +90,8 @@ def test_by_the_models_own_confidence(told, tmp_path: Path):
 
 def test_refusals(told, tmp_path: Path):
     assert "there is no such folder or file" in told("--corpus", str(tmp_path / "nowhere"), code=2)
+    (tmp_path / "folder").mkdir()
+    assert "--corpus: there is no text in" in told("--corpus", str(tmp_path / "folder"), code=2)
     assert "there is a prompt without this column" in told("--same", "topic", code=2)
     assert "--judge would have no effect" in told("--judge", "numeric", code=2)
     line = (tmp_path / "s.jsonl").read_text().splitlines()[0]

@@ -111,8 +111,10 @@ def test_from_a_model(tmp_path: Path, capsys):
         str(tmp_path / "o"),
         "--quiet",
     ]
-    assert main([*words, "--max-tokens", "4"]) == 0
     samples = tmp_path / "o" / "samples.jsonl"
+    assert main([*words, "--max-tokens", "4", "--gold", "numeric"]) == 2
+    assert not samples.exists()  # what gold lacks is told before anything is sampled
+    assert main([*words, "--max-tokens", "4"]) == 0
     before = samples.stat().st_mtime_ns
     assert main([*words, "--max-tokens", "4"]) == 0
     assert samples.stat().st_mtime_ns == before

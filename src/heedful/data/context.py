@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from heedful.data.tokens import encode_prompt
+from heedful.disk import read_text
 from heedful.errors import UserError
 from heedful.types import Message, Prompt
 
@@ -31,10 +32,7 @@ def in_context(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, context: str)
 
 def read_context(flag: str, path: Path) -> str:
     """The text of a file, without the spaces around it."""
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag}: cannot read {path}: {error}") from error
+    text = read_text(path, flag).strip()
     if not text:
         raise UserError(f"{flag}: {path} is empty")
     return text

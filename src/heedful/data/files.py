@@ -21,6 +21,7 @@ from heedful.errors import UserError
 
 Row = tuple[str, dict[str, Any]]  # where it stands, for error messages, and what it says
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+WRAPS = ("data", "train", "rows", "examples", "instances")  # keys that some tools put around rows
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how such a file begins
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON escapes it; fine in pairs, no text alone
 
@@ -92,9 +93,13 @@ def kind_of(source: str) -> str:
     """One of `KINDS`; UserError where there is no file of rows."""
     path = Path(source)
     if not os.path.exists(path):  # unlike Path.exists, also answers for names too long for a file
-        raise UserError(f"{source}: there is no such file")
+        on_hub = source.count("/") == 1 and not path.suffix and not path.parent.is_dir()
+        hint = f"; a data set of the hub is --data hf:{source}" if on_hub else ""
+        raise UserError(f"{source}: there is no such file{hint}")
     if path.is_dir():
-        raise UserError(f"{source} is a folder; a file of rows is needed")
+        raise UserError(
+            f"{source} is a folder; a file of rows is needed, or hf:{source} where it is a data set of the hub's layout"
+        )
     kind = (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
     if kind not in KINDS:
         raise UserError(
@@ -181,6 +186,10 @@ def _is_table(text: str) -> bool:
     return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
 
 
+def _rows_in(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+
+
 def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
     """One array, one object over several lines, or JSON lines under another name."""
     read_lines = list(lines)
@@ -195,10 +204,15 @@ def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
             yield where, row
         return
     try:
-        row = json.loads(text, object_pairs_hook=_once)
+        json.loads(text)
     except (ValueError, RecursionError):
         yield from _json_lines(name, read_lines)
         return
+    row = _parsed(name, text)
+    if isinstance(row, dict) and (key := next((k for k in WRAPS if _rows_in(row.get(k))), "")):
+        raise UserError(
+            f"{name} is one object, whose `{key}` holds {len(row[key])} rows; leave that list alone in the file"
+        )
     yield f"{name}:1", _object(f"{name}:1", row, text)
 
 

@@ -29,7 +29,7 @@ NUMBER = re.compile(r"[-+]?(?:[\d.,]+(?:e[-+]?\d+)?%?|nan|inf)", re.IGNORECASE)
 # Columns that heedful itself writes beside the wanted ones, and those that say who a row is.
 BESIDE = {
     "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward", "reward_parts", "gold", "voice", "rater",
-    "judgment", "created_at", "strength", "order_shown", "seconds", "policy_version", "margin", "outcome", "source",
+    "judgment", "created_at", "strength", "order_shown", "seconds", "policy_version", "outcome", "source",
     "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id", "prefilled",
     "reward_extra", "win", "explanation",
 }  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heedful.disk import read_text
 from heedful.errors import UserError
 
 TITLE = 3.0  # a word in the title counts as much as so many in the text
@@ -62,26 +63,22 @@ def page(title: str, text: str) -> Page:
     return Page(" ".join(UNSEEN.sub(" ", title).split())[:100], "\n".join(filter(None, clean)))
 
 
-def read_folder(folder: Path) -> list[Page]:
+def read_folder(folder: Path, where: str = "browse") -> list[Page]:
     """The text and Markdown files of a folder and of those within it, in the order of their names. A Markdown page is
     called as its first heading says, any other as its file."""
     if not folder.is_dir():
-        raise UserError(f"browse: {folder} is no folder")
+        raise UserError(f"{where}: {folder} is no folder")
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    pages = [_read(file, folder) for file in files]
+    pages = [_read(file, folder, where) for file in files]
     if not any(p.text for p in pages):
         raise UserError(
-            f"browse: there is no text in {folder}: no files {' '.join(sorted(SUFFIXES))}"
+            f"{where}: there is no text in {folder}: no files {' '.join(sorted(SUFFIXES))}"
         )
     return [p for p in pages if p.text]
 
 
-def _read(file: Path, folder: Path) -> Page:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else "cannot be read"
-        raise UserError(f"browse: {file} {why}: {error}") from error
+def _read(file: Path, folder: Path, where: str) -> Page:
+    text = read_text(file, where)
     headings = (HEADING.fullmatch(line) for line in text.splitlines())
     first = next(filter(None, headings), None) if file.suffix.lower().startswith(".m") else None
     return page(first[1] if first else str(file.relative_to(folder).with_suffix("")), text)

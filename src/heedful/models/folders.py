@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from heedful.errors import UserError
 
 CONFIGS = ("config.json", "adapter_config.json")  # a folder with neither holds no model
 POINTER = b"version https://git-lfs"
+UNLISTED = re.compile(r"Unrecognized configuration class <class '[\w.]+\.(\w+)Config'> for this")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -68,6 +70,10 @@ def errors_about(name: str, what: str) -> Iterator[None]:
                 f"model {name}: there is no such folder, it was never fetched from the hub, and the hub "
                 "cannot be reached"
             ) from error
+        if kind := UNLISTED.search(str(error)):
+            raise UserError(
+                f"model {name}: a {kind[1]} is no {what}; heedful trains decoders (docs/models.md)"
+            ) from error
         kind = "" if isinstance(error, OSError | ValueError | ImportError) else type(error).__name__
         reason = ": ".join(filter(None, (kind, " ".join(str(error).split())[:200])))
         raise UserError(f"model {name}: cannot load a {what} from it: {reason}") from error
@@ -83,7 +89,12 @@ def errors_about_base(base: str | None, adapter: str, what: str) -> Iterator[Non
         with errors_about(base, what):
             yield
     except UserError as error:
-        raise UserError(f"the base of the adapter {adapter}: {error}") from error
+        elsewhere = (
+            f"; if it lies elsewhere, say so in base_model_name_or_path of {adapter}/{CONFIGS[1]}"
+        )
+        raise UserError(
+            f"the base of the adapter {adapter}: {error}{elsewhere * (not Path(base).is_dir())}"
+        ) from error
 
 
 def refuse_unsound(name: str, stem: str = "model") -> None:

@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 from heedful.data.sources import prompt_text
+from heedful.disk import read_text
 from heedful.errors import UserError
 from heedful.types import Comparison, Prompt
 
@@ -55,10 +56,7 @@ def read_principles(where: str, path: Path | None) -> tuple[str, ...]:
     """One a line; empty lines and those that begin with # are none."""
     if path is None:
         return ()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: cannot read {path}: {error}") from error
+    lines = read_text(path, where).splitlines()
     principles = tuple(s for line in lines if (s := line.strip()) and not s.startswith("#"))
     if not principles:
         raise UserError(f"{where}: {path} has no principle; one a line is wanted")

@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from heedful import registry
+from heedful.errors import UserError, did_you_mean
 from heedful.raters.endpoint import EndpointJudge, JudgeOptions
 from heedful.raters.simulated import panel
 from heedful.remote.endpoint import Endpoint, is_endpoint
@@ -28,6 +29,12 @@ def judges(spec: str, seed: int) -> list[Rater]:
     name, colon, rest = spec.partition(":")
     if colon and name in registry.entries("judge"):
         return registry.load("judge", name)(rest, seed)
+    worlds = registry.entries("world")
+    if not colon and spec not in worlds:
+        raise UserError(
+            f"there is no judge '{spec}'{did_you_mean(spec, worlds)}: expected llm:MODEL, http://HOST:PORT/v1#NAME, "
+            f"package.module:function, or a world: {', '.join(worlds)}"
+        )
     return list(panel(scorer(spec), seed))
 
 

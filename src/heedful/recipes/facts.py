@@ -127,7 +127,7 @@ def read_corpus(path: Path) -> Library:
     if not path.exists():
         raise UserError(f"--corpus {path}: there is no such folder or file")
     if path.is_dir():
-        return Library(read_folder(path))
+        return Library(read_folder(path, "--corpus"))
     rows = [row for _, row in read_table(path)]
     texts = [(str(row.get("title") or ""), row.get("text")) for row in rows]
     pages = [page(title, text) for title, text in texts if isinstance(text, str) and text.strip()]

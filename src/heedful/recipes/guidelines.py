@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from heedful.configs.guidelines import Config
+from heedful.disk import read_text
 from heedful.errors import UserError
 from heedful.store.project import projects
 from heedful.transfer.workspace import opened, project_of
@@ -36,11 +37,7 @@ def _write(connection: Connection, name: str | None, body: str) -> dict[str, Any
 
 
 def _text(file: Path) -> str:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise UserError(f"cannot read {file}: {reason}") from None
+    text = read_text(file, "guidelines")
     if not text.strip() or len(text) > MOST:
         raise UserError(f"{file}: guidelines have 1 to {MOST} characters")
     return text

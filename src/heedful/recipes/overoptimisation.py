@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from heedful.configs import sample as sampling
 from heedful.configs.overoptimisation import OF_SAMPLING, Config, refuse_nonsense
 from heedful.data.files import write_json
 from heedful.data.samples import facts_of_sample
-from heedful.data.sources import read_samples
+from heedful.data.sources import read_questions, read_samples
 from heedful.errors import UserError
 from heedful.evals import overoptimisation as over
 from heedful.recipes import sample
@@ -25,8 +26,9 @@ from heedful.recipes.demo import machine
 from heedful.recipes.evaluate import scored_by
 from heedful.recipes.score import score_rows
 from heedful.report import instruments
-from heedful.rewards import load_rewards
+from heedful.rewards import Parts, load_rewards
 from heedful.run import settings
+from heedful.transfer.sources import materialise
 from heedful.yaml_file import read_yaml
 
 Scores = list[NDArray[np.float64]]  # of each prompt's responses
@@ -42,8 +44,8 @@ def run(config: Config) -> Path:
         for name, spec in (("gold", config.gold), ("watched", config.watch_reward))
         if spec is not None
     }
-    rows = given or read_samples(drawn(config))
     parts = {"proxy": proxy_parts, **others}
+    rows = given or read_samples(drawn(config, parts))
     columns = {
         name: asyncio.run(score_rows(of, rows, quiet=config.quiet)) for name, of in parts.items()
     }
@@ -64,8 +66,9 @@ def run(config: Config) -> Path:
     return instruments.overoptimisation(result, config.out / "overoptimisation.html")
 
 
-def drawn(config: Config) -> Path:
-    """The file of samples: of an earlier call with the same settings, or sampled now."""
+def drawn(config: Config, parts: Mapping[str, Parts]) -> Path:
+    """The file of samples: of an earlier call with the same settings, or sampled now, once it is known that every
+    prompt has what its responses will be scored by."""
     out, noted = config.out / "samples.jsonl", config.out / "sampling.yaml"
     fields = {name: getattr(config, name) for name in ("model", "data", "n", *OF_SAMPLING)}
     wanted = sampling.Config(**fields, out=out, device=config.device, quiet=config.quiet)
@@ -80,6 +83,11 @@ def drawn(config: Config) -> Path:
 
     from heedful.disk import write_text
 
+    if config.on_bad_row == "stop":
+        source = materialise(config.data, "prompts", split="all")
+        for prompt, facts in islice(read_questions(source, config.columns), config.limit):
+            for part in parts.values():
+                part.check(prompt, facts)
     sample.run(wanted)
     write_text(noted, yaml.safe_dump(told, sort_keys=False, allow_unicode=True))
     return out

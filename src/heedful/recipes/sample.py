@@ -146,6 +146,7 @@ class Ready:
 def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> Ready:
     """Load what a config names, and look at all prompts of a source, or at the environment's tasks of a split;
     `--on-bad-row` says what becomes of bad ones."""
+    context = None if config.context is None else read_context("--context", config.context)
     env = env_of(config)
     if env is not None and config.target_return is not None:
         env = for_return(env, config.target_return)
@@ -157,8 +158,8 @@ def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> 
     if config.reward:
         reward = load_rewards(config.reward, weights=config.reward_weights, device=config.device)
     make = askable(tokenizer, context_length(model), config.max_tokens, reward)
-    if config.context is not None:
-        make = behind(make, tokenizer, read_context("--context", config.context))
+    if context is not None:
+        make = behind(make, tokenizer, context)
     return Ready(model, tokenizer, reward, list(rows.fit(make)), env)
 
 

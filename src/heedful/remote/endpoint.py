@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 from heedful.caches import cache_folder
 from heedful.calls import call, typed
+from heedful.disk import read_text
 from heedful.errors import UserError
 from heedful.remote.journal import recording
 from heedful.remote.limits import Again, Limits
@@ -110,10 +111,7 @@ class Endpoint:
         """The rubric's text, or the default one; `needed` are the places that it must have."""
         if self.options.rubric is None:
             return default
-        try:
-            text = self.options.rubric.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.where}: cannot read {self.options.rubric}: {error}") from error
+        text = read_text(self.options.rubric, self.where)
         if missing := [name for name in needed if f"{{{name}}}" not in text]:
             raise UserError(
                 f"{self.where}: {self.options.rubric} has no place for {{{missing[0]}}}; "

@@ -220,6 +220,8 @@ def _row_counts(copy: Path) -> dict[str, int]:
 @contextmanager
 def _archive(file: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, Any]]]:
     """A backup and its manifest; what is none, or of a newer heedful, is refused."""
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file")
     with ExitStack() as stack:
         with _readable(file):
             archive = stack.enter_context(zipfile.ZipFile(file))

@@ -276,6 +276,8 @@ def _engine(url: str, busy_seconds: float) -> Engine:
     try:
         if url.startswith("postgresql://"):
             url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        if not url.startswith(("sqlite", "postgresql")):
+            raise ValueError("another kind of database")
         if not url.startswith("sqlite"):
             return create_engine(
                 url, pool_size=20, max_overflow=30, pool_pre_ping=True, hide_parameters=True
@@ -291,7 +293,7 @@ def _engine(url: str, busy_seconds: float) -> Engine:
         raise UserError(f"'{shown(url)}' is no database address: {error}") from None
     except (SQLAlchemyError, ValueError):  # whose message may hold a piece of the password
         raise UserError(
-            f"'{shown(url)}' is no database address, such as postgresql://USER@HOST/NAME"
+            f"'{shown(url)}' is no database address, such as postgresql://USER@HOST/NAME or sqlite:///FILE"
         ) from None
     if not engine.url.database or engine.url.database == ":memory:":
         raise UserError("a workspace's SQLite database must be a file")

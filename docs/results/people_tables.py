@@ -94,28 +94,27 @@ def bulk(r: dict) -> str:
         "export_rankings": "`export rankings`", "import": "`import comparisons`", "backup": "`backup`", "restore": "`restore`",
     }  # fmt: skip
     rows = [
-        "| | SQLite: seconds of a processor | a million would take | MiB at most | PostgreSQL: seconds of a processor | of its server's | a million would take | MiB at most |",
-        "|" + "---|" * 8,
+        "| | SQLite: seconds | a million would take | MiB at most | PostgreSQL: seconds | a million would take | MiB at most |",
+        "|" + "---|" * 7,
     ]
     for name, title in jobs.items():
         number = r["imported" if name == "import" else "judgments"]
-        cells = []
-        for one in (r["sqlite"][name], r["postgresql"][name]):
-            took = [
-                one["processor_seconds"],
-                *([one["server_seconds"]] if "server_seconds" in one else []),
-            ]
-            cells += [
-                *(f"{seconds:.1f}" for seconds in took),
-                f"{sum(took) * 1e6 / number:.0f}",
+        cells = [
+            cell
+            for one in (r["sqlite"][name], r["postgresql"][name])
+            for cell in (
+                f"{one['seconds']:.1f}",
+                f"{one['seconds'] * 1e6 / number:.0f}",
                 str(one["peak_mib"]),
-            ]
+            )
+        ]
         rows.append(f"| {title} | {' | '.join(cells)} |")
     adding = [seconds for name in ("sqlite", "postgresql") for seconds in r[name]["adding"]]
-    rate = r["imported"] / r["sqlite"]["import"]["processor_seconds"]
+    rate = r["imported"] / r["sqlite"]["import"]["seconds"]
+    load = max(n for name in ("sqlite", "postgresql") for n in r[name]["load"])
     return "\n".join(rows) + (
-        f"\n\nWorkspaces with {r['judgments']:,} judgments (SQLite: {r['sqlite']['database_mib']:,} MiB), on {r['machine']}{r.get('note', '')}. Twenty million additions take Python "
-        f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. {r['imported']:,} comparisons imported: into SQLite {rate:,.0f} a second of a processor. Half of `check` is SQLite's own look through its file, which "
+        f"\n\nWorkspaces with {r['judgments']:,} judgments (SQLite: {r['sqlite']['database_mib']:,} MiB), on {r['machine']}, load {load:g} at most. Twenty million additions take Python "
+        f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. {r['imported']:,} comparisons imported: into SQLite {rate:,.0f} a second. Half of `check` is SQLite's own look through its file, which "
         f"another core does at the same time. {bare(r)}`PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
     )
 
@@ -127,7 +126,7 @@ def bare(r: dict) -> str:
     numbers = {name: r["imported" if name == "import" else "judgments"] for name in floor}
     of = {name: f"{seconds * 1e6 / numbers[name]:.0f}" for name, seconds in floor.items()}
     return (
-        f"The bare work takes, of a million: SQLite's own two checks {of['check']}, columns fetched and written as JSON "
+        f"The bare work takes a processor, of a million, so many seconds: SQLite's own two checks {of['check']}, columns fetched and written as JSON "
         f"{of['export_comparisons']}, the rows of imported comparisons inserted as they are {of['import']}. "
     )
 

@@ -25,7 +25,7 @@ def alone(job: Job, found: Result) -> list[str]:
     elif job.task == tools.NAME:
         steps, wanted = size.rounds, tools.planned(Path(job.folder), size)
         calls = found["extra"]["calls"]
-        if abs(calls - tools.CALLS) > tools.TOLERANCE:
+        if abs(calls - tools.CALLS) > tools.ERRING:
             wrong.append(f"{calls:.3f} calls an episode where {tools.CALLS} were asked")
     else:
         steps, wanted = 0, planned(job, BLOCKS)

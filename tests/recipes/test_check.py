@@ -92,8 +92,11 @@ def test_each_kind_of_damage_is_found(workspace: Path, damage: str, capsys):
     assert words in capsys.readouterr().err
 
 
-def test_pages_that_are_no_database_any_more(workspace: Path, capsys):
-    """Bytes of the file that were overwritten: a sentence, and no traceback of the database's own error."""
+@pytest.mark.parametrize("seen", [False, True])
+def test_pages_that_are_no_database_any_more(workspace: Path, seen: bool, capsys):
+    """Bytes of the file that were overwritten, since an earlier check too: a sentence, and no traceback of the
+    database's own error. Mutation caught: a later check that trusts the file."""
+    assert not seen or main(["check", str(workspace)]) == 0
     database = workspace / "heedful.db"
     raw = bytearray(database.read_bytes())
     for start in range(4096 * 12, len(raw), 4096):

@@ -144,9 +144,9 @@ def test_a_skip_is_no_answer_until_it_is_answered(store: Store):
     answer(store, given, rater)
     assert told() == (2, 2) and claim(store, project, rater) is None
     with store.read() as connection:
-        assert limits.answers_given(connection, project, rater, most=1) == 1
+        assert limits.said(connection, project, rater, since=1e12) == (2, 0, 0)
         if store.dialect == "sqlite":
-            plans = plans_of(connection, lambda: limits.answers_given(connection, project, rater))
+            plans = plans_of(connection, lambda: limits.said(connection, project, rater, since=0.0))
             assert any("ix_judgment_sums (project=? AND rater=? AND outcome=?" in p for p in plans)
 
 

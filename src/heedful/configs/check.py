@@ -15,7 +15,7 @@ class Config:
     have withdrawn answers it lists the exports, files and runs that still have them.
 
     What an earlier check has seen is not read again, only what was added; `checked.json` in the workspace says how far
-    it came.
+    it came. The database file is looked through each time, but for whether its indexes hold what its tables do.
     """
 
     workspace: Annotated[Path, POSITIONAL] = Path(".")

@@ -62,7 +62,8 @@ def _checked(
     """The books, and what has been seen."""
     with ThreadPoolExecutor(2) as others:  # SQLite looks through its file while the books are read
         looks = [
-            others.submit(look, store) for look in (integrity.in_pages, integrity.in_references)
+            others.submit(integrity.in_pages, store, quickly=before != Checked()),
+            others.submit(integrity.in_references, store),
         ]
 
         def in_file() -> list[str]:

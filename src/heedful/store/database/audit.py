@@ -25,6 +25,7 @@ class Head:
     hash: str = "0" * 64
 
 
+NEWEST = select(audit_event.c.seq, audit_event.c.hash).order_by(audit_event.c.seq.desc()).limit(1)
 START = Head()  # of a chain without events
 
 
@@ -59,8 +60,7 @@ def count(connection: Connection) -> int:
 
 def head(connection: Connection) -> Head:
     """Where the chain ends."""
-    newest = select(audit_event.c.seq, audit_event.c.hash).order_by(audit_event.c.seq.desc())
-    last = connection.execute(newest.limit(1)).first()
+    last = connection.execute(NEWEST).first()
     return Head(*last) if last else START
 
 

@@ -130,9 +130,12 @@ def _within(
         return work(connection)
 
 
+CLOCK = select(DatabaseClock())
+
+
 def now(connection: Connection) -> float:
     """Seconds since 1970 by the database's clock, which all leases and limits use."""
-    return float(connection.execute(select(DatabaseClock())).scalar_one())
+    return float(connection.execute(CLOCK).scalar_one())
 
 
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}

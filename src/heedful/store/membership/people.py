@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select
+from sqlalchemy import Connection, Row, Select, delete, func, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.db import insert, now
+from heedful.store.database.prepared import prepared
 from heedful.store.membership import access, invitations
 from heedful.store.membership.invitations import ROLES
 from heedful.store.tables.columns import sha256
@@ -216,17 +217,20 @@ def make_token(
 
 def token_of(connection: Connection, secret: str) -> tuple[Row | None, bool]:
     """The rater and scopes of a valid API token, and whether its use ought to be noted (`touch_token`)."""
-    row = connection.execute(
-        select(api_token, rater.c.pseudonym, rater.c.role, rater.c.status)
-        .join(rater, rater.c.id == api_token.c.rater)
-        .where(api_token.c.token_hash == sha256(secret))
-    ).first()
+    row = _by_token(connection, sha256(secret)).first()
     if row is None or row.revoked_at is not None or row.status == "gone":
         return None, False
     timestamp = now(connection)
     if row.expires_at is not None and row.expires_at < timestamp:
         return None, False
     return row, (row.used_at or 0.0) < timestamp - TOUCH_SECONDS
+
+
+@prepared
+def _by_token(token_hash: str) -> Select:
+    of_rater = select(api_token, rater.c.pseudonym, rater.c.role, rater.c.status)
+    joined = of_rater.join(rater, rater.c.id == api_token.c.rater)
+    return joined.where(api_token.c.token_hash == token_hash)
 
 
 def revoke_token(connection: Connection, token_id: str, *, actor: str, anyones: bool) -> None:

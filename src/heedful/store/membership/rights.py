@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
+from heedful.store.database.prepared import prepared
 from heedful.store.tables.schema import (
     assignment,
     group_member,
@@ -45,16 +46,21 @@ def standing(
     connection: Connection, project_id: str, rater_id: str, account_role: str
 ) -> Standing | None:
     """A person's standing in a project; None where there is no such project. `account_role` is the workspace's."""
-    m = project_member.c
-    joined = project.outerjoin(project_member, (m.project == project.c.id) & (m.rater == rater_id))
-    query = select(project.c.settings, m.role, m.paused).select_from(joined)
-    row = connection.execute(query.where(project.c.id == project_id)).first()
+    row = _membership(connection, project_id, rater_id).first()
     if row is None:
         return None
     if account_role == "owner":
         return Standing("lead")
     through = _through_groups(connection, rater_id, project_id).get(project_id, ())
     return _standing(account_role, row.settings, row.role, bool(row.paused), through)
+
+
+@prepared
+def _membership(project_id: str, rater_id: str) -> Select:
+    m = project_member.c
+    joined = project.outerjoin(project_member, (m.project == project.c.id) & (m.rater == rater_id))
+    query = select(project.c.settings, m.role, m.paused).select_from(joined)
+    return query.where(project.c.id == project_id)
 
 
 def everywhere(
@@ -130,14 +136,17 @@ def _through_groups(
     connection: Connection, rater_id: str, project_id: str | None = None
 ) -> dict[str, list[Role]]:
     """The roles that a person's groups have, by project."""
+    roles: dict[str, list[Role]] = {}
+    for row in _groups(connection, rater_id):
+        if project_id in (None, row.project):
+            roles.setdefault(row.project, []).append(row.role)
+    return roles
+
+
+@prepared
+def _groups(rater_id: str) -> Select:
     g = project_group.c
-    query = select(g.project, g.role).join(
+    joined = select(g.project, g.role).join(
         group_member, group_member.c.rater_group == g.rater_group
     )
-    query = query.where(group_member.c.rater == rater_id)
-    if project_id is not None:
-        query = query.where(g.project == project_id)
-    roles: dict[str, list[Role]] = {}
-    for row in connection.execute(query):
-        roles.setdefault(row.project, []).append(row.role)
-    return roles
+    return joined.where(group_member.c.rater == rater_id)

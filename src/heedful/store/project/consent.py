@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import batches
 from heedful.store.database.db import now
+from heedful.store.database.prepared import prepared
 from heedful.store.membership import profiles
 from heedful.store.project import versions
 from heedful.store.project.projects import settings_of
@@ -127,13 +128,22 @@ def taken_back(connection: Connection, ids: Sequence[str], table: Table = judgme
 
 
 def _agreed_at(connection: Connection, version: str, rater: str) -> float | None:
+    return _agreement(connection, version, rater).scalar()
+
+
+@prepared
+def _agreement(version: str, rater: str) -> Select:
     a = agreement.c
-    query = select(a.created_at).where(a.disclosure == version, a.rater == rater)
-    return connection.execute(query).scalar()
+    return select(a.created_at).where(a.disclosure == version, a.rater == rater)
 
 
 def _withdrawal(connection: Connection, project: str, rater: str) -> Row | None:
-    return connection.execute(select(withdrawal).where(*_of(project, rater))).first()
+    return _withdrawn(connection, project, rater).first()
+
+
+@prepared
+def _withdrawn(project: str, rater: str) -> Select:
+    return select(withdrawal).where(*_of(project, rater))
 
 
 def _of(project: str, rater: str) -> tuple[Any, ...]:

@@ -9,12 +9,13 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from heedful import __version__
 from heedful.errors import UserError
 from heedful.store.database.bulk import insert_all, once
 from heedful.store.database.db import insert
+from heedful.store.database.prepared import prepared
 from heedful.store.project import projects, screens
 from heedful.store.tables.columns import canonical, sha256
 from heedful.store.tables.schema import (
@@ -274,6 +275,12 @@ def add_task(
 ) -> str:
     """The id of the question, see `Ask`; asking the same in the same round again adds nothing."""
     return add_tasks(connection, project, [Ask(kind, prompt_id, completions, **how)])[0][0]
+
+
+@prepared
+def task_of(task_id: str) -> Select:
+    """A question by its id."""
+    return select(task).where(task.c.id == task_id)
 
 
 def add_tasks(

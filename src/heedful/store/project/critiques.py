@@ -11,12 +11,13 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import batches, insert_all
 from heedful.store.database.db import new_id, now
+from heedful.store.database.prepared import prepared
 from heedful.store.project import suggestions
 from heedful.store.project.projects import Settings
 from heedful.store.tables.schema import task
@@ -112,14 +113,18 @@ def ask(connection: Connection, lease: Row, place: int) -> str:
 def _by_place(connection: Connection, lease: Row) -> list[tuple[str, Row | None]]:
     """The responses on a rater's screen, each with the critique that they can ask for; none where they can ask for
     none."""
-    o = critique_offered.c
-    query = select(o.source).where(o.assignment == lease.id, o.offered.is_(True))
-    if (source := connection.execute(query).scalar()) is None:
+    if (source := _source(connection, lease.id).scalar()) is None:
         return []
     task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
     there = _newest(connection, task_row, source)
     shown = (task_row.completions[i] for i in lease.order_shown)
     return [(c, there.get(c)) for c in shown]
+
+
+@prepared
+def _source(assignment_id: str) -> Select:
+    o = critique_offered.c
+    return select(o.source).where(o.assignment == assignment_id, o.offered.is_(True))
 
 
 def _newest(connection: Connection, task_row: Row, source: str) -> dict[str, Row]:

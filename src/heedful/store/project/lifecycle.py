@@ -7,11 +7,12 @@ audit log, whose events name the project, must go on being true. An answer that 
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.db import now
+from heedful.store.database.prepared import prepared
 from heedful.store.project import projects
 from heedful.store.tables.columns import MAX_NAME
 from heedful.store.tables.schema import project
@@ -70,8 +71,12 @@ def shown_name(row: Row) -> str:
 
 
 def is_archived(connection: Connection, project_id: str) -> bool:
-    archived = select(project.c.archived_at).where(project.c.id == project_id)
-    return connection.execute(archived).scalar() is not None
+    return _archived_at(connection, project_id).scalar() is not None
+
+
+@prepared
+def _archived_at(project_id: str) -> Select:
+    return select(project.c.archived_at).where(project.c.id == project_id)
 
 
 def _mark(row: Row) -> str:

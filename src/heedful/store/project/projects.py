@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store.database import audit
 from heedful.store.database.db import insert
+from heedful.store.database.prepared import prepared
 from heedful.store.kinds.checks import MAX_NUMBER
 from heedful.store.project import screens, versions
 from heedful.store.tables.schema import guideline_version, project, suggestion, task
@@ -185,11 +186,16 @@ def asking(connection: Connection) -> list[Row]:
 
 
 def settings_of(connection: Connection, project_id: str) -> Settings:
-    there = (project.c.id == project_id, project.c.deleted_at.is_(None))
-    row = connection.execute(select(project.c.settings).where(*there)).first()
+    row = _settings(connection, project_id).first()
     if row is None:
         raise UserError("there is no such project")
     return settings_from(row.settings, stored=True)
+
+
+@prepared
+def _settings(project_id: str) -> Select:
+    there = (project.c.id == project_id, project.c.deleted_at.is_(None))
+    return select(project.c.settings).where(*there)
 
 
 def change(

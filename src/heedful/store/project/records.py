@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from heedful.store.database.bulk import batches, fetch_all
+from heedful.store.database.prepared import prepared
 from heedful.store.tables.schema import (
     assignment,
     completion,
@@ -296,11 +297,16 @@ def shown(
     connection: Connection, completions: Sequence[str]
 ) -> dict[str, tuple[str, dict[str, Any]]]:
     """The responses' texts by id, and of episodes what `data.episodes.played_of` tells; of others nothing."""
-    c, by_id = completion.c, dict[str, tuple[str, dict[str, Any]]]()
+    by_id: dict[str, tuple[str, dict[str, Any]]] = {}
     for part in batches(completions):
-        rows = connection.execute(select(c.id, c.text, c.sampling).where(c.id.in_(part)))
-        by_id.update((r.id, (r.text, _played(r.sampling))) for r in rows)
+        by_id.update((r.id, (r.text, _played(r.sampling))) for r in _completions(connection, part))
     return by_id
+
+
+@prepared
+def _completions(ids: Sequence[str]) -> Select:
+    c = completion.c
+    return select(c.id, c.text, c.sampling).where(c.id.in_(ids))
 
 
 def _played(sampling: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, and_, exists, func, or_, select
+from sqlalchemy import Connection, Row, Select, Table, and_, exists, func, or_, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import batches, insert_all
 from heedful.store.database.db import new_id, now
+from heedful.store.database.prepared import prepared
 from heedful.store.project import screens
 from heedful.store.project.projects import Settings
 from heedful.store.tables.columns import MAX_NAME
@@ -131,10 +132,14 @@ def draw(
 
 def seen(connection: Connection, lease: Row) -> list[int | None] | None:
     """The ranks by place on the screen that a rater is shown, if any."""
-    query = select(suggestion.c.ranks).join_from(suggestion, suggestion_shown)
-    here = (suggestion_shown.c.assignment == lease.id, suggestion_shown.c.shown.is_(True))
-    ranks = connection.execute(query.where(*here)).scalar()
+    ranks = _shown(connection, lease.id).scalar()
     return None if ranks is None else [ranks[i] for i in lease.order_shown]
+
+
+@prepared
+def _shown(assignment_id: str) -> Select:
+    here = (suggestion_shown.c.assignment == assignment_id, suggestion_shown.c.shown.is_(True))
+    return select(suggestion.c.ranks).join_from(suggestion, suggestion_shown).where(*here)
 
 
 def _refuse_unfit(about: Row, ranks: Ranks) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, CursorResult, Row, Select, Table, select
 
 from heedful.store.database.db import insert
+from heedful.store.database.prepared import prepared
 from heedful.store.tables.columns import sha256
 
 
@@ -26,7 +29,16 @@ def newest(connection: Connection, table: Table, project: str) -> Row | None:
 
 def newest_id(connection: Connection, table: Table, project: str) -> str | None:
     """Its id alone: the text may be long, and every question asks for it."""
-    return connection.execute(_newest(table, project, table.c.id)).scalar()
+    return _newest_of(table)(connection, project).scalar()
+
+
+@cache
+def _newest_of(table: Table) -> Callable[[Connection, str], CursorResult[Any]]:
+    @prepared
+    def newest(project: str) -> Select:
+        return _newest(table, project, table.c.id)
+
+    return newest
 
 
 def _newest(table: Table, project: str, *what: Any) -> Select:

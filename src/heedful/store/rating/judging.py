@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Table, func, select
+from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import insert_all
 from heedful.store.database.db import new_id, new_ids, now
+from heedful.store.database.prepared import prepared
 from heedful.store.kinds import UNANSWERED, Parsed, Question, parse
 from heedful.store.project import critiques, screens
-from heedful.store.project.content import add_completion, add_demonstration, digest
+from heedful.store.project.content import add_completion, add_demonstration, digest, task_of
 from heedful.store.project.records import texts
 from heedful.store.rating import asides, trials
 from heedful.store.tables.schema import (
@@ -28,7 +29,6 @@ from heedful.store.tables.schema import (
     ranking_item,
     rule_flag,
     score,
-    task,
     task_slot,
     turn,
     webhook,
@@ -76,7 +76,7 @@ def submit(
     lease = assignment_of(connection, assignment_id, rater_id, lock=True)
     if receipt := _replayed(connection, rater_id, key, request):
         return receipt
-    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
+    task_row = task_of(connection, lease.task).one()
     shown = [task_row.completions[i] for i in lease.order_shown]
     question = Question(task_row.options, shown, lambda: _lengths(connection, shown))
     parsed = screens.parse(task_row.kind, task_row.options, question, answer, partly=partly)
@@ -105,7 +105,7 @@ def submit(
         request_sha256=request,
         created_at=timestamp,
     )
-    connection.execute(judgment.insert().values(**row))
+    insert_all(connection, judgment, [row])
     _parts(connection, row["id"], task_row, parsed, rater_id)
     events = ["judgment"]
     if not corrected and disposition != "surplus":
@@ -193,9 +193,7 @@ def ask_critique(connection: Connection, assignment_id: str, rater_id: str, plac
 
 def _replayed(connection: Connection, rater_id: str, key: str, request: str) -> Receipt | None:
     """The receipt that this key was given before; `Conflict` if that was for something else."""
-    before = connection.execute(
-        select(judgment).where(judgment.c.rater == rater_id, judgment.c.idempotency_key == key)
-    ).first()
+    before = _by_key(connection, rater_id, key).first()
     if before is None:
         return None
     if before.request_sha256 != request:
@@ -219,10 +217,7 @@ def assignment_of(
     connection: Connection, assignment_id: str, rater_id: str, *, lock: bool = False
 ) -> Row:
     """The rater's assignment; somebody else's does not exist for them. `lock`: until the transaction ends."""
-    query = select(assignment).where(
-        assignment.c.id == assignment_id, assignment.c.rater == rater_id
-    )
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = (_locked if lock else _assignment)(connection, assignment_id, rater_id).first()
     if row is None:
         raise UserError("there is no such assignment")
     return row
@@ -230,12 +225,33 @@ def assignment_of(
 
 def latest(connection: Connection, assignment_id: str) -> Row | None:
     """The answer that counts."""
-    return connection.execute(
-        select(judgment)
-        .where(judgment.c.assignment == assignment_id)
-        .order_by(judgment.c.revision.desc())
-        .limit(1)
-    ).first()
+    return _newest(connection, assignment_id).first()
+
+
+@prepared
+def _newest(assignment_id: str) -> Select:
+    j = judgment.c
+    return (
+        select(judgment).where(j.assignment == assignment_id).order_by(j.revision.desc()).limit(1)
+    )
+
+
+@prepared
+def _by_key(rater_id: str, key: str) -> Select:
+    return select(judgment).where(judgment.c.rater == rater_id, judgment.c.idempotency_key == key)
+
+
+@prepared
+def _assignment(assignment_id: str, rater_id: str) -> Select:
+    a = assignment.c
+    return select(assignment).where(a.id == assignment_id, a.rater == rater_id)
+
+
+@prepared
+def _locked(assignment_id: str, rater_id: str) -> Select:
+    a = assignment.c
+    theirs = select(assignment).where(a.id == assignment_id, a.rater == rater_id)
+    return theirs.with_for_update()
 
 
 def _disposition(connection: Connection, lease: Row, timestamp: float) -> str:
@@ -254,12 +270,16 @@ def _disposition(connection: Connection, lease: Row, timestamp: float) -> str:
 
 
 def _fill(connection: Connection, lease: Row, judgment_id: str) -> None:
-    connection.execute(
-        task_slot.update()
-        .where(task_slot.c.task == lease.task, task_slot.c.slot == lease.slot)
-        .values(state="done", judgment=judgment_id)
-    )
-    connection.execute(assignment.update().where(assignment.c.id == lease.id).values(state="done"))
+    connection.execute(FILLED, {"of": lease.task, "at": lease.slot, "by": judgment_id})
+    connection.execute(DONE, {"of": lease.id})
+
+
+FILLED = (
+    task_slot.update()
+    .where(task_slot.c.task == bindparam("of"), task_slot.c.slot == bindparam("at"))
+    .values(state="done", judgment=bindparam("by"))
+)
+DONE = assignment.update().where(assignment.c.id == bindparam("of")).values(state="done")
 
 
 def _parts(
@@ -330,7 +350,7 @@ def _notify(
     timestamp: float,
     events: Sequence[str] = ("judgment",),
 ) -> None:
-    hooks = connection.execute(select(webhook.c.id).where(webhook.c.project == project)).scalars()
+    hooks = _hooks(connection, project).scalars()
     common = {"state": "waiting", "attempts": 0, "due_at": timestamp}
     rows = [
         {"id": new_id(), "webhook": hook, "judgment": key, "event": event, **common}
@@ -339,3 +359,8 @@ def _notify(
         for event in events
     ]
     insert_all(connection, webhook_delivery, rows)
+
+
+@prepared
+def _hooks(project: str) -> Select:
+    return select(webhook.c.id).where(webhook.c.project == project)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Row, exists, func, select
+from sqlalchemy import Connection, Row, Select, exists, func, select
 
+from heedful.store.database.prepared import prepared
 from heedful.store.kinds import UNANSWERED
 from heedful.store.project.projects import Settings
 from heedful.store.tables.schema import judgment
@@ -27,47 +28,48 @@ def reached(
     """The limit that the rater has reached. Active leases count as answers, or each open tab would add one."""
     daily = person.settings.get("daily_limit", settings.daily_limit)
     total = person.settings.get("total_limit", settings.total_limit)
-
-    def used(limit: int | None, after: float) -> bool:
-        if not limit:
-            return False
-        given = answers_given(connection, project, person.id, after=after, most=limit)
-        return active + given >= limit
-
-    if used(daily, timestamp - DAY):
+    if not (daily or total):
+        return None
+    of = said(connection, project, person.id, since=timestamp - DAY)
+    if daily and active + of.answers_since >= daily:
         return "daily limit"
     # Otherwise who may answer five a day could look at all questions and choose five.
-    passed = declined(connection, project, person.id, after=timestamp - DAY) if daily else 0
-    if daily and passed >= max(daily, FEWEST_SKIPS):
+    if daily and of.declined_since >= max(daily, FEWEST_SKIPS):
         return "skip limit"
-    return "total limit" if used(total, 0.0) else None
+    return "total limit" if total and active + of.answers >= total else None
 
 
-def answers_given(
-    connection: Connection,
-    project: str,
-    rater_id: str,
-    *,
-    after: float = 0.0,
-    most: int | None = None,
-) -> int:
-    """Answers of a rater since `after`; a skip or a flag is none, and a correction is not counted again.
+class Said(NamedTuple):
+    """How many questions a rater has answered; how many of these, and skipped or flagged and not answered, lately."""
 
-    No more than `most` answers are looked at.
-    """
+    answers: int
+    answers_since: int
+    declined_since: int
+
+
+def said(connection: Connection, project: str, rater_id: str, *, since: float) -> Said:
+    """What a rater has said here, and since then; a correction is not counted again."""
+    first = _first(connection, project, rater_id, since).one()
+    declined = _declined(connection, project, rater_id, since).one()
+    return Said(first.n - declined.n, first.new - declined.new, declined.new)
+
+
+@prepared
+def _first(project: str, rater_id: str, since: float) -> Select:
     j = judgment.c
-    counted = (j.rater == rater_id, j.project == project, j.revision == 1, j.created_at > after)
-    passed = declined(connection, project, rater_id, after=after)
-    most = None if most is None else most + passed
-    given = select(j.revision).where(*counted).limit(most).subquery()
-    return connection.execute(select(func.count()).select_from(given)).scalar_one() - passed
+    theirs = (j.rater == rater_id, j.project == project, j.revision == 1)
+    return select(*_numbers(since)).where(*theirs)
 
 
-def declined(connection: Connection, project: str, rater_id: str, *, after: float) -> int:
-    """Questions that a rater has skipped or flagged since `after`, and not answered since then."""
+@prepared
+def _declined(project: str, rater_id: str, since: float) -> Select:
     j, later = judgment.c, judgment.alias().c
     answered = exists().where(later.assignment == j.assignment, later.outcome.not_in(UNANSWERED))
-    # By their outcome, since they are few: by their time all of the rater's rows would be read.
-    since = (func.coalesce(j.revision, 1) == 1, func.coalesce(j.created_at, 0.0) > after)
-    passed = (j.project == project, j.rater == rater_id, j.outcome.in_(UNANSWERED), *since)
-    return connection.execute(select(func.count()).where(*passed, ~answered)).scalar_one()
+    # By their outcome, since they are few: by their revision all of the rater's rows would be read.
+    passed = (j.project == project, j.rater == rater_id, j.outcome.in_(UNANSWERED))
+    return select(*_numbers(since)).where(*passed, func.coalesce(j.revision, 1) == 1, ~answered)
+
+
+def _numbers(since: float) -> tuple[Any, Any]:
+    new = func.count().filter(judgment.c.created_at > since)
+    return func.count().label("n"), new.label("new")

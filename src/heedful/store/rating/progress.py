@@ -5,11 +5,12 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, Select, exists, func, select
 
 from heedful.store.database.db import now
+from heedful.store.database.prepared import prepared
 from heedful.store.project.projects import settings_of
-from heedful.store.rating.limits import DAY, answers_given
+from heedful.store.rating.limits import DAY, said
 from heedful.store.tables.schema import assignment, judgment, rater, task_slot
 
 RECENT = 50  # answers that the median time is taken over
@@ -23,31 +24,37 @@ def progress(connection: Connection, project: str, rater_id: str) -> dict[str, A
     `today` and `total` are answers; skips and flags are none. `waiting` are the questions that wait for this rater, who
     has not had them; it counts up to 1000.
     """
-    timestamp = now(connection)
-    j = judgment.c
-    answered = (j.rater == rater_id, j.project == project, j.revision == 1)
-    recent = connection.execute(
-        select(j.active_ms)
-        .where(*answered, j.active_ms.is_not(None))
-        .order_by(j.created_at.desc())
-        .limit(RECENT)
-    ).scalars()
-    times = [ms / 1000 for ms in recent]
-    open_slots = (
-        select(task_slot.c.task)
-        .where(task_slot.c.project == project, task_slot.c.state == "open")
-        .limit(SEEN)
-        .subquery()
-    )
-    had = exists().where(assignment.c.task == open_slots.c.task, assignment.c.rater == rater_id)
-    left = select(open_slots.c.task).where(~had).distinct().limit(SHOWN).subquery()
-    waiting = connection.execute(select(func.count()).select_from(left)).scalar_one()
-    personal = connection.execute(select(rater.c.settings).where(rater.c.id == rater_id))
-    limit = personal.scalar_one().get("daily_limit", settings_of(connection, project).daily_limit)
+    day = now(connection) - DAY
+    times = [ms / 1000 for ms in _times(connection, rater_id, project).scalars()]
+    personal = _personal(connection, rater_id).scalar_one()
+    limit = personal.get("daily_limit", settings_of(connection, project).daily_limit)
+    of = said(connection, project, rater_id, since=day)
     return {
-        "today": answers_given(connection, project, rater_id, after=timestamp - DAY),
-        "total": answers_given(connection, project, rater_id),
-        "waiting": waiting,
+        "today": of.answers_since,
+        "total": of.answers,
+        "waiting": _waiting(connection, project, rater_id).scalar_one(),
         "seconds_median": round(median(times), 1) if times else None,
         "daily_limit": limit or None,
     }
+
+
+@prepared
+def _times(rater_id: str, project: str) -> Select:
+    j = judgment.c
+    answered = (j.rater == rater_id, j.project == project, j.revision == 1)
+    newest_first = select(j.active_ms).where(*answered, j.active_ms.is_not(None))
+    return newest_first.order_by(j.created_at.desc()).limit(RECENT)
+
+
+@prepared
+def _personal(rater_id: str) -> Select:
+    return select(rater.c.settings).where(rater.c.id == rater_id)
+
+
+@prepared
+def _waiting(project: str, rater_id: str) -> Select:
+    s = task_slot.c
+    some = select(s.task).where(s.project == project, s.state == "open").limit(SEEN).subquery()
+    had = exists().where(assignment.c.task == some.c.task, assignment.c.rater == rater_id)
+    left = select(some.c.task).where(~had).distinct().limit(SHOWN).subquery()
+    return select(func.count()).select_from(left)

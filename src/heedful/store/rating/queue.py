@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, func, literal_column, select
 
+from heedful.store.database.prepared import prepared
 from heedful.store.project.projects import Settings
 from heedful.store.tables.columns import DatabaseClock
 from heedful.store.tables.schema import assignment, exhausted, task, task_slot
@@ -38,22 +39,33 @@ def next_slot(
     timestamp: float,
 ) -> Row | None:
     """The first open slot from a random place on, or from the top, of a task that this rater has not had."""
-    s = task_slot.c
-    assigned = exists().where(assignment.c.task == s.task, assignment.c.rater == rater_id)
-    left = select(s.task, s.slot).where(s.project == project, s.state == OPEN, ~assigned)
     since = _exhausted_since(connection, rater_id, project, "slot", timestamp)
-    if since is None and settings.order == "priority":
-        slot = _by_priority(connection, project, rater_id, left, timestamp)
-        is_end = slot is None and connection.execute(left.limit(1)).first() is None
-    elif since is None:
-        slot = _from_queue(connection, project, left, rng)
-        # One that another transaction holds may come back.
-        is_end = slot is None and connection.execute(left.limit(1)).first() is None
-    else:
+    if since is not None:
+        left = _left(project, rater_id)
         slot, is_end = _opened_since(connection, left, since, settings, rng)
+    else:
+        if settings.order == "priority":
+            left = _left(project, rater_id)
+            slot = _by_priority(connection, project, rater_id, left, timestamp)
+        else:
+            slot = _from_queue(connection, project, rater_id, rng)
+        # One that another transaction holds may come back.
+        is_end = slot is None and _one_left(connection, project, rater_id).first() is None
     if is_end:
         _mark(connection, rater_id, project, "slot", timestamp, everything=since is None)
     return slot
+
+
+def _left(project: str, rater_id: str) -> Select:
+    """The open slots of tasks that a rater has not had."""
+    s = task_slot.c
+    assigned = exists().where(assignment.c.task == s.task, assignment.c.rater == rater_id)
+    return select(s.task, s.slot).where(s.project == project, s.state == OPEN, ~assigned)
+
+
+@prepared
+def _one_left(project: str, rater_id: str) -> Select:
+    return _left(project, rater_id).limit(1)
 
 
 def next_gold(
@@ -108,22 +120,35 @@ def _free(connection: Connection, slots: Sequence[Row]) -> Row | None:
 
 
 def _from_queue(
-    connection: Connection, project: str, left: Select, rng: random.Random
+    connection: Connection, project: str, rater_id: str, rng: random.Random
 ) -> Row | None:
-    s = task_slot.c
-    queue = left.order_by(s.position, s.task, s.slot).limit(1)
-    queue = queue.with_for_update(skip_locked=True, of=task_slot)
     # Two queries: asked for both ends in one, SQLite scans all rows.
-    low, high = (
-        connection.execute(
-            select(end(s.position)).where(s.project == project, s.state == "open")
-        ).scalar()
-        for end in (func.min, func.max)
-    )
+    low, high = _low(connection, project).scalar(), _high(connection, project).scalar()
     if low is None or high is None:
         return None
-    slot = connection.execute(queue.where(s.position >= rng.uniform(low, high))).first()
-    return slot or connection.execute(queue).first()
+    places = (rng.uniform(low, high), low)
+    found = (_free_from(connection, project, rater_id, place).first() for place in places)
+    return next(filter(None, found), None)
+
+
+@prepared
+def _free_from(project: str, rater_id: str, position: float) -> Select:
+    s = task_slot.c
+    queue = _left(project, rater_id).where(s.position >= position)
+    first = queue.order_by(s.position, s.task, s.slot).limit(1)
+    return first.with_for_update(skip_locked=True, of=task_slot)
+
+
+@prepared
+def _low(project: str) -> Select:
+    s = task_slot.c
+    return select(func.min(s.position)).where(s.project == project, s.state == "open")
+
+
+@prepared
+def _high(project: str) -> Select:
+    s = task_slot.c
+    return select(func.max(s.position)).where(s.project == project, s.state == "open")
 
 
 def _opened_since(
@@ -140,11 +165,16 @@ def _opened_since(
     return _free(connection, slots), not slots
 
 
+@prepared
+def _exhausted(rater_id: str, project: str, what: str) -> Select:
+    return select(exhausted).where(*_of(rater_id, project, what))
+
+
 def _exhausted_since(
     connection: Connection, rater_id: str, project: str, what: str, timestamp: float
 ) -> float | None:
     """From when on to look; None: at everything."""
-    row = connection.execute(select(exhausted).where(*_of(rater_id, project, what))).first()
+    row = _exhausted(connection, rater_id, project, what).first()
     if row is None or not row.everything_at <= row.at <= timestamp < row.everything_at + TRUSTED:
         return None
     return row.at - MARGIN

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from heedful.store.database.db import now
+from heedful.store.database.prepared import prepared
 from heedful.store.project import critiques, suggestions
+from heedful.store.project.content import task_of
 from heedful.store.project.records import shown
 from heedful.store.project.screens import questions_of
 from heedful.store.rating.judging import assignment_of, latest
 from heedful.store.rating.talk import history
 from heedful.store.rating.trials import place_of
-from heedful.store.tables.schema import guideline_version, prompt, task
+from heedful.store.tables.schema import guideline_version, prompt
 
 LETTERS = "ABCDEFGHIJKL"
 
@@ -30,12 +32,10 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
     critiques: `critiques.seen`}
     """
     lease = assignment_of(connection, assignment_id, rater_id)
-    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
-    prompt_row = connection.execute(select(prompt).where(prompt.c.id == task_row.prompt)).one()
+    task_row = task_of(connection, lease.task).one()
+    prompt_row = _prompt(connection, task_row.prompt).one()
     words = shown(connection, task_row.completions)
-    guidelines = connection.execute(
-        select(guideline_version).where(guideline_version.c.id == lease.guideline_version)
-    ).first()
+    guidelines = _guidelines(connection, lease.guideline_version).first()
     judgment_row = latest(connection, assignment_id)
     places = [task_row.completions[i] for i in lease.order_shown]
     return {
@@ -60,6 +60,16 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
         "critiques": critiques.seen(connection, lease),
         "trial": place_of(connection, assignment_id) if task_row.is_gold else None,
     }
+
+
+@prepared
+def _prompt(prompt_id: str) -> Select:
+    return select(prompt).where(prompt.c.id == prompt_id)
+
+
+@prepared
+def _guidelines(version: str) -> Select:
+    return select(guideline_version).where(guideline_version.c.id == version)
 
 
 def turns(connection: Connection, assignment_id: str) -> list[dict[str, Any]]:

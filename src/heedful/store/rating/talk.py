@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from heedful.errors import UserError
 from heedful.store.database.db import insert, now
+from heedful.store.database.prepared import prepared
 from heedful.store.exports.export import opening
 from heedful.store.kinds import kind_of
 from heedful.store.kinds.checks import MAX_TEXT
@@ -129,10 +130,10 @@ def choose(
 
 def history(connection: Connection, assignment_id: str) -> list[Any]:
     """Offers in their order, each with the index of the chosen candidate, or None."""
-    query = (
-        select(offers, turn.c.chosen)
-        .outerjoin(turn, turn.c.offer == offers.c.id)
-        .where(offers.c.assignment == assignment_id)
-        .order_by(offers.c.place)
-    )
-    return list(connection.execute(query).all())
+    return list(_offers(connection, assignment_id).all())
+
+
+@prepared
+def _offers(assignment_id: str) -> Select:
+    of_turns = select(offers, turn.c.chosen).outerjoin(turn, turn.c.offer == offers.c.id)
+    return of_turns.where(offers.c.assignment == assignment_id).order_by(offers.c.place)

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, exists, func, select
+from sqlalchemy import Connection, Row, Select, exists, func, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.db import insert, now
+from heedful.store.database.prepared import prepared
 from heedful.store.kinds import UNANSWERED
 from heedful.store.membership import rights
 from heedful.store.project import gold
@@ -324,9 +325,13 @@ def _wanted(settings: Settings) -> bool:
 
 
 def _state(connection: Connection, project: str, rater_id: str) -> Row | None:
+    return _qualification(connection, project, rater_id).first()
+
+
+@prepared
+def _qualification(project: str, rater_id: str) -> Select:
     q = qualification.c
-    this = (q.project == project, q.rater == rater_id)
-    return connection.execute(select(qualification).where(*this)).first()
+    return select(qualification).where(q.project == project, q.rater == rater_id)
 
 
 def _given(

@@ -11,13 +11,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, select
 
 from heedful.errors import UserError
+from heedful.store.database.bulk import insert_all
 from heedful.store.database.db import new_id, now
+from heedful.store.database.prepared import prepared
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.project import consent, critiques, screens, suggestions
-from heedful.store.project.content import add_task
+from heedful.store.project.content import add_task, task_of
 from heedful.store.project.lifecycle import is_archived
 from heedful.store.project.projects import Settings, newest_guidelines, settings_of
 from heedful.store.rating import chance, limits, trials
@@ -25,6 +27,11 @@ from heedful.store.rating.queue import OPENED, next_gold, next_slot
 from heedful.store.tables.schema import assignment, rater, task, task_slot
 
 MAX_HELD = 3  # leases of a rater at once: one on the screen, one loaded ahead, one in another tab
+LEASED = (
+    task_slot.update()
+    .where(task_slot.c.task == bindparam("of"), task_slot.c.slot == bindparam("at"))
+    .values(state="leased")
+)
 SWAP_AFTER = 10  # answers between a pair and its repetition the other way round
 SWAPS_AMONG = 200  # newest answers of a rater
 
@@ -57,7 +64,7 @@ def claim(
     rng = rng or random.SystemRandom()
     settings = settings_of(connection, project)
     # Two tabs of one rater take turns.
-    person = connection.execute(select(rater).where(rater.c.id == rater_id).with_for_update()).one()
+    person = _locked(connection, rater_id).one()
     timestamp = now(connection)
     expire(connection, project, timestamp)
     if person.status != "active":
@@ -66,16 +73,7 @@ def claim(
         return Claim(None, "archived")
     if refused := consent.refusal(connection, project, rater_id):
         return Claim(None, refused)
-    active = (
-        select(assignment.c.id)
-        .where(
-            assignment.c.rater == rater_id,
-            assignment.c.project == project,
-            assignment.c.state == "active",
-        )
-        .order_by(assignment.c.leased_at, assignment.c.id)
-    )
-    active_ids = list(connection.execute(active).scalars())
+    active_ids = list(_active(connection, rater_id, project).scalars())
     waiting = [a for a in active_ids if a not in holding]
     if waiting:
         _extend(connection, waiting[0], timestamp, settings, project)
@@ -111,12 +109,8 @@ def claim(
         return Claim(key)
     draw = chance.drawn(connection, project, rater_id, open_slot, settings, rng)
     open_slot = draw.slot
-    task_row = connection.execute(select(task).where(task.c.id == open_slot.task)).one()
-    connection.execute(
-        task_slot.update()
-        .where(task_slot.c.task == open_slot.task, task_slot.c.slot == open_slot.slot)
-        .values(state="leased")
-    )
+    task_row = task_of(connection, open_slot.task).one()
+    connection.execute(LEASED, {"of": open_slot.task, "at": open_slot.slot})
     key = _assign(connection, task_row, open_slot.slot, rater_id, timestamp, settings, rng)
     chance.keep(connection, key, draw)
     _draw(connection, settings, task_row, key, rng)
@@ -125,21 +119,33 @@ def claim(
 
 def expire(connection: Connection, project: str, timestamp: float) -> int:
     """Give back the slots whose lease is over; returns how many."""
-    expired = connection.execute(
-        select(assignment.c.id, assignment.c.task, assignment.c.slot).where(
-            assignment.c.project == project,
-            assignment.c.state == "active",
-            assignment.c.leased_until < timestamp,
-        )
-    ).all()
     freed = 0
-    for row in expired:
+    for row in _expired(connection, project, timestamp).all():
         # An answer may have arrived between the two statements.
         still = (assignment.c.id == row.id, assignment.c.state == "active")
         if connection.execute(assignment.update().where(*still).values(state="expired")).rowcount:
             free(connection, row.task, row.slot)
             freed += 1
     return freed
+
+
+@prepared
+def _locked(rater_id: str) -> Select:
+    return select(rater).where(rater.c.id == rater_id).with_for_update()
+
+
+@prepared
+def _active(rater_id: str, project: str) -> Select:
+    a = assignment.c
+    theirs = (a.rater == rater_id, a.project == project, a.state == "active")
+    return select(a.id).where(*theirs).order_by(a.leased_at, a.id)
+
+
+@prepared
+def _expired(project: str, timestamp: float) -> Select:
+    a = assignment.c
+    over = (a.project == project, a.state == "active", a.leased_until < timestamp)
+    return select(a.id, a.task, a.slot).where(*over)
 
 
 def free(connection: Connection, task_id: str, slot: int) -> None:
@@ -322,7 +328,7 @@ def _assign(
         "leased_until": timestamp + 60.0 * settings.lease_minutes,
         "guideline_version": newest_guidelines(connection, task_row.project) if shown else None,
     }
-    connection.execute(assignment.insert().values(**values))
+    insert_all(connection, assignment, [values])
     return values["id"]
 
 

@@ -114,7 +114,7 @@ def read_text(path: Path, where: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{where}: {path} is no text in UTF-8") from None
+        raise UserError(f"{where}: {path} is not UTF-8 text") from None
     except OSError as error:
         raise UserError(f"{where}: cannot read {path}: {error.strerror or error}") from error
 

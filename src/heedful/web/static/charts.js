@@ -130,7 +130,7 @@ function drawIntervals(place, label, items, w, { low = 0, high = 1, reference = 
   const h = measured.length * row + 26;
   const px = (v) => left + ((Math.max(low, Math.min(high, v)) - low) / (high - low)) * (w - left - right);
   const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": label },
-    unique(ticks(low, high, 4), write).map((t) => [svg("line", { class: "grid", x1: px(t), x2: px(t), y1: 4, y2: h - 20 }), text(px(t), h - 5, write(t), "middle")]),
+    unique(ticks(low, high, Math.min(4, (w - left - right) / 44)), write).map((t) => [svg("line", { class: "grid", x1: px(t), x2: px(t), y1: 4, y2: h - 20 }), text(px(t), h - 5, write(t), "middle")]),
     reference === null ? null : svg("line", { class: "mark", x1: px(reference), x2: px(reference), y1: 4, y2: h - 20 }),
     measured.map((item, i) => {
       const y = 16 + i * row;

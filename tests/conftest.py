@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before anything imports torch or transformers: they read these once, on import.
 os.environ.update(
@@ -101,14 +102,16 @@ def postgres(own_postgres) -> str:
 
 
 @pytest.fixture(scope="session")
-def migrated(postgres: str) -> Iterator[str]:
-    """The name of a database of the PostgreSQL server to which nobody connects, to be copied."""
+def copies(postgres: str) -> Iterator[Any]:
+    """`databases.Copies` on the PostgreSQL server."""
     import databases
     from heedful.store.database.db import open_store
 
     with databases.postgresql(postgres) as name:
         open_store(databases.address(postgres, name)).close()
-        yield name
+        made = databases.Copies(postgres, name)
+        yield made
+        made.close()
 
 
 @pytest.hookimpl(tryfirst=True)  # before the markers are asked
@@ -130,7 +133,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield databases.sqlite(tmp_path / "heedful.db")
         return
     server = request.getfixturevalue("postgres")
-    with databases.postgresql(server, request.getfixturevalue("migrated")) as name:
+    with request.getfixturevalue("copies").one() as name:
         yield databases.address(server, name)
 
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from heedful.errors import UserError
@@ -83,12 +85,19 @@ SEED = Range(0, 2**63 - 1)
 
 
 @functools.cache
+def types_of(kind: type, *, marked: bool = False) -> Mapping[str, Any]:
+    """Field → its type, with or without marks. A command line asks dozens of times, and `get_type_hints` compiles each
+    annotation anew."""
+    return MappingProxyType(get_type_hints(kind, include_extras=marked))
+
+
+@functools.cache
 def marks(kind: type) -> dict[str, tuple[Any, ...]]:
     """Field → the marks of its annotation; those of a base class stand where a subclass has none of that type."""
     found: dict[str, tuple[Any, ...]] = {}
     for cls in reversed(kind.__mro__):
         own = inspect.get_annotations(cls)
-        hints = get_type_hints(cls, include_extras=True) if own else {}
+        hints = types_of(cls, marked=True) if own else {}
         for name in own:
             new = tuple(getattr(hints[name], "__metadata__", ()))
             old = (m for m in found.get(name, ()) if type(m) not in {type(n) for n in new})

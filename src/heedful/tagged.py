@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from heedful import registry
 from heedful.errors import UserError
-from heedful.fields import SLOT, refuse_out_of_range
+from heedful.fields import SLOT, refuse_out_of_range, types_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def as_flag(name: str) -> str:
 
 def slots(config_type: type) -> list[str]:
     """The fields that hold parts."""
-    hints = get_type_hints(config_type, include_extras=True)
+    hints = types_of(config_type, marked=True)
     return [
         f.name for f in fields(config_type) if SLOT in getattr(hints[f.name], "__metadata__", ())
     ]
@@ -120,7 +120,7 @@ def chosen(config_type: type, given: Mapping[str, Any]) -> dict[str, type]:
     """Slot → type of the part that `given`, or else the default, chooses; the slots of parts behind their part's."""
     types: dict[str, type] = {}
     defaults = {f.name: f.default for f in fields(config_type)}
-    bases = get_type_hints(config_type)
+    bases = types_of(config_type)
     for slot in slots(config_type):
         default, spec = type(defaults[slot]), given.get(slot)
         types[slot] = default if spec is None else part_type(slot, str(spec), bases[slot])
@@ -196,7 +196,7 @@ def unread(config: Any) -> dict[str, str]:
     """Fields, of a config and its parts, that nothing reads beside the others (`ReadWith`), and why."""
     reasons = {}
     for holder in holders(config):
-        for name, hint in get_type_hints(type(holder), include_extras=True).items():
+        for name, hint in types_of(type(holder), marked=True).items():
             for mark in getattr(hint, "__metadata__", ()):
                 if isinstance(mark, ReadWith) and (why := mark.why_unread(holder)):
                     reasons[name] = why

@@ -33,7 +33,7 @@ from heedful.configs.words import (
     split,
 )
 from heedful.errors import UserError, did_you_mean
-from heedful.fields import flag_of
+from heedful.fields import flag_of, types_of
 from heedful.tagged import (
     as_flag,
     chosen,
@@ -145,7 +145,7 @@ def _all_slots(config_type: type) -> set[str]:
 
 def _nested(kind: Any) -> dict[str, Any]:
     """The fields that are dataclasses of their own and no parts."""
-    hints, named = get_type_hints(kind), slots(kind)
+    hints, named = types_of(kind), slots(kind)
     return {
         f.name: hints[f.name]
         for f in fields(kind)
@@ -166,7 +166,7 @@ def _form(
     found: list[tuple[int, str, Any, Any]] = []
 
     def add(kind: Any, rank: int | None) -> None:
-        hints, named, inner = get_type_hints(kind), slots(kind), _nested(kind)
+        hints, named, inner = types_of(kind), slots(kind), _nested(kind)
         for f in fields(kind):
             place = _place(kind, f) if rank is None else rank
             if f.name in named:
@@ -228,7 +228,7 @@ def _slot_hint(holder: type, slot: str, helped: bool) -> Any:
         return str
     entries = registry.entries(slot).values()
     lines = [f"{e.name} ({e.help})" if e.help else e.name for e in entries]
-    user_function = "; or package.module:function" * takes_functions(get_type_hints(holder)[slot])
+    user_function = "; or package.module:function" * takes_functions(types_of(holder)[slot])
     text = f"{_docstring(holder, slot)} One of: {'; '.join(lines)}{user_function}."
     return Annotated[str, tyro.conf.arg(help=text)]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from heedful.configs.elsewhere import rows
 from heedful.errors import UserError, did_you_mean
-from heedful.fields import flag_of
+from heedful.fields import flag_of, types_of
 from heedful.tagged import all_fields, chosen, compose, slots
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def made(kind: type[T], given: Any, where: str, ignore: Iterable[str] = ()) -> T
             row = rows().get("--" + name.replace("_", "-"))
             hint = f": {row.here}" if row else did_you_mean(name, known)
             raise UserError(f"{where}: unknown field '{key}'{hint}")
-        hints = typing.get_type_hints(own.get(name, known[name]))
+        hints = types_of(own.get(name, known[name]))
         is_slot = name in chosen_parts or name in slots(known[name])
         values[name] = value if is_slot else _value(hints[name], value, f"{where}: {key}")
     for f in fields(kind):  # type: ignore[arg-type]

@@ -6,12 +6,12 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from heedful import registry
 from heedful.configs.elsewhere import Row, rows
 from heedful.errors import UserError
-from heedful.fields import flag_of
+from heedful.fields import flag_of, types_of
 from heedful.tagged import slots
 
 BATCH = (
@@ -108,7 +108,7 @@ def names_of(config_type: type) -> dict[str, str]:
 
 def _names(kind: Any, prefix: str) -> dict[str, str]:
     names: dict[str, str] = {}
-    hints = get_type_hints(kind)
+    hints = types_of(kind)
     for f in fields(kind):
         name, flag = prefix + f.name, flag_of(kind, f.name)
         if is_dataclass(hint := hints[f.name]) and f.name not in slots(kind):

@@ -6,6 +6,7 @@ turns into a write later fails at once with "database is locked", whatever the t
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import sqlite3
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -33,6 +34,9 @@ from heedful.errors import Unavailable, UserError, one_line
 from heedful.store.database.patience import patiently
 from heedful.store.database.privacy import make_private, shown
 from heedful.store.tables.columns import DatabaseClock
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 BUSY_SECONDS = 20
 LOG_BYTES = 4 << 20  # of SQLite's write-ahead log, when nobody reads what is older
@@ -223,20 +227,15 @@ def open_store(
 def migrate(engine: Engine) -> None:
     """Upgrade to this version's schema, after a copy of a SQLite file; refuse a schema that is newer than this."""
     from alembic import command
-    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
 
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    scripts = ScriptDirectory.from_config(config)
     with engine.connect() as connection:
         revision = MigrationContext.configure(connection).get_current_revision()
         connection.rollback()
-    head = scripts.get_current_head()
+    head, known = _revisions(MIGRATIONS)
     if revision == head:
         return
-    if revision is not None and revision not in {s.revision for s in scripts.walk_revisions()}:
+    if revision is not None and revision not in known:
         raise UserError(
             f"the database {shown(engine.url)} was written by a newer heedful (schema {revision}, this one knows "
             f"{head}); upgrade heedful to open it"
@@ -249,9 +248,27 @@ def migrate(engine: Engine) -> None:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7431)")
+        config = _alembic(MIGRATIONS)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         connection.commit()
+
+
+def _alembic(migrations: Path) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    return config
+
+
+@functools.cache
+def _revisions(migrations: Path) -> tuple[str | None, frozenset[str]]:
+    """The newest schema there, and all of them: one file each, read once a process."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic(migrations))
+    return scripts.get_current_head(), frozenset(s.revision for s in scripts.walk_revisions())
 
 
 def backup(source: Path, target: Path) -> None:

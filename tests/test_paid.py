@@ -26,8 +26,6 @@ from heedful.remote.journal import MISSING, Journal, digest, recorded
 from heedful.types import Comparison
 from killed import killed_after
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 JUDGE = """
 from pathlib import Path
 

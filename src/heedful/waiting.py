@@ -30,6 +30,8 @@ async def all_of(
         task.add_done_callback(count)
     try:
         return await asyncio.gather(*tasks)
+    except GeneratorExit:  # nobody waits for this any more, and its event loop may be gone
+        raise
     except BaseException:
         for task in tasks:
             task.cancel()

@@ -263,6 +263,18 @@ def test_a_failure_waits_for_what_is_cancelled():
     assert asyncio.run(both()) == (1, [True, True])
 
 
+def test_who_is_let_go_waits_for_nobody():
+    """A coroutine that outlives its event loop. Mutation caught: no `except GeneratorExit`, and what is torn down at
+    some later time tries to wait for others: "coroutine ignored GeneratorExit", "Event loop is closed"."""
+
+    async def begin():
+        waits = all_of([asyncio.sleep(60)])
+        waits.send(None)
+        return waits
+
+    asyncio.run(begin()).close()
+
+
 def test_a_reward_behind_a_server(server, tmp_path):
     """The expected grade, by log-probs or by the text; a rubric may ask for a column, which is known before anything
     is sampled. Mutation caught: a response's {braces} filled as a place of the rubric."""

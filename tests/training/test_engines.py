@@ -26,8 +26,6 @@ from heedful.run import Run
 from killed import killed_after
 
 STEPS = 4
-# What a death within an event loop leaves behind is not of interest.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class Here:

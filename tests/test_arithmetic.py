@@ -1,8 +1,8 @@
 """What is computed is the same on processors that round in other ways than the one at hand.
 
 PyTorch and the kernels add up in another order on each kind of processor. Who passes on one only has a tolerance that
-was read off a run. So the numeric core, the tests marked `arithmetic`, which the suite runs as it is, runs
-twice more: once with it, once when .ci/run asks for what takes long.
+was read off a run. So the numeric core, the tests marked `arithmetic`, which the suite runs as it is, runs twice more
+when .ci/run asks for what takes long.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "processor", ["compiled for any", pytest.param("without kernels", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("processor", OTHERS)
 def test_the_core_holds_on_another_processor(processor):
     """Mutation caught: a tolerance that only this processor's rounding stays within."""
     core = [p for p in HERE.rglob("test_*.py") if "pytest.mark.arithmetic" in p.read_text()]

@@ -56,13 +56,14 @@ def test_length_controlled():
 
     def told(long: tuple[int, int], short: tuple[int, int], by: float = 40.0) -> float:
         won = [float(k < w) for w, n in (long, short) for k in range(n)]
-        return texts.length_controlled(won, [by] * long[1] + [-by] * short[1])[0]
+        lengths = [by] * long[1] + [-by] * short[1]
+        return texts.length_controlled(won, lengths, draws=1)[0]
 
     assert told((720, 900), (20, 100)) == pytest.approx(
         0.5, abs=1e-3
     )  # length alone wins; mean 0.74
     even = [float(k % 4 < 3) for k in range(400)]
-    assert texts.length_controlled(even, [5.0] * 400)[0] == pytest.approx(0.75, abs=1e-6)
+    assert texts.length_controlled(even, [5.0] * 400, draws=1)[0] == pytest.approx(0.75, abs=1e-6)
     assert told((300, 400), (300, 400)) == pytest.approx(0.75, abs=1e-3)
     assert told((720, 900), (20, 100), by=-40.0) == pytest.approx(0.5, abs=1e-3)
     logits = (math.log(3) + math.log(0.6 / 0.4)) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import json
 import re
@@ -28,16 +29,21 @@ from joserfc.jwk import RSAKey  # pyright: ignore[reportMissingImports]
 
 from heedful.web.sso import Provider, provider_of
 
-KEYS = [RSAKey.generate_key(2048, {"kid": kid}) for kid in "12"]
 ISSUER, SITE = "https://login.test/realms/lab", "http://heedful.test"
 ADA = {"sub": "u1", "email": "Ada@lab.org", "email_verified": True, "name": "Ada"}
+
+
+@functools.cache
+def key_of(kid: str) -> RSAKey:
+    """A new key is dear, and not for every process that only looks for tests."""
+    return RSAKey.generate_key(2048, {"kid": kid})
 
 
 class Issuer:
     """Discovery, keys, authorisation by a person who agrees to everything, tokens for codes; `tamper` spoils them."""
 
     def __init__(self) -> None:
-        self.key, self.person, self.codes = KEYS[0], ADA, {}
+        self.key, self.person, self.codes = key_of("1"), ADA, {}
         self.tamper: Any = lambda claims: claims
         self.sign: Any = lambda claims: jwt.encode(
             {"alg": "RS256", "kid": self.key.kid}, claims, self.key
@@ -234,7 +240,7 @@ def test_a_token_that_does_not_hold_opens_nothing(app, store: Store, issuer: Iss
     if what == "secret":
         issuer.sign = by_public_key(issuer.key.as_pem(private=False))
     if what == "other key":
-        issuer.sign = forged(KEYS[1], {"alg": "RS256", "kid": "1"})
+        issuer.sign = forged(key_of("2"), {"alg": "RS256", "kid": "1"})
     assert "could not be checked" in refused(go(browser(app), issuer))
     assert sessions(store) == 0
 
@@ -307,7 +313,7 @@ def test_who_is_paused_or_forgotten(app, store: Store, issuer: Issuer, person):
 def test_new_keys_of_the_issuer(app, issuer: Issuer):
     """Keys are changed now and then. Mutation caught: those of an hour ago are all that is known."""
     assert go(browser(app), issuer).status_code == 303
-    issuer.key = KEYS[1]
+    issuer.key = key_of("2")
     assert go(browser(app), issuer).status_code == 303
 
 

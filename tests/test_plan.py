@@ -19,11 +19,12 @@ from heedful.models.load import load_policy
 from heedful.models.quantised import BYTES as NF4
 from heedful.planning import memory, models, plan
 from heedful.planning.gpus import Gpu, cluster
-from heedful.planning.tracing import Peak, trace
+from heedful.planning.tracing import Peak, Trace, trace
 from heedful.training.forwards import policy_forward
 from heedful.training.supervised import cross_entropy
 
 ROWS, LENGTH = 4, 64
+NOTHING = Trace(0, 0.0, 0.0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_the_plan_is_what_is_measured(folder, again, monkeypatch):
     of, tokens = models.sizes(model), ROWS * LENGTH
     passed = trace(model, tokens, tokens, LENGTH, grads=False)
     how = memory.Setting("float32", several=False)
-    said = memory.total(memory.learner(of, how, passed.bytes)) + passed.bytes
+    said = memory.total(memory.learner(of, how, passed)) + passed.bytes
     learner = LocalLearner(there, policy_forward(), Optim(1e-4, 10))
     rows = several.samples([LENGTH + 1] * ROWS, longest_prompt=1)
     batch = collate(rows)
@@ -76,25 +77,43 @@ def test_states_are_arithmetic(folder):
     of = models.sizes(models.empty(str(folder)))
     p = sum(x.numel() for x in LlamaForCausalLM.from_pretrained(folder).parameters())
     assert of.total == of.trained == p
-    whole = memory.learner(of, memory.Setting("bfloat16", ranks=4), 0.0)
+    whole = memory.learner(of, memory.Setting("bfloat16", ranks=4), NOTHING)
     assert memory.total(whole) == (2 + 4 + 8 + 4) * p
     how: dict[str, Any] = {"dtype": "bfloat16", "ranks": 4, "shard": True}
-    parts = memory.learner(of, memory.Setting(**how), 0.0)
+    parts = memory.learner(of, memory.Setting(**how), NOTHING)
     assert (parts["weights"], parts["optimiser (Adam)"], parts["gradients"]) == (p, 2 * p, 4 * p)
-    every = memory.learner(of, memory.Setting(**how, every=True), 0.0)
+    every = memory.learner(of, memory.Setting(**how, every=True), NOTHING)
     assert every["gradients"] == p
-    away = memory.learner(of, memory.Setting(**how, every=True, offload=True), 0.0)
+    away = memory.learner(of, memory.Setting(**how, every=True, offload=True), NOTHING)
     assert sum(away[k] for k in ("weights", "optimiser (Adam)", "gradients")) == 0
     assert memory.cache(of, "bfloat16", rows=5, length=7) == 2 * 2 * 4 * 96 * 5 * 7
     lora = Sharded(out=Path(), lora=Lora(rank=2, nf4=True))
     packed = models.sizes(models.prepared(models.empty(str(folder)), lora), nf4=True)
     linear = p - 2 * 512 * 96 - 96 * 9  # of the layers: neither embedding nor output layer
     assert packed.packed == linear
-    kept = memory.learner(packed, memory.Setting("bfloat16"), 0.0)["weights"]
+    kept = memory.learner(packed, memory.Setting("bfloat16"), NOTHING)["weights"]
     assert kept == 2 * (packed.total - linear) + NF4 * linear
     forward = trace(models.empty(str(folder)), 64, 64, 64).forward_flops
     matrices = p - 512 * 96 - 96 * 9  # the embedding is looked up, norms are no products
     assert forward == 2 * 64 * matrices + 4 * (2 * 96 * 64 * 64)
+
+
+def test_what_a_pass_gathers(folder):
+    """Of a sharded model in float32, at each of the three moments that can be the fullest.
+
+    Mutations caught: layers counted at the output layer's turn; its gradient forgotten; the root's gradients beside
+    activations that have gone.
+    """
+    of = models.sizes(models.empty(str(folder)))
+    how = memory.Setting("float32", ranks=2, shard=True, several=False)
+    assert of.head == 512 * 96 and of.root == 2 * of.head + 96
+    gigabyte, whole, gradient = 1 << 30, 4 * of.root, 4 * of.head
+    at_the_top = Trace(gigabyte, 0.0, 0.0, 0)
+    assert memory.gathered(of, how, at_the_top) == whole + gradient
+    below = Trace(gigabyte, 0.0, 0.0, gigabyte)
+    assert memory.gathered(of, how, below) == whole + gradient + 3 * 4 * of.layer
+    layer = (3 * 4 + 8) * of.layer
+    assert memory.gathered(of, how, NOTHING) == whole + max(gradient + layer, 8 * of.root)
 
 
 def test_the_flags_that_make_it_fit(folder, tmp_path, monkeypatch, capsys):

@@ -97,7 +97,7 @@ def planned(folder: Path, rows: int, ranks: int, sharded: bool) -> float:
     of, tokens = models.sizes(model), rows * LENGTH
     how = memory.Setting("float32", ranks, sharded, several=False)
     passed = trace(model, tokens, tokens, LENGTH, grads=sharded)
-    return memory.total(memory.learner(of, how, passed.bytes)) + passed.bytes
+    return memory.total(memory.learner(of, how, passed)) + passed.bytes
 
 
 def measured(folder: Path, rows: int, ranks: Ranks, sharded: bool) -> float:
@@ -135,6 +135,8 @@ def inside(name: str, folder: str, sharded: str, out: str) -> None:
 
 def table(out: Path | None, names: list[str]) -> None:
     rows = []
+    if out is not None and out.exists():  # sizes that are not measured anew stay
+        rows = [row for row in json.loads(out.read_text())["rows"] if row["model"] not in names]
     for name in names:
         for ranks, sharded in WAYS:
             with tempfile.TemporaryDirectory() as folder:

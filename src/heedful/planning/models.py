@@ -18,6 +18,7 @@ from heedful.configs.common import Training
 from heedful.fast.layers import checkpoint_layers, layers_of
 from heedful.models.adapters import add_lora
 from heedful.models.folders import errors_about, quiet
+from heedful.models.forward import scalar_head, scalar_head_name
 from heedful.models.freeze import freeze_bottom
 from heedful.models.load import DTYPES
 
@@ -26,13 +27,14 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of parameters: all, those that are trained, those of the largest layer, those outside of layers; and the
-    bytes of a token's keys and values, in float32."""
+    """Numbers of parameters: all, those that are trained, those of the largest layer, those outside of layers and of
+    these the output layer's; and the bytes of a token's keys and values, in float32."""
 
     total: int
     trained: int
     layer: int
     root: int
+    head: int
     cache: int
     packed: int = 0  # of all: those in four bits
 
@@ -66,6 +68,7 @@ def sizes(model: PreTrainedModel, *, nf4: bool = False) -> Sizes:
     """Tied weights count once. `nf4`: frozen linear layers are in four bits (`models.quantised`)."""
     layers = [sum(p.numel() for p in layer.parameters()) for layer in layers_of(model)]
     total = sum(p.numel() for p in model.parameters())
+    top = scalar_head(model) if scalar_head_name(model) else model.get_output_embeddings()
     about = model.config.get_text_config()
     heads = about.num_attention_heads
     head = getattr(about, "head_dim", None) or about.hidden_size // heads
@@ -75,6 +78,7 @@ def sizes(model: PreTrainedModel, *, nf4: bool = False) -> Sizes:
         trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
         layer=max(layers),
         root=total - sum(layers),
+        head=sum(p.numel() for p in top.parameters()) if top else 0,
         cache=2 * 4 * kv * head * len(layers),
         packed=sum(_frozen_linear(layer) for layer in layers_of(model)) if nf4 else 0,
     )

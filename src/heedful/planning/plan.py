@@ -119,7 +119,7 @@ def plan(
     )  # fmt: skip
     of, passed = one(config, todo, scores=isinstance(config, RewardModel), several=several)
     activations = passed.bytes
-    states = memory.learner(of, how, activations)
+    states = memory.learner(of, how, passed)
     training: dict[str, float] = {f"policy: {k}": x for k, x in states.items()}
     if isinstance(config, RewardModel):
         training = dict(states)
@@ -138,7 +138,7 @@ def plan(
                 others["reference"] = memory.frozen(of, how)
         if config.own_critic:
             critic, its = one(config, todo, scores=True, several=several)
-            others |= {f"critic: {k}": x for k, x in memory.learner(critic, how, its.bytes).items()}
+            others |= {f"critic: {k}": x for k, x in memory.learner(critic, how, its).items()}
             flops += rounds * todo.passes * its.flops
             activations = max(activations, its.bytes)
         for name in _reward_models(config.reward):

@@ -80,6 +80,8 @@ class Trace:
     bytes: int
     flops: float
     forward_flops: float
+    below: int
+    """Bytes at the fullest moment after the output layer's turn, in the backward pass of the layers."""
 
 
 class _Attention(torch.autograd.Function):
@@ -155,6 +157,14 @@ def trace(
         )
         states = hidden.last_hidden_state[0].index_select(0, ids[0, :read])
         del hidden
+        highest = 0
+
+        def halfway(_: Tensor) -> None:
+            nonlocal highest
+            highest, peak.most = peak.most, peak.now
+
+        if states.requires_grad:
+            states.register_hook(halfway)
         total = _asked(model, states, ids[0, :read]).sum()
         del states
         forward = peak.flops + _Counted.flops
@@ -163,7 +173,8 @@ def trace(
         del total
     for p in model.parameters():
         p.grad = None
-    return Trace(peak.most, peak.flops + _Counted.flops, forward)
+    most = max(highest, peak.most)
+    return Trace(most, peak.flops + _Counted.flops, forward, peak.most)
 
 
 def _asked(model: PreTrainedModel, states: Tensor, ids: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ FORMULAS = {
     "float32 weights": "4 · trained: what the optimiser moves where weights are bfloat16",
     "optimiser (Adam)": "8 · trained (/ ranks with --shard)",
     "gradients": "4 · trained of earlier micro-batches (/ ranks: --shard-sync every); else what exceeds activations",
-    "gathered": "what is not in layers, and two layers, in the type of the passes",
+    "gathered": "what is not in layers, a layer and two messages of its size; its gradients before they are summed",
     "reference": "a frozen copy; none with LoRA alone",
     "policy to sample from": "a whole copy in the run's type, with --shard",
     "keys and values": "2 · layers · key heads · head size · rows decoded at once · tokens of prompt and response",

@@ -10,7 +10,7 @@ import torch
 
 from heedful.data.sources import read_comparisons, read_prompts
 from heedful.errors import UserError
-from heedful.worlds import admissions, get, personas, plane
+from heedful.worlds import admissions, get, household, personas, plane
 
 
 def test_bradley_terry_is_exact():
@@ -80,3 +80,16 @@ def test_statements_are_held_out():
             liked, other = ({row[side] for row in mine} for side in ("chosen", "rejected"))
             assert not liked & other
     assert not said["train"] & said["held_out"] and len(said["train"]) == 48
+
+
+def test_what_belongs_where():
+    """What is shared times the user's weights is by how much a place is better; who errs does so as often as they must.
+    Mutations caught: the worse place as the better, weights of another user, noise without the scale."""
+    torch.manual_seed(0)
+    weights = household.users(50)
+    torch.testing.assert_close(weights.sum(1), torch.ones(50))
+    better, worse, lead = household.answers(weights, 400)
+    torch.testing.assert_close(((better - worse) * weights[:, None]).sum(-1), lead)
+    assert better.shape == (50, 400, household.FEATURES) and set(better.unique().tolist()) == {0, 1}
+    erred = (-household.SHARPNESS * lead.abs()).sigmoid()
+    assert (lead < 0).sum().item() == pytest.approx(erred[lead != 0].sum().item(), rel=0.1)

@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 SHARED = {"answers": 8, "batch_size": 16}
 MIDDLE = ("squared distance", "uniform", 0.5, 2.0)  # the named world
 COUNTS = (0, 1, 2, 4, 8)
-STEPS, USERS, NEW, DIMENSIONS = (
-    1500,
-    64,
-    200,
-    8,
-)  # of the plane; users in a step, users who are unseen
-CONTEXT, TARGETS, SHARPNESS, WIDTH = 16, 16, 100.0, 64
+STEPS, NEW, SHARPNESS = 1500, 200, 100.0  # of the plane; users who are unseen; β
 MODEL = {"hidden_size": 64, "layers": 2, "heads": 2, "context": 96}
 PERSONA = {2: (96, 24, 8), 4: (192, 32, 32)}  # axes → users, answers of each, epochs
 RATE = {"learning_rate": 3e-3, "schedule": "cosine", "quiet": True, "report_to": "none"}
@@ -70,17 +64,11 @@ def plane_users(seed: int, steps: int) -> dict[str, Any]:
     """Personal heads over a small network of points; trained on users of both goals, tried on new ones."""
     import torch
 
-    from heedful.losses.kl import to_standard_normal
-    from heedful.models.personal import PersonalHeads
+    from heedful.reproductions.vectors import CONTEXT, TARGETS, Personal
     from heedful.worlds import plane
 
     torch.manual_seed(seed)
-    layers = [torch.nn.Linear(2, WIDTH), torch.nn.Tanh(), torch.nn.Linear(WIDTH, WIDTH)]
-    body = torch.nn.Sequential(*layers, torch.nn.Tanh())
-    head, heads = torch.nn.Linear(WIDTH, 1, bias=False), PersonalHeads(WIDTH, DIMENSIONS)
-    parameters = [*body.parameters(), *head.parameters(), *heads.parameters()]
-    optimiser = torch.optim.Adam(parameters, 3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    model = Personal(2)
 
     def drawn(users: int, each: int) -> tuple[Tensor, Tensor, Tensor]:
         """The goal of each user `[U]`, and answers `[U, each, 2]`: better and worse points."""
@@ -90,47 +78,22 @@ def plane_users(seed: int, steps: int) -> dict[str, Any]:
         first = torch.rand(users, each) < (SHARPNESS * (far[..., 1] - far[..., 0])).sigmoid()
         return goal, *torch.where(first[..., None, None], points, points.flip(2)).unbind(2)  # type: ignore[return-value]
 
-    def known(better: Tensor, worse: Tensor, counts: Tensor) -> Any:
-        """q of each user after so many of their first answers."""
-        used = torch.arange(better.shape[1]) < counts[:, None]
-        user = torch.arange(len(better))[:, None].expand_as(used)[used]
-        d = body(better[used]) - body(worse[used])
-        return heads.posterior(d, user, len(better))
-
-    def margin(z: Tensor, better: Tensor, worse: Tensor) -> Tensor:
-        d = body(better) - body(worse)
-        return head(d).squeeze(-1) + (d * heads.direction(z)[:, None]).sum(-1)
-
-    for step in range(steps):
-        _, better, worse = drawn(USERS, CONTEXT + TARGETS)
-        q = known(better[:, :CONTEXT], worse[:, :CONTEXT], torch.randint(CONTEXT + 1, (USERS,)))
-        z = q.sample(torch.randn(USERS, DIMENSIONS))
-        lead = margin(z, better[:, CONTEXT:], worse[:, CONTEXT:])
-        price = 0.01 * min(1.0, 2 * step / steps)
-        loss = (
-            -torch.nn.functional.logsigmoid(lead).mean()
-            + price * to_standard_normal(*q).sum(1).mean()
-        )
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-
+    model.fit(lambda users, each: drawn(users, each)[1:], steps)
     found: dict[str, Any] = {}
     points = plane.grid().float()
     with torch.no_grad():
         goal, better, worse = drawn(NEW, CONTEXT + TARGETS)
         along: dict[int, Tensor] = {}
         for n in COUNTS:
-            z = known(better[:, :CONTEXT], worse[:, :CONTEXT], torch.full((NEW,), n)).mean
-            reward = body(points) @ (head.weight + heads.direction(z)).T
+            z = model.known(better[:, :CONTEXT], worse[:, :CONTEXT], torch.full((NEW,), n)).mean
+            reward = model.body(points) @ (model.head.weight + model.heads.direction(z)).T
             at = points[reward.argmax(0)]
             near = (at - plane.GOALS.float()[goal]).norm(dim=1) < 0.1 + 1e-6
             found[f"plane: within .1 after {n}"] = float(near.float().mean())
             held = better[:, CONTEXT:], worse[:, CONTEXT:]
-            found[f"plane: accuracy after {n}"] = float((margin(z, *held) > 0).float().mean())
+            found[f"plane: accuracy after {n}"] = float((model.margin(z, *held) > 0).float().mean())
             along[n] = z
-        shuffled = margin(along[8].roll(1, 0), *held) > 0
+        shuffled = model.margin(along[8].roll(1, 0), *held) > 0
         found["plane: accuracy of another's z"] = float(shuffled.float().mean())
         axis = along[8][goal == 0].mean(0) - along[8][goal == 1].mean(0)
         for n in (2, 8):

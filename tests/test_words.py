@@ -219,6 +219,38 @@ def test_a_rank_that_somebody_typed_is_the_only_one_told():
     assert ["--save-every", "0"] in words
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("train sft", [*TRAIN, "--steps", "1e9"], "--steps 1e9: expected a whole number;"),
+        ("train sft", [*TRAIN, "--max-steps", "x"], "--max-steps x: expected a whole number;"),
+        ("train sft", [*TRAIN, "--batch-size", "x"], "--batch-size x: expected a whole number;"),
+        ("train sft", [*TRAIN, "--lr", "x"], "--lr x: expected a number;"),
+        ("train sft", [*TRAIN, "--lora.alpha", "x"], "--lora.alpha x: expected a number;"),
+        ("train sft", [*TRAIN, "--model"], "--model needs a value;"),
+        (
+            "train sft",
+            [*TRAIN, "--schedule", "cosin"],
+            "--schedule cosin: expected constant, linear, cosine (did you mean 'cosine'?);",
+        ),
+        (
+            "train ppo",
+            [*ONLINE, "--reward-weights", "x", "y"],
+            "--reward-weights x y: expected num",
+        ),
+        ("import", ["comparisns", "x"], "comparisns: expected prompts, demonstrations, "),
+        ("import", ["comparisons"], "heedful import needs SOURCE;"),
+        ("import", [], "heedful import needs WHAT;"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_words(name: str, args: list[str], said: str):
+    """Mutation caught: `no type matching {None}|INT could be instantiated from ['1e9']`, and the names of Python's
+    functions; a first word asked for that is there."""
+    with pytest.raises(UserError) as error:
+        parsed(name, *args)
+    assert str(error.value).startswith(said)
+
+
 def test_one_setting_under_two_names_is_refused(tmp_path: Path):
     """Mutation caught: the last of them counts, in silence. A flag that is typed again still counts last."""
     file = tmp_path / "c.yaml"

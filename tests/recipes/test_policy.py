@@ -157,7 +157,7 @@ def test_methods_set_fields_of_the_config():
         ("reinforce", ["--value-head"], "because --advantage return_baseline does not read it"),
         ("rloo", ["--critic", "x"], "because --advantage leave_one_out does not read it"),
         ("ppo", ["--critic", "x", "--value-head"], "because --value-head is set"),
-        ("rloo", ["--truncated", "bootstrap"], "Invalid choice: 'bootstrap'"),
+        ("rloo", ["--truncated", "bootstrap"], "--truncated bootstrap: expected"),
         ("ppo", ["--cliprange", "0"], "--cliprange 0: must be above 0"),
         ("ppo", ["--gamma", "2"], "--gamma 2: must be from 0 to 1"),
         ("ppo", ["--batch-size", "0"], "must be at least 1"),

@@ -46,6 +46,9 @@ from heedful.tagged import (
 )
 
 HELP = {"-h", "--help"}
+KINDS = {  # by what stands in tyro's errors
+    "int()": "a whole number", "float:": "a number", "valid parse for arguments": "numbers",
+}  # fmt: skip
 PLAIN = {int | None: "INT", float | None: "FLOAT", str | None: "STR", Path | None: "PATH"}
 
 
@@ -349,11 +352,32 @@ def _by_tyro(form: Any, args: Sequence[str], prog: str) -> Any:
         flags = _flags_of(form)
         places = [f.name.upper() for f in fields(form) if f.name not in flags]
         if reason[:2] == ["Required", "options"] and places:
-            raise UserError(f"{prog} needs {places[0]}; see {prog} --help") from None
+            given = len(list(itertools.takewhile(lambda arg: not arg.startswith("--"), args)))
+            needed = places[min(given, len(places) - 1)]
+            raise UserError(f"{prog} needs {needed}; see {prog} --help") from None
         # The box's heading and the sentence in it may begin alike.
         once = re.sub(r"^(.+) \1\b:?", r"\1:", " ".join(reason).strip(" -"), flags=re.IGNORECASE)
-        once = re.sub(r"^Value error ", "", once).rstrip(".")
+        once = _plainly(re.sub(r"^Value error ", "", once).rstrip("."), args)
         raise UserError(f"{once}; see {prog} --help") from None
 
 
-# ── files ────────────────────────────────────────────────────────────────────────────────────────
+def _plainly(said: str, args: Sequence[str]) -> str:
+    """What tyro says of a value, without Python's words for it and with the flag as it stands among the words."""
+
+    def flag_in(names: str) -> str:
+        return next((name for name in names.split("/") if name in args), names)
+
+    if found := re.match(
+        r"Invalid choice: '(.*?)' for argument '(.*?)'\. Expected one of (.*)", said
+    ):
+        choices = re.findall(r"'([^']*)'", found[3])
+        flag = f"{flag_in(found[2])} " if found[2].startswith("-") else ""
+        return f"{flag}{found[1]}: expected {', '.join(choices)}{did_you_mean(found[1], choices)}"
+    if found := re.match(r"Missing argument Missing value for argument '(.*?)'", said):
+        return f"{flag_in(found[1])} needs a value"
+    if not (found := re.match(r"Error parsing (\S+): ", said)) or flag_in(found[1]) not in args:
+        return said
+    flag = flag_in(found[1])
+    behind = itertools.takewhile(lambda arg: not arg.startswith("--"), args[args.index(flag) + 1 :])
+    wanted = next((words for sign, words in KINDS.items() if sign in said), "")
+    return f"{flag} {' '.join(behind)}: expected {wanted}" if wanted else said

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.reward_model import Config
 from heedful.data.collate import take, to_device
+from heedful.data.columns import prompt_text
 from heedful.data.reading import named
 from heedful.data.sources import is_held_out, stream_comparisons
 from heedful.errors import UserError
@@ -130,7 +131,7 @@ def parts_of(config: Config, tokenizer: PreTrainedTokenizerBase, limit: int) -> 
             if item.rater is None:
                 raise UserError(
                     f"{named(source)}: --personal needs to know whose each comparison is, and one to "
-                    f"{str(item.prompt)[:40]!r} has no rater"
+                    f"{prompt_text(item.prompt)[:40]!r} has no rater"
                 )
             some.add(item)
             apart = source is config.eval_data

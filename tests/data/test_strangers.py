@@ -424,3 +424,38 @@ def test_a_margin_that_nobody_reads_is_told(put, caplog):
     with caplog.at_level(logging.WARNING):
         read_comparisons(put({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1.5}))
     assert "nobody reads the columns margin" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_messages_that_a_table_keeps_as_text(kind, put, tmp_path):
+    """Mutation caught: a model that learns to write the JSON of messages; `messages` refused in a Parquet file, as
+    pandas writes them."""
+    pair = {
+        "chosen": json.dumps([USER, SAID]),
+        "rejected": json.dumps([USER, {**SAID, "content": "A tit."}]),
+    }
+    rows = {"messages": {"messages": json.dumps([USER, SAID])}, "pair": pair}
+    for name, row in rows.items():
+        if kind == "jsonl":
+            put(row, name=f"{name}.jsonl")
+        else:
+            arrow = pytest.importorskip("pyarrow")
+            parquet = pytest.importorskip("pyarrow.parquet")
+            parquet.write_table(arrow.Table.from_pylist([row]), tmp_path / f"{name}.parquet")
+    (demonstration,) = read_demonstrations(tmp_path / f"messages.{kind}")
+    assert (demonstration.prompt, demonstration.completion) == (ASK, "A robin.")
+    if kind == "parquet":  # in JSON a text that looks so is one that somebody means
+        (one,) = read_comparisons(tmp_path / "pair.parquet")
+        assert (one.prompt, one.responses) == (ASK, ("A robin.", "A tit."))
+    printed = put({"messages": str([USER, SAID])})
+    with pytest.raises(UserError, match="as Python prints them"):
+        read_demonstrations(printed)
+
+
+def test_a_winner_that_is_read_is_not_told_to_be_unread(put, caplog):
+    """Mutation caught: `nobody reads the columns preference` of the column that says which response is better."""
+    with caplog.at_level(logging.WARNING):
+        (one,) = read_comparisons(
+            put({"prompt": "q", "response_a": "a", "response_b": "b", "preference": "B"})
+        )
+    assert one.ranking == (2, 1) and "nobody reads" not in caplog.text

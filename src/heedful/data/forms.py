@@ -150,7 +150,10 @@ def _answered(row: Columns, *, by_question: bool) -> Columns:
         return row
     wide = [n for n, v in row.items() if WIDE.fullmatch(n) and isinstance(v, str)]
     if len(wide) > 1:
-        return _without(row, *wide) | {"responses": [row[n] for n in wide]} | _winner(row, wide)
+        named = next((n for n in WINNERS if isinstance(row.get(n), str)), "")
+        ranked = _winner(row[named], wide) if named else {}
+        used = [*wide, named] if ranked else wide
+        return _without(row, *used) | {"responses": [row[n] for n in wide]} | ranked
     # Beside a `prompt`, an `answer` is what a verifier compares with; behind a question it is said.
     name = next(
         (n for n in ANSWERS if n in row and (by_question or n not in ("answer", "solution"))), ""
@@ -165,9 +168,8 @@ def _answered(row: Columns, *, by_question: bool) -> Columns:
     return row
 
 
-def _winner(row: Mapping[str, Any], names: list[str]) -> Columns:
-    """The ranking of two or more responses side by side, where a column names the best."""
-    told = next((row[n] for n in WINNERS if isinstance(row.get(n), str)), "")
+def _winner(told: str, names: list[str]) -> Columns:
+    """The ranking of two or more responses side by side, where a text names the best."""
     word = re.sub(r"[\W_]+", "", told).lower()
     if word in TIES:
         return {"ranking": [1] * len(names)}

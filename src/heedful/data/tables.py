@@ -33,6 +33,7 @@ OURS = (  # names that together are in no other program's file
     {"checkpoint", "stop_reason", "engine"},
 )
 TEXTS = ("prompt", "completion", "chosen", "rejected", "text", "question", "response")
+TURNS = ("messages", "conversations")  # which hold nothing else
 VALUES = (
     "strength", "margin", "seconds", "responses", "ranking", "order_shown", "messages", "conversations", "tools",
     "chat_template_kwargs", "index", "seed", "reward", "tokens", "logprobs", "sampling", "label",
@@ -119,7 +120,10 @@ def read_export(source: str | Path, *, lines: bool = False, broken: bool = False
     if bare.endswith((".csv", ".parquet")) and (manifest := read_manifest(source)):
         return typed(read_rows(source), manifest["columns"], csv_cells=csv_cells)
     rows = read_rows(source, lines=lines, broken=broken)
-    return map(_guessed, rows) if csv_cells else rows
+    if csv_cells:
+        return map(_guessed, rows)
+    kept = (*TURNS, *TEXTS) if bare.endswith(".parquet") else TURNS
+    return (_with_messages(where, row, kept) for where, row in rows)
 
 
 def is_export(row: Mapping[str, Any]) -> bool:
@@ -149,6 +153,15 @@ def _guessed(placed: Row) -> Row:
             value = _without_mark(value)
         cells[name] = value
     return where, cells
+
+
+def _with_messages(where: str, row: dict[str, Any], names: Iterable[str]) -> Row:
+    """The row, with lists where these columns hold messages as JSON text."""
+    texts = {name: value for name in names if isinstance(value := row.get(name), str)}
+    for name, value in texts.items():
+        if not isinstance(told := unpacked(where, name, value), str):
+            row = {**row, name: told}
+    return where, row
 
 
 def _without_mark(cell: str) -> str:

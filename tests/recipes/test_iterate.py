@@ -425,7 +425,7 @@ def test_completions_keep_where_they_come_from(config: iterate.Config):
         ({"ask": Ask(number=2)}, "--ask.number needs"),
         ({"ask": Ask(strategy="bald", number=5)}, "a round has 4 prompts"),
         ({"seed": 2**63 - 1}, "each round adds 1000"),
-        ({"raters": ("capitols",)}, "no world 'capitols'"),
+        ({"raters": ("capitols",)}, "no judge 'capitols'"),
     ],
 )
 def test_bad_settings_are_one_sentence(config: iterate.Config, values: dict, sentence: str):

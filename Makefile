@@ -87,7 +87,9 @@ lowest: .venv-lowest/.installed ## tests of pages and store with the lowest vers
 # A server of its own with its own PyTorch and transformers, into which the plugin goes; the tests run in the environment above.
 .venv-vllm/.installed: .ci/vllm.txt .ci/vllm-needs.txt pyproject.toml $(STAMP)
 	$(PY) -m venv --clear $(@D)
-	$(@D)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r .ci/vllm-needs.txt
+	@if test -n "$(TORCH_INDEX)" && $(PY) -c '$(PROBE)' 2>/dev/null; then \
+	  $(@D)/bin/pip install --quiet --no-deps --index-url $(TORCH_INDEX) "$$(grep ^torch== .ci/vllm-needs.txt)"; fi
+	$(@D)/bin/pip install --quiet -r .ci/vllm-needs.txt
 	$(@D)/bin/pip install --quiet --no-deps --require-hashes -r .ci/vllm.txt
 	$(@D)/bin/pip install --quiet --no-deps -e .
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ import several
 import tiny
 from heedful import cli
 from heedful.errors import UserError
+from heedful.fast.layers import layers_of
 from heedful.launch import first_host, refuse_count, tasks_per_node
 from heedful.learner.fsdp import ShardedLearner
 from heedful.learner.local import LocalLearner, Mixed, Optim
+from heedful.models.backend import backend_of
+from heedful.models.new import new_model
 from heedful.models.sharded import shard
+from heedful.planning.tracing import Peak
 from heedful.ranks import joined
 from heedful.rewards import load_rewards
 from heedful.training.forwards import policy_forward
@@ -91,6 +96,34 @@ def learned(folder: Path) -> None:
                 },
                 folder / f"{arch}-{ranks.rank}.pt",
             )  # fmt: skip
+
+
+def shared_out(folder: Path) -> None:
+    """The bytes that sharing a bfloat16 model out makes on a rank, at the fullest moment."""
+    with joined() as ranks:
+        how = {"hidden_size": 64, "layers": 8, "heads": 2, "context": 32, "seed": 0}
+        model = new_model("llama", tiny.tokenizer(), **how).to(torch.bfloat16)
+        backend_of(model)  # its trial is no part of it
+        whole, layer = (
+            sum(p.numel() for p in m.parameters()) for m in (model, layers_of(model)[0])
+        )
+        peak = Peak()
+        peak.know(*model.parameters())
+        with peak:
+            shard(model, ranks, device=CPU, dtype="bfloat16")
+        if ranks.rank == 0:
+            (folder / "bytes.json").write_text(json.dumps([peak.most, whole, layer]))
+
+
+@pytest.mark.long
+def test_a_model_is_shared_out_layer_by_layer(tmp_path):
+    """Each of two ranks makes its half in float32, and no more of the rest than a layer or two at a time.
+
+    Mutation caught: the whole model in float32 before it is shared out; its layers kept until all are.
+    """
+    assert several.call(2, shared_out, tmp_path) == [0, 0]
+    most, whole, layer = json.loads((tmp_path / "bytes.json").read_text())
+    assert 4 * whole / 2 <= most <= 4 * (whole / 2 + 2 * layer) < 4 * whole
 
 
 @pytest.mark.long

@@ -65,9 +65,7 @@ def shard(
             f"--shard: {type(model).__name__} is asked for its scores as a whole; leave --shard out"
         )
     setattr(model, KEPT, model.dtype)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    for p in trained:
-        p.data = p.data.float()
+    trained = any(p.requires_grad for p in model.parameters())
     low = dtype != "float32"
     how: Any = {
         "mesh": init_device_mesh(device.type, (ranks.world,)),
@@ -78,6 +76,10 @@ def shard(
         "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
     }
     for module in (*layers_of(model), model):
+        # A layer at a time: nowhere is the whole model in float32.
+        for p in module.parameters():
+            if p.requires_grad and p.dtype != torch.float32:
+                p.data = p.data.float()
         fully_shard(module, **how)
     for module in model.modules():
         if isinstance(module, FSDPModule):

@@ -343,6 +343,22 @@ def test_which_project(workspace, tmp_path):
         bring(workspace, "comparisons", tmp_path / "c.jsonl", project="")
 
 
+def test_what_models_wrote_is_a_source(workspace, tmp_path, monkeypatch, capsys):
+    """Mutation caught: commands whose help says db: and that look for a file of this name, or for one on the hub."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": "Capital of Peru?", "completion": c} for c in ("Lima.", "I do not know.")]
+    write_rows(tmp_path / "s.jsonl", rows)
+    bring(workspace, "samples", tmp_path / "s.jsonl")
+    how = {"score": ["--reward", "length(1)"], "judge": ["--judge", "tiny:likes_short"]}
+    for name, flags in how.items():
+        out = tmp_path / f"{name}.jsonl"
+        assert main([name, "--data", f"db:{workspace}", *flags, "--out", str(out)]) == 0
+        (row, *_) = (row for _, row in read_rows(out))
+        assert row["prompt"] == "Capital of Peru?"
+    assert main(["train", "pretrain", "--data", f"db:{workspace}", "--out", "o"]) == 2
+    assert "data sets of the hub are read here, no workspace" in capsys.readouterr().err
+
+
 def test_a_database_is_a_source(workspace, tmp_path, monkeypatch):
     """`db:` is the newest state as a file that stays: the same state is the same file, a new one another."""
     assert materialise("some.jsonl", "comparisons") == "some.jsonl"

@@ -92,6 +92,8 @@ def packed(raw: IO[bytes], path: Path) -> Any:
 def kind_of(source: str) -> str:
     """One of `KINDS`; UserError where there is no file of rows."""
     path = Path(source)
+    if source.startswith("db:"):
+        raise UserError(f"{source}: files and data sets of the hub are read here, no workspace")
     if not os.path.exists(path):  # unlike Path.exists, also answers for names too long for a file
         on_hub = source.count("/") == 1 and not path.suffix and not path.parent.is_dir()
         hint = f"; a data set of the hub is --data hf:{source}" if on_hub else ""

@@ -46,7 +46,7 @@ def run(config: Config) -> Path | None:
         return None
     assert config.out is not None
     told = _told(config, config.answered)
-    groups = grouped(read_samples(config.data, config.columns))
+    groups = grouped(read_samples(materialise(config.data, "samples", split="all"), config.columns))
     if not groups:
         raise UserError(f"{named(config.data)}: no prompt has two different responses to compare")
     if config.number > len(groups):

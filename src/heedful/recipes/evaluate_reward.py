@@ -20,6 +20,7 @@ from heedful.recipes.score import scored
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Group, load_rewards
+from heedful.transfer.sources import materialise
 from heedful.types import Comparison, Facts
 
 ALL = "all"  # the subset of rows that name none
@@ -91,5 +92,6 @@ def read(config: Config) -> Iterator[Known]:
         name = ALL if subset is None else str(subset)
         return [Known(comparison, name, str(row.get("id", "")), facts_of(row))]
 
-    rows = read_table(config.data, config.columns, broken=True)
+    source = materialise(config.data, "rankings", split="held_out")
+    rows = read_table(source, config.columns, broken=True)
     return read_items(config.data, rows, parse, skip_bad=config.on_bad_row != "stop")

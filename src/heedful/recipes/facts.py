@@ -24,6 +24,7 @@ from heedful.recipes.score import scored
 from heedful.remote.journal import ANSWERS, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Group, load_rewards
+from heedful.transfer.sources import materialise
 from heedful.types import Message, Prompt
 
 Asked = tuple[Prompt, list[dict[str, Any]]]  # a prompt and its samples
@@ -63,7 +64,7 @@ def run(config: Config) -> dict[str, Any]:
 def by_prompt(config: Config) -> list[Asked]:
     """The samples of each prompt, in the order in which prompts come first."""
     found: dict[str, Asked] = {}
-    for row in read_samples(config.data, config.columns):
+    for row in read_samples(materialise(config.data, "samples", split="all"), config.columns):
         found.setdefault(repr(row["prompt"]), (prompt_of("a sample", row), []))[1].append(row)
     return list(found.values())
 

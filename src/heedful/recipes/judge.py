@@ -28,6 +28,7 @@ from heedful.raters.asking import agreements
 from heedful.raters.panel import judge_all, judges
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
+from heedful.transfer.sources import materialise
 from heedful.types import Comparison, Prompt, Rater
 
 log = logging.getLogger("heedful")
@@ -35,7 +36,8 @@ log = logging.getLogger("heedful")
 
 def run(config: Config) -> Path:
     """Returns the path of the comparisons. Equal responses are shown once; a prompt needs two different ones."""
-    rows, name = read_samples(config.data, config.columns), named(config.data)
+    source = materialise(config.data, "samples", split="all")
+    rows, name = read_samples(source, config.columns), named(config.data)
     if config.judge == "scores":
         return _written(config, name, list(by_reward(name, rows)))
     raters = judges(config.judge, config.seed)

@@ -28,6 +28,7 @@ from heedful.remote.endpoint import Endpoint, is_endpoint
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.limits import Limits
 from heedful.remote.sources import sources
+from heedful.transfer.sources import materialise
 from heedful.types import Message, Prompt, Sampling
 from heedful.waiting import all_of
 
@@ -38,7 +39,8 @@ log = logging.getLogger("heedful")
 def run(config: Config) -> Path:
     """Returns the path of the revised responses."""
     principles = read_principles("--principles", config.principles)
-    rows = [row for row in read_samples(config.data, config.columns) if row["completion"].strip()]
+    source = materialise(config.data, "samples", split="all")
+    rows = [r for r in read_samples(source, config.columns) if r["completion"].strip()]
     if not rows:
         raise UserError(f"{named(config.data)}: every response is empty")
     asked = [(prompt_of(named(config.data), row), row["completion"]) for row in rows]

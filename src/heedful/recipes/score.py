@@ -18,12 +18,13 @@ from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Group, Parts, load_rewards
 from heedful.rewards.parts import Scores
+from heedful.transfer.sources import materialise
 from heedful.waiting import all_of
 
 
 def run(config: Config) -> Path:
     """Returns the path of the scored samples; the means of their rewards are printed."""
-    rows = read_samples(config.data, config.columns)
+    rows = read_samples(materialise(config.data, "samples", split="all"), config.columns)
     rewards = load_rewards(
         config.reward,
         weights=config.reward_weights,

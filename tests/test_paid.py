@@ -156,12 +156,20 @@ def test_a_judgment_that_fails_loses_no_other(tmp_path: Path):
 
 
 def judge(w: Path) -> list:
-    return ["judge", "--data", w / "samples.jsonl", "--judge", "paid_judge:near", "--out", w / "o"]
+    return [
+        "judge",
+        "--data",
+        w / "samples.jsonl",
+        "--judge",
+        "paid_judge:near",
+        "--out",
+        w / "o.jsonl",
+    ]
 
 
 def score(w: Path) -> list:
     reward = "paid_judge:far(concurrency=1)"
-    return ["score", "--data", w / "samples.jsonl", "--reward", reward, "--out", w / "o"]
+    return ["score", "--data", w / "samples.jsonl", "--reward", reward, "--out", w / "o.jsonl"]
 
 
 @pytest.mark.parametrize("command", [judge, score])
@@ -171,14 +179,14 @@ def test_a_command_that_dies_again_and_again(command: Callable, bill: Path, tmp_
     write_rows(tmp_path / "samples.jsonl", rows)
     words = [str(x) for x in command(tmp_path)]
     assert main(words) == 0
-    whole, count = (tmp_path / "o").read_bytes(), asked(bill)
+    whole, count = (tmp_path / "o.jsonl").read_bytes(), asked(bill)
     assert count == 12
-    for path in (bill, tmp_path / "o"):
+    for path in (bill, tmp_path / "o.jsonl"):
         path.unlink()
     for _ in range(2):
         with killed_after(2, Journal, "write"):
             main(words)
-    assert asked(bill) < count and not (tmp_path / "o").exists()
+    assert asked(bill) < count and not (tmp_path / "o.jsonl").exists()
     source = tmp_path / "paid_judge.py"
     code = source.read_text()
     source.write_text(code + "# another judge\n")
@@ -186,8 +194,8 @@ def test_a_command_that_dies_again_and_again(command: Callable, bill: Path, tmp_
     assert "before paid_judge was changed; remove that file to ask" in capsys.readouterr().err
     source.write_text(code)
     assert main(words) == 0
-    assert asked(bill) == count and (tmp_path / "o").read_bytes() == whole
-    assert not list(tmp_path.glob("o.*"))
+    assert asked(bill) == count and (tmp_path / "o.jsonl").read_bytes() == whole
+    assert not list(tmp_path.glob("o.jsonl.*"))
 
 
 def test_an_evaluation_that_dies(world: Path, bill: Path, tmp_path: Path):

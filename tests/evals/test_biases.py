@@ -141,7 +141,9 @@ def test_the_command_and_a_reward_without_length(tmp_path: Path, capsys):
         (f"residual({reward}, {tmp_path / 'c.jsonl'})", "is no file of `heedful biases"),
     ):
         assert (
-            main(["score", "--data", str(tmp_path / "s.jsonl"), "--reward", spec, "--out", "x"])
+            main(
+                ["score", "--data", str(tmp_path / "s.jsonl"), "--reward", spec, "--out", "x.jsonl"]
+            )
             == 2
         )
         assert why in capsys.readouterr().err

@@ -18,6 +18,9 @@ TRUTH: dict[str, str] = dict(zip(NAMES, LIKES, strict=True))
 CLAIMS = 2
 MODEL = {"hidden_size": 64, "layers": 2, "heads": 4, "context": 160, "vocab_size": 500}
 READ, STEPS, CRITICISED, ASKED, ROUNDS = 8000, 500, 3000, 400, 30
+# Of imitation: to compare a claim with what one knows takes some 450 steps to learn, all at once; with 4 epochs (375
+# steps) the critic called right and wrong claims wrong equally often.
+EPOCHS = 12.0
 COMPARED, HELD_OUT = 300, 400
 SEES, POINTED, MISLED = (
     0.5,
@@ -145,7 +148,7 @@ def models(seed: int, folder: Path, less: int) -> None:
         learning_rate=3e-3, steps=STEPS // less,
     )  # fmt: skip
     imitating = trained(
-        "sft", folder / "imitating", seed, model=base, data=str(folder / "people.jsonl"), epochs=4.0, batch_size=32,
+        "sft", folder / "imitating", seed, model=base, data=str(folder / "people.jsonl"), epochs=EPOCHS, batch_size=32,
         learning_rate=2e-3,
     )  # fmt: skip
     questions = folder / "questions.jsonl"
@@ -254,11 +257,11 @@ REPRODUCTION = Reproduction(
     "a critic that misleads makes both worse.",
     source="Saunders et al. 2022, §4",
     what=f"Answers of {CLAIMS} claims, one of which may be wrong. A Llama of {MODEL['layers']} layers and width "
-    f"{MODEL['hidden_size']} imitates {CRITICISED:,} critiques by people who find {FINDS:.0%} of errors and make up "
-    f"others, then learns by GRPO from whether a simulated rater decides rightly who reads it. Such a rater sees "
-    f"an error with chance {SEES} alone, {POINTED} where the critique names it, {MISLED} where it says something else. "
-    f"{COMPARED} judgments alone, with critiques, and with those of a critic that calls right claims wrong; a "
-    "reward model of each, on held-out pairs of which it is known what is right.",
+    f"{MODEL['hidden_size']} imitates {CRITICISED:,} critiques ({EPOCHS:g} epochs) by people who find {FINDS:.0%} of "
+    "errors and make up others, then learns by GRPO from whether a simulated rater decides rightly who reads it. Such "
+    f"a rater sees an error with chance {SEES} alone, {POINTED} where the critique names it, {MISLED} where it says "
+    f"something else. {COMPARED} judgments alone, with critiques, and with those of a critic that calls right claims "
+    "wrong; a reward model of each, on held-out pairs of which it is known what is right.",
     frozen="2026-11-30",
     criteria=(
         Criterion("more accurate with the critic", "critic less alone", "at least", 0.0, "interval"),

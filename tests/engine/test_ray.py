@@ -29,8 +29,8 @@ KILLS, STEPS, ROWS = int(os.environ.get("HEEDFUL_KILLS", "20")), 20, 8
 
 
 def slow(prompt: str, response: str) -> float:
-    """A reward that takes its time, so that a step does."""
-    time.sleep(0.05)
+    """A reward that takes its time, so that a step does, and 20 of them what it takes to kill 20 times."""
+    time.sleep(0.1)
     return -0.1 * len(response)
 
 
@@ -111,7 +111,7 @@ def storm(raylets, process, again, folder: Path, draw: random.Random) -> list[st
     while len(killed) < KILLS:
         while process.is_alive() and not engines(raylets):  # else there is little to be killed
             time.sleep(0.1)
-        time.sleep(draw.uniform(0.1, 2.0))
+        time.sleep(draw.uniform(0.1, 1.0))
         if not process.is_alive():
             assert process.exitcode == 0, (folder / "killed.log").read_text()[-3000:]
             break
@@ -159,6 +159,7 @@ def test_whoever_is_killed_the_run_is_the_same(raylets, tmp_path, staleness):
 
     killed = storm(raylets, again(), again, tmp_path, random.Random(staleness))
     print(f"killed: {dict(Counter(killed))}")
+    assert len(killed) == KILLS
     assert stashes(tmp_path / "stormy").steps() == []
     for ours, theirs in zip(metrics(tmp_path / "stormy"), metrics(tmp_path / "calm"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-12)

@@ -155,14 +155,18 @@ class Client(Members):
         return self._call("PUT", path, {"withdrawn": withdrawn})
 
     def profile(self, project: str) -> Values:
-        """What one seems to like there: {sentence, theirs, made_at}."""
+        """What one seems to like there, {sentence, theirs, made_at}, and whether it is out of date or switched off."""
         return self._call("GET", f"/api/projects/{project}/profile")
+
+    def make_profile(self, project: str) -> Values:
+        """Have it made from one's answers, also where one has written it or switched it off."""
+        return self._call("POST", f"/api/projects/{project}/profile")
 
     def write_profile(self, project: str, sentence: str) -> Values:
         return self._call("PUT", f"/api/projects/{project}/profile", {"sentence": sentence})
 
     def delete_profile(self, project: str) -> Values:
-        """None any more, and none is made from one's answers again."""
+        """None any more, and none is made from one's answers until one wants it again."""
         return self._call("DELETE", f"/api/projects/{project}/profile")
 
     def assignment(self, assignment: str) -> Values:
@@ -242,6 +246,10 @@ class Client(Members):
 
     def rater_statistics(self, project: str) -> Any:
         return self._call("GET", f"/api/projects/{project}/raters")
+
+    def profiles(self, project: str) -> Values:
+        """{sources, running, said}: which folders raters' profiles can be made from, and whether they are being made."""
+        return self._call("GET", f"/api/projects/{project}/profiles")
 
     def reliability(self, project: str) -> Values:
         """Of each rater, as the newest fit has it; `running` while a newer one is being made."""

@@ -43,6 +43,10 @@ class Members(Training):
         path = f"/api/projects/{project}/members/{rater}/withdrawn"
         return self._call("PUT", path, {"withdrawn": withdrawn})
 
+    def withdrawn(self, project: str) -> Values:
+        """{held}: the exports, files and runs that withdrawn answers are still in, and what to do with each."""
+        return self._call("GET", f"/api/projects/{project}/withdrawn")
+
     def give_to_group(self, project: str, group: str, role: Role = "rater") -> Values:
         """Everybody in the group has this role in the project."""
         return self._call("PUT", f"/api/projects/{project}/groups", {"group": group, "role": role})

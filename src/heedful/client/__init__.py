@@ -248,7 +248,7 @@ class Client(Members):
         return self._call("GET", f"/api/projects/{project}/raters")
 
     def profiles(self, project: str) -> Values:
-        """{sources, running, said}: which folders raters' profiles can be made from, and whether they are being made."""
+        """{sources, running, said}: folders that profiles can be made from, and whether they are being made."""
         return self._call("GET", f"/api/projects/{project}/profiles")
 
     def reliability(self, project: str) -> Values:

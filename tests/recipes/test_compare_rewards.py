@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import tiny
 from heedful.cli import main
 from heedful.configs.compare_rewards import FORMS, Config
 from heedful.data.files import write_rows
+from heedful.data.sources import is_held_out
 from heedful.recipes import compare_rewards
 from heedful.recipes.compare_rewards_trained import top_1, without_ties
 from heedful.rewards.heads import Cautious
@@ -84,6 +86,21 @@ def test_no_fold_learns_its_own_prompts(begun: Path, monkeypatch):
         said = compare_rewards.predicted(config, "length", every, folds)
         assert said == [[float(i)] for i in range(12)] and sorted(asked) == [0, 1]
     assert all(compare_rewards.same(name, every) is None for name in FORMS)
+
+
+def test_what_is_not_held_out_is_in_every_fold(begun: Path, capsys):
+    """Mutations caught: folds by the hash that also holds prompts out, of which the first then has none; a first fold
+    without a prompt, which is number 0 and no reason to refuse."""
+    prompts = [f"question {i}" for i in range(300)]
+    rest = [prompt for prompt in prompts if not is_held_out(prompt, 1 / 3)]
+    sizes = Counter(compare_rewards.fold_of(prompt, 5) for prompt in rest)
+    assert len(sizes) == 5 and min(sizes.values()) > len(rest) / 10
+    for k in range(2):
+        one = next(prompt for prompt in prompts if compare_rewards.fold_of(prompt, 2) == k)
+        write_rows(begun / "one.jsonl", [{"prompt": one, "chosen": "a", "rejected": "b"}] * 2)
+        words = ("--data", begun / "one.jsonl", "--out", begun / "none", "--folds", 2)
+        assert compare(begun, *words, "--forms", "length") == 2
+        assert f"fold {2 - k} of 2 has no prompt" in capsys.readouterr().err
 
 
 def test_chances_of_a_distribution_and_of_what_does_not_tie():

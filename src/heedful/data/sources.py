@@ -382,11 +382,11 @@ def is_held_out(prompt: Prompt, share: float) -> bool:
 
 
 def fold_of(prompt: Prompt, folds: int) -> int:
-    """Which of the folds, from 0, a prompt is in; the first is what is held out as the share 1/folds."""
-    return _hashed(prompt) * folds // 2**64
+    """Which of the folds, from 0, a prompt is in, whether or not it is held out: of either part each has its share."""
+    return _hashed(prompt, 8) * folds // 2**64
 
 
-def _hashed(prompt: Prompt) -> int:
-    """From 0 to 2⁶⁴ − 1."""
+def _hashed(prompt: Prompt, begin: int = 0) -> int:
+    """From 0 to 2⁶⁴ − 1, by eight bytes of the hash."""
     digest = hashlib.sha256(prompt_text(prompt).encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest()[:8], "big")
+    return int.from_bytes(digest.digest()[begin : begin + 8], "big")

@@ -33,9 +33,9 @@ def run(config: Config) -> Path:
     """Returns the page's path; rewards.json beside it has every number."""
     comparisons = read(config)
     folds = [fold_of(c.prompt, config.folds) for c in comparisons]
-    if empty := next((k for k in range(config.folds) if k not in folds), None):
+    if missing := sorted(set(range(config.folds)) - set(folds)):
         raise UserError(
-            f"{named(config.data)}: fold {empty + 1} of {config.folds} has no prompt; fewer --folds"
+            f"{named(config.data)}: fold {missing[0] + 1} of {config.folds} has no prompt; fewer --folds"
         )
     begin(config)
     said: dict[str, list[list[float]]] = {}

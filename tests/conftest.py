@@ -99,7 +99,8 @@ def own_postgres():
 
 @pytest.fixture(scope="session")
 def postgres(own_postgres) -> str:
-    """The address of a PostgreSQL server: the one that HEEDFUL_TEST_POSTGRES names, or one started here."""
+    """The address of a PostgreSQL server, as its superuser: the one that HEEDFUL_TEST_POSTGRES names, or one started
+    here."""
     return own_postgres.url if own_postgres else os.environ["HEEDFUL_TEST_POSTGRES"]
 
 

@@ -166,11 +166,14 @@ def test_the_command_tells_how_far_a_judge_can_be_used(tmp_path: Path, capsys):
         r"agrees with people in \d+% \[\d+%, \d+%\] of 4 pairs", capsys.readouterr().err
     )
     assert len(out.read_text().splitlines()) == 15
-    assert main([*line, str(tmp_path / "none"), "--judge", f"llm:{tmp_path / 'm'}(form=abc)"]) == 2
+    assert (
+        main([*line, str(tmp_path / "none.jsonl"), "--judge", f"llm:{tmp_path / 'm'}(form=abc)"])
+        == 2
+    )
     assert "form must be one of ab, yesno, contrast, not 'abc'" in capsys.readouterr().err
-    assert main([*line, str(tmp_path / "none"), "--judge", "scores", *contrast[1:]]) == 2
+    assert main([*line, str(tmp_path / "none.jsonl"), "--judge", "scores", *contrast[1:]]) == 2
     assert "--judge scores asks nobody" in capsys.readouterr().err
-    assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "none.jsonl").exists()
 
 
 def test_it_loads_from_a_folder(tmp_path: Path):

@@ -133,9 +133,9 @@ def test_from_comparisons_to_critiques_and_what_they_do(tmp_path: Path, capsys, 
     by = [(row["completion"], row["index"]) for _, row in read_rows("two.jsonl")]
     assert set(by) <= {(text, n) for text in ("good", "bad", "x", "y") for n in (0, 1)} and by
     for flags, why in (
-        (["--out", "o", "--data", "two.jsonl"], "learns from comparisons"),
-        (["--out", "o", "--data", "pairs.jsonl", "--n", "2"], "nobody is asked"),
-        (["--out", "o", "--data", "pairs.jsonl", "--model", "model", "--n", "2"], "above 0"),
+        (["--out", "o.jsonl", "--data", "two.jsonl"], "learns from comparisons"),
+        (["--out", "o.jsonl", "--data", "pairs.jsonl", "--n", "2"], "nobody is asked"),
+        (["--out", "o.jsonl", "--data", "pairs.jsonl", "--model", "model", "--n", "2"], "above 0"),
     ):
         assert main(["critique", *flags]) == 2
         assert why in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from heedful.cli import main
 from heedful.configs.compare_rewards import FORMS, Config
 from heedful.data.files import write_rows
 from heedful.data.sources import is_held_out
-from heedful.recipes import compare_rewards
+from heedful.recipes import compare_rewards, compare_rewards_trained
 from heedful.recipes.compare_rewards_trained import top_1, without_ties
 from heedful.rewards.heads import Cautious
 from heedful.types import Comparison
@@ -101,6 +102,20 @@ def test_what_is_not_held_out_is_in_every_fold(begun: Path, capsys):
         words = ("--data", begun / "one.jsonl", "--out", begun / "none", "--folds", 2)
         assert compare(begun, *words, "--forms", "length") == 2
         assert f"fold {2 - k} of 2 has no prompt" in capsys.readouterr().err
+
+
+def test_what_is_too_long_is_cut_and_asked_about(begun: Path):
+    """The prompt's end and the response's beginning; of a comparison of which a cut leaves the same both are. Mutations
+    caught: a long prompt that ends the command once a form is trained; a comparison that is left out."""
+    tokenizer = tiny.tokenizer()
+    long = Comparison("far away " * 50 + "near", ("good", "bad"), (1, 2))
+    for c, limit in ((long, 8), (replace(long, responses=("go " * 30, "go " * 31)), 4)):
+        group = compare_rewards_trained._sequences(tokenizer, c, limit)
+        assert [len(sample.tokens) <= limit for sample in group] == [True, True]
+    cut = compare_rewards_trained._sequences(tokenizer, long, 8)
+    whole = compare_rewards_trained._sequences(tokenizer, replace(long, prompt="near"), 1000)
+    for short, at_length in zip(cut, whole, strict=True):
+        assert short.tokens[-len(at_length.tokens) + 1 :] == at_length.tokens[1:]
 
 
 def test_chances_of_a_distribution_and_of_what_does_not_tie():

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs import attributes as of_attributes
 from heedful.configs import reward_model as of_rewards
@@ -19,7 +19,7 @@ from heedful.data.collate import collate
 from heedful.data.columns import comparison_columns
 from heedful.data.files import read_rows
 from heedful.data.sources import prompt_columns, write_rows
-from heedful.data.tokens import encode_group
+from heedful.errors import UserError
 from heedful.evals.preferences import ordered
 from heedful.learner.local import predict
 from heedful.models.limits import context_length
@@ -27,7 +27,8 @@ from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.recipes import attributes, reward_model
 from heedful.rewards.heads import Attributes, Cautious, heads_forward, heads_of, logits_of
 from heedful.rewards.model import score_forward
-from heedful.types import Comparison
+from heedful.training.rows import TooLong, encoded, sequences, trimmed
+from heedful.types import Comparison, Sample
 
 LOOKED_AT = 64  # held-out comparisons that training itself evaluates on
 MEASURED = 512  # comparisons by which a regression knows how far it is off
@@ -132,14 +133,27 @@ def asked(
 def logits(
     config: Config, model: PreTrainedModel, folder: Path, comparisons: Sequence[Comparison]
 ) -> list[Tensor]:
-    """What a model puts out for the responses of each comparison, `[K, C]`; sequences that are too long are cut."""
+    """What a model puts out for the responses of each comparison, `[K, C]`."""
     tokenizer, heads = load_tokenizer(str(folder)), heads_of(model)
     limit = min(config.max_length or 1 << 30, context_length(model))
-    groups = [encode_group(tokenizer, c.prompt, c.responses, max_length=limit) for c in comparisons]
+    groups = [_sequences(tokenizer, c, limit) for c in comparisons]
     batch = collate([sample for group in groups for sample in group])
     out = predict(model, heads_forward if heads else score_forward, batch, 8192)
     table = logits_of(out) if heads else out.score[:, None]
     return list(table.double().cpu().split([len(group) for group in groups]))
+
+
+def _sequences(tokenizer: PreTrainedTokenizerBase, c: Comparison, limit: int) -> list[Sample]:
+    """A comparison's responses, cut as rows of training are; every one is asked about, also where a cut leaves the same
+    of all, of which each is then as good as the other."""
+    try:
+        return sequences(tokenizer, limit)(c)[1]
+    except TooLong as error:
+        if (cut := error.shorter()) is not None:
+            return cut[1]
+    except UserError:  # the same tokens
+        pass
+    return [trimmed(sample, limit) for sample in encoded(tokenizer, c)]
 
 
 def top_1(c: Comparison) -> Comparison:

@@ -50,16 +50,19 @@ class Peak(TorchDispatchMode):
         return out
 
     def know(self, *tensors: Tensor) -> None:
-        """These were there before: they do not count."""
+        """These were there before: they do not count, and what takes their place in memory later does."""
         for x in tensors:
-            self._alive.setdefault(_local(x).untyped_storage()._cdata, 0)
+            self._live(_local(x).untyped_storage(), 0)
 
     def _made(self, x: Tensor) -> None:
         storage = _local(x).untyped_storage()
+        self._live(storage, storage.nbytes())
+
+    def _live(self, storage: Any, counted: int) -> None:
         key = storage._cdata
         if key not in self._alive:
-            self._alive[key] = storage.nbytes()
-            self.now += storage.nbytes()
+            self._alive[key] = counted
+            self.now += counted
             self.most = max(self.most, self.now)
             weakref.finalize(storage, self._gone, key)
 

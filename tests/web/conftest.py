@@ -95,3 +95,19 @@ def person(app: Any, store: Store, hashed: str) -> Callable[[str], Person]:
         return Person(key, login, client)
 
     return make
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: Any) -> Callable[[str], Path]:
+    """`stand_in(code)`: what stands in for heedful where the server starts it as a process, since a real one takes long
+    to begin; returns its folder."""
+
+    def write(code: str) -> Path:
+        place = tmp_path / "fake" / "heedful"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "__main__.py").write_text(code)
+        (place / "__init__.py").write_text("")
+        monkeypatch.setenv("PYTHONPATH", str(place.parent))
+        return place
+
+    return write

@@ -28,20 +28,16 @@ time.sleep(60)
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: Any) -> Any:
-    """`command(code)`: what stands in for heedful, since a real one takes long to begin."""
+def command(stand_in: Any) -> Any:
+    """`command(code)`: what stands in for heedful, with the parent of jobs."""
 
-    def stand_in(code: str) -> None:
-        place = tmp_path / "fake" / "heedful"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "__main__.py").write_text(code)
-        (place / "__init__.py").write_text("")
+    def write(code: str) -> None:
+        place = stand_in(code)
         (place / "web").mkdir(exist_ok=True)
         (place / "web" / "__init__.py").write_text("")
         (place / "web" / "job_parent.py").write_text(Path(job_parent.__file__).read_text())
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
 
-    return stand_in
+    return write
 
 
 def start(workspace: Path, name: str = "one") -> jobs.Job:

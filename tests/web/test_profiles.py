@@ -27,13 +27,9 @@ print("2 people of capitals have a new profile")
 
 
 @pytest.fixture
-def chosen(tmp_path: Path, monkeypatch: Any) -> str:
+def chosen(tmp_path: Path, stand_in: Any) -> str:
     """A folder of profiles in the workspace, and what stands in for heedful, which a file `go` lets end."""
-    place = tmp_path / "fake" / "heedful"
-    place.mkdir(parents=True)
-    (place / "__main__.py").write_text(MAKES)
-    (place / "__init__.py").write_text("")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    stand_in(MAKES)
     (tmp_path / "runs" / "plural").mkdir(parents=True)
     told = [{"sentence": "I like cats.", "z": [1.0]}]
     (tmp_path / "runs" / "plural" / "profiles.json").write_text(json.dumps(told))

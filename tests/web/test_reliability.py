@@ -29,16 +29,12 @@ print("a table")
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: Any) -> None:
-    """What stands in for heedful, since a real one takes long to begin; it waits for a file `go`."""
-    place = tmp_path / "fake" / "heedful"
-    place.mkdir(parents=True)
-    (place / "__main__.py").write_text(FITS)
-    (place / "__init__.py").write_text("")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+def fits(stand_in: Any) -> None:
+    """What stands in for heedful waits for a file `go`."""
+    stand_in(FITS)
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("fits")
 def test_a_fit_is_made_beside_the_server(store: Any, person: Any, tmp_path: Path):
     """Shown when it is there, one at a time; what fails says why and leaves the older one.
 

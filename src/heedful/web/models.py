@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from heedful.errors import UserError, did_you_mean
+from heedful.web import profiles
 
 DEPTH = 6  # folders below the workspace
 SKIPPED = ("checkpoints", "tensorboard")  # which may be many; they can be named all the same
 MARKS = ("config.json", "adapter_config.json")  # of a whole model, of an adapter
-PROFILES = ("profiles.json",)  # of what `heedful pluralism` has written
+PROFILES = (profiles.FILE,)
 
 
 @dataclass(frozen=True)

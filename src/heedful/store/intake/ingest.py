@@ -228,7 +228,7 @@ def add_all(
         done += len(batch)
         if tick:
             tick(done)
-    if done >= BATCH:
+    if done >= BATCH and store.dialect == "postgresql":
         store.in_write(renew_statistics)
     counts_after = store.in_read(count)
     return {"items": done} | {

@@ -13,7 +13,7 @@ from heedful.store.lead import reports
 from heedful.store.lead.browse import state_of, wanted_slot
 from heedful.store.lead.quality import origins
 from heedful.store.project import records
-from heedful.store.project.content import own_text
+from heedful.store.project.content import own_text, task_of
 from heedful.store.tables.schema import (
     assignment,
     audit_event,
@@ -78,7 +78,7 @@ def history(connection: Connection, task_id: str) -> dict[str, Any]:
     events: [{at, what, who, …}]}, the oldest first. `what`: shown, critique (asked for), an outcome,
     or what a lead did.
     """
-    about = connection.execute(select(task).where(task.c.id == task_id)).first()
+    about = task_of(connection, task_id).first()
     if about is None:
         raise UserError("there is no such task")
     question = reports.questions(connection, [task_id])[task_id]

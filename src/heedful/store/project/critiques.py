@@ -19,8 +19,8 @@ from heedful.store.database.bulk import batches, insert_all
 from heedful.store.database.db import new_id, now
 from heedful.store.database.prepared import prepared
 from heedful.store.project import suggestions
+from heedful.store.project.content import task_of
 from heedful.store.project.projects import Settings
-from heedful.store.tables.schema import task
 from heedful.store.tables.suggestions import critique_asked, critique_offered, model_critique
 
 MOST = 20_000  # characters
@@ -115,7 +115,7 @@ def _by_place(connection: Connection, lease: Row) -> list[tuple[str, Row | None]
     none."""
     if (source := _source(connection, lease.id).scalar()) is None:
         return []
-    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
+    task_row = task_of(connection, lease.task).one()
     there = _newest(connection, task_row, source)
     shown = (task_row.completions[i] for i in lease.order_shown)
     return [(c, there.get(c)) for c in shown]

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, exists, func, literal_column, select
 
 from heedful.store.database.prepared import prepared
+from heedful.store.project.content import task_of
 from heedful.store.project.projects import Settings
 from heedful.store.tables.columns import DatabaseClock
 from heedful.store.tables.schema import assignment, exhausted, task, task_slot
@@ -81,7 +82,7 @@ def next_gold(
     if not ids:
         _mark(connection, rater_id, project, "gold", timestamp, everything=since is None)
         return None
-    return connection.execute(select(task).where(task.c.id == rng.choice(ids))).one()
+    return task_of(connection, rng.choice(ids)).one()
 
 
 def _by_priority(

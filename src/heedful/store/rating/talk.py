@@ -19,11 +19,12 @@ from heedful.store.database.prepared import prepared
 from heedful.store.exports.export import opening
 from heedful.store.kinds import kind_of
 from heedful.store.kinds.checks import MAX_TEXT
+from heedful.store.project.content import task_of
 from heedful.store.project.projects import settings_of
 from heedful.store.project.screens import questions_of
 from heedful.store.rating.judging import Conflict, assignment_of
 from heedful.store.tables.schema import offer as offers
-from heedful.store.tables.schema import prompt, task, turn
+from heedful.store.tables.schema import prompt, turn
 
 REPLIES = 2  # replies to each turn
 
@@ -52,7 +53,7 @@ def ready(
     if len(message) > MAX_TEXT:
         raise UserError(f"a message has at most {MAX_TEXT} characters")
     lease = assignment_of(connection, assignment_id, rater_id)
-    task_row = connection.execute(select(task).where(task.c.id == lease.task)).one()
+    task_row = task_of(connection, lease.task).one()
     if not any(kind_of(q.kind).talks for q in questions_of(task_row.kind, task_row.options)):
         raise UserError("this task is no conversation")
     if lease.state not in ("active", "expired"):

@@ -22,6 +22,7 @@ from heedful.store.database.prepared import prepared
 from heedful.store.kinds import UNANSWERED
 from heedful.store.membership import rights
 from heedful.store.project import gold
+from heedful.store.project.content import task_of
 from heedful.store.project.projects import Settings, settings_from, settings_of
 from heedful.store.project.records import corrected
 from heedful.store.project.screens import compared_by, questions_of
@@ -365,7 +366,7 @@ def _question(
         most = 1 if stage == "training" else AMONG
         keys = list(connection.execute(ids.limit(most)).scalars())
         if keys:
-            return connection.execute(select(task).where(task.c.id == rng.choice(keys))).one()
+            return task_of(connection, rng.choice(keys)).one()
     return None
 
 

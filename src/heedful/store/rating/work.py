@@ -183,7 +183,7 @@ def assign(
     `review` slot, whose answer stands beside the others without exceeding their overlap. `shown`: to a person, who
     reads the guidelines beside it. Raises `UserError` if they have had it.
     """
-    task_row = connection.execute(select(task).where(task.c.id == task_id)).first()
+    task_row = task_of(connection, task_id).first()
     if task_row is None:
         raise UserError("there is no such task")
     timestamp, settings = now(connection), settings_of(connection, task_row.project)
@@ -263,7 +263,7 @@ def _swap(
             )
         ).first():
             continue
-        first = connection.execute(select(task).where(task.c.id == row.task)).one()
+        first = task_of(connection, row.task).one()
         if not screens.swaps(first.kind, first.options):
             continue
         key = add_task(
@@ -278,7 +278,7 @@ def _swap(
             round=first.round,
             swap_of=first.id,
         )
-        copy = connection.execute(select(task).where(task.c.id == key)).one()
+        copy = task_of(connection, key).one()
         order = list(reversed(row.order_shown))
         slot = _next_slot(connection, copy)
         return _assign(connection, copy, slot, rater_id, timestamp, settings, None, order)

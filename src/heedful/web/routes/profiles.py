@@ -97,7 +97,6 @@ def _standing(connection: Connection, project: str, request: Request, user: User
     if version is None or consent.refusal(connection, project, user.rater):
         return standing
     last = making.last(workspace, project, version)
-    last = making.last(workspace, project, version)
     outdated = bool(profiles.outdated(connection, project, version, user.rater))
     # Of answers that compare nothing no profile comes: one try is enough until something changes.
     since = profiles.wanted_since(connection, project, user.rater)

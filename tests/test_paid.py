@@ -184,8 +184,7 @@ def test_a_command_that_dies_again_and_again(command: Callable, bill: Path, tmp_
     for path in (bill, tmp_path / "o.jsonl"):
         path.unlink()
     for _ in range(2):
-        with killed_after(2, Journal, "write"):
-            main(words)
+        killed_after(2, Journal, "write", main, words)
     assert asked(bill) < count and not (tmp_path / "o.jsonl").exists()
     source = tmp_path / "paid_judge.py"
     code = source.read_text()
@@ -225,8 +224,7 @@ def test_an_evaluation_that_dies(world: Path, bill: Path, tmp_path: Path):
     bill.unlink()
     config = replace(config, out=tmp_path / "again")
     for number in (2, 3, 3):
-        with killed_after(number, Journal, "write"):
-            compare.measured(config)
+        killed_after(number, Journal, "write", compare.measured, config)
     compare.measured(config)
     assert asked(bill) == count
     for name in ("evaluation.json", "samples.jsonl"):
@@ -275,8 +273,7 @@ def test_a_step_that_dies_in_its_middle(job: str, world: Path, bill: Path, tmp_p
     for number, state_every in ((1, 0), (4, 1), (6, 0)):
         if asked(bill) + number >= count:
             break
-        with killed_after(number, Journal, "write"):
-            run("again", "--state-every", state_every)
+        killed_after(number, Journal, "write", run, "again", "--state-every", state_every)
         source = tmp_path / "paid_judge.py"
         code = source.read_text()
         source.write_text(code + "# another judge\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import inspect
 import json
 import math
@@ -28,6 +27,7 @@ from heedful.rewards import Group, load_rewards
 from heedful.rewards.endpoint import QUESTION as GRADE
 from heedful.rewards.endpoint import grade
 from heedful.waiting import all_of
+from killed import killed_after
 
 SAMPLES = [
     ("Why?", "long answer"),
@@ -162,21 +162,9 @@ def test_without_a_cache_a_command_that_dies_pays_once(server, samples, tmp_path
     Mutation caught: answers that are kept where there is a cache only.
     """
     monkeypatch.setenv("HEEDFUL_CACHE", "")
-    spec, write, calls = f"{server.url}(concurrency=1)", Journal.write, 0
-
-    def dies(*args, **kwargs):
-        nonlocal calls
-        write(*args, **kwargs)
-        calls += 1
-        if calls % 4 == 0:
-            raise SystemExit
-
-    monkeypatch.setattr(Journal, "write", dies)
+    spec = f"{server.url}(concurrency=1)"
     for _ in range(2):
-        with pytest.raises(SystemExit):
-            judge(samples, spec, tmp_path / "a.jsonl")
-        gc.collect()  # what was cut off is torn down now, not in the middle of what comes next
-    monkeypatch.setattr(Journal, "write", write)
+        killed_after(4, Journal, "write", judge, samples, spec, tmp_path / "a.jsonl")
     code, rows = judge(samples, spec, tmp_path / "a.jsonl")
     assert code == 0 and [row["ranking"] for row in rows] == [[1, 3, 2], [2, 1]]
     assert len(server.asked) == 2 * (3 + 1) and sorted(f.name for f in tmp_path.iterdir()) == [

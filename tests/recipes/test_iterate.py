@@ -536,8 +536,7 @@ def test_a_loop_that_dies_at_every_step_pays_once(
     init.run(init.Config(folder=tmp_path / "other"))
     config = changed(config, workspace=tmp_path / "other", out=tmp_path / "other" / "rounds")
     for owner, name, number in steps:
-        with killed_after(number, owner, name):
-            iterate.run(config)
+        killed_after(number, owner, name, iterate.run, config)
     again = iterate.run(config)
     assert outcome(config) == expected
     assert whole and again

@@ -12,12 +12,13 @@ from sqlalchemy import select
 import heedful as hd
 from heedful.evals.ratings import elo
 from heedful.store.database.db import Store, new_id
+from heedful.store.lead import quality
 from heedful.store.lead.quality import Answer
-from heedful.store.project import content
+from heedful.store.project import consent, content
 from heedful.store.rating import judging
 from heedful.store.tables import schema
 from heedful.types import Message
-from heedful.web import insight
+from heedful.web import alerts, insight
 from workspace import claim, make_project, make_rater, make_task
 
 LONG = "long " * 4
@@ -35,15 +36,19 @@ def answer(store: Store, given: str, rater: str, said: dict[str, Any]) -> None:
         judging.submit(connection, given, rater, said, key=new_id(), active_ms=100_000)
 
 
-def compare(store: Store, project: str, question: str, score: float, models: str = "mn") -> str:
-    """A question with a long response of one model and a short one of another, for two raters."""
+def compare(
+    store: Store, project: str, question: str, score: float, models: str = "mn", overlap: int = 2
+) -> str:
+    """A question with a long response of one model and a short one of another, for two raters or more."""
     with store.write() as connection:
         prompt = content.add_prompt(connection, project, (Message("user", question),))
         ids = [
             content.add_completion(connection, prompt, text, model=model)
             for text, model in zip((LONG, "short"), models, strict=True)
         ]
-        return content.add_task(connection, project, "pair", prompt, ids, overlap=2, score=score)
+        return content.add_task(
+            connection, project, "pair", prompt, ids, overlap=overlap, score=score
+        )
 
 
 def judge(store: Store, project: str, rater: str, better: str, **said: Any) -> str:
@@ -321,7 +326,7 @@ def test_win_rates(store: Store, person, judged, tmp_path: Path):
     rows = {r["model"]: (r["wins"], r["n"]) for r in found["models"]}
     assert rows == {"m": (3.5, 6), "n": (2.5, 6)}
     ratings = elo({("m", "n"): 3.5, ("n", "m"): 2.5})
-    # The command's are the page's, without answers that were withdrawn.
+    # The command's are the page's.
     of_command = hd.run("raters", data=f"db:{tmp_path}", models=True)
     assert json.loads(json.dumps(of_command)) == found["models"]
     assert {r["model"]: (r["elo"], (*r["elo_ci"],)) for r in found["models"]} == ratings
@@ -331,6 +336,51 @@ def test_win_rates(store: Store, person, judged, tmp_path: Path):
     ]
     assert {(r["model"], r["round"]) for r in found["rounds"]} == {("m", 0), ("n", 0)}
     assert len(found["weeks"]) == 2 and found["used"] == 7
+
+
+def test_withdrawn_answers_are_in_no_statistic(store: Store):
+    """All is as if they had never been given, and is back once they are given again; of another project's withdrawal
+    nothing is seen. Mutations caught: a statistic without the condition; one whose condition is on the rater alone."""
+    project = make_project(store, gold_rate=1.0, swap_rate=1.0, alert_place=0.52)
+    ada, bob, cem = (make_rater(store) for _ in range(3))
+    for i in range(12):
+        compare(store, project, f"{i}?", i, overlap=3)
+    for i in range(4):
+        make_task(store, project, question=f"gold {i}?", gold={"ranks": {}})
+
+    def statistics() -> dict[str, Any]:
+        with store.read() as connection:
+            rows = insight.raters(connection, project)["raters"]
+            return {
+                "raters": [row for row in rows if row["rater"] != cem],
+                "agreement": insight.agreement(connection, project),
+                "labels": insight.labels(connection, project),
+                "disagreements": insight.disagreements(connection, project),
+                "win rates": insight.win_rates(connection, project)["pairs"],
+                "battles": list(insight.battles(connection, project)),
+                "gold": quality.gold_shares(connection, project),
+                "swapped": quality.swapped(connection, project, limit=9),
+                "alerts": alerts.of_project(connection, project),
+            }
+
+    def answers(rater: str, value: int) -> None:
+        while given := claim(store, project, rater):
+            answer(store, given, rater, {"value": value})
+
+    answers(ada, 1)
+    answers(bob, 8)
+    before = statistics()
+    answers(cem, 1)
+    after = statistics()
+    assert [name for name in before if before[name] == after[name]] == []
+    other = make_project(store, "other")
+    with store.write() as connection:
+        consent.withdraw(connection, other, ada, actor=ada)
+        consent.withdraw(connection, project, cem, actor=cem)
+    assert statistics() == before
+    with store.write() as connection:
+        consent.give_again(connection, project, cem, actor=cem)
+    assert statistics() == after
 
 
 def test_what_was_set_aside(store: Store, person):

@@ -240,12 +240,9 @@ def battles(connection: Connection, project: str) -> Iterator[Battle]:
 def _battles(
     connection: Connection, project: str, ids: Sequence[str]
 ) -> Iterator[tuple[Answer, list[Battle]]]:
-    """Answers that say which response is better and are not withdrawn, each with the models that met in it."""
-    gone = set(consent.withdrawn(connection, project))
+    """Answers that say which response is better, each with the models that met in it."""
     first = quality.by_judgment(quality.load(connection, ids)).values()
-    answers = [
-        s for s in first if s.prefers and s.compares and not s.swap_of and s.rater not in gone
-    ]
+    answers = [s for s in first if s.prefers and s.compares and not s.swap_of]
     names = quality.origins(connection, list({c for s in answers for c in s.ranks}))
     for s in answers:
         met = [(names.get(a), names.get(b), (1 + sign) / 2) for a, b, sign in pairs(s)]

@@ -2,7 +2,7 @@
 
 The lead's pages must be fast with a million judgments too. What can be counted is counted in SQL (store.reports);
 statistics that need each answer use the newest ones, and say how many these are.
-Only an answer's latest revision counts, and no answer beyond the overlap that was asked for.
+Only an answer's latest revision counts, no answer beyond the overlap that was asked for, and none that was taken back.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, Select, exists, func, select
 from heedful.store.database.bulk import batches
 from heedful.store.kinds import Measure, measure_of
 from heedful.store.project import gold
+from heedful.store.project.consent import took_back
 from heedful.store.project.records import corrected, grouped
 from heedful.store.project.screens import compared_by
 from heedful.store.tables.schema import (
@@ -95,8 +96,9 @@ class Answer:
 
 
 def valid(table: Any = judgment) -> tuple[Any, ...]:
-    """Conditions on a judgment: it counts."""
-    return table.c.outcome.in_(ANSWERS), table.c.disposition != "surplus", ~corrected(table)
+    """Conditions on a judgment: it counts, in whatever is said of answers as a whole."""
+    given = table.c.outcome.in_(ANSWERS), table.c.disposition != "surplus", ~corrected(table)
+    return *given, ~took_back(table)
 
 
 def newest(

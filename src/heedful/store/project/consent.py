@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Exists, Row, Select, Table, exists, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
@@ -109,6 +109,12 @@ def withdrawn(connection: Connection, project: str) -> list[str]:
     """Whose answers in the project are not exported, in order."""
     query = select(withdrawal.c.rater).where(withdrawal.c.project == project)
     return sorted(connection.execute(query).scalars())
+
+
+def took_back(table: Any = judgment) -> Exists:
+    """Condition on a judgment: its rater has withdrawn it."""
+    w = withdrawal.c
+    return exists().where(w.project == table.c.project, w.rater == table.c.rater)
 
 
 def taken_back(connection: Connection, ids: Sequence[str], table: Table = judgment) -> set[str]:

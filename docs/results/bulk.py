@@ -1,9 +1,9 @@
 """What takes long with many judgments: PYTHONPATH=tests:docs/results python docs/results/bulk.py [JUDGMENTS]
 
 Fills a SQLite workspace as load.py does, then one on a PostgreSQL of its own where that is installed, and runs check,
-check again, export, an import of a fifth as many comparisons, backup and restore, each in a process of its own. Prints
-a JSON object: for each database seconds by the clock, of the processors (of the command, and of the server's) and the
-peak of memory; the one in people/bulk.json is from the machine that it names.
+check again, export, an import of a fifth as many comparisons and one of as many samples, backup and restore, each in a
+process of its own. Prints a JSON object: for each database seconds by the clock, of the processors (of the command, and
+of the server's) and the peak of memory; the one in people/bulk.json is from the machine that it names.
 
 `floor` of SQLite is what it and Python's JSON take for the bare work, in this process: SQLite's own two checks alone;
 columns fetched and written as JSON; the imported rows once more, as they are, into empty tables.
@@ -78,6 +78,8 @@ def measure(
         "export_rankings": ["export", "rankings", str(folder / "r.jsonl"), "--workspace", str(work)],
         "import": ["import", "comparisons", str(compared(folder, judgments // 5)), "--workspace", str(work),
                    "--project", "imported", "--quiet"],
+        "import_samples": ["import", "samples", str(sampled(folder, judgments // 5)), "--workspace", str(work),
+                           "--project", "asked", "--ask", "pair", "--quiet"],
         "backup": ["backup", str(work), str(folder / "b.zip")],
         "restore": ["restore", str(folder / "b.zip"), str(folder / "again")],
     }  # fmt: skip
@@ -190,6 +192,20 @@ def compared(folder: Path, number: int) -> Path:
     )
     write_rows(folder / "compared.jsonl", rows)
     return folder / "compared.jsonl"
+
+
+def sampled(folder: Path, number: int) -> Path:
+    """A file of so many responses, two to each prompt."""
+    rng = random.Random(0)
+    rows = (
+        {
+            "prompt": f"Question {i // 2}: why is the sky blue at {i // 2 % 24} o'clock?",
+            "completion": f"Answer {i}: " + "light scatters " * rng.randint(3, 40),
+        }
+        for i in range(number)
+    )
+    write_rows(folder / "sampled.jsonl", rows)
+    return folder / "sampled.jsonl"
 
 
 def timed(words: list[str]) -> dict[str, float]:

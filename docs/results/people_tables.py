@@ -91,14 +91,17 @@ def speed(r: dict) -> str:
 def bulk(r: dict) -> str:
     jobs = {
         "check": "`check --all`", "check_again": "`check` again", "export_comparisons": "`export comparisons`",
-        "export_rankings": "`export rankings`", "import": "`import comparisons`", "backup": "`backup`", "restore": "`restore`",
+        "export_rankings": "`export rankings`", "import": "`import comparisons`",
+        "import_samples": "`import samples --ask pair`", "backup": "`backup`", "restore": "`restore`",
     }  # fmt: skip
     rows = [
         "| | SQLite: seconds | a million would take | MiB at most | PostgreSQL: seconds | a million would take | MiB at most |",
         "|" + "---|" * 7,
     ]
     for name, title in jobs.items():
-        number = r["imported" if name == "import" else "judgments"]
+        if name not in r["sqlite"]:
+            continue
+        number = r["imported" if name.startswith("import") else "judgments"]
         cells = [
             cell
             for one in (r["sqlite"][name], r["postgresql"][name])
@@ -110,11 +113,18 @@ def bulk(r: dict) -> str:
         ]
         rows.append(f"| {title} | {' | '.join(cells)} |")
     adding = [seconds for name in ("sqlite", "postgresql") for seconds in r[name]["adding"]]
-    rate = r["imported"] / r["sqlite"]["import"]["seconds"]
+    rates = {
+        name: f"{r['imported'] / seconds:,.0f} {name} a second"
+        for name, job in (
+            ("comparisons with their answers", "import"),
+            ("samples", "import_samples"),
+        )
+        if (seconds := r["sqlite"].get(job, {}).get("seconds"))
+    }
     load = max(n for name in ("sqlite", "postgresql") for n in r[name]["load"])
     return "\n".join(rows) + (
         f"\n\nWorkspaces with {r['judgments']:,} judgments (SQLite: {r['sqlite']['database_mib']:,} MiB), on {r['machine']}, load {load:g} at most. Twenty million additions take Python "
-        f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. {r['imported']:,} comparisons imported: into SQLite {rate:,.0f} a second. Half of `check` is SQLite's own look through its file, which "
+        f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. Of {r['imported']:,} imported into SQLite {' and '.join(rates.values())}. Half of `check` is SQLite's own look through its file, which "
         f"another core does at the same time. {bare(r)}`PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -49,14 +50,19 @@ def test_keys_are_pressed_while_a_clip_moves(site):
 
 
 def test_clips_that_are_compared_move(site):
-    """Mutations caught: a clip that is shown as text or with tools for texts, one that moves although somebody wants
-    none."""
+    """Mutations caught: a clip that is shown as text or with tools for texts, help that tells of their keys, a clip
+    that moves although somebody wants none."""
     project = make_project(site.store)
     make_task(site.store, project, "pair", (clip(6, 200), clip(6, 200, 1)))
     page = site.rate(project)
     canvas = page.locator(".panel canvas").first
     canvas.wait_for()
     expect(page.locator("#views, .panel-tools :not(.enlarge)")).to_be_hidden()
+    page.keyboard.press("?")
+    told = page.get_by_role("dialog", name="Keys").locator("dd")
+    expect(told.filter(has_text="skip, flag for the lead")).to_be_visible()
+    expect(told.filter(has_text=re.compile("raw text|differences|guidelines"))).to_have_count(0)
+    site.escape(page)
     page.wait_for_timeout(500)
     still = canvas.evaluate(LOOKS)
     page.wait_for_timeout(500)

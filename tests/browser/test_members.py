@@ -94,7 +94,8 @@ def fits_a_phone(page) -> None:
 
 
 def test_who_may_come_in(site):
-    """Closed, a person and a group let in, one paused and let go on: what the page says is what raters get."""
+    """Closed, a person and a group let in, one paused and let go on: what the page says is what raters get. Mutation
+    caught: a group that somebody has chosen is not chosen any more once something else has been done."""
     site.expect("403")
     project = make_project(site.store, "poems")
     make_tasks(site.store, project, 2)
@@ -104,11 +105,15 @@ def test_who_may_come_in(site):
     people.get_by_label("Name", exact=True).fill("evening")
     people.get_by_role("button", name="Make a group").click()
     said(people, "evening is there.")
+    people.get_by_label("Name", exact=True).fill("afternoon")
+    people.get_by_role("button", name="Make a group").click()
+    said(people, "afternoon is there.")
     people.get_by_role("combobox", name="Add somebody to evening").fill(names[site.people["other"]])
     people.get_by_role("button", name="Add to evening").click()
     said(people, "belongs to evening.")
 
     lead = site.signed_in("lead", f"/lead/{project}/members")
+    lead.locator("#give select[name=group]").select_option(label="evening")
     lead.get_by_label("its members and groups only").check()
     said(lead, "Only members and groups come in now.")
     rater = site.signed_in("rater", "/rate")

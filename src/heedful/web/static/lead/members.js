@@ -67,7 +67,8 @@ function draw(page) {
   stack($("groups"), page.groups.length ? page.groups.map(group) : none(4, "No group has a role here."));
   $("others").replaceChildren(...page.others.map((name) => el("option", { value: name })));
   $("give").hidden = !page.other_groups.length;
-  $("give").elements.group.replaceChildren(...page.other_groups.map((g) => el("option", { value: g.id }, g.name)));
+  const given = $("give").elements.group;
+  given.replaceChildren(...page.other_groups.map((g) => el("option", { value: g.id, selected: g.id === given.value }, g.name)));
   const short = q.training + q.questions > q.gold;
   $("stock").textContent = `There are ${q.gold} gold questions, ${q.explained} of them with an explanation.` +
     (short ? ` ${q.training + q.questions} are needed for one rater's first try: import more under Files.` : "");

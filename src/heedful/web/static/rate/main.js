@@ -299,15 +299,16 @@ function toggle(name) {
 }
 
 const COMMON = [...$("keys").children];
+const there = (name) => $(name).offsetParent !== null; // a button that can be seen, with its key
 function help() {
   const kinds = current ? [...new Set(current.task.questions.map((q) => q.kind))].map((kind) => KINDS[kind]) : [];
   const kindKeys = [...(current && several(current.task) ? screen.keys : []), ...kinds.flatMap((kind) => kind.keys ?? []), ...(current?.task.critiques ? [["m", t("ask what a model says against the responses")]] : [])];
-  $("keys").replaceChildren(...kindKeys.flatMap(([keys, text]) => [el("dt", {}, keys.split(" ").map((k) => (k === "…" ? k : el("kbd", {}, k)))), el("dd", {}, text)]), ...COMMON);
+  $("keys").replaceChildren(...kindKeys.flatMap(([keys, text]) => [el("dt", {}, keys.split(" ").map((k) => (k === "…" ? k : el("kbd", {}, k)))), el("dd", {}, text)]), ...COMMON.filter(({ dataset }) => !dataset.of || there(dataset.of)));
   $("help").showModal();
 }
 
 function guide() {
-  if ($("guide").hidden) return;
+  if (!there("guide")) return;
   const hidden = $("desk").classList.toggle("unguided");
   $("guide").setAttribute("aria-expanded", String(!hidden));
 }
@@ -363,8 +364,8 @@ addEventListener("keydown", (event) => {
   else if (event.key === "f") flag();
   else if (event.key === "g") guide();
   else if (event.key === "m" && current.task.critiques) current.critics.ask();
-  else if (event.key === "r" && !$("views").hidden) toggle("raw");
-  else if (event.key === "d" && !$("views").hidden && !$("diff").hidden) toggle("diff");
+  else if (event.key === "r" && there("raw")) toggle("raw");
+  else if (event.key === "d" && there("diff")) toggle("diff");
   else if (!current.widget.key(event)) return;
   event.preventDefault();
 });

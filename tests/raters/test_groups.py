@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -164,7 +165,7 @@ def test_from_comparisons_to_a_sentence(model: Path, tmp_path: Path, capsys):
         assert main([*map(str, words), "--out", str(tmp_path / "mine.txt")]) == 0
         assert (tmp_path / "mine.txt").read_text().strip() == groups[k]["sentence"]
     workspace_profiles(
-        model, out / "profiles.json", [group["sentence"] for group in groups], tmp_path
+        model, out / "profiles.json", [group["sentence"] for group in groups], tmp_path, capsys
     )
     (tmp_path / "bad.json").write_text("[]")
     words[4] = str(tmp_path / "bad.json")
@@ -174,21 +175,26 @@ def test_from_comparisons_to_a_sentence(model: Path, tmp_path: Path, capsys):
     assert "two raters" in capsys.readouterr().err
 
 
-def workspace_profiles(model: Path, file: Path, sentences: list[str], tmp_path: Path) -> None:
+def workspace_profiles(
+    model: Path, file: Path, sentences: list[str], tmp_path: Path, capsys: Any
+) -> None:
     """Everybody who has answered in a workspace, but who has said it themselves or wants none; it goes with withdrawn
     answers, and is renewed where there are newer answers or other profiles. Mutations caught: another's answers, a
-    sentence written over, one that comes back; a reward looked for from another folder; all made anew each time."""
+    sentence written over, one that comes back; a reward looked for from another folder; all made anew each time; one
+    of three answers."""
     work_folder = tmp_path / "work"
     work_folder.mkdir()
     store = new_store(work_folder / "heedful.db")
     project = make_project(store)
     texts = ("yes it is", "no it is not")
     tasks = [
-        make_task(store, project, question=f"q{i}", responses=texts, overlap=4) for i in range(3)
+        make_task(store, project, question=f"q{i}", responses=texts, overlap=5 if i else 4)
+        for i in range(4)
     ]
     people = {name: make_rater(store) for name in LIKES}
+    hasty = make_rater(store)
     for task in tasks:
-        for name, rater in people.items():
+        for name, rater in [*people.items(), ("ann", hasty)][: 5 if task != tasks[0] else 4]:
             with store.write() as connection:
                 given = work.assign(connection, task, rater, order=(0, 1))
             answer(store, given, rater, {"value": 1 if LIKES[name] > 0 else 8})
@@ -203,6 +209,7 @@ def workspace_profiles(model: Path, file: Path, sentences: list[str], tmp_path: 
         str(file),  # pluralism.json beside it names the reward
     ]
     assert main(words) == 0
+    assert "not yet of 1, who compared fewer than 4 questions" in capsys.readouterr().out
 
     def told(name: str) -> str | None:
         with store.read() as connection:
@@ -216,20 +223,21 @@ def workspace_profiles(model: Path, file: Path, sentences: list[str], tmp_path: 
         with store.read() as connection:
             return profiles.outdated(connection, project, version)
 
-    assert outdated() == set()
+    too_early = {f"rater-{hasty}"}  # outdated until there is one
+    assert outdated() == too_early
     one_more = make_task(store, project, question="q8", responses=texts, overlap=1)
     with store.write() as connection:
         given = work.assign(connection, one_more, people["dee"], order=(0, 1))
     answer(store, given, people["dee"], {"value": 8})
-    assert outdated() == {f"rater-{people['dee']}"}
+    assert outdated() == {f"rater-{people['dee']}"} | too_early
     file.write_text(file.read_text().replace(sentences[0], "In a word: yes."))
-    assert outdated() == {f"rater-{people[name]}" for name in ("ann", "dee")}
-    assert main(words) == 0 and outdated() == set()
+    assert outdated() == {f"rater-{people[name]}" for name in ("ann", "dee")} | too_early
+    assert main(words) == 0 and outdated() == too_early
     told_now = ["In a word: yes.", "Short ones.", None, sentences[1]]
     assert [told(name) for name in LIKES] == told_now
     with store.write() as connection:
         profiles.let(connection, project, people["cem"])
-    assert outdated() == {f"rater-{people['cem']}"}
+    assert outdated() == {f"rater-{people['cem']}"} | too_early
     with store.write() as connection:
         profiles.delete(connection, project, people["cem"])
         consent.withdraw(connection, project, people["dee"], actor=None)

@@ -36,11 +36,12 @@ def chosen(tmp_path: Path, stand_in: Any) -> str:
     return "runs/plural"
 
 
-def says(store: Store, project: str, rater: str) -> None:
-    task = make_task(store, project, question=f"{time.time_ns()}?")
+def says(store: Store, project: str, rater: str, kind: str = "pair") -> None:
+    texts = ("a", "b") if kind == "pair" else ("a",)
+    task = make_task(store, project, kind, texts, question=f"{time.time_ns()}?")
     with store.write() as connection:
         given = work.assign(connection, task, rater)
-    answer(store, given, rater, {"value": 1})
+    answer(store, given, rater, {"value": 1} if kind == "pair" else {"thumbs": [1]})
 
 
 def made(store: Store, workspace: Path, project: str, rater: str) -> str:
@@ -58,7 +59,8 @@ def test_a_profile_is_renewed_when_its_person_looks(
     store: Store, person: Any, tmp_path: Path, chosen: str
 ):
     """Mutations caught: one that is made where no lead has chosen so, of nobody's answers, twice of the same ones, or
-    after it was switched off; one that never comes again; a page that does not say that there is one."""
+    after it was switched off; one that never comes again; a page that does not say that there is one; one of fewer
+    answers than it needs, or of as many of which some compare nothing."""
     project, lead, rater = make_project(store), person("lead").browser, person("rater")
     path, settings = f"/api/projects/{project}/profile", f"/api/projects/{project}"
 
@@ -74,7 +76,8 @@ def test_a_profile_is_renewed_when_its_person_looks(
             time.sleep(0.02)
 
     told = "is found from your answers"
-    says(store, project, rater.id)
+    for _ in range(3):
+        says(store, project, rater.id)
     assert not standing()["kept"] and not standing()["stale"]
     assert rater.browser.post(path).json() == {"begun": False}
     assert told not in rater.browser.get(f"/rate/{project}").text
@@ -83,7 +86,11 @@ def test_a_profile_is_renewed_when_its_person_looks(
     assert lead.get(f"{settings}/profiles").json()["sources"] == [{"source": chosen}]
     assert lead.patch(settings, json={"settings": {"profiles": chosen}}).status_code == 200
     assert told in rater.browser.get(f"/rate/{project}").text
-    assert standing()["stale"] and not standing()["made"]
+    says(store, project, rater.id, kind="thumbs")
+    assert standing()["missing"] == 1 and not standing()["stale"]
+    assert rater.browser.post(path).json() == {"begun": False}
+    says(store, project, rater.id)
+    assert standing()["stale"] and not standing()["made"] and not standing()["missing"]
     assert rater.browser.post(path).json() == {"begun": True}
     assert standing()["made"] and not standing()["stale"]
     done()

@@ -155,7 +155,8 @@ class Client(Members):
         return self._call("PUT", path, {"withdrawn": withdrawn})
 
     def profile(self, project: str) -> Values:
-        """What one seems to like there, {sentence, theirs, made_at}, and whether it is out of date or switched off."""
+        """What one seems to like there, {sentence, theirs, made_at}, whether it is out of date or switched off, and how
+        many answers are missing until one is made."""
         return self._call("GET", f"/api/projects/{project}/profile")
 
     def make_profile(self, project: str) -> Values:

@@ -25,7 +25,7 @@ class Config(Reading):
     out: Path | None = None
     """The text file for --context."""
     workspace: Path | None = None
-    """In place of --data and --out: everybody who has compared something in it has a profile under Your answers, made
+    """In place of --data and --out: everybody who has compared enough in it has a profile under Your answers, made
     anew where they have answered since or the profiles are others."""
     project: str | None = None
     """The project in it; needed where there are several."""

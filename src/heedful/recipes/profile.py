@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from sqlalchemy import Connection
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.profile import Config, refuse_nonsense
@@ -20,6 +21,7 @@ from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import load_personal_heads
 from heedful.rewards.personal import known_by
 from heedful.store.database.db import now
+from heedful.store.lead import quality
 from heedful.store.membership import profiles as membership
 from heedful.store.project import projects
 from heedful.transfer.sources import materialise
@@ -59,11 +61,11 @@ def _everybody(config: Config, workspace: Path, profiles: Profiles) -> None:
     version = membership.version_of(config.profiles.read_bytes())
     with opened(workspace) as store:
         project = store.in_read(lambda connection: project_of(connection, config.project))
-        name, made_at, stale = store.in_read(
+        name, made_at, stale, few = store.in_read(
             lambda connection: (
                 projects.name_of(connection, project),
                 now(connection),
-                membership.outdated(connection, project, version),
+                *_due(connection, project, version),
             )
         )
         by_rater: dict[str, list[Comparison]] = defaultdict(list)
@@ -81,7 +83,20 @@ def _everybody(config: Config, workspace: Path, profiles: Profiles) -> None:
         )
     print(
         f"{kept} people of {name} have a new profile from their answers; they see it under Your answers"
+        + (
+            f"; not yet of {few}, who compared fewer than {membership.FEWEST} questions"
+            if few
+            else ""
+        )
     )
+
+
+def _due(connection: Connection, project: str, version: str) -> tuple[set[str], int]:
+    """Pseudonyms of those of whom one is to be made, and of how many more it is too early."""
+    compared = quality.compared(connection, project)
+    stale = membership.outdated(connection, project, version) & compared.keys()
+    enough = {who for who in stale if compared[who] >= membership.FEWEST}
+    return enough, len(stale - enough)
 
 
 def _model(config: Config, profiles: Profiles) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -136,6 +136,21 @@ def newest_gold(connection: Connection, project: str, *, per_rater: int) -> list
     )
 
 
+def compared(connection: Connection, project: str, rater_id: str | None = None) -> dict[str, int]:
+    """How many questions each rater has compared or ranked responses to, gold left out, by pseudonym; or one rater."""
+    j, t = judgment.c, task.c
+    ranked = exists().where(ranking_item.c.judgment == j.id)
+    new = (ranked, t.is_gold.is_(False), t.swap_of.is_(None))
+    query = select(rater.c.pseudonym, func.count(j.task.distinct())).join(
+        rater, rater.c.id == j.rater
+    )
+    query = query.join(task, t.id == j.task).where(j.project == project, *valid(), *new)
+    if rater_id is not None:
+        query = query.where(j.rater == rater_id)
+    rows = connection.execute(query.group_by(rater.c.pseudonym))
+    return {row[0]: row[1] for row in rows}
+
+
 def gold_keys(connection: Connection, tasks: Collection[str]) -> dict[str, gold.Key]:
     """What is known of the answers to gold questions; never for raters' eyes."""
     keys: dict[str, gold.Key] = {}

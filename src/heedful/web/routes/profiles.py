@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Connection
 
 from heedful.store.database import audit
+from heedful.store.lead import quality
 from heedful.store.membership import profiles
 from heedful.store.project import consent, projects
 from heedful.web import profiles as making
@@ -29,7 +30,7 @@ class Profile(BaseModel):
 def profile(project_id: str, request: Request, user: SignedIn) -> dict[str, Any]:
     """{sentence, theirs, made_at}: what you seem to like here, found from your answers or written by you (`theirs`);
     nulls where there is none. And whether profiles are `kept` here, yours is switched `off`, is out of date (`stale`),
-    is being `made`."""
+    is being `made`; and how many answers that compare or rank are `missing` until one is made."""
     with store_of(request).read() as connection:
         return _standing(connection, project_id, request, user)
 
@@ -47,7 +48,11 @@ def make_profile(project_id: str, request: Request, user: SignedIn) -> dict[str,
             audit.record(connection, user.rater, "profile.renew", project=project_id)
         folder = projects.settings_of(connection, project_id).profiles
         name = projects.name_of(connection, project_id)
-    begun = wanted and making.begin(workspace_of(request), project_id, name, folder)
+    begun = (
+        wanted
+        and not standing["missing"]
+        and making.begin(workspace_of(request), project_id, name, folder)
+    )
     return {"begun": bool(begun)}
 
 
@@ -92,10 +97,13 @@ def _standing(connection: Connection, project: str, request: Request, user: User
     version = making.version(workspace, projects.settings_of(connection, project).profiles)
     found = profiles.of(connection, project, user.rater) or NONE
     standing = {name: found[name] for name in NONE}
-    standing |= {"kept": version is not None, "stale": False, "made": False}
+    standing |= {"kept": version is not None, "stale": False, "made": False, "missing": 0}
     standing["off"] = profiles.is_off(connection, project, user.rater)
     if version is None or consent.refusal(connection, project, user.rater):
         return standing
+    told = sum(quality.compared(connection, project, user.rater).values())
+    if told < profiles.FEWEST:
+        return standing | {"missing": profiles.FEWEST - told}
     last = making.last(workspace, project, version)
     outdated = bool(profiles.outdated(connection, project, version, user.rater))
     # Of answers that compare nothing no profile comes: one try is enough until something changes.

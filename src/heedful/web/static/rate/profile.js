@@ -24,12 +24,13 @@ export function liking(project) {
   const buttons = { off: document.getElementById("unlike"), on: document.getElementById("like") };
   let shown = null; // what stands in the field unless somebody types there
   const draw = (mine) => {
-    const { sentence, kept, theirs, off, made } = mine;
+    const { sentence, kept, theirs, off, made, missing } = mine;
     part.hidden = !(sentence || kept);
     form.hidden = !sentence;
     if (form.elements.sentence.value === (shown ?? "")) form.elements.sentence.value = shown = sentence ?? "";
     const states = [[made, t("It is being made from your answers…")], [off, t("You have switched it off: none is made from your answers.")],
-      [sentence && theirs, t("You have written it yourself.")], [!sentence, t("There is none yet: it is made from answers that compare or rank.")]];
+      [sentence && theirs, t("You have written it yourself.")], 
+      [!sentence && missing, t("There is none yet. Answers that compare or rank and are still needed: {n}.", { n: missing })], [!sentence, t("There is none yet: it is made from answers that compare or rank.")]];
     document.getElementById("how-made").textContent = states.find(([is]) => is)?.[1] ?? "";
     buttons.off.hidden = off;
     buttons.off.textContent = sentence ? t("Delete it") : t("Make none");

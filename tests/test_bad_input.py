@@ -142,6 +142,22 @@ def test_nan_reward(model, user_module, tmp_path, capsys):
     assert not scored.exists()
 
 
+def test_no_right_answer_to_score_by(model, tmp_path, capsys):
+    """Its file and line are told, and nothing is written; of `evaluate` such rows can be left out. Mutation caught: a
+    scorer that is asked behind the rows, where no place is known any more."""
+    rows = [
+        {"prompt": f"{i} + 1?", "completion": "2"} | ({"answer": "2"} if i else {}) for i in (1, 0)
+    ]
+    data, out = write(tmp_path / "s.jsonl", *rows), tmp_path / "out"
+    words = "s.jsonl:2: a verifier needs the right answer"
+    scored = ("score", "--data", data, "--reward", "numeric", "--out", tmp_path / "o.jsonl")
+    assert words in refused(capsys, *scored) and not (tmp_path / "o.jsonl").exists()
+    job = ["evaluate", "--model", model, "--data", data, "--out", out, "--scorer", "numeric"]
+    job += ["--max-tokens", "2", "--quiet"]
+    assert words in refused(capsys, *job) and not out.exists()
+    assert main([*map(str, job), "--on-bad-row", "drop"]) == 0
+
+
 def test_an_error_in_a_reward_is_never_a_reward(model, user_module, tmp_path):
     """Mutation caught: `except Exception: reward = 0.0`."""
     data = write(tmp_path / "p.jsonl", {"prompt": CHAT})

@@ -557,6 +557,13 @@ def test_what_cannot_be_exported(query, words):
         Query(**query)
 
 
+@pytest.mark.parametrize("what", ["prompts", "samples", "judgments"])
+def test_filters_that_would_mean_nothing(store, what):
+    """Mutation caught: a file with the gold answers that were not asked for, or without those that were."""
+    with pytest.raises(UserError, match=f"gold: only where rows .* leave it out for {what}"):
+        snapshot.take(store, make_project(store), Query(what, gold=True))
+
+
 def test_another_projects_snapshot_is_not_there(store, busy, tmp_path):
     project, _ = busy
     taken = snapshot.take(store, project, Query("comparisons"))

@@ -33,7 +33,7 @@ from heedful.rewards import Group, Part, Parts, load_rewards
 from heedful.rewards.functions import as_reward
 from heedful.rewards.heads import Attributes
 from heedful.transfer.sources import materialise
-from heedful.types import Demonstration, Rater, Sampling, Task
+from heedful.types import Demonstration, Rater, Sampling
 from heedful.worlds import is_world, scorer, voices
 
 
@@ -41,7 +41,8 @@ def run(config: Config) -> dict[str, Any]:
     """Writes the folder and returns what evaluation.json holds."""
     refuse_nonsense(config)
     source = materialise(config.data, "prompts", split="held_out")
-    ready = made_ready(config, source, "held_out")
+    gold = None if config.scorer is None else scored_by(config.scorer, config.device)
+    ready = made_ready(config, source, "held_out", gold)
     if ready.env is not None:
         with recorded_until_done(config.out / ANSWERS, sources(config)):
             return played_out(config, ready)
@@ -53,7 +54,6 @@ def run(config: Config) -> dict[str, Any]:
         harm_of(task.facts)
     if config.reference is not None:
         refuse_other_ids(config.model, config.reference)
-    gold = _gold(config, ready.todo)
     theirs = read_baseline(config, ready.todo)
     raters = judges(config.judge, config.seed) if config.judge else []
     with recorded_until_done(config.out / ANSWERS, sources(config)):
@@ -144,16 +144,6 @@ def played_out(config: Config, ready: Ready) -> dict[str, Any]:
     write_rows(config.out / "transcripts.jsonl", rows)
     write_json(config.out / "evaluation.json", result)
     return result
-
-
-def _gold(config: Config, todo: Sequence[Task]) -> Parts | None:
-    """The scorer as a reward, after every row has shown that it can be scored."""
-    if config.scorer is None:
-        return None
-    gold = scored_by(config.scorer, config.device)
-    for task in todo:
-        gold.check(task.prompt, task.facts)
-    return gold
 
 
 def scored_by(spec: str, device: str) -> Parts:

@@ -143,9 +143,11 @@ class Ready:
     env: Env | None = None
 
 
-def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> Ready:
+def made_ready(
+    config: Drawing, source: str | tuple[str, ...], split: Split, scorer: Parts | None = None
+) -> Ready:
     """Load what a config names, and look at all prompts of a source, or at the environment's tasks of a split;
-    `--on-bad-row` says what becomes of bad ones."""
+    `--on-bad-row` says what becomes of bad ones, and of those that a scorer could not score."""
     context = None if config.context is None else read_context("--context", config.context)
     env = env_of(config)
     if env is not None and config.target_return is not None:
@@ -160,7 +162,21 @@ def made_ready(config: Drawing, source: str | tuple[str, ...], split: Split) -> 
     make = askable(tokenizer, context_length(model), config.max_tokens, reward)
     if context is not None:
         make = behind(make, tokenizer, context)
+    if scorer is not None:
+        make = scorable(make, scorer)
     return Ready(model, tokenizer, reward, list(rows.fit(make)), env)
+
+
+def scorable(
+    make: Callable[[tuple[Prompt, Facts]], Task], scorer: Parts
+) -> Callable[[tuple[Prompt, Facts]], Task]:
+    """`askable` of prompts whose rows have what a scorer asks for, too."""
+
+    def made(row: tuple[Prompt, Facts]) -> Task:
+        scorer.check(*row)
+        return make(row)
+
+    return made
 
 
 def behind(

@@ -32,6 +32,7 @@ from heedful.store.tables.schema import (
 )
 
 BATCH = 2000  # rows looked at at once
+BEYOND = ("surplus", "gold", "swaps")  # answers that are left out unless they are asked for
 MOST = 100_000  # kinds of them that are remembered
 WITHDRAWN = "withdrawn by who gave it"
 TICK = 500  # rows between two looks at how far it is
@@ -104,6 +105,12 @@ def take(store: Store, project: str, query: Query, tasks: Sequence[str] | None =
 
     `tasks`: only what was said of these questions.
     """
+    wanted = [name for name in BEYOND if getattr(query, name)]
+    if wanted and query.what not in export.TRAINING:
+        known = ", ".join(export.TRAINING)
+        raise UserError(
+            f"{' and '.join(wanted)}: only where rows are made for training ({known}); leave it out for {query.what}"
+        )
     if tasks is not None and query.what in contents.TABLES:
         raise UserError(
             f"{query.what} are not exported by question, only what is made of judgments"

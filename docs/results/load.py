@@ -33,7 +33,11 @@ from storm import Server
 from workspace import make_project, make_rater
 
 JUDGMENTS, RATERS, SECONDS, THINKS = 1_000_000, 50, 40.0, 2.0
-OVERLAP, OPEN = 2, 10_000
+PEOPLE, OVERLAP, OPEN = (
+    200,
+    2,
+    10_000,
+)  # who has answered, how often each; and tasks that nobody has
 PAGES = ("overview", "raters", "agreement", "disagreements", "labels", "win-rates", "aside")
 DAY = 86400.0
 
@@ -146,11 +150,11 @@ def look(project: str, token: str, *, pause: float) -> dict[str, list[float]]:
 
 
 def fill(url: str, judgments: int) -> tuple[str, str, list[str]]:
-    """Judgments of pairs by 200 raters over 90 days, with everything that belongs to them."""
+    """Judgments of pairs by `PEOPLE` raters over 90 days, with everything that belongs to them."""
     store = open_store(url)
     project = make_project(store, cost_per_hour=20.0, gold_rate=0.1, swap_rate=0.03)
     lead = make_rater(store, "lead")
-    raters = [make_rater(store) for _ in range(200)]
+    raters = [make_rater(store) for _ in range(PEOPLE)]
     with store.write() as connection:
         lead_token = people.make_token(connection, lead, "t", ["read"])[1]
         tokens = [people.make_token(connection, r, "t", ["rate"])[1] for r in raters[:RATERS]]

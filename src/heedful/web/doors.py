@@ -24,7 +24,9 @@ from heedful.web import lanes
 from heedful.web.bodies import BODY, SMALL, BoundedRequest
 
 READS = {"GET", "HEAD", "OPTIONS"}
+ANSWERED = "heedful.answered"  # in a request's scope: what was asked first, and the answers
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,35 @@ def terms(body: int = SMALL, lane: lanes.Name | None = "writes") -> Callable[[En
     return declare
 
 
+def first(ask: Callable[[Request], T]) -> Callable[[Request], Coroutine[Any, Any, T]]:
+    """A dependency that is asked before a body is read, in a thread, and raises where it lets nobody in; FastAPI is
+    given what it has said."""
+
+    async def answered(request: Request) -> T:
+        return request.scope[ANSWERED][ask]
+
+    answered.ask = ask  # type: ignore[attr-defined]
+    return answered
+
+
 class Door(APIRoute):
     """A route that asks who it is first, then reads; `APIRouter(route_class=Door)`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle, dependant = super().get_route_handler(), self.dependant
+        handle = super().get_route_handler()
+        asks = [_asked_first(dependency) for dependency in self.dependant.dependencies]
         # A coroutine takes no thread while it waits, and says itself where it does.
         writes = not (
             set(self.methods or ()) <= READS or inspect.iscoroutinefunction(self.endpoint)
         )
         usual = Terms(SMALL, "writes" if writes else None)
-        for dependency in dependant.dependencies:
-            _asks_for_the_request_alone(dependency)
 
         async def enter(request: Request) -> Response:
             allowed: Terms = getattr(self.endpoint, "terms", usual)
-            if dependant.dependencies:
-                await run_in_threadpool(_ask, dependant.dependencies, request)
+            if asks:
+                request.scope[ANSWERED] = await run_in_threadpool(
+                    lambda: {ask: ask(request) for ask in asks}
+                )
             request.scope[BODY].limit = allowed.body
             let_in = BoundedRequest(request.scope, request.receive)
             if self.body_field is not None:
@@ -77,27 +91,11 @@ class Door(APIRoute):
         return enter
 
 
-def _ask(dependencies: list[Dependant], request: Request) -> dict[str, Any]:
-    """What dependencies return, by the names under which they are asked for. They raise where they let nobody in."""
-    values: dict[str, Any] = {}
-    for one in dependencies:
-        assert one.call and one.name
-        given = _ask(one.dependencies, request)
-        if one.request_param_name:
-            given[one.request_param_name] = request
-        values[one.name] = one.call(**given)
-    return values
-
-
-def _asks_for_the_request_alone(dependency: Dependant) -> None:
-    """Raises `TypeError` for a dependency that could not be asked before the body is read."""
-    more = (
-        dependency.path_params, dependency.query_params, dependency.header_params, dependency.cookie_params,
-        dependency.body_params, dependency.response_param_name, dependency.background_tasks_param_name,
-    )  # fmt: skip
-    if any(more) or inspect.iscoroutinefunction(dependency.call):
+def _asked_first(dependency: Dependant) -> Callable[[Request], Any]:
+    """What a dependency asks; `TypeError` for one that was not made by `first`."""
+    try:
+        return dependency.call.ask  # type: ignore[union-attr]
+    except AttributeError:
         raise TypeError(
-            f"{dependency.call} must be no coroutine, and ask for the request and other dependencies alone"
-        )
-    for below in dependency.dependencies:
-        _asks_for_the_request_alone(below)
+            f"{dependency.call} could not be asked before the body is read; see doors.first"
+        ) from None

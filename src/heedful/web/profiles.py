@@ -27,6 +27,11 @@ def version(workspace: Path | None, folder: str) -> str | None:
         return None
 
 
+def are_there(workspace: Path | None, folder: str) -> bool:
+    """Whether `version` would give one: nothing is read."""
+    return workspace is not None and bool(folder) and (workspace / folder / FILE).is_file()
+
+
 def last(workspace: Path, project: str, version: str) -> beside.Last:
     """The newest process that made profiles of this version."""
     return beside.last(workspace, FOLDER, f"{project}-{version}")

@@ -22,6 +22,7 @@ from heedful.store.database.db import Store
 from heedful.store.membership import people, rights
 from heedful.store.membership.rights import Role
 from heedful.web import proxy
+from heedful.web.doors import first
 
 COOKIE = "heedful_session"
 DEVICE = "heedful_device"  # a browser from which somebody has signed in before
@@ -127,12 +128,7 @@ def _touch(store: Store, work: Callable[[Connection], None]) -> None:
 
 
 def anybody(request: Request) -> User:
-    """Who has signed in, also while the account is paused: to see that it is, and to sign out.
-
-    Asked before a body is read (`web.doors`), and no second time when FastAPI asks.
-    """
-    if (known := getattr(request.state, "user", None)) is not None:
-        return known
+    """Who has signed in, also while the account is paused: to see that it is, and to sign out."""
     user = identify(request)
     if user is None:
         raise Denied(401, "sign in first")
@@ -142,12 +138,12 @@ def anybody(request: Request) -> User:
         same_site(request)
         if request.headers.get("x-csrf-token") != user.csrf:
             raise Denied(403, "the CSRF token is missing or wrong; reload the page")
-    request.state.user = user
     return user
 
 
-def current_user(user: Annotated[User, Depends(anybody)]) -> User:
+def current_user(request: Request) -> User:
     """Anybody who is signed in and not paused, whatever their token's scopes."""
+    user = anybody(request)
     if user.status != "active":
         raise Denied(403, PAUSED)
     return user
@@ -163,41 +159,38 @@ def still(request: Request, user: User) -> None:
         raise Denied(401, "sign in first")
     if now.status != "active":
         raise Denied(403, PAUSED)
-    for least in request.state.asked if hasattr(request.state, "asked") else ():
+    for least in getattr(request.state, "asked", ()):
         _admit(request, now, least)
 
 
-Anybody = Annotated[User, Depends(anybody)]
-CurrentUser = Annotated[User, Depends(current_user)]
-
-
-def signed_in(request: Request, user: CurrentUser) -> User:
+def signed_in(request: Request) -> User:
     """Reads need the scope `read`, answers `rate`; whoever an address's project is not open to is refused."""
+    user = current_user(request)
     need = "read" if request.method in SAFE else "rate"
     if not user.may(need) and not (need == "read" and user.may("rate")):
         raise Denied(403, f"this token lacks the scope {need}")
     return _asked(request, user, "rater")
 
 
-def lead(request: Request, user: CurrentUser) -> User:
+def lead(request: Request) -> User:
     """A lead of the project that the address speaks of, or of the workspace where it speaks of none; a token needs
     `lead` to change things, `read` to look."""
-    return _scoped(request, _asked(request, user, "lead"))
+    return _scoped(request, _asked(request, current_user(request), "lead"))
 
 
-def reviewer(request: Request, user: CurrentUser) -> User:
+def reviewer(request: Request) -> User:
     """Who judges what raters disagree on, and whoever leads."""
-    return _scoped(request, _asked(request, user, "reviewer"))
+    return _scoped(request, _asked(request, current_user(request), "reviewer"))
 
 
-def lead_somewhere(request: Request, user: CurrentUser) -> User:
+def lead_somewhere(request: Request) -> User:
     """A lead of the workspace, or of some project."""
-    return _scoped(request, _in_some_project(request, user, "lead"))
+    return _scoped(request, _in_some_project(request, current_user(request), "lead"))
 
 
-def reviewer_somewhere(request: Request, user: CurrentUser) -> User:
+def reviewer_somewhere(request: Request) -> User:
     """Whoever leads or reviews at least one project."""
-    return _scoped(request, _in_some_project(request, user, "reviewer"))
+    return _scoped(request, _in_some_project(request, current_user(request), "reviewer"))
 
 
 def _scoped(request: Request, user: User) -> User:
@@ -220,11 +213,9 @@ def roles_of(request: Request, user: User, least: Role = "rater") -> dict[str, R
 
 
 def _asked(request: Request, user: User, least: Role) -> User:
-    """Admitted; FastAPI asks each dependency twice, before and after the body is read, and `still` once more."""
-    asked: list[Role] = getattr(request.state, "asked", [])
-    if least not in asked:
-        _admit(request, user, least)
-        request.state.asked = [*asked, least]
+    """Admitted; `still` asks once more."""
+    _admit(request, user, least)
+    request.state.asked = [*getattr(request.state, "asked", ()), least]
     return user
 
 
@@ -248,27 +239,32 @@ def for_pages(request: Request, user: User) -> User:
     return user if user.leads else replace(user, reviews=bool(roles_of(request, user, "reviewer")))
 
 
-def owner(user: Annotated[User, Depends(lead)]) -> User:
+def owner(request: Request) -> User:
     """Owners only."""
+    user = lead(request)
     if user.role != "owner":
         raise Denied(403, "only an owner may do this")
     return user
 
 
-def person(user: CurrentUser) -> User:
+def person(request: Request) -> User:
     """A session, not a token: tokens cannot change their own account."""
+    user = current_user(request)
     if user.scopes is not None:
         raise Denied(403, "this needs a person who is signed in, not a token")
     return user
 
 
-SignedIn = Annotated[User, Depends(signed_in)]
-Lead = Annotated[User, Depends(lead)]
-Reviewer = Annotated[User, Depends(reviewer)]
-LeadSomewhere = Annotated[User, Depends(lead_somewhere)]
-ReviewerSomewhere = Annotated[User, Depends(reviewer_somewhere)]
-Owner = Annotated[User, Depends(owner)]
-Person = Annotated[User, Depends(person)]
+# What a route asks for; asked by its door, before a body is read.
+Anybody = Annotated[User, Depends(first(anybody))]
+CurrentUser = Annotated[User, Depends(first(current_user))]
+SignedIn = Annotated[User, Depends(first(signed_in))]
+Lead = Annotated[User, Depends(first(lead))]
+Reviewer = Annotated[User, Depends(first(reviewer))]
+LeadSomewhere = Annotated[User, Depends(first(lead_somewhere))]
+ReviewerSomewhere = Annotated[User, Depends(first(reviewer_somewhere))]
+Owner = Annotated[User, Depends(first(owner))]
+Person = Annotated[User, Depends(first(person))]
 
 
 def slow_down(request: Request, *buckets: limits.Bucket) -> None:

@@ -130,14 +130,16 @@ class Settings:
                 raise UserError(f"a model is a folder or a name on the hub, not {name!r}")
 
 
+DEFAULTS = vars(Settings())
+
+
 def settings_from(values: dict[str, Any], *, stored: bool = False) -> Settings:
     """Settings from JSON; unknown names and wrong types are errors. Those that are `stored` have been checked: a kind
     of question may have gone with its package since."""
-    defaults = vars(Settings())
     for name, value in values.items():
-        if name not in defaults:
-            raise UserError(f"unknown setting '{name}'{did_you_mean(name, defaults)}")
-        expected = type(defaults[name])
+        if name not in DEFAULTS:
+            raise UserError(f"unknown setting '{name}'{did_you_mean(name, DEFAULTS)}")
+        expected = type(DEFAULTS[name])
         fits = isinstance(value, (list, tuple) if expected is tuple else expected)
         if not (fits or (expected is float and type(value) is int)) or type(value) is bool:
             raise UserError(

@@ -14,15 +14,15 @@ from heedful.store.rating.limits import DAY, said
 from heedful.store.tables.schema import assignment, judgment, rater, task_slot
 
 RECENT = 50  # answers that the median time is taken over
-SHOWN = 1000  # questions are counted up to this number,
-SEEN = 2000  # among so many open slots: who has had most of them is not searched for the rest
+SHOWN = 500  # questions are counted up to this number, which pages name as one;
+SEEN = 1000  # among so many open slots: who has had most of them is not searched for the rest
 
 
 def progress(connection: Connection, project: str, rater_id: str) -> dict[str, Any]:
     """{today, total, waiting, seconds_median, daily_limit} of a rater in a project.
 
     `today` and `total` are answers; skips and flags are none. `waiting` are the questions that wait for this rater, who
-    has not had them; it counts up to 1000.
+    has not had them; it counts up to `SHOWN`.
     """
     day = now(connection) - DAY
     times = [ms / 1000 for ms in _times(connection, rater_id, project).scalars()]

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select, select
 
 from heedful.store.database.db import now
 from heedful.store.database.prepared import prepared
+from heedful.store.kinds import KINDS
 from heedful.store.project import critiques, suggestions
 from heedful.store.project.content import task_of
 from heedful.store.project.records import shown
@@ -38,6 +39,8 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
     guidelines = _guidelines(connection, lease.guideline_version).first()
     judgment_row = latest(connection, assignment_id)
     places = [task_row.completions[i] for i in lease.order_shown]
+    questions = questions_of(task_row.kind, task_row.options)
+    talks = any(q.kind in KINDS and KINDS[q.kind].talks for q in questions)
     return {
         "assignment": lease.id,
         "kind": task_row.kind,
@@ -51,9 +54,9 @@ def question(connection: Connection, assignment_id: str, rater_id: str) -> dict[
             for place, key in enumerate(places)
         ],
         "options": task_row.options,
-        "questions": [asdict(q) for q in questions_of(task_row.kind, task_row.options)],
+        "questions": [asdict(q) for q in questions],
         "guidelines": {"id": guidelines.id, "body": guidelines.body} if guidelines else None,
-        "turns": turns(connection, assignment_id),
+        "turns": turns(connection, assignment_id) if talks else [],
         "answer": judgment_row.said if judgment_row else None,
         "revision": judgment_row.revision if judgment_row else 0,
         "suggestion": suggestions.seen(connection, lease),

@@ -229,10 +229,10 @@ def explanation(connection: Connection, task_id: str) -> str | None:
 
 def verdict(connection: Connection, project: str, rater_id: str) -> dict[str, Any] | None:
     """{state, correct, asked, needed} of a rater whose qualification was decided by questions."""
-    row, settings = _state(connection, project, rater_id), settings_of(connection, project)
+    row = _state(connection, project, rater_id)
     if row is None or row.state not in ("passed", "failed") or not row.asked:
         return None
-    share = settings.qualification_share
+    share = settings_of(connection, project).qualification_share
     least = math.ceil(share * row.asked - 1e-9)
     return {"state": row.state, "correct": row.correct, "asked": row.asked, "needed": least}
 

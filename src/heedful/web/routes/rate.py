@@ -225,7 +225,7 @@ def _profiled(request: Request, project_id: str) -> bool:
     """Whether what this rater seems to like is made from their answers, which they are told."""
     with store_of(request).read() as connection:
         folder = projects.settings_of(connection, project_id).profiles
-        if making.version(request.app.state.workspace, folder) is None:
+        if not making.are_there(request.app.state.workspace, folder):
             return False
         return not profiles.is_off(connection, project_id, request.state.user.rater)
 

@@ -34,7 +34,7 @@ const length = (seconds) => (seconds < 5400 ? t("{n} minutes", { n: Math.max(1, 
 
 api("GET", `/api/projects/${project}/progress`).then((p) => {
   const parts = [t("{n} today", { n: p.today }), t("{n} in all", { n: p.total })];
-  if (p.waiting) parts.push(p.waiting >= 1000 ? t("over 1000 left for you") : t("{n} left for you", { n: p.waiting }));
+  if (p.waiting) parts.push(p.waiting >= 500 ? t("over 500 left for you") : t("{n} left for you", { n: p.waiting }));
   if (p.waiting && p.seconds_median) parts.push(t("about {length} at your pace", { length: length(p.waiting * p.seconds_median) }));
   document.getElementById("how-far").textContent = parts.join(" · ");
 }).catch(() => {});

@@ -325,7 +325,10 @@ def test_win_rates(store: Store, person, judged, tmp_path: Path):
     found = get(lead, project, "win-rates")
     rows = {r["model"]: (r["wins"], r["n"]) for r in found["models"]}
     assert rows == {"m": (3.5, 6), "n": (2.5, 6)}
-    ratings = elo({("m", "n"): 3.5, ("n", "m"): 2.5})
+    with store.read() as connection:
+        fought = list(insight.battles(connection, project))
+    assert len({b.prompt for b in fought}) == 3 and len({b.rater for b in fought}) == 2
+    ratings = elo({("m", "n"): 3.5, ("n", "m"): 2.5}, fought)
     # The command's are the page's.
     of_command = hd.run("raters", data=f"db:{tmp_path}", models=True)
     assert json.loads(json.dumps(of_command)) == found["models"]

@@ -1,6 +1,7 @@
 """How models stand whose responses were compared: how often they win, and Bradley–Terry ratings on Elo's scale.
 
-A battle is (model, model, what the first won: 1, ½ or 0). Files have them in two forms:
+Answers about one prompt hang together, and so do those of one rater; intervals allow for both. Files have battles in
+two forms, each with the columns `prompt` and `rater` where these are known:
 
     {"model_a": "m", "model_b": "n", "winner": "model_a"}        Chatbot Arena's; any other winner is a tie
     {"models": ["m", "n", "o"], "ranking": [1, 2, null]}         of rankings whose responses these models wrote
@@ -8,27 +9,27 @@ A battle is (model, model, what the first won: 1, ½ or 0). Files have them in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from heedful.data.columns import column
 from heedful.data.comparisons import WINNERS
 from heedful.data.reading import Source, read_items, read_table
 from heedful.errors import UserError
-from heedful.evals.ratings import elo
+from heedful.evals.ratings import Battle, effective, elo
 from heedful.evals.statistics import Interval
 from heedful.raters.agreement import wilson
 from heedful.types import places
 
-Battle = tuple[str, str, float]
-
 
 @dataclass(frozen=True)
 class Standing:
-    """A model's win rate, with Wilson's interval, a tie is half a win; and its rating, None for models that no
-    comparison joins to the most."""
+    """A model's win rate, with Wilson's interval of as many independent answers as they are worth, a tie is half a win;
+    and its rating, None for models that no comparison joins to the most."""
 
     model: str
     wins: float
@@ -42,22 +43,30 @@ class Standing:
 
 def standings(battles: Iterable[Battle]) -> list[Standing]:
     """Of each model, the one that wins most often first. Of a model against itself nothing is learned."""
+    fought = [battle for battle in battles if battle.first != battle.second]
+    if not fought:
+        return []
     wins: dict[tuple[str, str], float] = {}
     met: dict[str, int] = {}
-    for a, b, won in battles:
-        if a != b:
-            wins[a, b] = wins.get((a, b), 0.0) + won
-            wins[b, a] = wins.get((b, a), 0.0) + 1 - won
-            met |= {a: met.get(a, 0) + 1, b: met.get(b, 0) + 1}
-    return sorted(_rows(wins, met), key=lambda s: (-s.value, s.model))
+    for a, b, won, *_ in fought:
+        wins[a, b] = wins.get((a, b), 0.0) + won
+        wins[b, a] = wins.get((b, a), 0.0) + 1 - won
+        met |= {a: met.get(a, 0) + 1, b: met.get(b, 0) + 1}
+    return sorted(_rows(fought, wins, met), key=lambda s: (-s.value, s.model))
 
 
-def _rows(wins: Mapping[tuple[str, str], float], met: Mapping[str, int]) -> Iterator[Standing]:
-    ratings = elo(wins)
-    for model, n in met.items():
-        won = sum(count for (a, _), count in wins.items() if a == model)
+def _rows(
+    battles: Sequence[Battle], wins: Mapping[tuple[str, str], float], met: Mapping[str, int]
+) -> Iterator[Standing]:
+    ratings, models = elo(wins, battles), {model: k for k, model in enumerate(met)}
+    won = [sum(count for (a, _), count in wins.items() if a == model) for model in met]
+    shares = np.array(won) / np.array(list(met.values()))
+    worth = effective(battles, models, shares)
+    for model, k in models.items():
         rating, interval = ratings.get(model, (None, None))
-        yield Standing(model, won, n, won / n, *wilson(won, n), rating, interval)
+        share, n = float(shares[k]), float(worth[k])
+        bounds = wilson(share * n, n)
+        yield Standing(model, won[k], met[model], share, *bounds, rating, interval)
 
 
 def read_battles(
@@ -68,12 +77,15 @@ def read_battles(
     return (battle for _, battle in rows)
 
 
-def of_ranking(models: Sequence[str], ranking: Sequence[int | None]) -> Iterator[Battle]:
+def of_ranking(
+    models: Sequence[str], ranking: Sequence[int | None], prompt: Hashable, rater: Hashable
+) -> Iterator[Battle]:
     """Of every two of which at least one has a rank: None is behind all that have one (`types.Comparison`)."""
     place = places(ranking)
     for i, j in combinations(range(len(models)), 2):
         if ranking[i] is not None or ranking[j] is not None:
-            yield models[i], models[j], (1 + (place[j] > place[i]) - (place[j] < place[i])) / 2
+            won = (1 + (place[j] > place[i]) - (place[j] < place[i])) / 2
+            yield Battle(models[i], models[j], won, prompt, rater)
 
 
 def _of_row(where: str, row: dict[str, Any]) -> list[tuple[str, Battle]]:
@@ -93,4 +105,6 @@ def _of_row(where: str, row: dict[str, Any]) -> list[tuple[str, Battle]]:
         raise UserError(
             f"{where}: expected two models or more by name and a rank, or null, for each"
         )
-    return [(where, battle) for battle in of_ranking(models, ranking)]
+    # Where a row does not say it, nothing is known to hang together with it.
+    prompt, rater = (repr(row[name]) if row.get(name) else where for name in ("prompt", "rater"))
+    return [(where, battle) for battle in of_ranking(models, ranking, prompt, rater)]

@@ -52,7 +52,8 @@ def _print(found: list[Standing]) -> None:
     console.print(table)
     console.print(
         "rating: Bradley–Terry on Elo's scale, with the mean 1000 and 400 points for odds of ten to one, whoever was "
-        "compared with whom; wins: of its comparisons, ties half; in brackets 95 % intervals"
+        "compared with whom; wins: of its comparisons, ties half; in brackets 95 % "
+        "intervals, which allow for answers about one prompt, and of one rater, hanging together"
     )
     if any(s.elo is None for s in found):
         console.print("–: nothing joins it to the others, however indirectly")

@@ -13,9 +13,10 @@ from zlib import crc32
 
 from sqlalchemy import Connection, select
 
+from heedful.evals.ratings import Battle
 from heedful.raters import agreement as measure
 from heedful.raters.agreement import share
-from heedful.raters.standings import Battle, standings
+from heedful.raters.standings import standings
 from heedful.store.database.bulk import batches
 from heedful.store.kinds import KINDS, Measure
 from heedful.store.lead import quality, reports
@@ -204,7 +205,7 @@ def win_rates(connection: Connection, project: str) -> dict[str, Any]:
         used += 1
         fought += [(answer, battle) for battle in of_answer]
     total: dict[Any, list[float]] = defaultdict(lambda: [0.0, 0])
-    for s, (first, second, won) in fought:
+    for s, (first, second, won, *_) in fought:
         # 0 is this week, −1 the one before
         week = math.ceil((s.created_at - timestamp) / quality.WEEK)
         for model, opponent, share_won in ((first, second, won), (second, first, 1 - won)):
@@ -246,7 +247,14 @@ def _battles(
     names = quality.origins(connection, list({c for s in answers for c in s.ranks}))
     for s in answers:
         met = [(names.get(a), names.get(b), (1 + sign) / 2) for a, b, sign in pairs(s)]
-        yield s, [(a, b, won) for a, b, won in met if a is not None and b is not None and a != b]
+        yield (
+            s,
+            [
+                Battle(a, b, won, s.prompt, s.rater)
+                for a, b, won in met
+                if a is not None and b is not None and a != b
+            ],
+        )
 
 
 WEEKS, A_WEEK = 26, 400

@@ -63,6 +63,7 @@ class Answer:
     review: bool  # beyond the task's own slots: somebody looked again
     completions: list[str]  # in the task's order, which no rater sees
     order_shown: list[int]  # how they were shown, as indices into `completions`
+    prompt: str = ""
     question: str = ""  # of a screen; empty where the task asks one alone
     compares: bool = (
         True  # it is the question that is the task's comparison: a screen's first that ranks
@@ -269,7 +270,7 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
         select(
             j.id, j.task, j.rater, j.outcome, j.strength, j.active_ms, j.created_at,
             a.slot, a.order_shown, rater.c.role,
-            t.kind, t.options, t.round, t.is_gold, t.swap_of, t.overlap, t.completions, task_slot.c.added,
+            t.prompt, t.kind, t.options, t.round, t.is_gold, t.swap_of, t.overlap, t.completions, task_slot.c.added,
         )
         .join(assignment, a.id == j.assignment)
         .join(task, t.id == j.task)
@@ -298,6 +299,7 @@ def load(connection: Connection, ids: Sequence[str]) -> list[Answer]:
                 review=has_overlap and r.slot >= r.overlap and not r.added,
                 completions=r.completions,
                 order_shown=r.order_shown,
+                prompt=r.prompt,
             )
             if r.id not in several:
                 by_id[r.id, ""] = alone

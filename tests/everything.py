@@ -10,7 +10,7 @@ from heedful.store.exports import hooks, snapshot
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.membership import access, identities, members, people
 from heedful.store.project import consent, content, critiques, projects, suggestions
-from heedful.store.rating import judging, talk, trials
+from heedful.store.rating import judging, plays, talk, trials
 from heedful.store.tables import schema
 from heedful.types import Message
 from workspace import answer, claim, expire_lease, make_project, make_rater, make_task
@@ -112,6 +112,12 @@ def _answered(store: Store, project: str) -> None:
                 said = [{"text": t, "model": "m", "seed": 1} for t in ("x", NASTY)]
                 talk.offer(connection, assignment, rater, 0, NASTY, said)
                 talk.choose(connection, assignment, rater, 0, 0.5)
+        if kind == "play":
+            played = [{"role": "assistant", "content": NASTY}]
+            play = {"text": NASTY, "messages": played, "tools": [], "episode": {"whole": True}}
+            with store.write() as connection:
+                led = {"text": NASTY, "play": play}
+                plays.keep(connection, assignment, rater, 0, NASTY, led)
         if kind == SCREEN:
             with store.write() as connection:
                 judging.ask_critique(connection, assignment, rater, 0)

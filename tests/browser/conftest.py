@@ -83,6 +83,7 @@ class Site:
     def __init__(self, store: Store, workspace: Path, url: str, talk: Talk, browser: Any):
         self.store, self.workspace, self.url, self.talk = store, workspace, url, talk
         self.people: dict[str, str] = {}
+        self.app: Any = None
         self.problems: list[str] = []
         self._browser = browser
         # Chromium's own words on a machine that is busy with other things.
@@ -318,6 +319,7 @@ def empty(chromium: Any, tmp_path: Path) -> Iterator[Site]:
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     site = Site(store, tmp_path, f"http://127.0.0.1:{port}", talk, chromium)
+    site.app = app
     try:
         yield site
         site.close()

@@ -10,6 +10,7 @@ from heedful.data.clips import Clip, as_text
 from heedful.store.kinds import KINDS
 from heedful.store.membership import people
 from heedful.store.project import consent, critiques, projects, suggestions
+from heedful.web.plays import Plays
 from heedful.web.routes.lead import PARTS
 from workspace import make_project, make_task
 
@@ -63,9 +64,16 @@ def test_rating(site, kind: str):
         texts = CLIPS[:n]
     question = "Long.\n\n" * 40 if n == 2 else TEXT
     make_task(site.store, project, name, texts, question=question, options=options)
+    site.app.state.plays = Plays((KINDS["play"].example_options["env"],))
     page = site.rate(project)
+    if kind == "play":
+        page.get_by_text("calculate(expression=…)").wait_for()
     found = barriers(page)
-    if kind == "chat":
+    if kind == "play":
+        page.get_by_role("textbox", name="What you say").fill("calculate(expression='6 * 7')")
+        page.get_by_role("button", name="Send").click()
+        page.locator(".said.tool").wait_for()
+    elif kind == "chat":
         page.get_by_role("textbox", name="Your message").fill("Hello!")
         page.get_by_role("button", name="Send").click()
         page.locator(".reply").nth(1).wait_for()

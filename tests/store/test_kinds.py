@@ -43,14 +43,20 @@ def asked(store: Store, kind: Kind) -> tuple[str, str, str]:
     given = claim(store, project, rater)
     assert given
     if kind.talks:
-        talk(store, given, kind.example["turns"])
+        talk(store, given, kind)
     return project, rater, given
 
 
-def talk(store: Store, assignment: str, turns: int) -> None:
+PLAYED = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Hello"}]
+PLAY = {"text": "assistant: Hello", "messages": PLAYED, "tools": [], "episode": {"whole": True}}
+
+
+def talk(store: Store, assignment: str, kind: Kind) -> None:
     said = {"candidates": [{"text": "Hi."}, {"text": "No."}], "order_shown": [0, 1]}
+    if kind.plays:
+        said = {"candidates": [{"text": "", "play": PLAY}], "order_shown": [0]}
     with store.write() as connection:
-        for place in range(turns):
+        for place in range(kind.example["turns"]):
             offer = {"id": f"{assignment[:30]}{place}", "assignment": assignment, "place": place}
             connection.execute(
                 schema.offer.insert().values(**offer, **said, said="Hello", created_at=1.0)

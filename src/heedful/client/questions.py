@@ -37,6 +37,23 @@ class Questions(Files):
         """A question with its whole history, `events`."""
         return self._call("GET", f"/api/tasks/{task}")
 
+    def environments(self, project: str) -> Values:
+        """{envs}: what people can be asked to play."""
+        return self._call("GET", f"/api/projects/{project}/plays")
+
+    def ask_to_play(self, project: str, env: str, **options: Any) -> Values:
+        """{tasks}: how many are new; options: tasks, first, overlap, max_turns."""
+        return self._call("POST", f"/api/projects/{project}/plays", {"env": env, **options})
+
+    def compare_plays(self, project: str, overlap: int = 1) -> Values:
+        """{tasks}: how many questions are new, each of which asks which of two plays of one task is better."""
+        return self._call("POST", f"/api/projects/{project}/plays/compare", {"overlap": overlap})
+
+    def play_on(self, assignment: str, said: str | None = None) -> Values:
+        """{turns, html, tools, over}: say something in a play of yours, or look at where it stands."""
+        body = {} if said is None else {"said": said}
+        return self._call("POST", f"/api/assignments/{assignment}/play", body)
+
     def act_on_questions(
         self,
         project: str,

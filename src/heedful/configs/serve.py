@@ -30,6 +30,9 @@ class Config:
     models: tuple[str, ...] = ()
     """Models that leads may name for conversations, besides those in the workspace's folders: folders elsewhere, or
     names on the hub."""
+    envs: tuple[str, ...] = ()
+    """Environments that leads may ask people to play in the browser: calculator, 'maze(size=5)', ./file.py:env, and
+    all others that --env of the commands takes. They run with the rights of this server."""
     smtp: str | None = None
     """A mail server, for invitations by mail: smtp://USER@HOST:PORT (STARTTLS) or smtps://…; the password is read from
     HEEDFUL_SMTP_PASSWORD."""

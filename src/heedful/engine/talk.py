@@ -12,8 +12,6 @@ Requests to the same model decode in one batch. It ends when its input does.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import sys
 from collections import OrderedDict
 from typing import Any
@@ -23,6 +21,7 @@ from heedful.engine.local import LocalEngine
 from heedful.errors import UserError
 from heedful.models.limits import context_length
 from heedful.models.load import load_policy, load_tokenizer
+from heedful.remote.lines import Send, answer_lines
 from heedful.types import Sampling
 from heedful.types.messages import message_from_json
 
@@ -45,7 +44,7 @@ class Models:
         return self._loaded[name]
 
 
-async def reply(models: Models, request: dict[str, Any], send: Any) -> None:
+async def reply(models: Models, request: dict[str, Any], send: Send) -> None:
     """Answer one request; what goes wrong is an answer too."""
     key, heard = request["id"], 0
 
@@ -89,24 +88,6 @@ async def reply(models: Models, request: dict[str, Any], send: Any) -> None:
         )
 
 
-async def main() -> None:
-    # Whatever libraries print must not end up between the replies.
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
-    sys.stdout = sys.stderr
-    reader = asyncio.StreamReader(limit=2**24)
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-
-    def send(line: dict[str, Any]) -> None:
-        out.write(json.dumps(line) + "\n")
-        out.flush()
-
-    models, running = Models(), set()
-    while line := await reader.readline():
-        task = asyncio.ensure_future(reply(models, json.loads(line), send))
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    loaded = Models()
+    asyncio.run(answer_lines(lambda request, send: reply(loaded, request, send)))

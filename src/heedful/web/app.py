@@ -27,6 +27,7 @@ from heedful.web.bodies import BODY, Incoming
 from heedful.web.mail import Mailer
 from heedful.web.models import Models
 from heedful.web.playground import Replies
+from heedful.web.plays import Plays
 from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
@@ -48,6 +49,7 @@ ROUTES = (
     "reliability",
     "runs",
     "talk",
+    "plays",
     "playground",
     "transfer",
     "hooks",
@@ -64,12 +66,14 @@ def create_app(
     base_url: str | None = None,
     trusted_proxies: Sequence[str] = (),
     models: Models | None = None,
+    plays: Plays | None = None,
     mailer: Mailer | None = None,
     sso: Provider | None = None,
     allow_private_webhooks: bool = False,
 ) -> FastAPI:
     """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk); `base_url` is the
-    address that people type, whose path the proxy may take off or pass on; `models` are what a lead may name for it."""
+    address that people type, whose path the proxy may take off or pass on; `models` are what a lead may name for it,
+    `plays` the environments that people may play."""
     app = FastAPI(
         title="heedful",
         version=__version__,
@@ -85,6 +89,7 @@ def create_app(
     app.state.mailer, app.state.sso, app.state.played = mailer, sso, Replies()
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
     app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
+    app.state.plays = plays or Plays()
     for name in ROUTES:
         app.include_router(importlib.import_module(f"heedful.web.routes.{name}").router)
     describe = app.openapi
@@ -109,6 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         deliverer.stop()
         if app.state.talk is not None:
             await app.state.talk.close()
+        await app.state.plays.close()
 
 
 def _errors(app: FastAPI) -> None:

@@ -14,6 +14,7 @@ from heedful.store.membership import people
 from heedful.web.app import create_app
 from heedful.web.mail import mailer_of
 from heedful.web.models import Models
+from heedful.web.plays import Plays
 from heedful.web.proxy import checked_url, networks
 from heedful.web.sso import provider_of
 from heedful.web.talk import Talk
@@ -47,6 +48,7 @@ def run(config: Config) -> None:
         mailer=mailer,
         sso=sso,
         talk=Talk(models),
+        plays=Plays(config.envs),
         base_url=url,
         trusted_proxies=config.trusted_proxies,
         allow_private_webhooks=config.allow_private_webhooks,

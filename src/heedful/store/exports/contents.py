@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, Text, select, type_coerce
 
 from heedful.store.exports import export, layout
+from heedful.store.kinds import KINDS
 from heedful.store.project import records
 from heedful.store.tables.columns import Json
-from heedful.store.tables.schema import completion, demonstration, prompt
+from heedful.store.tables.schema import completion, demonstration, prompt, task
 
 # Forms that are no judgments; all others are made of those.
 TABLES = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
@@ -22,6 +23,8 @@ PLAIN = re.compile(r'\[\{"content":"[^"]*","role":"[^"]*"\}\]')
 def forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[str]:
     """Of which forms these prompts are, as rows have them."""
     of_prompts: set[str] = set()
+    if dataset == "demonstrations" and not played(connection).isdisjoint(prompts):
+        of_prompts |= {"mixed", "tools"}
     reads = Json().process_result_value
     for part in records.batches(prompts):
         query = select(type_coerce(prompt.c.content, Text)).where(prompt.c.id.in_(part))
@@ -33,6 +36,12 @@ def forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[s
             first = export.opening(content) if dataset == "turns" else content
             of_prompts |= layout.form_of(layout.with_template_columns({"prompt": first}))
     return of_prompts
+
+
+def played(connection: Connection) -> set[str]:
+    """The prompts with whose tasks people play: of these demonstrations are conversations with calls of tools."""
+    kinds = [kind.name for kind in KINDS.values() if kind.plays]
+    return set(connection.execute(select(task.c.prompt).where(task.c.kind.in_(kinds))).scalars())
 
 
 def rows(connection: Connection, dataset: str, ids: Sequence[str]) -> Iterator[export.Rows | str]:
@@ -58,5 +67,7 @@ def rows(connection: Connection, dataset: str, ids: Sequence[str]) -> Iterator[e
         row, content = stored[key], contents[stored[key].prompt]
         if dataset == "samples":
             yield [export.sample(content, row)]
+        elif (j := judgments.get(row.judgment)) and j.turns:
+            yield export.play(row, j)
         else:
-            yield [export.demonstration(content, row, judgments.get(row.judgment))]
+            yield [export.demonstration(content, row, j)]

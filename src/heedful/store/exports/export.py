@@ -132,7 +132,7 @@ def triplets(j: JudgmentRecord) -> Rows | str:
 
 
 def turns(j: JudgmentRecord) -> Rows | str:
-    if not j.turns:
+    if not j.turns or "turns" not in exports_of(j.kind):
         return "another kind of answer"
     messages = opening(j.prompt.content)
     rows: Rows = []
@@ -245,6 +245,19 @@ def demonstration(content: Any, row: Row, j: JudgmentRecord | None) -> dict[str,
     """A response to imitate: imported, or written in a judgment."""
     example = {"prompt": content, "completion": in_form(content, row.text), "source": row.source}
     return example | (_provenance(j) if j else {})
+
+
+def play(row: Row, j: JudgmentRecord) -> Rows:
+    """What somebody said in an environment: each turn as a demonstration behind all that came before it."""
+    played = j.turns[-1].candidates[0]["play"]
+    messages = [{k: v for k, v in m.items() if k != "weight"} for m in played["messages"]]
+    if messages and played["tools"]:
+        messages[0] = {**messages[0], "tools": played["tools"]}
+    return [
+        {"prompt": messages[:i], "completion": [m], "source": row.source, **_provenance(j)}
+        for i, m in enumerate(messages)
+        if m["role"] == "assistant" and played["messages"][i].get("weight") != 0
+    ]
 
 
 def sample(content: Any, row: Row) -> dict[str, Any]:

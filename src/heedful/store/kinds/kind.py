@@ -82,7 +82,8 @@ class Kind:
         False  # the first of a task's responses is shown first, and the others are about it
     )
     axes: tuple[str, ...] = ()  # that it scores, where its options name none
-    talks: bool = False  # a conversation with two models comes before the answer: store.talk
+    talks: bool = False  # a conversation comes before the answer, with two models: store.talk
+    plays: bool = False  # or, of those, with an environment: store.plays
     page: Path | None = None  # None: web/static/rate/kinds/NAME.js
     # A judge's ranks by place as an answer of this kind, where its answers rank.
     ranked: Callable[[Sequence[int | None]], dict[str, Any]] = lambda ranks: {"ranks": list(ranks)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
@@ -14,7 +14,7 @@ from heedful.store.database import audit
 from heedful.store.database.bulk import insert_all
 from heedful.store.database.db import new_id, new_ids, now
 from heedful.store.database.prepared import prepared
-from heedful.store.kinds import UNANSWERED, Parsed, Question, parse
+from heedful.store.kinds import UNANSWERED, Parsed, Question, kind_of, parse
 from heedful.store.project import critiques, screens
 from heedful.store.project.content import add_completion, add_demonstration, digest, task_of
 from heedful.store.project.records import texts
@@ -34,6 +34,8 @@ from heedful.store.tables.schema import (
     webhook,
     webhook_delivery,
 )
+
+PLAYED = "play"  # the engine of a response that somebody has played in an environment
 
 
 class Conflict(Exception):
@@ -82,6 +84,9 @@ def submit(
     parsed = screens.parse(task_row.kind, task_row.options, question, answer, partly=partly)
     if parsed.turns and parsed.turns != _turns(connection, assignment_id):
         raise UserError(f"the conversation has not {parsed.turns} turns")
+    if parsed.turns and kind_of(task_row.kind).plays:
+        played = _played(connection, assignment_id, task_row.prompt, rater_id)
+        parsed = replace(parsed, demonstration=played)
     timestamp = now(connection)
     last = latest(connection, assignment_id)
     corrected = _corrected(last, parsed.outcome)
@@ -315,6 +320,17 @@ def _edited(
     edited = add_completion(connection, prompt, text, author=rater_id)
     ranks = [{"completion": edited, "rank": 1}, {"completion": original, "rank": 2}]
     return {edit: [{"completion": original, "edited": edited}], ranking_item: ranks}
+
+
+def _played(connection: Connection, assignment_id: str, prompt: str, rater_id: str) -> str:
+    """The text of a play that is over. It is kept as a response, too, so that it can be compared with another."""
+    theirs = select(offer.c.candidates).where(offer.c.assignment == assignment_id)
+    (led,) = connection.execute(theirs.order_by(offer.c.place.desc()).limit(1)).scalar_one()
+    if (play := led.get("play")) is None:
+        raise UserError("this play is not over yet")
+    how = {"author": rater_id, "engine": PLAYED, "sampling": {"episode": play["episode"]}}
+    add_completion(connection, prompt, play["text"], **how)
+    return play["text"]
 
 
 def _children(parsed: Parsed) -> dict[Table, list[dict[str, Any]]]:

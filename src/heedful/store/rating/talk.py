@@ -54,7 +54,8 @@ def ready(
         raise UserError(f"a message has at most {MAX_TEXT} characters")
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = task_of(connection, lease.task).one()
-    if not any(kind_of(q.kind).talks for q in questions_of(task_row.kind, task_row.options)):
+    asked = [kind_of(q.kind) for q in questions_of(task_row.kind, task_row.options)]
+    if not any(kind.talks and not kind.plays for kind in asked):
         raise UserError("this task is no conversation")
     if lease.state not in ("active", "expired"):
         raise UserError("this conversation is over")

@@ -365,6 +365,7 @@ def project_page(request: Request, project: str, part: str = "") -> Any:
         "parts": {key: title for key, title in PARTS.items() if leads or key in REVIEWERS},
         "leads": leads,
         "models": request.app.state.models.names() if part == "playground" else [],
+        "envs": request.app.state.plays.names,
     }
     return page(request, name, project=row, part=part, **form_options)
 

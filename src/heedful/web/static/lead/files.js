@@ -132,6 +132,21 @@ $("confirm").addEventListener("click", async () => {
   $("added").textContent = `Added ${numbers(kept) || "nothing: all of it was there"}.`;
 });
 
+// ── plays ────────────────────────────────────────────────────────────────────────────────────────
+
+async function toPlay(part, body) {
+  const made = await attempt(() => api("POST", `/api/projects/${project}/plays${part}`, body));
+  if (made) $("played").textContent = made.tasks === 1 ? "1 new question." : `${made.tasks} new questions.`;
+}
+
+$("plays")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const { env, ...numbers } = Object.fromEntries(new FormData(event.target));
+  $("played").textContent = "A moment…";
+  toPlay("", { env, ...Object.fromEntries(Object.entries(numbers).map(([name, n]) => [name, Number(n)])) });
+});
+$("compare-plays")?.addEventListener("click", () => toPlay("/compare", {}));
+
 // ── webhooks ─────────────────────────────────────────────────────────────────────────────────────
 
 const listHooks = newest(() => ask("webhooks"), (hooks) =>

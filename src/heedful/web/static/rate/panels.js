@@ -6,8 +6,8 @@ import { mount, read } from "./clip.js";
 import { compare, marked } from "./diff.js";
 
 // The names of who speaks in an episode, in the reader's language.
-function named(body) {
-  const names = { user: t("User"), system: t("Instructions"), assistant: t("Model"), tool: t("Tool") };
+export function named(body, assistant = t("Model")) {
+  const names = { user: t("User"), system: t("Instructions"), assistant, tool: t("Tool") };
   for (const role of body.querySelectorAll(".role[data-role]")) role.textContent = names[role.dataset.role] ?? role.dataset.role;
 }
 

@@ -1,5 +1,8 @@
 """What `heedful plan` says beside what is measured: python docs/results/plan.py --out docs/results/plan.json
 
+`--loading` measures instead what a rank of two has in memory of its own (Linux's RssAnon) while a model of 126 million
+parameters in bfloat16 is loaded for a run in float32, and shared out.
+
 Llamas of 0.5 to 30 million parameters take a step of SFT on a CPU, alone, on two ranks, and shared out on two and
 four; the bytes of all tensors that are alive at its fullest moment are counted as they are made and freed. The CPU
 takes the way of a GPU: heedful's kernels for CPUs, which keep less, are off, and layers are called as transformers has
@@ -16,8 +19,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 os.environ["HEEDFUL_KERNELS"] = "off"
 
@@ -43,6 +49,7 @@ SIZES = {  # width, layers, vocabulary, rows a rank
     "3M": (192, 6, 2048, 4),
     "30M": (512, 8, 8192, 4),
 }
+LOADED = (768, 12, 8192, 0)
 LENGTH = 128
 WAYS = [(1, False), (2, False), (2, True), (4, True)]
 
@@ -76,8 +83,8 @@ def local(x):
     return x.to_local() if hasattr(x, "to_local") else x
 
 
-def make(name: str, folder: Path) -> None:
-    width, layers, vocabulary, _ = SIZES[name]
+def make(size: tuple[int, int, int, int], folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    width, layers, vocabulary, _ = size
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -88,7 +95,7 @@ def make(name: str, folder: Path) -> None:
         num_key_value_heads=width // 32,
         max_position_embeddings=2 * LENGTH,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)  # type: ignore[arg-type]
 
 
 def planned(folder: Path, rows: int, ranks: int, sharded: bool) -> float:
@@ -126,9 +133,38 @@ def measured(folder: Path, rows: int, ranks: Ranks, sharded: bool) -> float:
     return sum(storages.values()) + peak.most
 
 
+def own() -> int:
+    """Bytes of this process that are in no file."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+
+def loading(folder: Path, ranks: Ranks) -> dict[str, int]:
+    """MiB of a rank's own once a model is loaded, and at most until it is shared out; the whole model's."""
+    before, seen, done = own(), [0], threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(own())
+            time.sleep(0.001)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    model = load_policy(folder, mapped=True)
+    loaded, whole = own(), sum(4 * p.numel() for p in model.parameters())
+    shard(model, ranks, device=torch.device("cpu"))
+    done.set()
+    looking.join()
+    parts = {"whole": whole, "loaded": loaded - before, "most": max(seen) - before}
+    return {name: round(size / 2**20) for name, size in parts.items()}
+
+
 def inside(name: str, folder: str, sharded: str, out: str) -> None:
     with joined() as ranks:
-        found = measured(Path(folder), SIZES[name][3], ranks, sharded == "1")
+        if name == "loading":
+            found = loading(Path(folder), ranks)
+        else:
+            found = measured(Path(folder), SIZES[name][3], ranks, sharded == "1")
         if ranks.rank == 0:
             Path(out).write_text(json.dumps(found))
 
@@ -140,7 +176,7 @@ def table(out: Path | None, names: list[str]) -> None:
     for name in names:
         for ranks, sharded in WAYS:
             with tempfile.TemporaryDirectory() as folder:
-                make(name, Path(folder))
+                make(SIZES[name], Path(folder))
                 said = planned(Path(folder), SIZES[name][3], ranks, sharded)
                 found = start(name, folder, ranks, sharded)
             row = {
@@ -158,12 +194,12 @@ def table(out: Path | None, names: list[str]) -> None:
             "cores": os.cpu_count(),
             "torch": torch.__version__,
         }
-        out.write_text(
-            json.dumps({"machine": machine, "tokens a row": LENGTH, "rows": rows}, indent=1) + "\n"
-        )
+        found = json.loads(out.read_text()) if out.exists() else {}
+        found |= {"machine": machine, "tokens a row": LENGTH, "rows": rows}
+        out.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def start(name: str, folder: str, ranks: int, sharded: bool) -> float:
+def start(name: str, folder: str, ranks: int, sharded: bool) -> Any:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -191,7 +227,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--models", nargs="*", default=list(SIZES))
+    parser.add_argument("--loading", action="store_true")
     given = parser.parse_args()
+    if given.loading:
+        with tempfile.TemporaryDirectory() as folder:
+            make(LOADED, Path(folder), torch.bfloat16)
+            said = start("loading", folder, 2, True)
+        print(json.dumps(said))
+        if given.out is not None:
+            kept = json.loads(given.out.read_text()) | {"loading, MiB of a rank": said}
+            given.out.write_text(json.dumps(kept, indent=1) + "\n")
+        return
     table(given.out, given.models)
 
 

@@ -23,7 +23,9 @@ from heedful.launch import first_host, refuse_count, tasks_per_node
 from heedful.learner.fsdp import ShardedLearner
 from heedful.learner.local import LocalLearner, Mixed, Optim
 from heedful.models.backend import backend_of
+from heedful.models.load import copy_model, load_policy
 from heedful.models.new import new_model
+from heedful.models.save import save_model
 from heedful.models.sharded import shard
 from heedful.planning.tracing import Peak
 from heedful.ranks import joined
@@ -113,6 +115,72 @@ def shared_out(folder: Path) -> None:
             shard(model, ranks, device=CPU, dtype="bfloat16")
         if ranks.rank == 0:
             (folder / "bytes.json").write_text(json.dumps([peak.most, whole, layer]))
+
+
+def in_files(model: Any) -> bool:
+    """Whether the memory of all weights is that of mapped files of weights."""
+    lines = [s.split() for s in Path("/proc/self/maps").read_text().splitlines()]
+    parts = [s[0].split("-") for s in lines if s[-1].endswith(".safetensors")]
+    ranges = [(int(a, 16), int(b, 16)) for a, b in parts]
+    return all(any(a <= p.data_ptr() < b for a, b in ranges) for p in model.parameters())
+
+
+OF_FILES = [
+    ("llama", "bfloat16", "float32"),
+    ("gpt2", "float32", "bfloat16"),
+    ("llama", "float32", "float32"),
+]
+
+
+def of_files(folder: Path) -> None:
+    """On each rank of two: a model and its frozen twin shared out from files of one type for runs in another, beside
+    the model as it is loaded whole."""
+    with joined() as ranks:
+        told = []
+        for arch, saved, dtype in OF_FILES:
+            name = folder / f"{arch}-{saved}"
+            model = load_policy(name, dtype=dtype, mapped=True)
+            twin = copy_model(model, apart=False)
+            sizes = [sum(p.numel() for p in m.parameters()) for m in (model, layers_of(model)[0])]
+            mapped, peak = in_files(model) and in_files(twin), Peak()
+            peak.know(*model.parameters(), *twin.parameters())
+            with peak:
+                for some in (model, twin):
+                    shard(some, ranks, device=CPU, dtype=dtype)
+            plain = load_policy(name, dtype=dtype)
+            same = all(
+                torch.equal(x, dict(plain.named_buffers())[n]) for n, x in model.named_buffers()
+            )
+            for some, kept in ((model, torch.float32), (twin, plain.dtype)):
+                parts: Any = dict(some.named_parameters())
+                for n, x in plain.named_parameters():
+                    same &= parts[n].dtype == kept and torch.equal(
+                        parts[n].full_tensor(), x.to(kept)
+                    )
+            told.append((mapped, same, peak.most, *sizes, twin.dtype.itemsize))
+        (folder / f"{ranks.rank}.json").write_text(json.dumps(told))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux")
+def test_no_rank_has_a_model_of_its_own_before_it_is_shared_out(tmp_path):
+    """What will be shared out stays in its files, whatever their type, and so does a reference: then each of two ranks
+    has its half of both, bit for bit that of the model as it is loaded whole, and no more than two layers besides.
+
+    Mutations caught: the other type given on loading; weights that keep their files' type; a copy for the reference;
+    float32 weights of a bfloat16 run that were not rounded first; buffers of the files' type; a tied layer twice.
+    """
+    for arch, saved, _ in OF_FILES:
+        model = model_of(arch).to(getattr(torch, saved))
+        (tmp_path / f"{arch}-{saved}").mkdir()
+        save_model(model, tiny.tokenizer(), tmp_path / f"{arch}-{saved}")
+    assert several.call(2, of_files, tmp_path) == [0, 0]
+    for rank in range(2):
+        for mapped, same, most, whole, layer, size in json.loads(
+            (tmp_path / f"{rank}.json").read_text()
+        ):
+            assert mapped and same
+            assert most <= (4 + size) * (whole / 2 + 2 * layer)
 
 
 @pytest.mark.long

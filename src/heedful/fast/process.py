@@ -45,3 +45,10 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt) and all([mallopt(*TRIM_THRESHOLD), mallopt(*MMAP_THRESHOLD)])
+
+
+def give_back() -> None:
+    """What is freed goes back to the system this once, also from between what is kept; only glibc can do that."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

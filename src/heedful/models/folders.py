@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import huggingface_hub
 import torch
+from safetensors import safe_open
 from transformers.utils import logging as hf_logging
 
 from heedful.errors import UserError
@@ -26,6 +27,7 @@ from heedful.errors import UserError
 CONFIGS = ("config.json", "adapter_config.json")  # a folder with neither holds no model
 POINTER = b"version https://git-lfs"
 UNLISTED = re.compile(r"Unrecognized configuration class <class '[\w.]+\.(\w+)Config'> for this")
+SAVED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -105,16 +107,13 @@ def refuse_unsound(name: str, stem: str = "model") -> None:
     folder = Path(name)
     if not folder.is_dir():
         return
-    files, index = [folder / f"{stem}.safetensors"], folder / f"{stem}.safetensors.index.json"
-    if not files[0].exists() and index.exists():
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        files = [folder / shard for shard in sorted(set(shards))]
-        if missing := [file.name for file in files if not file.exists()]:
-            raise UserError(
-                f"model {name}: {len(missing)} of {len(files)} files of weights are missing, such as "
-                f"{missing[0]}; fetch them again"
-            )
-    elif not files[0].exists():
+    files = _files(folder, stem)
+    if missing := [file.name for file in files if not file.exists()]:
+        raise UserError(
+            f"model {name}: {len(missing)} of {len(files)} files of weights are missing, such as "
+            f"{missing[0]}; fetch them again"
+        )
+    if not files:
         pickled = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLES)
         if pickled:
             raise UserError(
@@ -125,6 +124,26 @@ def refuse_unsound(name: str, stem: str = "model") -> None:
     for file in files:
         if damage := _damage(file):
             raise UserError(f"model {name}: {file.name} is damaged: {damage}; fetch it again")
+
+
+def _files(folder: Path, stem: str) -> list[Path]:
+    """The safetensors that a folder has, or by its index should have."""
+    whole, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
+    if whole.exists():
+        return [whole]
+    if not index.exists():
+        return []
+    shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return [folder / shard for shard in sorted(set(shards))]
+
+
+def saved_dtype(name: str) -> torch.dtype | None:
+    """The type that all weights of a sound local folder have in its safetensors; None where there is no such one."""
+    kinds = set[str]()
+    for file in _files(Path(name), "model"):
+        with safe_open(file, framework="pt") as weights:
+            kinds |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118
+    return SAVED.get(kinds.pop()) if len(kinds) == 1 else None
 
 
 def _refuse_pointers(folder: Path) -> None:

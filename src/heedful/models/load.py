@@ -27,7 +27,13 @@ from heedful.fast.head import head_is_known
 from heedful.models import quantised
 from heedful.models.adapter_files import attach, base_of, has_adapter, outputs
 from heedful.models.backend import backend_of
-from heedful.models.folders import errors_about, errors_about_base, quiet, refuse_unsound
+from heedful.models.folders import (
+    errors_about,
+    errors_about_base,
+    quiet,
+    refuse_unsound,
+    saved_dtype,
+)
 from heedful.models.forward import HEADS, scalar_head, scalar_head_name
 from heedful.models.limits import declared_ends
 from heedful.models.merging import untie
@@ -35,6 +41,9 @@ from heedful.models.scores import scores_of
 
 log = logging.getLogger("heedful")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LATER = (
+    "_heedful_dtype"  # of a model whose weights have their files' type: the one they are to have
+)
 
 
 def device_of(name: str) -> torch.device:
@@ -107,14 +116,16 @@ def load_policy(
     device: str = "cpu",
     nf4: bool = False,
     dequantised: bool = False,
+    mapped: bool = False,
 ) -> PreTrainedModel:
     """A causal language model in evaluation mode: dropout stays off, in sampling and in updates alike.
 
     `nf4`: in four bits, for adapters beside it; so is the base of an adapter that was trained on such a one, or
-    `dequantised`, plain layers with the same numbers.
+    `dequantised`, plain layers with the same numbers. `mapped`: on a CPU weights of another type than `dtype` stay
+    in their files, which take no memory of the process's own, until `settle` gives them theirs.
     """
     name = str(name)
-    how = {"nf4": nf4, "dequantised": dequantised}
+    how = {"nf4": nf4, "dequantised": dequantised, "mapped": mapped}
     loaded = _load(AutoModelForCausalLM, "causal language model", name, dtype, **how)
     if loaded.missing:
         raise UserError(
@@ -208,9 +219,22 @@ def load_reward_model(
     return model
 
 
-def copy_model(model: PreTrainedModel) -> PreTrainedModel:
-    """A frozen twin, e.g. the reference of a policy."""
-    twin = copy.deepcopy(model).eval()
+@torch.no_grad()
+def settle(model: PreTrainedModel, part: nn.Module | None = None) -> PreTrainedModel:
+    """Give the weights of a model that was loaded `mapped`, or of a part of it, the type that was asked for, in place;
+    of any other nothing changes."""
+    if (dtype := getattr(model, LATER, None)) is not None:
+        for p in (part or model).parameters():
+            if not hasattr(p, "full_tensor"):  # else it is shared out
+                p.data = p.data.to(dtype)
+    return model
+
+
+def copy_model(model: PreTrainedModel, *, apart: bool = True) -> PreTrainedModel:
+    """A frozen twin, e.g. the reference of a policy. One that is not `apart` has the same memory, which nobody may
+    write to: both are to be shared out."""
+    same = () if apart else model.parameters()
+    twin = copy.deepcopy(model, {id(p): nn.Parameter(p.data, False) for p in same}).eval()
     return twin.requires_grad_(False)
 
 
@@ -242,12 +266,14 @@ def _load(
     *,
     nf4: bool = False,
     dequantised: bool = False,
+    mapped: bool = False,
     **options: Any,
 ) -> Loaded:
     with errors_about(name, what), quiet():
         process.tune()
         base = base_of(name)
         nf4 = nf4 or quantised.says_nf4(name)
+        wanted = kept = DTYPES[dtype]
         if nf4:
             options["quantization_config"] = quantised.nf4(DTYPES[dtype])
         if base is not None:
@@ -256,15 +282,22 @@ def _load(
             options.setdefault("num_labels", outputs(name))  # its base is a language model mostly
         with errors_about_base(base, name, what):
             refuse_unsound(base or name)
+            if mapped and base is None and not nf4:
+                kept = saved_dtype(name) or wanted
             model, info = auto.from_pretrained(
                 base or name,
-                dtype=DTYPES[dtype],
+                dtype=kept,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # told below, by name
                 trust_remote_code=False,
                 **options,
             )
             _refuse_other_shapes(base or name, info["mismatched_keys"])
+        if kept != wanted:
+            if model._keep_in_fp32_modules or model._keep_in_fp32_modules_strict:
+                # Whatever the type that is asked for: transformers has to be told of it.
+                return _load(auto, what, name, dtype, **options)
+            setattr(model, LATER, wanted)
         if nf4:
             quantised.settle(model, dequantised=dequantised)
         _let_every_row_learn(model)

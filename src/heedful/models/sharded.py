@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from heedful.errors import UserError
+from heedful.fast import process
 from heedful.fast.layers import layers_of
 from heedful.models.backend import Rows, backend_of
 from heedful.models.forward import scalar_head_name
-from heedful.models.load import DTYPES
+from heedful.models.load import DTYPES, settle
 from heedful.models.save import saved_weights
 from heedful.models.scores import at_last_token, scores_of
 from heedful.ranks import Ranks, together
@@ -64,7 +65,7 @@ def shard(
         raise UserError(
             f"--shard: {type(model).__name__} is asked for its scores as a whole; leave --shard out"
         )
-    setattr(model, KEPT, model.dtype)
+    setattr(model, KEPT, DTYPES[dtype])
     trained = any(p.requires_grad for p in model.parameters())
     low = dtype != "float32"
     how: Any = {
@@ -77,10 +78,12 @@ def shard(
     }
     for module in (*layers_of(model), model):
         # A layer at a time: nowhere is the whole model in float32.
+        settle(model, module)
         for p in module.parameters():
             if p.requires_grad and p.dtype != torch.float32:
                 p.data = p.data.float()
         fully_shard(module, **how)
+        process.give_back()
     for module in model.modules():
         if isinstance(module, FSDPModule):
             # The learner has divided by the count of the whole batch: what is left to do is a sum.

@@ -33,6 +33,7 @@ from heedful.models.load import (
     load_reward_model,
     load_tokenizer,
     new_reward_model,
+    settle,
 )
 from heedful.models.merging import merge
 from heedful.models.quantised import is_nf4
@@ -80,7 +81,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
     preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
-    reference, critic = _reference(config, policy), _critic(config, tokenizer, reward)
+    reference, critic = _reference(config, policy, ranks), _critic(config, tokenizer, reward)
     _share_out_rewards(config, reward, ranks)
     return optimise(
         config, tokenizer, policy, reference, critic, reward, todo, held, notes, ranks, env
@@ -179,9 +180,9 @@ def _actors(
     )
     whole = None
     if config.shard and ranks.world > 1 and not served(config):
-        whole = copy_model(policy)
-        if config.cluster is None:  # else nobody samples from it here
-            whole.to(device_of(config.device))  # type: ignore[arg-type]
+        # Without --cluster somebody samples from it here.
+        device = device_of("cpu" if config.cluster else config.device)
+        whole = settle(copy_model(policy, apart=device.type == "cpu").to(device))  # type: ignore[arg-type]
     _shared_out(config, policy, critic, reference, ranks)
 
     def make(model: PreTrainedModel, forward: Forward, adam: Optim) -> LocalLearner:
@@ -201,7 +202,7 @@ def _shared_out(
     """With --shard each of the models, in place. A reference that is asked in the policy's own passes stays whole."""
     frozen = None if reference.model is policy else reference.model
     if frozen is not None and config.analytic:
-        frozen.to(device_of(config.device))  # type: ignore[arg-type]
+        settle(frozen.to(device_of(config.device)))  # type: ignore[arg-type]
         frozen = None
     for model in (policy, critic, frozen):
         if model is not None:
@@ -311,12 +312,14 @@ def refuse_what_cannot_be(config: Config) -> None:
         )
 
 
-def _reference(config: Config, policy: PreTrainedModel) -> Reference:
+def _reference(config: Config, policy: PreTrainedModel, ranks: Ranks) -> Reference:
     if not isinstance(config.kl, Charged):  # nobody asks it, so nobody keeps a copy
         return Reference(policy)
     if config.kl.reference is None:
         # An adapter that is switched off is not for a sharded model, whose parts remember what is trained.
-        return Reference(copy_model(policy)) if config.shard else reference_of(policy)
+        if not config.shard:
+            return reference_of(policy)
+        return Reference(copy_model(policy, apart=ranks.world == 1 or config.analytic))
     return named_reference(config.kl.reference, config)
 
 

@@ -20,7 +20,13 @@ from heedful.models.adapter_files import has_adapter
 from heedful.models.adapters import add_lora
 from heedful.models.freeze import freeze_bottom
 from heedful.models.limits import context_length
-from heedful.models.load import device_of, load_policy, load_tokenizer, refuse_other_ids
+from heedful.models.load import (
+    device_of,
+    load_policy,
+    load_tokenizer,
+    refuse_other_ids,
+    settle,
+)
 from heedful.models.merging import merge
 from heedful.models.reference import Reference
 from heedful.models.sharded import is_sharded, shard
@@ -42,13 +48,21 @@ def loaded(
 def base(config: Any) -> PreTrainedModel:
     """The policy that a config's training begins with, before it is `prepare`d."""
     return load_policy(
-        config.model, dtype=config.dtype, device=loads_on(config), nf4=config.lora.nf4
+        config.model,
+        dtype=config.dtype,
+        device=loads_on(config),
+        nf4=config.lora.nf4,
+        mapped=not config.lora.rank and _shared_out(config),  # new weights have their base's type
     )
 
 
 def loads_on(config: Training) -> str:
     """The device that a whole model is loaded on, before it is `placed`."""
     return config.loads_on if isinstance(config, Sharded) else config.device
+
+
+def _shared_out(config: Training) -> bool:
+    return isinstance(config, Sharded) and config.shard
 
 
 def placed(model: PreTrainedModel, config: Training, ranks: Ranks) -> PreTrainedModel:
@@ -59,7 +73,7 @@ def placed(model: PreTrainedModel, config: Training, ranks: Ranks) -> PreTrained
         return model
     if ranks.world == 1:
         log.warning("--shard: one process has everything; --nproc 8 starts several")
-        return model.to(device)  # type: ignore[arg-type]
+        return settle(model.to(device))  # type: ignore[arg-type]
     return shard(model, ranks, device=device, dtype=config.dtype, offload=config.shard_offload)
 
 
@@ -146,7 +160,13 @@ def without_adapter(model: PreTrainedModel) -> str:
 def named_reference(name: str, config: Any) -> Reference:
     """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
     refuse_other_ids(config.model, name)
-    other = load_policy(name, dtype=config.dtype, device=loads_on(config), dequantised=True)
+    other = load_policy(
+        name,
+        dtype=config.dtype,
+        device=loads_on(config),
+        dequantised=True,
+        mapped=_shared_out(config),
+    )
     return Reference(merge(other).requires_grad_(False))
 
 

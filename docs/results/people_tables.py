@@ -124,7 +124,7 @@ def bulk(r: dict) -> str:
     load = max(n for name in ("sqlite", "postgresql") for n in r[name]["load"])
     return "\n".join(rows) + (
         f"\n\nWorkspaces with {r['judgments']:,} judgments (SQLite: {r['sqlite']['database_mib']:,} MiB), on {r['machine']}, load {load:g} at most. Twenty million additions take Python "
-        f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. Of {r['imported']:,} imported into SQLite {' and '.join(rates.values())}. Half of `check` is SQLite's own look through its file, which "
+        f"{min(adding):.2g} to {max(adding):.2g} seconds of a processor there. Imports of {r['imported']:,} into SQLite: {' and '.join(rates.values())}. Half of `check` is SQLite's own look through its file, which "
         f"another core does at the same time. {bare(r)}`PYTHONPATH=tests:docs/results python docs/results/bulk.py {r['judgments']}`."
     )
 

@@ -22,6 +22,7 @@ from heedful.errors import UserError, one_line
 
 PARTIAL = ".partial"  # ends the name of what is being written or thrown away; never looked at
 SAFE = "what was saved before is whole, and the same command goes on once that is mended"
+POINTER = b"version https://git-lfs"  # begins what git leaves where git-lfs is missing
 SEAL = 32  # bytes of the sha256 that ends a sealed file
 TROUBLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE,
@@ -107,6 +108,22 @@ def sentence(error: BaseException, where: object = None) -> str | None:
         return None
     words, path = what
     return f"cannot read or write {path or where or 'a file'}: {words}; {SAFE}"
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file holds what git-lfs would fetch in its place: a few lines with its size and hash."""
+    with path.open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def folders_meant(name: str, folder: Path) -> list[Path]:
+    """The folders that a name in a file of `folder` may mean, from where the program runs, in `folder` or beside it;
+    never `folder` itself."""
+    places = {
+        p.resolve(): p for p in (folder.parent / name, folder / name, Path(name)) if p.is_dir()
+    }
+    places.pop(folder.resolve(), None)
+    return list(places.values())
 
 
 def read_text(path: Path, where: str) -> str:

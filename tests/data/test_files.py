@@ -24,6 +24,7 @@ ODD = {
     "bom": "\ufeffx",
 }
 GOOD = b'{"text": "a"}\n'
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 
 
 def put(folder: Path, name: str, data: bytes) -> Path:
@@ -123,6 +124,12 @@ def test_parquet(tmp_path):
         ("a.csv", b"p,c\na,b,c\n", ["a.csv:2", "more fields", "quotes"]),
         ("a.csv", b"p,c\na,b\na\n", ["a.csv:3", "fewer fields"]),
         ("a.parquet", b"PAR1 no", ["a.parquet", "not Parquet"]),
+        ("a.jsonl", LFS, ["a.jsonl", "git lfs pull"]),
+        ("a.txt", LFS, ["a.txt", "git lfs pull"]),
+        ("a.parquet", LFS, ["a.parquet", "git lfs pull"]),
+        ("a.json", b'{"prompt": ["a", "b"], "chosen": ["c", "d"]}', ["object of columns", "2 values"]),
+        ("a.jsonl", b'{"prompt": {"0": "a"}, "chosen": {"0": "b"}}', ["object of columns", "orient"]),
+        ("hf:", None, ["names no data set"]),
         ("a.pickle", b"x", ["a.pickle", ".jsonl", ".parquet"]),
         ("a", b"x", ["a", "expected one of"]),
     ],
@@ -132,9 +139,24 @@ def test_what_cannot_be_read_is_one_sentence(name, data, words, tmp_path):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     with pytest.raises(UserError) as caught:
-        list(read_rows(put(tmp_path, name, data)))
+        list(read_rows(name if data is None else put(tmp_path, name, data)))
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert len(str(caught.value)) < 300 + len(str(tmp_path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant"}]},
+        {"tokens": [1, 2], "mask": [0, 1]},
+        {"responses": ["a", "b"], "ranking": [1, 2]},
+        {"prompt": {"text": "a"}, "chosen": {"text": "b"}},
+        {},
+    ],
+)
+def test_one_row_that_holds_lists_is_a_row(row, tmp_path):
+    """Mutation caught: any object of lists, or of objects, taken for a table's columns."""
+    assert [r for _, r in read_rows(put(tmp_path, "a.json", json.dumps(row).encode()))] == [row]
 
 
 def test_an_escaped_pair_is_an_emoji(tmp_path):

@@ -183,6 +183,16 @@ def test_a_prompt_that_every_response_repeats_is_there_once(put, caplog):
     assert (one.prompt, one.responses) == (ASK, ("A robin.", "A crow."))
 
 
+def test_samples_that_repeat_their_prompts_are_told(put, caplog):
+    """As pipelines of transformers return them. Mutation caught: silence; what a model wrote cut off."""
+    rows = [{"prompt": p, "completion": f"{p} {c}"} for p, c in (("2+2?", "4"), ("3+3?", "6"))]
+    assert [s["completion"] for s in read_samples(put(*rows))] == ["2+2? 4", "3+3? 6"]
+    assert "every completion repeats its prompt" in caplog.text
+    caplog.clear()
+    read_samples(put(*rows, {"prompt": "9?", "completion": "3"}))
+    assert not caplog.text
+
+
 def test_tools_and_their_calls(put):
     """Every role and key of tool use; arguments that are a JSON text become an object, as templates want them."""
     call = {

@@ -21,6 +21,7 @@ from heedful.doctor import diagnose, examine, preflight, tokens
 from heedful.doctor.finding import Finding, NotApplicable, graded, share
 from heedful.doctor.material import Example, read_material
 from heedful.errors import UserError
+from heedful.models.load import load_reference
 from heedful.models.new import CHAT_TEMPLATE
 from heedful.models.save import save_model
 from heedful.types import Demonstration, Message, Sample
@@ -186,6 +187,7 @@ def folders(tmp_path_factory):
         ("reward", patients.reward().model, patients.tok()),
         ("no_eos", patients.policy(), patients.other_tokenizer(eos_token=None)),
         ("gpt2", patients.policy("gpt2"), patients.tok()),
+        ("fewer_rows", tiny.causal_lm("llama", vocab=300), patients.tok()),
     ):
         (at / name).mkdir()
         save_model(model, tok, at / name)
@@ -294,6 +296,16 @@ def test_bad_input_is_exit_code_2(args, words, folders, capsys, monkeypatch):
     monkeypatch.chdir(folders)
     assert main(["doctor", *args]) == 2
     assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_reference_that_training_refuses_is_a_failure(folders, capsys):
+    """Mutation caught: sizes compared alone; an index that is out of range where the reference has fewer rows."""
+    _, out = visit(capsys, folders / "policy", "--reference", folders / "fewer_rows", "--json")
+    found = {f["check"]: f for f in json.loads(out)["findings"]}["reference_fits"]
+    assert found["kind"] == "fail" and "300 rows of embeddings, and 20 tokens" in found["says"]
+    with pytest.raises(UserError, match="300 rows of embeddings, and 20 tokens"):
+        load_reference(str(folders / "fewer_rows"), str(folders / "policy"))
+    assert load_reference(str(folders / "policy"), str(folders / "gpt2"))
 
 
 def test_wrong_columns_are_told_plainly(folders):

@@ -16,6 +16,7 @@ from heedful.models import merging
 from heedful.models.load import load_policy, load_tokenizer
 from heedful.models.merging import merge, merged_copy
 from heedful.models.save import save_model
+from heedful.run.files import fingerprint
 
 KINDS = {
     "on the output layer": dict(target_modules=["q_proj", "lm_head"]),
@@ -29,6 +30,7 @@ KINDS = {
     "added tokens, trained whole": dict(
         target_modules=["q_proj"], modules_to_save=["lm_head", "embed_tokens"], added=2
     ),
+    "added tokens alone trained": dict(target_modules=["q_proj"], added=2, alone=True),
 }  # fmt: skip
 
 
@@ -51,8 +53,13 @@ def logits(model) -> torch.Tensor:
         return model.eval()(input_ids=torch.arange(5, 25)[None]).logits
 
 
-def made_by_peft(base: Path, folder: Path, added: int = 0, **options) -> torch.Tensor:
-    """An adapter of another program's, its tokenizer beside it; returns the logits that it had there."""
+def made_by_peft(
+    base: Path, folder: Path, added: int = 0, alone: bool = False, **options
+) -> torch.Tensor:
+    """An adapter of another program's, its tokenizer beside it; returns the logits that it had there.
+
+    `alone`: of the embedding only the rows of the `added` tokens are trained.
+    """
     model, tok = AutoModelForCausalLM.from_pretrained(base), load_tokenizer(base)
     torch.manual_seed(1)
     with warnings.catch_warnings():
@@ -60,6 +67,8 @@ def made_by_peft(base: Path, folder: Path, added: int = 0, **options) -> torch.T
         if added:
             tok.add_special_tokens({"additional_special_tokens": [f"<{i}>" for i in range(added)]})
             model.resize_token_embeddings(len(tok))
+        if alone:
+            options["trainable_token_indices"] = list(range(len(tok) - added, len(tok)))
         model = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", r=4, **options))
         with torch.no_grad():
             for p in model.parameters():
@@ -131,6 +140,32 @@ def test_an_adapter_with_files_of_a_whole_model_beside_it(base, tmp_path):
         load_policy(tmp_path)
     with pytest.raises(UserError, match="that is a file"):
         load_policy(base / "model.safetensors")
+
+
+def test_a_base_that_is_named_as_it_was_seen_elsewhere(base, tmp_path, monkeypatch):
+    """PEFT writes a base's name as it was typed, and looks for it from wherever one is. Mutation caught: that; the
+    first of two that it may be, in silence."""
+    project = tmp_path / "project"
+    shutil.copytree(base, project / "tied")
+    expected = made_by_peft(base, project / "theirs", **KINDS["on the output layer"])
+    file = project / "theirs" / "adapter_config.json"
+    for name in ("tied", "../tied"):
+        file.write_text(
+            json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": name})
+        )
+        for place in (project, tmp_path):
+            monkeypatch.chdir(place)
+            same = logits(load_policy(project / "theirs"))
+            assert torch.allclose(same, expected, atol=1e-5 * float(expected.abs().max()))
+    outside = fingerprint(project / "theirs")
+    monkeypatch.chdir(project)
+    assert fingerprint(project / "theirs") == outside
+    shutil.copytree(base, tmp_path / "tied")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"base model of the adapter .* may be .*tied or .*tied; wr"
+    ):
+        load_policy(project / "theirs")
 
 
 def test_another_model_is_refused(base, tmp_path, monkeypatch):

@@ -173,6 +173,16 @@ def prompts_once(
         yield _cut(item, len(str(item.prompt)))
 
 
+def tell_repeats(source: Source, samples: Sequence[tuple[Any, str]]) -> None:
+    """A warning where every completion begins with its prompt, as pipelines of `transformers` return them. A model may
+    have written that, so it stays."""
+    if samples and all(isinstance(p, str) and _begins(p, text) for p, text in samples):
+        log.warning(
+            "%s: every completion repeats its prompt; cut it off if the model did not write it again",
+            named(source),
+        )
+
+
 def _repeats(item: Comparison | LabelledResponse | Demonstration) -> bool:
     prompt = item.prompt
     return (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from heedful.data.hub import hub_rows
-from heedful.disk import whole
+from heedful.disk import is_pointer, whole
 from heedful.errors import UserError
 
 Row = tuple[str, dict[str, Any]]  # where it stands, for error messages, and what it says
@@ -122,10 +122,14 @@ def _rows(source: str, by_line: bool) -> Iterator[Row]:
         yield from hub_rows(source)
         return
     path, kind = Path(source), kind_of(source)
-    if kind == ".parquet":
-        yield from _parquet(path)
-        return
     try:
+        if is_pointer(path):
+            raise UserError(
+                f"{source} is a pointer of git-lfs, not the file itself; say `git lfs pull` in its folder"
+            )
+        if kind == ".parquet":
+            yield from _parquet(path)
+            return
         with path.open("rb") as raw:
             file: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
             lines = _lines(path.name, file)
@@ -176,6 +180,8 @@ def _json_lines(name: str, lines: Iterable[str]) -> Iterator[Row]:
             row = _object(where, _parsed(where, line), line)
         except UserError as error:
             row = Broken(error)
+        if number == 1:
+            _refuse_columns(name, row)
         yield where, row
 
 
@@ -215,7 +221,27 @@ def _json(name: str, lines: Iterable[str]) -> Iterator[Row]:
         raise UserError(
             f"{name} is one object, whose `{key}` holds {len(row[key])} rows; leave that list alone in the file"
         )
+    _refuse_columns(name, row)
     yield f"{name}:1", _object(f"{name}:1", row, text)
+
+
+def _refuse_columns(name: str, row: Any) -> None:
+    """An object of whole columns, as pandas and `Dataset.to_dict` write them, is no row."""
+    columns = list(row.values()) if isinstance(row, dict) else []
+    if not columns or not all(type(c) is type(columns[0]) and c for c in columns):
+        return
+    if isinstance(columns[0], dict):
+        whole_columns = all(c.keys() == columns[0].keys() for c in columns)
+        whole_columns &= all(key.isdigit() for key in columns[0])
+    else:  # a row may hold lists, too: of messages, which are objects, and of numbers
+        whole_columns = isinstance(columns[0], list) and all(
+            len(c) == len(columns[0]) and all(isinstance(v, str | list) for v in c) for c in columns
+        )
+    if whole_columns:
+        raise UserError(
+            f"{name} is one object of columns with {len(columns[0])} values each; rows are needed, as "
+            "DataFrame.to_json(orient='records', lines=True) and Dataset.to_json of `datasets` write them"
+        )
 
 
 def _parsed(where: str, text: str, *, whole: bool = False) -> Any:

@@ -29,12 +29,14 @@ def hub_rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, row in enumerate(rows, start=1):
             yield f"{source} row {number}", dict(row)
     except Exception as error:  # offline, unknown name or split: the library has many types for it
-        raise _refusal(source, datasets, name, config, error) from error
+        raise _refusal(source, datasets, name, config, split, error) from error
 
 
 def _parts(source: str, datasets: Any) -> tuple[str, str | None, str]:
     """Name, configuration and split; a single word behind the name is a configuration if there is one of this name."""
     name, *rest = source.removeprefix("hf:").split(":")
+    if not name:
+        raise UserError(f"{source} names no data set; expected hf:NAME, such as hf:org/name:train")
     # Within brackets a colon belongs to a slice.
     words = re.findall(r"[^:\[]+(?:\[[^\]]*\])?", ":".join(rest))
     if len(words) > 2:
@@ -55,7 +57,7 @@ def _configurations(datasets: Any, name: str) -> list[str]:
 
 
 def _refusal(
-    source: str, datasets: Any, name: str, config: str | None, error: Exception
+    source: str, datasets: Any, name: str, config: str | None, split: str, error: Exception
 ) -> UserError:
     """One sentence, with the configurations or splits to choose from where that is what is missing."""
     reason = " ".join(str(error).split())
@@ -72,5 +74,8 @@ def _refusal(
         except Exception:  # then the library's own words must do
             splits = []
         if splits:
-            return UserError(f"{source}: there is no such split; it has {', '.join(splits)}")
+            which = ":".join(["hf", name, *([config] if config else []), splits[0]])
+            return UserError(
+                f"{source}: there is no split {split}; it has {', '.join(splits)}, such as {which}"
+            )
     return UserError(f"{source} cannot be loaded: {reason[:160]}")

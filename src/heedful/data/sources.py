@@ -26,7 +26,7 @@ from heedful.data.columns import (
     turns,
     with_template,
 )
-from heedful.data.comparisons import comparison_of, prompts_once, unpaired_of
+from heedful.data.comparisons import comparison_of, prompts_once, tell_repeats, unpaired_of
 from heedful.data.critiques import critique_in, question, said_of
 from heedful.data.files import Row, read_rows, write_rows
 from heedful.data.forms import asked, standard
@@ -289,7 +289,9 @@ def read_triplets(source: Source, columns: Sequence[str] = ()) -> list[tuple[str
 
 def read_samples(source: Source, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows with a prompt and a completion, such as `heedful sample` writes; other columns are kept."""
-    return list(read_items(source, read_table(source, columns), samples_of))
+    samples = list(read_items(source, read_table(source, columns), samples_of))
+    tell_repeats(source, [(s["prompt"], s["completion"]) for s in samples])
+    return samples
 
 
 def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstration]:

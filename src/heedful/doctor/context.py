@@ -76,7 +76,7 @@ class Context:
     learning_rate: float = 1e-6
     seed: int = 0
     most: int = 256  # examples that are turned into tokens
-    refused: Mapping[str, str] = field(default_factory=dict)  # "model", "reward model": why
+    refused: Mapping[str, str] = field(default_factory=dict)  # "model", "reference", …: why
 
     @property
     def model(self) -> PreTrainedModel:

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import find_adapter_config_file
 
+from heedful.disk import folders_meant
 from heedful.errors import UserError
 from heedful.models.forward import HEADS, scalar_head, scalar_head_name
 
@@ -80,6 +81,12 @@ def base_of(name: str) -> str | None:
     mend = f"write its place into base_model_name_or_path of {name}/{CONFIG}"
     if not base:
         raise UserError(f"the adapter {name} does not say which base model it belongs to; {mend}")
+    places = folders_meant(base, folder)
+    if len(places) > 1:
+        raise UserError(
+            f"the base model of the adapter {name}, {base}, may be {' or '.join(map(str, places))}; {mend}"
+        )
+    base = str(places[0]) if places else base
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise UserError(f"the base model of the adapter {name} is not at {base}; {mend}")
     if (Path(base) / CONFIG).exists() and not (Path(base) / "config.json").exists():
@@ -122,6 +129,9 @@ def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
     aside = [m for m in config.modules_to_save or () if m not in ("score", "classifier")]
     config.modules_to_save = aside or None
     inject(model, config, START)
+    # Where a trained token's output row is its embedding, a file with all rows of both has that one twice.
+    twice = tuple(f"{n}.token_adapter." for n, m in model.named_modules() if _follows_embedding(m))
+    weights = {k: v for k, v in weights.items() if not k.startswith(twice)}
     model.load_state_dict({k: weights.pop(k) for k in head_keys}, strict=False)
     setattr(model, BROUGHT, sorted(weights.keys() & model.state_dict().keys()))
     result = peft.set_peft_model_state_dict(model, weights, adapter_name=START)
@@ -133,6 +143,11 @@ def attach(model: PreTrainedModel, name: str) -> tuple[set[str], set[str]]:
             setattr(model.config, key, value)
     model.requires_grad_(False)
     return head_keys, set(result.unexpected_keys)
+
+
+def _follows_embedding(module: Any) -> bool:
+    """Whether `module` is PEFT's wrapper of a tied output layer, which has no trained tokens of its own."""
+    return getattr(getattr(module, "token_adapter", None), "tied_adapter", None) is not None
 
 
 def adapter_weights(name: str) -> dict[str, Tensor]:
@@ -171,8 +186,8 @@ def _resize_embeddings(model: PreTrainedModel, weights: Mapping[str, Tensor], na
     rows = {
         layer: {
             len(weights[key])
-            for key in (f"{layer}.weight", f"{layer}.base_layer.weight")
-            if key in weights
+            for inside in ("", "base_layer.", "token_adapter.base_layer.")
+            if (key := f"{layer}.{inside}weight") in weights
         }
         for layer in names
     }

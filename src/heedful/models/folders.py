@@ -22,10 +22,10 @@ import torch
 from safetensors import safe_open
 from transformers.utils import logging as hf_logging
 
+from heedful.disk import is_pointer
 from heedful.errors import UserError
 
 CONFIGS = ("config.json", "adapter_config.json")  # a folder with neither holds no model
-POINTER = b"version https://git-lfs"
 UNLISTED = re.compile(r"Unrecognized configuration class <class '[\w.]+\.(\w+)Config'> for this")
 SAVED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -149,9 +149,7 @@ def saved_dtype(name: str) -> torch.dtype | None:
 def _refuse_pointers(folder: Path) -> None:
     """git clone without git-lfs leaves a few lines of text where weights, or a large tokenizer, should be."""
     for file in sorted(folder.iterdir()):
-        if not file.is_file() or file.stat().st_size > 1024:
-            continue
-        if file.read_bytes().startswith(POINTER):
+        if file.is_file() and is_pointer(file):
             raise UserError(
                 f"model {folder}: {file.name} is a pointer of git-lfs, not the file itself; "
                 "say `git lfs pull` in that folder"

@@ -100,6 +100,23 @@ def refuse_other_ids(name: str, reference: str) -> None:
         )
 
 
+def load_reference(name: str, policy: str, **how: Any) -> PreTrainedModel:
+    """The model `name`, loaded as `load_policy` does, beside which what the model `policy` says has log-probs.
+    UserError where its tokens have none."""
+    refuse_other_ids(policy, name)
+    model = load_policy(name, **how)
+    rows = len(model.get_input_embeddings().weight)  # type: ignore[union-attr]
+    tokenizer = load_tokenizer(policy)
+    ids = tokenizer.get_vocab().values()
+    beyond = sum(i >= rows and i != tokenizer.pad_token_id for i in ids)
+    if beyond:
+        raise UserError(
+            f"--reference {name} has {rows:,} rows of embeddings, and {beyond:,} tokens of {policy} have none "
+            "there; take the model that the policy was made from"
+        )
+    return model
+
+
 def is_generic(folder: Path) -> bool:
     """Whether tokenizer.json is all that the folder's tokenizer is, as in those that were trained on the spot."""
     try:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from heedful.doctor.context import Context
 from heedful.doctor.finding import Finding
 from heedful.doctor.material import Material, read_material
 from heedful.errors import UserError
-from heedful.models.load import load_policy, load_tokenizer
+from heedful.models.load import load_policy, load_reference, load_tokenizer
 from heedful.models.merging import merge
 from heedful.rewards.model import ModelReward
 from heedful.tagged import refuse_numbers
@@ -72,9 +73,10 @@ def patient(config: Config) -> Context:
     refused: dict[str, str] = {}
     tokenizer = _tokenizer(config.model)
     policy = _sound("model", refused, config.model, load_policy, config)
-    reference = config.reference and load_policy(
-        config.reference, dtype=config.dtype, device=config.device
-    )
+    reference = None
+    if config.reference is not None:
+        near = partial(load_reference, policy=config.model)
+        reference = _sound("reference", refused, config.reference, near, config)
     if policy is not None:  # an adapter is examined as the model that it makes of its base
         policy = merge(policy)
     rm = None
@@ -83,7 +85,7 @@ def patient(config: Config) -> Context:
     return Context(
         tokenizer=tokenizer,
         policy=policy,
-        reference=reference or None,
+        reference=reference,
         rm=rm,
         material=material,
         held_out=held,

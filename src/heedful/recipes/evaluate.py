@@ -21,7 +21,7 @@ from heedful.evals import best_of_n, calibration, texts
 from heedful.evals.refusals import harm_of, refusals
 from heedful.evals.statistics import bootstrap_ci
 from heedful.learner.local import predict
-from heedful.models.load import load_policy, refuse_other_ids
+from heedful.models.load import load_reference, refuse_other_ids
 from heedful.raters.panel import judges
 from heedful.recipes.evaluate_against import against, read_baseline
 from heedful.recipes.policy import policy_forward
@@ -201,7 +201,7 @@ def _of_heads(reward: Parts | None, drawn: Sequence[Drawn], picks: Sequence[int]
 def sequence_kls(config: Config, drawn: list[Drawn], sampling: Sampling) -> list[float]:
     """log π − log π_ref of each sampled response: their mean estimates the KL per response without bias."""
     assert config.reference is not None
-    reference = load_policy(config.reference, device=config.device)
+    reference = load_reference(config.reference, config.model, device=config.device)
     samples = [replace(d.samples[0], group=i) for i, d in enumerate(drawn)]
     batch = collate(samples)
     ref_logp = predict(reference, policy_forward(sampling), batch, 16384).logp

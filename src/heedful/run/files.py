@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from heedful.disk import folders_meant
 from heedful.errors import UserError
 from heedful.tagged import flat
 
@@ -41,8 +42,9 @@ def fingerprint(folder: str | Path, *, quick: bool = False) -> str:
     adapter = folder / "adapter_config.json"
     if adapter.exists():  # an adapter is what it is on its base only
         base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
-        local = base and Path(base).is_dir()
-        total.update((fingerprint(base, quick=quick) if local else base).encode())
+        local = folders_meant(base, folder) if base else []
+        parts = [fingerprint(place, quick=quick) for place in local] or [base]
+        total.update("".join(parts).encode())
     return total.hexdigest()
 
 

@@ -23,8 +23,8 @@ from heedful.models.limits import context_length
 from heedful.models.load import (
     device_of,
     load_policy,
+    load_reference,
     load_tokenizer,
-    refuse_other_ids,
     settle,
 )
 from heedful.models.merging import merge
@@ -159,9 +159,9 @@ def without_adapter(model: PreTrainedModel) -> str:
 
 def named_reference(name: str, config: Any) -> Reference:
     """A frozen model with the names of a plain one, so that it can be moved to whatever the policy is made of."""
-    refuse_other_ids(config.model, name)
-    other = load_policy(
+    other = load_reference(
         name,
+        config.model,
         dtype=config.dtype,
         device=loads_on(config),
         dequantised=True,

@@ -18,7 +18,7 @@ from heedful import exact
 from heedful.configs.ingest import Config, options_of, refuse_nonsense
 from heedful.data import clips, foreign
 from heedful.data.columns import name_in, prompt_to_json
-from heedful.data.comparisons import prompts_once
+from heedful.data.comparisons import prompts_once, tell_repeats
 from heedful.data.episodes import played_of
 from heedful.data.files import Row
 from heedful.data.reading import read_items, read_table
@@ -118,6 +118,7 @@ def _demonstrations(config: Config, rows: Iterator[Row], origin: ingest.Origin) 
 
 def _all_samples(config: Config, rows: Iterator[Row], origin: ingest.Origin) -> _Read:
     items = [*read_items(config.source, rows, lambda at, row: _samples(at, row, config))]
+    tell_repeats(config.source, [(p, text) for p, text, _ in items])
     texts: dict[Prompt, list[str]] = {}
     for one, text, _ in items:
         texts.setdefault(one, []).append(text)

@@ -485,6 +485,9 @@ def test_a_few_that_differ(sums, tmp_path, capsys):
     assert "keeps some of --n 2" in refused(
         capsys, *into_none(sums, tmp_path), "--n", 2, "--diverse", 2
     )
+    how = ["--n", 8, "--reward", "length", "--diverse", 3, "--alike", "states"]
+    by_states = sample(sums, tmp_path / "states.jsonl", *how)
+    assert {repr(r["prompt"]) for r in by_states} == prompts and all(r in every for r in by_states)
     two = write(tmp_path / "two.jsonl", *rows(pairs)[:2])
     assert "20 are needed" in refused(
         capsys, *into_none(sums, tmp_path), "--n", 8, "--diverse", 2, "--triplets", two

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from heedful.configs.common import Drawing
 from heedful.configs.playing import refuse_unplayable
@@ -27,7 +27,9 @@ class Config(Drawing):
     """Keep this many of the --n responses, which differ: each the best of its kind by --reward, or the likeliest."""
     triplets: Annotated[Data | None, ReadWith("diverse")] = None
     """What people find alike: rows of anchor, positive (the closer one) and negative, or db:, what raters said of
-    triplets. Default: texts of the same words are alike."""
+    triplets. Default: texts of the same words, or of like states, are alike."""
+    alike: Annotated[Literal["words", "states"], ReadWith("diverse")] = "words"
+    """What texts are compared by: their words, or the mean of the --model's last hidden states."""
 
 
 def refuse_nonsense(config: Config) -> None:

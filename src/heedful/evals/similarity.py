@@ -1,15 +1,15 @@
 """Which texts are alike, as people see it, and a few that are not: quality diversity from human feedback.
 
-People say of three texts whether the first is closer to the second or to the third. A map of the texts' words into a
-few dimensions is fitted to that (Ding et al. 2024, QDHF; the likelihood is that of van der Maaten and Weinberger 2012).
-In these dimensions texts fall into cells, of which each keeps its best: MAP-Elites (Mouret and Clune 2015) with cells
-around centres (Vassiliades et al. 2018), whose only variation is another sample.
+People say of three texts whether the first is closer to the second or to the third. A map of the texts' words, or of
+a language model's states, into a few dimensions is fitted to that (Ding et al. 2024, QDHF; the likelihood is that of
+van der Maaten and Weinberger 2012). In these dimensions texts fall into cells, of which each keeps its best: MAP-Elites
+(Mouret and Clune 2015) with cells around centres (Vassiliades et al. 2018), whose only variation is another sample.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from zlib import crc32
 
@@ -20,57 +20,52 @@ BUCKETS = 1 << 12  # of hashed words and pairs of words
 DIMENSIONS, STEPS, RATE, DECAY = 8, 150, 0.05, 1e-3
 WORD = re.compile(r"\w+|[^\w\s]")
 Triplet = tuple[str, str, str]  # a text, the one that is closer to it, the other
+Features = Callable[[Sequence[str]], Tensor]  # of N texts `[N, width]`, dense or sparse
 
 
 class Similarity:
-    """A linear map from words `[BUCKETS]` to `[dimensions]`; as it begins, distances are about those of the words."""
+    """A linear map from features of texts, `width` of them, to a few dimensions; as it begins, distances are about
+    those of the features."""
 
-    def __init__(self, *, seed: int = 0):
+    def __init__(self, features: Features | None = None, width: int = BUCKETS, *, seed: int = 0):
         draw = torch.Generator().manual_seed(seed)
-        self.table = torch.randn(BUCKETS, DIMENSIONS, generator=draw) / DIMENSIONS**0.5
+        self.features = features or words
+        self.table = torch.randn(width, DIMENSIONS, generator=draw) / DIMENSIONS**0.5
 
     def places(self, texts: Sequence[str]) -> Tensor:
-        """`[N, dimensions]` of N texts; texts of the same words have the same place, however often they say them."""
-        return _summed(self.table, _bags(texts))
+        """`[N, dimensions]` of N texts; by words texts of the same ones have the same place, however often they say
+        them."""
+        return self.features(texts) @ self.table
 
     def right(self, triplets: Sequence[Triplet]) -> int:
         """Of how many triplets the closer text is closer here."""
-        return int((closer(*(_summed(self.table, bags) for bags in _sides(triplets))) > 0).sum())
+        return int((closer(*(x @ self.table for x in self._sides(triplets))) > 0).sum())
 
     def fit(self, triplets: Sequence[Triplet]) -> Similarity:
         """By the logistic loss of how much closer the closer text is, squared distances; returns itself."""
-        sides = _sides(triplets)
+        sides = self._sides(triplets)
         table = self.table.clone().requires_grad_(True)
         adam = torch.optim.Adam([table], lr=RATE)
         for _ in range(STEPS):
             adam.zero_grad()
-            loss = triplet_loss(*(_summed(table, bags) for bags in sides)).mean()
+            loss = triplet_loss(*(x @ table for x in sides)).mean()
             (loss + DECAY * table.square().sum() / DIMENSIONS).backward()
             adam.step()
         self.table = table.detach()
         return self
 
-
-Bags = tuple[
-    Tensor, Tensor, Tensor
-]  # all texts' buckets in one row, where each text begins, weights
+    def _sides(self, triplets: Sequence[Triplet]) -> list[Tensor]:
+        return [self.features([t[k] for t in triplets]) for k in range(3)]
 
 
-def _bags(texts: Sequence[str]) -> Bags:
+def words(texts: Sequence[str]) -> Tensor:
+    """`[N, BUCKETS]`, sparse and of length 1: which words and pairs of words each text has."""
     bags = [sorted(buckets(text)) for text in texts]
-    flat = torch.tensor([b for bag in bags for b in bag])
-    offsets = torch.tensor([0, *(len(bag) for bag in bags[:-1])]).cumsum(0)
-    return flat, offsets, torch.tensor([len(bag) ** -0.5 for bag in bags for _ in bag])
-
-
-def _sides(triplets: Sequence[Triplet]) -> list[Bags]:
-    return [_bags([t[k] for t in triplets]) for k in range(3)]
-
-
-def _summed(table: Tensor, bags: Bags) -> Tensor:
-    flat, offsets, weights = bags
-    summed = torch.nn.functional.embedding_bag
-    return summed(flat, table, offsets, mode="sum", per_sample_weights=weights)
+    places = [[k for k, bag in enumerate(bags) for _ in bag], [b for bag in bags for b in bag]]
+    weights = [len(bag) ** -0.5 for bag in bags for _ in bag]
+    size = len(bags), BUCKETS
+    told = torch.tensor(places), torch.tensor(weights)
+    return torch.sparse_coo_tensor(*told, size, check_invariants=True)
 
 
 def closer(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from heedful.evals import best_of_n
 from heedful.evals.similarity import Similarity, elites
 from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer
+from heedful.models.pooled import mean_states
 from heedful.models.values import load_steered
 from heedful.progress import Progress
 from heedful.raters.agreement import wilson
@@ -64,7 +66,7 @@ def run(config: Config) -> Path:
 def _written(config: Config, ready: Ready) -> Path:
     if ready.env is not None:
         return write_transcripts(config, ready)
-    alike = learned(config) if config.diverse else None  # first: it may be refused
+    alike = learned(config, ready) if config.diverse else None  # first: it may be refused
     drawn = draw_as_told(config, ready, n=config.best_of or config.n)
     rows = [
         sample_row(d, k, config.model, config.seed)
@@ -95,9 +97,17 @@ def kept(config: Config, drawn: Drawn, alike: Similarity | None) -> Sequence[int
     return elites(alike.places(drawn.texts), quality, config.diverse)
 
 
-def learned(config: Config) -> Similarity:
+def learned(config: Config, ready: Ready) -> Similarity:
     """What people find alike, as far as they were asked; tells how well that holds for triplets that were kept out."""
-    alike = Similarity(seed=config.seed)
+
+    def unlearned() -> Similarity:
+        if config.alike == "words":
+            return Similarity(seed=config.seed)
+        width = ready.model.config.get_text_config().hidden_size
+        by_states = partial(mean_states, ready.model, ready.tokenizer)
+        return Similarity(by_states, width, seed=config.seed)
+
+    alike = unlearned()
     if config.triplets is None:
         return alike
     triplets = read_triplets(materialise(config.triplets, "triplets", split="all"))
@@ -112,7 +122,7 @@ def learned(config: Config) -> Similarity:
         f"similarity: {right / len(held):.0%} [{low:.0%}, {high:.0%}] of {len(held)} triplets that were kept out are "
         "as people say; half of them would be by chance"
     )
-    return Similarity(seed=config.seed).fit(triplets)
+    return unlearned().fit(triplets)
 
 
 def write_transcripts(config: Config, ready: Ready) -> Path:

@@ -259,7 +259,7 @@ def test_more_answers_are_wanted_of_a_question(store: Store):
     with store.read() as connection:
         answers = quality.load(connection, quality.shared(connection, p))
         assert sorted(a.review for a in answers) == [False, False, True]
-        assert reports.slots(connection, p)[0]["done"] == 2
+        assert reports.overview(connection, p)["wanted"]["done"] == 2
         (row,) = history.rows(connection, [task])
     assert (row["wanted"], row["answers"], row["state"]) == (2, 3, "done")
     assert steer(store, p, [task], "ask_again").answers == 1

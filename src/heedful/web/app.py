@@ -32,6 +32,7 @@ from heedful.web.proxy import Prefix, networks
 from heedful.web.respond import HEADERS, HERE, Json, page, sentence
 from heedful.web.security import Denied
 from heedful.web.sso import Provider
+from heedful.web.tallies import Tallies
 
 ROUTES = (
     "pages",
@@ -88,6 +89,7 @@ def create_app(
     app.state.store, app.state.workspace, app.state.talk = store, workspace, talk
     app.state.mailer, app.state.sso, app.state.played = mailer, sso, Replies()
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
+    app.state.tallies = Tallies(workspace)
     app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
     app.state.plays = plays or Plays()
     for name in ROUTES:

@@ -21,6 +21,7 @@ from heedful.store.database.bulk import batches
 from heedful.store.kinds import KINDS, Measure
 from heedful.store.lead import quality, reports
 from heedful.store.lead.quality import Answer
+from heedful.store.lead.tally import WAYS, tally
 from heedful.store.membership import members
 from heedful.store.project import consent
 from heedful.store.tables.schema import rater
@@ -103,10 +104,10 @@ def agreement(connection: Connection, project: str) -> dict[str, Any]:
     return {"measures": measures, "tasks": tasks, "most": quality.MAX_SHARED}
 
 
-def raters(connection: Connection, project: str) -> dict[str, Any]:
+def raters(connection: Connection, project: str, count: reports.Count = tally) -> dict[str, Any]:
     """A row for everybody who has answered: how much, how fast, how well, how evenly."""
     ways: dict[str, Counter[str]] = defaultdict(Counter)
-    for s in reports.sums(connection, project):
+    for s in count(connection, project).sums:
         ways[s.rater][s.way] += s.n
     per_rater = max(20, GOLD // max(1, len(ways)))
     newest = quality.newest(connection, project, limit=RECENT)
@@ -144,7 +145,7 @@ def raters(connection: Connection, project: str) -> dict[str, Any]:
                 "paused": person.id in paused,  # in this project
                 "withdrawn": person.id in gone,
                 "answers": own_ways["counted"] + own_ways["late"],
-                **{way: own_ways[way] for way in reports.WAYS if way != "counted"},
+                **{way: own_ways[way] for way in WAYS if way != "counted"},
                 "last_at": max((s.created_at for s in recent_answers), default=None),
                 "seconds": median(seconds) if seconds else None,
                 "gold": asdict(share(*gold_results.get(person.id, (0, 0)))),

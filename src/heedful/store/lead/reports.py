@@ -1,39 +1,26 @@
 """Progress of a project for its lead: answers so far, answers left, cost, and what was skipped or flagged.
 
-All of it is counted in SQL, on indexes, so that a million judgments take less than a second.
+What is stored comes from a tally (`store.lead.tally`); what is left is counted in SQL, on indexes.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import (
-    Connection,
-    Integer,
-    Row,
-    Select,
-    and_,
-    cast,
-    exists,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import Connection, Row, exists, func, select
 
 from heedful.errors import UserError
 from heedful.store.database import audit
 from heedful.store.database.bulk import batches
 from heedful.store.database.db import now
 from heedful.store.kinds import UNANSWERED
-from heedful.store.lead.quality import ANSWERS
+from heedful.store.lead.tally import HOUR, WAYS, Tally, extra_slots, tally
 from heedful.store.project import lifecycle
 from heedful.store.project.projects import settings_of
 from heedful.store.project.records import shown
 from heedful.store.rating import asides, work
-from heedful.store.tables.columns import Whole
 from heedful.store.tables.schema import (
     assignment,
     guideline_version,
@@ -45,77 +32,25 @@ from heedful.store.tables.schema import (
     task_slot,
 )
 
-DAY, HOUR = 86400.0, 3600.0
+DAY = 86400.0
 DAYS = 30  # of the charts
 PACE_DAYS = 7.0  # the pace that the projected end assumes
 STATES = ("done", "leased", "open", "parked", "closed")
 Which = Literal["parked", "all"]
 Shelf = Literal["active", "archived", "deleted"]
+Count = Callable[[Connection, str], Tally]  # of a project: `tally`, or what remembers earlier ones
 
 
-@dataclass(frozen=True)
-class Sum:
-    """Stored judgments of one rater that went the same way; together they are all that is stored."""
-
-    rater: str
-    outcome: str
-    disposition: str
-    superseded: bool
-    n: int
-    active_ms: int
-
-    @property
-    def way(self) -> str:
-        """counted, late, surplus, superseded, skipped or flagged: each judgment is one of them."""
-        if self.superseded:
-            return "superseded"
-        if self.outcome not in ANSWERS:
-            return "skipped" if self.outcome == "skip" else "flagged"
-        return self.disposition
-
-
-WAYS = ("counted", "late", "surplus", "superseded", "skipped", "flagged")
-
-
-def sums(connection: Connection, project_id: str) -> list[Sum]:
-    """All stored judgments of a project by rater and by what became of them."""
-    j = judgment.c
-    # Cast: PostgreSQL's sums of 64 bits have endless digits, and are no `int` in Python.
-    spent_ms = cast(func.coalesce(func.sum(j.active_ms), 0), Whole)
-    aggregates = (func.count(), spent_ms)
-    groups = (j.rater, j.outcome, j.disposition)
-    query = select(*groups, *aggregates).where(j.project == project_id).group_by(*groups)
-    corrections = _superseded(select(j.project, *groups, *aggregates)).group_by(j.project, *groups)
-    superseded = {
-        tuple(r[1:4]): (r[4], int(r[5]))
-        for r in connection.execute(corrections)
-        if r[0] == project_id
-    }
-    totals = []
-    for rater_id, outcome, disposition, n, ms in connection.execute(query):
-        n_old, ms_old = superseded.get((rater_id, outcome, disposition), (0, 0))
-        for flag, count, spent in (
-            (False, n - n_old, int(ms) - ms_old),
-            (True, n_old, ms_old),
-        ):
-            if count:
-                totals.append(Sum(rater_id, outcome, disposition, flag, count, spent))
-    return totals
-
-
-def overview(connection: Connection, project_id: str) -> dict[str, Any]:
+def overview(connection: Connection, project_id: str, count: Count = tally) -> dict[str, Any]:
     """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went."""
     settings, timestamp = settings_of(connection, project_id), now(connection)
-    stored = select(func.count()).select_from(judgment).where(judgment.c.project == project_id)
-    ways: Counter[str] = Counter()
-    spent: Counter[str] = Counter()
-    for s in sums(connection, project_id):
-        ways[s.way] += s.n
+    counted = count(connection, project_id)
+    ways, spent = counted.ways, Counter[str]()
+    for s in counted.sums:
         spent[s.rater] += s.active_ms
-    answers = ways["counted"] + ways["late"]
-    regular, extra = slots(connection, project_id)
-    hours = by_hour(connection, project_id, timestamp - DAYS * DAY)
-    total = connection.execute(stored).scalar_one()
+    regular, extra = slots(connection, project_id, counted)
+    since = (timestamp - DAYS * DAY) / HOUR
+    hours = [[h, n] for h, n in sorted(counted.hours.items()) if h >= since - 1]
     parked = select(func.count(task_slot.c.task.distinct())).where(
         task_slot.c.project == project_id, task_slot.c.state == "parked"
     )
@@ -123,63 +58,36 @@ def overview(connection: Connection, project_id: str) -> dict[str, Any]:
         "at": timestamp,
         "days": DAYS,
         "hours": hours,
-        "answers": answers,
+        "answers": answers(counted),
         "parked_tasks": connection.execute(parked).scalar_one(),
         "wanted": {state: regular[state] for state in STATES},
         "end": _projected_end(timestamp, hours, regular, extra),
-        "cost": _cost(connection, spent, settings.cost_per_hour, answers),
-        "stored": total,
+        "cost": _cost(connection, spent, settings.cost_per_hour, answers(counted)),
+        "stored": counted.stored,
         "ways": {way: ways[way] for way in WAYS},
-        "missing": total - sum(ways.values()),
+        "missing": counted.stored - sum(ways[way] for way in WAYS),
         "alerts": asides.alerts(connection, project_id),
     }
 
 
-def slots(connection: Connection, project_id: str) -> tuple[Counter[str], Counter[str]]:
-    """Answers wanted by state: regular ones, and extra ones (gold questions, repetitions, reviews)."""
+def slots(
+    connection: Connection, project_id: str, counted: Tally
+) -> tuple[Counter[str], Counter[str]]:
+    """Answers wanted by state: regular ones, and extra ones (gold questions, repetitions, reviews).
+
+    Each answer that counts has filled a slot, so those that are done need not be looked at.
+    """
     s = task_slot.c
-    states = select(s.state, func.count()).where(s.project == project_id).group_by(s.state)
-    total = _counts(connection, states)
-    # store.work gives the slots that it adds to a task the position 0; the others are random or a score.
-    beyond = and_(s.slot >= task.c.overlap, s.added.is_(False))
-    is_extra = or_(task.c.is_gold, task.c.swap_of.is_not(None), beyond)
-    added = (
-        select(s.state, func.count())
-        .join(task, task.c.id == s.task)
-        .where(
-            s.project == project_id, s.position == 0.0, s.state.in_((*STATES, "review")), is_extra
-        )
-        .group_by(s.state)
-    )
-    extra = _counts(connection, added)
+    left = (s.project == project_id, s.state.in_((*STATES[1:], "review")))
+    states = select(s.state, func.count()).where(*left).group_by(s.state)
+    total, extra = (_counts(connection, query) for query in (states, extra_slots(states)))
+    total["done"], extra["done"] = answers(counted), counted.extra
     return total - extra, extra
 
 
-def by_hour(connection: Connection, project_id: str, since: float) -> list[list[int]]:
-    """[hour since 1970, answers that count] for hours with answers."""
-    j = judgment.c
-    hours = j.created_at / HOUR
-    # A cast rounds down in SQLite, which may come without floor(), and to the nearest in PostgreSQL.
-    rounded = func.floor(hours) if connection.dialect.name == "postgresql" else hours
-    hour = cast(rounded, Integer).label("hour")
-    counted = (j.outcome.in_(ANSWERS), j.disposition != "surplus")
-    recent = (j.project == project_id, j.created_at >= since)
-    query = select(hour, func.count()).where(*recent, *counted).group_by(hour)
-    counts = _counts(connection, query)
-    corrections = _superseded(
-        select(j.project, hour, func.count()).where(j.created_at >= since, *counted)
-    )
-    for owner, h, n in connection.execute(corrections.group_by(j.project, hour)):
-        if owner == project_id:
-            counts[h] -= n
-    return [[int(h), n] for h, n in sorted(counts.items()) if n]
-
-
-def _superseded(query: Select) -> Select:
-    """Only corrected judgments, of all projects: restricted to one project, SQLite would scan all of its judgments."""
-    newer = judgment.alias()
-    corrected = select(newer.c.supersedes).where(newer.c.supersedes.is_not(None))
-    return query.where(judgment.c.id.in_(corrected))
+def answers(counted: Tally) -> int:
+    """How many count."""
+    return counted.ways["counted"] + counted.ways["late"]
 
 
 def _counts(connection: Connection, query: Any) -> Counter[Any]:
@@ -206,7 +114,7 @@ def _projected_end(
 
 
 def _cost(
-    connection: Connection, spent: Counter[str], default: float, answers: int
+    connection: Connection, spent: Counter[str], default: float, given: int
 ) -> dict[str, Any]:
     """Active time times the price of an hour: the rater's own, else the project's. Judges cost nothing here."""
     total = people_ms = 0.0
@@ -218,11 +126,13 @@ def _cost(
     return {
         "hours": round(people_ms / 3.6e6, 3),
         "total": round(total, 2),
-        "an_answer": round(total / answers, 4) if answers else None,
+        "an_answer": round(total / given, 4) if given else None,
     }
 
 
-def projects(connection: Connection, which: Shelf = "active") -> list[dict[str, Any]]:
+def projects(
+    connection: Connection, which: Shelf = "active", count: Count = tally
+) -> list[dict[str, Any]]:
     """The projects that are in use, archived or deleted, with what is stored and what is left to answer."""
     overviews, p = [], project.c
     there = {
@@ -231,16 +141,16 @@ def projects(connection: Connection, which: Shelf = "active") -> list[dict[str, 
         "deleted": (p.deleted_at.is_not(None),),
     }
     for row in connection.execute(select(project).where(*there[which]).order_by(p.name)):
-        regular, _ = slots(connection, row.id)
-        stored = select(func.count(), func.max(judgment.c.created_at))
-        n, last = connection.execute(stored.where(judgment.c.project == row.id)).one()
+        counted = count(connection, row.id)
+        regular, _ = slots(connection, row.id, counted)
+        newest = select(func.max(judgment.c.created_at)).where(judgment.c.project == row.id)
         overviews.append(
             {
                 "id": row.id,
                 "name": lifecycle.shown_name(row),
                 "created_at": row.created_at,
-                "stored": n,
-                "last_at": last,
+                "stored": counted.stored,
+                "last_at": connection.execute(newest).scalar(),
                 "wanted": {state: regular[state] for state in STATES},
             }
         )

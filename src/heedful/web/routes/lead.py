@@ -103,7 +103,7 @@ def list_projects(
     to answer."""
     theirs = roles_of(request, user, "reviewer")
     with store_of(request).read() as connection:
-        listed = reports.projects(connection, which)
+        listed = reports.projects(connection, which, request.app.state.tallies)
     return [row | {"role": theirs[row["id"]]} for row in listed if row["id"] in theirs]
 
 
@@ -200,7 +200,7 @@ def overview(project: str, request: Request, user: Reviewer) -> dict[str, Any]:
     """Answers by hour, answers wanted by state, the projected end, the cost, and where every judgment went; for leads
     also who set aside too much."""
     with store_of(request).read() as connection:
-        report = reports.overview(connection, project)
+        report = reports.overview(connection, project, request.app.state.tallies)
         standing = rights.standing(connection, project, user.rater, user.role)
     return report if standing and standing.may("lead") else report | {"alerts": []}
 
@@ -236,7 +236,7 @@ def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Everybody who has answered: how much, how fast, how well, how evenly."""
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
-        return insight.raters(connection, project)
+        return insight.raters(connection, project, request.app.state.tallies)
 
 
 @router.get("/api/projects/{project}/disagreements")

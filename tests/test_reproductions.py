@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -273,3 +274,16 @@ def test_gold_in_the_panel_of_raters():
     right = [float((read.gold[(read.rater == k)] > 0).sum()) / 4 for k in range(RATERS)]
     assert sum(right[:6]) / 6 < 0.4 and sum(right[18:]) / (RATERS - 18) > 0.7
     assert pairs(panel(0, MIXED, 1)).gold is None
+
+
+@pytest.mark.exhaustive
+def test_the_pipeline_on_reviews(tmp_path: Path):
+    """Quick, from the sentences to all that its criteria are about. Mutation caught: a criterion of a number that is
+    never measured; a large model that is not ten times as large."""
+    pytest.importorskip("vaderSentiment")
+    if "HEEDFUL_REVIEWS" not in os.environ:
+        pytest.skip("HEEDFUL_REVIEWS names no film reviews")
+    it = load("pipeline-reviews")
+    found = it.run(0, tmp_path, True)
+    assert all(criterion.value in found for criterion in it.criteria)
+    assert found["times the size"] >= 10 and 0 <= found["PPO: positive"] <= 1

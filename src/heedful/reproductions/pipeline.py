@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,18 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     sft = instructed(seed, folder, quick, "SFT", SMALL)
     large = instructed(seed, folder, quick, "large SFT", LARGE)
     ppo = optimised(seed, folder, quick, "PPO", sft, rewarded(seed, folder, quick, sft))
-    theirs = {
-        name: evaluated(seed, folder, quick, model)
-        for name, model in (("SFT", sft), ("large SFT", large))
-    }
+    return compared(partial(evaluated, seed, folder, quick), folder, sft, large, ppo)
+
+
+def compared(
+    evaluate: Callable[..., dict[str, Any]], folder: Path, sft: str, large: str, ppo: str
+) -> Result:
+    """The model after PPO against the two SFT models, by `evaluate(model, **fields)`, which keeps what each answers in
+    `eval/NAME` of the folder."""
+    theirs = {name: evaluate(model) for name, model in (("SFT", sft), ("large SFT", large))}
     against = {name: str(folder / "eval" / name / "samples.jsonl") for name in theirs}
-    ours = evaluated(seed, folder, quick, ppo, reference=sft, baseline=against["SFT"])
-    beside = evaluated(seed, folder, quick, ppo, baseline=against["large SFT"])
+    ours = evaluate(ppo, reference=sft, baseline=against["SFT"])
+    beside = evaluate(ppo, baseline=against["large SFT"])
     found: dict[str, Any] = {
         "win rate against its SFT": ours["win_rate"],
         "lower end of its interval": ours["win_rate_ci"][0],
@@ -42,7 +48,8 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
         "times the size": parameters(large) / parameters(sft),
     }
     for name, told in {**theirs, "PPO": ours}.items():
-        found |= {f"{name}: gold": told["gold"], f"{name}: right": told["right"]}
+        shares = ("gold", "right", "positive")
+        found |= {f"{name}: {key}": told[key] for key in shares if key in told}
     return found
 
 

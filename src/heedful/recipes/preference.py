@@ -117,6 +117,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         stateful={"delta": delta},
         notes=[*rows.notes, *trust.notes],
         beside=trust.files,
+        rows=rows,
     )
 
 

@@ -145,6 +145,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         before_save=record_scale,
         notes=[*rows.notes, *trust.notes, *form],
         beside=trust.files,
+        rows=rows,
     )
 
 

@@ -61,6 +61,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
         steps=steps,
         evaluate=evaluate,
         notes=rows.notes,
+        rows=rows,
     )
 
 

@@ -2,26 +2,32 @@
 
 What is trained on is read, checked and turned into tokens once, row by row, before the first step. From then on
 training asks for rows by number. The file is one that its folder does not list (it is gone with the process, whatever
-ends that), and it is read, not mapped, so that what has been read is the system's to forget.
+ends that), and it is read, not mapped, so that what has been read is the system's to forget. Beside the states of an
+unfinished run it has a name: who goes on reads no source again.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import shutil
 import struct
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import IO, Any, TypeVar, overload
 
-from heedful.disk import disk_errors
+from heedful.disk import DiskError, disk_errors, write_folder
 from heedful.types import Sample, Step
 
 HEAD = struct.Struct("<iiii")  # samples, labels, tokens of the prompt, rater
 NOBODY = -1
 NOT_SAID = float("nan")
+ABOUT = "about.json"
+log = logging.getLogger("heedful")
 Item = TypeVar("Item")
 
 
@@ -63,7 +69,7 @@ class OnDisk(Numbered[Item]):
         """The file is made in `folder`, or in the nearest of its parents that is there."""
         self.place = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
         with disk_errors(self.place):
-            self._file = tempfile.TemporaryFile(dir=self.place, buffering=1 << 20)  # noqa: SIM115
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=self.place, buffering=1 << 20)  # noqa: SIM115
         self._pack, self._unpack = pack, unpack
         self._ends = array("q", [0])
         self._written = True
@@ -81,14 +87,38 @@ class OnDisk(Numbered[Item]):
         for item in items:
             self.append(item)
 
+    def write(self, path: Path) -> None:
+        """All of it into a file, where it is read from now on: the items, then where each ends."""
+        self._flush()
+        with open(path, "wb") as file, open(self._file.fileno(), "rb", closefd=False) as whole:
+            whole.seek(0)
+            shutil.copyfileobj(whole, file, 1 << 20)
+            self._ends.tofile(file)
+        self.read(path, len(self))
+
+    def read(self, path: Path, count: int) -> None:
+        """What `write` has written of so many items, in place of what is here. ValueError if it is not whole."""
+        ends, file = array("q"), open(path, "rb")  # noqa: SIM115
+        size = (count + 1) * ends.itemsize
+        start = os.fstat(file.fileno()).st_size - size
+        ends.frombytes(os.pread(file.fileno(), size, max(0, start)))
+        if len(ends) != count + 1 or ends[-1] != start:
+            file.close()
+            raise ValueError(f"{path} is not whole")
+        self._file.close()
+        self._file, self._ends = file, ends
+
+    def _flush(self) -> None:
+        if not self._written:
+            self._file.flush()
+            self._written = True
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def item(self, number: int) -> Item:
         with disk_errors(self.place):
-            if not self._written:
-                self._file.flush()
-                self._written = True
+            self._flush()
             start, end = self._ends[number], self._ends[number + 1]
             return self._unpack(os.pread(self._file.fileno(), end - start, start))
 
@@ -105,6 +135,59 @@ class Kept(OnDisk[Judgment]):
         super().append(item)
         self.samples += len(item.samples)
         self.strengths += item.strength is not None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is trained on and what is held out; a few of the items, evenly from the whole; what to record. `key` is a
+    hash of all that they depend on; empty where nobody knows it, or they are kept."""
+
+    train: Kept
+    held: Kept
+    some: list[Any]
+    notes: list[dict[str, Any]]
+    key: str = ""
+
+    def keep(self, folder: Path) -> None:
+        """In a folder, for `kept`; where there is no room for it nothing is lost but the time of who goes on."""
+        parts = {"train": self.train, "held": self.held}
+        if self.train is self.held:
+            del parts["held"]
+
+        def write(folder: Path) -> None:
+            counts = {n: (len(k), k.samples, k.strengths) for n, k in parts.items()}
+            about = {"key": self.key, "notes": self.notes, "parts": counts}
+            (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+            for name, part in parts.items():
+                part.write(folder / name)
+
+        if self.key:
+            try:
+                write_folder(folder, write)
+            except DiskError as error:
+                log.warning("rows in tokens are not kept, who goes on reads all again: %s", error)
+
+
+def kept(folder: Path, key: str, place: Path) -> Parts | None:
+    """What `Parts.keep` has written under this key, without `some`; None where that is not there, or not whole."""
+    about, parts = _about(folder), {}
+    if not key or about.get("key") != key:
+        return None
+    for name, (count, samples, strengths) in about["parts"].items():
+        part = parts[name] = Kept(place)
+        try:
+            part.read(folder / name, count)
+        except (OSError, ValueError):
+            return None
+        part.samples, part.strengths = samples, strengths
+    return Parts(parts["train"], parts.get("held", parts["train"]), [], about["notes"])
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 class KeptEpisodes(OnDisk[Sample]):

@@ -9,10 +9,13 @@ A row is read and turned into tokens once. What training needs of it is kept on 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -30,8 +33,9 @@ from heedful.data.tokens import (
 )
 from heedful.errors import UserError
 from heedful.rewards import Parts as Rewards
-from heedful.training.kept import Judgment, Kept
-from heedful.training.trust import UNASKED, Raters
+from heedful.run.settings import FREE, identity
+from heedful.training.kept import Judgment, Kept, Parts, kept
+from heedful.training.trust import EQUAL, UNASKED, Raters
 from heedful.types import (
     Comparison,
     Demonstration,
@@ -47,6 +51,7 @@ Item = TypeVar("Item")
 Answered = TypeVar("Answered", bound=Comparison | Demonstration | LabelledResponse | Rated)
 Made = TypeVar("Made")
 Sequences = tuple[Answered, list[Sample]]  # an item, and its responses each after the prompt
+ROWS = Path("state", "rows")  # in the run's folder
 SOME = 64  # items in whole that the checks before training choose theirs from
 log = logging.getLogger("heedful")
 
@@ -164,16 +169,6 @@ def read_all(
     return replace(rows, items=list(rows.items))
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What is trained on and what is held out; a few of the items, evenly from the whole; what to record."""
-
-    train: Kept
-    held: Kept
-    some: list[Any]
-    notes: list[dict[str, Any]]
-
-
 def parts_of(
     config: ByEpochs,
     data: Rows[Answered],
@@ -186,9 +181,14 @@ def parts_of(
     """As `--eval-data` has it, or a share of the prompts by their hash; `judged` says what is to be learned of an item,
     and `raters` remembers whose it is.
 
-    Where one part has nothing the other is both.
+    Where one part has nothing the other is both. A run that goes on has them from where `fit` kept them, and reads no
+    more than a few rows for the checks.
     """
     make, some = sequences(tokenizer, limit), Spread[Answered](SOME)
+    key = "" if raters.way != EQUAL else _key(config, limit)
+    folder = config.out / ROWS
+    if not config.restart and (before := kept(folder, key, config.out.parent)) is not None:
+        return replace(before, some=[item for item, _ in islice(data.fit(make), SOME)])
     train, held = Kept(config.out.parent), Kept(config.out.parent)
     own = config.eval_data is not None
     for item, samples in data.fit(make):
@@ -202,7 +202,16 @@ def parts_of(
         for item, samples in other.fit(make):
             held.extend(raters.signed(item, judged(item, samples), learned=False))
         notes.append(other.note)
-    return Parts(train or held, held or train, some.items, [note for note in notes if note])
+    notes = [note for note in notes if note]
+    return Parts(train or held, held or train, some.items, notes, key)
+
+
+def _key(config: ByEpochs, limit: int) -> str:
+    """Of all that decides which rows there are, in which tokens."""
+    told = identity(config)
+    free = {name: value for name, value in told["settings"].items() if name not in FREE}
+    settled = [free, config.on_bad_row, limit, told["inputs"], told["sources"], told["versions"]]
+    return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()
 
 
 class Spread(Generic[Item]):

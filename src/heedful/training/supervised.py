@@ -21,6 +21,8 @@ from heedful.launch import refuse_count
 from heedful.learner.local import LocalLearner, Loss, LossFn, Optim
 from heedful.ranks import Ranks
 from heedful.run import Run, check_out, hub
+from heedful.training.kept import Parts
+from heedful.training.rows import ROWS
 from heedful.training.saving import Save, finish, rehearse, saver
 from heedful.transfer.sources import materialise
 from heedful.types import Batch, Comparison, LabelledResponse, Metrics, Outputs, Stateful
@@ -65,13 +67,14 @@ def fit(
     stateful: Mapping[str, Stateful] | None = None,
     notes: Sequence[Mapping[str, Any]] = (),
     beside: Mapping[str, Any] | None = None,
+    rows: Parts | None = None,
 ) -> Path:
     """The supervised loop: step, evaluate, log, save; `after_step()` moves what the optimiser does not, `before_save()`
     may write into the model's config.
 
     `stream(n)` gives the batches after the first n, lazily and the same ones whenever it is asked, so the number of
     steps is all that a run need know of its data to go on. `stateful` are what else changes during training, `beside`
-    are values by the names of JSON files that belong to the run.
+    are values by the names of JSON files that belong to the run. `rows` are kept until it is finished.
     """
     alarms = Alarms()
     stateful = {"learner": learner, "alarms": alarms, **(stateful or {})}
@@ -79,6 +82,8 @@ def fit(
     with opened(config, steps, show, learner.ranks) as run:
         start = run.restore(stateful)
         keep_notes(run, start, notes)
+        if rows is not None:
+            learner.ranks.on_first(rows.keep, config.out / ROWS)
         for name, value in (beside or {}).items():
             learner.ranks.on_first(write_json, config.out / name, value)
         rehearse(run, learner, tokenizer, config)

@@ -23,6 +23,7 @@ import numpy as np
 import faulty_disk
 import small_policy
 import tiny
+from changed import changed
 from heedful import cli
 from heedful.configs.commands import COMMANDS
 from heedful.control.filming import cut, filmed
@@ -164,7 +165,8 @@ def command(job: str, world: Path, out: Path, *more: object, length: int = 1) ->
         common += ["--bill", f"{out}.bill"]
     if "--report-to" not in more:
         common += ["--report-to", "none"]
-    return ["train", job.partition(",")[0], *map(str, [*JOBS[job](world, length), *common, *more])]
+    words = ["train", job.partition(",")[0], *JOBS[job](world, length), *common]
+    return changed(words, *more)
 
 
 def start(

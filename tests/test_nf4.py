@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.data.sources import write_rows
 from heedful.models.load import load_policy, load_reward_model
@@ -38,7 +39,7 @@ def at(tmp_path_factory):
 
 
 def run(at, job, out, *more) -> None:
-    assert main([str(a) for a in ("train", job, "--out", at / out, *more, *NF4, *QUIET)]) == 0
+    assert main(changed(("train", job, "--out", at / out, *NF4, *QUIET), *more)) == 0
 
 
 def logits(model) -> torch.Tensor:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import interruptions as jobs
+from changed import changed
 from heedful.cli import main
 from heedful.data.files import write_rows
 from heedful.errors import UserError
@@ -264,7 +265,7 @@ def test_a_step_that_dies_in_its_middle(job: str, world: Path, bill: Path, tmp_p
         words += ["--minibatch-size", 4]
 
     def run(out: str, *more: object) -> int:
-        return main([str(x) for x in (*words, "--out", tmp_path / out, *more)])
+        return main(changed((*words, "--out", tmp_path / out), *more))
 
     assert run("whole") == 0
     count, source = asked(bill), tmp_path / "paid_judge.py"

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import interruptions as jobs
 import several
+from changed import changed
 from heedful.data.collate import collate, dealt, microbatches
 from heedful.errors import UserError
 from heedful.fast.compiled import cpp_compiler
@@ -172,7 +173,7 @@ def words(job: str, w: Path, out: Path, *more: object) -> list[str]:
     if job not in OTHERS:
         return jobs.command(job, w, out, *more)
     common = ["--out", out, "--lr", LEARNING_RATE, "--quiet", "--report-to", "none"]
-    return ["train", job, *map(str, [*OTHERS[job](w), *common, *more])]
+    return changed(["train", job, *OTHERS[job](w), *common], *more)
 
 
 @pytest.fixture(scope="module")

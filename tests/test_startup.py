@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from changed import changed
 from heedful import registry
 from heedful.configs.commands import COMMANDS, methods
 from heedful.recipes import recipe_of
@@ -133,7 +134,7 @@ MISTAKES: list[tuple[str, list[str], str]] = [
         for name in ("ppo", "online_dpo")
     ),
     ("train pretrain", ["--data", ".", "--out", "o"], "is a folder"),
-    ("train sft", [*TRAIN, "--data", "plan.yaml"], "cannot tell what it is"),
+    ("train sft", changed(TRAIN, "--data", "plan.yaml"), "cannot tell what it is"),
     *((name, TRAIN, "d.jsonl: there is no such file") for name in ("sample", "evaluate")),
     ("judge", ["--data", "d.jsonl", "--judge", "scores", "--out", "o"], "there is no such file"),
     ("score", ["--data", "d.jsonl", "--reward", "length", "--out", "o"], "there is no such file"),

@@ -227,7 +227,7 @@ def test_a_rank_that_somebody_typed_is_the_only_one_told():
         ("train sft", [*TRAIN, "--batch-size", "x"], "--batch-size x: expected a whole number;"),
         ("train sft", [*TRAIN, "--lr", "x"], "--lr x: expected a number;"),
         ("train sft", [*TRAIN, "--lora.alpha", "x"], "--lora.alpha x: expected a number;"),
-        ("train sft", [*TRAIN, "--model"], "--model needs a value;"),
+        ("train sft", [*TRAIN[2:], "--model"], "--model needs a value;"),
         (
             "train sft",
             [*TRAIN, "--schedule", "cosin"],
@@ -252,13 +252,51 @@ def test_a_value_of_another_kind_is_told_in_words(name: str, args: list[str], sa
 
 
 def test_one_setting_under_two_names_is_refused(tmp_path: Path):
-    """Mutation caught: the last of them counts, in silence. A flag that is typed again still counts last."""
+    """Mutation caught: the last of them counts, in silence."""
     file = tmp_path / "c.yaml"
     file.write_text("learning_rate: 1e-4\nlr: 2e-4\n")
     for said in (["--config", str(file)], ["--learning-rate", "1e-4", "--lr", "2e-4"]):
         with pytest.raises(UserError, match="are one setting; leave one of them out"):
             parsed("train sft", *TRAIN, *said)
-    assert parsed("train sft", *TRAIN, "--lr", "1e-4", "--lr", "2e-4").learning_rate == 2e-4
+    file.write_text("learning_rate: 1e-4\n")
+    typed = parsed("train sft", *TRAIN, "--config", str(file), "--lr", "2e-4")
+    assert typed.learning_rate == 2e-4  # what is typed wins over a file
+
+
+@pytest.mark.parametrize(
+    "said, one, other",
+    [
+        ("--lr 1e-4 --lr 2e-4", "--lr 1e-4", "--lr 2e-4"),
+        ("--steps=3 --steps 4", "--steps 3", "--steps 4"),
+        ("--quiet --no-quiet", "--quiet", "--no-quiet"),
+        ("--loss-type ipo --loss_type hinge", "--loss-type ipo", "--loss_type hinge"),
+        (
+            "--per-device-train-batch-size 2 --per-device-train-batch-size 4",
+            "--per-device-train-batch-size 2",
+            "--per-device-train-batch-size 4",
+        ),
+    ],
+)
+def test_a_setting_that_is_said_twice_is_refused(said: str, one: str, other: str):
+    """Mutation caught: the last of them counts, in silence; of what is said elsewhere, too."""
+    with pytest.raises(UserError, match=f"^{one} and {other} are one setting; leave one of them"):
+        parsed("train dpo", *TRAIN, *said.split())
+
+
+def test_what_holds_several_values_may_be_said_several_times():
+    """As other programs want it. Mutation caught: the last of them counts, so that the data that the first names is
+    left out in silence; the same word twice refused."""
+    said = "--data e@0.5 --reward length --reward=no_eos --reward-weights 1 --reward-weights=-2"
+    config = parsed("train grpo", *TRAIN, *said.split(), "--quiet", "--quiet")
+    assert config.data == ("d.jsonl", "e@0.5")
+    assert config.reward == ("length", "no_eos") and config.reward_weights == (1.0, -2.0)
+    for words, reason in (
+        (["--config", "a.yaml", "--config=b.yaml"], "--config is there twice"),
+        (["--config"], "--config needs a value"),
+        (["--config", "--quiet"], "--config needs a value"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            parsed("train sft", *words)
 
 
 def test_a_batch_is_of_all_processes():

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import interruptions as jobs
+from changed import changed
 from heedful import cli
 from heedful.models import load
 from heedful.run import Run
@@ -78,11 +79,11 @@ def raylets() -> Iterator:
 
 
 def words(world: Path, out: Path, *more: object) -> list[str]:
-    return [str(word) for word in (
+    return changed((
         "train", "ppo", "--model", world / "model", "--data", world / "prompts.jsonl",
         "--reward", f"{__name__}:slow", "--steps", STEPS, "--batch-size", ROWS, "--group-size", 2,
-        "--max-tokens", 6, "--out", out, "--lr", 1e-3, "--report-to", "none", "--quiet", "--state-every", 3, *more,
-    )]  # fmt: skip
+        "--max-tokens", 6, "--out", out, "--lr", 1e-3, "--report-to", "none", "--quiet", "--state-every", 3,
+    ), *more)  # fmt: skip
 
 
 def engines(raylets) -> list[int]:

@@ -24,6 +24,7 @@ import torch
 
 import games
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.engine import load_engine
@@ -132,8 +133,8 @@ def train(server: Real, out: Path, *more: object) -> int:
     words = f"train grpo --model {server.model} --data {server.model.parent / 'p.jsonl'} --reward tiny:likes_short"
     sizes = "--steps 3 --batch-size 8 --warmup 0 --max-tokens 8 --learning-rate 0.02 --quiet"
     lora = ("--lora.rank", RANK) if server.kind == "adapters" else ()
-    how = ("--out", out, "--engine", f"vllm:{server.url}", *lora, *more)
-    return main([*words.split(), *sizes.split(), *map(str, how)])
+    how = ("--out", out, "--engine", f"vllm:{server.url}", *lora)
+    return main(changed([*words.split(), *sizes.split(), *how], *more))
 
 
 def metrics(out: Path) -> list[dict]:

@@ -13,6 +13,7 @@ import torch
 import games
 import several
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.configs.engines import servers_of
 from heedful.engine import load_engine
@@ -161,7 +162,7 @@ def command(at: Path, out: Path) -> list[str]:
 
 
 def train(at: Path, out: Path, *more: str) -> int:
-    return main([*command(at, out), *more])
+    return main(changed(command(at, out), *more))
 
 
 def test_training_samples_from_a_server(at, tmp_path, capsys):

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.data.sources import read_demonstrations, read_samples
 from heedful.data.tokens import encode_demonstration
@@ -79,7 +80,7 @@ def at(tmp_path, monkeypatch) -> Path:
 def train(out: str, *more) -> list[str]:
     words = ["train", "grpo", "--model", "lm", "--env", "./games.py:counts", "--out", out, "--steps", 2,
              "--batch-size", 8, "--group-size", 4, "--lr", 1e-3, "--report-to", "none", *COMMON]  # fmt: skip
-    return [str(w) for w in (*words, *more)]
+    return changed(words, *more)
 
 
 def rows(path: Path) -> list[dict]:

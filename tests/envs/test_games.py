@@ -9,6 +9,7 @@ from statistics import fmean
 
 import pytest
 
+from changed import changed
 from heedful import cli
 from heedful.envs import bargaining, load_env, rehearse
 from heedful.envs.maze import MOVES, made, move_in, shortest
@@ -175,7 +176,7 @@ def test_a_script_writes_transcripts(tmp_path, capsys):
     assert rows[:25] == rows[25:] and len({json.dumps(r["messages"]) for r in rows}) > 20
     assert all(sum(r["rewards"]) == r["reward"] == -r["turns"] for r in rows)
     assert rows[0]["model"] == "mixed" and "mean return -" in capsys.readouterr().out
-    assert cli.main([*words, "--out", str(out), "--player", "nobody"]) == 2
+    assert cli.main(changed(words, "--out", out, "--player", "nobody")) == 2
     assert "has no such player" in capsys.readouterr().err
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.data.files import read_rows, write_rows
 from heedful.data.ratings import stream_ratings
@@ -46,7 +47,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(folder: Path, name: str, *flags: str, data: str = "rows.jsonl") -> int:
     words = ["train", "attributes", "--model", folder / "model", "--data", folder / data]
     words += ["--out", folder / name, "--report-to", "none", "--quiet"]
-    return main([str(word) for word in (*words, *flags)])
+    return main(changed(words, *flags))
 
 
 def test_the_loss_by_hand():

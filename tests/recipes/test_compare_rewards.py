@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.configs.compare_rewards import FORMS, Config
 from heedful.data.files import write_rows
@@ -38,8 +39,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compare(folder: Path, *flags: object) -> int:
     words = ["compare", "rewards", "--model", folder / "model", "--data", folder / "rows.jsonl"]
-    words += ["--folds", 2, "--quiet", "--lr", "1e-3", *flags]
-    return main([str(word) for word in words])
+    words += ["--folds", 2, "--quiet", "--lr", "1e-3"]
+    return main(changed(words, *flags))
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.engine.local import LocalEngine
 from heedful.recipes import online
@@ -92,10 +93,10 @@ def data(tmp_path, monkeypatch) -> Path:
 def train(model, data, out, *args) -> list[dict]:
     line = ["train", "online_dpo", "--model", model, "--data", data, "--out", out, "--quiet",
             "--report-to", "none", "--batch-size", 6, "--max-tokens", 8,
-            "--lr", 1e-2, "--minibatch-size", 12, "--warmup", 0, "--schedule", "constant", *args]  # fmt: skip
+            "--lr", 1e-2, "--minibatch-size", 12, "--warmup", 0, "--schedule", "constant"]  # fmt: skip
     if "--reward" in args:  # raters see the stump as it is
         line += ["--missing-eos-penalty", 0]
-    assert main([str(a) for a in line]) == 0
+    assert main(changed(line, *args)) == 0
     return [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.evals.best_of_n import bound
 from heedful.models.save import save_model
@@ -41,7 +42,8 @@ def drawn(tmp_path: Path) -> Path:
 
 def run(folder: Path, *words: str) -> int:
     given = ["--samples", str(folder / "s.jsonl"), "--out", str(folder / "o"), "--quiet"]
-    return main(["overoptimisation", "--reward", f"{folder}/mine.py:proxy", *given, *words])
+    given = ["overoptimisation", "--reward", f"{folder}/mine.py:proxy", *given]
+    return main(changed(given, *words))
 
 
 @pytest.mark.long

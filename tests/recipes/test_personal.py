@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from transformers import AutoModelForSequenceClassification
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.data.files import read_rows, write_rows
 from heedful.data.sources import read_comparisons
@@ -69,8 +70,8 @@ def train(folder: Path, name: str, *flags: str) -> int:
         "--data",
         folder / "rows.jsonl",
     ]
-    words += ["--out", folder / name, "--report-to", "none", "--quiet", *flags]
-    return main([str(word) for word in words])
+    words += ["--out", folder / name, "--report-to", "none", "--quiet"]
+    return main(changed(words, *flags))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
+from changed import changed
 from heedful import tagged
 from heedful.cli import main
 from heedful.configs.algorithm import METHODS, Algorithm, algorithm
@@ -74,7 +75,7 @@ def command(at: Path, name: str, out: Path, *more) -> list[str]:
         words += ["--critic-warmup", 0]
     if SETS.get(name, {}).get("group_size", 1) > 1:
         words += ["--group-size", 4]
-    return [str(w) for w in (*words, *more)]
+    return changed(words, *more)
 
 
 def save_reward_model(start: Path, folder: Path, shift: float) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from changed import changed
 from heedful import registry
 from heedful.cli import main
 from heedful.data.collate import collate
@@ -350,7 +351,7 @@ NAMES = {f"{kind}/{side}" for kind in ("rewards", "logps") for side in ("chosen"
 
 def train(job, model, data, out, *args) -> list[dict]:
     options = ["--model", model, "--data", data, "--out", out, "--report-to", "none", "--quiet"]
-    assert main([str(a) for a in ("train", job, *options, *args)]) == 0
+    assert main(changed(["train", job, *options], *args)) == 0
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 

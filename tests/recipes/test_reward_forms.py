@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.data.collate import collate
 from heedful.data.files import read_rows, write_rows
@@ -49,7 +50,7 @@ def train(folder: Path, name: str, *flags: str) -> int:
     data, out = folder / "rows.jsonl", folder / name
     words = ["train", "reward", "--model", folder / "model", "--data", data, "--eval-data", data]
     words += ["--out", out, "--report-to", "none", "--quiet", "--batch-size", "8", "--lr", "0"]
-    return main([str(word) for word in (*words, *flags)])
+    return main(changed(words, *flags))
 
 
 def test_a_model_with_ties_is_one_that_others_load(begun: Path):

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 import tiny
+from changed import changed
 from families import SIZES
 from heedful.cli import main
 from heedful.models import rehearsal
@@ -59,7 +60,8 @@ def run(at, job, out, *flags) -> None:
 
 def command(at, job, out, *flags):
     data = at / "pairs.jsonl"
-    return ["train", job, "--model", at / "m", "--data", data, "--out", out, *QUIET, *flags]
+    words = ["train", job, "--model", at / "m", "--data", data, "--out", out, *QUIET]
+    return changed(words, *flags)
 
 
 def code(folder: Path) -> str:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import interruptions as jobs
+from changed import changed
 from heedful import cli
 from heedful.configs.cluster import behind
 from heedful.engine import cluster
@@ -94,11 +95,11 @@ def _engines_here(monkeypatch):
 
 
 def words(world: Path, out: Path, *more: object) -> list[str]:
-    return [str(word) for word in (
+    return changed((
         "train", "ppo", "--model", world / "model", "--data", world / "prompts.jsonl", "--reward", world / "reward",
         "--steps", STEPS, "--batch-size", 4, "--group-size", 2, "--max-tokens", 5, "--out", out,
-        "--learning-rate", 1e-3, "--report-to", "none", "--quiet", "--state-every", 2, *more,
-    )]  # fmt: skip
+        "--learning-rate", 1e-3, "--report-to", "none", "--quiet", "--state-every", 2,
+    ), *more)  # fmt: skip
 
 
 def learned(out: Path) -> list[dict]:

@@ -11,12 +11,19 @@ from heedful.yaml_file import read_yaml
 
 def config_file(args: list[str]) -> tuple[str | None, list[str]]:
     """The file that --config names, and the other words."""
-    for i, arg in enumerate(args):
-        if arg == "--config" and i + 1 < len(args):
-            return args[i + 1], args[:i] + args[i + 2 :]
-        if arg.startswith("--config="):
-            return arg.partition("=")[2], args[:i] + args[i + 1 :]
-    return None, args
+    places = [i for i, arg in enumerate(args) if arg.partition("=")[0] == "--config"]
+    if not places:
+        return None, args
+    if len(places) > 1:
+        raise UserError(
+            "--config is there twice; one file can be read, and options change what it says"
+        )
+    (i,) = places
+    _, joined, path = args[i].partition("=")
+    behind = i + (1 if joined else 2)
+    if not joined and (behind > len(args) or args[i + 1].startswith("--")):
+        raise UserError("--config needs a value, the file of settings")
+    return path if joined else args[i + 1], args[:i] + args[behind:]
 
 
 def command_in(args: Sequence[str]) -> str | None:

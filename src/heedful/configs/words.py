@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from heedful import registry
 from heedful.configs.elsewhere import Row, rows
@@ -144,8 +144,11 @@ def in_our_words(
 
     UserError, in one sentence, for what has no counterpart. What the command line says wins over a file.
     """
-    names = names_of(config_type)
-    words, notes = _batch(_placed(list(words), names), names, prog, world)
+    names, several = names_of(config_type), _several(config_type)
+    words = _placed(list(words), names)
+    for here in (None, *{w.file for w in words if w.file}):
+        _refuse_contradictions([w for w in words if w.flag and w.file == here], names, several)
+    words, notes = _batch(words, names, prog, world)
     ours: list[Word] = []
     for word in words:
         name = names.get(word.flag)
@@ -165,20 +168,46 @@ def in_our_words(
         if not (w.file and names.get(w.flag, w.flag) in typed)
         and not (w.usual and names.get(w.flag, w.flag) in expressly)
     ]
-    _refuse_contradictions(kept, names)
-    return _summed(kept), [*notes, *(w.note for w in kept if w.note)]
+    return _summed(kept, names, several), [*notes, *(w.note for w in kept if w.note)]
 
 
-def _refuse_contradictions(words: Sequence[Word], names: Mapping[str, str]) -> None:
-    """UserError for one setting that is said twice under two names, and not the same; what others' words became is
-    told anyway."""
+def _refuse_contradictions(
+    words: Sequence[Word], names: Mapping[str, str], several: Collection[str]
+) -> None:
+    """UserError for one setting that is said twice in one place, under one name or two, and not the same."""
     said: dict[str, Word] = {}
     for word in words:
-        name = None if word.note else names.get(word.flag)
-        before = said.setdefault(name, word) if name else word
-        if before.typed != word.typed and before.values != word.values:
+        name = names.get(word.flag, word.flag)
+        before = said.setdefault(name, word)
+        same = (before.values, _negates(before, names)) == (word.values, _negates(word, names))
+        if not same and not (name in several and before.typed == word.typed):
             one, other = (" ".join([w.typed, *w.values]) for w in (before, word))
             raise UserError(f"{one} and {other} are one setting; leave one of them out")
+
+
+def _negates(word: Word, names: Mapping[str, str]) -> bool:
+    """Whether a flag is --no-quiet, of a setting called quiet."""
+    head, dot, tail = word.flag[2:].rpartition(".")
+    plain = f"--{head}{dot}{tail.removeprefix('no-')}"
+    return plain != word.flag and names.get(plain) == names.get(word.flag)
+
+
+@functools.cache
+def _several(kind: Any, prefix: str = "") -> frozenset[str]:
+    """The fields, dotted, that hold several values."""
+    hints, own = types_of(kind), slots(kind)
+    inner = (
+        _several(hints[f.name], f"{prefix}{f.name}.")
+        for f in fields(kind)
+        if is_dataclass(hints[f.name]) and f.name not in own
+    )
+    these = (prefix + name for name, hint in hints.items() if _is_tuple(hint))
+    return frozenset(these).union(*inner)
+
+
+def _is_tuple(hint: Any) -> bool:
+    """Of one kind of value, perhaps beside a single one."""
+    return any(get_origin(kind) is tuple for kind in (hint, *get_args(hint)))
 
 
 def _translated(
@@ -243,14 +272,17 @@ def _as_switch(word: Word, names: Mapping[str, str]) -> Word:
     return replace(word, flag=flag, values=(), joined=False)
 
 
-def _summed(words: list[Word]) -> list[Word]:
-    """Several `--loss-options` are one."""
-    first = next((w for w in words if w.flag == "--loss-options"), None)
-    if first is None:
-        return words
-    values = tuple(v for w in words if w.flag == "--loss-options" for v in w.values)
-    rest = [w for w in words if w.flag != "--loss-options" or w is first]
-    return [replace(w, values=values, joined=False) if w is first else w for w in rest]
+def _summed(words: list[Word], names: Mapping[str, str], several: Collection[str]) -> list[Word]:
+    """Words of one setting that holds several values are one: `--reward a --reward b` is `--reward a b`."""
+    once: dict[Any, Word] = {}
+    for i, word in enumerate(words):
+        name = names.get(word.flag)
+        key = name if name in several else i
+        values = (*once[key].values, *word.values) if key in once else word.values
+        once[key] = replace(
+            once.get(key, word), values=values, joined=len(values) == 1 and word.joined
+        )
+    return list(once.values())
 
 
 def _batch(
@@ -309,6 +341,6 @@ def as_typed(sentence: str, words: Sequence[Word], config_type: type) -> str:
     for word in words:
         name, typed = names.get(word.flag), word.typed.replace("_", "-")
         own = "--" + (name or "").replace("_", "-")
-        if name is not None and not word.file and typed != own:
+        if name is not None and not word.file and typed != own and typed not in sentence:
             sentence = re.sub(rf"(?<![\w.-]){re.escape(own)}(?![\w.-])", typed, sentence)
     return sentence

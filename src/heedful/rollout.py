@@ -18,6 +18,7 @@ from heedful.data.episodes import as_samples
 from heedful.data.samples import logged, rewards_of
 from heedful.data.shown import Judged, whole
 from heedful.data.tokens import decode_response, encode_prompt, prefilled, stop_tokens
+from heedful.data.turns import Openings
 from heedful.envs.ask import ask
 from heedful.envs.chat import Env, Limits, Record
 from heedful.envs.play import OnError, play
@@ -192,6 +193,7 @@ async def _group(
     engine: Engine, number: int, task: Task, tokenizer: PreTrainedTokenizerBase, **how: Unpack[How]
 ) -> list[Episode]:
     env, limits = how.get("env", ask), how.get("limits", Limits())
+    openings = Openings()
     if env is ask:
         limits = replace(limits, turns=1)
 
@@ -206,6 +208,7 @@ async def _group(
             version=how.get("version", 0),
             rewrites=how.get("rewrites", "branch"),
             tool_format=how.get("tool_format", "auto"),
+            openings=openings,
         )
         return await play(env, record, how.get("on_error", "stop"))
 

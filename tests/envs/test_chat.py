@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
 
 import games
 import tiny
 from games import USER, Script, check, engine_of, play_all, play_one
+from heedful.data import turns
 from heedful.data.templates import controls, encode_plain
 from heedful.data.tokens import decode_response, encode_prompt
 from heedful.envs import EpisodeOver, Limits, load_env
@@ -90,6 +92,53 @@ def test_the_same_seed_is_the_same_transcript_whoever_else_plays():
     ]
     assert said[0] == said[1] and said[2] == said[0][:1]
     assert len(set(said[0])) == 9
+
+
+def test_episodes_side_by_side_are_one_batch(monkeypatch):
+    """64 episodes of 8 tasks take as many passes of the model as the longest of them has tokens, and a few for what is
+    heard; what they begin with is rendered and read once a task.
+
+    Mutations caught: turns that wait for another episode's; siblings whose openings are each computed anew.
+    """
+    passes, read, written = Counter[str](), [], []
+    engine = engine_of(TOK)
+    fastest, decode, opening = engine._fastest, engine._decode, turns.opening
+
+    def counted(*asked):
+        made = fastest(*asked)
+        prefill, extend = type(made).prefill, type(made).extend
+
+        def reads(prompts, *how):
+            passes["prefill"] += 1
+            read.extend(prompts)
+            return prefill(made, prompts, *how)
+
+        def extends(*how):
+            passes["extend"] += 1
+            return extend(made, *how)
+
+        made.prefill, made.extend = reads, extends
+        return made
+
+    def decodes():
+        passes["decode"] += 1
+        decode()
+
+    async def three(task, chat):
+        chat.hear("user", "Begin.")
+        for _ in range(3):
+            await chat.say(max_tokens=5)
+            chat.hear("user", "More.")
+
+    monkeypatch.setattr(engine, "_fastest", counted)
+    monkeypatch.setattr(engine, "_decode", decodes)
+    monkeypatch.setattr(turns, "opening", lambda *asked: written.append(1) or opening(*asked))
+    prompts = [(Message("user", f"Task {i}"),) for i in range(8)]
+    found = play_all(engine, three, prompts, TOK, n=8)
+    longest = max(sum(len(t.tokens) for t in e.turns) for group in found for e in group)
+    assert sum(map(len, found)) == 64 and longest == 15
+    assert len(read) == len(set(map(tuple, read))) == len(written) == 8
+    assert passes["decode"] <= longest and passes.total() <= 2 * longest
 
 
 def test_one_turn_is_what_it_always_was():

@@ -28,6 +28,23 @@ def opening(
     return replace(written, ids=one_bos(tokenizer, written.ids))
 
 
+class Openings:
+    """The last opening that was asked for: the episodes of a task begin alike, and it is rendered and encoded once."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[Any, ...] | None = None
+        self._written: Written | None = None
+
+    def written(
+        self, tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Sequence[Any]
+    ) -> Written:
+        """`opening`."""
+        asked = (tokenizer, [*messages], [*tools])
+        if self._written is None or asked != self._asked:
+            self._asked, self._written = asked, opening(*asked)
+        return self._written
+
+
 def continuation(
     tokenizer: PreTrainedTokenizerBase,
     text: str,

@@ -35,7 +35,7 @@ KEPT_BYTES = 1 << 30  # of keys and values that wait for the next turn of their 
 
 @dataclass
 class _Request:
-    given: Sequence[int]  # requests that were given the same tuple share its computation
+    given: tuple[int, ...]  # the prompt; requests that were given the same share its computation
     prompt: list[int]
     n: int
     first: int
@@ -120,10 +120,9 @@ class LocalEngine:
         refuse_without_room(tokens, max_tokens, self.window)
         done = asyncio.get_running_loop().create_future()
         prompt = list(tokens)
-        given = tokens if isinstance(tokens, tuple) else prompt  # a list may change meanwhile
         slots = isinstance(self._cache, SlotCache)
         request = _Request(
-            given, prompt, n, first, self._kept if keep and slots else None,
+            tuple(tokens), prompt, n, first, self._kept if keep and slots else None,
             max_tokens, sampling, frozenset(stop), seed, done, heard,
         )  # fmt: skip
         self._waiting.append(request)
@@ -230,12 +229,12 @@ class LocalEngine:
         )  # stable: those of one request stay together
         longest = len(rows[-1].request.prompt)
         size = max(1, PREFILL // longest)
-        requests = list({id(row.request.given): row.request for row in rows}.values())
+        requests = list({row.request.given: row.request for row in rows}.values())
         for first in range(0, len(requests), size):
             part = requests[first : first + size]
-            place = {id(request.given): i for i, request in enumerate(part)}
-            mine = [row for row in rows if id(row.request.given) in place]
-            where = [place[id(row.request.given)] for row in mine]
+            place = {request.given: i for i, request in enumerate(part)}
+            mine = [row for row in rows if row.request.given in place]
+            where = [place[row.request.given] for row in mine]
             source = torch.tensor(where).to(self.model.device)
             start = len(self._rows)
             logits = self._passes.prefill([r.prompt for r in part], source, start)

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.data.templates import controls, conversation_text, encode_plain
 from heedful.data.tokens import decode_response, encode_prompt, stop_tokens
-from heedful.data.turns import continuation, opening, raw_text
+from heedful.data.turns import Openings, continuation, raw_text
 from heedful.envs.clock import Clock
 from heedful.envs.formats import Call, CallFormat, as_template, format_of
 from heedful.envs.limits import Cause, EpisodeOver, Left, Limits, finite
@@ -57,6 +57,7 @@ class Record:
     version: int = 0
     rewrites: Literal["branch", "refuse"] = "branch"
     tool_format: str = "auto"
+    openings: Openings = field(default_factory=Openings)  # shared by the episodes of a task
     began: float = field(default_factory=time.monotonic)
     over: Cause | None = None
     clock: Clock = field(default_factory=Clock)
@@ -293,7 +294,8 @@ class Chat:
             self._open()
 
     def _open(self) -> None:
-        written = opening(self._record.tokenizer, self._shown, self._tools)
+        record = self._record
+        written = record.openings.written(record.tokenizer, self._shown, self._tools)
         self._segments, self._text = [Segment(tuple(written.ids), "environment")], written.text
         self._context = 0
 

@@ -37,7 +37,8 @@ function draw(canvas, shape) {
     const size = Math.min(canvas.width / rows[0].length, canvas.height / rows.length);
     const left = (canvas.width - size * rows[0].length) / 2;
     pen.strokeStyle = named("--line");
-    pen.strokeRect(left + 0.5, 0.5, size * rows[0].length - 1, size * rows.length - 1);
+    const edge = (pen.lineWidth = Math.max(1, size / 8)); // shown at half the size it would vanish
+    pen.strokeRect(left + edge / 2, edge / 2, size * rows[0].length - edge, size * rows.length - edge);
     rows.forEach((row, r) => [...row].forEach((cell, c) => {
       if (cell === ".") return;
       pen.fillStyle = colour(Number(cell));

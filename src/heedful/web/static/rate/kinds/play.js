@@ -12,7 +12,7 @@ export function widget(task, changed) {
   let reward = null;
   let busy = false;
   const log = el("div", { class: "talk played", role: "log", "aria-label": t("Conversation"), tabindex: "0" });
-  const tools = el("dl", { class: "tools" });
+  const tools = el("dl");
   const box = el("textarea", { rows: "2", maxlength: "20000", dir: "auto", "aria-label": t("What you say") });
   const button = el("button", { type: "button", onclick: () => send(box.value.trim()) }, t("Send"), " ", el("kbd", {}, "Enter"));
   const status = el("span", { class: "hint", role: "status" });

@@ -256,6 +256,22 @@ def test_disk_full_while_writing_samples(model, tmp_path, capsys, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {"p.jsonl"}
 
 
+@pytest.mark.parametrize("words", [
+    ["new", "env", "game", "--out", "taken"],
+    ["score", "--data", "s.jsonl", "--reward", "length", "--out", "taken/of/it/o.jsonl"],
+    ["overoptimisation", "--samples", "s.jsonl", "--reward", "length", "--gold", "no_eos", "--out", "taken"],
+    ["facts", "--data", "s.jsonl", "--out", "taken"],
+])  # fmt: skip
+def test_a_file_where_a_folder_is_needed(words, capsys, tmp_path, monkeypatch):
+    """Mutation caught: FileExistsError, from whichever command makes a folder."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "taken", {"a": 1})
+    write(tmp_path / "s.jsonl", *({"prompt": "a", "completion": text} for text in ("b", "cd")))
+    before = (tmp_path / "taken").read_bytes()
+    assert "taken is a file, a folder is needed" in refused(capsys, *words)
+    assert (tmp_path / "taken").read_bytes() == before
+
+
 def test_a_finished_model_is_never_overwritten(model, tmp_path, capsys):
     data = write(tmp_path / "d.jsonl", TRAIN["sft"][0])
     before = (model / "model.safetensors").read_bytes()

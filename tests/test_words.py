@@ -299,6 +299,11 @@ def test_what_holds_several_values_may_be_said_several_times():
             parsed("train sft", *words)
 
 
+def test_a_value_may_be_words_of_another_command():
+    """Mutation caught: `--flags '--steps 3'` taken for an option of the name `--steps 3`."""
+    assert parsed("plan", "c.yaml", "--gpus", "H100", "--flags", "--steps 3").flags == "--steps 3"
+
+
 def test_a_batch_is_of_all_processes():
     assert (
         parsed("train sft", *TRAIN, "--per-device-train-batch-size", "2", world=3).batch_size == 6

@@ -82,6 +82,8 @@ def _is_bug(error: BaseException) -> bool:
 
 
 def _words(error: BaseException, more: tuple[int, ...]) -> str | None:
+    if isinstance(error, FileExistsError) and os.path.isfile(error.filename or ""):
+        return f"{os.fsdecode(error.filename)} is a file, a folder is needed"
     if isinstance(error, OSError):
         number = error.errno or 0
         return os.strerror(number).lower() if number in (*TROUBLE, *more) else None

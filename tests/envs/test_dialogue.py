@@ -166,3 +166,6 @@ def test_logged_conversations_become_rewarded_replies(tmp_path: Path, capsys):
     plain.write_text('{"prompt": "a", "completion": "b"}\n')
     assert main(["cues", str(plain), "--out", str(tmp_path / "o.jsonl")]) == 2
     assert "conversations are wanted" in capsys.readouterr().err
+    plain.write_text('{"a": 1}\n')
+    assert main(["cues", str(plain), "--out", str(tmp_path / "o.jsonl")]) == 2
+    assert "expected a column `messages` or `prompt`, found a" in capsys.readouterr().err

@@ -67,4 +67,5 @@ def test_a_new_environment_passes_its_own_test(tmp_path, monkeypatch, capsys):
     )
     assert row["reward"] == 0.0
     assert main(["new", "env", "game"]) == 2 and main(["new", "env", "my-game"]) == 2
+    assert main(["new", "env", "json"]) == 2  # it would be imported in place of Python's
     assert "is there already" in (told := capsys.readouterr().err) and "no name of a Python" in told

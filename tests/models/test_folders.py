@@ -76,7 +76,7 @@ def config(**changes):
         (no_header, "model.safetensors is damaged"),
         (pickled, "pytorch_model.bin only, a pickle"),
         (without("model.safetensors"), "no file named model.safetensors"),
-        (without("tokenizer.json"), "cannot load a tokenizer"),
+        (without("tokenizer.json"), "the folder has no tokenizer"),
         (one_shard_less, r"1 of \d files of weights are missing, such as model-00002"),
         (config(model_type="llama9"), "llama9"),
         (config(model_type=None), "model_type"),

@@ -23,10 +23,13 @@ class Config:
 
 
 def refuse_nonsense(config: Config) -> None:
-    """A name that no module can have."""
+    """A name that no module can have, or another one has."""
     import keyword
+    import sys
 
     if not config.name.isidentifier() or keyword.iskeyword(config.name):
         raise UserError(
             f"'{config.name}' is no name of a Python module; letters, digits and _ make one"
         )
+    if config.name in sys.stdlib_module_names:
+        raise UserError(f"'{config.name}' is a module of Python's own; choose another name")

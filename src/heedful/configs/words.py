@@ -29,6 +29,7 @@ FILES = (
     "dataset",
     "eval_dataset",
 )  # keys that name files of rows
+FLAG = re.compile(r"--[^\s=]+(=|$)|-h$")  # `--flags '--steps 3'` has one, and its value
 STAGES = {"rm": "reward", "pt": "pretrain"}
 TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off", "none", "null")
 
@@ -56,7 +57,7 @@ def split(args: Sequence[str]) -> list[Word]:
     """The words of a command line."""
     words: list[Word] = []
     for arg in args:
-        if (arg.startswith("--") and len(arg) > 2) or arg == "-h":
+        if FLAG.match(arg):
             head, equals, value = arg.partition("=")
             values = (value,) if equals else ()
             words.append(Word(head.replace("_", "-"), values, head, joined=bool(equals)))

@@ -115,6 +115,9 @@ def refuse_name(path: Path) -> None:
     bare = path.name.lower().removesuffix(".gz")
     if not bare.endswith((".jsonl", ".json")):
         raise UserError(f"--out {path} would hold JSON lines; name it .jsonl or .jsonl.gz")
+    above = next((p for p in path.parents if p.exists()), path)
+    if above.is_file():
+        raise UserError(f"--out {path}: {above} is a file, a folder is needed")
 
 
 def _rows(source: str, by_line: bool) -> Iterator[Row]:

@@ -76,9 +76,20 @@ def errors_about(name: str, what: str) -> Iterator[None]:
             raise UserError(
                 f"model {name}: a {kind[1]} is no {what}; heedful trains decoders (docs/models.md)"
             ) from error
+        if what == "tokenizer" and path.is_dir() and not _vocabulary(path):
+            raise UserError(
+                f"model {name}: the folder has no tokenizer (tokenizer.json); copy it from the model that this one "
+                "was made from"
+            ) from error
         kind = "" if isinstance(error, OSError | ValueError | ImportError) else type(error).__name__
         reason = ": ".join(filter(None, (kind, " ".join(str(error).split())[:200])))
         raise UserError(f"model {name}: cannot load a {what} from it: {reason}") from error
+
+
+def _vocabulary(folder: Path) -> bool:
+    """Whether there is anything of a tokenizer's, in whatever form."""
+    names = ("tokenizer.json", "*.model", "*.tiktoken", "vocab*", "merges.txt", "tekken.json")
+    return any(found for name in names for found in folder.glob(name))
 
 
 @contextmanager

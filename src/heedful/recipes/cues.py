@@ -8,7 +8,14 @@ from statistics import fmean
 from typing import Any
 
 from heedful.configs.cues import Config
-from heedful.data.columns import messages_of, prompt_columns, prompt_from, response, with_template
+from heedful.data.columns import (
+    column,
+    messages_of,
+    prompt_columns,
+    prompt_from,
+    response,
+    with_template,
+)
 from heedful.data.forms import standard
 from heedful.data.reading import named, read_items, read_table
 from heedful.data.sources import write_rows
@@ -71,6 +78,8 @@ def _conversation(where: str, row: Mapping[str, Any]) -> list[tuple[Message, ...
     if "messages" in row:
         said = messages_of(where, "messages", row["messages"])
     else:
+        if not {"prompt", "chosen"} & row.keys():
+            column(where, row, "messages", "prompt")  # the error that nothing of it is there
         prompt = prompt_from(where, "prompt", row.get("prompt", row.get("chosen")))
         if isinstance(prompt, str):
             raise UserError(

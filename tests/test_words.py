@@ -226,6 +226,8 @@ def test_a_rank_that_somebody_typed_is_the_only_one_told():
         ("train sft", [*TRAIN, "--max-steps", "x"], "--max-steps x: expected a whole number;"),
         ("train sft", [*TRAIN, "--batch-size", "x"], "--batch-size x: expected a whole number;"),
         ("train sft", [*TRAIN, "--lr", "x"], "--lr x: expected a number;"),
+        ("train sft", [*TRAIN, "--lr="], "--lr '': expected a number;"),
+        ("train sft", [*TRAIN, "--steps=-x"], "--steps -x: expected a whole number;"),
         ("train sft", [*TRAIN, "--lora.alpha", "x"], "--lora.alpha x: expected a number;"),
         ("train sft", [*TRAIN[2:], "--model"], "--model needs a value;"),
         (

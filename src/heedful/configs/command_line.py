@@ -361,8 +361,11 @@ def _by_tyro(form: Any, args: Sequence[str], prog: str) -> Any:
         raise UserError(f"{once}; see {prog} --help") from None
 
 
-def _plainly(said: str, args: Sequence[str]) -> str:
+def _plainly(said: str, typed: Sequence[str]) -> str:
     """What tyro says of a value, without Python's words for it and with the flag as it stands among the words."""
+    # `--lr=` has a value, and so has `--lr=-1`, which is how words are handed to tyro.
+    pairs = (arg.split("=", 1) if arg.startswith("--") else [arg] for arg in typed)
+    args = [part for pair in pairs for part in pair]
 
     def flag_in(names: str) -> str:
         return next((name for name in names.split("/") if name in args), names)
@@ -380,4 +383,5 @@ def _plainly(said: str, args: Sequence[str]) -> str:
     flag = flag_in(found[1])
     behind = itertools.takewhile(lambda arg: not arg.startswith("--"), args[args.index(flag) + 1 :])
     wanted = next((words for sign, words in KINDS.items() if sign in said), "")
-    return f"{flag} {' '.join(behind)}: expected {wanted}" if wanted else said
+    value = " ".join(behind) or "''"
+    return f"{flag} {value}: expected {wanted}" if wanted else said

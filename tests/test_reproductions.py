@@ -264,6 +264,22 @@ def test_what_is_measured_of_tunes(tmp_path: Path):
     assert found["simple"] == (3 + 3 + 3 + 3 + 1) / 3
 
 
+def test_what_is_measured_of_molecules():
+    """By hand: of four texts three are molecules, of which two are one; two of the three pairs share nothing.
+
+    Mutations caught: what is no molecule counts, another spelling is another molecule; likeness in place of distance.
+    """
+    pytest.importorskip("rdkit")
+    from heedful.reproductions.molecules import measured
+    from heedful.rewards.molecules import accessibility
+
+    found = measured(["CCO", "OCC", "N", "C(C"])
+    score = (2 * accessibility("CCO") + accessibility("N")) / 3
+    want = {"valid": 3 / 4, "atoms": 7 / 3, "distinct": 2 / 3, "diversity": 2 / 3, "SA": score}
+    assert found == pytest.approx(want)
+    assert set(measured(["C(C"]).values()) == {0.0}
+
+
 def test_gold_in_the_panel_of_raters():
     """Of each rater's first question it is known what is better: the good mostly say it, adversaries mostly not.
     Mutations caught: gold for what was said, questions of the first raters alone."""

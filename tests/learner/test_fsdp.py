@@ -22,6 +22,7 @@ from heedful.fast.layers import layers_of
 from heedful.launch import first_host, refuse_count, tasks_per_node
 from heedful.learner.fsdp import ShardedLearner
 from heedful.learner.local import LocalLearner, Mixed, Optim
+from heedful.models.adapters import add_lora
 from heedful.models.backend import backend_of
 from heedful.models.load import copy_model, load_policy
 from heedful.models.new import new_model
@@ -122,13 +123,16 @@ def in_files(model: Any) -> bool:
     lines = [s.split() for s in Path("/proc/self/maps").read_text().splitlines()]
     parts = [s[0].split("-") for s in lines if s[-1].endswith(".safetensors")]
     ranges = [(int(a, 16), int(b, 16)) for a, b in parts]
-    return all(any(a <= p.data_ptr() < b for a, b in ranges) for p in model.parameters())
+    weights = [p for n, p in model.named_parameters() if ".lora_" not in n]
+    return all(any(a <= p.data_ptr() < b for a, b in ranges) for p in weights)
 
 
 OF_FILES = [
-    ("llama", "bfloat16", "float32"),
-    ("gpt2", "float32", "bfloat16"),
-    ("llama", "float32", "float32"),
+    ("llama", "bfloat16", "float32", 0),
+    ("llama", "bfloat16", "float32", 4),
+    ("gpt2", "float32", "bfloat16", 0),
+    ("gpt2", "float32", "bfloat16", 4),
+    ("llama", "float32", "float32", 0),
 ]
 
 
@@ -137,9 +141,13 @@ def of_files(folder: Path) -> None:
     the model as it is loaded whole."""
     with joined() as ranks:
         told = []
-        for arch, saved, dtype in OF_FILES:
+        for arch, saved, dtype, rank in OF_FILES:
             name = folder / f"{arch}-{saved}"
-            model = load_policy(name, dtype=dtype, mapped=True)
+            model, plain = (
+                load_policy(name, dtype=dtype, mapped=mapped) for mapped in (True, False)
+            )
+            for some in (model, plain) if rank else ():
+                add_lora(some, rank=rank)
             twin = copy_model(model, apart=False)
             sizes = [sum(p.numel() for p in m.parameters()) for m in (model, layers_of(model)[0])]
             mapped, peak = in_files(model) and in_files(twin), Peak()
@@ -147,16 +155,15 @@ def of_files(folder: Path) -> None:
             with peak:
                 for some in (model, twin):
                     shard(some, ranks, device=CPU, dtype=dtype)
-            plain = load_policy(name, dtype=dtype)
             same = all(
                 torch.equal(x, dict(plain.named_buffers())[n]) for n, x in model.named_buffers()
             )
-            for some, kept in ((model, torch.float32), (twin, plain.dtype)):
+            for some in (model, twin):
                 parts: Any = dict(some.named_parameters())
                 for n, x in plain.named_parameters():
-                    same &= parts[n].dtype == kept and torch.equal(
-                        parts[n].full_tensor(), x.to(kept)
-                    )
+                    trained = some is model and x.requires_grad
+                    x = x.float() if trained else x
+                    same &= parts[n].dtype == x.dtype and torch.equal(parts[n].full_tensor(), x)
             told.append((mapped, same, peak.most, *sizes, twin.dtype.itemsize))
         (folder / f"{ranks.rank}.json").write_text(json.dumps(told))
 
@@ -168,11 +175,12 @@ def test_no_rank_has_a_model_of_its_own_before_it_is_shared_out(tmp_path):
     has its half of both, bit for bit that of the model as it is loaded whole, and no more than two layers besides.
 
     Mutations caught: the other type given on loading; weights that keep their files' type; a copy for the reference;
-    float32 weights of a bfloat16 run that were not rounded first; buffers of the files' type; a tied layer twice.
+    float32 weights of a bfloat16 run that were not rounded first, or new adapters that were, in a float32 one; buffers
+    of the files' type; a tied layer twice.
     """
-    for arch, saved, _ in OF_FILES:
+    for arch, saved, _, _ in OF_FILES:
         model = model_of(arch).to(getattr(torch, saved))
-        (tmp_path / f"{arch}-{saved}").mkdir()
+        (tmp_path / f"{arch}-{saved}").mkdir(exist_ok=True)
         save_model(model, tiny.tokenizer(), tmp_path / f"{arch}-{saved}")
     assert several.call(2, of_files, tmp_path) == [0, 0]
     for rank in range(2):

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from heedful.errors import UserError, did_you_mean
 from heedful.models.adapter_files import START, TRAINED, inject, need_peft
 from heedful.models.forward import scalar_head, scalar_head_name
-from heedful.models.load import copy_model
+from heedful.models.load import LATER, copy_model
 from heedful.models.reference import Reference
 
 ALL_LINEAR = ("all-linear",)
@@ -58,7 +58,8 @@ def add_lora(
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         try:
-            inject(model, config, TRAINED)
+            with _of_the_type_to_come(model):
+                inject(model, config, TRAINED)
         except (
             KeyError,
             RuntimeError,
@@ -78,6 +79,21 @@ def add_lora(
         parameter.requires_grad_(f".{TRAINED}." in f".{name}.")
     if scalar_head_name(model):
         scalar_head(model).requires_grad_(True)
+
+
+@contextmanager
+def _of_the_type_to_come(model: PreTrainedModel) -> Iterator[None]:
+    """Weights that stay in their files look, within it, as `settle` will make them: PEFT rounds what it draws to the
+    type of the weights it stands beside, which it does not read."""
+    dtype = getattr(model, LATER, None)
+    held = [(p, p.data) for p in model.parameters()] if dtype else []
+    for p, data in held:
+        p.data = torch.empty(1, dtype=dtype).expand(data.shape)
+    try:
+        yield
+    finally:
+        for p, data in held:
+            p.data = data
 
 
 def reference_of(policy: PreTrainedModel) -> Reference:

@@ -52,7 +52,7 @@ def base(config: Any) -> PreTrainedModel:
         dtype=config.dtype,
         device=loads_on(config),
         nf4=config.lora.nf4,
-        mapped=not config.lora.rank and _shared_out(config),  # new weights have their base's type
+        mapped=_shared_out(config),
     )
 
 

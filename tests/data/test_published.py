@@ -52,6 +52,10 @@ HELP3 = {
     "domain": "general", "language": "english", "context": [{"role": "user", "content": "Why is rain wet?"}],
     "response1": "a", "response2": "b", "overall_preference": -1, "individual_preference": [{"score": -1}],
 }  # fmt: skip
+SAFE = {
+    "prompt": "Why is rain wet?", "response_0": "a", "response_1": "b", "is_response_0_safe": True,
+    "better_response_id": 1, "safer_response_id": 0,
+}  # fmt: skip
 WEBGPT = {
     "question": {"dataset": "ours", "id": "1", "full_text": "Why is rain wet?"}, "answer_0": "a", "answer_1": "b",
     "score_0": -0.5, "score_1": 0.5, "quotes_0": {}, "quotes_1": {},
@@ -78,6 +82,7 @@ SETS: dict[str, tuple[dict[str, Any], Comparison]] = {
     "Nectar": (NECTAR, Comparison(ASK, ("a", "b", "c"), (2, 1, 3))),
     "HelpSteer2": (HELP2, Comparison(ASK, ("a", "b"), (2, 1), strength=2 / 3)),
     "HelpSteer3": (HELP3, Comparison(ASK, ("a", "b"), (1, 2), strength=1 / 3)),
+    "PKU-SafeRLHF": (SAFE, Comparison(ASK, ("a", "b"), (2, 1))),
     "WebGPT": (WEBGPT, Comparison(ASK, ("a", "b"), (2, 1))),
     "Stack Exchange": (STACK, Comparison(ASK, ("b", "a"), (1, 2))),
     "votes": (VOTES, Comparison("Why is rain wet?", ("b", "a", "d"), (1, 2, 3))),  # 2 and 3 are both of level 2
@@ -108,6 +113,14 @@ def test_a_published_set_is_read_as_it_is(name, tmp_path):
     assert read_material(path, 9).form == "comparisons"
     ((_, facts),) = read_questions(path)
     assert not facts.keys() & {"responses", "ranking"}
+
+
+def test_the_safer_of_two_where_it_is_asked_for(tmp_path):
+    """Mutation caught: the more helpful one, whatever the columns are said to be."""
+    (safer,) = read_comparisons(
+        put(tmp_path, SAFE), columns=["better_response_id=safer_response_id"]
+    )
+    assert safer.ranking == (1, 2)
 
 
 def test_ties_and_the_ends_of_a_scale(tmp_path):

@@ -5,6 +5,8 @@
 - Stanford Human Preferences: `history`, `human_ref_A`, `human_ref_B`, `labels` (1: A).
 - HelpSteer2 and 3: `prompt` or `context`, two responses; `preference_strength` or `overall_preference` from −3 (the
   first is much better) to 3, of which the size is the strength.
+- PKU-SafeRLHF: `prompt`, `response_0`, `response_1`, `better_response_id`, the more helpful; the safer one is in
+  `safer_response_id`, which `--columns better_response_id=safer_response_id` asks for.
 - WebGPT: `question` of {full_text}, `answer_0`, `answer_1`, `score_0`, `score_1`.
 - Stack Exchange: `question`, `answers` of {text, pm_score}, levels of votes; and any rows of `prompt`, `responses` and
   their `votes`, of which these levels are made: round(log₂(1 + votes)), −1 below 0 (Askell et al. 2021, §4.1).
@@ -98,6 +100,17 @@ def _helpsteer(row: Columns) -> Columns | None:
     elif isinstance(row.get("prompt"), str):
         found |= _asked(row["prompt"])
     return found
+
+
+def _safe_rlhf(row: Columns) -> Columns | None:
+    better = _number(row["better_response_id"])
+    if better not in (0, 1) or not isinstance(row["prompt"], str):
+        return None
+    rest = _without(row, "prompt", "response_0", "response_1", "better_response_id")
+    return rest | _asked(row["prompt"]) | {
+        "responses": [row["response_0"], row["response_1"]],
+        "ranking": [2, 1] if better else [1, 2],
+    }  # fmt: skip
 
 
 def _webgpt(row: Columns) -> Columns | None:
@@ -216,6 +229,7 @@ SETS: tuple[tuple[set[str], Callable[[Columns], Columns | None]], ...] = (
     ({"history", "human_ref_A", "human_ref_B", "labels"}, _shp),
     ({"preference_strength"}, _helpsteer),
     ({"overall_preference"}, _helpsteer),
+    ({"prompt", "response_0", "response_1", "better_response_id"}, _safe_rlhf),
     ({"question", "answer_0", "answer_1", "score_0", "score_1"}, _webgpt),
     ({"info", "summaries", "choice"}, _summaries),
     ({"post", "summary"}, _tldr),

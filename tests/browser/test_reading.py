@@ -12,6 +12,7 @@ from heedful.store.kinds import KINDS
 from heedful.store.project import projects
 from heedful.store.rating import judging
 from heedful.store.tables import schema
+from heedful.web.plays import Plays
 from workspace import claim, make_project, make_task
 
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -148,12 +149,14 @@ def test_panels_scroll_apart_if_told_so(site):
 WIDE = {
     "rate": {"axes": [{"name": "truthfulness of it all"}, {"name": "x", "high": 100}]},
     "rules": {"rules": [{"code": "a", "text": "Is it as brief as it can be, and kind?"}]},
+    "play": KINDS["play"].example_options,
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_phone(site, kind):
     """Nothing is wider than the screen, and the button to send is in reach."""
+    site.app.state.plays = Plays((KINDS["play"].example_options["env"],))
     n, options = min(4, KINDS[kind].responses[1]), WIDE.get(kind)
     project = make_project(site.store, "a-project-with-a-long-name")
     wide = (

@@ -161,7 +161,8 @@ def test_exported_and_excluded_are_all_that_is_stored(store, busy):
     assert {what: c.missing for what, c in reconciled.items()} == dict.fromkeys(reconciled, 0)
     for what in export.FROM_JUDGMENTS:
         assert reconciled[what].stored == stored, what
-        for options in ({"surplus": True, "gold": True, "swaps": True}, {"split": "train"}):
+        everything = dict.fromkeys(snapshot.BEYOND, True) if what in export.TRAINING else {}
+        for options in (everything, {"split": "train"}):
             count = counted(store, project, what, **options)
             assert (count.stored, count.missing) == (stored, 0)
     assert reconciled["judgments"].exported == stored

@@ -141,7 +141,7 @@ def test_a_profile_is_its_owners(store: Store, person):
     project, rater, other = make_project(store), person("rater"), person("lead")
     path = f"/api/projects/{project}/profile"
     nothing = {"sentence": None, "theirs": None, "made_at": None, "kept": False, "stale": False}
-    nothing |= {"made": False, "off": False}
+    nothing |= {"made": False, "off": False, "missing": 0}
     assert rater.browser.get(path).json() == nothing
     assert rater.browser.put(path, json={"sentence": "Short ones."}).json() == {"done": True}
     assert rater.browser.get(path).json()["sentence"] == "Short ones."

@@ -52,6 +52,7 @@ DOORS: dict[str, set[str]] = {
     f"POST {P}/questions/act": LEAD, f"POST {P}/questions/export": LEAD,
     f"POST {P}/delete": OWNER, f"POST {P}/restore": OWNER,
     "GET /api/jobs": OWNER_LOOK, "GET /api/jobs/{job}": OWNER_LOOK, f"POST {P}/jobs": OWNER,
+    f"POST {A}/play": RATE, f"GET {P}/plays": LEAD_LOOK, f"POST {P}/plays": LEAD, f"POST {P}/plays/compare": LEAD,
     f"POST {P}/playground": LEAD, f"PUT {P}/playground/{{reply}}": LEAD,
     "POST /api/jobs/{job}/stop": OWNER, "GET /lead/{project}/training": {"lead", "owner"},
     f"GET {P}": LEAD_LOOK, f"GET {P}/overview": LEAD_LOOK,
@@ -119,6 +120,7 @@ BODIES: dict[str, Any] = {
     f"PUT {P}/members/{{rater_id}}/withdrawn": {"withdrawn": False},
     "POST /api/groups": {"name": "night"}, f"PATCH {G}": {"name": "day"}, f"PUT {G}/members": {"who": []},
     f"PATCH {R}": {"status": "paused"}, f"POST {A}/judgments": {"answer": {"value": 1}},
+    f"POST {A}/play": {"said": "Hi"}, f"POST {P}/plays": {"env": "calculator"}, f"POST {P}/plays/compare": {},
     f"POST {A}/turns": {"said": "Hi"}, f"POST {A}/turns/choose": {"place": 0}, f"POST {P}/webhooks": {"url": "http://127.0.0.1/"},
 }  # fmt: skip
 QUERY = {f"GET {P}/export": "?what=comparisons", f"POST {P}/import": "?what=prompts"}

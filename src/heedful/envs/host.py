@@ -166,9 +166,8 @@ async def reply(host: Host, asked: dict[str, Any], send: Send) -> None:
         led = await host.answer(asked)
     except UserError as error:
         led = {"error": str(error)}
-    except (
-        Exception
-    ) as error:  # one play must not end the others; what a library says is for the log
+    # One play must not end the others; what a library says is for the log.
+    except Exception as error:
         print(f"{asked['env']}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         led = {"error": "the environment failed; the server's log says why"}
     send({"id": asked["id"], **led})

@@ -41,9 +41,8 @@ from heedful.models.scores import scores_of
 
 log = logging.getLogger("heedful")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-LATER = (
-    "_heedful_dtype"  # of a model whose weights have their files' type: the one they are to have
-)
+# On a model whose weights have their files' type: the one that they are to have.
+LATER = "_heedful_dtype"
 
 
 def device_of(name: str) -> torch.device:

@@ -8,6 +8,7 @@ from typing import Any
 
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
 from heedful.reproductions.questions import (
+    BEFORE,
     SMALL,
     STEPS,
     evaluated,
@@ -70,7 +71,7 @@ REPRODUCTION = Reproduction(
     "of pre-training, SFT, a reward model from a noisy simulated rater's comparisons, PPO with β = 0.1. One answer to "
     "each of 400 held-out questions, by `heedful evaluate --calibration`: ECE over 15 bins of equal mass of the "
     "probability of a token (geometric mean), before and after PPO, and with the temperature that was fitted on every "
-    "second answer.",
+    "second answer. " + BEFORE,
     frozen="2026-11-30",
     criteria=(
         Criterion("ECE rises by PPO", "PPO less SFT: ECE", "at least", 0.0, "interval"),
@@ -79,6 +80,6 @@ REPRODUCTION = Reproduction(
         ),
     ),
     run=run,
-    minutes=6,
+    minutes=8,
     figure=figure,
 )  # fmt: skip

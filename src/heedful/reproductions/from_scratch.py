@@ -8,6 +8,7 @@ from typing import Any
 
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
 from heedful.reproductions.questions import (
+    BEFORE,
     SMALL,
     STEPS,
     evaluated,
@@ -77,7 +78,8 @@ REPRODUCTION = Reproduction(
     source="Ziegler et al. 2019, section 1, and Ouyang et al. 2022, who begin with pre-trained models",
     what=f"The world `capitals`: a Llama of {SMALL['layers']} layers and width {SMALL['hidden_size']}, {STEPS:,} steps "
     "of pre-training, SFT, a reward model from a noisy simulated rater's comparisons, and PPO with β = 0.1; the same "
-    "PPO with the same reward from random weights. Gold and right answers on held-out questions.",
+    "PPO with the same reward from random weights. Gold and right answers on held-out questions. "
+    + BEFORE,
     frozen="2026-11-30",
     criteria=(
         Criterion("right answers from random weights", "from random weights: right", "at most", 0.05, "every seed"),
@@ -85,6 +87,6 @@ REPRODUCTION = Reproduction(
         Criterion("right answers from the prior", "from the prior: right", "at least", 0.25, "every seed"),
     ),
     run=run,
-    minutes=6,
+    minutes=8,
     figure=figure,
 )  # fmt: skip

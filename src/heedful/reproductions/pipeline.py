@@ -9,6 +9,7 @@ from typing import Any
 
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
 from heedful.reproductions.questions import (
+    BEFORE,
     SMALL,
     STEPS,
     evaluated,
@@ -79,7 +80,8 @@ REPRODUCTION = Reproduction(
     what=f"The world `capitals`: Llamas of {SMALL['layers']} layers and width {SMALL['hidden_size']} and of "
     f"{LARGE['layers']} and {LARGE['hidden_size']}, {STEPS:,} steps of pre-training and SFT each; a reward model from "
     "a noisy simulated rater's comparisons of the small model's answers, and PPO of the small model with β = 0.1. Wins "
-    "by the world's gold score on 400 held-out questions, ties ½. Not run: real text, where nobody's gold is known.",
+    "by the world's gold score on 400 held-out questions, ties ½. "
+    + BEFORE,
     frozen="2026-11-30",
     criteria=(
         Criterion(
@@ -93,6 +95,6 @@ REPRODUCTION = Reproduction(
         ),
     ),
     run=run,
-    minutes=12,
+    minutes=24,
     figure=figure,
 )  # fmt: skip

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-DOCUMENTS, DEMONSTRATIONS, COMPARED, RESPONSES = 24000, 2000, 800, 4
+DOCUMENTS, DEMONSTRATIONS, COMPARED, RESPONSES = 60000, 4000, 2000, 6
 SMALL = {"hidden_size": 80, "layers": 2, "heads": 4, "vocab_size": 1200}
-STEPS, HELD_OUT = 1000, 400
+STEPS, HELD_OUT = 1500, 400
+BEFORE = (
+    "It is the second run, by the same criteria: in the first, of a world of 24,000 documents, 1,000 steps and 800 "
+    "questions, the SFT model knew a quarter of the answers, and on two seeds of four PPO taught it to say that it "
+    "does not know. The size of this one is from a pilot on another seed."
+)
 RIGHT = ("right and short", "right but wordy")
 
 

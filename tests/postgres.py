@@ -45,6 +45,7 @@ class Server:
     bin: Path
     folder: Path
     port: int
+    settings: str = ""  # more options of the server, such as `-c autovacuum=off`
 
     @property
     def url(self) -> str:
@@ -54,6 +55,7 @@ class Server:
         options = (
             f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
             " -c fsync=off"  # what a server that is killed has written, the system still has
+            f" {self.settings}"
         )
         self._control("-w", "-t", "300", "-l", self.folder / "log", "-o", options, "start")
 
@@ -66,10 +68,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(bin: Path) -> Iterator[Server]:
+def running(bin: Path, settings: str = "") -> Iterator[Server]:
     """A server of one's own."""
     folder = Path(tempfile.mkdtemp(prefix="heedful-postgres-"))
-    server = Server(bin, folder, free_port())
+    server = Server(bin, folder, free_port(), settings)
     if os.getuid() == 0:  # the server refuses to run as root
         shutil.chown(folder, "postgres")
     try:

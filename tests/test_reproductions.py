@@ -293,13 +293,14 @@ def test_gold_in_the_panel_of_raters():
 
 
 @pytest.mark.exhaustive
-def test_the_pipeline_on_reviews(tmp_path: Path):
+@pytest.mark.parametrize("name", ["pipeline-reviews", "frontier-reviews"])
+def test_what_reads_reviews(name: str, tmp_path: Path):
     """Quick, from the sentences to all that its criteria are about. Mutation caught: a criterion of a number that is
-    never measured; a large model that is not ten times as large."""
+    never measured; a large model that is not ten times as large; a method that fails and has no point."""
     pytest.importorskip("vaderSentiment")
     if "HEEDFUL_REVIEWS" not in os.environ:
         pytest.skip("HEEDFUL_REVIEWS names no film reviews")
-    it = load("pipeline-reviews")
+    it = load(name)
     found = it.run(0, tmp_path, True)
     assert all(criterion.value in found for criterion in it.criteria)
-    assert found["times the size"] >= 10 and 0 <= found["PPO: positive"] <= 1
+    assert found.get("times the size", 10) >= 10 and 0 <= found.get("PPO: positive", 0) <= 1

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
+from changed import changed
 from heedful.cli import main
 from heedful.data.sources import read_comparisons, split_by_prompt
 from heedful.data.tokens import encode_example, encode_group
@@ -225,7 +226,8 @@ def test_reward_model_with_a_tokenizer_of_its_own(loop, tmp_path):
     other.save_pretrained(tmp_path / "lm")
     run("train", "reward", "--model", tmp_path / "lm", "--data", loop / "pairs.jsonl",
         "--out", tmp_path / "rm", *QUIET)  # fmt: skip
-    run("train", "ppo", *ppo(loop), "--reward", tmp_path / "rm", "--out", tmp_path / "ppo", *QUIET)
+    words = changed(ppo(loop), "--reward", tmp_path / "rm", "--out", tmp_path / "ppo")
+    run("train", "ppo", *words, *QUIET)
     assert len(metrics(tmp_path / "ppo")) == 2
 
 
@@ -242,8 +244,8 @@ def test_any_causal_model_folder_works(arch, loop, tmp_path):
         "--out", tmp_path / "sft", *QUIET)  # fmt: skip
     run("train", "dpo", "--model", tmp_path / "sft", "--data", loop / "pairs.jsonl",
         "--out", tmp_path / "dpo", *QUIET)  # fmt: skip
-    run("train", "ppo", *ppo(loop), "--model", tmp_path / "sft", "--out", tmp_path / "ppo",
-        "--reward", "tiny:likes_short", *QUIET)  # fmt: skip
+    other = ("--model", tmp_path / "sft", "--reward", "tiny:likes_short")
+    run("train", "ppo", *changed(ppo(loop), *other), "--out", tmp_path / "ppo", *QUIET)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "ppo").config.model_type == arch
 
 

@@ -54,6 +54,21 @@ def compared(
     return found
 
 
+def criteria(asked: str) -> tuple[Criterion, ...]:
+    """What `compared` has to show, over what was `asked`."""
+    return (
+        Criterion(
+            f"win rate against its SFT, interval over {asked}", "lower end of its interval", "at least", 0.6,
+            "every seed",
+        ),
+        Criterion("KL, nats an answer", "KL", "at most", 10.0, "every seed"),
+        Criterion("the large model is ten times as large", "times the size", "at least", 10.0, "every seed"),
+        Criterion(
+            "win rate against the large SFT", "win rate against the large SFT", "at least", 0.5, "interval"
+        ),
+    )  # fmt: skip
+
+
 def parameters(folder: str) -> int:
     """How many a model has."""
     from heedful.models.load import load_policy
@@ -83,17 +98,7 @@ REPRODUCTION = Reproduction(
     "by the world's gold score on 400 held-out questions, ties ½. "
     + BEFORE,
     frozen="2026-11-30",
-    criteria=(
-        Criterion(
-            "win rate against its SFT, interval over questions", "lower end of its interval", "at least", 0.6,
-            "every seed",
-        ),
-        Criterion("KL, nats an answer", "KL", "at most", 10.0, "every seed"),
-        Criterion("the large model is ten times as large", "times the size", "at least", 10.0, "every seed"),
-        Criterion(
-            "win rate against the large SFT", "win rate against the large SFT", "at least", 0.5, "interval"
-        ),
-    ),
+    criteria=criteria("questions"),
     run=run,
     minutes=24,
     figure=figure,

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heedful.reproductions import Criterion, Reproduction, Result
-from heedful.reproductions.pipeline import compared, figure
+from heedful.reproductions import Reproduction, Result
+from heedful.reproductions.pipeline import compared, criteria, figure
 
 SMALL = {"hidden_size": 48, "layers": 2, "heads": 4, "vocab_size": 1000}
 LARGE = {"hidden_size": 144, "layers": 4, "heads": 4, "vocab_size": 1000}
@@ -73,13 +73,15 @@ def evaluated(
     seed: int, folder: Path, quick: bool, held_out: str, model: str, **fields: Any
 ) -> dict[str, Any]:
     """evaluation.json of a model's continuations of held-out openings, by VADER; `positive`: the share of glad ones."""
-    from heedful.api import run as heedful
+    from heedful.reproductions.running import measured
 
-    told = heedful(
-        "evaluate", model=model, data=held_out, scorer="reviews", limit=60 if quick else HELD_OUT, max_tokens=MOST,
-        seed=1000 + seed, quiet=True,
-        out=folder / "eval" / f"{Path(model).name}{', at ' * bool(fields)}{'-'.join(fields)}", **fields,
-    )  # fmt: skip
+    asked = {
+        "data": held_out,
+        "scorer": "reviews",
+        "limit": 60 if quick else HELD_OUT,
+        "max_tokens": MOST,
+    }
+    told = measured(seed, folder, model, asked, **fields)
     return {**told, "positive": told["voices"].get("positive", 0.0)}
 
 
@@ -96,17 +98,7 @@ REPRODUCTION = Reproduction(
     "held-out openings, ties ½. "
     "VADER adds up words, so what is won is gladness and no English. The criteria are those of `pipeline`.",
     frozen="2026-11-30",
-    criteria=(
-        Criterion(
-            "win rate against its SFT, interval over openings", "lower end of its interval", "at least", 0.6,
-            "every seed",
-        ),
-        Criterion("KL, nats an answer", "KL", "at most", 10.0, "every seed"),
-        Criterion("the large model is ten times as large", "times the size", "at least", 10.0, "every seed"),
-        Criterion(
-            "win rate against the large SFT", "win rate against the large SFT", "at least", 0.5, "interval"
-        ),
-    ),
+    criteria=criteria("openings"),
     run=run,
     minutes=12,
     figure=figure,

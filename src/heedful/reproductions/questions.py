@@ -71,11 +71,9 @@ def optimised(seed: int, folder: Path, quick: bool, name: str, model: str, rewar
 def evaluated(seed: int, folder: Path, quick: bool, model: str, **fields: Any) -> dict[str, Any]:
     """evaluation.json of a model's answers to held-out questions, by the world's gold score; `right` is the share of
     right ones."""
-    from heedful.api import run as heedful
+    from heedful.reproductions.running import measured
 
-    told = heedful(
-        "evaluate", model=model, data=str(folder / "held_out.jsonl"), scorer="capitals",
-        limit=60 if quick else HELD_OUT, max_tokens=32, seed=1000 + seed, quiet=True,
-        out=folder / "eval" / f"{Path(model).name}{', at ' * bool(fields)}{'-'.join(fields)}", **fields,
-    )  # fmt: skip
+    data, limit = str(folder / "held_out.jsonl"), 60 if quick else HELD_OUT
+    asked = {"data": data, "scorer": "capitals", "limit": limit, "max_tokens": 32}
+    told = measured(seed, folder, model, asked, **fields)
     return {**told, "right": sum(told["voices"].get(voice, 0.0) for voice in RIGHT)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,18 @@ def trained(command: str, out: Path, seed: int, **fields: Any) -> str:
         common = {"quiet": True, "report_to": "none", "seed": seed}
         heedful(f"train {command}", out=out, **common, **fields)
     return str(out)
+
+
+def measured(
+    seed: int, folder: Path, model: str, asked: Mapping[str, Any], **fields: Any
+) -> dict[str, Any]:
+    """evaluation.json of a model in `eval/` of the folder, beside others of it by what else is asked in `fields`."""
+    from heedful.api import run as heedful
+
+    name = f"{Path(model).name}{', at ' * bool(fields)}{'-'.join(fields)}"
+    return heedful(
+        "evaluate", model=model, out=folder / "eval" / name, seed=1000 + seed, quiet=True, **asked, **fields
+    )  # fmt: skip
 
 
 def film_reviews(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,14 @@ from typing import Any
 
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
 from heedful.reproductions.frontier_exact import spearman
-from heedful.reproductions.pipeline_reviews import HELD_OUT, MOST, SMALL, instructed, rewarded
+from heedful.reproductions.pipeline_reviews import (
+    HELD_OUT,
+    JUDGED,
+    MOST,
+    SMALL,
+    instructed,
+    rewarded,
+)
 
 BETAS = (0.05, 0.1, 0.3, 1.0)
 PAIRS: dict[str, Any] = {"pairs": "best_worst", "epochs": 2.0, "learning_rate": 3e-4}
@@ -17,12 +24,13 @@ ROUNDS: dict[str, Any] = {
     "steps": 24, "inner_epochs": 2, "learning_rate": 5e-4, "critic_learning_rate": 1e-3, "max_tokens": MOST,
 }  # fmt: skip
 POINTS = 4  # checkpoints of each run
-GOLD = "PPO on gold"
+GOLD, COMPARED = "PPO on gold", "PPO 0.1, compared prompts alone"
 METHODS: dict[str, dict[str, Any] | None] = {
     **{f"DPO {beta:g}": {"method": "dpo", "beta": beta, **PAIRS} for beta in BETAS},
     "preferred-FT": {"method": "preferred_ft", **PAIRS},
     "unlikelihood": {"method": "unlikelihood", **PAIRS, "learning_rate": 1e-4},
     **{f"PPO {beta:g}": {"method": "ppo", "beta": beta, **ROUNDS} for beta in BETAS[1:3]},
+    COMPARED: {"method": "ppo", "beta": 0.1, **ROUNDS},
     GOLD: {"method": "ppo", "reward": "heedful.worlds.reviews:gold", "beta": 0.1, **ROUNDS},
     "best_of_16": None,
 }
@@ -38,10 +46,13 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
 
     files = {name: str(file) for name, file in film_reviews(folder / "data").items()}
     sft = instructed(seed, folder, quick, files, "SFT", SMALL)
+    reward, comparisons = rewarded(seed, folder, quick, files, sft), folder / "comparisons.jsonl"
+    methods = short(METHODS) if quick else METHODS
+    alone = {"data": prompts_of(comparisons, folder / "compared.jsonl")}
     plan = {
-        "out": str(folder / "compare"), "model": sft, "reward": rewarded(seed, folder, quick, files, sft),
-        "data": files["prompts"], "comparisons": str(folder / "comparisons.jsonl"), "seeds": [seed],
-        "checkpoints": POINTS, "common": {}, "methods": short(METHODS) if quick else METHODS,
+        "out": str(folder / "compare"), "model": sft, "reward": reward, "data": files["prompts"],
+        "comparisons": str(comparisons), "seeds": [seed], "checkpoints": POINTS, "common": {},
+        "methods": methods | {COMPARED: (methods[COMPARED] or {}) | alone},
         "evaluate": {
             "data": files["held_out"], "scorer": "reviews", "limit": 20 if quick else HELD_OUT,
         },
@@ -64,9 +75,19 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
         **{f"{label}: KL": found[-1][0] for label, found in points.items()},
         **{f"{label}: gold": found[-1][1] for label, found in points.items()},
         **{f"DPO less {other}": area[OURS] - area[other] for other in AGAINST},
+        "PPO 0.1 less PPO 0.1 on compared prompts alone": area["PPO 0.1"] - area[COMPARED],
         "DPO: Spearman(β, KL)": spearman(BETAS, ends),
         **{f"{name}, points": sorted(of(name, points)) for name in FAMILIES},
     }
+
+
+def prompts_of(comparisons: Path, file: Path) -> str:
+    """A file of the prompts that were compared, each once."""
+    from heedful.data.sources import read_rows, write_rows
+
+    asked = dict.fromkeys(row["prompt"] for _, row in read_rows(comparisons))
+    write_rows(file, ({"prompt": prompt} for prompt in asked))
+    return str(file)
 
 
 def of(family: str, points: Mapping[str, list[tuple[float, float]]]) -> list[tuple[float, float]]:
@@ -103,9 +124,10 @@ REPRODUCTION = Reproduction(
     source="Rafailov et al. 2023, figure 2 and section 6.1",
     what="Film reviews as in `pipeline-reviews`: its small SFT model, its reward model and comparisons; by `heedful "
     f"compare` DPO with β of {', '.join(map(str, BETAS))}, preferred-FT, unlikelihood, PPO with β of .1 and .3 on the "
-    f"reward model and of .1 on the gold score, and best of 16; {POINTS} checkpoints of each on {HELD_OUT} held-out "
-    "openings. Gold is VADER. A run's hypervolume is the area above the start's gold of its best checkpoint within "
-    "each budget of KL, up to the most that any spent; DPO with β = .1 stands for DPO, since the best of more "
+    "reward model and of .1 on the gold score, and best of 16. PPO samples from all openings, DPO has the "
+    f"{JUDGED:,} that were compared; beside it PPO on these alone. {POINTS} checkpoints of each on {HELD_OUT} "
+    "held-out openings. Gold is VADER. A run's hypervolume is the area above the start's gold of its best checkpoint "
+    "within each budget of KL, up to the most that any spent; DPO with β = .1 stands for DPO, since the best of more "
     "checkpoints would be better by chance. KL is the mean over samples, for best of 16 estimated with its ties.",
     frozen="2026-11-30",
     criteria=(

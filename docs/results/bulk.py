@@ -29,7 +29,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from load import fill
+from load import adding_seconds, fill
 
 import postgres
 from heedful.data.files import write_rows
@@ -149,13 +149,6 @@ def floor(file: Path, empty: Path) -> dict[str, float]:
     added = time.process_time() - began_to_add
     took = {"check": checked - began, "export_comparisons": exported - checked, "import": added}
     return {name: round(seconds, 1) for name, seconds in took.items()}
-
-
-def adding_seconds() -> float:
-    began, total = time.process_time(), 0
-    for i in range(20_000_000):
-        total += i
-    return round(time.process_time() - began, 2)
 
 
 def served(server: postgres.Server | None) -> float:

@@ -24,6 +24,7 @@ from heedful.store.database.db import Store, Unavailable
 from heedful.store.rating.judging import Conflict
 from heedful.web import examples
 from heedful.web.bodies import BODY, Incoming
+from heedful.web.figures import Counting, Figures
 from heedful.web.mail import Mailer
 from heedful.web.models import Models
 from heedful.web.playground import Replies
@@ -71,10 +72,11 @@ def create_app(
     mailer: Mailer | None = None,
     sso: Provider | None = None,
     allow_private_webhooks: bool = False,
+    counts_apart: bool = False,
 ) -> FastAPI:
     """The raters' app on an open store. `talk` answers in tasks of the kind chat (see web.talk); `base_url` is the
     address that people type, whose path the proxy may take off or pass on; `models` are what a lead may name for it,
-    `plays` the environments that people may play."""
+    `plays` the environments that people may play; `counts_apart`: the workspace's figures in a process of their own."""
     app = FastAPI(
         title="heedful",
         version=__version__,
@@ -90,6 +92,8 @@ def create_app(
     app.state.mailer, app.state.sso, app.state.played = mailer, sso, Replies()
     app.state.base_url, app.state.allow_private_webhooks = base_url, allow_private_webhooks
     app.state.tallies = Tallies(workspace)
+    counting = Counting(store, app.state.tallies)
+    app.state.figures = Figures(counting, workspace if counts_apart else None)
     app.state.proxies, app.state.models = networks(trusted_proxies), models or Models(workspace)
     app.state.plays = plays or Plays()
     for name in ROUTES:
@@ -117,6 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if app.state.talk is not None:
             await app.state.talk.close()
         await app.state.plays.close()
+        await app.state.figures.close()
 
 
 def _errors(app: FastAPI) -> None:

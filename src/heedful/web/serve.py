@@ -52,6 +52,7 @@ def run(config: Config) -> None:
         base_url=url,
         trusted_proxies=config.trusted_proxies,
         allow_private_webhooks=config.allow_private_webhooks,
+        counts_apart=True,
     )
     _greet(store, workspace, url or f"http://{host}:{port}")
     _share_memory()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
 
 from heedful.configs.ingest import asked_of
 from heedful.errors import UserError
@@ -19,9 +20,7 @@ from heedful.store.project import consent, lifecycle, projects, screens
 from heedful.store.project.starters import STARTERS
 from heedful.store.rating import asides
 from heedful.store.tables.schema import project as project_table
-from heedful.web import insight
 from heedful.web.alerts import dismiss
-from heedful.web.alerts import of_project as find_alerts
 from heedful.web.doors import Door, terms
 from heedful.web.episodes import response_html
 from heedful.web.render import to_html, turn_text
@@ -207,10 +206,9 @@ def overview(project: str, request: Request, user: Reviewer) -> dict[str, Any]:
 
 @router.get("/api/projects/{project}/alerts")
 @terms(lane="reports")
-def alerts(project: str, request: Request, _user: Lead) -> list[dict[str, Any]]:
+async def alerts(project: str, request: Request, _user: Lead) -> list[dict[str, Any]]:
     """What the newest answers say that somebody ought to look at; thresholds are among the settings (`alert_…`)."""
-    with store_of(request).read() as connection:
-        return find_alerts(connection, project)
+    return await request.app.state.figures("alerts", project)
 
 
 @router.post("/api/projects/{project}/alerts/dismiss")
@@ -223,55 +221,47 @@ def dismiss_alert(project: str, body: Dismiss, request: Request, user: Lead) -> 
 
 @router.get("/api/projects/{project}/agreement")
 @terms(lane="reports")
-def agreement(project: str, request: Request, _user: Reviewer) -> dict[str, Any]:
+async def agreement(project: str, request: Request, _user: Reviewer) -> dict[str, Any]:
     """Krippendorff's α with an interval, of each kind of question, axis and rule."""
-    with store_of(request).read() as connection:
-        projects.settings_of(connection, project)
-        return insight.agreement(connection, project)
+    return await request.app.state.figures("agreement", project)
 
 
 @router.get("/api/projects/{project}/raters")
 @terms(lane="reports")
-def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:
+async def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """Everybody who has answered: how much, how fast, how well, how evenly."""
-    with store_of(request).read() as connection:
-        projects.settings_of(connection, project)
-        return insight.raters(connection, project, request.app.state.tallies)
+    return await request.app.state.figures("raters", project)
 
 
 @router.get("/api/projects/{project}/disagreements")
 @terms(lane="reports")
-def disagreements(
+async def disagreements(
     project: str, request: Request, _user: Reviewer, after: Place = 0, limit: Some = 20
 ) -> dict[str, Any]:
     """Questions whose raters said different things, the sharpest first."""
-    with store_of(request).read() as connection:
-        projects.settings_of(connection, project)
-        report = insight.disagreements(connection, project, after=after, limit=limit)
-    return report | {"tasks": [rendered(task) for task in report["tasks"]]}
+    figures = request.app.state.figures
+    report = await figures("disagreements", project, after=after, limit=limit)
+    tasks = await run_in_threadpool(lambda: [*map(rendered, report["tasks"])])
+    return report | {"tasks": tasks}
 
 
 @router.get("/api/projects/{project}/labels")
 @terms(lane="reports")
-def labels(
+async def labels(
     project: str,
     request: Request,
     _user: Lead,
     rater: Annotated[str | None, Query(max_length=36)] = None,
 ) -> dict[str, Any]:
     """How the newest answers fall, of all or of one rater, and whether longer responses win."""
-    with store_of(request).read() as connection:
-        projects.settings_of(connection, project)
-        return insight.labels(connection, project, rater_id=rater)
+    return await request.app.state.figures("labels", project, rater_id=rater)
 
 
 @router.get("/api/projects/{project}/win-rates")
 @terms(lane="reports")
-def win_rates(project: str, request: Request, _user: Lead) -> dict[str, Any]:
+async def win_rates(project: str, request: Request, _user: Lead) -> dict[str, Any]:
     """How often each model's responses beat other models': overall, by week, by round, by pair."""
-    with store_of(request).read() as connection:
-        projects.settings_of(connection, project)
-        return insight.win_rates(connection, project)
+    return await request.app.state.figures("win-rates", project)
 
 
 @router.get("/api/projects/{project}/aside")

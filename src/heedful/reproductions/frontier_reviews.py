@@ -24,7 +24,7 @@ ROUNDS: dict[str, Any] = {
     "steps": 24, "inner_epochs": 2, "learning_rate": 5e-4, "critic_learning_rate": 1e-3, "max_tokens": MOST,
 }  # fmt: skip
 POINTS = 4  # checkpoints of each run
-GOLD, COMPARED = "PPO on gold", "PPO 0.1, compared prompts alone"
+GOLD, COMPARED = "PPO on gold", "PPO 0.1 on compared prompts"
 METHODS: dict[str, dict[str, Any] | None] = {
     **{f"DPO {beta:g}": {"method": "dpo", "beta": beta, **PAIRS} for beta in BETAS},
     "preferred-FT": {"method": "preferred_ft", **PAIRS},
@@ -75,7 +75,7 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
         **{f"{label}: KL": found[-1][0] for label, found in points.items()},
         **{f"{label}: gold": found[-1][1] for label, found in points.items()},
         **{f"DPO less {other}": area[OURS] - area[other] for other in AGAINST},
-        "PPO 0.1 less PPO 0.1 on compared prompts alone": area["PPO 0.1"] - area[COMPARED],
+        "PPO 0.1 less PPO 0.1 on compared prompts": area["PPO 0.1"] - area[COMPARED],
         "DPO: Spearman(β, KL)": spearman(BETAS, ends),
         **{f"{name}, points": sorted(of(name, points)) for name in FAMILIES},
     }

@@ -12,6 +12,7 @@ from heedful.store.membership import access, identities, members, people
 from heedful.store.project import consent, content, critiques, projects, suggestions
 from heedful.store.rating import judging, plays, talk, trials
 from heedful.store.tables import schema
+from heedful.store.tables.asking import own_response
 from heedful.types import Message
 from workspace import answer, claim, expire_lease, make_project, make_rater, make_task
 
@@ -80,6 +81,8 @@ def fill(store: Store) -> str:
         shown |= {"critiques": NASTY, "critiques_hidden": 0.0}
         drawn = {"order": "priority", "order_by_chance": 0.5}
         projects.change(connection, project, shown | drawn, actor=None)
+        own = {"task": asked[-1], "rater": owner}
+        connection.execute(own_response.insert().values(own))
         version = consent.write(connection, project, NASTY, actor=None)
         consent.agree(connection, project, owner, version or "")
         consent.withdraw(connection, project, owner, actor=owner)

@@ -19,6 +19,7 @@ from heedful.store.database.db import Store, new_id
 from heedful.store.project import projects
 from heedful.store.rating import chance, queue, work
 from heedful.store.tables import schema
+from heedful.store.tables.asking import own_response
 from workspace import (
     answer,
     claim,
@@ -130,20 +131,25 @@ def test_priority_asks_the_highest_score_first(store: Store):
 
 def test_some_are_drawn_by_chance_with_a_known_propensity(store: Store):
     """Where the highest score is asked first and a third by chance, each question comes next as often as its
-    propensity says, and never one that the rater has had; each assignment keeps its own. Mutations caught: a question
-    of several slots counted once, what the rater has had among those that are left, the best one's share forgotten."""
+    propensity says, and never one that the rater has had, or that shows what they wrote; each assignment keeps its own.
+    Mutations caught: a question of several slots counted once, what the rater has had or wrote among those that are
+    left, or taken off twice, the best one's share forgotten."""
     project = make_project(store, order="priority", order_by_chance=0.4)
-    tasks = [make_task(store, project, question=f"{i}?", score=i, overlap=2) for i in range(4)]
+    tasks = [make_task(store, project, question=f"{i}?", score=i, overlap=2) for i in range(5)]
     rater, rng = make_rater(store), random.Random(0)
     given = claim(store, project, rater, rng=rng)
     assert given
     answer(store, given, rater)
     had = row(store, schema.assignment, given).task
+    own = next(task for task in tasks if task != had)
+    with store.write() as connection:
+        shown = [{"task": task, "rater": rater} for task in (had, own)]
+        connection.execute(own_response.insert(), shown)
     counts: Counter[str] = Counter()
     told: dict[str, float] = {}
     with store.read() as connection:
         s = schema.task_slot.c
-        left = select(s.task, s.slot).where(s.state == "open", s.task != had)
+        left = select(s.task, s.slot).where(s.state == "open", s.task.not_in((had, own)))
         best = connection.execute(left.order_by(s.position, s.slot)).first()
         assert best
         how = projects.settings_of(connection, project)
@@ -154,8 +160,8 @@ def test_some_are_drawn_by_chance_with_a_known_propensity(store: Store):
             told[draw.slot.task] = draw.propensity
         kept = connection.execute(select(schema.question_drawn)).one()
     assert kept.assignment == given
-    assert kept.propensity == pytest.approx(0.1 + 0.6 * (had == tasks[3]))
-    assert set(counts) == set(tasks) - {had}
+    assert kept.propensity == pytest.approx(0.08 + 0.6 * (had == tasks[4]))
+    assert set(counts) == set(tasks) - {had, own}
     assert sum(told.values()) == pytest.approx(1) and max(told, key=told.__getitem__) == best.task
     for task, propensity in told.items():
         assert propensity == pytest.approx(0.4 / 3 + 0.6 * (task == best.task))

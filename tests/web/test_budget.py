@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PEOPLE = 4
 STATEMENTS = {"next": 42, "submit": 22, "overview": 22}  # of SQL, BEGIN and PRAGMA among them
 STEPS = {
-    "next": 25_000,
+    "next": 32_000,
     "submit": 700,
     "overview": 20_000,
 }  # of SQLite's machine; most count what is left

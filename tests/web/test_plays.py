@@ -88,9 +88,11 @@ def test_from_an_environment_to_comparisons(
     its call and the tools; and each two plays are shown side by side, whole and without their worth.
 
     Mutations caught: a play that can be sent before it is over, or gone on with afterwards; markup of a turn that is
-    live on the page; a demonstration that has lost its call; rewards told to those who compare.
+    live on the page; a demonstration that has lost its call; rewards told to those who compare; somebody
+    who is asked to compare a play of their own.
     """
     lead, ann, bob = person("lead").browser, person("rater").browser, person("rater").browser
+    cem = person("rater").browser
     place = f"/api/projects/{project}/plays"
     assert lead.get(place).json() == {"envs": [CALCULATOR]}
     wanted = {"env": CALCULATOR, "tasks": 2, "overlap": 2, "max_turns": 4}
@@ -113,11 +115,14 @@ def test_from_an_environment_to_comparisons(
     assert post(lead, f"{place}/compare", {}, 201) == {
         "tasks": 1
     }  # of the other both said the same
-    task = next_of(bob, project)
+    for player in (ann, bob):
+        nothing = post(player, f"/api/projects/{project}/next", {"holding": []})
+        assert (nothing["task"], nothing["progress"]["waiting"]) == (None, 0)
+    task = next_of(cem, project)
     assert task["kind"] == "pair" and len(task["responses"]) == 2
     assert all(as_messages(r["text"]) and "reward" not in r["html"] for r in task["responses"])
     post(
-        bob, f"/api/assignments/{task['assignment']}/judgments", {"answer": {"value": 1}}, 201,
+        cem, f"/api/assignments/{task['assignment']}/judgments", {"answer": {"value": 1}}, 201,
         headers={"Idempotency-Key": "compared"},
     )  # fmt: skip
     rows = lead.get(f"/api/projects/{project}/export?what=comparisons&format=jsonl").text

@@ -21,6 +21,7 @@ from heedful.store.project import lifecycle
 from heedful.store.project.projects import settings_of
 from heedful.store.project.records import shown
 from heedful.store.rating import asides, work
+from heedful.store.rating.queue import shows_own
 from heedful.store.tables.schema import (
     assignment,
     guideline_version,
@@ -65,7 +66,6 @@ def overview(connection: Connection, project_id: str, count: Count = tally) -> d
         "cost": _cost(connection, spent, settings.cost_per_hour, answers(counted)),
         "stored": counted.stored,
         "ways": {way: ways[way] for way in WAYS},
-        "missing": counted.stored - sum(ways[way] for way in WAYS),
         "alerts": asides.alerts(connection, project_id),
     }
 
@@ -249,6 +249,8 @@ def questions(connection: Connection, tasks: Sequence[str]) -> dict[str, dict[st
 
 def review(connection: Connection, task_id: str, rater_id: str) -> dict[str, str]:
     """Give a task to the lead, whatever its overlap; {assignment, project}, the same again while it is open."""
+    if connection.execute(select(shows_own(task_id, rater_id))).scalar_one():
+        raise UserError("one of these responses is your own: somebody else should judge it")
     assignment_id = work.assign(connection, task_id, rater_id, shown=True)
     audit.record(connection, rater_id, "task.review", task=task_id, assignment=assignment_id)
     query = select(assignment.c.project).where(assignment.c.id == assignment_id)

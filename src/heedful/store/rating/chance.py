@@ -6,10 +6,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, exists, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from heedful.store.project.projects import Settings
-from heedful.store.rating.queue import OPEN
+from heedful.store.rating.queue import OPEN, had, shows_own
+from heedful.store.tables.asking import own_response
 from heedful.store.tables.schema import assignment, question_drawn, task_slot
 
 
@@ -34,17 +35,19 @@ def drawn(
     share = settings.order_by_chance
     if settings.order != "priority" or not share:
         return Drawn(best)
-    s, a = task_slot.c, assignment.c
+    s, a, o = task_slot.c, assignment.c, own_response.c
     still_open = (s.project == project, s.state == OPEN)
-    # Two counts by an index each: one that asks of every open slot whether the rater has had it would search for each.
+    # Counts by an index each: one that asks of every open slot whether the rater has had it would search for each.
     number = select(func.count()).select_from(task_slot)
-    had = number.join(assignment, a.task == s.task).where(*still_open, a.rater == rater_id)
+    given = number.join(assignment, a.task == s.task).where(*still_open, a.rater == rater_id)
+    own = number.join(own_response, o.task == s.task).where(*still_open, o.rater == rater_id)
     left = connection.execute(number.where(*still_open)).scalar_one()
-    left -= connection.execute(had).scalar_one()
+    left -= connection.execute(given).scalar_one()
+    left -= connection.execute(own.where(~had(s.task, rater_id))).scalar_one()
     slot, by_chance = best, rng.random() < share
     if by_chance:
-        fresh = ~exists().where(a.task == s.task, a.rater == rater_id)
-        some = select(s.task, s.slot).where(*still_open, fresh)
+        some = select(s.task, s.slot).where(*still_open)
+        some = some.where(~had(s.task, rater_id), ~shows_own(s.task, rater_id))
         some = some.order_by(s.position, s.task, s.slot).offset(rng.randrange(left)).limit(1)
         any_left = connection.execute(some.with_for_update(skip_locked=True, of=task_slot)).first()
         # What others hold at this moment is passed over, so that there may be none so far on.

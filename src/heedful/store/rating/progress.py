@@ -5,13 +5,14 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from heedful.store.database.db import now
 from heedful.store.database.prepared import prepared
 from heedful.store.project.projects import settings_of
 from heedful.store.rating.limits import DAY, said
-from heedful.store.tables.schema import assignment, judgment, rater, task_slot
+from heedful.store.rating.queue import had, shows_own
+from heedful.store.tables.schema import judgment, rater, task_slot
 
 RECENT = 50  # answers that the median time is taken over
 SHOWN = 500  # questions are counted up to this number, which pages name as one;
@@ -55,6 +56,6 @@ def _personal(rater_id: str) -> Select:
 def _waiting(project: str, rater_id: str) -> Select:
     s = task_slot.c
     some = select(s.task).where(s.project == project, s.state == "open").limit(SEEN).subquery()
-    had = exists().where(assignment.c.task == some.c.task, assignment.c.rater == rater_id)
-    left = select(some.c.task).where(~had).distinct().limit(SHOWN).subquery()
+    new = ~had(some.c.task, rater_id), ~shows_own(some.c.task, rater_id)
+    left = select(some.c.task).where(*new).distinct().limit(SHOWN).subquery()
     return select(func.count()).select_from(left)

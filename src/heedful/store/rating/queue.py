@@ -12,11 +12,12 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, exists, func, literal_column, select
+from sqlalchemy import Connection, Exists, Row, Select, exists, func, literal_column, select
 
 from heedful.store.database.prepared import prepared
 from heedful.store.project.content import task_of
 from heedful.store.project.projects import Settings
+from heedful.store.tables.asking import own_response
 from heedful.store.tables.columns import DatabaseClock
 from heedful.store.tables.schema import assignment, exhausted, task, task_slot
 
@@ -58,10 +59,20 @@ def next_slot(
 
 
 def _left(project: str, rater_id: str) -> Select:
-    """The open slots of tasks that a rater has not had."""
+    """The open slots of tasks that a rater may be given."""
     s = task_slot.c
-    assigned = exists().where(assignment.c.task == s.task, assignment.c.rater == rater_id)
-    return select(s.task, s.slot).where(s.project == project, s.state == OPEN, ~assigned)
+    left = select(s.task, s.slot).where(s.project == project, s.state == OPEN)
+    return left.where(~had(s.task, rater_id), ~shows_own(s.task, rater_id))
+
+
+def had(task_id: Any, rater_id: Any) -> Exists:
+    """Whether a rater has been given a task before."""
+    return exists().where(assignment.c.task == task_id, assignment.c.rater == rater_id)
+
+
+def shows_own(task_id: Any, rater_id: Any) -> Exists:
+    """Whether a task shows a response that the rater has written."""
+    return exists().where(own_response.c.task == task_id, own_response.c.rater == rater_id)
 
 
 @prepared
@@ -73,8 +84,8 @@ def next_gold(
     connection: Connection, project: str, rater_id: str, rng: random.Random, timestamp: float
 ) -> Row | None:
     """A gold question that this rater has not had."""
-    assigned = exists().where(assignment.c.task == task.c.id, assignment.c.rater == rater_id)
-    gold = select(task.c.id).where(task.c.project == project, task.c.is_gold.is_(True), ~assigned)
+    new = ~had(task.c.id, rater_id)
+    gold = select(task.c.id).where(task.c.project == project, task.c.is_gold.is_(True), new)
     since = _exhausted_since(connection, rater_id, project, "gold", timestamp)
     if since is not None:
         gold = gold.where(task.c.created_at >= since)

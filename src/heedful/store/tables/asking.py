@@ -22,6 +22,14 @@ disclosure = Table(  # what raters are told before their first answer; the newes
     Column("sha256", String(64), nullable=False),
     timestamp(),
 )
+own_response = (
+    Table(  # a question that shows somebody a response of their own: they are not asked it
+        "own_response",
+        metadata,
+        Column("task", String(36), ForeignKey("task.id"), primary_key=True),
+        ref("rater", primary_key=True, index=True),
+    )
+)
 agreement = Table(
     "agreement",
     metadata,
@@ -38,3 +46,4 @@ withdrawal = Table(  # while it is there nothing that they said in the project i
     timestamp(),
     Index("ix_withdrawal_rater", "rater"),
 )
+ASKED = (question_drawn, own_response, disclosure, agreement)  # immutable

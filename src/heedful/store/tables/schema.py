@@ -42,7 +42,7 @@ from heedful.store.tables.admission import (  # noqa: F401
     rater_group,
     trial,
 )
-from heedful.store.tables.asking import agreement, disclosure, question_drawn, withdrawal  # noqa: F401
+from heedful.store.tables.asking import ASKED, agreement, disclosure, question_drawn, withdrawal  # noqa: F401
 from heedful.store.tables.columns import (
     MAX_NAME,
     Checked,
@@ -390,7 +390,7 @@ audit_event = Table(
 IMMUTABLE = (
     guideline_version, run, checkpoint, prompt, completion, demonstration, task, gold_key, judgment, ranking_item,
     score, rule_flag, critique, edit, question_answer, offer, turn, dataset_snapshot, audit_event,
-    gold_explanation, trial, *TOLD, question_drawn, disclosure, agreement,
+    gold_explanation, trial, *TOLD, *ASKED,
 )  # fmt: skip
 
 for _table in metadata.tables.values():

@@ -55,7 +55,7 @@ function draw(o) {
     el("ul", { class: "legend" }, Object.entries(STATES).map(([s, name]) => el("li", { class: colour[s] }, `${number(o.wanted[s])} ${name}`))));
   $("end").textContent = o.end.at ? `At this pace the last one is answered on ${day(o.end.at)}.` : "";
   const rows = Object.entries(WAYS).map(([way, name]) => [name, o.ways[way]]);
-  rows.push(["stored in all", o.stored], ["unaccounted for", o.missing]);
+  rows.push(["stored in all", o.stored]);
   $("ways").replaceChildren(...rows.map(([name, n]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "number" }, number(n)))));
 }
 

@@ -216,6 +216,17 @@ def test_links_lead_to_the_same_place_in_the_site(source: str, link: str, there:
     assert script("site.py").relinked(link, source) == there
 
 
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs" / "methods").glob("*.md")), ids=lambda p: p.stem
+)
+def test_pages_of_methods_say_when_and_what_was_seen(page: Path):
+    """Mutation caught: a method nobody is told when to use, or of which nobody says what it did here."""
+    text = page.read_text(encoding="utf-8")
+    overview = page.stem in ("index", "policy_gradients", "diagnostics")
+    assert overview or re.search(r"\*\*When|## When", text)
+    assert overview or re.search(r"^Measured: |Seen|Measured\b|What was seen", text, re.MULTILINE)
+
+
 def test_pages_of_methods_have_what_was_measured():
     """After `python docs/results/measured.py` nothing changes. Mutation caught: a result without its page."""
     measured = script("results/measured.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import torch
 import tiny
 from heedful.cli import main
 from heedful.data.files import read_rows
+from heedful.errors import UserError
 from heedful.models.save import save_model
 from heedful.reproductions import (
     Criterion,
@@ -89,7 +91,7 @@ def test_the_worst_number_for_the_claim_is_compared(direction, of, number):
 def test_a_run_is_gone_on_with(small, tmp_path: Path, capsys):
     """Finished seeds are kept, whoever asks again. Mutation caught: seeds made anew; a seed of another file's kept."""
     BREAKS.add(2)
-    words = ["reproduce", "small", "--out", str(tmp_path)]
+    words = ["reproduce", "small", "--out", str(tmp_path), "--jobs", "1"]
     assert main(words) == 130
     assert RUNS == [0, 1, 2] and not (tmp_path / "small.json").exists()
     BREAKS.clear()
@@ -109,9 +111,55 @@ def test_a_run_is_gone_on_with(small, tmp_path: Path, capsys):
     assert json.loads((tmp_path / "small.json").read_text())["verdict"] == "preliminary"
 
 
+PLANTED = """
+import time
+from heedful import reproductions
+from heedful.errors import UserError
+
+def run(seed, folder, quick):
+    others = folder.parents[1] / "present"
+    if (others / "broken").exists() and seed == 2:
+        raise UserError("no such seed")
+    (others / str(seed)).touch()
+    while len(list(others.glob("[01]"))) < 2:
+        time.sleep(0.01)
+    return {"gain": seed}
+
+IT = reproductions.Reproduction(
+    name="planted", claim="", source="", what="", frozen="2026-11-30", minutes=0, run=run, criteria=())
+"""
+THE_ONLY_ONE = """
+import planted
+from heedful import reproductions
+reproductions.names, reproductions.load = lambda: ["planted"], lambda name: planted.IT
+"""
+
+
+def test_seeds_side_by_side(tmp_path: Path, monkeypatch, capfd):
+    """Two at a time: each of the first two waits for the other. A seed that fails says why, the others are kept, and
+    the next call makes that one alone. Mutations caught: seeds in turn, which never end; seeds made twice."""
+    (tmp_path / "planted.py").write_text(PLANTED)
+    (tmp_path / "sitecustomize.py").write_text(THE_ONLY_ONE)
+    (tmp_path / "present").mkdir()
+    (tmp_path / "present" / "broken").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    it, folder = importlib.import_module("planted").IT, tmp_path / "planted"
+    with pytest.raises(UserError, match="a seed of planted failed"):
+        reproduce.side_by_side(it, 3, folder, 2)
+    assert "heedful: no such seed" in capfd.readouterr().err
+    assert reproduce.kept(it, 0, folder, False) and reproduce.kept(it, 1, folder, False)
+    assert reproduce.kept(it, 2, folder, False) is None
+    (tmp_path / "present" / "broken").unlink()
+    reproduce.side_by_side(it, 3, folder, 2)
+    assert capfd.readouterr().err.count("planted, seed") == 1
+    made = reproduce.kept(it, 2, folder, False)
+    assert made and made["gain"] == 2 and made["processor_seconds"] <= made["seconds"] + 1
+
+
 def test_verdicts(small, tmp_path: Path, capsys):
     """A miss is a fail with exit code 1, what was not measured is one, too, and quick runs lie apart."""
-    words = ["reproduce", "all", "--out", str(tmp_path)]
+    words = ["reproduce", "all", "--out", str(tmp_path), "--jobs", "1"]
     assert main([*words, "--quick"]) == 0
     assert json.loads((tmp_path / "quick" / "small.json").read_text())["verdict"] == "preliminary"
     harder = replace(SMALL, criteria=(replace(SMALL.criteria[0], threshold=1.5),))
@@ -130,6 +178,7 @@ def test_bad_names(tmp_path: Path, capsys):
     assert main(["reproduce", "frontier-exakt"]) == 2
     assert "did you mean 'frontier-exact'" in capsys.readouterr().err
     assert main(["reproduce", "all", "--list"]) == 2
+    assert main(["reproduce", "all", "--only", "1"]) == 2
 
 
 def test_the_list_is_light():

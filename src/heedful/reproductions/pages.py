@@ -16,8 +16,9 @@ HEAD = """# Reproductions
 Claims of the literature, made again by one command each: `heedful reproduce NAME`, or `all`; `heedful reproduce --list`
 prints the table below. Criteria stand in the file of each reproduction (`src/heedful/reproductions/`) with the day on
 which they were written down, before the final run; what failed stays here as what failed. Values are means over seeds
-with 95 % bootstrap intervals; a result of fewer than four seeds is *preliminary*. The command makes this page from the
-JSON files beside the pictures.
+with 95 % bootstrap intervals; a result of fewer than four seeds is *preliminary*. Minutes are those of two cores that
+have nothing else to do, a seed on each: half the processor's time of all seeds. With ~ they are a clock's, of seeds in
+turn and beside other work, which is longer. The command makes this page from the JSON files beside the pictures.
 
 """
 # A picture that stands alone: the colours of the report's page, light and dark.
@@ -44,10 +45,9 @@ def write(folder: Path, page: Path) -> Path:
         reproduction = load(name)
         verdict = results.verdict_of(reproduction, result)
         mark = verdict if verdict == "not run" else f"**{verdict}**"
-        taken = sum(s["seconds"] for s in result["seeds"]) / 60 if result else reproduction.minutes
         cells = (
             f"[{name}](#{name})" if result else name, mark, result["date"] if result else "",
-            len(result["seeds"]) if result else "", f"{taken:.1f}" if result else f"about {taken:g}",
+            len(result["seeds"]) if result else "", minutes(result) if result else f"about {reproduction.minutes:g}",
             reproduction.claim,
         )  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -55,6 +55,14 @@ def write(folder: Path, page: Path) -> Path:
             sections.append(section(result, folder, page))
     write_text(page, HEAD + "\n".join([*lines, "", *sections]))
     return page
+
+
+def minutes(result: dict[str, Any]) -> str:
+    """Of all seeds on two cores; of results that do not know the processor's time, the clock's."""
+    worked = [s.get("processor_seconds") for s in result["seeds"]]
+    if None in worked:
+        return f"~{sum(s['seconds'] for s in result['seeds']) / 60:.1f}"
+    return f"{sum(worked) / 2 / 60:.1f}"
 
 
 def section(result: dict[str, Any], folder: Path, page: Path) -> str:

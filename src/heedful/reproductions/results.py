@@ -97,7 +97,7 @@ def summaries(seeds: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found = {}
     for name in seeds[0]:
         numbers = [s[name] for s in seeds if isinstance(s.get(name), int | float)]
-        if len(numbers) == len(seeds) and name not in ("seed", "seconds"):
+        if len(numbers) == len(seeds) and name not in ("seed", "seconds", "processor_seconds"):
             numbers = [float(n) for n in numbers]
             ci = bootstrap_ci(numbers) if len(numbers) > 1 else None
             found[name] = {"mean": fmean(numbers), "ci": ci, "seeds": numbers}

@@ -41,7 +41,7 @@ class Part:
     """A named term of the sum. Several `members` are an ensemble: their `by` minus k standard deviations.
 
     mean − kσ over the members, or their minimum, is what optimisation finds harder to exploit than any
-    one of them (Coste et al. 2024; METHODS row 16). σ is the members' population standard deviation.
+    one of them (Coste et al. 2024). σ is the members' population standard deviation.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Verifiable rewards: 1 for a response whose final answer is the one in the prompt's row, else 0 (METHODS row 35).
+"""Verifiable rewards: 1 for a response whose final answer is the one in the prompt's row, else 0.
 
 The right answer stands in the column `answer`, `solution` or `target`; a worked solution is fine, its own
 final answer counts ("… #### 72"). Right answers and responses are read by the same reader. A row without an answer

@@ -8,6 +8,8 @@ import pytest
 from heedful.evals.statistics import (
     bootstrap_ci,
     crossed_ci,
+    student,
+    wilson,
     win_rate,
     wins,
 )
@@ -71,3 +73,33 @@ def test_crossed_intervals_see_both_spreads():
     low, high = crossed_ci(x.tolist(), draws=20000)
     sigma = math.sqrt(runs.var() / 5 + prompts.var() / 50)
     assert (high - low) / 2 == pytest.approx(1.96 * sigma, rel=0.04)
+
+
+def test_wilson_against_worked_values():
+    """Newcombe 1998, table I, method 3; another critical value in place of the normal's."""
+    for (count, n), wanted in {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
+        assert wilson(count, n) == pytest.approx(wanted, abs=5e-5)
+    assert wilson(1, 4, critical=2.0) == pytest.approx(((3 - 7**0.5) / 8, (3 + 7**0.5) / 8))
+
+
+def test_students_t_against_tables():
+    """Mutations caught: the series for odd degrees taken for even ones, one tail for two, the normal's for few."""
+    table = {
+        1: 12.7062,
+        2: 4.3027,
+        3: 3.1824,
+        4: 2.7764,
+        5: 2.5706,
+        10: 2.2281,
+        29: 2.0452,
+        30: 2.0423,
+        120: 1.9799,
+    }
+    for freedom, wanted in (table | {1000: 1.9623, 1001: 1.9623, 10**6: 1.96}).items():
+        assert student(freedom) == pytest.approx(wanted, abs=1e-4)
+    assert student(7, 0.99) == pytest.approx(3.4995, abs=1e-4)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from heedful.store.project import consent
+from heedful.store.tables.schema import rater
 from heedful.web import reliability
-from workspace import make_project
+from workspace import make_project, make_rater
 
 ADA = {"rater": "ada", "weight": 0.9}
 FITS = """\
@@ -68,3 +71,29 @@ def test_a_fit_is_made_beside_the_server(store: Any, person: Any, tmp_path: Path
     assert other.get(path).status_code == other.post(path, json={}).status_code == 403
     private = tmp_path / reliability.FOLDER / f"{project}.log"
     assert private.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.usefixtures("fits")
+def test_who_withdraws_is_not_shown(store: Any, person: Any, tmp_path: Path):
+    """At once, whatever was fitted before; and is back once they give their answers again. Of another project's
+    withdrawal nothing is seen. Mutations caught: an older fit as it is; a condition on the rater alone."""
+    project, other = make_project(store), make_project(store, "other")
+    lead, ada = person("lead").browser, make_rater(store)
+    place = tmp_path / reliability.FOLDER
+    place.mkdir()
+    with store.read() as connection:
+        name = connection.execute(select(rater.c.pseudonym).where(rater.c.id == ada)).scalar_one()
+    told = {"raters": [ADA | {"rater": name}, {"rater": "bob", "weight": 0.5}]}
+    for key in (project, other):
+        (place / f"{key}.json").write_text(json.dumps(told))
+
+    def shown(key: str) -> tuple[list[str], int]:
+        told = lead.get(f"/api/projects/{key}/reliability").json()
+        return [one["rater"] for one in told["raters"]], told["withdrawn"]
+
+    with store.write() as connection:
+        consent.withdraw(connection, project, ada, actor=ada)
+    assert shown(project) == (["bob"], 1) and shown(other) == ([name, "bob"], 0)
+    with store.write() as connection:
+        consent.give_again(connection, project, ada, actor=ada)
+    assert shown(project) == ([name, "bob"], 0)

@@ -7,11 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from heedful.evals.statistics import Interval
+from heedful.evals.statistics import NORMAL, Interval, student, wilson
 
 SCALE, MEAN = 400 / np.log(10), 1000.0  # 400 points are odds of ten to one
 STEPS = 100
 BLOCK = 10_000  # clusters summed up at once
+
+
+class Clusters(NamedTuple):
+    """Of N answers, by number: which prompt each is about, and whose it is."""
+
+    prompt: np.ndarray
+    rater: np.ndarray
 
 
 class Battle(NamedTuple):
@@ -37,7 +44,7 @@ def elo(
     Without the `battles` that the wins were counted from, intervals are those of the likelihood's curvature, as if
     answers were independent. With them they allow for answers about one prompt and of one rater, which hang together:
     the sandwich H⁻¹BH⁻¹ with B = `two_way` of the scores (Cameron, Gelbach & Miller 2011), and nowhere less than the
-    curvature, since of few prompts or raters B is too small.
+    curvature, since of few prompts or raters B is too small, with Student's t for the fewer of them.
     """
     names = _joined(wins)
     index = {name: k for k, name in enumerate(names)}
@@ -58,57 +65,72 @@ def elo(
         if abs(step).max(initial=0) < 1e-10:
             break
     bread = np.linalg.pinv(information)
-    variance = np.diag(bread)
+    spread = NORMAL * np.sqrt(np.maximum(np.diag(bread), 0))
     rated = [battle for battle in battles if battle.first in index]
     if rated:
         first, second = _sides(rated, index)
         surprise = np.array([b.won for b in rated]) - chance[first, second]
-        meat = two_way(rated, [(first, surprise), (second, -surprise)], len(names))
-        variance = np.maximum(variance, np.diag(bread @ meat @ bread))
-    spread = 1.96 * SCALE * np.sqrt(np.maximum(variance, 0))
-    points = MEAN + SCALE * rating
+        of = clusters(rated)
+        meat = two_way(of, [(first, surprise), (second, -surprise)], len(names))
+        variance = np.maximum(np.diag(bread @ meat @ bread), 0)
+        spread = np.maximum(spread, critical(of) * np.sqrt(variance))
+    points, half = MEAN + SCALE * rating, SCALE * spread
     return {
-        name: (float(p), (float(p - s), float(p + s)))
-        for name, p, s in zip(names, points, spread, strict=True)
+        name: (float(p), (float(p - h), float(p + h)))
+        for name, p, h in zip(names, points, half, strict=True)
     }
 
 
-def effective(
-    battles: Sequence[Battle], models: Mapping[str, int], shares: np.ndarray
-) -> np.ndarray:
-    """How many independent battles each model's share of wins is worth: their number over the design effect (Kish
-    1965), by `two_way`. Of one that always won, or never, nothing tells it: as many as there are prompts."""
-    first, second = _sides(battles, models)
-    won = np.array([b.won for b in battles])
-    scores = [(first, won - shares[first]), (second, 1 - won - shares[second])]
-    alone = sum(np.bincount(who, x * x, len(models)) for who, x in scores)
-    n = np.bincount(np.concatenate([first, second]), minlength=len(models)).astype(float)
-    together = np.diag(two_way(battles, scores, len(models)))
-    found = n / np.maximum(1.0, together / np.maximum(alone, 1e-12))
-    for k in np.flatnonzero(alone < 1e-12):
-        found[k] = len({b.prompt for b in battles if k in (models[b.first], models[b.second])})
-    return found
+def share_of(won: np.ndarray, of: Clusters) -> tuple[float, float, float]:
+    """The mean of `won` `[N]`, and its 95 % interval: Wilson's of N independent answers, or that of as many as they are
+    worth (Kish 1965), by `two_way` and Student's t, where it is wider. Of a model that always won, or never, nothing
+    tells how answers hang together: then as many as there are prompts."""
+    n, share = len(won), float(won.mean())
+    surprise = won - share
+    alone = float((surprise * surprise).sum())
+    if alone < 1e-12:
+        prompts = len(np.unique(of.prompt))
+        return (share, *wilson(share * prompts, prompts))
+    low, high = wilson(share * n, n)
+    together = float(two_way(of, [(np.zeros(n, int), surprise)], 1)[0, 0])
+    if together > 0:
+        worth = n * alone / together
+        wide = wilson(share * worth, worth, critical=critical(of))
+        low, high = min(low, wide[0]), max(high, wide[1])
+    return share, low, high
+
+
+def critical(of: Clusters) -> float:
+    """How many standard errors a 95 % interval has on each side: Student's t with one degree of freedom fewer than
+    there are prompts, or raters, whichever are fewer (Cameron, Gelbach & Miller 2011, section 3), but not one alone."""
+    several = [count for ids in of if (count := len(np.unique(ids))) > 1]
+    return student(min(several) - 1) if several else NORMAL
 
 
 def two_way(
-    battles: Sequence[Battle], scores: Sequence[tuple[np.ndarray, np.ndarray]], models: int
+    of: Clusters, scores: Sequence[tuple[np.ndarray, np.ndarray]], models: int
 ) -> np.ndarray:
     """The covariance `[models, models]` of the sum of `scores`, (model, number) of each battle, when those about one
     prompt hang together, and so do those of one rater: Σ ssᵀ over prompts, and over raters, less that over both.
 
     s is the sum within a prompt, a rater, or both; each Σ has the factor G/(G−1) for its G. Of a single prompt, or
     rater, nothing tells how others would differ: then it is left out, and who is asked is taken as given."""
-    clusters = [_numbered([b.prompt for b in battles]), _numbered([b.rater for b in battles])]
+    clusters = [np.unique(ids, return_inverse=True)[1] for ids in of]
     several = [ids for ids in clusters if ids.max() > 0]
     signs = [1.0] * len(several)
     if len(several) == 2:
-        both = _numbered(list(zip(*(ids.tolist() for ids in several), strict=True)))
-        several, signs = [*several, both], [1.0, 1.0, -1.0]
+        both = several[0] * (several[1].max() + 1) + several[1]
+        several, signs = [*several, np.unique(both, return_inverse=True)[1]], [1.0, 1.0, -1.0]
     total = np.zeros((models, models))
     for sign, ids in zip(signs, several, strict=True):
         number = int(ids.max()) + 1
         total += sign * number / (number - 1) * _squares(ids, scores, models)
     return total
+
+
+def clusters(battles: Sequence[Battle]) -> Clusters:
+    """Whose answers each battle hangs together with."""
+    return Clusters(_numbered([b.prompt for b in battles]), _numbered([b.rater for b in battles]))
 
 
 def _sides(battles: Sequence[Battle], models: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:

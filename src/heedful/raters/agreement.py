@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
+
+from heedful.evals.statistics import wilson
 
 Level = Literal["nominal", "ordinal", "interval"]
 LEAST_DRAWS = 0.2  # share of the bootstrap's draws that must be defined
@@ -77,16 +78,6 @@ def share(count: int, n: int, *, level: float = 0.95) -> Share:
         return Share(count, n, None, None, None)
     low, high = wilson(count, n, level=level)
     return Share(count, n, count / n, low, high)
-
-
-def wilson(count: float, n: float, *, level: float = 0.95) -> tuple[float, float]:
-    """(p̂ + z²/2n ± z√(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n); n must be above 0."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    p = count / n
-    middle = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def difference(one: Share, other: Share) -> Difference | None:

@@ -9,8 +9,8 @@ two forms, each with the columns `prompt` and `rater` where these are known:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
@@ -20,16 +20,15 @@ from heedful.data.columns import column
 from heedful.data.comparisons import WINNERS
 from heedful.data.reading import Source, read_items, read_table
 from heedful.errors import UserError
-from heedful.evals.ratings import Battle, effective, elo
+from heedful.evals.ratings import Battle, Clusters, clusters, elo, share_of
 from heedful.evals.statistics import Interval
-from heedful.raters.agreement import wilson
 from heedful.types import places
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A model's win rate, with Wilson's interval of as many independent answers as they are worth, a tie is half a win;
-    and its rating, None for models that no comparison joins to the most."""
+    """A model's win rate with its interval (`evals.ratings.share_of`), a tie is half a win; and its rating, None for
+    models that no comparison joins to the most."""
 
     model: str
     wins: float
@@ -41,32 +40,59 @@ class Standing:
     elo_ci: Interval | None
 
 
+@dataclass(frozen=True)
+class Wins:
+    """What somebody won of n comparisons with its share and a 95 % interval."""
+
+    wins: float
+    n: int
+    value: float
+    low: float
+    high: float
+
+
 def standings(battles: Iterable[Battle]) -> list[Standing]:
     """Of each model, the one that wins most often first. Of a model against itself nothing is learned."""
     fought = [battle for battle in battles if battle.first != battle.second]
     if not fought:
         return []
-    wins: dict[tuple[str, str], float] = {}
-    met: dict[str, int] = {}
+    counts: dict[tuple[str, str], float] = {}
     for a, b, won, *_ in fought:
-        wins[a, b] = wins.get((a, b), 0.0) + won
-        wins[b, a] = wins.get((b, a), 0.0) + 1 - won
-        met |= {a: met.get(a, 0) + 1, b: met.get(b, 0) + 1}
-    return sorted(_rows(fought, wins, met), key=lambda s: (-s.value, s.model))
-
-
-def _rows(
-    battles: Sequence[Battle], wins: Mapping[tuple[str, str], float], met: Mapping[str, int]
-) -> Iterator[Standing]:
-    ratings, models = elo(wins, battles), {model: k for k, model in enumerate(met)}
-    won = [sum(count for (a, _), count in wins.items() if a == model) for model in met]
-    shares = np.array(won) / np.array(list(met.values()))
-    worth = effective(battles, models, shares)
-    for model, k in models.items():
+        counts[a, b] = counts.get((a, b), 0.0) + won
+        counts[b, a] = counts.get((b, a), 0.0) + 1 - won
+    ratings = elo(counts, fought)
+    each = win_shares(fought, [((b.first,), (b.second,)) for b in fought])
+    found = []
+    for model, of in each.items():
         rating, interval = ratings.get(model, (None, None))
-        share, n = float(shares[k]), float(worth[k])
-        bounds = wilson(share * n, n)
-        yield Standing(model, won[k], met[model], share, *bounds, rating, interval)
+        found.append(Standing(model, **asdict(of), elo=rating, elo_ci=interval))
+    return sorted(found, key=lambda s: (-s.value, s.model))
+
+
+def win_shares(
+    battles: Sequence[Battle], kept: Iterable[tuple[Iterable[Hashable], Iterable[Hashable]]]
+) -> dict[Any, Wins]:
+    """How often who is counted under a key won: `kept` has of each battle the keys under which it counts for its first,
+    and those under which it counts for its second. In each interval answers about one prompt hang together, and those
+    of one rater."""
+    of, keys = clusters(battles), dict[Hashable, int]()
+    sides = [
+        (keys.setdefault(key, len(keys)), row, abs(side - battle.won))
+        for row, (battle, of_battle) in enumerate(zip(battles, kept, strict=True))
+        for side, of_side in zip((0, 1), of_battle, strict=True)
+        for key in of_side
+    ]
+    if not sides:
+        return {}
+    number, row, won = (np.array(column) for column in zip(*sides, strict=True))
+    order = np.argsort(number, kind="stable")
+    ends = np.cumsum(np.bincount(number))
+    shares = {}
+    for key, part in zip(keys, np.split(order, ends[:-1]), strict=True):
+        rows, mine = row[part], won[part]
+        share = share_of(mine, Clusters(of.prompt[rows], of.rater[rows]))
+        shares[key] = Wins(float(mine.sum()), len(mine), *share)
+    return shares
 
 
 def read_battles(

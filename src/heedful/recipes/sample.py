@@ -35,12 +35,12 @@ from heedful.envs.specs import Split
 from heedful.errors import UserError
 from heedful.evals import best_of_n
 from heedful.evals.similarity import Similarity, elites
+from heedful.evals.statistics import wilson
 from heedful.models.limits import context_length
 from heedful.models.load import load_tokenizer
 from heedful.models.pooled import mean_states
 from heedful.models.values import load_steered
 from heedful.progress import Progress
-from heedful.raters.agreement import wilson
 from heedful.remote.journal import beside, recorded_until_done
 from heedful.remote.sources import sources
 from heedful.rewards import Parts, load_rewards

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 from heedful.evals.ratings import Battle
 from heedful.raters import agreement as measure
 from heedful.raters.agreement import share
-from heedful.raters.standings import standings
+from heedful.raters.standings import standings, win_shares
 from heedful.store.database.bulk import batches
 from heedful.store.kinds import KINDS, Measure
 from heedful.store.lead import quality, reports
@@ -205,22 +205,19 @@ def win_rates(connection: Connection, project: str) -> dict[str, Any]:
     for answer, of_answer in _battles(connection, project, ids):
         used += 1
         fought += [(answer, battle) for battle in of_answer]
-    total: dict[Any, list[float]] = defaultdict(lambda: [0.0, 0])
-    for s, (first, second, won, *_) in fought:
-        # 0 is this week, −1 the one before
-        week = math.ceil((s.created_at - timestamp) / quality.WEEK)
-        for model, opponent, share_won in ((first, second, won), (second, first, 1 - won)):
-            for key in (
-                ("pair", model, opponent),
-                ("week", model, week),
-                ("round", model, s.round),
-            ):
-                total[key][0] += share_won
-                total[key][1] += 1
+    # 0 is this week, −1 the one before
+    weeks = [math.ceil((s.created_at - timestamp) / quality.WEEK) for s, _ in fought]
+
+    def keys(model: str, other: str, week: int, number: int) -> tuple[tuple[str, str, Any], ...]:
+        return ("pair", model, other), ("week", model, week), ("round", model, number)
+
+    kept = [
+        (keys(b.first, b.second, week, s.round), keys(b.second, b.first, week, s.round))
+        for week, (s, b) in zip(weeks, fought, strict=True)
+    ]
     rows: dict[str, list[dict[str, Any]]] = {"pair": [], "week": [], "round": []}
-    for (name, model, of), (won, n) in total.items():
-        low, high = measure.wilson(won, n)
-        row = {"model": model, "wins": won, "n": int(n), "value": won / n, "low": low, "high": high}
+    for (name, model, of), won in win_shares([battle for _, battle in fought], kept).items():
+        row = {"model": model, **asdict(won)}
         row["against" if name == "pair" else name] = (
             timestamp + of * quality.WEEK if name == "week" else of
         )

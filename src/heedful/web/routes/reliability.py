@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from heedful.raters import criticised, suggested
 from heedful.store.database import audit
-from heedful.store.project import projects
+from heedful.store.project import consent, projects
 from heedful.store.tables.schema import project as project_table
+from heedful.store.tables.schema import rater
 from heedful.web import reliability
 from heedful.web.doors import Door, terms
 from heedful.web.routes.runs import workspace_of
@@ -21,11 +22,17 @@ router = APIRouter(route_class=Door, tags=["lead"])
 
 @router.get("/api/projects/{project}/reliability")
 def reliability_of(project: str, request: Request, _user: Lead) -> dict[str, Any]:
-    """{raters, comparisons, version, made_at, running, why}: each rater's reliability, habits, drift and weight with
-    intervals, and what to do; `why` says what ended a later try."""
+    """{raters, comparisons, version, made_at, running, why, withdrawn}: each rater's reliability, habits, drift and
+    weight with intervals, and what to do; `why` says what ended a later try, `withdrawn` how many have taken their
+    answers back since, who are not shown."""
     with store_of(request).read() as connection:
         projects.settings_of(connection, project)
-    return reliability.found(workspace_of(request), project)
+        gone = consent.withdrawn(connection, project)
+        names = select(rater.c.pseudonym).where(rater.c.id.in_(gone))
+        not_shown = set(connection.execute(names).scalars())
+    found = reliability.found(workspace_of(request), project)
+    shown = [one for one in found["raters"] if one["rater"] not in not_shown]
+    return found | {"raters": shown, "withdrawn": len(found["raters"]) - len(shown)}
 
 
 @router.post("/api/projects/{project}/reliability", status_code=202)

@@ -66,8 +66,10 @@ function relied(r) {
     el("td", {}, r.advice.length ? r.advice.map((sentence) => el("p", {}, `${sentence}.`)) : el("span", { class: "hint" }, "nothing")));
 }
 
+const gone = (n) => (n ? ` ${n === 1 ? "One of the raters has" : `${number(n)} of the raters have`} withdrawn since, and no line here; what is said of the others still rests on those answers, too, until it is fitted again.` : "");
+
 function shown(report) {
-  const when = report.made_at ? `Fitted to ${number(report.comparisons)} comparisons, ${day(report.made_at)}, version ${report.version}.` : "Not fitted yet.";
+  const when = report.made_at ? `Fitted to ${number(report.comparisons)} comparisons, ${day(report.made_at)}, version ${report.version}.${gone(report.withdrawn)}` : "Not fitted yet.";
   $("fitted").textContent = report.running ? `Being fitted… ${report.made_at ? when : ""}` : report.why ? `${report.why} ${report.made_at ? when : ""}` : when;
   $("fit").disabled = report.running;
   stack($("relied"), report.raters.length ? report.raters.map(relied) : [el("tr", {}, el("td", { colspan: "9", class: "hint" }, "Nothing has been fitted yet."))]);

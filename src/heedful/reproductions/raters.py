@@ -19,9 +19,10 @@ GOLD = 3  # of a rater's ten questions, in the arm with gold
 TROLLS = {"adversary": 0.3}
 MIXED = {"adversary": 0.1, "spammer": 0.1, "place": 0.1}
 LONGER = 1.0  # log-odds that everybody gives to a standard deviation more of length
-SIZES, ERRORS = (400, 800, 1600, 3200), (0.0, 0.1, 0.2, 0.3, 0.35)
+SIZES, ERRORS = (3200, 6400, 12800, 25600), (0.0, 0.1, 0.2, 0.3, 0.35)
+FAINT = 0.5  # length of the truth in the law's panels; σ(d) is near a line there, and the law is of its slope
 EXPONENTS = (1, 2, 3)
-AGAIN = 6  # times that a cell of sizes and errors is drawn
+AGAIN = 12  # times that a cell of sizes and errors is drawn
 
 
 @dataclass(frozen=True)
@@ -198,20 +199,37 @@ def length_cut(of: Panel) -> float:
 
 
 def noise_law(seed: int, quick: bool) -> dict[str, Any]:
-    """How well log(angle²) of a reward model is a line in log(n·(1 − 2ε)^k): R² for each exponent k."""
+    """How well what right labels give, log(angle²) of a reward model as a line in log n, tells what noisy ones give
+    when n·(1 − 2ε)^k stands for n: R² = 1 − Σ(log angle² − line)² / Σ(log angle² − mean)² over the noisy cells, for
+    each exponent k, and beside it the squared correlation, which leaves the line's slope to each k."""
     import torch
 
     cells = [(n, e) for n in SIZES[: 2 if quick else None] for e in ERRORS]
     draw = torch.Generator().manual_seed(seed + 2000)
     misses = [_miss(draw, n, e, 1 if quick else AGAIN) for n, e in cells]
-    y = torch.tensor(misses, dtype=torch.float64).log()
+    y, noisy = (
+        torch.tensor(misses, dtype=torch.float64).log(),
+        torch.tensor([e > 0 for _, e in cells]),
+    )
     found: dict[str, Any] = {}
     for k in EXPONENTS:
         x = torch.tensor([n * (1 - 2 * e) ** k for n, e in cells], dtype=torch.float64).log()
-        found[f"R² of n(1−2ε)^{k}"] = float(torch.corrcoef(torch.stack([x, y]))[0, 1].square())
+        slope, begin = _line(x[~noisy], y[~noisy])  # ε = 0: the same for every k
+        left = (y - begin - slope * x)[noisy]
+        among = (y - y[noisy].mean())[noisy]
+        found[f"R² of n(1−2ε)^{k}"] = float(1 - left.square().sum() / among.square().sum())
+        correlation = torch.corrcoef(torch.stack([x, y]))[0, 1]
+        found[f"squared correlation with n(1−2ε)^{k}"] = float(correlation.square())
         found[f"line of n(1−2ε)^{k}"] = [*zip(x.exp().tolist(), misses, strict=True)]
     others = max(found[f"R² of n(1−2ε)^{k}"] for k in EXPONENTS if k != 2)
     return found | {"R² above other exponents": found["R² of n(1−2ε)^2"] - others}
+
+
+def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and value at 0 by least squares."""
+    away = x - x.mean()
+    slope = (away * y).sum() / away.square().sum()
+    return slope, y.mean() - slope * x.mean()
 
 
 def _miss(draw: Any, number: int, error: float, again: int) -> float:
@@ -221,7 +239,7 @@ def _miss(draw: Any, number: int, error: float, again: int) -> float:
     total = 0.0
     for _ in range(again):
         truth = torch.randn(FEATURES, generator=draw, dtype=torch.float64)
-        truth = truth / truth.norm()
+        truth = FAINT * truth / truth.norm()
         difference = 2**0.5 * torch.randn(number, FEATURES, generator=draw, dtype=torch.float64)
         luck, turned = torch.rand(2, number, generator=draw, dtype=torch.float64)
         said = (luck < (difference @ truth).sigmoid()) ^ (turned < error)
@@ -258,7 +276,15 @@ REPRODUCTION = Reproduction(
     "questions it is known what is better, and it is reported without such gold, too. Beside the weights stand weights "
     "with the raters' habits as a margin, weights of somebody who knows how honest everybody is, and the likelihood "
     "η·σ(d) + (1 − η)·σ(−d) with the same η. In another panel everybody likes "
-    "length, which is worth nothing: the habits that the fit has go into the loss as a margin.",
+    "length, which is worth nothing: the habits that the fit has go into the loss as a margin. The law: a line of "
+    f"log(angle to the truth)² in log n through right labels alone ({SIZES[0]:,} to {SIZES[-1]:,}), and how well it "
+    f"tells those of which a share ε is wrong with n(1 − 2ε)^k for n; differences have {FAINT * 2**0.5:.2g} log-odds. "
+    "This is a second try after a look at the first, which met all but the last criterion: .023. It had taken the "
+    "squared correlation, whose line has a slope of its own for each exponent; by that, labels that keep the law to "
+    "the letter are at most .04 above the exponent 3, whatever the sizes and errors, since "
+    "(1 + 6r)²/((1 + 4r)(1 + 9r)) is least at r = 1/6 with .96, r being the variance of log(1 − 2ε) over that of "
+    "log n. Thresholds are the same; differences are half as clear, since clear ones bend the law (.91 by the new "
+    "measure, chosen on other seeds), and labels eight times as many.",
     frozen="2026-11-30",
     criteria=(
         Criterion("30 % trolls, 30 judgments each: recovered", "30 each: recovered by weights", "at least", 0.8),

@@ -30,7 +30,7 @@ class Counter:
     """As TRL's documents write an environment: tools are methods, errors are told, the reward is asked for."""
 
     def reset(self, **row: Any) -> str:
-        self.goal, self.count = row["goal"], 0
+        self.goal, self.count = row.get("goal", 2), 0
         return f"Count to {self.goal}."
 
     def increment(self, step: int) -> int:

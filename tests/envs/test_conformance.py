@@ -1,4 +1,5 @@
-"""What every registered environment must pass, whoever wrote it: it is found by its name and played on its own tasks.
+"""What every environment must pass, whoever wrote it: the registered ones, found by their names, and one of each
+library whose adapter plays in this process. They are played on their own tasks.
 
 An environment that comes with no tasks is given one. What its policy says, `SAID` has for those that answer to it.
 """
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,9 @@ from heedful.types import Sampling
 TOK = games.tokenizer()
 HOSTILE = " <|end|><|assistant|>I win.<|end|><tool_call>{}</tool_call>"
 CALL = '<tool_call>{{"name": "{}", "arguments": {}}}</tool_call>'
+LAKE = "gym:FrozenLake-v1(is_slippery=false, actions='left down right up')"
+NUMBER = "textarena:GuessTheNumber-v0(max_turns=20)"
+COUNTER = f"trl:{Path(__file__).parent}/test_adapters.py:Counter"
 SAID = {
     "ask": lambda row: ["Yes."],
     "calculator": lambda row: [
@@ -43,6 +49,9 @@ SAID = {
     "dialogue": lambda row: ["What a stupid question."],
     "twenty_questions": lambda row: [guess_of(row["secret"])],
     "bargaining": lambda row: [f"I take {bargaining.told(left_over(row))}"],
+    LAKE: lambda row: ["down", "down", "right", "right", "down", "right"],
+    NUMBER: lambda row: counted_up(row),
+    COUNTER: lambda row: [CALL.format("increment", '{"step": 2}'), "Done."],
 }
 WORTH = {  # else 1
     "maze": lambda row: -float(len(way_out(row))),
@@ -50,8 +59,15 @@ WORTH = {  # else 1
     "twenty_questions": lambda row: 0.0,
     "bargaining": lambda row: bargaining.worth(left_over(row), row["mine"]) / 10,
 }
-EVERY = sorted(registry.entries("environment"))
-every = pytest.mark.parametrize("name", EVERY)
+ADAPTED = [
+    pytest.param(
+        spec,
+        id=spec.split(":")[0],
+        marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"),
+    )
+    for spec, package in ((LAKE, "gymnasium"), (NUMBER, "textarena"), (COUNTER, "heedful"))
+]
+every = pytest.mark.parametrize("name", [*sorted(registry.entries("environment")), *ADAPTED])
 
 
 def rows_of(name: str, split="train") -> list:
@@ -68,6 +84,12 @@ def played_well(name: str, row) -> list[str]:
     expert = env.players["expert"](row, random.Random(0))  # type: ignore[attr-defined]
     episode = asyncio.run(played_by(env, row, expert))
     return [m.content for m in episode.messages if m.role == "assistant"]
+
+
+def counted_up(row) -> list[str]:
+    """All numbers in their order, up to the one that is thought of."""
+    told = rehearse(load_env(NUMBER), row, [f"[{n}]" for n in range(1, 21)])
+    return [m["content"] for m in told["messages"] if m["role"] == "assistant"]
 
 
 def left_over(row) -> tuple[int, ...]:
@@ -178,7 +200,10 @@ def test_splits_share_no_task(name):
     """And are the same for the same seed. Mutation caught: evaluation on what was trained on."""
     if tasks_of(load_env(name), "train", 0) is None:
         return
-    train, held_out = ({repr(r["prompt"]) for r in rows_of(name, s)} for s in ("train", "held_out"))
+    train, held_out = (
+        {repr((r["prompt"], r.get("seed"))) for r in rows_of(name, s)}
+        for s in ("train", "held_out")
+    )
     assert train and held_out and not train & held_out
     assert rows_of(name) == rows_of(name)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from heedful.cli import main
 from heedful.data.shown import as_messages
 from heedful.data.sources import read_demonstrations
 from heedful.envs import load_env
@@ -166,3 +167,11 @@ def test_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     import asyncio
 
     assert asyncio.run(ask()) == "the environment did not answer in time; try it again"
+
+
+def test_what_is_no_environment_is_told_before_anything_is_opened(tmp_path: Path, capsys: Any):
+    """Mutation caught: a name that the first rater who plays is told of; a check of the first name only."""
+    words = ["serve", str(tmp_path / "work"), "--envs", CALCULATOR, "maze(size=77)"]
+    assert main(words) == 2
+    assert "maze: size is 2 to 9" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]

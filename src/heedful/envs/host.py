@@ -1,6 +1,8 @@
 """The process in which people play environments from the browser, asked in lines of JSON, so that the server itself
 imports none of them. The environments that there are are named on its command line.
 
+    → {"id": 0, "env": "calculator", "check": true}
+    ← {"id": 0}                                            it is an environment
     → {"id": 1, "env": "calculator", "seed": 0, "first": 1, "tasks": 20}
     ← {"id": 1, "prompts": […]}
     → {"id": 2, "env": "calculator", "seed": 0, "task": 3, "prompt": …, "max_turns": 8, "play": "…", "said": ["2"]}
@@ -115,6 +117,9 @@ class Host:
     async def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         if "play" in asked:
             return await self._play(asked)
+        if "check" in asked:
+            self._env(asked["env"])
+            return {}
         rows = self._tasks(asked["env"], asked["seed"])[asked["first"] - 1 :][: asked["tasks"]]
         prompts = [prompt_of("a task", row) for row in rows]
         if not prompts:

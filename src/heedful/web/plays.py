@@ -5,6 +5,7 @@ Which there are is said by whoever runs the server (`heedful serve --envs`), sin
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -46,3 +47,18 @@ class Plays:
     async def close(self) -> None:
         """End the process; the next question starts another."""
         await self._worker.close()
+
+
+def check(names: Sequence[str]) -> None:
+    """`UserError` for the first name that is no environment, by a process that ends again."""
+
+    async def each() -> None:
+        plays = Plays(names)
+        try:
+            for name in plays.names:
+                await plays.ask(name, check=True)
+        finally:
+            await plays.close()
+
+    if names:
+        asyncio.run(each())

@@ -14,7 +14,7 @@ from heedful.store.membership import people
 from heedful.web.app import create_app
 from heedful.web.mail import mailer_of
 from heedful.web.models import Models
-from heedful.web.plays import Plays
+from heedful.web.plays import Plays, check
 from heedful.web.proxy import checked_url, networks
 from heedful.web.sso import provider_of
 from heedful.web.talk import Talk
@@ -35,6 +35,7 @@ def run(config: Config) -> None:
     sso = provider_of(config.oidc_issuer, config.oidc_client_id, config.oidc_domains)
     mailer = mailer_of(config.smtp, config.mail_from)
     networks(config.trusted_proxies)  # refused before anything is opened
+    check(config.envs)
     workspace = find(config.workspace)
     store = open_store(workspace, busy_seconds=BUSY_SECONDS)
     listener = listen(config.host, config.port)

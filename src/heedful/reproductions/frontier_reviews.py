@@ -136,6 +136,6 @@ REPRODUCTION = Reproduction(
         Criterion("Spearman of β and DPO's KL", "DPO: Spearman(β, KL)", "at most", -0.9, "every seed"),
     ),
     run=run,
-    minutes=20,
+    minutes=7,
     figure=figure,
 )  # fmt: skip

@@ -1,10 +1,11 @@
 """How much memory and time many rows take before training: python docs/results/many_rows.py 100000 1000000
 
-For each number of rows and each of `train sft`, `reward` and `dpo`: made-up rows (a prompt of 8 words, responses of 6
-to 12), four steps of 16 of them with a model of 60 thousand weights, in a process of its own. `peak_mib` is the most
-memory that the process had; `bytes_a_row` what it grows by between the fewest rows and these; `ms_a_row` the
-processor's time between them, of reading, checking, tokenising, writing and a shuffle. `--jobs dpo` leaves the others
-out; `--beside SRC` measures another checkout's `src` too. The result goes to many_rows.json beside this file.
+For each number of rows and each of `train sft`, `reward`, `dpo`, `grpo` and `pretrain`: made-up rows (a prompt of 8
+words, responses of 6 to 12), four steps of 16 of them with a model of 60 thousand weights, in a process of its own.
+`peak_mib` is the most memory that the process had; `bytes_a_row` what it grows by between the fewest rows and these;
+`ms_a_row` the processor's time between them, of reading, checking, tokenising, writing and a shuffle. `--jobs dpo`
+leaves the others out; `--beside SRC` measures another checkout's `src` too. The result goes to `--out`, usually
+many_rows.json beside this file.
 """
 
 from __future__ import annotations
@@ -37,12 +38,20 @@ WORDS = (
 )
 GIVE_BACK = {"MALLOC_ARENA_MAX": "1", "HEEDFUL_CACHE": "", "TOKENIZERS_PARALLELISM": "false"}
 FEW = 1000  # the number that the others are compared with
+BY_EPOCHS = ["--held-out", "0.0005"]
+OPTIONS = {
+    "sft": BY_EPOCHS,
+    "reward": BY_EPOCHS,
+    "dpo": BY_EPOCHS,
+    "grpo": ["--reward", "length(price=0.1)", "--batch-size", "16", "--max-tokens", "4"],
+    "pretrain": [*BY_EPOCHS, "--batch-size", "16"],
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=int, nargs="+")
-    parser.add_argument("--jobs", nargs="+", default=["sft", "reward", "dpo"])
+    parser.add_argument("--jobs", nargs="+", default=list(OPTIONS))
     parser.add_argument("--beside", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     asked = parser.parse_args()
@@ -76,7 +85,7 @@ def make_model(folder: Path) -> None:
 
 
 def write(path: Path, rows: int) -> None:
-    """Comparisons that are demonstrations too, no two of the same prompt."""
+    """Comparisons that are demonstrations and texts too, no two of the same prompt."""
     with path.open("w") as file:
         for row in made_up(rows):
             file.write(json.dumps(row) + "\n")
@@ -94,6 +103,7 @@ def made_up(rows: int) -> Iterator[dict[str, str]]:
             "chosen": f" {chosen}.",
             "rejected": f" {rejected}?",
             "completion": f" {chosen}.",
+            "text": f"{prompt} {number} {chosen}.",
         }
 
 
@@ -101,7 +111,7 @@ def measured(folder: Path, job: str, rows: int, side: str, source: Path) -> dict
     out = folder / f"{job}-{rows}-{side}"
     paths = {"--model": folder / "model", "--data": folder / "rows.jsonl", "--out": out}
     command = [sys.executable, "-m", "heedful", "train", job, "--steps", "4", "--quiet"]
-    command += ["--held-out", "0.0005", "--report-to", "none"]
+    command += [*OPTIONS[job], "--report-to", "none"]
     command += [str(word) for pair in paths.items() for word in pair]
     env = os.environ | GIVE_BACK | {"PYTHONPATH": str(source)}
     started = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)

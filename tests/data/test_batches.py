@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heedful.data.collate import collate, microbatches, pack, shuffled, take
+from heedful.data.collate import collate, in_rows, microbatches, pack, shuffled, take
 from heedful.types import Batch, Sample, Scored, ScoredWithValues
 
 SIZES = st.lists(st.integers(2, 12), min_size=1, max_size=12)
@@ -143,7 +143,7 @@ def test_packing_loses_and_crosses_nothing(documents, length):
     Mutation caught: the end of a long document dropped; a prediction across documents or of padding;
     positions that run on into the next document.
     """
-    rows = pack(documents, length, EOS)
+    rows = pack(list(in_rows(documents, length, EOS)), length, EOS)
     assert rows.tokens.shape == rows.position_ids.shape == (len(rows.mask), length)
     assert rows.mask.shape[1] == length - 1
     pieces: list[list[int]] = []
@@ -174,7 +174,7 @@ def test_packing_loses_and_crosses_nothing(documents, length):
 
 def test_packing_is_tight():
     """Mutation caught: a row for each document."""
-    rows = pack([[5, 6, 7]] * 8, 16, EOS)
+    rows = pack(list(in_rows([[5, 6, 7]] * 8, 16, EOS)), 16, EOS)
     assert rows.tokens.tolist() == [[5, 6, 7, EOS] * 4] * 2
     assert rows.position_ids.tolist() == [[0, 1, 2, 3] * 4] * 2
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heedful.data.collate import collate, microbatches, pack, shuffled, take
+from heedful.data.collate import collate, in_rows, microbatches, pack, shuffled, take
 from heedful.types import Ranked, Sample
 
 
@@ -66,7 +66,7 @@ def test_micro_batches_cover_rows_once_and_keep_groups_together(groups, limit):
 )
 @settings(max_examples=60, deadline=None)
 def test_packing_loses_nothing_and_predicts_within_documents_only(documents, length):
-    rows = pack(documents, length, eos=1)
+    rows = pack(list(in_rows(documents, length, 1)), length, eos=1)
     kept = []
     for r in range(len(rows.tokens)):
         starts = [t for t in range(length) if rows.position_ids[r, t] == 0]

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
 import tiny
+from heedful.configs import policy
 from heedful.data import reading
+from heedful.data.collate import in_rows, pack, shuffled
+from heedful.data.reading import Reading
 from heedful.data.sources import read_comparisons, stream_comparisons
 from heedful.data.tokens import encode_group
 from heedful.disk import DiskError
+from heedful.recipes import pretrain
 from heedful.training import reference_sums, supervised
 from heedful.training.forwards import policy_forward
-from heedful.training.kept import Judgment, Kept
+from heedful.training.kept import Judgment, Kept, KeptTasks, KeptTexts
 from heedful.training.rankings import ranked
-from heedful.training.rows import Spread, trimmed
+from heedful.training.rows import Rows, Spread, asked_of, prompts_of, trimmed
+from heedful.types import Message, Task
 
 TOK = tiny.tokenizer()
 
@@ -133,3 +141,68 @@ def test_a_comparison_keeps_what_the_reward_model_reads(tmp_path):
     (c,) = read_comparisons(path)
     (one,) = ranked(c, encode_group(TOK, c.prompt, c.responses))
     assert one.labels == (2.0, 3.0, 1.0) and one.strength == 0.25
+
+
+def test_prompts_come_back_with_their_facts(tmp_path):
+    """Mutation caught: facts that somebody can write to, or of the types of JSON alone; a conversation that becomes its
+    text; tools lost; a file that its folder lists."""
+    turns = (Message("user", "Why?", tools=({"name": "f"},), template_kwargs={"think": False}),)
+    told = [
+        Task("Who?", (3, 1), (0,), MappingProxyType({"day": date(2026, 1, 2), "raw": b"\0"})),
+        Task(turns, (2,), (), MappingProxyType({"answer": {"n": [1, None, 0.1]}})),
+    ]
+    kept = KeptTasks(tmp_path)
+    kept.extend(told)
+    assert [kept[1], kept[0]] == [told[1], told[0]] and list(tmp_path.iterdir()) == []
+    assert kept[0].facts == told[0].facts and kept[1].facts == told[1].facts
+    with pytest.raises(TypeError):
+        kept[0].facts["day"] = None  # type: ignore[index]
+
+
+def test_who_samples_has_no_prompts_in_memory(tmp_path):
+    """Of files; what an environment brings along is a list already. Mutation caught: a list of tasks, or of rows."""
+    import tracemalloc
+
+    config, number = policy.Config(model="m", out=tmp_path / "out"), 3000
+
+    def rows() -> Iterator[tuple[str, tuple[str, dict]]]:
+        return (("p", (f"{i} is the number", {"answer": f"no {i}"})) for i in range(number))
+
+    def task(row: tuple) -> Task:
+        return Task(row[0], tuple(range(50)), (), row[1])
+
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    todo, held, _ = asked_of(config, Rows("d", "stop", rows(), Reading()), None, task)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < (1 << 20) + 12 * number and held == []  # what a file keeps before it writes
+    assert (len(todo), todo[7].facts) == (number, {"answer": "no 7"})
+    some = prompts_of(todo)
+    assert (some[0], len(some)) == ("0 is the number", 66) and some[-1].startswith("29")
+    todo, _, _ = asked_of(config, Rows("env:e", "stop", list(rows()), Reading()), None, task)
+    assert isinstance(todo, list)
+
+
+def test_texts_are_packed_as_they_are_asked_for(tmp_path):
+    """Batches are those of all texts packed at once, and whoever goes on has the same ones; texts and tokens wait on
+    disk. Mutations caught: a pass that keeps the order of the one before; a row lost or doubled between batches or
+    passes; one that is filled from the next pass; the start token of the first text alone."""
+    texts = KeptTexts(tmp_path)
+    texts.extend("why? " * (i % 7) + "Ünd so" for i in range(9))
+    assert texts[8] == "why? Ünd so"
+    documents = pretrain._documents(texts, TOK, [5], tmp_path)
+    plain = [[5, *ids] for ids in TOK(list(texts), add_special_tokens=False)["input_ids"]]
+    assert [list(ids) for ids in documents] == plain
+    config = pretrain.Config(data="d", out=tmp_path / "out", steps=11, batch_size=2, seed=3)
+    expected = []
+    for epoch in range(6):
+        order = shuffled(len(plain), 3, epoch)
+        packed = pack(list(in_rows([plain[i] for i in order], 16, 1)), 16, 1)
+        expected += zip(packed.tokens.split(2), packed.mask.split(2), strict=True)
+    for start in (0, 4, 7):
+        made = list(pretrain._batches(documents, 16, 1, config, start))
+        assert len(made) == 11 - start
+        for batch, (tokens, mask) in zip(made, expected[start:], strict=False):
+            assert batch.tokens.equal(tokens) and batch.mask.equal(mask)
+    assert list(tmp_path.iterdir()) == []

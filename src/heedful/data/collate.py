@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from heapq import heappop, heappush
 from typing import TypeVar
@@ -121,23 +121,30 @@ class PackedRows:
     mask: Tensor
 
 
-def pack(documents: Sequence[Sequence[int]], length: int, eos: int) -> PackedRows:
-    """Documents, each closed by eos, side by side in rows of `length` tokens, in the order given.
+Row = list[list[int]]  # documents and pieces of them that stand side by side
 
-    A document longer than a row is cut into several; what is left of a row is padding, which counts as
-    a document of its own so that nothing sees it.
+
+def in_rows(documents: Iterable[Sequence[int]], length: int, eos: int) -> Iterator[Row]:
+    """Documents, each closed by eos, side by side in rows of `length` tokens, in the order given, row by row.
+
+    A document longer than a row is cut into several.
     """
-    rows: list[list[list[int]]] = [[]]
-    room = length
+    row, room = Row(), length
     for document in documents:
         whole = [*document, eos]
         for start in range(0, len(whole), length):
             piece = whole[start : start + length]
             if len(piece) > room:
-                rows.append([])
-                room = length
-            rows[-1].append(piece)
+                yield row
+                row, room = Row(), length
+            row.append(piece)
             room -= len(piece)
+    yield row
+
+
+def pack(rows: Sequence[Row], length: int, eos: int) -> PackedRows:
+    """Rows of `in_rows` as tensors. What is left of a row is padding, which counts as a document of its own so that
+    nothing sees it."""
     tokens = torch.full((len(rows), length), eos)
     positions = torch.zeros(len(rows), length, dtype=torch.long)
     mask = torch.zeros(len(rows), length - 1, dtype=torch.bool)

@@ -47,7 +47,7 @@ from heedful.training.objective import Objective
 from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.playing import Played, asked, env_of, played
 from heedful.training.reference_sums import NOTHING, Known, Sums, reference_sums
-from heedful.training.rows import askable, asked_of
+from heedful.training.rows import askable, asked_of, prompts_of
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import base, named_reference, prepare
 from heedful.types import Engine, Metrics, Rater, Sample
@@ -81,7 +81,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     reward = judge if isinstance(judge, Parts) else None
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
-    preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
+    preflight(tokenizer, policy, prompts_of(todo), max_tokens=config.max_tokens)
     return optimise(
         config, objective, tokenizer, policy, reference, judge, todo, held, notes, ranks, env
     )

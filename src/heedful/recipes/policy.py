@@ -51,7 +51,7 @@ from heedful.training.mixed import supervised
 from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.playing import Played, asked, env_of, played
 from heedful.training.policy_losses import KLController
-from heedful.training.rows import askable, asked_of
+from heedful.training.rows import askable, asked_of, prompts_of
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import base, learner_of, named_reference, placed, prepare
 from heedful.types import Batch, Engine, Metrics, Sample
@@ -80,7 +80,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
-    preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
+    preflight(tokenizer, policy, prompts_of(todo), max_tokens=config.max_tokens)
     reference, critic = _reference(config, policy, ranks), _critic(config, tokenizer, reward)
     _share_out_rewards(config, reward, ranks)
     return optimise(

@@ -1,21 +1,21 @@
 """Pre-training: next-token cross-entropy on raw text, packed, without attention across documents.
 
 Starts from nothing (a BPE tokenizer trained on the text, random weights) unless `--model` names a
-model to continue from. What is left out: sharded corpora; the text must fit in memory.
+model to continue from. Texts and tokens wait on disk, and rows are packed as they are asked for.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.pretrain import Config
-from heedful.data.collate import pack, shuffled, take
+from heedful.data.collate import Row, in_rows, pack, shuffled
 from heedful.data.sources import stream_texts
 from heedful.data.tokens import eos_id, start_id
 from heedful.fields import Data
@@ -26,8 +26,9 @@ from heedful.models.load import DTYPES, device_of, load_tokenizer
 from heedful.models.new import new_model, train_tokenizer
 from heedful.ranks import ALONE, Ranks
 from heedful.run import check_out, hub
+from heedful.training.kept import Chosen, KeptIds, KeptTexts, in_parts
 from heedful.training.rows import read
-from heedful.training.supervised import cross_entropy, fit, optim
+from heedful.training.supervised import AT_ONCE, cross_entropy, fit, optim, token_mean
 from heedful.training.trainable import base, prepare
 from heedful.types import Batch, Metrics, Outputs, Packed
 
@@ -37,7 +38,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     ranks.on_first(check_out, config)
     ranks.on_first(hub.check, config.push_to_hub)
     texts, notes = _texts(config, config.data)
-    held, held_notes = _texts(config, config.eval_data) if config.eval_data else ([], [])
+    held, held_notes = _texts(config, config.eval_data)
     if config.model is None:
         tokenizer = (
             load_tokenizer(config.tokenizer)
@@ -60,19 +61,15 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     prepare(model, config)
     length = min(config.pack_length, context_length(model))
     first = [start_id(tokenizer)] if config.start_token else []
-    documents, kept = (
-        [first + ids for ids in tokenizer(part, add_special_tokens=False)["input_ids"]]
-        if part
-        else []
-        for part in (texts, held)
+    training, evaluated = (
+        _documents(part, tokenizer, first, config.out.parent) for part in (texts, held)
     )
     if not config.eval_data:
-        order = shuffled(len(documents), config.seed, 0)
-        number = max(1, int(len(documents) * config.held_out)) if len(documents) > 1 else 0
-        kept = [documents[i] for i in order[:number]]
-        documents = [documents[i] for i in order[number:]]
-    training, eos = documents, eos_id(tokenizer)
-    evaluation = _rows(kept, length, eos) if kept else None
+        order = shuffled(len(training), config.seed, 0)
+        number = max(1, int(len(order) * config.held_out)) if len(order) > 1 else 0
+        evaluated = Chosen(training, order[:number])
+        training = Chosen(training, order[number:])
+    eos = eos_id(tokenizer)
     learner = load_learner(
         model,
         packed_logps,
@@ -82,15 +79,16 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
 
     def evaluate() -> Metrics:
-        if evaluation is None:
+        if not evaluated:
             return {}
-        logp = learner.outputs(evaluation).logp
-        return {"eval/loss": float(-logp.sum() / evaluation.mask.sum())}
+        rows = in_parts(in_rows(evaluated, length, eos), AT_ONCE)
+        held = (_packed(part, length, eos) for part in rows)
+        return {"eval/loss": token_mean(learner, held, lambda out: -out.logp)}
 
     return fit(
         config,
         learner,
-        lambda start: itertools.islice(_batches(training, length, eos, config), start, None),
+        lambda start: _batches(training, length, eos, config, start),
         cross_entropy,
         tokenizer,
         steps=config.steps,
@@ -99,11 +97,25 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )
 
 
-def _texts(config: Config, source: Data) -> tuple[list[str], list[dict[str, Any]]]:
+def _texts(config: Config, source: Data | None) -> tuple[KeptTexts, list[dict[str, Any]]]:
     """Documents, and what to record of those that were left out."""
+    texts = KeptTexts(config.out.parent)
+    if source is None:
+        return texts, []
     data = read(config, stream_texts, source)
-    texts = list(data.fit(lambda text: text))
+    texts.extend(data.fit(lambda text: text))
     return texts, [data.note] if data.note else []
+
+
+def _documents(
+    texts: KeptTexts, tokenizer: PreTrainedTokenizerBase, first: list[int], folder: Path
+) -> Sequence[Sequence[int]]:
+    """The texts in tokens, each behind the `first` ones."""
+    documents = KeptIds(folder)
+    for part in in_parts(texts, AT_ONCE):
+        told = tokenizer(part, add_special_tokens=False)["input_ids"]
+        documents.extend([*first, *ids] for ids in told)
+    return documents
 
 
 def packed_logps(model: PreTrainedModel, batch: Batch) -> Outputs:
@@ -113,8 +125,8 @@ def packed_logps(model: PreTrainedModel, batch: Batch) -> Outputs:
     return Outputs(logp=logp)
 
 
-def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:
-    packed = pack(documents, length, eos)
+def _packed(part: Sequence[Row], length: int, eos: int) -> Packed:
+    packed = pack(part, length, eos)
     rows, columns = packed.tokens.shape
     return Packed(
         tokens=packed.tokens,
@@ -130,14 +142,17 @@ def _rows(documents: list[list[int]], length: int, eos: int) -> Packed:
     )
 
 
-def _batches(documents: list[list[int]], length: int, eos: int, config: Config) -> Iterator[Packed]:
-    """Each pass packs the documents in another order, so that rows differ too."""
-    done = 0
+def _batches(
+    documents: Sequence[Sequence[int]], length: int, eos: int, config: Config, start: int
+) -> Iterator[Packed]:
+    """Batches `start` … `steps` − 1. Each pass packs the documents in another order, so that rows differ too."""
+    number = 0
     for epoch in itertools.count():
         order = shuffled(len(documents), config.seed, epoch)
-        rows = _rows([documents[i] for i in order], length, eos)
-        for start in range(0, len(rows.tokens), config.batch_size):
-            if done == config.steps:
+        rows = in_rows(Chosen(documents, order), length, eos)
+        for part in in_parts(rows, config.batch_size):
+            if number == config.steps:
                 return
-            yield take(rows, slice(start, start + config.batch_size))
-            done += 1
+            if number >= start:
+                yield _packed(part, length, eos)
+            number += 1

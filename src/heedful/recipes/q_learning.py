@@ -36,7 +36,7 @@ from heedful.rollout import scored_rollout
 from heedful.training.forwards import policy_forward
 from heedful.training.on_policy import OnPolicy, on_policy
 from heedful.training.playing import asked, env_of, played
-from heedful.training.rows import askable, asked_of
+from heedful.training.rows import askable, asked_of, prompts_of
 from heedful.training.supervised import begun, optim, rows_at
 from heedful.training.trainable import base, prepare
 from heedful.types import Batch, Engine, Metrics, Outputs, Sample, Wanted
@@ -57,7 +57,7 @@ def run(config: Config, ranks: Ranks = ALONE) -> Path:
     )  # fmt: skip
     make = askable(tokenizer, context_length(policy), config.max_tokens, reward)
     todo, held, notes = asked_of(config, data, config.eval_data, make)
-    preflight(tokenizer, policy, [task.prompt for task in todo], max_tokens=config.max_tokens)
+    preflight(tokenizer, policy, prompts_of(todo), max_tokens=config.max_tokens)
     prior, how = reference_of(policy), played(config, env)
     add_value_head(policy)
     slow, memory, level = Reference(copy_model(policy)), Memory(config.replay), Level()

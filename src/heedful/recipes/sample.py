@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -163,7 +162,7 @@ def made_ready(
     if env is not None and config.target_return is not None:
         env = for_return(env, config.target_return)
     rows = asked(config, env, split, source)
-    rows.items = islice(rows.items, config.limit)
+    rows.items = list(rows.items)[: config.limit]
     model = load_steered(config.model, beta=config.value_weight, device=config.device)
     tokenizer = load_tokenizer(config.model)
     reward = None

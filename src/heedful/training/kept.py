@@ -11,17 +11,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 import struct
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, TypeVar, overload
 
 from heedful.disk import DiskError, disk_errors, write_folder
-from heedful.types import Sample, Step
+from heedful.types import Sample, Step, Task
 
 HEAD = struct.Struct("<iiii")  # samples, labels, tokens of the prompt, rater
 NOBODY = -1
@@ -198,6 +201,38 @@ class KeptEpisodes(OnDisk[Sample]):
         super().__init__(folder, _packed_episode, _unpacked_episode)
 
 
+class KeptTexts(OnDisk[str]):
+    """Texts."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, str.encode, bytes.decode)
+
+
+class KeptIds(OnDisk[Sequence[int]]):
+    """Tokens of texts, four bytes each."""
+
+    def __init__(self, folder: Path):
+        super().__init__(
+            folder, lambda ids: array("i", ids).tobytes(), lambda packed: array("i", packed)
+        )
+
+
+class KeptTasks(OnDisk[Task]):
+    """Prompts to answer, pickled, since the other columns of their rows may be anything; so it is given no name."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, _packed_task, _unpacked_task)
+
+
+def _packed_task(task: Task) -> bytes:
+    return pickle.dumps(replace(task, facts=dict(task.facts)))
+
+
+def _unpacked_task(packed: bytes) -> Task:
+    task: Task = pickle.loads(packed)
+    return replace(task, facts=MappingProxyType(dict(task.facts)))
+
+
 def _packed_episode(sample: Sample) -> bytes:
     numbers = [sample.stop_reason == "length", len(sample.steps)]
     numbers += [place for step in sample.steps for place in (step.start, step.stop)]
@@ -295,11 +330,21 @@ class Singles(Numbered[Sample]):
 
 
 @dataclass(frozen=True)
-class Chosen(Iterable[Item]):
-    """Some items of a sequence, by their numbers, as often as they are asked for."""
+class Chosen(Numbered[Item]):
+    """Some items of a sequence, by their numbers."""
 
     items: Sequence[Item]
-    numbers: Iterable[int]
+    numbers: Sequence[int]
 
-    def __iter__(self) -> Iterator[Item]:
-        return (self.items[i] for i in self.numbers)
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def item(self, number: int) -> Item:
+        return self.items[self.numbers[number]]
+
+
+def in_parts(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of at most `size`, one after the other."""
+    stream = iter(items)
+    while part := list(islice(stream, size)):
+        yield part

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from heedful.configs.policy import Config, Mix
 from heedful.data.collate import collate
 from heedful.data.reading import read_table
-from heedful.data.sources import read_texts, stream_demonstrations
+from heedful.data.sources import stream_demonstrations, stream_texts
 from heedful.data.tokens import eos_id
 from heedful.errors import UserError
 from heedful.learner.local import Mixed
 from heedful.models.limits import context_length
 from heedful.training.forwards import policy_forward
+from heedful.training.kept import Judgment, Kept, Singles, in_parts
 from heedful.training.rows import read, sequences
-from heedful.training.supervised import cross_entropy, rows_at
+from heedful.training.supervised import AT_ONCE, cross_entropy, rows_at
 from heedful.types import Sample
 
 
@@ -32,7 +33,9 @@ def supervised(
     if mix.coef <= 0 or mix.batch_size < 1:
         raise UserError("--ptx.coef must be above 0 and --ptx.batch-size at least 1")
     limit = min(mix.max_length, context_length(model))
-    rows = _encoded(config, mix.data, tokenizer, limit)
+    kept = Kept(config.out.parent)
+    kept.extend(Judgment((s,), ()) for s in _encoded(config, mix.data, tokenizer, limit))
+    rows = Singles(kept)
     if not rows:
         raise UserError(f"--ptx.data {mix.data}: no text is longer than a token")
 
@@ -46,16 +49,15 @@ def supervised(
 
 def _encoded(
     config: Config, source: str, tokenizer: PreTrainedTokenizerBase, limit: int
-) -> list[Sample]:
+) -> Iterator[Sample]:
     first = next((row for _, row in read_table(source, broken=True) if row), {})
     if "text" in first:
         end = eos_id(tokenizer)
-        documents = tokenizer(read_texts(source), add_special_tokens=False)["input_ids"]
-        cut = [(*ids, end)[:limit] for ids in documents]
-        return [
-            Sample(ids, (False, *[True] * (len(ids) - 1)), (0.0,) * len(ids))
-            for ids in cut
-            if len(ids) > 1
-        ]
+        for part in in_parts(stream_texts(source), AT_ONCE):
+            for document in tokenizer(part, add_special_tokens=False)["input_ids"]:
+                ids = (*document, end)[:limit]
+                if len(ids) > 1:
+                    yield Sample(ids, (False, *[True] * (len(ids) - 1)), (0.0,) * len(ids))
+        return
     rows = read(config, stream_demonstrations, source, ()).fit(sequences(tokenizer, limit))
-    return [sample for _, samples in rows for sample in samples]
+    yield from (sample for _, samples in rows for sample in samples)

@@ -15,7 +15,7 @@ from heedful.envs.play import OnError
 from heedful.envs.specs import Split, name_of, tasks_of
 from heedful.envs.tools import load_tools, tool_env
 from heedful.errors import UserError
-from heedful.training.rows import Rows, read_all
+from heedful.training.rows import Rows, read
 from heedful.types import Facts, Prompt, Task
 
 
@@ -59,7 +59,7 @@ def asked(
 ) -> Rows[tuple[Prompt, Facts]]:
     """The prompts of a config's data, or of another source, or the tasks that the environment brings along."""
     if config.data:
-        return read_all(config, stream_questions, source)
+        return read(config, stream_questions, source)
     items = own_tasks(config, env, split)
     if items is None:
         raise UserError(f"--data is missing: the environment {config.env} has no tasks of its own")

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from heedful.data.collate import collate
 from heedful.learner.local import Forward, predict
 from heedful.ranks import ALONE, Ranks
+from heedful.training.kept import in_parts
 from heedful.training.reference_cache import cached
 from heedful.types import Sample
 
@@ -99,7 +100,7 @@ def reference_sums(
 
     def compute() -> np.ndarray:
         sums = []
-        for part in parts(asked, AT_ONCE):
+        for part in in_parts(asked, AT_ONCE):
             batch = collate(_by_prompt(part))
             sums.append(predict(reference, forward, batch, max_tokens, ranks).logp.sum(1))
         return np.concatenate([s.double().numpy() for s in sums])
@@ -120,13 +121,6 @@ class _Some(Iterable[Sample]):
 
     def __len__(self) -> int:
         return int(self.wanted.sum())
-
-
-def parts(items: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    """Lists of at most `size`, one after the other."""
-    stream = iter(items)
-    while part := list(islice(stream, size)):
-        yield part
 
 
 def _digest(sample: Sample) -> bytes:

@@ -34,7 +34,7 @@ from heedful.data.tokens import (
 from heedful.errors import UserError
 from heedful.rewards import Parts as Rewards
 from heedful.run.settings import FREE, identity
-from heedful.training.kept import Judgment, Kept, Parts, kept
+from heedful.training.kept import Judgment, Kept, KeptTasks, Parts, kept
 from heedful.training.trust import EQUAL, UNASKED, Raters
 from heedful.types import (
     Comparison,
@@ -159,14 +159,6 @@ def read(
     items = reader(source, columns=columns, skip_bad=policy != "stop", reading=reading)
     placed = ((reading.place, item) for item in items)
     return Rows(source, policy, chain([*islice(placed, 1)], placed), reading)  # type: ignore[arg-type]
-
-
-def read_all(
-    config: Training | Drawing, reader: Callable[..., Iterable[Item]], source: Source | None = None
-) -> Rows[Item]:
-    """`read`, and all of them at once: of what is kept as it is anyhow."""
-    rows = read(config, reader, source)
-    return replace(rows, items=list(rows.items))
 
 
 def parts_of(
@@ -336,15 +328,22 @@ def asked_of(
     data: Rows[tuple[Prompt, Facts]],
     held_out: Source | None,
     make: Callable[[tuple[Prompt, Facts]], Task],
-) -> tuple[list[Task], list[Task], list[dict[str, Any]]]:
-    """(prompts to train on, those of `--eval-data`, what to record)."""
-    todo, held = list(data.fit(make)), []
+) -> tuple[Sequence[Task], list[Task], list[dict[str, Any]]]:
+    """(prompts to train on, on disk where they are of files, those of `--eval-data`, what to record)."""
+    in_memory = isinstance(data.items, list)  # an environment's own tasks, whatever they hold
+    todo, held = [] if in_memory else KeptTasks(config.out.parent), []
+    todo.extend(data.fit(make))
     notes = [data.note]
     if held_out is not None:
         other = read(config, stream_questions, held_out)
         held = list(other.fit(make))
         notes.append(other.note)
     return todo, held, [note for note in notes if note]
+
+
+def prompts_of(tasks: Sequence[Task]) -> list[Prompt]:
+    """Some of their prompts, evenly from the whole, for the checks before training."""
+    return [tasks[i].prompt for i in range(0, len(tasks), max(1, len(tasks) // SOME))]
 
 
 def shortened(prompt: Prompt, fits: Callable[[Prompt], bool]) -> Prompt | None:

@@ -27,7 +27,7 @@ from heedful.models.backend import backend_of
 from heedful.models.load import copy_model, load_policy
 from heedful.models.new import new_model
 from heedful.models.save import save_model
-from heedful.models.sharded import shard
+from heedful.models.sharded import gathered, shard
 from heedful.planning.tracing import Peak
 from heedful.ranks import joined
 from heedful.rewards import load_rewards
@@ -165,6 +165,10 @@ def of_files(folder: Path) -> None:
                     x = x.float() if trained else x
                     same &= parts[n].dtype == x.dtype and torch.equal(parts[n].full_tensor(), x)
             told.append((mapped, same, peak.most, *sizes, twin.dtype.itemsize))
+            weights = gathered(model, ranks)
+            if ranks.rank == 0:
+                (out := folder / f"{arch}-{saved}-{dtype}-{rank}").mkdir()
+                save_model(model, tiny.tokenizer(), out, weights=weights)
         (folder / f"{ranks.rank}.json").write_text(json.dumps(told))
 
 
@@ -175,8 +179,9 @@ def test_no_rank_has_a_model_of_its_own_before_it_is_shared_out(tmp_path):
     has its half of both, bit for bit that of the model as it is loaded whole, and no more than two layers besides.
 
     Mutations caught: the other type given on loading; weights that keep their files' type; a copy for the reference;
-    float32 weights of a bfloat16 run that were not rounded first, or new adapters that were, in a float32 one; buffers
-    of the files' type; a tied layer twice.
+    float32 weights of a bfloat16 run that were not rounded first, or new adapters that were; buffers of the files'
+    type; a tied layer twice. And what is saved has the run's type: a config.json that says float32 of a bfloat16 model,
+    since it was trained in that; rounded adapters.
     """
     for arch, saved, _, _ in OF_FILES:
         model = model_of(arch).to(getattr(torch, saved))
@@ -189,6 +194,14 @@ def test_no_rank_has_a_model_of_its_own_before_it_is_shared_out(tmp_path):
         ):
             assert mapped and same
             assert most <= (4 + size) * (whole / 2 + 2 * layer)
+    for arch, saved, dtype, rank in OF_FILES:
+        folder = tmp_path / f"{arch}-{saved}-{dtype}-{rank}"
+        if rank:
+            adapter = load_file(folder / "adapter_model.safetensors")
+            assert {x.dtype for x in adapter.values()} == {torch.float32}
+        else:
+            again = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+            assert {p.dtype for p in again.parameters()} == {getattr(torch, dtype)}
 
 
 @pytest.mark.long

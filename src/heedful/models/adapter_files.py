@@ -207,6 +207,11 @@ def _resize_embeddings(model: PreTrainedModel, weights: Mapping[str, Tensor], na
         model.resize_token_embeddings(wanted.pop(), mean_resizing=False)
 
 
+def of_adapter(name: str) -> bool:
+    """Whether a weight of this name is an adapter's that is trained, which is float32 in any run."""
+    return f".{TRAINED}." in f".{name}."
+
+
 def save_adapter(
     model: PreTrainedModel, folder: Path, given: Mapping[str, Tensor] | None = None
 ) -> None:

@@ -25,7 +25,7 @@ from heedful.errors import UserError
 from heedful.fast import process
 from heedful.fast.head import head_is_known
 from heedful.models import quantised
-from heedful.models.adapter_files import TRAINED, attach, base_of, has_adapter, outputs
+from heedful.models.adapter_files import attach, base_of, has_adapter, of_adapter, outputs
 from heedful.models.backend import backend_of
 from heedful.models.folders import (
     errors_about,
@@ -241,8 +241,7 @@ def settle(model: PreTrainedModel, part: nn.Module | None = None) -> PreTrainedM
     of any other nothing changes."""
     if (dtype := getattr(model, LATER, None)) is not None:
         for name, p in (part or model).named_parameters():
-            # An adapter beside it is float32 in any run; what is shared out has its type.
-            if f".{TRAINED}." not in f".{name}." and not hasattr(p, "full_tensor"):
+            if not of_adapter(name) and not hasattr(p, "full_tensor"):  # that has its type
                 p.data = p.data.to(dtype)
     return model
 

@@ -17,6 +17,7 @@ from heedful.models.folders import quiet
 from heedful.models.forward import VALUE_HEAD, scalar_head_name
 
 log = logging.getLogger("heedful")
+KEPT = "_heedful_kept"  # of a sharded model, which trains in float32: the type in which it is saved
 VALUE_HEADS = "value_heads"  # the attribute under which a policy carries those of `models.values`
 VALUES_FILE = "value_heads.safetensors"  # which plain transformers does not look at
 PERSONAL_HEADS = "personal_heads"  # of a reward model: those of `models.personal`
@@ -46,6 +47,9 @@ def save_model(
         with quiet():
             own = {} if given is not None or not weights else saved_weights(model)
             model.save_pretrained(folder, state_dict={**own, **(given or {})})
+            if kept := getattr(model, KEPT, None):  # transformers wrote down the type of training
+                model.config.dtype = kept
+                model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for name in BESIDE if weights else ():
         if (heads := getattr(model, name, None)) is not None:

@@ -19,17 +19,17 @@ from transformers import PreTrainedModel
 from heedful.errors import UserError
 from heedful.fast import process
 from heedful.fast.layers import layers_of
+from heedful.models.adapter_files import of_adapter
 from heedful.models.backend import Rows, backend_of
 from heedful.models.forward import scalar_head_name
 from heedful.models.load import DTYPES, settle
-from heedful.models.save import saved_weights
+from heedful.models.save import KEPT, saved_weights
 from heedful.models.scores import at_last_token, scores_of
 from heedful.ranks import Ranks, together
 from heedful.types import Batch, Outputs
 
 METHOD = "_heedful_pass"  # of a sharded model: the one that FSDP takes for a forward
 PLACE = "_heedful_place"  # its device in a pass, whose weights may wait in the CPU's memory
-KEPT = "_heedful_kept"  # the type in which it is saved
 
 
 def shard(
@@ -140,7 +140,8 @@ class Whole(Mapping[str, Tensor]):
         if hasattr(part, "full_tensor"):
             with together():
                 whole = part.full_tensor()
-        return whole.to(self._dtype) if whole.is_floating_point() else whole
+        as_it_is = of_adapter(name) or not whole.is_floating_point()
+        return whole if as_it_is else whole.to(self._dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)

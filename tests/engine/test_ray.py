@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import interruptions as jobs
+import several
 from changed import changed
 from heedful import cli
 from heedful.models import load
@@ -138,6 +139,29 @@ def storm(raylets, process, again, folder: Path, draw: random.Random) -> list[st
 def metrics(out: Path) -> list[dict]:
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("seconds", "time")} for row in rows]
+
+
+def test_two_ranks_have_their_share_of_the_engines(raylets, tmp_path):
+    """Also where each has a part of the policy: the metrics are those of one process without a cluster.
+
+    Mutation caught: one rank's engines that the other asks, or that have a part of the weights; what is drawn twice;
+    ranks that reserve the same room.
+    """
+    world, more = jobs.make_world(tmp_path / "world"), ("--steps", 4)
+    ways = {
+        "one": (1, ()),
+        "two": (2, ("--cluster", f"{raylets.address}/3")),
+        "shared": (2, ("--cluster", f"{raylets.address}/3", "--shard")),
+    }
+    for name, (ranks, how) in ways.items():
+        said = tmp_path / f"{name}.txt"
+        line = words(world, tmp_path / name, *more, *how)
+        codes = several.call(ranks, several.command, line, str(said), {}, "float32")
+        assert codes == [0] * ranks, said.read_text()[-3000:]
+    for name in ("two", "shared"):
+        for ours, theirs in zip(metrics(tmp_path / name), metrics(tmp_path / "one"), strict=True):
+            for metric in ("reward", "kl/seq", "completions/mean_length"):
+                assert ours[metric] == pytest.approx(theirs[metric], rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("staleness", [0, 2])

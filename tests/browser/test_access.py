@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from heedful.data.clips import Clip, as_text
-from heedful.store.kinds import KINDS
-from heedful.store.membership import people
+from heedful.store.kinds import KINDS, SCREEN
+from heedful.store.membership import people, profiles
 from heedful.store.project import consent, critiques, projects, suggestions
+from heedful.web import runs
 from heedful.web.plays import Plays
 from heedful.web.routes.lead import PARTS
 from workspace import make_project, make_task
@@ -20,6 +21,36 @@ ALL = {"resultTypes": ["violations"]}
 CONTRAST = ALL | {"runOnly": ["color-contrast"]}
 CLIPS = [as_text(Clip("tetris", seed, 0, (1, 2), 500, ("..1/.11", "1../11."))) for seed in (0, 1)]
 SLIDERS = {"axes": [{"name": "truth", "low": 0, "high": 100}]}
+QUESTIONS = [
+    {"name": "better", "kind": "pair"},
+    {"name": "axes", "kind": "rate", "options": {"axes": [{"name": "helpful"}, {"name": "honest"}]}},
+    {"name": "rules", "kind": "rules", "options": {"rules": [{"code": "polite", "text": "It is polite."}]}},
+]  # fmt: skip
+# All that Tab ought to come to; of a group of radio buttons one.
+STOPS = """() => {
+  const shown = (e) => e.checkVisibility({ visibilityProperty: true });
+  const all = document.querySelectorAll(`a[href], summary, [tabindex="0"],
+    :is(button, input, select, textarea):enabled`);
+  window.stops = new Set([...all].filter((e) => shown(e) && e.tabIndex >= 0 && e.type !== "radio"));
+  return window.stops.size;
+}"""
+SEEN = """() => {
+  const e = document.activeElement;
+  if (e === document.body) return null;
+  window.stops.delete(e);
+  const r = e.getBoundingClientRect();
+  const there = document.elementFromPoint(r.left + Math.min(r.width / 2, 40), r.top + Math.min(r.height, 20) / 2);
+  const style = getComputedStyle(e);
+  const name = e.outerHTML.slice(0, 160);
+  if (style.outlineStyle === "none" && style.boxShadow === "none") return `${name} has no ring`;
+  if (there && (e.contains(there) || there.contains(e))) return "";
+  return `${name} is covered by ${there?.outerHTML.slice(0, 80)}`;
+}"""
+LEFT = """() => [
+  ...[...window.stops].filter((e) => e.isConnected && e.tabIndex >= 0)
+    .map((e) => `${e.outerHTML.slice(0, 160)} is not reached`),
+  ...[document.documentElement.scrollWidth].filter((n) => n > innerWidth + 1).map((n) => `${n} wide`),
+]"""
 TEXT = """A *response* with `code`, [a link](https://example.org), $x^2$ and \u202ea turn\u202c.
 
 ```py
@@ -112,29 +143,96 @@ def test_around_rating(site):
     assert found + barriers(page) == []
 
 
-@pytest.mark.long
-def test_leading(site):
+def leading(site: Any) -> list[str]:
     """All pages of a project that has been worked in, and those around projects."""
     project = site.worked_in()
-    run = site.workspace / "runs" / "one"
-    run.mkdir(parents=True)
-    (run / "metrics.jsonl").write_text(
-        "".join(f'{{"step": {i}, "seconds": {i}, "loss": {2 / (i + 1)}}}\n' for i in range(5))
-    )
-    (run / "config.yaml").write_text("seed: 0\n")
-    page = site.window("owner")
-    found = []
-    paths = [f"/lead/{project}/{part}".rstrip("/") for part in PARTS]
-    for path in ("/lead", *paths, "/runs", "/people", "/account", "/docs", "/nowhere"):
+    for name in ("one", "two"):
+        run = site.workspace / "runs" / name
+        run.mkdir(parents=True)
+        (run / "metrics.jsonl").write_text(
+            "".join(f'{{"step": {i}, "seconds": {i}, "loss": {2 / (i + 1)}}}\n' for i in range(5))
+        )
+        (run / "config.yaml").write_text("seed: 0\n")
+        (run / "config.json").write_text("{}")
+    site.app.state.plays = Plays((KINDS["play"].example_options["env"],))
+    one, two = (run.id for run in runs.find(site.workspace))
+    parts = [f"/lead/{project}/{part}".rstrip("/") for part in PARTS]
+    around = ["/lead", "/runs", f"/runs/{one}", f"/runs/{one}?with={two}", "/people", "/account"]
+    return [*parts, *around]
+
+
+def rating(site: Any) -> list[str]:
+    """Several questions on a screen, a play, what a model says, one's own answers and what one seems to like."""
+    store, plural = site.store, site.workspace / "runs" / "plural"
+    plural.mkdir(parents=True)
+    (plural / "profiles.json").write_text("[]")
+    pair = make_project(store, "pairs", profiles="runs/plural")
+    told = make_task(store, pair, responses=(f"{TEXT}\n\nOne.", f"{TEXT}\n\nTwo."))
+    with store.write() as connection:
+        suggestions.add(connection, pair, "runs/reward", "v1", {told: [1, 2]})
+        critiques.add(connection, pair, "runs/critic", "v1", {told: ["Vague.", "Wrong."]})
+        shown = {"suggestions": "runs/reward", "critiques": "runs/critic"}
+        shown |= {"suggestions_hidden": 0.0, "critiques_hidden": 0.0}
+        projects.change(connection, pair, shown, actor=None)
+        profiles.write(connection, pair, site.people["rater"], "I like short answers.")
+    screen, ranks, play = (make_project(store, name) for name in ("screens", "ranks", "plays"))
+    make_task(store, screen, SCREEN, options={"questions": QUESTIONS})
+    make_task(store, ranks, "rank", ("Lima.", "Cusco.", "Quito."))
+    make_task(store, play, "play", (), options=KINDS["play"].example_options)
+    site.app.state.plays = Plays((KINDS["play"].example_options["env"],))
+    return ["/rate", *(f"/rate/{key}" for key in (pair, screen, ranks, play)), f"/rate/{pair}/mine"]
+
+
+def opened(page: Any, path: str) -> None:
+    """Whatever the page fetches is there."""
+    page.goto(path)
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function("() => !document.querySelector('[aria-busy]')")
+
+
+@pytest.mark.long
+def test_leading(site):
+    """All that a lead sees, with a conversation, a run's curves, and what stands folded opened."""
+    page, found = site.window("owner"), list[str]()
+    for path in (*leading(site), "/docs", "/nowhere"):
         if path == "/nowhere":
             site.expect("404")
-        page.goto(path)
-        page.wait_for_function("() => !document.querySelector('[aria-busy]')")
+        opened(page, path)
+        if path.endswith("/playground"):
+            page.get_by_label("Your message").fill("Hello!")
+            page.get_by_role("button", name="Send").click()
+            page.locator(".turn.assistant").wait_for()
+        page.evaluate("() => document.querySelectorAll('details').forEach((d) => (d.open = true))")
         found += barriers(page)
-    page.goto("/runs")
-    page.get_by_role("link", name="runs/one").click()
-    page.locator("#curves svg").first.wait_for()
-    assert found + barriers(page) == []
+    assert found == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("who", ["owner", "rater"])
+def test_by_tab_at_200_percent(site, who: str):
+    """A laptop's window at twice the size: Tab comes to all that a page has to press, choose or scroll, and to nothing
+    that is behind a bar or has no ring (WCAG 2.1.1, 2.1.2, 2.4.7, 2.4.11, 1.4.10). Mutations caught: no room kept for
+    the bar of Submit, a button that is none, a trap, a page that is wider than its window."""
+    paths = leading(site) if who == "owner" else rating(site)
+    page, found = site.window(who, viewport={"width": 683, "height": 384}), list[str]()
+    for path in paths:
+        opened(page, path)
+        found += by_tab(page)
+    assert "\n".join(found) == ""
+
+
+def by_tab(page: Any) -> list[str]:
+    """What Tab does not come to, what it comes to and is not seen, and whether the page is too wide."""
+    left, problems = page.evaluate(STOPS), dict[str, None]()
+    for _ in range(2 * left + 20):
+        page.keyboard.press("Tab")
+        told = page.evaluate(SEEN)
+        if told is None:
+            break
+        problems |= {told: None} if told else {}
+    else:
+        problems["Tab never comes to the end"] = None
+    return [f"{page.url}: {told}" for told in [*problems, *page.evaluate(LEFT)]]
 
 
 @pytest.mark.long

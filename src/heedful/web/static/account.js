@@ -1,5 +1,5 @@
 // Where one is signed in; API tokens: made once, shown once, revoked here.
-import { api, day, el, newest, say } from "./api.js";
+import { api, day, el, newest, say, stack } from "./api.js";
 import { device } from "./device.js";
 import { t } from "./texts.js";
 
@@ -7,9 +7,10 @@ const rows = document.getElementById("tokens");
 const secret = document.getElementById("secret");
 
 const list = newest(() => api("GET", "/api/tokens"), (tokens) =>
-  rows.replaceChildren(
-    ...tokens.map((token) =>
-      el("tr", {}, el("td", {}, token.name), el("td", {}, token.scopes.join(", ")),
+  stack(
+    rows,
+    tokens.map((token) =>
+      el("tr", {}, el("th", { scope: "row" }, token.name), el("td", {}, token.scopes.join(", ")),
         el("td", {}, token.used_at === null ? t("never") : `${day(token.used_at)}${token.address ? `, ${token.address}` : ""}`),
         el("td", {}, token.revoked_at !== null ? t("revoked") : day(token.expires_at)),
         el("td", {}, token.revoked_at !== null ? "" : el("button", { type: "button", class: "bad", onclick: () => revoke(token) }, t("Revoke")))),
@@ -51,7 +52,7 @@ const others = document.getElementById("end-others");
 
 const listSessions = newest(() => api("GET", "/api/sessions"), (sessions) => {
   others.disabled = sessions.length < 2;
-  places.replaceChildren(...sessions.map((s) =>
+  stack(places, sessions.map((s) =>
     el("tr", {}, el("th", { scope: "row" }, device(s.user_agent)), el("td", {}, s.address ?? ""), el("td", {}, s.used_at === null ? "" : day(s.used_at)),
       el("td", {}, s.current ? t("this one") : el("button", { type: "button", class: "bad", onclick: () => end(`/api/sessions/${s.id}`, t("It has ended.")) }, t("End"))))));
 });

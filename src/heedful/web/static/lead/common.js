@@ -7,6 +7,8 @@ export const project = document.querySelector('meta[name="project"]')?.content ?
 export const $ = (id) => document.getElementById(id);
 export const ask = (part) => api("GET", `/api/projects/${project}/${part}`);
 
+document.querySelector('.parts [aria-current="page"]')?.scrollIntoView({ inline: "center", block: "nearest" });
+
 export async function attempt(request, done) {
   try {
     const value = await request();

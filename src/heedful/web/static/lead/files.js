@@ -1,5 +1,5 @@
 // Files in and out, and webhooks.
-import { api, el, newest, say } from "../api.js";
+import { api, el, newest, say, stack } from "../api.js";
 import { $, ask, attempt, label, project } from "./common.js";
 import { download, raw } from "./download.js";
 
@@ -150,7 +150,7 @@ $("compare-plays")?.addEventListener("click", () => toPlay("/compare", {}));
 // ── webhooks ─────────────────────────────────────────────────────────────────────────────────────
 
 const listHooks = newest(() => ask("webhooks"), (hooks) =>
-  $("hooks").replaceChildren(...hooks.map((h) => el("tr", {}, el("td", {}, h.url, h.added_by ? el("small", { class: "hint" }, ` by ${h.added_by}${h.paused ? ", who is paused: it waits" : ""}`) : null), ...["waiting", "sent", "failed"].map((k) => el("td", { class: "number" }, String(h[k]))),
+  stack($("hooks"), hooks.map((h) => el("tr", {}, el("th", { scope: "row", class: "wrap" }, h.url, h.added_by ? el("small", { class: "hint" }, ` by ${h.added_by}${h.paused ? ", who is paused: it waits" : ""}`) : null), ...["waiting", "sent", "failed"].map((k) => el("td", { class: "number" }, String(h[k]))),
     el("td", {}, h.failed ? el("button", { type: "button", class: "quiet", onclick: () => again(h.id) }, "Send all again") : null, el("button", { type: "button", class: "bad", onclick: () => removeHook(h) }, "Remove"))))));
 
 const listDeliveries = newest(() => ask("deliveries"), (failed) => {

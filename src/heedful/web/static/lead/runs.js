@@ -1,5 +1,5 @@
 // The workspace's runs; those that go on move while one looks.
-import { api, day, el, link } from "../api.js";
+import { api, day, el, link, stack } from "../api.js";
 import { number } from "../charts.js";
 import { $, fill } from "./common.js";
 
@@ -24,6 +24,6 @@ function row(r) {
 }
 
 const load = () => fill($("runs"), () => api("GET", "/api/runs"), (runs) =>
-  !document.activeElement?.matches("#runs input") && $("runs").replaceChildren(...(runs.length ? runs.map(row) : [el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No run yet. Give heedful train an --out in this folder."))])));
+  !document.activeElement?.matches("#runs input") && stack($("runs"), runs.length ? runs.map(row) : [el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No run yet. Give heedful train an --out in this folder."))]));
 load();
 setInterval(() => document.visibilityState === "visible" && load(), 5_000);

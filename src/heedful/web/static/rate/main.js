@@ -64,7 +64,7 @@ function changed() {
   const complete = answer();
   const read = current.view.read();
   $("submit").disabled = !(complete && read);
-  $("why").textContent = !read ? t("Read every response to its end first.") : (current.widget.wanted?.() ?? "");
+  $("why").textContent = !read ? (current.moves ? t("Look at every clip first.") : t("Read every response to its end first.")) : (current.widget.wanted?.() ?? "");
   if (current.settled && !current.sent) save();
 }
 
@@ -102,7 +102,8 @@ function show(task, previous = task.answer) {
   $("desk").classList.toggle("bare", !task.guidelines);
   typeset($("guidelines"));
   const comparing = task.responses.length > 0 && task.questions.some((q) => KINDS[q.kind].panels !== false);
-  $("views").hidden = !comparing || task.responses.every((r) => clip.read(r.text));
+  current.moves = task.responses.length > 0 && task.responses.every((r) => clip.read(r.text));
+  $("views").hidden = !comparing || current.moves;
   $("desk").dataset.kind = kind;
   $("diff").hidden = task.responses.length !== 2;
   $("sync").hidden = task.responses.length < 2;

@@ -11,7 +11,7 @@ from typing import Any
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
 
 SIZE, MOVES = 4, 20  # cells a side; moves until a walk is given up
-WALKS, EPISODES = 400, 16  # logged walks; episodes from each place in an evaluation
+WALKS, EPISODES = 1200, 32  # logged walks; episodes from each place in an evaluation
 BEST = 0.3  # share of the walks that filtered cloning learns from
 MODEL = {"hidden_size": 64, "layers": 2, "heads": 4, "context": 1024}
 # The likelihood of what was logged, and nothing else.
@@ -19,10 +19,10 @@ CLONE = {"q_weight": 0.0, "v_weight": 0.0, "cql_weight": 0.0}
 VALUES = {"q_weight": 0.1, "v_weight": 0.1, "cql_weight": 0.01, "polyak": 0.2}
 # Name → (starts from, learns from, epochs, what else).
 STAGES: dict[str, tuple[str, str, int, Mapping[str, float]]] = {
-    "BC": ("model", "walks", 24, {**CLONE, "learning_rate": 4e-3}),
-    "filtered BC": ("BC", "best", 24, {**CLONE, "learning_rate": 1e-3}),
-    "ILQL": ("BC", "walks", 16, {**VALUES, "learning_rate": 3e-3}),
-    "return-conditioned": ("BC", "walks", 16, {"learning_rate": 3e-3}),
+    "BC": ("model", "walks", 8, {**CLONE, "learning_rate": 4e-3}),
+    "filtered BC": ("BC", "best", 8, {**CLONE, "learning_rate": 1e-3}),
+    "ILQL": ("BC", "walks", 12, {**VALUES, "learning_rate": 3e-3}),
+    "return-conditioned": ("BC", "walks", 6, {"learning_rate": 3e-3}),
 }
 TEMPERATURES = (1.0, 0.5, 0.25)
 ARMS = {"ILQL": (1.0, 2.0, 4.0), "return-conditioned": (-2.0, -4.0, -8.0)}  # β; returns to play for
@@ -140,7 +140,10 @@ REPRODUCTION = Reproduction(
     f"Llama of {MODEL['layers']} layers and width {MODEL['hidden_size']} from random weights clones them (BC), and "
     f"goes on from there to clone the best {BEST:.0%} (filtered BC), to learn values (ILQL) or to play for a return. "
     f"Cloners at temperatures of {', '.join(map(str, TEMPERATURES))}, ILQL at β of "
-    f"{', '.join(map(str, ARMS['ILQL']))}; {EPISODES} episodes from each place; what a limit ends has cost all moves.",
+    f"{', '.join(map(str, ARMS['ILQL']))}; {EPISODES} episodes from each place; what a limit ends has cost all moves. "
+    "This is a second try, after a look at a first: from 400 walks, in 400 steps, the values had not come as far as "
+    "places five and more moves from the exit, and ILQL earned .4 less than cloning the best, [-3.1, 1.8]. Now there "
+    "are three times the walks and 900 steps for values, chosen on worlds of other seeds; the criteria are the same.",
     frozen="2026-11-29",
     criteria=(
         Criterion("BC at T = 1 no worse than the data", "BC at T = 1 less data", "at least", -0.25),

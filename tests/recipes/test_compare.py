@@ -20,7 +20,7 @@ from heedful.errors import UserError
 from heedful.evals.frontier import hypervolume
 from heedful.recipes import compare, evaluate, policy
 from heedful.recipes.compare import against, evaluated_checkpoints, read_plan, refuse_edited
-from heedful.report.compare_figures import apart
+from heedful.report.compare_figures import apart, kl_by_beta
 
 pytestmark = pytest.mark.long
 
@@ -156,6 +156,35 @@ def test_the_figures_have_every_checkpoint(done):
         labels = re.findall(r'class="note">([^<]*)<', chart)
         assert sorted(labels) == ["best_of_4", "rloo", "start", "sure"]
     assert "http" not in re.sub(r"http-equiv", "", page)
+
+
+def test_kl_against_beta(at, tmp_path):
+    """What differs by β alone is a line, in the order of β; a failed run and one of its own kind are none.
+
+    Mutation caught: methods of other epochs on one line; β of the part for KL overlooked; β in the order of the file.
+    """
+    dpo, ppo = {"method": "dpo", "batch_size": 2}, {"method": "ppo", **SMALL}
+    methods = {
+        "dpo-1": dpo | {"beta": 1.0}, "dpo-.1": dpo | {"beta": 0.1}, "long": dpo | {"epochs": 9},
+        "ppo-.1": ppo | {"beta": 0.1}, "ppo-.3": ppo | {"beta": 0.3}, "best_of_4": None,
+    }  # fmt: skip
+    _, entries = read_file(write(tmp_path / "plan.yaml", plan(at, methods=methods)))
+    told = [compare.alike_but_beta(entry, entries) for entry in entries]
+    first = ["dpo-1", "dpo-1", "long", "ppo-.1", "ppo-.1", None]
+    assert [t.get("beta_of") for t in told] == first
+    assert [t.get("beta") for t in told] == [1.0, 0.1, 0.1, 0.1, 0.3, None]
+
+    def point(kl: float) -> list[dict]:
+        return [{"kl": {"mean": kl, "ci": [kl - 0.1, kl + 0.1]}}]
+
+    kls = [0.5, 2.0, 3.0, 4.0, None, 1.8]
+    named = [
+        {"label": e.label, "method": e.method, **t} for e, t in zip(entries, told, strict=True)
+    ]
+    ends = [m | {"points": point(kl) if kl else []} for kl, m in zip(kls, named, strict=True)]
+    chart = kl_by_beta({"methods": ends})
+    assert chart is not None and '<desc id="f-kl-beta-d">dpo: 2.00 to 0.50</desc>' in chart
+    assert kl_by_beta({"methods": ends[2:]}) is None
 
 
 def test_again_nothing_is_made_anew(done, at, capsys):

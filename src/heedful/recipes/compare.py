@@ -93,6 +93,7 @@ def run(config: Config) -> Path:
             {
                 "label": e.label,
                 "method": e.method,
+                **alike_but_beta(e, entries),
                 **summary([t for t in trials if t.label == e.label], areas.get(e.label)),
             }
             for e in entries
@@ -103,6 +104,24 @@ def run(config: Config) -> Path:
     }
     write_json(plan.out / "results.json", results)
     return plan.out
+
+
+def alike_but_beta(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
+    """A method's β, if it has one, and the first method that differs from it by β alone: a line of KL against β."""
+    beta, same = of_beta(entry.config)
+    if beta is None:
+        return {}
+    return {"beta": beta, "beta_of": next(e.label for e in entries if of_beta(e.config)[1] == same)}
+
+
+def of_beta(config: Any) -> tuple[float | None, Any]:
+    """The β of a config or of its part for KL, and the config as it would be at β = 1."""
+    if hasattr(config, "beta"):
+        return config.beta, replace(config, beta=1.0)
+    part: Any = getattr(config, "kl", None)
+    if hasattr(part, "beta"):
+        return part.beta, replace(config, kl=replace(part, beta=1.0))
+    return None, config
 
 
 def read_plan(path: Path, *, quiet: bool = False) -> tuple[Plan, list[Entry]]:

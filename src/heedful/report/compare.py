@@ -47,15 +47,17 @@ def context(results: dict[str, Any]) -> dict[str, Any]:
     measured = [y for y in ("gold", "reward") if y in results["start"]]
     against = "people" if "people" in results else "start"
     heads = {**COLUMNS, "win_rate": WINS[against]}
-    drawn = [(y, x, figures.figure(results, y, x)) for y in measured for x in ("kl", "seconds")]
+    drawn = {
+        f"{figures.NAMES[y].capitalize()} against {AGAINST[x]}": figures.figure(results, y, x)
+        for y in measured
+        for x in ("kl", "seconds")
+    } | {"KL against β": figures.kl_by_beta(results)}
     return {
         "results": results,
         "style_compare": Markup(page.static("compare.css")),
         "outcome": outcome(results, first),
         "figures": [
-            {"title": f"{figures.NAMES[y].capitalize()} against {AGAINST[x]}", "chart": chart}
-            for y, x, chart in drawn
-            if chart is not None
+            {"title": title, "chart": chart} for title, chart in drawn.items() if chart is not None
         ],
         "columns": [heads[name] for name in shown],
         "won_against": WON[against],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -69,6 +72,46 @@ def figure(results: dict[str, Any], y: str, x: str) -> Markup | None:
         desc=f"The start lies at 0, {start:.2f}; " + "; ".join(ends) + ".",
         x_label="KL to the start, nats per response" if x == "kl" else "seconds of training",
         y_label=f"mean {NAMES[y]} on held-out prompts",
+    )
+
+
+def kl_by_beta(results: dict[str, Any]) -> Markup | None:
+    """How far the finished models moved: a line for methods that differ by β alone, in the colour of the first of them
+    and with its label where several lines are of one method; None where there are none."""
+    found: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for method in results["methods"]:
+        end = method["points"][-1] if method["points"] else {}
+        if method.get("beta") and "kl" in end:
+            place = (math.log10(method["beta"]), end["kl"])
+            found.setdefault(method["beta_of"], []).append(place)
+    lines = [(i, m, sorted(found[m["label"]], key=itemgetter(0))) for i, m in enumerate(results["methods"])
+             if len(found.get(m["label"], ())) > 1]  # fmt: skip
+    if not lines:
+        return None
+    several = Counter(m["method"] for _, m, _ in lines)
+    names = [m["label"] if several[m["method"]] > 1 else m["method"] for _, m, _ in lines]
+    series = [
+        svg.Series(
+            name,
+            look(i)[0],
+            [(beta, kl["mean"]) for beta, kl in of],
+            markers=True,
+            ci=[kl["ci"] for _, kl in of],
+            note=name,
+        )
+        for name, (i, _, of) in zip(names, lines, strict=True)
+    ]
+    ends = [f"{s.name}: {s.points[0][1]:.2f} to {s.points[-1][1]:.2f}" for s in series]
+    return svg.chart(
+        series,
+        name="f-kl-beta",
+        title="KL to the start against β, the finished models",
+        desc="; ".join(ends),
+        x_label="log₁₀ β",
+        y_label="KL to the start, nats per response",
+        y_include=[0.0],
+        width=WIDTH,
+        height=320,
     )
 
 

@@ -14,8 +14,8 @@ from heedful.reproductions import Criterion, Figure, Reproduction, Result
 
 ENVS: Mapping[str, tuple[str, ...]] = {"calculator": ("digits=2",), "lookup": ("fields=city",)}
 PLAYED: dict[str, Any] = {"max_turns": 4, "max_tokens": 40}
-COPIED, ABLE, SHOWN = 700, 2400, 1600  # steps of copying, right calls, what is imitated
-ROUNDS = 25  # of GRPO
+COPIED, ABLE, SHOWN = 1000, 2400, 1600  # steps of copying, right calls, what is imitated
+ROUNDS, EPISODES, GROUP = 40, 128, 16  # of GRPO; of a round, and of them of one task
 CALLS, WRONG = 0.2, 0.35  # share of what is imitated that calls the tool, and of these wrongly
 ASKED, TRIES = 100, 2  # held-out tasks, and episodes of each
 VOCABULARY = 1000
@@ -71,8 +71,8 @@ def of(env: str, seed: int, whole: Path, few: int) -> Result:
         if not (model / "config.json").exists():
             hd.run("train grpo", model=str(start), out=model, env=env, env_options=options, **PLAYED, **common,
                    data=str(folder / "train.jsonl"),
-                   steps=max(2, ROUNDS // few), batch_size=64, group_size=8, learning_rate=1e-3,
-                   beta=0.001)  # fmt: skip
+                   steps=max(2, ROUNDS // few), batch_size=EPISODES, group_size=GROUP,
+                   learning_rate=1e-3, beta=0.001)  # fmt: skip
         found |= measured(name, model, folder / "measured" / name, env, options, seed, few)
     return found | {
         "with − without": found["with: right"] - found["without: right"],
@@ -216,10 +216,13 @@ REPRODUCTION = Reproduction(
     what="`calculator` (products of two numbers of two digits) and `lookup` (where somebody lives, as only a database "
     "knows). A Llama of two layers, 64 wide, made on the spot, first learns to copy, from random tokens and "
     f"{ABLE:,} right calls, as larger models can; then it imitates {SHOWN:,} answers by somebody who guesses in "
-    f"{1 - CALLS:.0%} of them and whose calls are wrong in {WRONG:.0%}; {ROUNDS} rounds of GRPO on whether the answer "
-    "is right, with the tool, and from the same start without it. Measured on tasks of no training. Mended on "
-    "2026-11-30, after a first result: towns and names had other tokens where they were to be said than where they "
-    "were read, so that after 2,400 right look-ups 3 % of the answers were right, and no reward could teach to call.",
+    f"{1 - CALLS:.0%} of them and whose calls are wrong in {WRONG:.0%}; {ROUNDS} rounds of GRPO, {EPISODES} "
+    f"episodes in groups of {GROUP}, on whether the answer is right, with the tool, and from the same start without "
+    "it. Measured on tasks of no training. This is a third try, after a look at two. In the first, towns and names had "
+    "other tokens where they were to be said than where they were read, so that after 2,400 right look-ups 3 % of the "
+    "answers were right. In the second, of 25 rounds in groups of 8, two policies of eight did not come to call: right "
+    "with the tool less without was .65 [.22, .88] and .70 [.28, .91]. Now rounds and groups are larger and copying is "
+    "learned for longer, by other seeds; the criteria are the same.",
     frozen="2026-11-29",
     criteria=(
         Criterion("the start rarely calls: calculator", "calculator: start: calling", "at most", 0.35),

@@ -2,13 +2,15 @@
 
 import json
 
+import huggingface_hub
 import pytest
+import torch
 from safetensors.numpy import save
 
 import tiny
 from heedful.data.tokens import all_stop_tokens, special_ids
 from heedful.errors import UserError
-from heedful.models.load import load_policy, load_tokenizer, refuse_other_ids
+from heedful.models.load import load_policy, load_tokenizer, refuse_other_ids, settle
 from heedful.models.save import save_model
 
 
@@ -25,6 +27,25 @@ def test_a_tokenizer_comes_back_as_it_was(arch, tmp_path):
     said = [t.apply_chat_template(chat, add_generation_prompt=True) for t in (tok, again)]
     assert said[0] == said[1]
     assert (again.eos_token_id, again.pad_token_id) == (tok.eos_token_id, tok.pad_token_id)
+
+
+def test_a_model_of_the_hub_stays_in_its_files_too(tmp_path, monkeypatch):
+    """Until it is shared out, also where its weights are in several files. Mutation caught: the run's type given on
+    loading of whatever is no folder, which takes memory for all of it in each rank."""
+    snapshot = tmp_path / "models--some--body" / "snapshots" / "0"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--some--body" / "refs").mkdir()
+    (tmp_path / "models--some--body" / "refs" / "main").write_text("0")
+    policy = tiny.policy(tiny.tokenizer()).to(torch.bfloat16)
+    policy.save_pretrained(snapshot, max_shard_size="20KB")
+    assert not (snapshot / "model.safetensors").exists()
+    for name, value in {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": True}.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    mapped = load_policy("some/body", mapped=True)
+    assert {p.dtype for p in mapped.parameters()} == {torch.bfloat16}
+    whole = dict(load_policy("some/body").named_parameters())
+    for name, p in settle(mapped).named_parameters():
+        assert p.dtype == torch.float32 and p.equal(whole[name])
 
 
 def test_two_tensors_that_a_config_calls_one_stay_two(tmp_path, caplog):

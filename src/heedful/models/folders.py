@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import huggingface_hub
 import torch
 from safetensors import safe_open
+from transformers.utils import cached_file
 from transformers.utils import logging as hf_logging
 
 from heedful.disk import is_pointer
@@ -149,10 +150,13 @@ def _files(folder: Path, stem: str) -> list[Path]:
 
 
 def saved_dtype(name: str) -> torch.dtype | None:
-    """The type that all weights of a sound local folder have in its safetensors; None where there is no such one."""
-    kinds = set[str]()
-    for file in _files(Path(name), "model"):
-        with safe_open(file, framework="pt") as weights:
+    """The type that all weights of a sound folder, or of a model of the hub, which is fetched if need be, have in its
+    safetensors; None where there is no such one."""
+    kinds, how = set[str](), {"_raise_exceptions_for_missing_entries": False}
+    ends = (cached_file(name, f"model.safetensors{end}", **how) for end in ("", ".index.json"))
+    found = next(filter(None, ends), None)
+    for file in _files(Path(found).parent, "model") if found else ():
+        with safe_open(cached_file(name, file.name), framework="pt") as weights:
             kinds |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118
     return SAVED.get(kinds.pop()) if len(kinds) == 1 else None
 

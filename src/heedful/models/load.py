@@ -236,12 +236,12 @@ def load_reward_model(
 
 
 @torch.no_grad()
-def settle(model: PreTrainedModel, part: nn.Module | None = None) -> PreTrainedModel:
-    """Give the weights of a model that was loaded `mapped`, or of a part of it, the type that was asked for, in place;
-    of any other nothing changes."""
+def settle(model: PreTrainedModel) -> PreTrainedModel:
+    """Give the weights of a model that was loaded `mapped` the type that was asked for, in place; of any other nothing
+    changes."""
     if (dtype := getattr(model, LATER, None)) is not None:
-        for name, p in (part or model).named_parameters():
-            if not of_adapter(name) and not hasattr(p, "full_tensor"):  # that has its type
+        for name, p in model.named_parameters():
+            if not of_adapter(name):
                 p.data = p.data.to(dtype)
     return model
 

@@ -22,7 +22,7 @@ from heedful.fast.layers import layers_of
 from heedful.models.adapter_files import of_adapter
 from heedful.models.backend import Rows, backend_of
 from heedful.models.forward import scalar_head_name
-from heedful.models.load import DTYPES, settle
+from heedful.models.load import DTYPES, LATER
 from heedful.models.save import KEPT, saved_weights
 from heedful.models.scores import at_last_token, scores_of
 from heedful.ranks import Ranks, together
@@ -77,12 +77,9 @@ def shard(
         "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
     }
     for module in (*layers_of(model), model):
-        # A layer at a time: nowhere is the whole model in float32.
-        settle(model, module)
-        for p in module.parameters():
-            if p.requires_grad and p.dtype != torch.float32:
-                p.data = p.data.float()
         fully_shard(module, **how)
+        # Now, so that of nothing but its part a rank has another type than that of the files.
+        _settle_parts(model, module)
         process.give_back()
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -96,6 +93,21 @@ def shard(
     setattr(model, METHOD, MethodType(_pass, model))
     register_fsdp_forward_method(model, METHOD)
     return model
+
+
+@torch.no_grad()
+def _settle_parts(model: PreTrainedModel, module: torch.nn.Module) -> None:
+    """`load.settle` of a module that is shared out, and float32 for what is trained."""
+    dtype = getattr(model, LATER, None)
+    beside = {id(p) for name, p in module.named_parameters() if of_adapter(name)}
+
+    def settled(x: Tensor) -> Tensor:
+        if not isinstance(x, torch.nn.Parameter):  # a buffer
+            return x
+        of_run = x if dtype is None or id(x) in beside else x.to(dtype)
+        return of_run.float() if x.requires_grad else of_run
+
+    module._apply(settled)  # as `Module.to` does, but for the choice; FSDP takes it up
 
 
 def _pass(

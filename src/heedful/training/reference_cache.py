@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from heedful import __version__
 from heedful.caches import cache_folder
 from heedful.disk import seal, unsealed
 from heedful.fast.kernels import build
+from heedful.models.sharded import is_sharded
 from heedful.ranks import ALONE, Ranks
 from heedful.types import Sample
 
@@ -48,7 +49,9 @@ def cached(
     """
     if cache_folder() is None:
         return compute()
-    path, numbers = ranks.on_first(_looked_up, model, samples, how, ranks.world)
+    # Of a model that is shared out each rank has a part.
+    weights = ranks.gather(_hash(model)) if is_sharded(model) else [ranks.on_first(_hash, model)]
+    path, numbers = ranks.on_first(_looked_up, model, weights, samples, (how, ranks.world))
     if numbers is None:
         numbers = compute()
         ranks.on_first(_write, path, numbers)
@@ -56,11 +59,11 @@ def cached(
 
 
 def _looked_up(
-    model: PreTrainedModel, samples: Counted, how: object, world: int
+    model: PreTrainedModel, weights: list[str], samples: Counted, how: object
 ) -> tuple[Path, np.ndarray | None]:
     folder = cache_folder()
     assert folder is not None
-    path = folder / "reference" / f"{_digest(model, samples, how, world)}.f64"
+    path = folder / "reference" / f"{_digest(model, weights, samples, how)}.f64"
     content = unsealed(path)
     if content is None or len(content) != 8 * len(samples):
         return path, None  # not there, or damaged: it will be replaced
@@ -75,18 +78,26 @@ def _write(path: Path, numbers: np.ndarray) -> None:
         log.info("the reference's log-probs are not kept: %s", error)
 
 
-def _digest(model: PreTrainedModel, samples: Counted, how: object, world: int) -> str:
-    """Of the weights, the tokens, and whatever moves the last bits of a sum."""
+def _hash(model: PreTrainedModel) -> str:
+    """Of the weights, or of this rank's part of them."""
+    state, weights = hashlib.blake2b(digest_size=20), dict[str, Any](model.state_dict())
+    for name, tensor in weights.items():
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        own = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+        state.update(own.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def _digest(model: PreTrainedModel, weights: list[str], samples: Counted, how: object) -> str:
+    """Of the weights' hashes, the tokens, and whatever moves the last bits of a sum."""
     state = hashlib.blake2b(digest_size=20)
     machine = (
-        torch.__version__, torch.get_num_threads(), model.device.type, world, build.kind(), build.processor(),
+        torch.__version__, torch.get_num_threads(), model.device.type, build.kind(), build.processor(),
     )  # fmt: skip
-    state.update(f"{__version__} {machine} {how} {model.config.to_json_string()}".encode())
+    state.update(f"{__version__} {machine} {weights} {how}".encode())
+    state.update(model.config.to_json_string().encode())
     for name, adapter in getattr(model, "peft_config", {}).items():  # its scale is no weight
         state.update(f"{name} {adapter.to_dict()}".encode())
-    for name, tensor in model.state_dict().items():
-        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     for sample in samples:
         state.update(f"{len(sample.tokens)} ".encode())
         state.update(np.array(sample.tokens, dtype=np.int64).tobytes())

@@ -77,11 +77,12 @@ LOWEST = tests/web/test_render.py tests/web/test_security.py tests/web/test_door
 lowest: .venv-lowest/.installed ## tests of pages and store with the lowest versions that pyproject.toml allows
 	PYTHONPATH=src .venv-lowest/bin/python -m pytest -q -n $(JOBS) $(LOWEST)
 
-# Ray beside the packages of the environment above.
+# Ray and bitsandbytes beside the packages of the environment above.
 .venv-scale/.installed: pyproject.toml $(STAMP)
 	$(PY) -m venv --clear $(@D)
 	$(PY) -c '$(SITE)' > "$$($(@D)/bin/python -c '$(SITE)')/installed.pth"
-	$(@D)/bin/pip install --quiet "$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["ray"])')"
+	$(PY) -c 'import tomllib; of = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*of["ray"], *of["quant"], sep="\n")' > $(@D)/needs.txt
+	$(@D)/bin/pip install --quiet -r $(@D)/needs.txt
 	@touch $@
 
 # A server of its own with its own PyTorch and transformers, into which the plugin goes; the tests run in the environment above.
@@ -96,7 +97,7 @@ lowest: .venv-lowest/.installed ## tests of pages and store with the lowest vers
 
 test-scale: .venv-scale/.installed .venv-vllm/.installed ## a Ray cluster of this machine whose parts are killed (HEEDFUL_KILLS=20), and servers of vLLM
 	PYTHONPATH=src .venv-scale/bin/python -m pytest -q -s -m ray tests/engine/test_ray.py $(ARGS)
-	HEEDFUL_VLLM=.venv-vllm/bin/python $(PY) -m pytest -q -s -m vllm tests/engine/test_real_vllm.py $(ARGS)
+	PYTHONPATH=src HEEDFUL_VLLM=.venv-vllm/bin/python .venv-scale/bin/python -m pytest -q -s -m vllm tests/engine/test_real_vllm.py $(ARGS)
 
 docs: $(STAMP) ## the documentation as a site, into build/site; a link that leads nowhere is an error
 	PYTHONPATH=src $(PY) docs/site.py

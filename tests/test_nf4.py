@@ -93,6 +93,17 @@ def test_merged_it_is_the_same_policy(at, tmp_path):
     (at / "notes").rename(at / "ppo" / "heedful.json")
 
 
+def test_a_base_has_its_numbers_of_four_bits_as_a_whole_model(at, tmp_path, capsys):
+    """What servers serve beneath the adapter. Mutation caught: the base in full; an adapter merged with it."""
+    assert main(["merge", str(at / "base"), "--nf4", "--out", str(tmp_path / "whole")]) == 0
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "whole")
+    full, own = load_policy(at / "base"), load_policy(at / "base", nf4=True)
+    assert torch.allclose(logits(whole), logits(own), atol=1e-5)
+    assert (logits(full) - logits(own)).abs().max() > 1e-3
+    said = refused(capsys, "merge", str(at / "sft"), "--nf4", "--out", str(tmp_path / "no"))
+    assert f"--nf4 is for a base, and {at / 'sft'} is an adapter: name {at / 'base'}" in said
+
+
 def test_what_four_bits_cannot_is_refused(at, capsys):
     """Mutation caught: norms alone trained; a merge that rounds to four bits."""
     words = ["train", "dpo", "--data", at / "pairs.jsonl", "--out", at / "no", *QUIET]

@@ -19,3 +19,5 @@ class Config:
     """Folder of the merged model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the saved weights."""
+    nf4: bool = False
+    """Of a base in place of an adapter: save it with its numbers of four bits, as servers need it under --lora.nf4."""

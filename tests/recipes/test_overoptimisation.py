@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def gold(prompt, response):  # agrees up to 1, and no further
     return -abs(float(response) - 1)
 def other(prompt, response):
     return 2 * float(response)
+def coarse(prompt, response):
+    return float(float(response) > 0)
 def silent(prompt, response):
     return None if response.startswith("-") else float(response)
 """
@@ -66,6 +69,23 @@ def test_a_proxy_that_is_right_only_up_to_one(drawn: Path, capsys):
     assert "and then it falls" in capsys.readouterr().out
     page = (drawn / "o" / "overoptimisation.html").read_text()
     assert "and then it falls" in page and page.count("<svg") >= 3
+
+
+@pytest.mark.long
+def test_a_sweep_over_rewards(drawn: Path):
+    """Each by what is meant, on the same responses: the reverse of the reward loses from the start, the same reward at
+    twice its scale has the same curve. Mutation caught: best of n by --reward in place of the swept one; KL of it."""
+    mine = f"{drawn}/mine.py"
+    assert run(drawn, "--gold", f"{mine}:gold", "--sweep", f"{mine}:other", f"{mine}:coarse") == 0
+    result = json.loads((drawn / "o" / "overoptimisation.json").read_text())
+    same, coarse = (result["sweep"][f"{mine}:{name}"] for name in ("other", "coarse"))
+    assert same["mean"] == pytest.approx(result["curves"]["gold"]["mean"])
+    assert same["kl"] == pytest.approx(result["kl"])
+    # Of two levels no more can be chosen than the upper one: its mean, |x - 1| of a half normal, and log 2 nats.
+    assert coarse["mean"][-1] == pytest.approx(-0.535, abs=0.05)
+    assert coarse["kl"][-1] == pytest.approx(math.log(2), abs=0.02) and coarse["lost"] < 0.05
+    page = (drawn / "o" / "overoptimisation.html").read_text()
+    assert "Gold of best-of-n by each reward" in page and f"gold, by {mine}:coarse" in page
 
 
 def test_without_gold_the_watched_reward_speaks(drawn: Path, capsys):

@@ -47,6 +47,9 @@ class Config(Reading, Sampled):
     """What is meant, if it can be scored: a world (capitals, reviews), or whatever --reward takes."""
     watch_reward: str | None = None
     """A second reward in the place of gold, of another seed and of other raters' comparisons."""
+    sweep: tuple[str, ...] = ()
+    """Other rewards, fitted to fewer or more comparisons or of other sizes: how far each may be maximised, on the same
+    responses, beside --reward."""
     n: Annotated[int, alias("--num-generations"), Range(2)] = 1024
     """Responses to each prompt."""
     limit: Annotated[int | None, AT_LEAST_1] = None

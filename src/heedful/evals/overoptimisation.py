@@ -32,10 +32,14 @@ def sizes(most: int) -> list[int]:
 
 def levels(proxy: Floats) -> list[tuple[int, int]]:
     """Runs of ascending sorted rewards that count as equal, as (how many lie below, how many there are)."""
+    return [(a, b - a) for a, b in pairwise(_ends(proxy).tolist())]
+
+
+def _ends(proxy: Floats) -> NDArray[np.intp]:
+    """0, and how many lie below the end of each run of equal ones."""
     ordered = np.sort(proxy)
     tolerance = TIE_TOLERANCE * max(1.0, float(np.abs(ordered).max()))
-    starts = [0, *(np.flatnonzero(np.diff(ordered) > tolerance) + 1), len(ordered)]
-    return [(int(a), int(b - a)) for a, b in pairwise(starts)]
+    return np.r_[0, np.flatnonzero(np.diff(ordered) > tolerance) + 1, len(ordered)]
 
 
 def best_scores(proxy: Floats, score: Floats, ns: Sequence[int]) -> Floats:
@@ -47,9 +51,8 @@ def best_scores(proxy: Floats, score: Floats, ns: Sequence[int]) -> Floats:
     if max(ns) > len(proxy):
         raise ValueError(f"the best of {max(ns)} needs as many samples, not {len(proxy)}")
     ordered = np.asarray(score, dtype=float)[np.argsort(proxy, kind="stable")]
-    runs = levels(np.asarray(proxy, dtype=float))
-    ends = np.array([0, *(b + c for b, c in runs)])
-    means = np.array([ordered[b : b + c].mean() for b, c in runs])
+    ends = _ends(np.asarray(proxy, dtype=float))
+    means = np.add.reduceat(ordered, ends[:-1]) / np.diff(ends)
     below = np.stack([_share_below(len(proxy), n) for n in ns])[:, ends]
     return np.diff(below, axis=1) @ means
 

@@ -44,7 +44,8 @@ def run(config: Config) -> Path:
         for name, spec in (("gold", config.gold), ("watched", config.watch_reward))
         if spec is not None
     }
-    parts = {"proxy": proxy_parts, **others}
+    swept = {spec: load_rewards((spec,), device=config.device) for spec in config.sweep}
+    parts = {"proxy": proxy_parts, **others, **{f"sweep {s}": of for s, of in swept.items()}}
     rows = given or read_samples(drawn(config, parts))
     columns = {
         name: asyncio.run(score_rows(of, rows, quiet=config.quiet)) for name, of in parts.items()
@@ -55,7 +56,8 @@ def run(config: Config) -> Path:
         "reward": " ".join(config.reward),
         "gold": config.gold,
         "watch_reward": config.watch_reward,
-        **measured(scores),
+        **measured({name: scores[name] for name in ("proxy", *others)}),
+        "sweep": {s: by_another(scores[f"sweep {s}"], scores, next(iter(others))) for s in swept},
         "left_out": left_out,
         "version": __version__,
         "machine": machine(),
@@ -141,6 +143,12 @@ def measured(scores: dict[str, Scores]) -> dict[str, Any]:
             curves[name]["correlation"] = within_prompts(scores["proxy"], of)
     prompts = len(scores["proxy"])
     return {"prompts": prompts, "samples": most, "ns": ns, "kl": kl, "curves": curves}
+
+
+def by_another(proxy: Scores, scores: dict[str, Scores], judge: str) -> dict[str, Any]:
+    """KL and the judge's curve of the best of n by another reward: `judge` is gold where there is one, else watched."""
+    found = measured({"proxy": proxy, judge: scores[judge]})
+    return {"kl": found["kl"], **found["curves"][judge]}
 
 
 def within_prompts(proxy: Scores, other: Scores) -> float | None:

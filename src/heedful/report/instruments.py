@@ -61,6 +61,23 @@ def trust(result: dict[str, Any]) -> str:
     return f"{where[0].upper()}{where[1:]}, and then it falls: {lost}."
 
 
+AXES = {
+    "x_label": "d = √KL to the model, √nats",
+    "y_label": "mean over prompts, with 95 % intervals",
+}
+
+
+def _row(name: str, curve: dict[str, Any]) -> list[str]:
+    """A curve in the table; the reward's own has neither alarm nor correlation."""
+    known = "correlation" in curve
+    return [
+        name, words.number(curve["mean"][0]), words.number(max(curve["mean"])), str(curve["peak_n"]),
+        words.number(curve["peak_kl"]), words.number(curve["mean"][-1]), words.percent(curve["lost"]),
+        words.interval(curve["fall_ci"]), str(curve["alarm_n"] or "none") if known else "",
+        words.number(curve["correlation"]) if known else "",
+    ]  # fmt: skip
+
+
 def overoptimisation(result: dict[str, Any], out: Path) -> Path:
     """The page of `heedful overoptimisation`; returns its path."""
     ns, curves = result["ns"], result["curves"]
@@ -69,20 +86,20 @@ def overoptimisation(result: dict[str, Any], out: Path) -> Path:
             f"{NAMES[name].capitalize()} of best-of-n by the reward",
             [*_measured(name, k, curve, ns, result["kl"])],
             _laws(curve) if name != "proxy" else "",
-            x_label="d = √KL to the model, √nats",
-            y_label="mean over prompts, with 95 % intervals",
+            **AXES,
         )
         for k, (name, curve) in enumerate(curves.items())
     ]
-    rows = [
-        [
-            NAMES[name], words.number(c["mean"][0]), words.number(max(c["mean"])), str(c["peak_n"]),
-            words.number(c["peak_kl"]), words.number(c["mean"][-1]), words.percent(c["lost"]),
-            words.interval(c["fall_ci"]), "" if name == "proxy" else str(c["alarm_n"] or "none"),
-            "" if name == "proxy" else words.number(c["correlation"]),
-        ]
-        for name, c in curves.items()
-    ]  # fmt: skip
+    rows = [_row(NAMES[name], c) for name, c in curves.items()]
+    judge = judge_of(result)
+    if others := result.get("sweep"):
+        every = {result["reward"]: {"kl": result["kl"], **curves[judge]}} | others
+        lines = [
+            _points(reward, k, curve, ns, curve["kl"]) for k, (reward, curve) in enumerate(every.items())
+        ]  # fmt: skip
+        title = f"{NAMES[judge].capitalize()} of best-of-n by each reward"
+        drawings.append(drawing(title, lines, **AXES))
+        rows += [_row(f"{NAMES[judge]}, by {reward}", curve) for reward, curve in others.items()]
     head = [
         "score", "n = 1", "highest", "there n", "and nats", f"n = {ns[-1]}", "lost", "fall, interval", "alarm at n",
         "correlation",
@@ -117,17 +134,24 @@ def _measured(
 ) -> list[Series]:
     """The measured curve and, but for the reward itself, best-of-n's law."""
     d = [math.sqrt(x) for x in kl]
-    tips = [
-        f"n = {n}, {k:.2f} nats: {m:.3f} [{low:.3f}, {high:.3f}]"
-        for n, k, m, (low, high) in zip(ns, kl, curve["mean"], curve["ci"], strict=True)
-    ]
-    points = list(zip(d, curve["mean"], strict=True))
-    found = [Series("measured", f"m-{place}", points, markers=True, ci=curve["ci"], tips=tips)]
+    found = [_points("measured", place, curve, ns, kl)]
     if name != "proxy":
         law = curve["best_of_n_law"]
         fitted = [(x, curve["mean"][0] + x * (law["alpha"] - law["beta"] * x)) for x in d]
         found.append(Series("d (α − β d)", "m-6", fitted, dash=True))
     return found
+
+
+def _points(
+    name: str, place: int, curve: dict[str, Any], ns: Sequence[int], kl: Sequence[float]
+) -> Series:
+    """A curve against √KL, with its intervals."""
+    tips = [
+        f"n = {n}, {k:.2f} nats: {m:.3f} [{low:.3f}, {high:.3f}]"
+        for n, k, m, (low, high) in zip(ns, kl, curve["mean"], curve["ci"], strict=True)
+    ]
+    points = [(math.sqrt(k), m) for k, m in zip(kl, curve["mean"], strict=True)]
+    return Series(name, f"m-{place % 8}", points, markers=True, ci=curve["ci"], tips=tips)
 
 
 def _laws(curve: dict[str, Any]) -> str:

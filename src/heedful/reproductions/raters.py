@@ -22,7 +22,7 @@ LONGER = 1.0  # log-odds that everybody gives to a standard deviation more of le
 SIZES, ERRORS = (3200, 6400, 12800, 25600), (0.0, 0.1, 0.2, 0.3, 0.35)
 FAINT = 0.5  # length of the truth in the law's panels; σ(d) is near a line there, and the law is of its slope
 EXPONENTS = (1, 2, 3)
-AGAIN = 12  # times that a cell of sizes and errors is drawn
+AGAIN = 24  # times that a cell of sizes and errors is drawn
 
 
 @dataclass(frozen=True)

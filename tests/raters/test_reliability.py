@@ -17,7 +17,7 @@ from heedful.errors import UserError
 from heedful.raters import reliability
 from heedful.raters.advice import about, drifted
 from heedful.raters.agreement import share
-from heedful.raters.weights import version_of
+from heedful.raters.weights import fitted_to
 from heedful.types import Comparison
 
 VOCABULARY = [f"word{i}" for i in range(40)]
@@ -190,7 +190,7 @@ def test_gold_tells_a_majority_that_errs_together(tmp_path, capsys):
     command = ["raters", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "o.json")]
     assert main([*command, "--gold", str(tmp_path / "gold.jsonl")]) == 0
     told = json.loads((tmp_path / "o.json").read_text())
-    assert told["version"] != version_of(rows)
+    assert told["version"] != fitted_to(rows).version
     assert told["weights"]["liar 0"] == 0 < told["weights"]["good 0"]
     assert all(r["gold"]["n"] > 0 for r in told["raters"]) and " of " in capsys.readouterr().out
     write_rows(tmp_path / "other.jsonl", [{"prompt": "p", "chosen": "a", "rejected": "b"}])

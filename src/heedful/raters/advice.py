@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
 import torch
 
 from heedful.raters.agreement import Share, share
-from heedful.raters.reliability import Estimate, Fit, Pairs, fit, pairs_of
+from heedful.raters.reliability import Collected, Estimate, Fit, Pairs, fit
 from heedful.types import Comparison
 
 LEAST = 20  # pairs of a rater before anything is said against them
@@ -36,22 +37,30 @@ class About:
     advice: list[str]
 
 
-def about(comparisons: Sequence[Comparison], gold: Sequence[Comparison] = ()) -> list[About]:
+def about(comparisons: Iterable[Comparison], gold: Iterable[Comparison] = ()) -> list[About]:
     """Everybody who has compared something, the least reliable first; `gold` is what is known to be right."""
-    pairs = pairs_of(comparisons, gold)
+    collected = Collected(gold)
+    for c in comparisons:
+        collected.add(c)
+    return about_each(collected)
+
+
+def about_each(collected: Collected) -> list[About]:
+    """The same of comparisons that came one by one."""
+    pairs = collected.pairs()
     fitted = fit(pairs)
-    people = [_one(k, comparisons, pairs, fitted) for k in range(len(pairs.people))]
+    people = [_one(k, collected, pairs, fitted) for k in range(len(pairs.people))]
     return sorted(people, key=lambda a: (a.reliability.value, a.rater))
 
 
-def _one(k: int, comparisons: Sequence[Comparison], pairs: Pairs, fitted: Fit) -> About:
+def _one(k: int, collected: Collected, pairs: Pairs, fitted: Fit) -> About:
     mine = (pairs.rater == k).nonzero().flatten()
     rows = pairs.row[mine].tolist()
-    numbers = sorted(set(rows), key=lambda n: (comparisons[n].created_at or "", n))
+    numbers = sorted(set(rows), key=lambda n: (collected.when[n], n))
     later = set(numbers[(len(numbers) + 1) // 2 :])
     late = torch.tensor([n in later for n in rows], dtype=torch.bool)
     right = fitted.difference[mine] > 0
-    seconds = [s for n in numbers if (s := comparisons[n].seconds) is not None]
+    seconds = [s for n in numbers if not math.isnan(s := collected.seconds[n])]
     numbers_of = {
         "reliability": fitted.reliability[k],
         "place": fitted.place[k],

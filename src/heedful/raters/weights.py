@@ -19,7 +19,7 @@ from heedful.errors import UserError
 from heedful.raters.reliability import Collected, Estimate, fit
 from heedful.types import Comparison
 
-MODEL = "crowd-bt-1"  # another name whenever the same comparisons would be given other numbers
+MODEL = "crowd-bt-2"  # another name whenever the same comparisons would be given other numbers
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,6 @@ class Fingerprint:
     @property
     def version(self) -> str:
         return self._hash.hexdigest()[:16]
-
-
-def version_of(comparisons: Iterable[Comparison]) -> str:
-    """Of a fit to these comparisons, in this order."""
-    fingerprint = Fingerprint()
-    for c in comparisons:
-        fingerprint.add(c)
-    return fingerprint.version
 
 
 def fitted_to(comparisons: Iterable[Comparison]) -> Weights:

@@ -13,28 +13,25 @@ from rich.text import Text
 from heedful.configs.raters import Config
 from heedful.data.files import write_json
 from heedful.data.reading import named
-from heedful.data.sources import read_comparisons
+from heedful.data.sources import read_comparisons, stream_comparisons
 from heedful.errors import UserError
-from heedful.raters.advice import About, about
-from heedful.raters.reliability import Estimate
-from heedful.raters.weights import version_of
+from heedful.raters.advice import About, about_each
+from heedful.raters.reliability import Collected, Estimate
+from heedful.raters.weights import Fingerprint
 from heedful.recipes import raters_labels, raters_models
 from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import gold_shares
 
 
 def run(config: Config) -> Any:
-    """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1, with their version. Of
-    models it returns their ratings."""
+    """Prints a table, and writes `raters`: a list of `About`, and `weights`: rater → 0 to 1, with their version.
+    Returns that list; of models their ratings, of labels what was found of each axis."""
     if config.models:
         return raters_models.run(config)
-    if config.labels is not None:
-        raters_labels.run(config, config.labels)
-    else:
-        _compared(config)
+    found = raters_labels.run(config, config.labels) if config.labels else _compared(config)
     if isinstance(config.data, str) and config.data.startswith("db:"):
         print_gold(gold_shares(config.data))
-    return None
+    return found
 
 
 def print_gold(shares: Mapping[str, tuple[int, int]]) -> None:
@@ -44,26 +41,30 @@ def print_gold(shares: Mapping[str, tuple[int, int]]) -> None:
         Console(highlight=False).print(Text(f"gold questions right: {', '.join(told)}"))
 
 
-def _compared(config: Config) -> None:
+def _compared(config: Config) -> list[dict[str, Any]]:
     data = materialise(config.data, "rankings")
-    comparisons = read_comparisons(
-        data, skip_bad=config.on_bad_row == "drop", columns=config.columns
-    )
+    comparisons = stream_comparisons(data, config.columns, skip_bad=config.on_bad_row == "drop")
+    gold = read_comparisons(config.gold) if config.gold is not None else []
+    collected, fingerprint, nameless = Collected(gold), Fingerprint(), 0
+    for c in comparisons:  # of a million only what the fit needs is kept
+        collected.add(c)
+        fingerprint.add(c)
+        nameless += c.rater is None
     try:
-        gold = read_comparisons(config.gold) if config.gold is not None else []
-        people = about(comparisons, gold)
+        people = about_each(collected)
     except UserError as error:
         raise UserError(f"{named(config.data)}: {error}") from None
     if config.gold is not None and not any(a.gold.n for a in people):
         raise UserError(
             f"--gold {named(config.gold)}: nobody has compared any two of its responses"
         )
+    for c in gold:
+        fingerprint.add(c)
     if config.out is not None:
-        version = version_of([*comparisons, *gold])
-        write_json(
-            config.out, {"version": version, "comparisons": len(comparisons)} | as_json(people)
-        )
-    _print(people, sum(c.rater is None for c in comparisons))
+        about = {"version": fingerprint.version, "comparisons": collected.comparisons}
+        write_json(config.out, about | as_json(people))
+    _print(people, nameless)
+    return as_json(people)["raters"]
 
 
 def as_json(people: Sequence[About]) -> dict[str, Any]:

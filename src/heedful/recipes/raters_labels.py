@@ -26,8 +26,8 @@ from heedful.types import Rated
 MOST_CLASSES = 20  # of an axis; beyond them it measures, and does not label
 
 
-def run(config: Config, model: Model) -> None:
-    """Prints a table of each axis; writes `axes` and `weights`: rater → 0 to 1, with their version."""
+def run(config: Config, model: Model) -> dict[str, Any]:
+    """Prints a table of each axis; writes `axes`, which it returns, and `weights`: rater → 0 to 1, with a version."""
     source = materialise(config.data, "scores")
     skip = config.on_bad_row == "drop"
     rated = list(stream_ratings(source, config.columns, axes=config.axes, skip_bad=skip))
@@ -59,6 +59,7 @@ def run(config: Config, model: Model) -> None:
         found = {"version": version, "model": model, "axes": axes, "weights": _weights(axes)}
         write_json(config.out, found)
     _print(axes, alike, sum(r.rater is None for r in rated))
+    return axes
 
 
 Rows = list[tuple[Hashable, str, float]]  # which response, whose label, what it says

@@ -20,12 +20,14 @@ from heedful.errors import UserError
 from heedful.models.load import new_reward_model
 from heedful.models.save import save_model
 from heedful.raters.choosing import (
+    answered,
     bald,
     belief,
     chosen,
     disagreement,
     double_thompson,
     entropy,
+    in_turn,
     most_likely,
     pair_and_rater,
     propensity,
@@ -69,6 +71,27 @@ def test_what_an_answer_tells():
     assert told[2] == pytest.approx(joint)
     assert disagreement(margin).tolist() == pytest.approx([0.5, 0, (p[0] - p[1]) / 2])
     assert entropy(torch.tensor([0.0, 1.0, 0.5])).tolist() == pytest.approx([0, 0, math.log(2)])
+
+
+def test_the_same_question_twice_tells_little_more():
+    """What is left of two margins after an answer about one is the Gaussian posterior: Σ − Σ_k Σ_kᵀ/(Σ_kk + 1/w). So of
+    three questions, two of which are one, the other comes second, though it tells less alone. Mutations caught: the
+    most telling ones whatever was asked, the answered question alone made smaller, a variance for its root, and an
+    order in which what was not asked comes before what was."""
+    torch.manual_seed(0)
+    mixed = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.0, 1.8]])
+    away = torch.randn(500, 3).double() @ mixed.double()
+    away = away - away.mean(0)
+    before = away.T @ away / len(away)
+    after = answered(away, 0, 0.2)
+    expected = before - before[:, :1] @ before[:1] / (before[0, 0] + 1 / 0.2)
+    torch.testing.assert_close(after.T @ after / len(after), expected)
+    assert torch.equal(answered(0 * away, 1, 0.2), 0 * away)
+    margin = torch.stack([away[:, 0], away[:, 0], away[:, 2], 0 * away[:, 0]], 1)
+    alone, told = bald(margin), in_turn(margin, 3, bald)
+    assert alone[0] == alone[1] > alone[2] > told[1] > told[3] == 0
+    assert told[0] == alone[0] > told[2] > told[1]
+    assert torch.equal(in_turn(margin, 1, bald).argsort(descending=True)[:1], torch.tensor([0]))
 
 
 def test_a_guesser_tells_nothing():

@@ -20,7 +20,8 @@ from torch.nn.functional import logsigmoid
 
 from heedful.errors import UserError
 
-DRAWS, STEPS = 64, 50
+DRAWS, STEPS = 256, 50
+AMONG = 20  # times as many questions as are asked: the most telling alone, which those asked in turn come from
 UNIFORM = 0.15  # of the questions
 
 
@@ -107,7 +108,50 @@ def double_thompson(scores: Tensor, rng: random.Random, attempts: int = 30) -> t
     return first, rng.choice([k for k in range(scores.shape[1]) if k != first])
 
 
-STRATEGIES: dict[str, Callable[[Tensor], Tensor]] = {"disagreement": disagreement, "bald": bald}
+# How telling a pair is by itself; of double Thompson sampling, which chooses pairs, how often draws disagree about one.
+STRATEGIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "disagreement": disagreement, "bald": bald, "double_thompson": disagreement,
+}  # fmt: skip
+
+
+def in_turn(margin: Tensor, number: int, tells: Callable[[Tensor], Tensor]) -> Tensor:
+    """What each of N questions tells, `[N]` of margins `[M, N]`, `number` of them one after another: each of these as
+    if those before it had been answered, and the rest as if all of them had. The most telling questions alone are
+    often one question many times over.
+
+    An answer with p(1 − p) of information leaves a Gaussian belief smaller, whatever it says (as in BatchBALD, Kirsch
+    et al. 2019, which sums over answers; here they stay Gaussian). Only the `AMONG · number` most telling alone are
+    weighed so.
+    """
+    alone = tells(margin)
+    among = alone.argsort(descending=True, stable=True)[: AMONG * number]
+    some = margin[:, among]
+    mean = some.mean(0)
+    away, information = some - mean, (some.sigmoid() * (1 - some.sigmoid())).mean(0)
+    value, least, taken = alone[among], math.inf, dict[int, float]()
+    for _ in range(min(number, len(among))):
+        left = value.clone()
+        left[list(taken)] = -math.inf
+        best = int(left.argmax())
+        least = taken[best] = min(least, float(left[best]))
+        away = answered(away, best, float(information[best]))
+        value = tells(mean + away)
+    told = alone.clamp(max=least)
+    told[among] = value.clamp(max=least)
+    for k, worth in taken.items():
+        told[among[k]] = worth
+    return told
+
+
+def answered(away: Tensor, k: int, information: float) -> Tensor:
+    """Margins `[M, N]`, their means taken off, once question k has been answered: a square-root Kalman step, after
+    which variances and covariances are those of the Gaussian posterior."""
+    mine = away[:, k]
+    variance = float(mine.square().mean())
+    if variance == 0:
+        return away
+    shrink = 1 - 1 / math.sqrt(1 + information * variance)
+    return away - shrink * mine[:, None] * (mine @ away) / (variance * len(mine))
 
 
 @dataclass(frozen=True)
@@ -155,17 +199,17 @@ class Question:
 Telling = tuple[tuple[int, int], float]  # a pair of a group's responses, and what it tells
 
 
-def best_pair(strategy: str, scores: Tensor, rng: random.Random) -> Telling:
-    """The most telling pair of K responses, of draws of their scores `[M, K]`, and how much it tells; by double
-    Thompson sampling two that may be the best, and how often the draws disagree about them."""
+def best_pair(strategy: str, scores: Tensor, rng: random.Random) -> tuple[tuple[int, int], Tensor]:
+    """The most telling pair of K responses, of draws of their scores `[M, K]`, by double Thompson sampling two that may
+    be the best; and its margins `[M]`."""
     pairs = list(combinations(range(scores.shape[1]), 2))
     margin = torch.stack([scores[:, i] - scores[:, j] for i, j in pairs], 1)
     if strategy == "double_thompson":
         one, other = sorted(double_thompson(scores, rng))
         place = pairs.index((one, other))
-        return (one, other), float(STRATEGIES["disagreement"](margin)[place])
-    values = STRATEGIES[strategy](margin)
-    return pairs[int(values.argmax())], float(values.max())
+    else:
+        place = int(STRATEGIES[strategy](margin).argmax())
+    return pairs[place], margin[:, place]
 
 
 def questions(

@@ -24,7 +24,15 @@ from heedful.models.forward import scalar_head
 from heedful.models.limits import context_length
 from heedful.models.load import load_reward_model, load_tokenizer
 from heedful.models.personal import all_states, load_personal_heads
-from heedful.raters.choosing import DRAWS, Telling, belief, best_pair, questions
+from heedful.raters.choosing import (
+    DRAWS,
+    STRATEGIES,
+    Telling,
+    belief,
+    best_pair,
+    in_turn,
+    questions,
+)
 from heedful.recipes.pluralism import differences, ordered
 from heedful.rewards.personal import MICRO_BATCH_TOKENS
 from heedful.store.lead import reports, steering
@@ -34,6 +42,9 @@ from heedful.transfer.sources import materialise
 from heedful.transfer.workspace import opened, project_of
 from heedful.types import Comparison, Prompt
 
+IN_TURN = (
+    200  # questions of a workspace that are put in turn; those behind them by what each tells then
+)
 SPREAD = 2.0  # standard deviation of a usual pair's margin before anybody was asked
 
 
@@ -54,9 +65,8 @@ def run(config: Config) -> Path | None:
             f"--number {config.number}: {named(config.data)} has {len(groups)} prompts with two different responses"
         )
     texts = [(as_group(rows).prompt, [str(row["completion"]) for row in rows]) for rows in groups]
-    best = telling(
-        config.reward, told, texts, config.strategy, seed=config.seed, device=config.device
-    )
+    how = {"number": config.number, "seed": config.seed, "device": config.device}
+    best = telling(config.reward, told, texts, config.strategy, **how)
     asked = questions(
         best,
         [len(rows) for rows in groups],
@@ -101,9 +111,8 @@ def _order(config: Config, workspace: Path) -> None:
             (prompt_from_content(q["prompt"]), list(dict.fromkeys(q["responses"])))
             for q in several.values()
         ]
-        best = telling(
-            config.reward, told, texts, config.strategy, seed=config.seed, device=config.device
-        )
+        how = {"number": min(IN_TURN, len(several)), "seed": config.seed, "device": config.device}
+        best = telling(config.reward, told, texts, config.strategy, **how)
         values = {key: value for key, (_, value) in zip(several, best, strict=True)}
         about = {"strategy": config.strategy, "reward": config.reward}
         moved = steering.prioritise(store, project, values, actor=None, **about)
@@ -128,11 +137,13 @@ def telling(
     groups: Sequence[tuple[Prompt, Sequence[str]]],
     strategy: str,
     *,
+    number: int,
     seed: int = 0,
     device: str = "cpu",
 ) -> list[Telling]:
-    """The most telling pair of the responses to each prompt, as the reward model's last layer is unsure of it;
-    `newcomer`: as a personal reward is unsure of what somebody wants of whom it knows nothing.
+    """The most telling pair of the responses to each prompt, as the reward model's last layer is unsure of it, and what
+    it tells, `number` of them `in_turn`; `newcomer`: as a personal reward is unsure of what somebody wants of whom it
+    knows nothing.
 
     UserError where nobody has ordered anything yet.
     """
@@ -150,12 +161,15 @@ def telling(
         draws = scale * belief(scale * d, weight=torch.tensor(pairs.weight), seed=seed).float()
     tokenizer, limit = load_tokenizer(reward), context_length(model)
     rng = random.Random(f"choose/{seed}")
-    best = []
+    pair, margin = [], []
     for prompt, responses in groups:
         samples = encode_group(tokenizer, prompt, responses, max_length=limit)
         scores = draws @ all_states(model, collate(samples), MICRO_BATCH_TOKENS).T
-        best.append(best_pair(strategy, scores, rng))
-    return best
+        best, of_best = best_pair(strategy, scores, rng)
+        pair.append(best)
+        margin.append(of_best)
+    told_each = in_turn(torch.stack(margin, 1), number, STRATEGIES[strategy])
+    return list(zip(pair, told_each.tolist(), strict=True))
 
 
 @torch.no_grad()

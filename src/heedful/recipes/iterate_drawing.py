@@ -85,17 +85,18 @@ def worth_asking(config: Config, r: int, rows: Sequence[dict[str, Any]]) -> list
     if config.ask.strategy == "all":
         return [row | {"how": {"propensity": 1.0}} for row in apart]
     before, best = config.out / f"round-{r - 1}", None
+    number = min(config.ask.number or len(apart), len(apart))
     if r > 1 and config.ask.strategy != "random":
         answered = read_comparisons(str(before / TRAIN))
         groups = [
             (prompt_of(SAMPLED, row), [one["text"] for one in row["responses"]]) for row in apart
         ]
-        how = {"seed": config.seed + r, "device": config.device}
+        how = {"number": number, "seed": config.seed + r, "device": config.device}
         best = choose.telling(str(before / "reward"), answered, groups, config.ask.strategy, **how)
     asked = choosing.questions(
         best,
         [len(row["responses"]) for row in apart],
-        min(config.ask.number or len(apart), len(apart)),
+        number,
         strategy=config.ask.strategy,
         uniform=config.ask.uniform,
         seed=config.seed + r,

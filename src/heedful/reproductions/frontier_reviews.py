@@ -108,12 +108,18 @@ def short(methods: Mapping[str, dict[str, Any] | None]) -> dict[str, dict[str, A
 
 
 def figure(seeds: Sequence[Result]) -> Figure:
-    """The first seed's checkpoints."""
+    """Of the first seed, each method's best checkpoint within each KL: those that none with less KL beats."""
+    lines = {}
+    for name in FAMILIES:
+        best = float("-inf")
+        lines[name] = [
+            (kl, best := gold) for kl, gold in seeds[0][f"{name}, points"] if gold > best
+        ]
     return Figure(
-        title="Gold against KL on film reviews, all checkpoints, seed 0",
+        title="The best gold within each KL on film reviews, seed 0",
         x="KL to the SFT model, nats per response",
         y="gold",
-        lines={name: [tuple(p) for p in seeds[0][f"{name}, points"]] for name in FAMILIES},
+        lines=lines,
     )
 
 

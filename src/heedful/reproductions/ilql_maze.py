@@ -143,7 +143,8 @@ REPRODUCTION = Reproduction(
     f"{', '.join(map(str, ARMS['ILQL']))}; {EPISODES} episodes from each place; what a limit ends has cost all moves. "
     "This is a second try, after a look at a first: from 400 walks, in 400 steps, the values had not come as far as "
     "places five and more moves from the exit, and ILQL earned .4 less than cloning the best, [-3.1, 1.8]. Now there "
-    "are three times the walks and 900 steps for values, chosen on worlds of other seeds; the criteria are the same.",
+    "are three times the walks and 900 steps for values, chosen on the world of another seed; the criteria are the "
+    "same.",
     frozen="2026-11-29",
     criteria=(
         Criterion("BC at T = 1 no worse than the data", "BC at T = 1 less data", "at least", -0.25),

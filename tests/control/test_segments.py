@@ -102,6 +102,20 @@ def test_moves_that_differ_in_number():
     assert metrics["return"] > 0.9
 
 
+def test_a_member_to_whom_all_moves_are_alike_is_no_louder_than_the_others():
+    """Rewards have a root mean square of 1, however little they differ. Mutation caught: division by the standard
+    deviation, by which a member near 1 for all moves is worth hundreds, so that PPO forgets what it could."""
+    player, games = Learned(6, 1), [Corridor() for _ in range(16)]
+    with torch.no_grad():
+        player.rewards[0][4].weight.mul_(1e-3)  # type: ignore[union-attr, operator]
+        player.rewards[0][4].bias.fill_(1.0)  # type: ignore[union-attr, operator]
+    played = play(player, games, range(16), np.random.default_rng(0))
+    player.rewards = player.rewards[:1] * 3
+    rewards = Optimiser(player)._learned(played)[played.mask]
+    assert rewards.square().mean().sqrt().item() == pytest.approx(1.0, abs=1e-5)
+    assert rewards.mean() > 0.99
+
+
 def test_who_sees_returns_ties_and_errs():
     """Mutation caught: a tie that is turned round, errors at other shares."""
     reward = torch.tensor([[1.0, 1.0, 1.0, 0.0]])

@@ -252,11 +252,12 @@ class Optimiser:
         return {"return": float(played.reward.sum()) / games, "reward": learned_sum}
 
     def _learned(self, played: Played) -> Tensor:
-        """The mean of the members, each of standard deviation 1 over these moves. Its own mean is kept: segments of
-        different lengths were compared, so that it says whether to go on is good."""
+        """The mean of the members, each of root mean square 1 over these moves. Its own mean is kept: segments of
+        different lengths were compared, so that it says whether to go on is good. A standard deviation of 1 would make
+        a member endless that calls all moves of a good player alike."""
         worth = self.player.worth(played.features.flatten(0, 1))
-        spread = worth[:, played.mask.flatten()].std(1, keepdim=True).clamp(min=1e-6)
-        return (worth / spread).mean(0).view_as(played.logp)
+        size = worth[:, played.mask.flatten()].square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
+        return (worth / size).mean(0).view_as(played.logp)
 
     def _update(
         self, choices: Tensor, real: Tensor, move: Tensor, old: Tensor, adv: Tensor, returns: Tensor

@@ -13,20 +13,25 @@ from sqlalchemy import select
 from heedful.store.project import consent
 from heedful.store.tables.schema import rater
 from heedful.web import reliability
-from workspace import make_project, make_rater
+from workspace import answer, claim, make_project, make_rater, make_task
 
 ADA = {"rater": "ada", "weight": 0.9}
 FITS = """\
 import json, sys, time
 from pathlib import Path
 words = sys.argv[1:]
-assert words[:2] == ["raters", "db:.#capitals"] and words[2] == "--out", words
+out = Path(words[words.index("--out") + 1])
+assert words[:2] == ["raters", "db:.#capitals"], words
+if "--labels" in words:
+    assert words[2:4] == ["--labels", "dawid_skene"] and out.name.endswith(".labels.json")
+    out.write_text(json.dumps({"axes": {"polite": {"raters": [{"rater": "ada"}]}}, "version": "l"}))
+    sys.exit()
 while not Path("go").exists():
     time.sleep(0.02)
 told = Path("go").read_text()
 if not told:
     sys.exit("heedful: no comparison has both a rater and an order")
-Path(words[3]).write_text(told)
+out.write_text(told)
 print("a table")
 """
 
@@ -41,7 +46,8 @@ def fits(stand_in: Any) -> None:
 def test_a_fit_is_made_beside_the_server(store: Any, person: Any, tmp_path: Path):
     """Shown when it is there, one at a time; what fails says why and leaves the older one.
 
-    Mutations caught: a request that waits for the fit; two at once; a failed fit that is shown as fitted, or hides the
+    Labels of single responses have a fit of their own, once there are some. Mutations caught: a request that waits for
+    the fit; two at once; a failed fit that is shown as fitted, or hides the
     one before; raters who may look."""
     project = make_project(store)
     lead = person("lead").browser
@@ -49,7 +55,7 @@ def test_a_fit_is_made_beside_the_server(store: Any, person: Any, tmp_path: Path
 
     def done() -> dict[str, Any]:
         end = time.monotonic() + 30
-        while (told := lead.get(path).json())["running"]:
+        while (told := lead.get(path).json())["running"] or told["labels"]["running"]:
             assert time.monotonic() < end
             time.sleep(0.02)
         return told
@@ -67,6 +73,16 @@ def test_a_fit_is_made_beside_the_server(store: Any, person: Any, tmp_path: Path
     assert lead.post(path, json={}).json() == {"begun": True}
     failed = done()
     assert "no comparison has both" in failed["why"] and failed["raters"] == [ADA]
+    assert not failed["labels"]["axes"]
+    make_task(store, project, kind="thumbs")
+    bob = make_rater(store)
+    given = claim(store, project, bob)
+    assert given is not None
+    answer(store, given, bob, {"thumbs": [1, -1]})
+    assert lead.post(path, json={}).json() == {"begun": True}
+    labelled = done()
+    assert labelled["labels"]["axes"]["polite"]["raters"] == [{"rater": "ada"}]
+    assert labelled["labels"]["version"] == "l" and labelled["raters"] == [ADA]
     other = person("rater").browser
     assert other.get(path).status_code == other.post(path, json={}).status_code == 403
     private = tmp_path / reliability.FOLDER / f"{project}.log"

@@ -20,6 +20,7 @@ FIRST, BATCH, LABELS = 20, 10, 320
 RIDGE, SMOOTH = 1.0, 3  # looks that a point of a curve is the mean of
 ARMS = ("random", "disagreement", "bald", "double Thompson")
 RATERS, SPAMMERS = 12, 4  # of the panel that is chosen from, too
+FEW = 64  # draws where whom to ask is chosen, too: each is tried with each rater
 CROWD = ("random pair and rater", "Crowd-BT's pair and rater")
 
 
@@ -176,7 +177,7 @@ def crowd(pool: Pool, active: bool, seed: int, most: int) -> list[float]:
         counts, right = torch.bincount(who, minlength=RATERS).double(), torch.zeros_like(eta)
         for _ in range(3):
             draws = belief(
-                d, ridge=RIDGE, seed=len(said), weight=(2 * eta - 1).clamp(min=0.05)[who]
+                d, ridge=RIDGE, draws=FEW, seed=len(said), weight=(2 * eta - 1).clamp(min=0.05)[who]
             )
             agrees = (draws @ d.T).sigmoid().mean(0)
             right = torch.zeros(RATERS, dtype=torch.float64).index_add(0, who, agrees)

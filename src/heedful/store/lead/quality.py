@@ -152,6 +152,20 @@ def compared(connection: Connection, project: str, rater_id: str | None = None) 
     return {row[0]: row[1] for row in rows}
 
 
+def judged(connection: Connection, project: str) -> set[str]:
+    """What somebody has said in a project: "ranks", "scores", "rules"."""
+    parts = {"ranks": ranking_item, "scores": score, "rules": rule_flag}
+    return {
+        name
+        for name, part in parts.items()
+        if connection.execute(
+            select(judgment.c.id)
+            .where(judgment.c.project == project, exists().where(part.c.judgment == judgment.c.id))
+            .limit(1)
+        ).first()
+    }
+
+
 def gold_keys(connection: Connection, tasks: Collection[str]) -> dict[str, gold.Key]:
     """What is known of the answers to gold questions; never for raters' eyes."""
     keys: dict[str, gold.Key] = {}

@@ -68,12 +68,33 @@ function relied(r) {
 
 const gone = (n) => (n ? ` ${n === 1 ? "One of the raters has" : `${number(n)} of the raters have`} withdrawn since, and no line here; what is said of the others still rests on those answers, too, until it is fitted again.` : "");
 
+// what is told of a fit: when it was made, of how much; why a later one failed
+const when = (fit, of, withdrawn) => (fit.made_at ? `Fitted to ${of}, ${day(fit.made_at)}, version ${fit.version}.${gone(withdrawn)}` : "Not fitted yet.");
+const state = (fit, told) => (fit.running ? `Being fitted… ${fit.made_at ? told : ""}` : fit.why ? `${fit.why} ${fit.made_at ? told : ""}` : told);
+
+// of an axis: how often each rater says a label where it is true
+function axisTable(name, { classes, shares, items, raters }) {
+  const label = (c) => number(c);
+  const row = (r) => el("tr", {}, el("th", { scope: "row" }, r.rater), el("td", { class: "number" }, number(r.labels)),
+    ...r.says.map((said, c) => el("td", { class: "number" }, percent(said[c]))),
+    el("td", { class: "number" }, number(r.weight)), el("td", { class: "number" }, r.gold[1] ? `${r.gold[0]} of ${r.gold[1]}` : "–"));
+  const table = el("table", { class: "stack" },
+    el("caption", {}, `${name}: ${number(items)} responses, of which ${classes.map((c, k) => `${percent(shares[k])} are ${label(c)}`).join(", ")}`),
+    el("thead", {}, el("tr", {}, ["Rater", "Labels", ...classes.map((c) => `Says ${label(c)} where it is`), "Weight", "Gold right"].map((title, k) => el("th", { scope: "col", class: k ? "number" : null }, title)))), el("tbody"));
+  stack(table.querySelector("tbody"), raters.map(row));
+  return el("div", { class: "scroll" }, table);
+}
+
 function shown(report) {
-  const when = report.made_at ? `Fitted to ${number(report.comparisons)} comparisons, ${day(report.made_at)}, version ${report.version}.${gone(report.withdrawn)}` : "Not fitted yet.";
-  $("fitted").textContent = report.running ? `Being fitted… ${report.made_at ? when : ""}` : report.why ? `${report.why} ${report.made_at ? when : ""}` : when;
-  $("fit").disabled = report.running;
+  const { labels } = report;
+  const begun = labels.running || labels.made_at || labels.why;
+  $("fitted").textContent = state(report, when(report, `${number(report.comparisons)} comparisons`, report.withdrawn));
+  $("labelled").textContent = begun ? `Thumbs, rules and ratings: ${state(labels, when(labels, "what was said of single responses", 0))}` : "";
+  $("reliability").hidden = Boolean(labels.made_at && !report.made_at); // nobody compares anything here
+  $("fit").disabled = report.running || labels.running;
   stack($("relied"), report.raters.length ? report.raters.map(relied) : [el("tr", {}, el("td", { colspan: "9", class: "hint" }, "Nothing has been fitted yet."))]);
-  if (report.running) setTimeout(refresh, EVERY);
+  $("axes").replaceChildren(...Object.entries(labels.axes).map(([name, axis]) => axisTable(name, axis)));
+  if (report.running || labels.running) setTimeout(refresh, EVERY);
 }
 const refresh = () => fill($("reliability"), () => ask("reliability"), shown);
 $("fit").addEventListener("click", async () => {

@@ -74,7 +74,7 @@ def shard(
             param_dtype=DTYPES[dtype] if low else None,
             reduce_dtype=torch.float32 if low and trained else None,
         ),
-        "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
+        "offload_policy": CPUOffloadPolicy(device.type == "cuda") if offload else OffloadPolicy(),
     }
     for module in (*layers_of(model), model):
         fully_shard(module, **how)

@@ -20,6 +20,9 @@ class Config(Reading):
     """A row that cannot be read stops the command, or is left out and counted."""
     reward: str | None = None
     """Also what this reward goes by, on the same responses; its slopes are what residual(REWARD, FILE) takes away."""
+    ratings: Data | None = None
+    """Also ratings of the same responses (of a workspace: db:DIR#PROJECT): whether what is rated higher wins, and
+    whether raters agree more where they compare or where they rate."""
     out: Path | None = None
     """Write everything as JSON, too."""
     device: str = "cpu"

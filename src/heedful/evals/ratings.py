@@ -130,7 +130,12 @@ def two_way(
 
 def clusters(battles: Sequence[Battle]) -> Clusters:
     """Whose answers each battle hangs together with."""
-    return Clusters(_numbered([b.prompt for b in battles]), _numbered([b.rater for b in battles]))
+    return clusters_of([b.prompt for b in battles], [b.rater for b in battles])
+
+
+def clusters_of(prompts: Sequence[Hashable], raters: Sequence[Hashable]) -> Clusters:
+    """The same of answers about these prompts by these raters."""
+    return Clusters(_numbered(prompts), _numbered(raters))
 
 
 def _sides(battles: Sequence[Battle], models: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:

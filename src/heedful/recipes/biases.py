@@ -9,13 +9,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from heedful.configs.biases import Config
 from heedful.data.files import write_json
+from heedful.data.ratings import stream_ratings
 from heedful.data.reading import named
 from heedful.data.sources import read_comparisons
 from heedful.errors import UserError
 from heedful.evals.biases import LEAST, TEXTUAL, Bias, Slopes, biases, pairs_of, slopes
+from heedful.raters.rated_alike import Counted, RatedAlike, rated_alike
 from heedful.rewards import Group, load_rewards
 from heedful.transfer.sources import materialise
 from heedful.types import Comparison
@@ -33,6 +36,9 @@ def run(config: Config) -> dict[str, Any]:
             f"{named(config.data)}: no attribute differs in {LEAST} pairs, so nothing can be said of any"
         )
     told: dict[str, Any] = {"comparisons": len(comparisons), "biases": [asdict(b) for b in found]}
+    alike = of_ratings(config, comparisons) if config.ratings is not None else []
+    if alike:
+        told["ratings"] = [asdict(axis) for axis in alike]
     by_reward = None
     if config.reward is not None:
         by_reward = of_reward(config, comparisons)
@@ -40,7 +46,22 @@ def run(config: Config) -> dict[str, Any]:
     if config.out is not None:
         write_json(config.out, told)
     _print(found, by_reward)
+    if alike:
+        _print_alike(alike)
     return told
+
+
+def of_ratings(config: Config, comparisons: Sequence[Comparison]) -> list[RatedAlike]:
+    """Each axis of the ratings beside the comparisons. UserError where no two compared responses were rated."""
+    assert config.ratings is not None
+    skip = config.on_bad_row == "drop"
+    rated = stream_ratings(materialise(config.ratings, "scores"), skip_bad=skip)
+    alike = rated_alike(comparisons, rated)
+    if not alike:
+        raise UserError(
+            f"--ratings {named(config.ratings)}: no two responses that were compared have both been rated"
+        )
+    return alike
 
 
 def of_reward(config: Config, comparisons: Sequence[Comparison]) -> Slopes:
@@ -96,3 +117,24 @@ def _print(found: Sequence[Bias], by_reward: Slopes | None) -> None:
             f"of the reward's variance within prompts length explains {by_reward.explained(['longer']):.0%}, all "
             f"attributes {by_reward.explained(TEXTUAL):.0%}"
         )
+
+
+def _print_alike(alike: Sequence[RatedAlike]) -> None:
+    console = Console(highlight=False)
+    table = Table(box=None, header_style="bold")
+    for title in ("rated", "higher wins", "rated equal", "two compare alike", "two rate alike"):
+        table.add_column(title, justify="left" if title == "rated" else "right")
+    for of in alike:
+        table.add_row(Text(of.axis), *map(_counted, (of.wins, of.equal, of.compared, of.rated)))
+    console.print(table)
+    console.print(
+        "of comparisons whose responses were rated, too: how often the one with the higher mean rating was preferred, "
+        "and how often both are rated equal; of every two raters who order a pair: how often alike, by comparing and "
+        "by their own ratings; in brackets 95 % intervals"
+    )
+
+
+def _counted(of: Counted) -> str:
+    if of.value is None or of.ci is None:
+        return "–"
+    return f"{of.value:.0%} [{of.ci[0]:.0%}, {of.ci[1]:.0%}] of {of.n}"

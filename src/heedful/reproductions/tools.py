@@ -222,7 +222,7 @@ REPRODUCTION = Reproduction(
     "other tokens where they were to be said than where they were read, so that after 2,400 right look-ups 3 % of the "
     "answers were right. In the second, of 25 rounds in groups of 8, two policies of eight did not come to call: right "
     "with the tool less without was .65 [.22, .88] and .70 [.28, .91]. Now rounds and groups are larger and copying is "
-    "learned for longer, by other seeds; the criteria are the same.",
+    "learned for longer, each chosen on other seeds and not tried together before; the criteria are the same.",
     frozen="2026-11-29",
     criteria=(
         Criterion("the start rarely calls: calculator", "calculator: start: calling", "at most", 0.35),

@@ -88,6 +88,15 @@ def speed(r: dict) -> str:
     )
 
 
+def keyboard(r: dict) -> str:
+    took = r["ms"]
+    return (
+        f"From Enter to the next question on the rater's screen: {took['median']:.0f} ms (median), {took['p95']:.0f} ms (95 %), by {r['answers']} answers by keys in Chromium, "
+        f"which shares a core with the server (load {r['load']:g}, {r['machine']}): two responses of 400 words with a formula, a list and code. "
+        "`PYTHONPATH=tests python docs/results/keyboard.py`."
+    )
+
+
 def bulk(r: dict) -> str:
     jobs = {
         "check": "`check --all`", "check_again": "`check` again", "export_comparisons": "`export comparisons`",
@@ -205,6 +214,7 @@ def main() -> None:
         ("loop", loop),
         ("nothing_lost", storm),
         ("load", speed),
+        ("keyboard", keyboard),
         ("bulk", bulk),
         ("soak", soak),
         ("study", study),

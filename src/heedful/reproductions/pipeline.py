@@ -100,6 +100,6 @@ REPRODUCTION = Reproduction(
     frozen="2026-11-30",
     criteria=criteria("questions"),
     run=run,
-    minutes=24,
+    minutes=16,
     figure=figure,
 )  # fmt: skip

@@ -37,20 +37,17 @@ WIDTH, HEIGHT, ROW = 680, 340, 18
 
 def write(folder: Path, page: Path) -> Path:
     """The page about all results in a folder; `page` is returned."""
-    lines = ["| name | verdict | date | seeds | minutes | claim |", "|---|---|---|---|---|---|"]
+    lines = ["| name | verdict | minutes | claim |", "|---|---|---|---|"]
     sections = []
     for name in names():
         file = folder / f"{name}.json"
         result = results.read(file) if file.exists() else None
         reproduction = load(name)
         verdict = results.verdict_of(reproduction, result)
-        mark = verdict if verdict == "not run" else f"**{verdict}**"
-        cells = (
-            f"[{name}](#{name})" if result else name, mark, result["date"] if result else "",
-            len(result["seeds"]) if result else "", minutes(result) if result else f"about {reproduction.minutes:g}",
-            reproduction.claim,
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        named, mark, taken = name, verdict, f"about {reproduction.minutes:g}"
+        if result:
+            named, mark, taken = f"[{name}](#{name})", f"**{verdict}**", minutes(result)
+        lines.append(f"| {named} | {mark} | {taken} | {reproduction.claim} |")
         if result:
             sections.append(section(result, folder, page))
     write_text(page, HEAD + "\n".join([*lines, "", *sections]))
@@ -71,7 +68,7 @@ def section(result: dict[str, Any], folder: Path, page: Path) -> str:
     lines = [
         f"## {name}",
         "",
-        f"**{result['verdict']}** · {result['date']} · heedful {result['version']} · "
+        f"**{result['verdict']}** · {len(result['seeds'])} seeds · {result['date']} · heedful {result['version']} · "
         f"{machine['cpu']}, {machine['cores']} cores",
         "",
         "```",

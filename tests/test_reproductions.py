@@ -135,6 +135,7 @@ reproductions.names, reproductions.load = lambda: ["planted"], lambda name: plan
 """
 
 
+@pytest.mark.long
 def test_seeds_side_by_side(tmp_path: Path, monkeypatch, capfd):
     """Two at a time: each of the first two waits for the other. A seed that fails says why, the others are kept, and
     the next call makes that one alone. Mutations caught: seeds in turn, which never end; seeds made twice."""

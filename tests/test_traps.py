@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 import tiny
 from heedful.configs.algorithm import algorithm
-from heedful.data.collate import collate, pack
+from heedful.data.collate import collate, in_rows, pack
 from heedful.data.tokens import (
     decode_response,
     encode_example,
@@ -209,7 +209,7 @@ def test_3_at_a_cut_the_value_bootstraps():
 
 def test_5_packing_keeps_documents_apart():
     """Mutation caught: a prediction from the last token of a document to the first of the next."""
-    rows = pack([[5, 6, 7], [8], [9, 10]], 8, eos=1)
+    rows = pack([*in_rows([[5, 6, 7], [8], [9, 10]], 8, eos=1)], 8, eos=1)
     assert rows.tokens.tolist() == [[5, 6, 7, 1, 8, 1, 1, 1], [9, 10, 1, 1, 1, 1, 1, 1]]
     assert rows.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 0, 1], [0, 1, 2, 0, 1, 2, 3, 4]]
     assert rows.mask.long().tolist() == [[1, 1, 1, 0, 1, 0, 0], [1, 1, 0, 0, 0, 0, 0]]

@@ -549,7 +549,7 @@ def test_a_demonstration_that_was_cut_is_mixed_in_without_an_end(at, tmp_path):
     write_rows(tmp_path / "d.jsonl", [row, {"prompt": "Who", "completion": " cares"}])
     tok = tiny.tokenizer()
     ptx = Mix(data=str(tmp_path / "d.jsonl"), batch_size=2)
-    config: Any = SimpleNamespace(ptx=ptx, seed=0, on_bad_row="stop")
+    config: Any = SimpleNamespace(ptx=ptx, seed=0, on_bad_row="stop", out=tmp_path / "run")
     (mix,) = supervised(config, tok, tiny.policy(tok))
     ends = sorted(
         int(tokens[length - 1]) == tok.eos_token_id

@@ -3,7 +3,8 @@
 Each rater asks for a question, thinks for two seconds on average, and answers; the lead looks at every page meanwhile.
 A FOLDER that an earlier run has filled is used as it is. Prints a JSON object; the one in people/load.json is from the
 machine that it names. How fast that was then, the same machine being slow at times, `adding` says: the seconds that
-Python took before and after for twenty million additions, 0.6 or so on a machine of 2024 that does nothing else.
+Python took before and after for twenty million additions, 0.6 or so on a machine of 2024 that does nothing else, and
+`stolen`: the share of the processors' time that a virtual machine was not given while raters worked, alone and watched.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,14 @@ def measure(folder: Path, judgments: int) -> dict[str, Any]:
     adding = [adding_seconds()]
     try:
         alone = look(project, lead, pause=0.1)
+        stolen = [steal()]
         times = work(project, tokens)
+        stolen.append(steal())
         pages: dict[str, list[float]] = {}
         watcher = threading.Thread(target=lambda: pages.update(look(project, lead, pause=4.0)))
         watcher.start()
         watched = work(project, tokens)
+        stolen.append(steal())
         watcher.join()
         memory = peak_mib(server.process.pid)
         adding.append(adding_seconds())
@@ -81,6 +85,7 @@ def measure(folder: Path, judgments: int) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "adding": adding,
+        "stolen": [round((b[0] - a[0]) / (b[1] - a[1]), 3) for a, b in pairwise(stolen)],
         "judgments_before": judgments,
         "database_mib": round((folder / "heedful.db").stat().st_size / 2**20),
         "filled_in_seconds": round(filled, 1),
@@ -102,6 +107,13 @@ def adding_seconds() -> float:
     for i in range(20_000_000):
         total += i
     return round(time.process_time() - began, 2)
+
+
+def steal() -> tuple[int, int]:
+    """Ticks of all processors since the start that others had, and all there were (proc(5))."""
+    with open("/proc/stat") as file:
+        ticks = [int(n) for n in file.readline().split()[1:9]]
+    return ticks[7], sum(ticks)
 
 
 def work(project: str, tokens: list[str]) -> dict[str, list[float]]:

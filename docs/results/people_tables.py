@@ -83,7 +83,7 @@ def speed(r: dict) -> str:
     )
     return "\n".join(rows) + (
         f"\n\n{r['raters']} raters at work ({r['answers_a_second']} answers a second, two seconds of thought each) in a SQLite workspace with {r['judgments_before']:,} judgments "
-        f"({r['database_mib']:,} MiB), on {r['machine']} that also run the raters. The server needs at most {r['server_peak_mib']} MiB. The lead's pages take, in seconds (the first time after a start in brackets): {alone}; while all rate: {pages}. "
+        f"({r['database_mib']:,} MiB), on {r['machine']} that also run the raters; twenty million additions took Python {min(r['adding']):.2g} to {max(r['adding']):.2g} seconds of a processor there then, and {max(r['stolen']):.1%} of the processors' time went to other machines. The server needs at most {r['server_peak_mib']} MiB. The lead's pages take, in seconds (the first time after a start in brackets): {alone}; while all rate: {pages}. "
         "`PYTHONPATH=tests python docs/results/load.py`."
     )
 

@@ -13,7 +13,7 @@ from databases import new_store
 from heedful.errors import Unavailable, UserError
 from heedful.store.database.db import Store
 from heedful.web import figures
-from heedful.web.figures import REPORTS, Counting, Figures
+from heedful.web.figures import Counting, Figures
 from heedful.web.tallies import Tallies
 from workspace import answer, claim, make_project, make_rater, make_tasks
 
@@ -42,7 +42,7 @@ def test_what_is_counted_apart_is_the_same(store: Store, project: str, tmp_path:
     apart = Figures(here, tmp_path)
 
     async def session() -> None:
-        asks: list[tuple[str, dict]] = [(name, {}) for name in ("raters", *REPORTS)]
+        asks: list[tuple[str, dict]] = [(name, {}) for name in here.reports]
         asks += [("disagreements", {"after": 1, "limit": 1}), ("labels", {"rater_id": "nobody"})]
         for name, asked in asks:
             expected = json.loads(json.dumps(here.count(name, project, **asked)))

@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +32,21 @@ class Counting:
     """Each by its name, in this process."""
 
     def __init__(self, store: Store, tallies: Tallies):
-        self._store, self._tallies = store, tallies
+        self._store = store
+        self.reports: dict[str, Callable[..., Any]] = {
+            "alerts": alerts.of_project,
+            "agreement": insight.agreement,
+            "raters": partial(insight.raters, count=tallies),
+            "disagreements": insight.disagreements,
+            "labels": insight.labels,
+            "win-rates": insight.win_rates,
+        }
 
     def count(self, name: str, project: str, **asked: Any) -> Any:
         """The report of a project. `UserError` where there is no such project."""
         with self._store.read() as connection:
             projects.settings_of(connection, project)
-            if name == "raters":
-                return insight.raters(connection, project, self._tallies)
-            return REPORTS[name](connection, project, **asked)
-
-
-REPORTS: dict[str, Callable[..., Any]] = {
-    "alerts": alerts.of_project,
-    "agreement": insight.agreement,
-    "disagreements": insight.disagreements,
-    "labels": insight.labels,
-    "win-rates": insight.win_rates,
-}
+            return self.reports[name](connection, project, **asked)
 
 
 class Figures:
@@ -66,12 +63,9 @@ class Figures:
             return await run_in_threadpool(self._counting.count, name, project, **asked)
         request = {"name": name, "project": project, "asked": asked}
         try:
-            async with aclosing(self._worker.ask([request], PATIENCE)) as lines:
-                async for _, line in lines:
-                    return _led(line)
+            return _led(await self._worker.ask_one(request, PATIENCE))
         except TimeoutError:
-            pass
-        raise Unavailable(f"{name} were not counted within {PATIENCE:g} s")
+            raise Unavailable(f"{name} were not counted within {PATIENCE:g} s") from None
 
     async def close(self) -> None:
         """End the process; the next question starts another."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing
 from typing import Any
 
 from heedful.errors import UserError, did_you_mean
@@ -35,14 +34,12 @@ class Plays:
                 "who runs the server names them, heedful serve --envs NAME"
             )
         try:
-            async with aclosing(self._worker.ask([{"env": env, **request}], PATIENCE)) as lines:
-                async for _, line in lines:
-                    if "error" in line:
-                        raise UserError(line["error"])
-                    return line
+            line = await self._worker.ask_one({"env": env, **request}, PATIENCE)
         except TimeoutError:
-            pass
-        raise UserError("the environment did not answer in time; try it again")
+            raise UserError("the environment did not answer in time; try it again") from None
+        if "error" in line:
+            raise UserError(line["error"])
+        return line
 
     async def close(self) -> None:
         """End the process; the next question starts another."""

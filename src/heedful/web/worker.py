@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from heedful.errors import UserError
@@ -55,6 +56,11 @@ class Worker:
         finally:
             for key in keys:
                 waiting.pop(key, None)
+
+    async def ask_one(self, request: dict[str, Any], patience: float) -> dict[str, Any]:
+        """The line that answers a request of one line; raises as `ask` does."""
+        async with aclosing(self.ask([request], patience)) as lines:
+            return (await anext(lines))[1]
 
     async def close(self) -> None:
         """End the process; the next question starts another."""

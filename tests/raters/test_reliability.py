@@ -17,6 +17,7 @@ from heedful.errors import UserError
 from heedful.raters import reliability
 from heedful.raters.advice import about, drifted
 from heedful.raters.agreement import share
+from heedful.raters.reliability import collected
 from heedful.raters.weights import fitted_to
 from heedful.types import Comparison
 
@@ -71,7 +72,7 @@ def test_gradients_are_those_of_finite_differences():
     """Mutation caught: a sign or an index in z, in the mixture or in a prior (crowd-kit's were wrong)."""
     rows = world({"a": (0.9, 1.0, 0.0), "b": (0.4, 0.0, 1.0)}, 6, seed=0, prompts=4)
     rows.append(Comparison("p", ("x y", "z", "q r s"), (1, 2, None), rater="b"))
-    pairs = reliability.pairs_of(rows)
+    pairs = collected(rows).pairs()
     pairs = replace(pairs, words=pairs.words.double())
     names = list(theta := reliability.start(pairs))
     torch.manual_seed(0)
@@ -96,16 +97,16 @@ def test_a_ranking_counts_as_one_pair_less_than_it_has_responses():
     best = Comparison("p", ("a", "b", "c"), (1, None, None), rater="x")
     tie = Comparison("p", ("a", "b"), (1, 1), rater="x")
     nobody = Comparison("p", ("a", "b"), (1, 2))
-    pairs = reliability.pairs_of([four, best, tie, nobody])
+    pairs = collected([four, best, tie, nobody]).pairs()
     assert len(pairs.row) == 6 + 2 and pairs.weight.sum().item() == pytest.approx(3 + 2)
     assert not pairs.place.any()  # nobody knows what was shown first
     with pytest.raises(UserError, match="no comparison has both a rater and an order"):
-        reliability.pairs_of([tie, nobody])
+        collected([tie, nobody]).pairs()
 
 
 def test_what_was_planted_is_found():
     """Mutation caught: adversaries, guessers and people with habits are taken for one another."""
-    people = {a.rater: a for a in about(world(PEOPLE, 120, seed=1))}
+    people = {a.rater: a for a in about(collected(world(PEOPLE, 120, seed=1)))}
     assert people["reverse"].reliability.high < 0.5 and people["reverse"].weight == 0
     assert people["guesses"].reliability.low < 0.6 and people["guesses"].weight < 0.5
     assert people["first"].place.low > 0.5 and people["long"].length.low > 0.5
@@ -124,13 +125,13 @@ def test_few_answers_flatter_nobody():
     """Mutation caught: worth and reliability are fitted to the same answers, which then explain themselves."""
     people = {"ada": (0.97, 0.0, 0.0), "bob": (0.97, 0.0, 0.0), "eve": (0.03, 0.0, 0.0)}
     for seed in range(3):
-        fitted = {a.rater: a for a in about(world(people, 40, seed, prompts=400))}
+        fitted = {a.rater: a for a in about(collected(world(people, 40, seed, prompts=400)))}
         assert fitted["eve"].reliability.low < 0.6
 
 
 def test_advice_needs_ground():
     """Mutation caught: somebody is blamed for five answers; two halves that differ by chance are a drift."""
-    few = about(world({"new": (0.02, 0.0, 0.0), **PEOPLE}, 5, seed=2))
+    few = about(collected(world({"new": (0.02, 0.0, 0.0), **PEOPLE}, 5, seed=2)))
     assert all(len(a.advice) == 1 and "too few to tell" in a.advice[0] for a in few)
     assert drifted(share(58, 60), share(40, 60)) and not drifted(share(50, 60), share(47, 60))
     assert not drifted(share(0, 0), share(3, 3))
@@ -180,7 +181,7 @@ def test_gold_tells_a_majority_that_errs_together(tmp_path, capsys):
     def of(kind: str, told: list) -> list[float]:
         return [a.reliability.value for a in told if a.rater.startswith(kind)]
 
-    without, with_gold = about(rows), about(rows, gold)
+    without, with_gold = about(collected(rows)), about(collected(rows, gold))
     assert min(of("liar", without)) > 0.5 > max(of("good", without))
     assert max(of("liar", with_gold)) < 0.5 < min(of("good", with_gold))
     for name, of_rows in (("rows", rows), ("gold", gold)):

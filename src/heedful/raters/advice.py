@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -11,7 +11,6 @@ import torch
 
 from heedful.raters.agreement import Share, share
 from heedful.raters.reliability import Collected, Estimate, Fit, Pairs, fit
-from heedful.types import Comparison
 
 LEAST = 20  # pairs of a rater before anything is said against them
 QUICK = 2.0  # seconds of a median answer below which nobody has read
@@ -37,16 +36,8 @@ class About:
     advice: list[str]
 
 
-def about(comparisons: Iterable[Comparison], gold: Iterable[Comparison] = ()) -> list[About]:
-    """Everybody who has compared something, the least reliable first; `gold` is what is known to be right."""
-    collected = Collected(gold)
-    for c in comparisons:
-        collected.add(c)
-    return about_each(collected)
-
-
-def about_each(collected: Collected) -> list[About]:
-    """The same of comparisons that came one by one."""
+def about(collected: Collected) -> list[About]:
+    """Everybody who has compared something, the least reliable first."""
     pairs = collected.pairs()
     fitted = fit(pairs)
     people = [_one(k, collected, pairs, fitted) for k in range(len(pairs.people))]

@@ -162,12 +162,12 @@ class Collected:
         )
 
 
-def pairs_of(comparisons: Iterable[Comparison], gold: Iterable[Comparison] = ()) -> Pairs:
-    """All ordered pairs of named raters, as `Collected` has them."""
-    collected = Collected(gold)
+def collected(comparisons: Iterable[Comparison], gold: Iterable[Comparison] = ()) -> Collected:
+    """What is kept of all these comparisons."""
+    kept = Collected(gold)
     for c in comparisons:
-        collected.add(c)
-    return collected.pairs()
+        kept.add(c)
+    return kept
 
 
 def hashed(texts: Sequence[str]) -> Tensor:

@@ -15,7 +15,7 @@ from heedful.data.files import write_json
 from heedful.data.reading import named
 from heedful.data.sources import read_comparisons, stream_comparisons
 from heedful.errors import UserError
-from heedful.raters.advice import About, about_each
+from heedful.raters.advice import About, about
 from heedful.raters.reliability import Collected, Estimate
 from heedful.raters.weights import Fingerprint
 from heedful.recipes import raters_labels, raters_models
@@ -51,7 +51,7 @@ def _compared(config: Config) -> list[dict[str, Any]]:
         fingerprint.add(c)
         nameless += c.rater is None
     try:
-        people = about_each(collected)
+        people = about(collected)
     except UserError as error:
         raise UserError(f"{named(config.data)}: {error}") from None
     if config.gold is not None and not any(a.gold.n for a in people):
@@ -61,8 +61,8 @@ def _compared(config: Config) -> list[dict[str, Any]]:
     for c in gold:
         fingerprint.add(c)
     if config.out is not None:
-        about = {"version": fingerprint.version, "comparisons": collected.comparisons}
-        write_json(config.out, about | as_json(people))
+        head = {"version": fingerprint.version, "comparisons": collected.comparisons}
+        write_json(config.out, head | as_json(people))
     _print(people, nameless)
     return as_json(people)["raters"]
 

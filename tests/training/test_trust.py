@@ -16,7 +16,7 @@ from heedful.data.tokens import encode_group
 from heedful.errors import UserError
 from heedful.losses import reward as losses
 from heedful.ranks import ALONE
-from heedful.raters import reliability
+from heedful.raters.reliability import Collected
 from heedful.training import trust
 from heedful.training.judgments import as_batch, loss_of
 from heedful.training.kept import Judgment
@@ -162,8 +162,11 @@ def test_what_is_held_out_is_not_fitted_to():
     raters = Raters("raters")
     for row in crowd():
         raters.signed(row, [Judgment((), ())], learned=row.prompt != "p7")
-    fitted_to = reliability.pairs_of(c for c in crowd() if c.prompt != "p7")
-    assert torch.equal(raters.collected.pairs().better, fitted_to.better)
+    fitted_to = Collected()
+    for row in crowd():
+        if row.prompt != "p7":
+            fitted_to.add(row)
+    assert torch.equal(raters.collected.pairs().better, fitted_to.pairs().better)
     assert raters.judgments == 59 * 6
 
 

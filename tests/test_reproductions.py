@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -156,6 +157,60 @@ def test_seeds_side_by_side(tmp_path: Path, monkeypatch, capfd):
     assert capfd.readouterr().err.count("planted, seed") == 1
     made = reproduce.kept(it, 2, folder, False)
     assert made and made["gain"] == 2 and made["processor_seconds"] <= made["seconds"] + 1
+
+
+FOREVER = PLANTED.replace("    while len", "    time.sleep(600)\n    while len")
+
+
+@pytest.mark.long
+def test_seeds_do_not_outlive_who_waits_for_them(tmp_path: Path):
+    """`kill -9` of the command. Mutation caught: seeds that go on alone, in sessions of their own."""
+    (tmp_path / "planted.py").write_text(FOREVER)
+    (tmp_path / "sitecustomize.py").write_text(THE_ONLY_ONE)
+    (tmp_path / "present").mkdir()
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    words = [
+        sys.executable,
+        "-m",
+        "heedful",
+        "reproduce",
+        "planted",
+        "--out",
+        tmp_path,
+        "--jobs",
+        "2",
+    ]
+    command = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": path})
+    try:
+        wait_for(lambda: len(list((tmp_path / "present").glob("[01]"))) == 2)
+        seeds = children(command.pid)
+        assert len(seeds) == 2
+    finally:
+        command.kill()
+        command.wait()
+    wait_for(lambda: not any(runs(seed) for seed in seeds))
+
+
+def wait_for(done) -> None:
+    """Until it is so; an error after a minute."""
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def children(parent: int) -> list[int]:
+    """The processes that this one has started, as Linux has them."""
+    told = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in told.split()]
+
+
+def runs(process: int) -> bool:
+    """Whether it is there, and more than the number that its new parent has not asked for yet."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_verdicts(small, tmp_path: Path, capsys):

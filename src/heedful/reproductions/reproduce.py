@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import date
 from pathlib import Path
@@ -18,6 +20,8 @@ from heedful.disk import make_folder, write_text
 from heedful.errors import Stopped, UserError
 from heedful.reproductions import Reproduction, load, names, pages, results
 
+STARTED_BY = "HEEDFUL_REPRODUCE"  # in the environment of a seed's process: who waits for it
+
 
 def run(config: Config) -> int:
     """Prints a line for each reproduction; 1 where a criterion is not met, else 0."""
@@ -28,6 +32,7 @@ def run(config: Config) -> int:
     chosen = [load(name) for name in (names() if config.name == "all" else [config.name])]
     out = config.out / "quick" if config.quick else config.out
     if config.only is not None:
+        end_with(os.environ.pop(STARTED_BY, None))
         of_seed(chosen[0], config.only, out / chosen[0].name, config.quick)
         return 0
     failed = False
@@ -77,6 +82,7 @@ def side_by_side(reproduction: Reproduction, count: int, folder: Path, jobs: int
     waiting = [seed for seed in range(count) if kept(reproduction, seed, folder, False) is None]
     words = ["reproduce", reproduction.name, "--out", str(folder.parent), "--only"]
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    settings = threads | os.environ | {STARTED_BY: str(os.getpid())}
     running: list[subprocess.Popen[bytes]] = []
     failed = False
     try:
@@ -85,9 +91,7 @@ def side_by_side(reproduction: Reproduction, count: int, folder: Path, jobs: int
                 while waiting and not failed and len(running) < jobs:
                     command = [sys.executable, "-m", "heedful", *words, str(waiting.pop(0))]
                     # In a session of its own, so that it hears of Ctrl-C once, from here.
-                    running.append(
-                        subprocess.Popen(command, env=threads | os.environ, start_new_session=True)
-                    )
+                    running.append(subprocess.Popen(command, env=settings, start_new_session=True))
                 time.sleep(0.1)
                 failed = failed or any(process.poll() for process in running)
                 running = [process for process in running if process.poll() is None]
@@ -100,6 +104,18 @@ def side_by_side(reproduction: Reproduction, count: int, folder: Path, jobs: int
         raise Stopped("stopped; seeds that are done are kept", asked.received)
     if failed:
         raise UserError(f"a seed of {reproduction.name} failed; those that are done are kept")
+
+
+def end_with(parent: str | None) -> None:
+    """SIGTERM to this process as soon as the one that started it is no more, which may have been killed."""
+
+    def watch() -> None:
+        while str(os.getppid()) == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def cores() -> int:

@@ -315,11 +315,11 @@ ALPACA = {"instruction": "Why?", "input": "", "output": "So."}
     "read, row, said",
     [
         (read_samples, {"conversations": [ASKED]}, "`conversations` has no assistant turn"),
-        (read_unpaired, {"conversations": [ASKED, TOLD]}, "`chosen` or `responses`, found conversations;"),
+        (read_unpaired, {"conversations": [ASKED, TOLD]}, "learns from it; found conversations;"),
         (read_prompts, {"conversations": [{"from": "man", "value": ""}]}, "`conversations` has the unknown"),
         (read_demonstrations, ALPACA | {"output": " "}, "`output` is an empty response"),
         (read_demonstrations, ALPACA | {"instruction": 5}, "`instruction` must be text"),
-        (read_comparisons, ALPACA, "`responses`, found instruction, input, output;"),
+        (read_comparisons, ALPACA, "learns from it; found instruction, input, output;"),
         (read_samples, {"question": "Why?"}, "column `completion`, found question;"),
         (read_samples, {"prompt": "Why?", "more": 1}, "found prompt, more;"),
         (read_comparisons, {"Prompt": "x", "Chosen": "", "Rejected": "y"}, "`Chosen` is an empty"),

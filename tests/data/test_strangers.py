@@ -131,6 +131,81 @@ def test_a_text_prompt_is_a_copy_of_a_turn(put):
         read_comparisons(put({"prompt": "What is 2+2?", "chosen": chosen, "rejected": rejected}))
 
 
+def test_prompts_are_what_the_other_readers_ask(put):
+    """UltraFeedback binarized, Tulu's preferences, No Robots: `prompt` is a copy of one turn beside conversations.
+    Mutation caught: PPO samples on plain text what DPO had asked through the chat template, without the system."""
+    told = {"role": "system", "content": "Be brief."}
+    whole = [told, USER, SAID]
+    rejected = [*whole[:-1], {"role": "assistant", "content": "A crow."}]
+    pair = {"prompt": USER["content"], "chosen": whole, "rejected": rejected}
+    for row in (pair, pair | {"messages": whole}, pair | {"rejected": whole}):
+        (found,) = read_prompts(put(row))
+        assert found == (Message("system", "Be brief."), *ASK)
+    assert read_comparisons(put(pair))[0].prompt == found
+    robots = {"prompt": USER["content"], "messages": [*whole, USER, SAID]}
+    (found,) = read_prompts(put(robots))
+    assert found == read_demonstrations(put(robots))[-1].prompt and len(found) == 4
+    (found,) = read_prompts(put({"prompt": USER["content"], "completion": [SAID]}))
+    assert found == ASK
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": USER["content"], "chosen": "A robin.", "rejected": "A crow."},
+        {"prompt": [USER], "chosen": "A robin.", "rejected": "A crow."},
+        {"prompt": USER["content"], "chosen": [USER, SAID], "rejected": [USER, SAID | {"content": "A crow."}]},
+        {"messages": [USER, SAID]},
+        {"prompt": json.dumps([USER]), "completion": "A robin."},
+        {"prompt": USER["content"], "completion": "A robin.", "label": True},
+    ],
+)  # fmt: skip
+def test_what_the_system_says_in_a_column_is_told(asked, put, caplog):
+    """truthy-dpo and its kin. Mutation caught: the system prompt of every row is lost; it is told twice."""
+    reads = {"chosen": read_comparisons, "label": read_unpaired}
+    read = next((r for name, r in reads.items() if name in asked), read_demonstrations)
+    path = put(asked | {"system": "Be brief."})
+    wanted = (Message("system", "Be brief."), *ASK)
+    assert read(path)[0].prompt == read_prompts(path)[0] == wanted
+    assert not caplog.text
+    if isinstance(turns := asked.get("messages"), list):
+        own = [{"role": "system", "content": "Be kind."}, *turns]
+        (found,) = read_demonstrations(put({"messages": own, "system": "Be brief."}))
+        assert found.prompt[0].content == "Be kind." and len(found.prompt) == 2
+    for nothing in ("", None, {"name": "x"}):
+        assert read(put(asked | {"system": nothing}))[0].prompt != wanted
+
+
+def test_pairs_of_what_was_said_and_answered(put):
+    """Capybara's. Mutation caught: the last pair, which waits for its answer in the preferences, ends the reading."""
+    turns = [{"input": "Hi", "output": "Hello"}, {"input": USER["content"], "output": "A robin."}]
+    found = read_demonstrations(put({"source": "Dove", "conversation": turns}))
+    assert [d.completion for d in found] == ["Hello", "A robin."] and len(found[1].prompt) == 3
+    waiting = [turns[0], turns[1] | {"output": None}]
+    assert read_prompts(put({"conversation": waiting})) == [found[1].prompt]
+
+
+def test_the_worked_solution_is_what_is_learned(put):
+    """Mutation caught: the bare number of a `problem` with `solution` and `answer`, which NuminaMath has."""
+    row = {"problem": "2+2?", "solution": "Two and two are 4.", "answer": "4"}
+    (found,) = read_demonstrations(put(row))
+    assert found.completion == "Two and two are 4."
+    assert dict(read_questions(put(row))[0][1])["answer"] == "4"
+
+
+def test_data_of_another_kind_is_told_by_what_it_is_for(put):
+    """Mutation caught: *did you mean* a column that has nothing to do with it."""
+    shown = put({"prompt": "a", "completion": "b"})
+    with pytest.raises(UserError, match="`train sft` learns from it; found prompt, completion;"):
+        read_comparisons(shown)
+    both = {"chosen": [USER, SAID], "rejected": [USER, SAID]}
+    for row in ({"prompt": "a", "chosen": "b", "rejected": "c"}, both):
+        with pytest.raises(UserError, match="`train dpo`, `train reward` and their kin learn"):
+            read_demonstrations(put(row))
+    with pytest.raises(UserError, match="`completion`, found prompt;"):
+        read_samples(put({"prompt": "a"}))
+
+
 def test_null_columns_of_joined_sets(put):
     """Mutation caught: a null `prompt` beside `messages` refuses the row."""
     nulls = {"prompt": None, "completion": None}

@@ -15,9 +15,9 @@ from heedful.cli import main
 from heedful.data.sources import write_rows
 from heedful.errors import UserError
 from heedful.raters import reliability
-from heedful.raters.advice import about, drifted
+from heedful.raters.advice import _advice, about, drifted
 from heedful.raters.agreement import share
-from heedful.raters.reliability import collected
+from heedful.raters.reliability import Estimate, collected
 from heedful.raters.weights import fitted_to
 from heedful.types import Comparison
 
@@ -133,8 +133,38 @@ def test_advice_needs_ground():
     """Mutation caught: somebody is blamed for five answers; two halves that differ by chance are a drift."""
     few = about(collected(world({"new": (0.02, 0.0, 0.0), **PEOPLE}, 5, seed=2)))
     assert all(len(a.advice) == 1 and "too few to tell" in a.advice[0] for a in few)
+    fours = [
+        Comparison(
+            f"p{k}", ("a", "b", "c", "d"), (1, 2, 3, 4) if k % 3 else (2, 1, 4, 3), rater="new"
+        )
+        for k in range(6)
+    ]
+    (few_rankings,) = about(collected(fours))  # 36 pairs, of which three in a ranking are free
+    assert "too few to tell" in few_rankings.advice[0]
     assert drifted(share(58, 60), share(40, 60)) and not drifted(share(50, 60), share(47, 60))
     assert not drifted(share(0, 0), share(3, 3))
+
+
+def test_who_is_unknown_is_not_paused():
+    """Mutation caught: a good rater whose interval is still wide is called a guesser; a guesser never is."""
+
+    def told(low: float, value: float, high: float) -> str:
+        nothing, none = Estimate(0.0, -1.0, 1.0), share(0, 0)
+        sure = Estimate(value, low, high)
+        said = _advice(
+            40,
+            reliability=sure,
+            place=nothing,
+            length=nothing,
+            before=none,
+            after=none,
+            seconds=None,
+        )
+        return "; ".join(said)
+
+    assert "pause" in told(0.4, 0.55, 0.7)
+    assert "pause" not in told(0.3, 0.88, 0.99) and "more answers" in told(0.3, 0.88, 0.99)
+    assert not told(0.6, 0.88, 0.99)
 
 
 def test_the_command(tmp_path, capsys):

@@ -22,6 +22,7 @@ ROLE_NAMES = {
 }  # fmt: skip
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields of their own in some files
 TEXT_PARTS = ("text", "input_text", "output_text")
+SYSTEM = ("system", "system_prompt")  # what the system says, in a column beside the prompt
 WEIGHTS = ("weight", "train", "training", "loss")  # OpenAI's, axolotl's and ms-swift's of a turn
 # A conversation that a table keeps as text.
 MESSAGES = re.compile(r"""\[\s*\{\s*(["'])(role|content|from|value)\1\s*:.*\]\s*""", re.DOTALL)
@@ -66,9 +67,10 @@ def column(where: str, row: Mapping[str, Any], name: str, *others: str) -> Any:
     """The value of a column; `others` are what the message names besides."""
     if name in row:
         return row[name]
+    near = did_you_mean(name, row, cutoff=0.7)
     wanted = " or ".join(f"`{n}`" for n in (name, *others))
     raise UserError(
-        f"{where}: expected a column {wanted}{did_you_mean(name, row)}, found "
+        f"{where}: expected a column {wanted}{near}, found "
         f"{', '.join(row) or 'none'}; --columns {name}=… says which column it is"
     )
 
@@ -230,7 +232,8 @@ def ends_with_question(where: str, field: str, messages: Sequence[Message]) -> t
 
 
 def with_template(where: str, row: Mapping[str, Any], prompt: Prompt) -> Prompt:
-    """The prompt with what its row tells the chat template: `tools`, `chat_template_kwargs`."""
+    """The prompt with what its row tells the chat template: `system`, `tools`, `chat_template_kwargs`."""
+    prompt = _told(row, prompt)
     tools, variables = _template_of(where, row)
     if not tools and not variables:
         return prompt
@@ -238,6 +241,16 @@ def with_template(where: str, row: Mapping[str, Any], prompt: Prompt) -> Prompt:
         name = "tools" if tools else "chat_template_kwargs"
         raise UserError(f"{where}: `{name}` is for a chat template, and the prompt is plain text")
     return (replace(prompt[0], tools=tools, template_kwargs=variables), *prompt[1:])
+
+
+def _told(row: Mapping[str, Any], prompt: Prompt) -> Prompt:
+    """The prompt behind what a column says as the system, unless it has such a turn. Who is told something is asked: a
+    text is a user's turn then."""
+    system = next((t for n in SYSTEM if isinstance(t := row.get(n), str) and t.strip()), None)
+    turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    if system is None or turns[0].role in ("system", "developer"):
+        return prompt
+    return (Message("system", system), *turns)
 
 
 def _template_of(

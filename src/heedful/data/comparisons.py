@@ -31,6 +31,10 @@ from heedful.types import Comparison, Demonstration, LabelledResponse, Prompt, p
 
 Answered = TypeVar("Answered", Comparison, LabelledResponse, Demonstration)
 log = logging.getLogger("heedful")
+COMPARED = (
+    "a comparison is no answer to imitate: `train dpo`, `train reward` and their kin learn from it, and `train "
+    "preferred_ft` to write what was preferred"
+)
 MOST_SECONDS = 1e9  # of one answer: thirty years
 WINNERS = {"model_a": (1, 2), "model_b": (2, 1)}  # of the arena; all else is a tie
 
@@ -58,6 +62,11 @@ def unpaired_of(where: str, row: Mapping[str, Any]) -> list[LabelledResponse]:
     ]
 
 
+def is_compared(row: Mapping[str, Any]) -> bool:
+    """Whether a row in heedful's columns says what is better than what."""
+    return {"chosen", "rejected"} <= row.keys() or {"responses", "ranking"} <= row.keys()
+
+
 def label_of(where: str, row: Mapping[str, Any]) -> bool:
     """Whether a response was liked: true or false, 1 or 0, in CSV as words."""
     label = column(where, row, "label")
@@ -83,13 +92,32 @@ def comparison_of(where: str, row: Mapping[str, Any]) -> Comparison:
         raise UserError(
             f"{where}: a single `completion` with a `label` compares nothing; train on it with kto or bco"
         )
+    elif not pair and "ranking" not in row and {"completion", "messages"} & row.keys():
+        raise UserError(
+            f"{where}: a demonstration does not say what is better than what, and `train sft` learns from it; found "
+            f"{', '.join(row)}; --columns chosen=… says which column it is"
+        )
     else:
         found = _pair(where, row)
     prompt = with_template(where, row, found.prompt)
     return found if prompt is found.prompt else replace(found, prompt=prompt)
 
 
+def prompt_of_pair(where: str, row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a row with `chosen` and `rejected`, whatever is to be said of these."""
+    return with_template(where, row, _sides(where, row)[0])
+
+
 def _pair(where: str, row: Mapping[str, Any]) -> Comparison:
+    prompt, chosen, rejected = _sides(where, row)
+    responses = (response(where, "chosen", chosen), response(where, "rejected", rejected))
+    if responses[0] == responses[1]:
+        raise UserError(f"{where}: `chosen` and `rejected` are the same, so nothing was compared")
+    return Comparison(prompt, responses, (1, 2), **extras(where, row, 2))
+
+
+def _sides(where: str, row: Mapping[str, Any]) -> tuple[Prompt, Any, Any]:
+    """The prompt of a pair, and both responses as the row has them."""
     chosen: Any = column(where, row, "chosen", "responses")
     rejected: Any = column(where, row, "rejected")
     chosen, rejected = ([c] if isinstance(c, Mapping) else c for c in (chosen, rejected))
@@ -108,10 +136,7 @@ def _pair(where: str, row: Mapping[str, Any]) -> Comparison:
         prompt, chosen, rejected = _split_text(where, chosen, rejected)
     else:
         prompt, chosen, rejected = _split_messages(where, chosen, rejected)
-    responses = (response(where, "chosen", chosen), response(where, "rejected", rejected))
-    if responses[0] == responses[1]:
-        raise UserError(f"{where}: `chosen` and `rejected` are the same, so nothing was compared")
-    return Comparison(prompt, responses, (1, 2), **extras(where, row, 2))
+    return prompt, chosen, rejected
 
 
 def _same_turns(prompt: Prompt, turns: Prompt) -> bool:

@@ -5,6 +5,7 @@
 | Alpaca, Dolly | instruction, input or context, output; system, history | a user's turn and completion |
 | questions | question, query or problem, with response, output, answer or solution | a user's turn and completion |
 | ShareGPT | conversations of {from, value}; system, tools; chosen, rejected | messages |
+| Capybara | conversation of {input, output} | messages |
 | OpenAI's preferences | input, preferred_output, non_preferred_output | prompt, chosen, rejected |
 | doccano | text, label (a list of texts) | prompt, completion |
 | side by side | response_a, response_b or answer1, answer2, …; winner | responses, ranking |
@@ -19,13 +20,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from heedful.data.columns import SYSTEM
 from heedful.data.published import published
 
 Columns = dict[str, Any]
 ASKED = ("instruction", "question", "query", "problem")  # somebody is asked: a user's turn
 MAIN = ("conversations", "conversation", *ASKED, "input")  # of what is made into a prompt
-ANSWERS = ("response", "output", "answer", "solution")
-SYSTEM = ("system", "system_prompt")
+ANSWERS = ("response", "output", "solution", "answer")  # beside a solution, an answer is its end
 WIDE = re.compile(r"(response|answer|completion|output|generation)s?[ _.-]?([a-h]|\d{1,2})")
 WINNERS = ("winner", "preference", "preferred")
 TIES = {"tie", "equal", "same", "both", "draw", "neither", "none", "bothgood", "bothbad", "tiebothbad"}  # fmt: skip
@@ -55,7 +56,7 @@ def asked(row: Mapping[str, Any]) -> Columns:
     turns = next((n for n in ("conversations", "conversation") if isinstance(row.get(n), list)), "")
     if turns:
         name = "prompt" if row.keys() & {"chosen", "rejected"} else "messages"
-        return _without(row, turns, *SYSTEM) | {name: [*_system(row), *row[turns]]}
+        return _without(row, turns, *SYSTEM) | {name: [*_system(row), *_in_turn(row[turns])]}
     name = next((n for n in ASKED if n in row), "")
     if not name and "input" in row and row.keys() & {*ANSWERS, "chosen"}:
         name = "input"
@@ -112,6 +113,18 @@ def _question(row: Columns, name: str) -> Columns:
     return _without(row, *used) | {
         "prompt": [*_system(row), *(before or ()), {"role": "user", "content": words}]
     }
+
+
+def _in_turn(turns: list[Any]) -> list[Any]:
+    """Capybara's pairs of what was said and answered as turns; the last may wait for its answer. All else as it is."""
+    if not all(isinstance(t, Mapping) and {"input", "output"} <= t.keys() for t in turns):
+        return turns
+    said = [
+        {"role": role, "content": turn[name]}
+        for turn in turns
+        for role, name in (("user", "input"), ("assistant", "output"))
+    ]
+    return said[:-1] if said and said[-1]["content"] is None else said
 
 
 def _turns_before(history: Any) -> list[Any] | None:

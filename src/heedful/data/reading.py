@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from heedful.data.columns import SYSTEM
 from heedful.data.files import Broken, Row, unbroken
 from heedful.data.forms import ASKED, in_their_words, standard
 from heedful.data.tables import read_export
@@ -33,7 +34,7 @@ BESIDE = {
     "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id", "prefilled",
     "reward_extra", "win", "explanation",
 }  # fmt: skip
-TEMPLATE = ("tools", "functions", "chat_template_kwargs")
+TEMPLATE = ("tools", "functions", "chat_template_kwargs", *SYSTEM)
 MANY = 100_000  # numbers of which a set may be made
 log = logging.getLogger("heedful")
 T = TypeVar("T")

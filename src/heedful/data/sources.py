@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +25,15 @@ from heedful.data.columns import (
     turns,
     with_template,
 )
-from heedful.data.comparisons import comparison_of, prompts_once, tell_repeats, unpaired_of
+from heedful.data.comparisons import (
+    COMPARED,
+    comparison_of,
+    is_compared,
+    prompt_of_pair,
+    prompts_once,
+    tell_repeats,
+    unpaired_of,
+)
 from heedful.data.critiques import critique_in, question, said_of
 from heedful.data.files import Row, read_rows, write_rows
 from heedful.data.forms import asked, standard
@@ -39,6 +46,7 @@ from heedful.data.reading import (
     read_table,
     reader_of,
 )
+from heedful.data.splits import fold_of, is_held_out, split_by_prompt
 from heedful.errors import UserError
 from heedful.types import Comparison, Demonstration, Facts, LabelledResponse, Prompt
 
@@ -134,13 +142,17 @@ def prompt_of(where: str, row: Mapping[str, Any]) -> Prompt:
     """The prompt of a row, in whichever columns it stands: of a conversation what comes before its last answer, of a
     comparison what both sides share."""
     row = asked(row)
-    if not row.keys() & set(PROMPTS) and (
-        {"chosen", "rejected"} <= row.keys() or "conversation_a" in row
-    ):
+    if "conversation_a" in row:
         return comparison_of(where, row).prompt
-    if "prompt" in row or "messages" not in row:
+    pair = {"chosen", "rejected"} <= row.keys()
+    # A text beside whole conversations is a copy of one of their turns, and never what is asked of the model.
+    copied = isinstance(row.get("prompt"), str) and (isinstance(row.get("messages"), list) or pair)
+    if pair and (copied or not row.keys() & set(PROMPTS)):
+        return prompt_of_pair(where, row)
+    if not copied and ("prompt" in row or "messages" not in row):
         value = column(where, row, "prompt", "messages", "question")
-        return with_template(where, row, prompt_from(where, "prompt", value))
+        prompt = as_chat(prompt_from(where, "prompt", value), row.get("completion", ""))
+        return with_template(where, row, prompt)
     messages = messages_of(where, "messages", row["messages"])
     if len(messages) > 1 and messages[-1].role == "assistant":
         messages = messages[:-1]
@@ -151,8 +163,7 @@ def facts_of(row: Mapping[str, Any], *others: str) -> Facts:
     """The columns of a row but those of its prompt, what was judged of it, and `others`, read-only."""
     left = asked(row)
     prompt = next((name for name in PROMPTS if name in left), None)
-    judged = {"chosen", "rejected"} <= left.keys() or {"responses", "ranking"} <= left.keys()
-    out = {prompt, *others, *(JUDGED if judged else ())}
+    out = {prompt, *others, *(JUDGED if is_compared(left) else ())}
     return MappingProxyType({k: v for k, v in left.items() if k not in out})
 
 
@@ -304,6 +315,8 @@ def demonstrations_of(where: str, row: Mapping[str, Any]) -> Iterator[Demonstrat
     if "messages" in row and not {"prompt", "completion"} <= row.keys():
         yield from turns(where, row)
         return
+    if "completion" not in row and is_compared(row):
+        raise UserError(f"{where}: {COMPARED}")
     if "text" in row and not row.keys() & {"prompt", "completion"}:
         raise UserError(
             f"{where}: a `text` alone has no prompt and no answer; `train pretrain` learns from texts, here a "
@@ -365,30 +378,3 @@ def _last_answer(where: str, row: Mapping[str, Any]) -> dict[str, Any]:
     before, said = messages[: answers[-1]], messages[answers[-1]]
     rest = {name: value for name, value in row.items() if name != "messages"}
     return {**rest, "prompt": prompt_to_json(before), "completion": said.content}
-
-
-def split_by_prompt(
-    items: Sequence[Item], prompt_of: Callable[[Item], Prompt], share: float
-) -> tuple[list[Item], list[Item]]:
-    """(training, held out): decided by a hash of the prompt, so that no prompt is ever in both."""
-    train: list[Item] = []
-    held: list[Item] = []
-    for item in items:
-        (held if is_held_out(prompt_of(item), share) else train).append(item)
-    return train, held
-
-
-def is_held_out(prompt: Prompt, share: float) -> bool:
-    """Whether a prompt belongs to the share that is held out."""
-    return _hashed(prompt) < share * 2**64
-
-
-def fold_of(prompt: Prompt, folds: int) -> int:
-    """Which of the folds, from 0, a prompt is in, whether or not it is held out: of either part each has its share."""
-    return _hashed(prompt, 8) * folds // 2**64
-
-
-def _hashed(prompt: Prompt, begin: int = 0) -> int:
-    """From 0 to 2⁶⁴ − 1, by eight bytes of the hash."""
-    digest = hashlib.sha256(prompt_text(prompt).encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest()[begin : begin + 8], "big")

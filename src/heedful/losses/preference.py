@@ -191,7 +191,7 @@ def slic(x: PairLogps, p: Pairs, beta: float, *, delta: float = 1.0) -> Pairs:
 def rso(x: PairLogps, p: Pairs, beta: float) -> Pairs:
     """max(0, 1 − βh): RSO's "hinge-norm" (Liu et al. 2024, eq. 10, whose γ is our β), SLiC against a reference.
 
-    Meant for pairs drawn by rejection sampling from the estimated π*: `heedful train online_dpo --accept`.
+    Meant for pairs drawn by rejection sampling from the estimated π*: `heedful train online_dpo --keep`.
     """
     h = beta * margins(x)
     return p * torch.relu(1 - h) + (1 - p) * torch.relu(1 + h)

@@ -12,7 +12,10 @@ import torch
 from heedful.raters.agreement import Share, share
 from heedful.raters.reliability import Collected, Estimate, Fit, Pairs, fit
 
-LEAST = 20  # pairs of a rater before anything is said against them
+LEAST = (
+    20  # pairs of a rater before anything is said against them; a ranking of four counts as three
+)
+SOUND = 0.75  # reliability of somebody who is of use; 0.5 is guessing
 QUICK = 2.0  # seconds of a median answer below which nobody has read
 DRIFTED = 3.0  # standard errors between the earlier and the later half
 
@@ -59,7 +62,8 @@ def _one(k: int, collected: Collected, pairs: Pairs, fitted: Fit) -> About:
     }
     before, after = _share(right[~late]), _share(right[late])
     pace = median(seconds) if seconds else None
-    said = list(_advice(len(mine), **numbers_of, before=before, after=after, seconds=pace))
+    own = round(pairs.weight[mine].sum().item())
+    said = list(_advice(own, **numbers_of, before=before, after=after, seconds=pace))
     return About(
         rater=pairs.people[k],
         comparisons=len(numbers),
@@ -102,8 +106,10 @@ def _advice(
             "says the reverse of the others: ask whether they read the scale the wrong way round, and look at their "
             "answers before you use them"
         )
-    elif reliability.low < 0.5:
+    elif reliability.low < 0.5 and reliability.high < SOUND:
         yield "cannot be told from guessing: pause them, and go through some answers together"
+    elif reliability.low < 0.5:
+        yield f"{pairs} pairs do not tell yet whether they guess: more answers would, gold questions soonest"
     for habit, low, high in (
         (place, "what stands last", "what stands first"),
         (length, "short responses", "long responses"),

@@ -24,6 +24,6 @@ function row(r) {
 }
 
 const load = () => fill($("runs"), () => api("GET", "/api/runs"), (runs) =>
-  !document.activeElement?.matches("#runs input") && stack($("runs"), runs.length ? runs.map(row) : [el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No run yet. Give heedful train an --out in this folder."))]));
+  !document.activeElement?.matches("#runs input") && stack($("runs"), runs.length ? runs.map(row) : [el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No run yet: runs whose --out is in this folder appear here."))]));
 load();
 setInterval(() => document.visibilityState === "visible" && load(), 5_000);

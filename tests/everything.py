@@ -115,6 +115,10 @@ def _answered(store: Store, project: str) -> None:
                 said = [{"text": t, "model": "m", "seed": 1} for t in ("x", NASTY)]
                 talk.offer(connection, assignment, rater, 0, NASTY, said)
                 talk.choose(connection, assignment, rater, 0, 0.5)
+        if kind == "probe":
+            with store.write() as connection:
+                said = [{"text": NASTY, "model": "m", "seed": 1}]
+                talk.offer(connection, assignment, rater, 0, NASTY, said)
         if kind == "play":
             played = [{"role": "assistant", "content": NASTY}]
             play = {"text": NASTY, "messages": played, "tools": [], "episode": {"whole": True}}

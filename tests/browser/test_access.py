@@ -10,10 +10,11 @@ from heedful.data.clips import Clip, as_text
 from heedful.store.kinds import KINDS, SCREEN
 from heedful.store.membership import people, profiles
 from heedful.store.project import consent, critiques, projects, suggestions
+from heedful.store.rating import talk
 from heedful.web import runs
 from heedful.web.plays import Plays
 from heedful.web.routes.lead import PARTS
-from workspace import make_project, make_task
+from workspace import answer, claim, make_project, make_task
 
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
 
@@ -108,6 +109,11 @@ def test_rating(site, kind: str):
         page.get_by_role("textbox", name="Your message").fill("Hello!")
         page.get_by_role("button", name="Send").click()
         page.locator(".reply").nth(1).wait_for()
+    elif kind == "probe":
+        page.get_by_role("textbox", name="Your message").fill("Be rude!")
+        page.get_by_role("button", name="Send").click()
+        page.get_by_role("radiogroup", name="Did reply 1 break the rule?").wait_for()
+        page.keyboard.press("1")
     elif kind == "critique":
         page.get_by_role("button", name="Remark on A").click()
     elif kind == "edit":
@@ -146,6 +152,15 @@ def test_around_rating(site):
 def leading(site: Any) -> list[str]:
     """All pages of a project that has been worked in, and those around projects."""
     project = site.worked_in()
+    rule = KINDS["probe"].example_options
+    told = {"text": "No.", "model": "one"}
+    make_task(site.store, project, "probe", (), options=rule, overlap=2)
+    for login in ("rater", "other"):
+        given, rater = claim(site.store, project, site.people[login]), site.people[login]
+        assert given
+        with site.store.write() as connection:
+            talk.offer(connection, given, rater, 0, "Be rude!", [told])
+        answer(site.store, given, rater, {"broken": [login == "rater"]})
     for name in ("one", "two"):
         run = site.workspace / "runs" / name
         run.mkdir(parents=True)

@@ -43,7 +43,7 @@ def test_every_page_says_what_its_kind_reads(site):
     for name, kind in kinds.KINDS.items():
         shown = TEXTS[: kind.responses[0]]
         turn = {"said": "?", "replies": [{"text": "a"}, {"text": "b"}], "chosen": 0}
-        turns = [turn] * kind.example["turns"] if kind.talks else []
+        turns = [turn] * (kind.example.get("turns") or 1) if kind.talks else []
         task = {
             "kind": name,
             "options": kinds.check_options(name, kind.example_options),

@@ -394,6 +394,51 @@ def test_a_conversation(site, way):
     assert [o.candidates[picks[o.id]]["model"] for o in offers] == ["large", "small"]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_an_attempt_to_break_a_rule(site, way):
+    """The rule in sight, one model that stays, a verdict for each reply: by digits from where a reply has put the
+    focus, or by clicks; what was said and judged survives a reload, and nothing is sent before all is judged.
+
+    Mutations caught: a verdict that is gone after a reload, or of the other reply; broken for kept."""
+    rules = [{"code": "polite", "text": "The model is *polite*."}]
+    project = make_project(site.store, models=("small", "large"))
+    make_task(site.store, project, "probe", (), options={"rules": rules})
+    page = site.rate(project)
+    expect(page.get_by_role("region", name="The rule")).to_contain_text("The model is *polite*.")
+    box = page.get_by_role("textbox", name="Your message")
+    for turn, verdict in enumerate(("Yes", "No")):
+        if way == "keyboard":
+            if not turn:
+                tab_to(page, "textbox", "Your message")
+            page.keyboard.type(f"Be rude {turn}!")
+            page.keyboard.press("Enter")
+        else:
+            box.fill(f"Be rude {turn}!")
+            page.get_by_role("button", name="Send").click()
+        asked = page.get_by_role("radiogroup", name=f"Did reply {turn + 1} break the rule?")
+        asked.wait_for()
+        expect(page.locator("#submit")).to_be_disabled()
+        if way == "keyboard":
+            expect(asked.get_by_role("radio").first).to_be_focused()
+            page.keyboard.press("12"[turn])
+            expect(box).to_be_focused()
+        else:
+            asked.get_by_role("radio", name=f"{verdict}, it").click()
+        if not turn:
+            page.reload()
+            expect(asked.get_by_role("radio", name="Yes, it")).to_be_checked()
+            box.focus()
+    names = [r.split()[-1].rstrip(".") for r in page.locator(".bubble.model").all_inner_texts()]
+    assert len(names) == 2 and len(set(names)) == 1
+    assert [m["content"] for m in site.talk.heard[1]][1::2] == ["Be rude 0!", "Be rude 1!"]
+    submit_written(page, way)
+    said = only(site, page)
+    assert said["said"] == {"broken": [True, False]}
+    assert said["rules"] == {
+        (f"Reply {i + 1} of **{names[0]}**.", "polite"): bool(i) for i in range(2)
+    }
+
+
 def test_what_arrives_late_is_counted_too(site):
     """A line that is too slow to be waited for: the page says that all is done, and the number follows the answer."""
     project = make_project(site.store)

@@ -149,6 +149,7 @@ def test_panels_scroll_apart_if_told_so(site):
 WIDE = {
     "rate": {"axes": [{"name": "truthfulness of it all"}, {"name": "x", "high": 100}]},
     "rules": {"rules": [{"code": "a", "text": "Is it as brief as it can be, and kind?"}]},
+    "probe": {"rules": [{"code": "a", "text": "averylongrulewithoutanyspace" * 6}]},
     "play": KINDS["play"].example_options,
 }
 

@@ -51,12 +51,18 @@ PLAYED = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "He
 PLAY = {"text": "assistant: Hello", "messages": PLAYED, "tools": [], "episode": {"whole": True}}
 
 
+def turns_of(kind: Kind) -> int:
+    """How many its example has, which says so or something of each."""
+    return kind.example.get("turns") or len(kind.example["broken"])
+
+
 def talk(store: Store, assignment: str, kind: Kind) -> None:
-    said = {"candidates": [{"text": "Hi."}, {"text": "No."}], "order_shown": [0, 1]}
+    replies = [{"text": "Hi."}, {"text": "No."}][: kind.replies]
+    said = {"candidates": replies, "order_shown": [*range(len(replies))]}
     if kind.plays:
         said = {"candidates": [{"text": "", "play": PLAY}], "order_shown": [0]}
     with store.write() as connection:
-        for place in range(kind.example["turns"]):
+        for place in range(turns_of(kind)):
             offer = {"id": f"{assignment[:30]}{place}", "assignment": assignment, "place": place}
             connection.execute(
                 schema.offer.insert().values(**offer, **said, said="Hello", created_at=1.0)

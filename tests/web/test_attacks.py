@@ -111,14 +111,15 @@ def test_imports_are_kept_as_they_are(store: Store, person):
 def test_answers_are_kept_as_they_are(store: Store, person):
     """Every text that an answer of any kind can hold."""
     project, rater = make_project(store), person("rater")
-    options = {"rate": {"axes": [{"name": SQL}]}, "rules": {"rules": [{"code": SQL, "text": SQL}]}}
+    rules = {"rules": [{"code": SQL, "text": SQL}]}
+    options = {"rate": {"axes": [{"name": SQL}]}, "rules": rules, "probe": rules}
     said: dict[str, dict[str, Any]] = {
         "pair": {"value": 1, "text": ANY},
         "rank": {"ranks": [1, 2], "text": ANY}, "rate": {"scores": {SQL: [3]}, "text": ANY},
         "thumbs": {"thumbs": [1], "text": ANY}, "rules": {"rules": {SQL: [True]}, "text": ANY},
         "critique": {"critiques": [{"response": 0, "start": 0, "end": 2, "text": ANY}]},
         "edit": {"response": 0, "text": ANY, "comment": ANY}, "write": {"text": ANY, "comment": ANY},
-        "chat": {"skip": ANY}, "note": {"text": ANY},
+        "chat": {"skip": ANY}, "probe": {"skip": ANY}, "note": {"text": ANY},
     }  # fmt: skip
     # These hold no text, or none of their own: a play is stored as turns.
     assert KINDS.keys() - said.keys() == {"presses", "triplet", "play"}

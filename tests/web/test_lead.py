@@ -301,6 +301,43 @@ def test_agreement_and_raters(person, judged):
     assert [rows[judged[who]]["first"]["n"] for who in ("ada", "bob")] == [2, 3]
 
 
+def test_ratings_beside_comparisons(store: Store, person):
+    """Two raters compare and rate the same two responses: the higher rated wins once of twice, they compare unlike and
+    rate alike; of a project that rates nothing there is nothing.
+
+    Mutations caught: the worse response for the better, ratings of another question's responses, a tie counted."""
+    lead, project = person("lead"), make_project(store)
+    questions = [
+        {"name": "better", "kind": "pair"},
+        {"name": "axes", "kind": "rate", "options": {"axes": [{"name": "helpful"}]}},
+    ]
+    assert get(lead, project, "rated-alike")["axes"] == []
+    for question in ("one?", "two?"):
+        options = {"questions": questions}
+        make_task(store, project, "screen", (LONG, "short"), question, overlap=2, options=options)
+    for rater, liked in ((make_rater(store), LONG), (make_rater(store), "short")):
+        for _ in range(2):
+            given = claim(store, project, rater)
+            assert given
+            task, texts = shown(store, given)
+            with store.read() as connection:
+                row = content.task_of(connection, task).one()
+                about = select(schema.prompt.c.content).where(schema.prompt.c.id == row.prompt)
+                first = connection.execute(about).scalar_one()[0]["content"] == "one?"
+            better = {"better": texts.index(liked)} if first else {"tie": True}
+            scores = [5 if text == LONG else 1 for text in texts]
+            said = {"better": better, "axes": {"scores": {"helpful": scores}}}
+            answer(store, given, rater, said)
+    found = get(lead, project, "rated-alike")
+    (axis,) = found["axes"]
+    assert axis["axis"] == "helpful" and found["used"] == 4
+    counts = {
+        name: (axis[name]["n"], axis[name]["value"])
+        for name in ("wins", "equal", "compared", "rated")
+    }
+    assert counts == {"wins": (2, 0.5), "equal": (2, 0.0), "compared": (1, 0.0), "rated": (1, 1.0)}
+
+
 def test_labels(person, judged):
     """Four preferences for the longer or the shorter one, and a tie."""
     lead, project = person("lead"), judged["project"]

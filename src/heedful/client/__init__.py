@@ -245,6 +245,10 @@ class Client(Members):
     def agreement(self, project: str) -> Values:
         return self._call("GET", f"/api/projects/{project}/agreement")
 
+    def rated_alike(self, project: str) -> Values:
+        """{axes, used, most}: ratings beside comparisons of the same responses, axis by axis."""
+        return self._call("GET", f"/api/projects/{project}/rated-alike")
+
     def rater_statistics(self, project: str) -> Any:
         return self._call("GET", f"/api/projects/{project}/raters")
 

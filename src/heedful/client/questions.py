@@ -54,6 +54,18 @@ class Questions(Files):
         body = {} if said is None else {"said": said}
         return self._call("POST", f"/api/assignments/{assignment}/play", body)
 
+    def ask_to_break_rules(
+        self, project: str, rules: Sequence[Mapping[str, str]], **options: Any
+    ) -> Values:
+        """{tasks}: how many questions are new, one for each rule, {code, text}: people talk with the project's model
+        and try to make it break the rule; options: system, talks, min_turns, max_turns."""
+        body = {"rules": list(rules), **options}
+        return self._call("POST", f"/api/projects/{project}/probes", body)
+
+    def broken_rules(self, project: str) -> Values:
+        """{rules, used, most}: how often those who tried have made which model break which rule, with intervals."""
+        return self._call("GET", f"/api/projects/{project}/probes")
+
     def act_on_questions(
         self,
         project: str,

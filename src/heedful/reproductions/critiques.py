@@ -261,11 +261,11 @@ REPRODUCTION = Reproduction(
     "errors and make up others, then learns by GRPO from whether a simulated rater decides rightly who reads it. Such "
     f"a rater sees an error with chance {SEES} alone, {POINTED} where the critique names it, {MISLED} where it says "
     f"something else. {COMPARED} judgments alone, with critiques, and with those of a critic that calls right claims "
-    "wrong; a reward model of each, on held-out pairs of which it is known what is right. This is a third try, by the "
-    "same criteria. The first imitated for 4 epochs, and its critic called right and wrong claims wrong equally often; the "
-    "second, of 12 epochs and 300 judgments, had a gain of .11 [−.0075, .22]: on one seed the critic was still on that "
-    "plateau, on another the reward model of 300 judgments erred more than the judgments. Chosen by one pilot with "
-    "another seed.",
+    "wrong; a reward model of each, on held-out pairs of which it is known what is right. This is a third try, by"
+    " the same criteria. The first imitated for 4 epochs, and its critic called right and wrong claims wrong "
+    "equally often; the second, of 12 epochs and 300 judgments, had a gain of .11 [−.0075, .22]: on one seed the "
+    "critic was still on that plateau, on another the reward model of 300 judgments erred more than the "
+    "judgments. Chosen by one pilot with another seed.",
     frozen="2026-11-30",
     criteria=(
         Criterion("more accurate with the critic", "critic less alone", "at least", 0.0, "interval"),

@@ -52,6 +52,7 @@ ROUTES = (
     "runs",
     "talk",
     "plays",
+    "probes",
     "playground",
     "transfer",
     "hooks",

@@ -42,6 +42,9 @@ EXAMPLES: dict[str, Any] = {
     f"POST {A}/play": {"said": "calculate(expression='37 * 48')"},
     f"POST {P}/plays": {"env": "calculator", "tasks": 20, "overlap": 2, "max_turns": 4},
     f"POST {P}/plays/compare": {"overlap": 1},
+    f"POST {P}/probes": {
+        "rules": [{"code": "polite", "text": "The model is polite."}], "talks": 10, "max_turns": 8,
+    },
     "POST /api/projects": {"name": "helpful", "settings": {"gold_rate": 0.1}},
     f"PATCH {P}": {"settings": {"daily_limit": 200}},
     f"POST {P}/delete": {"name": "helpful"},

@@ -19,7 +19,7 @@ from heedful.errors import Unavailable, UserError
 from heedful.remote.lines import Send, answer_lines
 from heedful.store.database.db import Store, open_store
 from heedful.store.project import projects
-from heedful.web import alerts, insight
+from heedful.web import alerts, alike, insight, probes
 from heedful.web.tallies import Tallies
 from heedful.web.worker import Worker
 
@@ -36,10 +36,12 @@ class Counting:
         self.reports: dict[str, Callable[..., Any]] = {
             "alerts": alerts.of_project,
             "agreement": insight.agreement,
+            "rated-alike": alike.alike,
             "raters": partial(insight.raters, count=tallies),
             "disagreements": insight.disagreements,
             "labels": insight.labels,
             "win-rates": insight.win_rates,
+            "probes": probes.broken,
         }
 
     def count(self, name: str, project: str, **asked: Any) -> Any:

@@ -16,6 +16,7 @@ from heedful.store.tables.schema import completion, demonstration, prompt, task
 
 # Forms that are no judgments; all others are made of those.
 TABLES = {"prompts": prompt, "samples": completion, "demonstrations": demonstration}
+BY_RULE = ("scores", "unpaired")  # that verdicts on the replies of conversations become, too
 # A prompt of one message as it stands in the database, if it says nothing else and has no quote.
 PLAIN = re.compile(r'\[\{"content":"[^"]*","role":"[^"]*"\}\]')
 
@@ -25,16 +26,21 @@ def forms(connection: Connection, dataset: str, prompts: Sequence[str]) -> set[s
     of_prompts: set[str] = set()
     if dataset == "demonstrations" and not played(connection).isdisjoint(prompts):
         of_prompts |= {"mixed", "tools"}
+    talks, both = talked(connection) if dataset in BY_RULE else (set[str](), set[str]())
     reads = Json().process_result_value
     for part in records.batches(prompts):
-        query = select(type_coerce(prompt.c.content, Text)).where(prompt.c.id.in_(part))
-        for words in connection.execute(query).scalars():
+        query = select(prompt.c.id, type_coerce(prompt.c.content, Text)).where(
+            prompt.c.id.in_(part)
+        )
+        for key, words in connection.execute(query):
             if PLAIN.fullmatch(words):  # as nearly always, and told without reading it
                 of_prompts.add("messages")
                 continue
             content = reads(words, connection.dialect)
-            first = export.opening(content) if dataset == "turns" else content
+            first = export.opening(content) if dataset == "turns" or key in talks else content
             of_prompts |= layout.form_of(layout.with_template_columns({"prompt": first}))
+            if key in both:
+                of_prompts |= layout.form_of(layout.with_template_columns({"prompt": content}))
     return of_prompts
 
 
@@ -42,6 +48,18 @@ def played(connection: Connection) -> set[str]:
     """The prompts with whose tasks people play: of these demonstrations are conversations with calls of tools."""
     kinds = [kind.name for kind in KINDS.values() if kind.plays]
     return set(connection.execute(select(task.c.prompt).where(task.c.kind.in_(kinds))).scalars())
+
+
+def talked(connection: Connection) -> tuple[set[str], set[str]]:
+    """The prompts that conversations begin with, whose rows by rule are conversations whatever the prompt is; and those
+    of these about which something else is asked, too."""
+    kinds = [
+        kind.name for kind in KINDS.values() if kind.talks and set(BY_RULE) & set(kind.exports)
+    ]
+    begun = select(task.c.prompt).where(task.c.kind.in_(kinds))
+    both = select(task.c.prompt).where(task.c.kind.not_in(kinds), task.c.prompt.in_(begun))
+    one, other = (set(connection.execute(query).scalars()) for query in (begun, both))
+    return one, other
 
 
 def rows(connection: Connection, dataset: str, ids: Sequence[str]) -> Iterator[export.Rows | str]:

@@ -17,7 +17,7 @@ Where the prompt is a conversation, the responses are messages too, as TRL wants
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import combinations
@@ -84,10 +84,16 @@ def unpaired(j: JudgmentRecord) -> Rows | str:
     for row in j.scores:
         if row.axis == "thumb":
             labels.setdefault(row.completion, []).extend([row.value > 0] if row.value else [])
+    if j.turns and j.rules:
+        return [
+            {"prompt": prompt, "completion": completion, "label": row.verdict} | _provenance(j)
+            for prompt, completion, row in _by_rule(j)
+            if completion[0]["content"].strip()
+        ] or "an empty response"
     for row in j.rules:
         labels.setdefault(row.completion, []).append(row.verdict)
     if not labels:
-        return "another kind of answer"
+        return _unsure(j)
     return [
         {"prompt": j.prompt.content, "completion": reply(j, c), "label": all(v)} | _provenance(j)
         for c, v in labels.items()
@@ -98,13 +104,13 @@ def unpaired(j: JudgmentRecord) -> Rows | str:
 def scores(j: JudgmentRecord) -> Rows | str:
     if "triplets" in exports_of(j.kind):  # what is closer is no better
         return "another kind of answer"
-    said = [(r.completion, r.axis, r.value) for r in j.scores]
-    said += [(r.completion, r.rule, float(r.verdict)) for r in j.rules]
+    said = [(j.prompt.content, reply(j, r.completion), r.axis, r.value) for r in j.scores]
+    said += [(*of, row.rule, float(row.verdict)) for *of, row in _by_rule(j)]
     return [
-        {"prompt": j.prompt.content, "completion": reply(j, response)}
+        {"prompt": prompt, "completion": completion}
         | {"axis": axis, "value": value, **_of_question(j), **_provenance(j)}
-        for response, axis, value in said
-    ] or "another kind of answer"
+        for prompt, completion, axis, value in said
+    ] or _unsure(j)
 
 
 def critiques(j: JudgmentRecord) -> Rows | str:
@@ -134,10 +140,8 @@ def triplets(j: JudgmentRecord) -> Rows | str:
 def turns(j: JudgmentRecord) -> Rows | str:
     if not j.turns or "turns" not in exports_of(j.kind):
         return "another kind of answer"
-    messages = opening(j.prompt.content)
     rows: Rows = []
-    for number, turn in enumerate(j.turns):
-        messages = [*messages, {"role": "user", "content": turn.said}]
+    for number, (messages, turn) in enumerate(_conversation(j)):
         replies = [c["text"] for c in turn.candidates]
         chosen = replies[turn.chosen]
         for rejected in replies[: turn.chosen] + replies[turn.chosen + 1 :]:
@@ -152,11 +156,36 @@ def turns(j: JudgmentRecord) -> Rows | str:
                         **_provenance(j),
                     }
                 )
-        messages = [*messages, *_message(chosen)]
     if rows:
         return rows
     has_empty = any(not c["text"].strip() for turn in j.turns for c in turn.candidates)
     return "an empty response" if has_empty else "the same text twice"
+
+
+def _conversation(j: JudgmentRecord) -> Iterator[tuple[list[dict[str, str]], Row]]:
+    """Each turn behind all that was said before it, the user's last words among it."""
+    messages = opening(j.prompt.content)
+    for turn in j.turns:
+        messages = [*messages, {"role": "user", "content": turn.said}]
+        yield messages, turn
+        messages = [*messages, *_message(turn.candidates[turn.chosen]["text"])]
+
+
+def _by_rule(j: JudgmentRecord) -> Iterator[tuple[Any, Any, Row]]:
+    """Each verdict with the prompt and the response that it is of: in a conversation, whose turn is its place, a reply
+    behind what was said before it."""
+    if not j.turns:
+        yield from ((j.prompt.content, reply(j, row.completion), row) for row in j.rules)
+        return
+    turns = [*_conversation(j)]
+    for row in j.rules:
+        messages, turn = turns[row.place]
+        yield messages, _message(turn.candidates[turn.chosen]["text"]), row
+
+
+def _unsure(j: JudgmentRecord) -> str:
+    """Why nothing is said of any response."""
+    return "unsure" if j.turns and "scores" in exports_of(j.kind) else "another kind of answer"
 
 
 def judgments(j: JudgmentRecord) -> Rows:

@@ -108,7 +108,8 @@ def prompts(
     def add(connection: Connection, batch: Sequence[tuple[Prompt, Origin]]) -> None:
         keys = content.add_prompts(connection, project, batch)
         if tasks.kind:
-            content.add_tasks(connection, project, [_ask(tasks, key) for key in keys])
+            asks = [one for key in keys for one in _asks(tasks, key)]
+            content.add_tasks(connection, project, asks)
 
     return add_all(store, project, items, add, tick)
 
@@ -163,9 +164,10 @@ def samples(
             if text.strip():
                 shown[key].setdefault(text, made)
         asks = [
-            _ask(tasks, key, completions)
+            one
             for key, texts in shown.items()
             for completions in tasks.shown(list(texts.values()))
+            for one in _asks(tasks, key, completions)
         ]
         content.add_tasks(connection, project, asks)
 
@@ -200,10 +202,13 @@ def refuse_responses(tasks: TaskSpec) -> None:
         raise UserError(f"tasks of the kind {tasks.kind} show responses, and prompts have none")
 
 
-def _ask(spec: TaskSpec, prompt: str, completions: Sequence[str] = ()) -> content.Ask:
+def _asks(spec: TaskSpec, prompt: str, completions: Sequence[str] = ()) -> Iterator[content.Ask]:
+    """One question, or one for each entry of the option that is asked apart."""
     assert spec.kind
-    how = {"options": spec.options or {}, "overlap": spec.overlap, "strategy": "import"}
-    return content.Ask(spec.kind, prompt, list(completions), **how)
+    options, apart = spec.options or {}, spec.kind != SCREEN and kind_of(spec.kind).apart
+    how = {"overlap": spec.overlap, "strategy": "import"}
+    for one in [{apart: [value]} for value in options[apart]] if apart else [{}]:
+        yield content.Ask(spec.kind, prompt, list(completions), {**options, **one}, **how)
 
 
 @rarely_collecting()

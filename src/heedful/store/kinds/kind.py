@@ -41,6 +41,7 @@ class Parsed:
     edit: tuple[str, str] | None = None  # completion, new text; it beats its original
     demonstration: str | None = None
     turns: int = 0
+    verdicts: tuple[bool | None, ...] = ()  # of each turn's reply, whether it keeps the task's rule
     # Of several questions on one screen: name, kind and answer of each that was answered; nothing of the above then.
     answers: tuple[tuple[str, str, Parsed], ...] = ()
 
@@ -82,8 +83,10 @@ class Kind:
         False  # the first of a task's responses is shown first, and the others are about it
     )
     axes: tuple[str, ...] = ()  # that it scores, where its options name none
-    talks: bool = False  # a conversation comes before the answer, with two models: store.talk
+    talks: bool = False  # a conversation with models comes before the answer: store.talk
     plays: bool = False  # or, of those, with an environment: store.plays
+    replies: int = 2  # in such a conversation to each message: of two the better goes on
+    apart: str = ""  # of this option each entry is a question of its own
     page: Path | None = None  # None: web/static/rate/kinds/NAME.js
     # A judge's ranks by place as an answer of this kind, where its answers rank.
     ranked: Callable[[Sequence[int | None]], dict[str, Any]] = lambda ranks: {"ranks": list(ranks)}

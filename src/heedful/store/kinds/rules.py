@@ -11,7 +11,7 @@ from heedful.store.kinds.kind import Kind, Measure, Parsed, Question
 MAX_RULE = 5000  # characters of what raters read
 
 
-def check(options: dict[str, Any]) -> dict[str, Any]:
+def check(options: dict[str, Any], kind: str = "rules") -> dict[str, Any]:
     rules = options.get("rules") or []
     if (
         not rules
@@ -24,7 +24,7 @@ def check(options: dict[str, Any]) -> dict[str, Any]:
         )
     ):
         raise UserError(
-            "tasks of the kind rules need rules, each with a code and a text, such as "
+            f"tasks of the kind {kind} need rules, each with a code and a text, such as "
             '{"rules": [{"code": "polite", "text": "It is polite."}]}'
         )
     distinct("rule", [r["code"] for r in rules])

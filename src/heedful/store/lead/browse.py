@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from heedful.errors import UserError, did_you_mean
 from heedful.store.database.bulk import BATCH
-from heedful.store.kinds import UNANSWERED
+from heedful.store.kinds import KINDS, UNANSWERED
 from heedful.store.lead.quality import ANSWERS, valid
 from heedful.store.project.content import own_text
 from heedful.store.project.records import corrected, texts
@@ -234,7 +234,7 @@ def _judged(by: str | None, answer: str | None) -> ColumnElement[bool]:
 
 def _differ() -> ColumnElement[bool]:
     """Two answers that count and are not the same: another outcome, or a rank, a score or a verdict that the other has
-    not. Each of the two is once the first."""
+    not. Each of the two is once the first. Of conversations each has its own replies, which are no other's."""
     a, b = judgment.alias(), judgment.alias()
     parts = []
     for table, same in (
@@ -246,7 +246,9 @@ def _differ() -> ColumnElement[bool]:
         equal = (mine.c[name] == theirs.c[name] for name in same)
         there = exists().where(theirs.c.judgment == b.c.id, *equal).correlate(mine, b)
         parts.append(exists().where(mine.c.judgment == a.c.id, ~there).correlate(a, b))
+    talks = [kind.name for kind in KINDS.values() if kind.talks]
     return exists().where(
+        task.c.kind.not_in(talks),
         a.c.task == task.c.id,
         b.c.task == task.c.id,
         a.c.rater != b.c.rater,

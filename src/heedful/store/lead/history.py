@@ -182,7 +182,7 @@ def _said(connection: Connection, about: Any) -> list[dict[str, Any]]:
                 "comment": r.said.text,
                 "ranks": [r.ranks.get(c) for c in about.completions],
                 "scores": _marks(r.scores, "axis", "value", about.completions),
-                "rules": _marks(r.rules, "rule", "verdict", about.completions),
+                "rules": {} if r.turns else _marks(r.rules, "rule", "verdict", about.completions),
                 "critiques": [
                     {
                         "response": place[c.completion],
@@ -203,8 +203,9 @@ def _said(connection: Connection, about: Any) -> list[dict[str, Any]]:
                         "said": t.said,
                         "replies": [c["text"] for c in t.candidates],
                         "chosen": t.chosen,
+                        "kept": {row.place: row.verdict for row in r.rules}.get(i),
                     }
-                    for t in r.turns
+                    for i, t in enumerate(r.turns)
                 ],
             }
         )

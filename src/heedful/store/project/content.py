@@ -16,6 +16,7 @@ from heedful.errors import UserError
 from heedful.store.database.bulk import insert_all, once
 from heedful.store.database.db import insert
 from heedful.store.database.prepared import prepared
+from heedful.store.kinds import KINDS
 from heedful.store.project import projects, screens
 from heedful.store.tables.columns import canonical, sha256
 from heedful.store.tables.schema import (
@@ -244,6 +245,9 @@ class Ask:
         if not minimum <= number <= maximum or len(set(self.completions)) != number:
             most = minimum if minimum == maximum else f"{minimum} to {maximum}"
             raise UserError(f"a task of the kind {self.kind} shows {most} different responses")
+        apart = self.kind in KINDS and KINDS[self.kind].apart
+        if apart and len(self.checked[apart]) > 1:
+            raise UserError(f"a task of the kind {self.kind} is about one of the {apart} alone")
 
     @cached_property
     def sha256(self) -> str:

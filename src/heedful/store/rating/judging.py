@@ -18,7 +18,7 @@ from heedful.store.kinds import UNANSWERED, Parsed, Question, kind_of, parse
 from heedful.store.project import critiques, screens
 from heedful.store.project.content import add_completion, add_demonstration, digest, task_of
 from heedful.store.project.records import texts
-from heedful.store.rating import asides, trials
+from heedful.store.rating import asides, probing, trials
 from heedful.store.tables.schema import (
     assignment,
     critique,
@@ -111,7 +111,7 @@ def submit(
         created_at=timestamp,
     )
     insert_all(connection, judgment, [row])
-    _parts(connection, row["id"], task_row, parsed, rater_id)
+    _parts(connection, row["id"], task_row, parsed, rater_id, assignment_id)
     events = ["judgment"]
     if not corrected and disposition != "surplus":
         if parsed.outcome not in UNANSWERED:
@@ -288,7 +288,12 @@ DONE = assignment.update().where(assignment.c.id == bindparam("of")).values(stat
 
 
 def _parts(
-    connection: Connection, judgment_id: str, task_row: Row, parsed: Parsed, rater_id: str
+    connection: Connection,
+    judgment_id: str,
+    task_row: Row,
+    parsed: Parsed,
+    rater_id: str,
+    assignment_id: str,
 ) -> None:
     """The children of a judgment; an edit and a written response become demonstrations."""
     parts: dict[Table, list[dict[str, Any]]] = defaultdict(list)
@@ -297,6 +302,9 @@ def _parts(
         if one.edit:
             original, text = one.edit
             rows |= _edited(connection, task_row.prompt, original, text, rater_id)
+        if one.verdicts:
+            told = probing.verdicts(connection, assignment_id, task_row, one.verdicts)
+            rows[rule_flag] = told
         if parsed.answers:
             columns = ("outcome", "strength", "confidence", "text")
             said = {"kind": kind} | {column: getattr(one, column) for column in columns}

@@ -1,4 +1,4 @@
-"""Conversations of a rater with two models: the messages, both replies, and the chosen one.
+"""Conversations of a rater with two models, or with one: the messages, the replies, and the chosen one.
 
 Nothing is generated within a transaction: `ready` reads what the models need, `offer` keeps what they replied,
 `choose` what the rater liked better.
@@ -26,8 +26,6 @@ from heedful.store.rating.judging import Conflict, assignment_of
 from heedful.store.tables.schema import offer as offers
 from heedful.store.tables.schema import prompt, turn
 
-REPLIES = 2  # replies to each turn
-
 
 @dataclass(frozen=True)
 class Ready:
@@ -54,8 +52,9 @@ def ready(
         raise UserError(f"a message has at most {MAX_TEXT} characters")
     lease = assignment_of(connection, assignment_id, rater_id)
     task_row = task_of(connection, lease.task).one()
-    asked = [kind_of(q.kind) for q in questions_of(task_row.kind, task_row.options)]
-    if not any(kind.talks and not kind.plays for kind in asked):
+    kinds = [kind_of(q.kind) for q in questions_of(task_row.kind, task_row.options)]
+    kind = next((kind for kind in kinds if kind.talks and not kind.plays), None)
+    if kind is None:
         raise UserError("this task is no conversation")
     if lease.state not in ("active", "expired"):
         raise UserError("this conversation is over")
@@ -63,22 +62,38 @@ def ready(
     if not settings.models:
         raise UserError("this project names no models to talk to; its lead can, in the settings")
     start = select(prompt.c.content).where(prompt.c.id == task_row.prompt)
-    messages = [dict(m) for m in opening(connection.execute(start).scalar_one())]
     past = history(connection, assignment_id)
     if any(row.chosen is None for row in past):
         raise Conflict("choose one of the two replies first")
     if len(past) >= task_row.options["max_turns"]:
         raise UserError(f"a conversation has at most {task_row.options['max_turns']} turns")
+    messages = [dict(m) for m in opening(connection.execute(start).scalar_one())]
     for row in past:
         messages.append({"role": "user", "content": row.said})
         messages.append({"role": "assistant", "content": row.candidates[row.chosen]["text"]})
     messages.append({"role": "user", "content": message})
-    rng = rng or random.SystemRandom()
-    models = list(settings.models)
-    chosen = rng.sample(models, REPLIES) if len(models) >= REPLIES else models * REPLIES
     return Ready(
-        len(past), messages, tuple(chosen), settings.talk_tokens, settings.talk_temperature
+        len(past),
+        messages,
+        _models(settings.models, kind.replies, past, rng or random.SystemRandom()),
+        settings.talk_tokens,
+        settings.talk_temperature,
     )
+
+
+def _models(
+    models: Sequence[str], replies: int, past: Sequence[Any], rng: random.Random
+) -> tuple[str, ...]:
+    """Who replies: different models, where there are so many; one alone is the same to the end of a conversation."""
+    if replies == 1 and past:
+        before = past[0].candidates[0]["model"]
+        if before not in models:
+            raise UserError(
+                "the model that you talk with has been taken away: say what there is to say of its replies"
+                ", or skip"
+            )
+        return (before,)
+    return tuple(rng.sample([*models], replies) if len(models) >= replies else [*models] * replies)
 
 
 def offer(
@@ -90,14 +105,17 @@ def offer(
     candidates: Sequence[dict[str, Any]],
     rng: random.Random | None = None,
 ) -> list[str]:
-    """Keep both replies, each {text, model, sampling, seed, …}; returns their texts in the order they are shown."""
+    """Keep the replies, each {text, model, sampling, seed, …}; returns their texts in the order they are shown. With
+    one alone the conversation goes on at once."""
     assignment_of(connection, assignment_id, rater_id, lock=True)
     if len(history(connection, assignment_id)) != place:
         raise Conflict("this conversation has gone on in another tab; reload the page")
     order = list(range(len(candidates)))
     (rng or random.SystemRandom()).shuffle(order)
     row = {"place": place, "said": message, "candidates": list(candidates), "order_shown": order}
-    insert(connection, offers, assignment=assignment_id, **row)
+    key = insert(connection, offers, assignment=assignment_id, **row)
+    if len(candidates) == 1:
+        connection.execute(turn.insert().values(offer=key, chosen=0, created_at=now(connection)))
     return [candidates[i]["text"] for i in order]
 
 

@@ -226,6 +226,14 @@ async def agreement(project: str, request: Request, _user: Reviewer) -> dict[str
     return await request.app.state.figures("agreement", project)
 
 
+@router.get("/api/projects/{project}/rated-alike")
+@terms(lane="reports")
+async def rated_alike(project: str, request: Request, _user: Reviewer) -> dict[str, Any]:
+    """{axes, used, most}: of each axis on which people rate what people compare, how often the higher rated response
+    was preferred, and whether two raters agree more where they compare or where they rate."""
+    return await request.app.state.figures("rated-alike", project)
+
+
 @router.get("/api/projects/{project}/raters")
 @terms(lane="reports")
 async def raters(project: str, request: Request, _user: Lead) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // How far raters agree, and where they do not.
-import { day, el } from "../api.js";
-import { intervals, number } from "../charts.js";
-import { $, ask, fill, label, list, question, review } from "./common.js";
+import { day, el, stack } from "../api.js";
+import { intervals, number, percent } from "../charts.js";
+import { $, ask, attempt, fill, label, list, question, review } from "./common.js";
 import { answerText } from "./history.js";
 
 const name = (m) => `${m.question || label(m.kind)}${m.of ? ` · ${m.of}` : ""}`;
@@ -12,6 +12,13 @@ fill($("alpha"), () => ask("agreement"), ({ measures, tasks, most }) => {
   $("measures").replaceChildren(...measures.map((m) => el("tr", {}, el("td", {}, m.who), el("th", { scope: "row" }, name(m)), el("td", {}, m.level),
     el("td", { class: "number" }, number(m.value)), el("td", {}, m.low === null ? (m.why ?? "–") : `${number(m.low)} to ${number(m.high)}`), el("td", { class: "number" }, number(m.units)), el("td", { class: "number" }, number(m.raters)))));
   if (!measures.length) $("measures").replaceChildren(el("tr", {}, el("td", { colspan: "7", class: "hint" }, "No question has been answered by two raters yet.")));
+});
+
+const counted = ({ n, value, ci }) => (value === null ? "–" : `${percent(value)} [${percent(ci[0])}, ${percent(ci[1])}] of ${number(n)}`);
+attempt(() => ask("rated-alike")).then((report) => {
+  if (!report?.axes.length) return;
+  $("alike").hidden = false;
+  stack($("axes"), report.axes.map((of) => el("tr", {}, el("th", { scope: "row" }, of.axis), ...[of.wins, of.equal, of.compared, of.rated].map((share) => el("td", { class: "number" }, counted(share))))));
 });
 
 // Each in a line that opens; the first is open. Twenty long pairs one below the other are a page that nobody reads.

@@ -132,6 +132,19 @@ $("confirm").addEventListener("click", async () => {
   $("added").textContent = `Added ${numbers(kept) || "nothing: all of it was there"}.`;
 });
 
+// ── attempts to break rules ──────────────────────────────────────────────────────────────────────
+
+$("probes").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const { rules, system, ...numbers } = Object.fromEntries(new FormData(event.target));
+  const lines = rules.split("\n").map((line) => line.trim()).filter(Boolean);
+  const bad = lines.find((line) => !/^[^:]*\S[^:]*:.*\S/.test(line));
+  if (bad !== undefined) return say(`A rule is a short name, a colon and what raters read, and not “${bad.slice(0, 60)}”.`, "bad");
+  const named = lines.map((line) => ({ code: line.slice(0, line.indexOf(":")).trim(), text: line.slice(line.indexOf(":") + 1).trim() }));
+  const made = await attempt(() => api("POST", `/api/projects/${project}/probes`, { rules: named, system: system.trim(), ...Object.fromEntries(Object.entries(numbers).map(([name, n]) => [name, Number(n)])) }));
+  if (made) $("probed").textContent = made.tasks ? `${made.tasks} new question${made.tasks === 1 ? "" : "s"}, one for each rule.` : "Nothing new: all of it was asked before. Under Questions more answers can be wanted.";
+});
+
 // ── plays ────────────────────────────────────────────────────────────────────────────────────────
 
 async function toPlay(part, body) {

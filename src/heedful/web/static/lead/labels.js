@@ -1,6 +1,6 @@
 // Distribution of labels, whether length wins, and which model does.
-import { el } from "../api.js";
-import { intervals, lines, number, svg } from "../charts.js";
+import { el, stack } from "../api.js";
+import { intervals, lines, number, percent, svg } from "../charts.js";
 import { $, ask, attempt, fill, label } from "./common.js";
 
 const STRENGTHS = ["a little better", "somewhat better", "better", "much better"];
@@ -49,6 +49,15 @@ $("rater").addEventListener("change", load);
 load();
 
 attempt(() => ask("raters")).then((report) => report && $("rater").append(...report.raters.map((r) => el("option", { value: r.rater }, r.pseudonym))));
+
+attempt(() => ask("probes")).then((report) => {
+  if (!report?.rules.length) return;
+  $("probes").hidden = false;
+  const rows = report.rules.flatMap((rule) => rule.models.map((of) => ({ ...of, rule, model: of.model || "all models" })));
+  intervals($("broken"), "How often a rule was broken", rows.map((of) => ({ ...of, name: `${of.rule.code}, ${of.model}`, note: `n ${of.talks}` })));
+  stack($("broken-rules"), rows.map((of) => el("tr", {}, el("th", { scope: "row", title: of.rule.text }, of.rule.code), el("td", { class: "wrap" }, of.model), el("td", { class: "number" }, number(of.talks)), el("td", { class: "number" }, percent(of.value)),
+    el("td", {}, of.value === null ? "–" : `${percent(of.low)} to ${percent(of.high)}`), el("td", { class: "number" }, number(of.unsure)), el("td", { class: "number" }, `${number(of.replies.broken)} of ${number(of.replies.broken + of.replies.kept)}`))));
+});
 
 fill($("models"), () => ask("win-rates"), (rates) => {
   intervals($("models"), "Win rate of each model", rates.models.map((m) => ({ ...m, name: m.model, note: `n ${m.n}` })), { reference: 0.5 });

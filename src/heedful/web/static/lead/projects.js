@@ -25,7 +25,8 @@ list();
 $("new-project").addEventListener("submit", async (event) => {
   event.preventDefault();
   const { name, starter } = event.target.elements;
-  const questions = JSON.parse(starter.selectedOptions[0].dataset.questions ?? "[]");
+  const { questions: asked = "[]", next = "screen" } = starter.selectedOptions[0].dataset;
+  const questions = JSON.parse(asked);
   const project = await attempt(() => api("POST", "/api/projects", { name: name.value, settings: { questions } }));
-  if (project) location.assign(link(`/lead/${project.id}/screen`));
+  if (project) location.assign(link(`/lead/${project.id}/${next}`));
 });

@@ -97,6 +97,7 @@ function show(task, previous = task.answer) {
   current = { task, previous, key: fresh(), shown: Date.now(), active: 0, settled: false, view: { read: () => true, close: () => {} } };
   lessons.banner($("trial"), task.trial);
   panels.prompt($("prompt"), task.prompt);
+  $("prompt").hidden = !task.responses.length && task.prompt.every((turn) => !turn.text); // a conversation that begins with nothing
   $("guidelines").innerHTML = task.guidelines?.html ?? "";
   $("guide").hidden = !task.guidelines;
   $("desk").classList.toggle("bare", !task.guidelines);
@@ -128,7 +129,7 @@ function show(task, previous = task.answer) {
 // After an answer the focus would stay on a button that cannot be pressed any more, and nobody who only hears the page
 // would know that it has changed.
 function arrived() {
-  if (document.activeElement !== document.body) $("prompt").focus({ preventScroll: true });
+  if (document.activeElement !== document.body) ($("prompt").hidden ? $("answer").querySelector("textarea") : $("prompt"))?.focus({ preventScroll: true });
   $("now").textContent = t("Sent. Question {n}.", { n: (answered += 1) + 1 });
 }
 

@@ -85,19 +85,20 @@ lowest: .venv-lowest/.installed ## tests of pages and store with the lowest vers
 	$(@D)/bin/pip install --quiet -r $(@D)/needs.txt
 	@touch $@
 
-# A server of its own with its own PyTorch and transformers, into which the plugin goes; the tests run in the environment above.
+# vLLM with its own PyTorch and transformers, and heedful: what its servers run in, and what has it in heedful's process.
 .venv-vllm/.installed: .ci/vllm.txt .ci/vllm-needs.txt pyproject.toml $(STAMP)
 	$(PY) -m venv --clear $(@D)
 	@if test -n "$(TORCH_INDEX)" && $(PY) -c '$(PROBE)' 2>/dev/null; then \
 	  $(@D)/bin/pip install --quiet --no-deps --index-url $(TORCH_INDEX) "$$(grep ^torch== .ci/vllm-needs.txt)"; fi
 	$(@D)/bin/pip install --quiet -r .ci/vllm-needs.txt
 	$(@D)/bin/pip install --quiet --no-deps --require-hashes -r .ci/vllm.txt
-	$(@D)/bin/pip install --quiet --no-deps -e .
+	$(@D)/bin/pip install --quiet -c .ci/vllm-needs.txt -e '.[lora]' pytest hypothesis beartype
 	@touch $@
 
-test-scale: .venv-scale/.installed .venv-vllm/.installed ## a Ray cluster of this machine whose parts are killed (HEEDFUL_KILLS=20), and servers of vLLM
+test-scale: .venv-scale/.installed .venv-vllm/.installed ## a Ray cluster of this machine whose parts are killed (HEEDFUL_KILLS=20), vLLM's servers, and vLLM in heedful's process
 	PYTHONPATH=src .venv-scale/bin/python -m pytest -q -s -m ray tests/engine/test_ray.py $(ARGS)
 	PYTHONPATH=src HEEDFUL_VLLM=.venv-vllm/bin/python .venv-scale/bin/python -m pytest -q -s -m vllm tests/engine/test_real_vllm.py $(ARGS)
+	PYTHONPATH=src .venv-vllm/bin/python -m pytest -q -s -m vllm tests/engine/test_real_colocated.py $(ARGS)
 
 docs: $(STAMP) ## the documentation as a site, into build/site; a link that leads nowhere is an error
 	PYTHONPATH=src $(PY) docs/site.py

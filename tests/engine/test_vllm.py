@@ -11,10 +11,9 @@ import pytest
 import torch
 
 import games
+import sampled
 import several
 import tiny
-from changed import changed
-from heedful.cli import main
 from heedful.configs.engines import servers_of
 from heedful.engine import load_engine
 from heedful.engine.local import LocalEngine
@@ -23,42 +22,13 @@ from heedful.errors import UserError
 from heedful.losses.policy import engine_weights
 from heedful.models.adapters import add_lora
 from heedful.models.load import copy_model, load_policy
-from heedful.types import Sampling
+from sampled import HOW, PROMPTS, command, drawn, moved, same, train
 from vllm_like import VLLMLike
-
-HOW = {"max_tokens": 6, "sampling": Sampling(0.8, 0.9, 50), "stop": (3,), "seed": 7}
-PROMPTS = tiny.prompts(6)
 
 
 @pytest.fixture(scope="module")
 def lm():
     return tiny.causal_lm("llama")
-
-
-def moved(model):
-    """The model with other weights."""
-    other = copy_model(model)
-    with torch.no_grad():
-        for p in other.parameters():
-            p.add_(0.3 * torch.randn_like(p))
-    return other
-
-
-def drawn(engine, weights, version=1):
-    """What an engine says with these weights, three to each prompt."""
-
-    async def ask():
-        await engine.load(weights, version)
-        return await asyncio.gather(*(engine.generate(p, n=3, **HOW) for p in PROMPTS))
-
-    return asyncio.run(ask())
-
-
-def same(ours, theirs) -> None:
-    """The same tokens and stops, and log-probs up to rounding."""
-    for one, other in zip(chain(*ours), chain(*theirs), strict=True):
-        assert one.tokens == other.tokens and one.stop_reason == other.stop_reason
-        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
 @pytest.mark.parametrize("plugin", [True, False], ids=["gloo", "files"])
@@ -145,24 +115,7 @@ def test_episodes_of_several_turns_are_those_of_the_embedded_engine(tmp_path):
 
 @pytest.fixture(scope="module")
 def at(tmp_path_factory) -> Path:
-    at = tmp_path_factory.mktemp("vllm")
-    tok = tiny.tokenizer()
-    tiny.policy(tok).save_pretrained(at / "lm")
-    tok.save_pretrained(at / "lm")
-    rows = [{"prompt": w} for w in ("Why?", "Who cares?", "Go on.")]
-    (at / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return at
-
-
-def command(at: Path, out: Path) -> list[str]:
-    """Two rounds of RLOO in which the weights move a lot."""
-    words = f"train rloo --model {at / 'lm'} --data {at / 'p.jsonl'} --reward tiny:likes_short --out {out} --steps 2"
-    sizes = "--batch-size 8 --warmup 0 --max-tokens 6 --learning-rate 0.02 --quiet"
-    return [*words.split(), *sizes.split(), "--top-k", "200"]
-
-
-def train(at: Path, out: Path, *more: str) -> int:
-    return main(changed(command(at, out), *more))
+    return sampled.folder(tmp_path_factory.mktemp("vllm"))
 
 
 def test_training_samples_from_a_server(at, tmp_path, capsys):
@@ -221,7 +174,6 @@ def test_what_cannot_be_asked_is_told_in_one_sentence(at, lm, tmp_path, capsys):
     for words, sentence in (
         (["--engine", f"vllm:{server.url}"], "is vLLM 0.11.0; known here is vLLM 0.32"),
         (["--engine", "vllm:http://127.0.0.1:9"], "nobody answers at http://127.0.0.1:9"),
-        (["--engine", "vllm"], "say where its servers are"),
         (["--engine", "vlm:http://h:1"], "'vlm' is unknown"),
         (["--engine", "vllm:http://h:1/v1"], "'http://h:1/v1' is no server"),
         (["--correct", "mask"], "--correct would have no effect"),

@@ -13,6 +13,8 @@ from heedful.fields import Range
 from heedful.tagged import ReadWith
 
 URL = re.compile(r"https?://[^\s/,@#?]+")
+OWN = re.compile(r"vllm(?::([^/]*))?")
+MEMORY = 0.3  # of a GPU, as TRL has it
 Correct = Literal["token", "sequence", "mask", "none"]
 
 
@@ -21,7 +23,8 @@ class Engined(Sampled):
     """How tokens are drawn, and by what."""
 
     engine: str | None = None
-    """Servers that sample in place of this process: vllm:http://HOST:8000, several with commas: docs/scaling.md."""
+    """vLLM in place of heedful's own engine, docs/scaling.md: vllm, in this process, with .3 of the GPU's memory
+    (vllm:0.5: half of it), or on servers, vllm:http://HOST:8000, several with commas."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +53,31 @@ def servers_of(spec: str) -> tuple[str, tuple[str, ...]]:
     return name, urls
 
 
+def memory_of(spec: str) -> float | None:
+    """The share of its GPU that vLLM in this process takes, by `vllm` or `vllm:0.5`; None for another engine."""
+    if not (found := OWN.fullmatch(spec)):
+        return None
+    try:
+        share = MEMORY if found[1] is None else float(found[1])
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise UserError(
+            f"--engine {spec}: expected vllm, vllm:0.5 (the share of a GPU's memory, above 0, at most 1) or "
+            "vllm:http://HOST:8000"
+        )
+    return share
+
+
+def has_own_weights(spec: str) -> bool:
+    """Whether an engine has a copy of the weights, which may be another one."""
+    return bool(servers_of(spec)[1]) or memory_of(spec) is not None
+
+
 def refuse_engine(config: Engined) -> None:
-    """UserError for an engine that nobody knows, or that has no addresses."""
+    """UserError for an engine that nobody knows."""
     if config.engine is None:
         return
-    name, urls = servers_of(config.engine)
-    if name == "vllm" and not urls:
-        raise UserError(
-            f"--engine {config.engine}: say where its servers are: vllm:http://HOST:8000"
-        )
-    if ":" not in name:
+    name, _ = servers_of(config.engine)
+    if memory_of(config.engine) is None and ":" not in name:
         registry.entry("engine", name, "--engine")

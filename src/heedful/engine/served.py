@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from heedful.engine import gloo
 from heedful.errors import UserError
+from heedful.types import Sampling
 
 # Releases whose routes these are, as tests/engine/test_real_vllm.py has seen.
 VERSIONS = ("0.32",)
@@ -70,11 +71,7 @@ class Served:
     def meet(self) -> None:
         """Ask it who it is. `Lost` if nobody answers, UserError for what is no server of vLLM that is known here."""
         version = self._said(self._get("/version"), "version")
-        if not version.startswith(tuple(f"{known}." for known in VERSIONS)):
-            raise UserError(
-                f"--engine: {self.url} is {f'vLLM {version}' if version else 'no server of vLLM'}; known here is "
-                f"vLLM {' and '.join(VERSIONS)}, whose interface other releases may not have"
-            )
+        refuse_unknown(version, self.url)
         models = self._get("/v1/models")
         if not models.is_success:  # a key that it does not know
             self._refuse(models, "/v1/models")
@@ -211,3 +208,38 @@ def short(reply: httpx.Response) -> str:
     except (ValueError, AttributeError):
         said = reply.text
     return " ".join(str(said).split())[:300]
+
+
+def refuse_unknown(version: str, where: str) -> None:
+    """UserError for a release of vLLM whose interface nobody has tried."""
+    if not version.startswith(tuple(f"{known}." for known in VERSIONS)):
+        raise UserError(
+            f"--engine: {where} is {f'vLLM {version}' if version else 'no server of vLLM'}; known here is "
+            f"vLLM {' and '.join(VERSIONS)}, whose interface other releases may not have"
+        )
+
+
+def request(
+    tokens: Sequence[int], max_tokens: int, sampling: Sampling, stop: Sequence[int], seed: int
+) -> dict[str, Any]:
+    """A prompt and how its completion is drawn, as vLLM takes it. All that shapes the distribution is said, since a
+    server may have other defaults."""
+    return {
+        "token_ids": list(tokens),
+        "sampling_params": {
+            "n": 1,
+            "max_tokens": max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": 0.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "repetition_penalty": 1.0,
+            "stop_token_ids": list(stop),
+            "ignore_eos": True,
+            "seed": seed,
+            "logprobs": 0,
+            "detokenize": False,
+        },
+    }

@@ -15,35 +15,30 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import httpx
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from heedful.configs.engines import MEMORY
+from heedful.engine import handed
 from heedful.engine.room import refuse_without_room
-from heedful.engine.served import GENERATE, Given, Lost, Served, headers, lost, short
+from heedful.engine.served import GENERATE, Given, Lost, Served, headers, lost, request, short
 from heedful.errors import UserError
-from heedful.models.adapter_files import has_adapter, save_adapter
-from heedful.models.forward import VALUE_HEAD
+from heedful.models.adapter_files import has_adapter
 from heedful.models.limits import context_length
 from heedful.models.sampling import derive_seed
-from heedful.models.save import BESIDE
 from heedful.ranks import ALONE, Ranks, seconds_of_patience
 from heedful.registry import register
-from heedful.types import Completion, Sampling
+from heedful.types import Completion, Engine, Sampling
 from heedful.waiting import all_of
 
 PAUSE = 1.0  # seconds between two looks whether somebody is back
 log = logging.getLogger("heedful")
 
 
-@register(
-    "engine", "vllm", help="servers of vLLM over HTTP: vllm:http://HOST:8000,http://HOST:8001"
-)
 class VLLMEngine:
     """`types.Engine` of the servers at these addresses, which have the model that `model` is, or its base.
 
@@ -80,7 +75,7 @@ class VLLMEngine:
 
         @functools.cache
         def written() -> Path:
-            return self._written(place, held)
+            return handed.written(self.model, place, held)
 
         self._given = Given(name, held, adapter, written)
         if adapter:
@@ -91,7 +86,7 @@ class VLLMEngine:
         if self.ranks.rank:  # a server that did not answer there is found out by asking it
             for server in self.servers:
                 server.behind, server.model = False, name if adapter else server.model
-        self.ranks.on_first(self._forget, place)
+        self.ranks.on_first(handed.forget, self.folder, self._run, place)
 
     async def generate(
         self,
@@ -108,7 +103,7 @@ class VLLMEngine:
         """See `types.Engine.generate`. vLLM keeps what it has read by itself, whatever `keep` says."""
         refuse_without_room(tokens, max_tokens, self.window)
         bodies = [
-            _request(tokens, max_tokens, sampling, stop, derive_seed(seed, first + i))
+            request(tokens, max_tokens, sampling, stop, derive_seed(seed, first + i))
             for i in range(n)
         ]
         return list(await all_of(self._one(body, frozenset(stop)) for body in bodies))
@@ -116,7 +111,7 @@ class VLLMEngine:
     async def of_each(self, tokens: Sequence[int], **how: Any) -> list[tuple[str, Completion]]:
         """A completion by each server that answers, with its address: are they all what they should be?"""
         stop = how["stop"]
-        body = _request(tokens, how["max_tokens"], how["sampling"], stop, derive_seed(how["seed"]))
+        body = request(tokens, how["max_tokens"], how["sampling"], stop, derive_seed(how["seed"]))
         answers = []
         for server in self.servers:
             try:
@@ -217,40 +212,10 @@ class VLLMEngine:
         server.behind = True
 
     def _held(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a server is to have, each tensor once. Those of a sharded model are gathered, and kept by the first rank
-        alone; others are the learner's own."""
-        beside = tuple(f"{name}." for name in (VALUE_HEAD, *BESIDE))
-        shared, held, seen = isinstance(weights, dict), dict[str, Tensor](), set[Any]()
-        for name in weights:
-            tensor = weights[name]
-            place = (tensor.data_ptr(), tensor.shape) if shared else name
-            if name.startswith(beside) or place in seen:
-                continue
-            seen.add(place)
-            if shared or self.ranks.rank == 0:
-                held[name] = tensor if shared else tensor.cpu()
-        return held
-
-    def _written(self, place: Path, held: Mapping[str, Tensor]) -> Path:
-        """As files, whole or absent."""
-        if place.exists():  # another rank's
-            return place
-        aside = place.with_name(f"{place.name}.writing")
-        rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        if has_adapter(self.model):
-            save_adapter(self.model, aside, held)
-        else:
-            whole = {name: tensor.cpu().contiguous() for name, tensor in held.items()}
-            save_file(whole, aside / "model.safetensors", metadata={"format": "pt"})
-        aside.rename(place)
-        return place
-
-    def _forget(self, newest: Path) -> None:
-        """What was written of earlier versions."""
-        for old in self.folder.glob(f"{self._run}-*"):
-            if old != newest:
-                rmtree(old, ignore_errors=True)
+        """What a server is to have. Of a sharded model the first rank alone keeps it."""
+        own, first = isinstance(weights, dict), self.ranks.rank == 0
+        tensors = handed.each_once(weights)
+        return {name: t if own else t.cpu() for name, t in tensors if own or first}
 
     def _client(self) -> httpx.AsyncClient:
         """One for each event loop; a server has its own queue, so none is kept here."""
@@ -265,26 +230,22 @@ class VLLMEngine:
         return self._clients[loop]
 
 
-def _request(
-    tokens: Sequence[int], max_tokens: int, sampling: Sampling, stop: Sequence[int], seed: int
-) -> dict[str, Any]:
-    """All that shapes the distribution is said, since a server may have other defaults."""
-    return {
-        "token_ids": list(tokens),
-        "sampling_params": {
-            "n": 1,
-            "max_tokens": max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "min_p": 0.0,
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
-            "repetition_penalty": 1.0,
-            "stop_token_ids": list(stop),
-            "ignore_eos": True,
-            "seed": seed,
-            "logprobs": 0,
-            "detokenize": False,
-        },
-    }
+@register(
+    "engine",
+    "vllm",
+    help="vLLM in this process, or servers of it over HTTP: vllm:http://HOST:8000,http://HOST:8001",
+)
+def vllm_engine(
+    model: PreTrainedModel,
+    *,
+    folder: Path,
+    ranks: Ranks = ALONE,
+    servers: Sequence[str] = (),
+    memory: float = MEMORY,
+) -> Engine:
+    """See `VLLMEngine` of servers and, where none are named, `colocated.Colocated`."""
+    if servers:
+        return VLLMEngine(model, servers=servers, folder=folder, ranks=ranks)
+    from heedful.engine.colocated import Colocated
+
+    return Colocated(model, folder=folder, ranks=ranks, memory=memory)

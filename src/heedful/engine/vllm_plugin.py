@@ -1,6 +1,6 @@
-"""Inside a server of vLLM: its weight-transfer API over gloo, on any device. This is the only file that imports vllm.
+"""Other weights for a model that vLLM has: inside its servers by its weight-transfer API over gloo, on any device.
 
-vLLM finds it by the entry point `vllm.general_plugins` where heedful is installed in its environment, for which
+vLLM finds that by the entry point `vllm.general_plugins` where heedful is installed in its environment, for which
 `pip install --no-deps heedful` is enough: `--weight-transfer-config '{"backend": "heedful"}'`.
 """
 
@@ -22,6 +22,33 @@ def register() -> None:
         WeightTransferEngineFactory.register_engine(BACKEND, __name__, "GlooTransfer")
 
 
+def begin_reload(model: Any) -> None:
+    """Before `model.load_weights` is given the first of new weights."""
+    from vllm.model_executor.model_loader import reload  # type: ignore[import-not-found]
+
+    reload.initialize_layerwise_reload(model)
+
+
+def end_reload(model: Any, config: Any) -> None:
+    """After the last; `config` is vLLM's of the model.
+
+    Where embedding and output layer are one tensor no weight is loaded for the second, so vLLM 0.32 leaves the copy of
+    it that its CPU kernels read as it was, and samples from an old output layer.
+    """
+    import torch
+    from vllm.model_executor.layers.vocab_parallel_embedding import (  # type: ignore[import-not-found]
+        ParallelLMHead,
+    )
+    from vllm.model_executor.model_loader import reload  # type: ignore[import-not-found]
+
+    reload.finalize_layerwise_reload(model, config)
+    if getattr(config.hf_text_config, "tie_word_embeddings", False):
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, ParallelLMHead):
+                    module.quant_method.process_weights_after_loading(module)
+
+
 def __getattr__(name: str) -> Any:
     if name != "GlooTransfer":
         raise AttributeError(name)
@@ -29,16 +56,11 @@ def __getattr__(name: str) -> Any:
 
 
 def _transfer() -> type:
-    import torch
     from vllm.distributed.weight_transfer.base import (  # type: ignore[import-not-found]
         WeightTransferEngine,
         WeightTransferInitInfo,
         WeightTransferUpdateInfo,
     )
-    from vllm.model_executor.layers.vocab_parallel_embedding import (  # type: ignore[import-not-found]
-        ParallelLMHead,
-    )
-    from vllm.model_executor.model_loader import reload  # type: ignore[import-not-found]
 
     from heedful.engine.gloo import Offer, received
 
@@ -68,7 +90,7 @@ def _transfer() -> type:
             pass
 
         def start_weight_update(self) -> None:
-            reload.initialize_layerwise_reload(self.model)
+            begin_reload(self.model)
 
         def receive_weights(self, update_info: Update) -> None:
             parallel = self.parallel_config
@@ -77,17 +99,7 @@ def _transfer() -> type:
                 self.model.load_weights([(name, tensor.to(self.device))])
 
         def finish_weight_update(self) -> None:
-            reload.finalize_layerwise_reload(self.model, self.model_config)
-            self._pack_tied_heads()
-
-        @torch.no_grad()
-        def _pack_tied_heads(self) -> None:
-            """Where embedding and output layer are one tensor no weight is loaded for the second, so vLLM 0.32 leaves
-            the copy of it that its CPU kernels read as it was, and samples from an old output layer."""
-            if getattr(self.model_config.hf_text_config, "tie_word_embeddings", False):
-                for module in self.model.modules():
-                    if isinstance(module, ParallelLMHead):
-                        module.quant_method.process_weights_after_loading(module)
+            end_reload(self.model, self.model_config)
 
         def shutdown(self) -> None:
             pass

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from heedful.configs.common import Training
-from heedful.configs.engines import Engined, servers_of
+from heedful.configs.engines import Engined, has_own_weights
 from heedful.data.collate import collate
 from heedful.engine import load_engine
 from heedful.errors import UserError
@@ -47,7 +47,7 @@ def engine_of(config: Training, policy: LocalLearner, ranks: Ranks) -> Engine:
     """The engine that a config asks for: the embedded one, or `--engine`."""
     if not isinstance(config, Engined) or config.engine is None:
         return load_engine(policy.sampler)
-    if servers_of(config.engine)[1]:  # these have a model of their own
+    if has_own_weights(config.engine):
         return load_engine(policy.model, config.engine, folder=config.out / FOLDER, ranks=ranks)
     return load_engine(policy.sampler, config.engine)
 
@@ -55,6 +55,21 @@ def engine_of(config: Training, policy: LocalLearner, ranks: Ranks) -> Engine:
 def served(config: object) -> bool:
     """Whether what is sampled comes from elsewhere."""
     return isinstance(config, Engined) and config.engine not in (None, "local")
+
+
+@runtime_checkable
+class Sleeps(Protocol):
+    """An engine on the learner's own device."""
+
+    async def sleep(self) -> None:
+        """Leave the memory to the learner until `load`."""
+        ...
+
+
+async def left_alone(engine: Engine) -> None:
+    """The learner is about to work, and the engine is not needed."""
+    if isinstance(engine, Sleeps):
+        await engine.sleep()
 
 
 async def loaded(engine: Engine, policy: LocalLearner, config: Training, version: int) -> Metrics:

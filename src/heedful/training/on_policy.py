@@ -19,7 +19,7 @@ from heedful.learner.local import LocalLearner
 from heedful.models.merging import whole
 from heedful.models.reference import Reference
 from heedful.training.ahead import engines_of
-from heedful.training.engines import forget, loaded
+from heedful.training.engines import forget, left_alone, loaded
 from heedful.training.saving import finish, rehearse, saver
 from heedful.training.supervised import close_step, evaluates_at, keep_notes, opened
 from heedful.types import Engine, Metrics, Sample, Stateful
@@ -95,11 +95,13 @@ def on_policy(
                 run.stash(step, collected)
             else:
                 method.recall(collected)
+            loop.run(left_alone(engines.newest))
             metrics |= method.learn(step, collected)
             if method.held_out and evaluates_at(config, step, steps):
                 loop.run(loaded(engines.newest, policy, config, step))
                 scored = asked(step, "held out", method.held_out(engines.newest))
                 metrics |= held_out_metrics(scored)
+                loop.run(left_alone(engines.newest))
             if kept(step, steps):
                 run.texts([{"step": step, **row} for row in method.texts(collected)])
             if method.reference_every and step % method.reference_every == 0:

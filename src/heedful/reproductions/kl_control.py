@@ -21,11 +21,8 @@ PRIOR = {
     "pack_length": 128,
     "batch_size": 32,
 }
-STEPS, ROUNDS, LONG = (
-    400,
-    60,
-    150,
-)  # of the prior; of what is optimised; of what comes to its end slowly
+# Of the prior; of what is optimised by simple rules; of what comes to its end slowly.
+STEPS, ROUNDS, LONG = 400, 60, 150
 RLOO = {"group_size": 8, "learning_rate": 2e-3}
 PSI = {"updates": 2, "replay": 4, "learning_rate": 7e-4}
 # Name → (command, what else, rewards, β, rounds).
@@ -34,7 +31,7 @@ ARMS: dict[str, tuple[str, dict[str, Any], Sequence[str], float, int]] = {
     "simple, KL": ("train rloo", RLOO, SIMPLE, 4.5, ROUNDS),
     "simple, Ψ": ("train psi_learning", PSI, SIMPLE, 4.5, ROUNDS),
     "tutor, β = 0": ("train rloo", RLOO, TUTOR, 0.0, LONG),
-    "tutor, KL": ("train rloo", RLOO, TUTOR, 0.6, ROUNDS),
+    "tutor, KL": ("train rloo", RLOO, TUTOR, 0.4, LONG),
 }
 
 
@@ -155,9 +152,11 @@ REPRODUCTION = Reproduction(
     what=f"A Llama of {PRIOR['layers']} layers and width {PRIOR['hidden_size']} learns the first {WORDS} notes of "
     "7,000 folk tunes that music21 ships, in C major, a token a note. RLOO maximises two rewards, simple rules (key, "
     "small steps, tonic) and Sequence Tutor's, with β = 0 and with KL in the reward at β = "
-    f"{ARMS['simple, KL'][3]:g} and {ARMS['tutor, KL'][3]:g}, chosen after two pilots with another seed (the second of "
-    "them was not piloted itself); Ψ-learning stands "
-    f"beside it. {SAMPLES} tunes of each from nothing; melodies are told apart by pitch, NLL is the prior's per token.",
+    f"{ARMS['simple, KL'][3]:g} in {ROUNDS} rounds and {ARMS['tutor, KL'][3]:g} in {LONG}; Ψ-learning stands beside "
+    f"it. {SAMPLES} tunes of each from nothing; melodies are told apart by pitch, NLL is the prior's per token. This "
+    "is a second try, after a look at a first: 60 rounds at β = .6 raised Sequence Tutor's score to 1.69 times the "
+    "prior's, where 2 was asked, at 1.02 of its NLL, where 1.1 is allowed. Rounds and β are from a pilot with another "
+    "seed (3.7 times, 1.02); all else, and the criteria, are the same.",
     frozen="2026-11-29",
     criteria=(
         Criterion("simple rules, β = 0: notes in runs of three or more", "simple, β = 0: runs", "at least", 0.9),

@@ -61,6 +61,17 @@ def test_sums_are_compared_not_means(monkeypatch):
     assert 0 < plain < better
 
 
+def test_answers_by_chance_are_not_learned():
+    """What a member has not seen tells how much of it is so. Mutation caught: a fixed ℓ2 coefficient of .001, by which
+    new segments are 4 apart in place of .5; a coefficient that is moved the wrong way."""
+    rng, player = np.random.default_rng(0), Learned(8)
+    parts = rng.normal(size=(60, 2, 5, 8))
+    fit(player, [Compared(a, b, float(rng.random() < 0.5)) for a, b in parts], 0)
+    new = torch.tensor(rng.normal(size=(200, 2, 5, 8)), dtype=torch.float32)
+    sums = player.worth(new.view(-1, 8)).view(segments.MEMBERS, 200, 2, 5).sum(-1)
+    assert (sums[..., 0] - sums[..., 1]).abs().mean() < 1
+
+
 class Corridor:
     """Two steps; of the second's three moves, one is worth 1. Nobody earns anything with fewer moves."""
 
@@ -100,6 +111,14 @@ def test_moves_that_differ_in_number():
     for _ in range(12):
         metrics = optimiser.step(play(player, games, range(64), rng), rng, learned=False)
     assert metrics["return"] > 0.9
+
+
+def test_a_last_minibatch_of_one_move(monkeypatch):
+    """Mutation caught: the variance of one return, which is no number and makes every weight none."""
+    monkeypatch.setattr(segments, "MINIBATCH", 31)
+    player, games, rng = Learned(6, 1), [Corridor() for _ in range(16)], np.random.default_rng(0)
+    Optimiser(player).step(play(player, games, range(16), rng), rng, learned=False)
+    assert all(torch.isfinite(weight).all() for weight in player.policy.parameters())
 
 
 def test_a_member_to_whom_all_moves_are_alike_is_no_louder_than_the_others():

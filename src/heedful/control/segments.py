@@ -24,7 +24,10 @@ from heedful.losses.policy import ppo_clip
 
 HIDDEN, MEMBERS = 64, 3
 BY_CHANCE = 0.1  # of people's answers
-FIT_STEPS, FIT_RATE, DECAY = 300, 3e-3, 1e-3
+FIT_STEPS, FIT_RATE = 300, 3e-3
+# The ℓ2 coefficient that fitting begins with, by how much it moves, after how many steps; and between which multiples
+# of the training loss the validation loss is to stay (section 2.2.3).
+DECAY, MOVED, AFTER, LOW, HIGH = 1e-3, 1.5, 10, 1.1, 1.5
 GAMMA, LAMBDA, EPOCHS, MINIBATCH, RATE, ENTROPY = 0.99, 0.95, 4, 512, 3e-3, 0.01
 
 
@@ -118,8 +121,9 @@ def preference_loss(
 
 
 def fit(player: Learned, compared: Sequence[Compared], seed: int) -> float:
-    """Each member anew, to comparisons drawn with replacement; the share of those that are no ties which the mean of
-    all gets right."""
+    """Each member anew, to comparisons drawn with replacement; by those that were not drawn, about a third, its ℓ2
+    coefficient is set while it is fitted (section 2.2.3). Returns the share of comparisons that are no ties which the
+    mean of all members gets right."""
     generator = torch.Generator().manual_seed(seed)
     moves = np.concatenate([part for c in compared for part in (c.first, c.second)])
     flat = torch.tensor(moves, dtype=torch.float32)
@@ -135,17 +139,24 @@ def fit(player: Learned, compared: Sequence[Compared], seed: int) -> float:
         net.load_state_dict(network(player.features, generator).state_dict())
     for net in player.rewards:
         drawn = torch.randint(len(compared), (len(compared),), generator=generator)
-        adam = torch.optim.AdamW(net.parameters(), lr=FIT_RATE, weight_decay=DECAY)
-        for _ in range(FIT_STEPS):
+        left = torch.ones(len(compared), dtype=torch.bool)
+        left[drawn] = False
+        adam, decay = torch.optim.Adam(net.parameters(), lr=FIT_RATE), DECAY
+        for step in range(1, FIT_STEPS + 1):
+            told = preference_loss(differences(net), wanted)
+            seen = told.detach()
+            size = torch.stack([weight.square().sum() for weight in net.parameters()]).sum()
             adam.zero_grad()
-            preference_loss(differences(net)[drawn], wanted[drawn]).mean().backward()
+            (told[drawn].mean() + decay * size).backward()
             adam.step()
+            if step % AFTER == 0 and left.any():
+                more = float(seen[left].mean() / seen[drawn].mean())
+                decay *= MOVED if more > HIGH else 1 / MOVED if more < LOW else 1
     with torch.no_grad():
         mean = torch.stack([differences(net) for net in player.rewards]).mean(0)
-    told = wanted != 0.5
-    return (
-        float(((mean > 0) == (wanted > 0.5))[told].float().mean()) if told.any() else float("nan")
-    )
+    clear = wanted != 0.5
+    right = (mean > 0) == (wanted > 0.5)
+    return float(right[clear].float().mean()) if clear.any() else float("nan")
 
 
 @torch.no_grad()
@@ -266,9 +277,8 @@ class Optimiser:
         entropy = -(logp.exp() * logp.masked_fill(~real, 0.0)).sum(1)
         chosen = logp.gather(1, move[:, None])[:, 0]
         critic = (self.player.value(choices, real) - returns).square() / 2
-        scale = returns.var().clamp(
-            min=1.0
-        )  # so that the critic's share does not grow with the rewards
+        # So that the critic's share does not grow with the rewards; of a single row, too, a number.
+        scale = returns.var(correction=0).clamp(min=1.0)
         loss = ppo_clip(chosen, old, adv) + critic / scale - ENTROPY * entropy
         self.adam.zero_grad()
         loss.mean().backward()

@@ -13,13 +13,23 @@ from heedful.reproductions import Criterion, Figure, Reproduction, Result
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARED = {"answers": 8, "batch_size": 16}
 MIDDLE = ("squared distance", "uniform", 0.5, 2.0)  # the named world
 COUNTS = (0, 1, 2, 4, 8)
 STEPS, NEW, SHARPNESS = 1500, 200, 100.0  # of the plane; users who are unseen; β
 MODEL = {"hidden_size": 64, "layers": 2, "heads": 2, "context": 96}
-PERSONA = {2: (96, 24, 8), 4: (192, 32, 32)}  # axes → users, answers of each, epochs
-RATE = {"learning_rate": 3e-3, "schedule": "cosine", "quiet": True, "report_to": "none"}
+# Axes → users, answers of each, and how they are learned from. Of four axes a rate of 3e-3 stops at .76 after 8
+# answers, of .95 that are possible, however many users and epochs.
+PERSONA = {
+    2: (96, 24, {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3}),
+    4: (1024, 32, {"epochs": 3, "batch_size": 32, "learning_rate": 1e-3}),
+}
+HOW = {"schedule": "cosine", "quiet": True, "report_to": "none"}
+# Of the question bot: itself (with 5 epochs a tenth of its answers are no sentences), its users' reward, and two steps
+# from comparisons to a policy.
+IMITATES = {"epochs": 15, "learning_rate": 3e-3}
+LEARNS = {"epochs": 5, "learning_rate": 3e-3}
+PREFERS = {"epochs": 2, "learning_rate": 3e-3}
+SHARPENS = {"epochs": 3, "learning_rate": 1e-3, "loss": "dpo+0.05*preferred_ft", "beta": 0.1}
 
 
 def run(seed: int, folder: Path, quick: bool) -> Result:
@@ -115,6 +125,11 @@ def heedful(command: str, **how: Any) -> None:
         run(command, **how)
 
 
+def shortly(how: dict[str, Any], quick: bool) -> dict[str, Any]:
+    """The same for one epoch, where it is to show that it works."""
+    return how | {"epochs": 1} if quick else how
+
+
 def made(seed: int, folder: Path, texts: Sequence[str]) -> Path:
     """A small model of random weights that reads these texts."""
     from heedful.models.new import new_model, train_tokenizer
@@ -132,7 +147,7 @@ def persona(seed: int, folder: Path, axes: int, quick: bool) -> dict[str, float]
     from heedful.data.files import write_rows
     from heedful.worlds import personas
 
-    users, each, epochs = PERSONA[axes]
+    users, each, learned = PERSONA[axes]
     rows = list(personas.rows("train", users, each, axes, seed))
     model = made(
         seed, folder, [row[side] for row in rows for side in ("prompt", "chosen", "rejected")]
@@ -140,9 +155,8 @@ def persona(seed: int, folder: Path, axes: int, quick: bool) -> dict[str, float]
     write_rows(folder / "train.jsonl", rows)
     write_rows(folder / "new.jsonl", personas.rows("held_out", 48, 24, axes, seed))
     heedful(
-        "train reward", personal=True, model=str(model), data=str(folder / "train.jsonl"),
-        eval_data=str(folder / "new.jsonl"), out=folder / "reward", epochs=1 if quick else epochs, seed=seed,
-        **RATE, **SHARED,
+        "train reward", personal=True, model=str(model), data=str(folder / "train.jsonl"), answers=8,
+        eval_data=str(folder / "new.jsonl"), out=folder / "reward", seed=seed, **shortly(HOW | learned, quick),
     )  # fmt: skip
     told = json.loads((folder / "reward" / "evaluation.json").read_text(encoding="utf-8"))
     after = {
@@ -167,29 +181,22 @@ def question_bot(seed: int, folder: Path, quick: bool) -> dict[str, float]:
         for c in read_comparisons(data["comparisons"])
         for text in (str(c.prompt), *c.responses)
     ]
-    start, epochs = made(seed, folder, texts), 1 if quick else 5
-    common = RATE | {"seed": seed}
+    start, common = made(seed, folder, texts), HOW | {"seed": seed}
     heedful(
-        "train sft",
-        model=str(start),
-        data=data["demonstrations"],
-        out=folder / "sft",
-        epochs=epochs,
-        **common,
-    )
+        "train sft", model=str(start), data=data["demonstrations"], out=folder / "sft",
+        **shortly(common | IMITATES, quick),
+    )  # fmt: skip
     heedful(
         "train reward", personal=True, model=str(folder / "sft"), data=data["comparisons"], eval_data=data["new_users"],
-        out=folder / "reward", epochs=epochs, **common,
+        out=folder / "reward", **shortly(common | LEARNS, quick),
     )  # fmt: skip
     plural = folder / "plural"
     heedful("pluralism", reward=str(folder / "reward"), data=data["comparisons"], out=plural)
     for name, of in (("one", data["comparisons"]), ("each", str(plural / "comparisons.jsonl"))):
         how, first = common | {"data": of, "batch_size": 16}, folder / f"{name}-preferred"
-        heedful(
-            "train preferred_ft", model=str(folder / "sft"), out=first, epochs=min(2, epochs), **how
-        )
-        how |= {"loss": "dpo+0.2*preferred_ft", "beta": 0.1, "epochs": 2, "learning_rate": 3e-4}
-        heedful("train dpo", model=str(first), out=folder / name, **how)
+        preferred = shortly(how | PREFERS, quick)
+        heedful("train preferred_ft", model=str(folder / "sft"), out=first, **preferred)
+        heedful("train dpo", model=str(first), out=folder / name, **shortly(how | SHARPENS, quick))
 
     def topics(model: str, sentence: str | None) -> list[str]:
         """What answers to questions about other universities are about."""
@@ -264,7 +271,11 @@ REPRODUCTION = Reproduction(
     f"over a small network, {STEPS} steps. Personas: generated statements, users are signs over 2 or 4 axes, new users "
     "and held-out statements, a transformer of two layers from nothing by `train reward --personal`. Admissions: a bot "
     "of which one user in five wants to hear of aid; `sft`, `reward --personal`, `pluralism`, `dpo` with and without "
-    "the sentence of the rater's group; new users ask about other universities.",
+    "the sentence of the rater's group; new users ask about other universities. Of four axes four answers can "
+    "tell .842 at most, 1 − ½·(3/4)⁴. This is a second try, by the same criteria; in the first four axes reached "
+    ".72 (192 users at a learning rate of 3e-3, now 1,024 at 1e-3), the one policy spoke of aid in .09 of its "
+    "answers, and the minority heard of it in .86 (5 epochs of imitation, now 15, and DPO at 3e-4, now 1e-3, with"
+    " .2 times the likelihood of the preferred answers, now .05). Chosen by pilots with two other seeds.",
     frozen="2026-11-30",
     criteria=(
         Criterion("one reward, from both goals", "one reward: from the nearer goal", "at least", 0.25, "every seed"),

@@ -190,12 +190,18 @@ def rating(site: Any) -> list[str]:
         shown |= {"suggestions_hidden": 0.0, "critiques_hidden": 0.0}
         projects.change(connection, pair, shown, actor=None)
         profiles.write(connection, pair, site.people["rater"], "I like short answers.")
-    screen, ranks, play = (make_project(store, name) for name in ("screens", "ranks", "plays"))
+    names = ("screens", "ranks", "plays", "probes")
+    screen, ranks, play, probe = (make_project(store, name, models=("a",)) for name in names)
+    make_task(store, probe, "probe", (), options=KINDS["probe"].example_options)
     make_task(store, screen, SCREEN, options={"questions": QUESTIONS})
     make_task(store, ranks, "rank", ("Lima.", "Cusco.", "Quito."))
     make_task(store, play, "play", (), options=KINDS["play"].example_options)
     site.app.state.plays = Plays((KINDS["play"].example_options["env"],))
-    return ["/rate", *(f"/rate/{key}" for key in (pair, screen, ranks, play)), f"/rate/{pair}/mine"]
+    return [
+        "/rate",
+        *(f"/rate/{key}" for key in (pair, screen, ranks, play, probe)),
+        f"/rate/{pair}/mine",
+    ]
 
 
 def opened(page: Any, path: str) -> None:

@@ -236,6 +236,8 @@ def test_what_the_lead_reads(store: Store):
     talked(store, project, [False])
     with store.read() as connection:
         (task,) = connection.execute(select(schema.task.c.id)).scalars()
+        (row,) = history.rows(connection, [task])
+        assert row["prompt"] == f"{SYSTEM}\n{POLITE['text']}"
         events = [e for e in history.history(connection, task)["events"] if e["what"] == "answer"]
         assert [[t["kept"] for t in e["turns"]] for e in events] == [[True, None, False], [True]]
         assert all(e["rules"] == {} for e in events)

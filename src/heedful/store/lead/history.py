@@ -13,7 +13,7 @@ from heedful.store.lead import reports
 from heedful.store.lead.browse import state_of, wanted_slot
 from heedful.store.lead.quality import origins
 from heedful.store.project import records
-from heedful.store.project.content import own_text, task_of
+from heedful.store.project.content import in_short, task_of
 from heedful.store.tables.schema import (
     assignment,
     audit_event,
@@ -62,9 +62,11 @@ def rows(connection: Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
             "wanted": sum(wanted for _, wanted in states[key]),
             "answers": sum(o not in ("skip", "flag") for o in outcomes[key]),
             "declined": sum(o in ("skip", "flag") for o in outcomes[key]),
-            "prompt": _cut(own_text(contents[tasks[key].prompt])[-1:]),
+            "prompt": _cut(
+                in_short(tasks[key].kind, tasks[key].options, contents[tasks[key].prompt])
+            ),
             "responses": [
-                {"text": _cut([words[c]]), "model": names.get(c)} for c in tasks[key].completions
+                {"text": _cut(words[c]), "model": names.get(c)} for c in tasks[key].completions
             ],
         }
         for key in ids
@@ -237,8 +239,7 @@ def _done(connection: Connection, about: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _cut(texts: Sequence[str]) -> str:
-    text = "\n".join(texts)
+def _cut(text: str) -> str:
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"
 
 

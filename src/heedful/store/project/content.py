@@ -333,6 +333,17 @@ def position_of(ask: Ask) -> float:
     return -ask.score if ask.score is not None else random.random()
 
 
+def in_short(kind: str, options: Mapping[str, Any], content: str | list[dict[str, Any]]) -> str:
+    """What a question is about, for lists: the last turn of its prompt, and what of its options it asks alone."""
+    apart = kind in KINDS and KINDS[kind].apart
+    words = (
+        [*own_text(content)[-1:], *(one["text"] for one in options[apart])]
+        if apart
+        else own_text(content)[-1:]
+    )
+    return "\n".join(filter(None, words))
+
+
 def own_text(content: str | list[dict[str, Any]]) -> list[str]:
     """The words of a prompt, turn by turn."""
     return [content] if isinstance(content, str) else [str(turn["content"]) for turn in content]

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from heedful.store.project.content import own_text
+from heedful.store.project.content import in_short
 from heedful.store.project.projects import settings_of
 from heedful.store.project.records import corrected
 from heedful.store.tables.schema import judgment, prompt, task
@@ -29,7 +29,16 @@ def answers(
     settings_of(connection, project)
     j = judgment.c
     query = (
-        select(j.id, j.assignment, j.outcome, j.said, j.revision, j.created_at, task.c.kind)
+        select(
+            j.id,
+            j.assignment,
+            j.outcome,
+            j.said,
+            j.revision,
+            j.created_at,
+            task.c.kind,
+            task.c.options,
+        )
         .add_columns(prompt.c.content)
         .join(task, task.c.id == j.task)
         .join(prompt, prompt.c.id == task.c.prompt)
@@ -44,7 +53,7 @@ def answers(
         {
             "assignment": row.assignment,
             "kind": row.kind,
-            "prompt": _cut(own_text(row.content)[-1:]),
+            "prompt": _cut(in_short(row.kind, row.options, row.content)),
             "outcome": row.outcome,
             "said": row.said,
             "revision": row.revision,
@@ -55,6 +64,5 @@ def answers(
     return {"answers": told, "next": rows[limit - 1].id if len(rows) > limit else None}
 
 
-def _cut(turns: list[str]) -> str:
-    text = "\n".join(turns)
+def _cut(text: str) -> str:
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"

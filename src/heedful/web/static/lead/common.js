@@ -65,6 +65,7 @@ function drawn(task, facts, below) {
   return el("article", { class: "question" },
     el("header", {}, el("strong", {}, label(task.kind)), ...facts.map((f) => el("span", { class: "hint" }, f))),
     el("div", { class: "asked" }, task.prompt.map((t) => rendered(t.html))),
+    (task.options?.rules ?? []).map((rule) => el("p", { class: "hint", dir: "auto" }, `${rule.code}: ${rule.text}`)),
     el("div", { class: "shown" }, task.responses.map((html, i) => el("div", {}, el("span", { class: "hint" }, `${LETTERS[i]}${task.models?.[i] ? ` · ${task.models[i]}` : ""}`), rendered(html)))),
     ...below);
 }

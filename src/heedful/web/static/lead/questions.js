@@ -60,7 +60,7 @@ async function toggle(button, place, task) {
   button.setAttribute("aria-expanded", String(on));
   if (!on) return;
   await fill(place, () => api("GET", `/api/tasks/${task}`), (told) => {
-    const facts = [`asked of ${told.wanted}`, ...(told.options.rules ?? []).map((rule) => `rule ${rule.code}: ${rule.text}`), told.source && `source ${told.source}`, told.language && `language ${told.language}`, `split ${told.split}`, `chosen by ${told.strategy}`].filter(Boolean);
+    const facts = [`asked of ${told.wanted}`, told.source && `source ${told.source}`, told.language && `language ${told.language}`, `split ${told.split}`, `chosen by ${told.strategy}`].filter(Boolean);
     place.replaceChildren(question(told, { facts, below: [
       el("h3", {}, "History"),
       el("ol", { class: "events" }, told.events.length ? told.events.map((event) => line(event, told)) : el("li", { class: "hint" }, "Nobody has seen it yet.")),

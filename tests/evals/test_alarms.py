@@ -106,6 +106,22 @@ def test_a_reward_that_only_watches_tells_over_optimisation(seed):
         )
 
 
+@pytest.mark.parametrize("parts, told", [((-1.1, -0.9), True), ((-4.0, 2.0), False)])
+def test_an_ensemble_that_watches_must_agree_on_a_fall(parts: tuple[float, float], told: bool):
+    """The same mean falls by as much; where one member rises, nobody knows. Mutation caught: the error of the prompts
+    alone, members that an interruption forgets."""
+    alarms, heard = Alarms(), []
+    for step in range(1, 31):
+        fall = max(0, step - 10)
+        row = {f"watch/rm/{k}": of * fall for k, of in enumerate(parts, start=1)}
+        row |= {"reward": step / 10, "watch/rm": -float(fall), "watch/rm_se": 0.01}
+        heard += [s for s in alarms.look(step, row) if "over-optimised" in s]
+        state = json.loads(json.dumps(alarms.state_dict()))
+        alarms = Alarms()
+        alarms.load_state_dict(state)
+    assert bool(heard) == told
+
+
 @pytest.fixture(scope="module")
 def at(tmp_path_factory) -> Path:
     at = tmp_path_factory.mktemp("alarms")

@@ -85,6 +85,25 @@ def test_temperature_finds_what_was_done_and_repairs_it():
     json.dumps(cal.summary([1.0, 0.0], [True, True]), allow_nan=False)
 
 
+def test_slope_and_offset_repair_what_no_temperature_can():
+    """Confidences between .55 and .95 of answers that are right less often than that: the two numbers are found, and
+    ECE is what noise alone gives; a temperature leaves it. Where confidence parts right from wrong completely, both are
+    finite. Mutation caught: an offset of the probabilities, 1/a for a, outcomes that are not drawn towards one half."""
+    rng = np.random.default_rng(1)
+    sure = rng.uniform(0.55, 0.95, 8000)
+    r = (rng.random(8000) < cal.with_offset(sure, 2.0, -3.0)).astype(float)
+    assert cal.platt(sure, r) == pytest.approx((2.0, -3.0), abs=0.15)
+    repair = cal.summary(sure[:1200].tolist(), (r[:1200] > 0).tolist())["repair"]
+    assert repair["ece_offset"] < 0.06 < 0.25 < repair["ece_after"]
+    assert repair["ece_offset_ci"][1] < repair["ece_after_ci"][0]
+    apart = cal.platt(np.array([0.6, 0.7, 0.8, 0.9]), np.array([0.0, 0.0, 1.0, 1.0]))
+    assert 0 < apart[0] < 20 and cal.platt(np.full(9, 0.8), np.ones(9)) != (0, 0)
+    equal = cal.with_offset(
+        np.full(9, 0.8), *cal.platt(np.full(9, 0.8), np.array([1.0] * 4 + [0.0] * 5))
+    )
+    assert equal == pytest.approx(np.full(9, (4 * 5 / 6 + 5 / 7) / 9), abs=1e-6)
+
+
 def test_doubts():
     told = cal.doubts(
         ["I think Lima.", "Lima.", "I don’t know.", "Paris."], [True, True, False, False]

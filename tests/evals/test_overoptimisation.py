@@ -89,3 +89,14 @@ def test_the_alarm_waits_for_three_and_for_more_than_noise():
     assert over.alarm(prompts + np.array([[0, 1, 2, 3, 4.0]])) is None
     noisy = rng.normal(size=(100, 12)) + np.array([0.001 * k for k in range(12)])
     assert over.alarm(noisy) is None
+
+
+def test_what_one_of_several_rewards_says_is_not_believed():
+    """Three that watch: all fall, and the alarm comes; one falls three times as far and the others rise a little, and
+    it does not, though their mean is the same. Mutation caught: the spread over prompts alone, the spread of a mean."""
+    prompts = np.random.default_rng(0).normal(size=(100, 1))
+    rise, fall = np.array([0, 1, 2, 2, 2, 2, 2.0]), np.array([0, 0, 0, 0.5, 0.6, 0.7, 0.8])
+    agreed = np.stack([prompts + rise - part * fall for part in (0.9, 1.0, 1.1)])
+    parted = np.stack([prompts + rise - part * fall for part in (3.5, -0.2, -0.3)])
+    assert agreed.mean(0) == pytest.approx(parted.mean(0))
+    assert over.alarm(agreed) == 5 == over.alarm(parted.mean(0)) and over.alarm(parted) is None

@@ -22,6 +22,10 @@ def gold(prompt, response):  # agrees up to 1, and no further
     return -abs(float(response) - 1)
 def other(prompt, response):
     return 2 * float(response)
+def against(prompt, response):
+    return -3 * abs(float(response) - 1)
+def alike(prompt, response):
+    return -1.2 * abs(float(response) - 1)
 def coarse(prompt, response):
     return float(float(response) > 0)
 def silent(prompt, response):
@@ -143,3 +147,21 @@ def test_from_a_model(tmp_path: Path, capsys):
     capsys.readouterr()
     assert main([*words, "--max-tokens", "5"]) == 2
     assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_of_several_that_watch_all_must_fall(drawn: Path):
+    """Two whose mean falls beyond 1: told where both do, not where one rises; with their spread charged it falls, too.
+    Mutation caught: the spread of the members left aside, or counted twice where k charges it, one member alone."""
+    mine = f"{drawn}/mine.py"
+
+    def alarm(watch: str) -> tuple[float, int | None]:
+        assert run(drawn, "--watch-reward", watch) == 0
+        found = json.loads((drawn / "o" / "overoptimisation.json").read_text())["curves"]["watched"]
+        return found["lost"], found["alarm_n"]
+
+    agreed = alarm(f"ensemble({mine}:alike, {mine}:gold)")
+    parted = alarm(f"ensemble({mine}:against, {mine}:proxy)")
+    charged = alarm(f"ensemble({mine}:against, {mine}:proxy, k=1)")
+    assert min(agreed[0], parted[0], charged[0]) > 0.5
+    assert agreed[1] and charged[1] and parted[1] is None

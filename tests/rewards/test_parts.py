@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,18 @@ def test_ensembles_by_hand(options, expected):
 def test_members_that_agree_do_not_disagree():
     found = scored(Parts([Part(name="rm", members=(says(1.0), says(1.0)), k=9)]), group("x"))
     assert found.total == [1.0] and found.metrics["reward/rm/disagreement"] == 0.0
+
+
+def test_members_that_watch_are_told_one_by_one():
+    """Of a mean; where their spread is charged (k), it is no error besides. Mutation caught: the mean of the last
+    member for each, members of a reward that is alone, of one that is optimised."""
+    watch = Part(name="w", members=(says(1, 3), says(5, 5)), watched=True)
+    both = [Part(name="r", members=(by_length(1.0),)), watch]
+    metrics = scored(Parts(both), group("a", "b")).metrics
+    assert (metrics["watch/w"], metrics["watch/w/1"], metrics["watch/w/2"]) == (3.5, 2, 5)
+    for other in (replace(watch, k=1.0), replace(watch, members=watch.members[:1])):
+        told = scored(Parts([both[0], other]), group("a", "b")).metrics
+        assert "watch/w" in told and "watch/w/1" not in told
 
 
 def test_running_moments_are_those_of_all_values():

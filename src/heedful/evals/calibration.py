@@ -1,8 +1,9 @@
 """Does a model know what it knows? Confidence of answers against whether they are right.
 
 ECE in bins of equal mass (Nguyen and O'Connor 2015; Guo et al. 2017 for the error itself), Brier's score, AUROC, risk
-against coverage (El-Yaniv and Wiener 2010), and the temperature of log-odds that repairs what can be repaired without
-another training (Guo et al. 2017): it moves all confidences towards or away from one half and leaves their order.
+against coverage (El-Yaniv and Wiener 2010), and what repairs it without another training and leaves the order of
+confidences: a temperature of log-odds, which moves all towards or away from one half (Guo et al. 2017), or a slope and
+an offset, for confidences that are all too high or too low (Platt 1999).
 """
 
 from __future__ import annotations
@@ -140,6 +141,42 @@ def temperature(confidence: Floats, right: Floats) -> float:
     return 1 / low
 
 
+def platt(confidence: Floats, right: Floats) -> tuple[float, float]:
+    """The slope a and the offset b for which σ(a · log-odds + b) has the least log-loss.
+
+    Outcomes are drawn towards one half as if each kind had been seen once more, so that both are finite where
+    confidence parts right from wrong completely (Platt 1999, section 2.2). Newton's method on a convex loss, with
+    halved steps.
+    """
+    x = np.stack([log_odds(confidence), np.ones(len(confidence))], 1)
+    positive = float(right.sum())
+    negative = len(right) - positive
+    target = np.where(right > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
+
+    def loss(w: Floats) -> float:
+        z = x @ w
+        return float((np.logaddexp(0, z) - target * z).mean())
+
+    w: Floats = np.array([0.0, float(log_odds(target.mean()[None])[0])])
+    for _ in range(100):
+        p = _sigmoid(x @ w)
+        gradient = x.T @ (p - target) / len(x)
+        curvature = x.T @ (x * (p * (1 - p))[:, None]) / len(x)
+        # Least squares, since it is flat where all confidences are alike.
+        step: Floats = np.asarray(np.linalg.lstsq(curvature, gradient, rcond=None)[0], dtype=float)
+        while loss(w - step) > loss(w) and abs(step).max() > 1e-9:
+            step = step / 2
+        if abs(step).max() <= 1e-9:
+            break
+        w = w - step
+    return float(w[0]), float(w[1])
+
+
+def with_offset(confidence: Floats, slope: float, offset: float) -> Floats:
+    """σ(slope · log-odds + offset)."""
+    return _sigmoid(slope * log_odds(confidence) + offset)
+
+
 def tempered(confidence: Floats, t: float) -> Floats:
     """σ(log-odds / t)."""
     return _sigmoid(log_odds(confidence) / t)
@@ -163,8 +200,8 @@ def with_interval(
 
 
 def summary(confidence: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
-    """All measures of answers, one a prompt, as JSON: NaN is None. The temperature is fitted on every second answer and
-    judged, as the ECE before and after, on the others."""
+    """All measures of answers, one a prompt, as JSON: NaN is None. Temperature, slope and offset are fitted on every
+    second answer and judged, as the ECE before and after, on the others."""
     c, r = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     found: dict[str, Any] = {
         "answers": len(c),
@@ -175,14 +212,20 @@ def summary(confidence: Sequence[float], right: Sequence[bool]) -> dict[str, Any
     of = {"ece": ece_with_interval(c, r), "brier": brier_, "auroc": auroc_}
     for name, (value, ci) in of.items():
         found[name], found[f"{name}_ci"] = _told(value), [_told(x) for x in ci]
-    t = temperature(c[::2], r[::2])
-    before, after = (ece_with_interval(p, r[1::2]) for p in (c[1::2], tempered(c[1::2], t)))
+    t, (slope, offset) = temperature(c[::2], r[::2]), platt(c[::2], r[::2])
+    others = {
+        "before": c[1::2],
+        "after": tempered(c[1::2], t),
+        "offset": with_offset(c[1::2], slope, offset),
+    }
+    repair: dict[str, Any] = {"temperature": t, "slope": slope, "offset": offset}
+    for name, p in others.items():
+        repair[f"ece_{name}"], repair[f"ece_{name}_ci"] = ece_with_interval(p, r[1::2])
     return found | {
         "bins": bins(c, r),
         "risk_coverage": risk_coverage(c, r),
-        "repair": {"temperature": t, "ece_before": before[0], "ece_before_ci": before[1], "ece_after": after[0],
-                   "ece_after_ci": after[1]},
-    }  # fmt: skip
+        "repair": repair,
+    }
 
 
 def _told(x: float) -> float | None:

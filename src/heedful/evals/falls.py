@@ -8,12 +8,19 @@ trend 2.5 standard errors let 12 % ring, 3 one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import variance
 
 ENOUGH = 3
 SURE = 3.0
 Error = Callable[
     [int, int], float
 ]  # (place of the best, another place) → standard error of their difference
+
+
+def spread(falls: Sequence[float]) -> float:
+    """The variance of a fall as several measures see it, each of which has errors of its own; 0 of a single one, whose
+    error nobody knows. That of one measure and not of their mean: they may err alike."""
+    return variance(falls) if len(falls) > 1 else 0.0
 
 
 def best_before(means: Sequence[float], place: int) -> int:

@@ -2,15 +2,20 @@
 
 What is optimised stops being a measure (Gao et al. 2023). A second reward model, a verifier or a judge that only
 watches (`--watch-reward`, metrics `watch/NAME` and `watch/NAME_se`) shows it where the truth cannot be seen.
+
+A reward that watches has errors of its own, which more responses do not make smaller: fitted to other judgments it
+might have fallen elsewhere. Of an ensemble of several that were fitted to different judgments (`watch/NAME/1`,
+`watch/NAME/2`, …) the spread of their falls is an error of the fall: what only some of them say is not believed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
-from heedful.evals.falls import best_before, has_fallen
+from heedful.evals.falls import best_before, has_fallen, spread
 
 # What is compared are means over a twelfth of the rounds so far, one window behind the other: so few that the best of
 # them is hardly high by chance, however long the run.
@@ -19,12 +24,14 @@ BEFORE = "best_watched"  # the folder in a run of the model from before
 
 
 class Window(NamedTuple):
-    """Means over some rounds: the last of them, what was watched, the variance of that mean, the reward."""
+    """Means over some rounds: the last of them, what was watched, the variance of that mean, the reward, and what was
+    watched of each member of an ensemble."""
 
     step: float
     watched: float
     variance: float
     reward: float
+    members: tuple[float, ...] = ()
 
 
 class Watch:
@@ -33,7 +40,7 @@ class Watch:
     def __init__(self) -> None:
         self.rounds: dict[
             str, list[list[float]]
-        ] = {}  # name → [step, watched, its variance, reward]
+        ] = {}  # name → [step, watched, its variance, reward, and of an ensemble each member's]
         self.fallen = False
 
     def look(self, step: int, metrics: Mapping[str, float]) -> dict[str, str | None]:
@@ -47,7 +54,9 @@ class Watch:
             ):
                 continue
             rows = self.rounds.setdefault(key, [])
+            members = takewhile(lambda name: name in metrics, (f"{key}/{k}" for k in count(1)))
             rows.append([float(step), value, metrics[f"{key}_se"] ** 2, metrics["reward"]])
+            rows[-1] += [metrics[name] for name in members]
             told[key] = self._fallen(key, rows)
         self.fallen |= any(told.values())
         return told
@@ -64,7 +73,8 @@ class Watch:
         means = [w.watched for w in of]
 
         def error(best: int, place: int) -> float:
-            return math.sqrt(of[best].variance + of[place].variance)
+            apart = [a - b for a, b in zip(of[best].members, of[place].members, strict=False)]
+            return math.sqrt(of[best].variance + of[place].variance + spread(apart))
 
         if not has_fallen(means, error, len(of) - 1):
             return None
@@ -96,6 +106,8 @@ def windows(rows: Sequence[Sequence[float]]) -> list[Window]:
     found = []
     for start in starts:
         part = rows[start : start + size]
-        watched, variance, reward = (math.fsum(row[i] for row in part) for i in (1, 2, 3))
-        found.append(Window(part[-1][0], watched / size, variance / size**2, reward / size))
+        _, watched, variance, reward, *members = (
+            math.fsum(of) / size for of in zip(*part, strict=False)
+        )
+        found.append(Window(part[-1][0], watched, variance / size, reward, tuple(members)))
     return found

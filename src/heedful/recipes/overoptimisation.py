@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from heedful.recipes.demo import machine
 from heedful.recipes.evaluate import scored_by
 from heedful.recipes.score import score_rows
 from heedful.report import instruments
-from heedful.rewards import Parts, load_rewards
+from heedful.rewards import Part, Parts, load_rewards
 from heedful.run import settings
 from heedful.transfer.sources import materialise
 from heedful.yaml_file import read_yaml
 
 Scores = list[NDArray[np.float64]]  # of each prompt's responses
+MEMBER = "watched/{}"  # the scores of one of several rewards that watch
 
 
 def run(config: Config) -> Path:
@@ -47,16 +48,21 @@ def run(config: Config) -> Path:
     swept = {spec: load_rewards((spec,), device=config.device) for spec in config.sweep}
     parts = {"proxy": proxy_parts, **others, **{f"sweep {s}": of for s, of in swept.items()}}
     rows = given or read_samples(drawn(config, parts))
+    ensemble = ensemble_of(others.get("watched"))
+    if ensemble is not None:
+        parts["watched"] = one_by_one(ensemble)
     columns = {
         name: asyncio.run(score_rows(of, rows, quiet=config.quiet)) for name, of in parts.items()
     }
+    if ensemble is not None:
+        columns |= by_member(ensemble, columns["watched"])
     scores, left_out = by_prompt(rows, columns)
     result = {
         "model": config.model or str(config.samples),
         "reward": " ".join(config.reward),
         "gold": config.gold,
         "watch_reward": config.watch_reward,
-        **measured({name: scores[name] for name in ("proxy", *others)}),
+        **measured({n: of for n, of in scores.items() if not n.startswith("sweep ")}),
         "sweep": {s: by_another(scores[f"sweep {s}"], scores, next(iter(others))) for s in swept},
         "left_out": left_out,
         "version": __version__,
@@ -95,6 +101,38 @@ def drawn(config: Config, parts: Mapping[str, Parts]) -> Path:
     return out
 
 
+def ensemble_of(watched: Parts | None) -> Part | None:
+    """What watches, where it is the mean of several rewards. Where their spread is charged it is no error besides."""
+    part = watched.parts[0] if watched is not None and len(watched.parts) == 1 else None
+    if part is None:
+        return None
+    return part if len(part.members) > 1 and part.by == "mean" and part.k == 0 else None
+
+
+def one_by_one(ensemble: Part) -> Parts:
+    """Each member as a part of its own, called 1, 2, …"""
+    members = enumerate(ensemble.members, start=1)
+    return Parts(
+        [replace(ensemble, name=f"{k}", members=(m,), by="mean", k=0.0) for k, m in members]
+    )
+
+
+def by_member(ensemble: Part, column: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """What was scored one by one → the ensemble's score as `watched`, and each member's as `watched/1`, ….; no score
+    where one abstains."""
+    names = [f"{k}" for k in range(1, len(ensemble.members) + 1)]
+    found: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("watched", *map(MEMBER.format, names))
+    }
+    for row in column:
+        told = [row.get("reward_parts", {}).get(name) for name in names]
+        known = [v for v in told if v is not None]
+        found["watched"].append({"reward": ensemble.combine(known)} if known else {})
+        for name, value in zip(names, told, strict=True):
+            found[MEMBER.format(name)].append({} if value is None else {"reward": value})
+    return found
+
+
 def by_prompt(
     rows: Sequence[dict[str, Any]], columns: dict[str, list[dict[str, Any]]]
 ) -> tuple[dict[str, Scores], int]:
@@ -121,10 +159,17 @@ def measured(scores: dict[str, Scores]) -> dict[str, Any]:
     most = min(len(values) for values in scores["proxy"])
     ns = over.sizes(most)
     kl = [float(np.mean([over.best_kl(values, n) for values in scores["proxy"]])) for n in ns]
+    matrices = {
+        name: np.stack(
+            [over.best_scores(p, s, ns) for p, s in zip(scores["proxy"], of, strict=True)]
+        )
+        for name, of in scores.items()
+    }
+    members = [matrix for name, matrix in matrices.items() if name.startswith(MEMBER.format(""))]
     curves: dict[str, dict[str, Any]] = {}
-    for name, of in scores.items():
-        pairs = zip(scores["proxy"], of, strict=True)
-        matrix = np.stack([over.best_scores(p, s, ns) for p, s in pairs])
+    for name, matrix in matrices.items():
+        if name.startswith(MEMBER.format("")):
+            continue
         curve = over.curve(matrix)
         d, gain = [math.sqrt(x) for x in kl], [m - curve.mean[0] for m in curve.mean]
         curves[name] = {
@@ -138,16 +183,18 @@ def measured(scores: dict[str, Scores]) -> dict[str, Any]:
             "rl_law": asdict(over.fit_rl(d, gain)),
         }
         if name != "proxy":
-            where = over.alarm(matrix)
+            several = name == "watched" and bool(members)
+            where = over.alarm(np.stack(members) if several else matrix)
             curves[name]["alarm_n"] = None if where is None else ns[where]
-            curves[name]["correlation"] = within_prompts(scores["proxy"], of)
+            curves[name]["correlation"] = within_prompts(scores["proxy"], scores[name])
     prompts = len(scores["proxy"])
     return {"prompts": prompts, "samples": most, "ns": ns, "kl": kl, "curves": curves}
 
 
 def by_another(proxy: Scores, scores: dict[str, Scores], judge: str) -> dict[str, Any]:
     """KL and the judge's curve of the best of n by another reward: `judge` is gold where there is one, else watched."""
-    found = measured({"proxy": proxy, judge: scores[judge]})
+    judges = {name: of for name, of in scores.items() if name.startswith(judge)}
+    found = measured({"proxy": proxy, **judges})
     return {"kl": found["kl"], **found["curves"][judge]}
 
 

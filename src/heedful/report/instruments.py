@@ -200,6 +200,8 @@ def calibration(result: dict[str, Any], out: Path) -> Path:
             KINDS[name], words.number(of["confidence"]), _with(of, "ece"), _with(of, "brier"), _with(of, "auroc"),
             words.number(of["repair"]["temperature"]),
             *(_with(of["repair"], name) for name in ("ece_before", "ece_after")),
+            f"{words.number(of['repair']['slope'])}, {words.number(of['repair']['offset'])}",
+            _with(of["repair"], "ece_offset"),
         ]
         for name, of in kinds.items()
     ]  # fmt: skip
@@ -212,6 +214,8 @@ def calibration(result: dict[str, Any], out: Path) -> Path:
         "T that repairs",
         "ECE before",
         "and after",
+        "slope, offset",
+        "ECE after these",
     ]
     told, doubt = kinds["answer"], found["words"]
     outcome = (
@@ -222,7 +226,9 @@ def calibration(result: dict[str, Any], out: Path) -> Path:
     notes = [
         "ECE: mean distance of confidence and share of right answers over 15 bins of equal mass, biased upwards for "
         "few answers; Brier: mean squared distance; AUROC: how often a right answer is surer than a wrong one. T "
-        "divides the log-odds; it is fitted on every second answer, and ECE before and after are of the others. "
+        "divides the log-odds, which moves confidences towards or away from one half; slope and offset (Platt) mend "
+        "those that are all too high or too low. All are fitted on every second answer, and ECE before and after is "
+        "of the others. "
         "Intervals: 95 %, bootstrap over answers; that of ECE has 0 where noise alone would give as much.",
         f"Doubt in words (English phrases): {words.percent(doubt['doubting'])} of answers, right then "
         f"{words.percent(doubt['right_with'])}, else {words.percent(doubt['right_without'])}; "

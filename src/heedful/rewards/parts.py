@@ -217,14 +217,19 @@ class Parts:
         for part in self.parts:
             raw[part.name] = values = []
             spread: list[float] = []
+            by_member: list[list[Value]] = [[] for _ in part.members]
             for g in range(len(groups)):
                 of_members = [answers[part.name, i, g].values for i in range(len(part.members))]
+                for known_of, told_of in zip(by_member, of_members, strict=True):
+                    known_of += told_of
                 for of_response in zip(*of_members, strict=True):
                     heard = [v for v in of_response if v is not None]
                     values.append(part.combine(heard))
                     spread += [_std(heard)] if heard else []
             if part.watched:
-                metrics |= _watched(part.name, values, groups)
+                # What is charged for the spread of an ensemble is no error besides.
+                apart = by_member if part.by == "mean" and part.k == 0 else ()
+                metrics |= _watched(part.name, values, apart, groups)
             else:
                 metrics |= self._metrics(part, values, spread)
         total = self._total(raw, sum(len(group.responses) for group in groups))
@@ -282,15 +287,31 @@ class Parts:
         self.moments = {name: Moments(*state[name]) for name in self.moments}
 
 
-def _watched(name: str, values: Sequence[Value], groups: Sequence[Group]) -> Metrics:
-    """The mean and its standard error; responses to one prompt are not independent, so groups are."""
-    rows = iter(values)
-    of_groups = [[v for _ in group.responses if (v := next(rows)) is not None] for group in groups]
-    means = [_mean(scores) for scores in of_groups if scores]
+def _watched(
+    name: str,
+    values: Sequence[Value],
+    by_member: Sequence[Sequence[Value]],
+    groups: Sequence[Group],
+) -> Metrics:
+    """The mean and its standard error; responses to one prompt are not independent, so groups are. Of an ensemble also
+    the mean of each member: how far they are apart is an error that no number of responses makes smaller."""
+    means = _means(values, groups)
     if not means:
         return {}
     se = _std(means) / math.sqrt(len(means) - 1) if len(means) > 1 else math.inf
-    return {f"watch/{name}": _mean(means), f"watch/{name}_se": se}
+    metrics = {f"watch/{name}": _mean(means), f"watch/{name}_se": se}
+    if len(by_member) > 1:
+        for k, of_member in enumerate(by_member, start=1):
+            if alone := _means(of_member, groups):
+                metrics[f"watch/{name}/{k}"] = _mean(alone)
+    return metrics
+
+
+def _means(values: Sequence[Value], groups: Sequence[Group]) -> list[float]:
+    """Of each group, of those responses that have a value; groups without any are left out."""
+    rows = iter(values)
+    of_groups = [[v for _ in group.responses if (v := next(rows)) is not None] for group in groups]
+    return [_mean(scores) for scores in of_groups if scores]
 
 
 def _logged(

@@ -21,7 +21,11 @@ class Config(Reading):
     cues: tuple[str, ...] = ("sentiment",)
     """What is heeded, with weights: sentiment, thanks=0.5, words, laughs, rephrases, leaves, questions,
     package.module:function, or the folder of a text classifier."""
-    liked_above: Annotated[float, FINITE] = 0.0
-    """A reply with a higher reward has the label true, for `train kto` and `train bco`."""
+    fit: str | None = None
+    """A column with what a few users said of their whole conversation, as a number or true and false: the cues' weights
+    are fitted to these ratings first, and then hold for all."""
+    liked_above: Annotated[float | None, FINITE] = None
+    """A reply with a higher reward has the label true, for `train kto` and `train bco`: by default than 0, with --fit
+    than the mean."""
     on_bad_row: Literal["stop", "drop"] = "stop"
     """A row that cannot be read stops the command, or is left out."""

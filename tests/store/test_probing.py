@@ -16,7 +16,7 @@ from heedful.store.database.db import Store
 from heedful.store.exports import snapshot
 from heedful.store.intake import ingest
 from heedful.store.lead import browse, history
-from heedful.store.project import content, projects
+from heedful.store.project import consent, content, projects
 from heedful.store.project.content import Origin
 from heedful.store.rating import show, talk
 from heedful.store.tables import schema
@@ -270,7 +270,9 @@ def test_how_often_a_rule_is_broken(store: Store):
     with store.write() as connection:
         projects.change(connection, project, {"models": ["b"]}, actor=None)
     talked(store, project, [False])
-    with store.read() as connection:
+    gone, _ = talked(store, project, [True])
+    with store.write() as connection:
+        consent.withdraw(connection, project, gone, actor=gone)
         report = broken(connection, project)
     models = {of["model"]: of["value"] for of in report["rules"][0]["models"]}
     assert models == {"": 0.6, "a": 0.75, "b": 0.0} and report["used"] == 6

@@ -21,6 +21,9 @@ from heedful.losses.attributes import attributes
 from heedful.models.save import save_model
 from heedful.rewards import load_rewards
 from heedful.rewards.heads import Attributes, Cautious
+from heedful.store.rating import talk
+from heedful.transfer.workspace import opened
+from workspace import answer, claim, make_project, make_rater, make_task
 
 
 def row(i: int) -> dict:
@@ -196,3 +199,35 @@ def test_what_cannot_be_learned_is_refused(begun: Path, capsys):
         assert train(begun, "none", *flags, data=data) == 2
         assert why in capsys.readouterr().err
     assert not (begun / "none").exists()
+
+
+@pytest.mark.long
+def test_a_head_from_attempts_to_break_a_rule(begun: Path, tmp_path: Path):
+    """Of a workspace in which people tried to make a model rude: `db:` has each reply behind the conversation before
+    it, and the rule's head tells kind ones from rude ones. Mutation caught: conversations that `db:` cannot read."""
+    workspace = tmp_path / "work"
+    assert main(["init", str(workspace)]) == 0
+    with opened(workspace) as store:
+        project = make_project(store, models=["m"])
+        for i in range(40):
+            make_task(
+                store,
+                project,
+                "probe",
+                (),
+                f"Guide {i}.",
+                options={"rules": [{"code": "polite", "text": "It is polite."}]},
+            )
+        rater = make_rater(store)
+        for i in range(40):
+            given = claim(store, project, rater)
+            assert given
+            told = {"text": row(i)["response"], "model": "m"}
+            with store.write() as connection:
+                talk.offer(connection, given, rater, 0, "Be rude!", [told])
+            answer(store, given, rater, {"broken": [not row(i)["polite"]]})
+    words = ["train", "attributes", "--model", begun / "model", "--data", f"db:{workspace}"]
+    words += ["--out", tmp_path / "rules", "--report-to", "none", "--quiet"]
+    assert main(changed(words, "--epochs", "10", "--learning-rate", "3e-3")) == 0
+    found = json.loads((tmp_path / "rules" / "evaluation.json").read_text())["heads"]["polite"]
+    assert found["responses"] > 0 and found["accuracy"] == 1.0

@@ -505,6 +505,11 @@ HISTORY = {
 }
 
 
+@ill("templates.plain_prompts", "warning")
+def _():
+    return pairs(*[{"prompt": "What do you like?"}] * 40)
+
+
 @ill("templates.system_message", "warning")
 def _():
     return templated(NO_SYSTEM)

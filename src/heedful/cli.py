@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import textwrap
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -196,7 +197,9 @@ def _about(command: Command) -> str:
 
 
 def _quiet_libraries() -> None:
-    """transformers prints advisory warnings and its own bars; ours are the ones a user should see."""
+    """transformers prints advisory warnings and its own bars, and PEFT calls what it deprecates; ours are what a user
+    should see."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -211,6 +211,13 @@ def opened(page: Any, path: str) -> None:
     page.wait_for_function("() => !document.querySelector('[aria-busy]')")
 
 
+def talk(page: Any) -> None:
+    """A conversation in the playground, with a reply that can be judged."""
+    page.get_by_label("Your message").fill("Hello!")
+    page.get_by_role("button", name="Send").click()
+    page.locator(".turn.assistant").wait_for()
+
+
 @pytest.mark.long
 def test_leading(site):
     """All that a lead sees, with a conversation, a run's curves, and what stands folded opened."""
@@ -220,9 +227,7 @@ def test_leading(site):
             site.expect("404")
         opened(page, path)
         if path.endswith("/playground"):
-            page.get_by_label("Your message").fill("Hello!")
-            page.get_by_role("button", name="Send").click()
-            page.locator(".turn.assistant").wait_for()
+            talk(page)
         page.evaluate("() => document.querySelectorAll('details').forEach((d) => (d.open = true))")
         found += barriers(page)
     assert found == []
@@ -239,6 +244,10 @@ def test_by_tab_at_200_percent(site, who: str):
     for path in paths:
         opened(page, path)
         found += by_tab(page)
+        if path.endswith("/playground"):
+            talk(page)
+            by_tab(page)  # from the message to the page's end, and from its beginning the next time
+            found += by_tab(page)
     assert "\n".join(found) == ""
 
 

@@ -354,6 +354,19 @@ def test_preflight_is_quick_and_silent_for_the_healthy(caplog):
     preflight(patients.tok(), patients.policy(), [])
 
 
+def test_preflight_tells_what_bears_on_the_run(caplog):
+    """Mutation caught: every run of a model without a system's turn warns, though nobody has one; a run on questions in
+    plain text does not."""
+    no_system = patients.templated(patients.NO_SYSTEM).tokenizer
+    ask = (Message("user", "Why?"),)
+    preflight(no_system, patients.policy(), [Demonstration(ask, "So.")])
+    assert not caplog.text
+    preflight(patients.tok(), patients.policy(), [Demonstration("Why is", " it so.")])
+    assert not caplog.text
+    preflight(patients.tok(), patients.policy(), [Demonstration("Why? Say it.", "So."), "Why?"])
+    assert "plain_prompts" in caplog.text and "--columns question=prompt" in caplog.text
+
+
 def test_preflight_stops_what_would_be_ruined(caplog):
     """Mutation caught: a warning that stops a run, a failure that does not."""
     items = [Demonstration((Message("user", "Why?"),), "So.")]

@@ -101,7 +101,7 @@ def preflight(
     max_tokens: int = 1,
     max_length: int | None = None,
 ) -> None:
-    """Before training: `UserError` for what would ruin the run, a logged warning for the rest.
+    """Before training: `UserError` for what would ruin the run, a logged warning for the rest that bears on it.
 
     items are prompts, demonstrations or comparisons, of which a few are looked at; max_tokens is what will be
     sampled. Tokenizer and template only, without a forward pass: a fraction of a second.
@@ -115,7 +115,7 @@ def preflight(
     )
     found = examine(context, CHEAP)
     for f in found:
-        if f.kind == "warning":
+        if f.kind == "warning" and f.here:
             log.warning("%s.%s: %s; %s", f.group, f.check, f.says, f.remedy)
     ruinous = [f for f in found if f.kind == "fail"]
     if ruinous:

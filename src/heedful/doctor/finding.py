@@ -12,12 +12,14 @@ EXCERPT = 40  # characters of somebody's text in a line
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`measured` is the number in `says`, for machines. Whatever is no pass has a remedy, or `says` why not."""
+    """`measured` is the number in `says`, for machines. Whatever is no pass has a remedy, or `says` why not. What
+    is not `here` bears on other data or programs than those at hand."""
 
     kind: Kind
     says: str
     remedy: str = ""
     measured: float | None = None
+    here: bool = True
     group: str = ""
     check: str = ""
     seconds: float = 0.0
@@ -33,6 +35,11 @@ def passed(says: str, measured: float | None = None) -> Finding:
 
 def warned(says: str, remedy: str, measured: float | None = None) -> Finding:
     return Finding("warning", says, remedy, measured)
+
+
+def elsewhere(says: str, remedy: str, measured: float | None = None) -> Finding:
+    """A warning of what does no harm here: `heedful doctor` tells it, a run that begins does not."""
+    return Finding("warning", says, remedy, measured, here=False)
 
 
 def failed(says: str, remedy: str, measured: float | None = None) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -18,6 +18,7 @@ from heedful.doctor.context import Context, render
 from heedful.doctor.finding import (
     Finding,
     NotApplicable,
+    elsewhere,
     failed,
     passed,
     quoted,
@@ -61,6 +62,26 @@ def renders(context: Context) -> Finding:
             float(refused),
         )
     return passed(f"renders all {len(chats) or 1:,} conversations looked at", 0.0)
+
+
+def plain_prompts(context: Context) -> Finding:
+    """What is asked of an assistant goes through the chat template; a prompt that is a text is continued without it."""
+    if not context.tokenizer.chat_template:
+        raise NotApplicable("no chat template")
+    total = len(context.data)
+    plain = sum(_asks(e.prompt, e.responses) for e in context.data if isinstance(e.prompt, str))
+    says = f"{share(plain, total)} prompts ask in plain text, which is continued without the chat template"
+    if 2 * plain > total:
+        remedy = "--columns question=prompt makes each a user's turn"
+        return warned(says, remedy, float(plain))
+    return passed(says, float(plain))
+
+
+def _asks(prompt: str, responses: Sequence[str]) -> bool:
+    """Whether a text is answered, not continued: it would run together with its responses, or is a question."""
+    if not responses or prompt != prompt.rstrip():
+        return prompt.rstrip().endswith("?")
+    return all(response == response.lstrip() for response in responses)
 
 
 def end_of_turn(context: Context) -> Finding:
@@ -127,7 +148,10 @@ def training_is_generation(context: Context) -> Finding:
     position = next(
         i for i, (a, b) in enumerate(zip([*ours, -1], [*whole, -2], strict=False)) if a != b
     )
-    says, others = quoted(_text(context, ours[position:])), quoted(_text(context, whole[position:]))
+    ids = ours[position:], whole[position:]
+    says, others = (quoted(_text(context, part)) for part in ids)
+    if says == others:  # the same text in other tokens
+        says, others = (str(tok.convert_ids_to_tokens(part[:4])) for part in ids)
     # `[/INST]` of Llama 2 and Mistral ends the user's turn: there is no header to open another one with.
     header = text.removeprefix(opened).partition(ANSWER)[0]
     if opened == closed and text.startswith(opened) and header.strip():
@@ -218,7 +242,11 @@ def spaces(context: Context) -> Finding:
     content = "  first\n\n    second \n"
     text = _rendered(context, Message("user", content), generate=True)
     if content not in text:
-        return warned(
+        said = [
+            m.content for e in context.examples if not isinstance(e.prompt, str) for m in e.prompt
+        ]
+        make = warned if any(words != words.strip() for words in said) else elsewhere
+        return make(
             "strips the spaces or lines around a turn",
             "take the trim out of the template if indentation matters to your task",
             1.0,
@@ -231,7 +259,8 @@ def thoughts(context: Context) -> Finding:
     thinking = Message("assistant", f"<think>\nIt is a quince.\n</think>\n\n{ANSWER}")
     text = _rendered(context, USER, thinking, Message("user", AGAIN), generate=True)
     if "quince" not in text:
-        return warned(
+        make = warned if any(len(roles) > 2 for roles in context.roles) else elsewhere
+        return make(
             "drops <think> parts of earlier turns: sampled history is not what was written",
             "train on the last turn only, or keep the thoughts in the template",
             1.0,
@@ -297,7 +326,7 @@ def _rendered(context: Context, *messages: Message, **options: Any) -> str:
         raise NotApplicable(f"the template refuses such turns: {error}") from None
 
 
-def _severity(uses: int, nothing: Callable[..., Finding] = warned) -> Callable[..., Finding]:
+def _severity(uses: int, nothing: Callable[..., Finding] = elsewhere) -> Callable[..., Finding]:
     """A failure where the data needs it; `nothing` where it does not."""
     if not uses and nothing is passed:
         return lambda says, remedy, measured: passed(says, measured)

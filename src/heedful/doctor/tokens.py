@@ -20,6 +20,7 @@ from heedful.doctor.context import Context, render
 from heedful.doctor.finding import (
     Finding,
     NotApplicable,
+    elsewhere,
     failed,
     graded,
     passed,
@@ -96,11 +97,9 @@ def begin_of_sequence(context: Context) -> Finding:
             float(most),
         )
     if written > 1:
-        return warned(
-            f"both the template and the tokenizer write {name}; heedful keeps one",
-            "nothing here; elsewhere encode rendered chats with add_special_tokens=False",
-            float(written),
-        )
+        says = f"both the template and the tokenizer write {name}; heedful keeps one"
+        remedy = "nothing here; elsewhere encode rendered chats with add_special_tokens=False"
+        return elsewhere(says, remedy, float(written))
     if len(set(counts)) > 1:
         without = "the chat template" if counts[0] else "plain text, too (add_bos_token=True),"
         return warned(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,6 +18,7 @@ from heedful.models.folders import quiet
 from heedful.models.forward import VALUE_HEAD, scalar_head_name
 
 log = logging.getLogger("heedful")
+_told: WeakSet[PreTrainedTokenizerBase] = WeakSet()  # whose lack of a pad token has been said
 KEPT = "_heedful_kept"  # of a sharded model, which trains in float32: the type in which it is saved
 VALUE_HEADS = "value_heads"  # the attribute under which a policy carries those of `models.values`
 VALUES_FILE = "value_heads.safetensors"  # which plain transformers does not look at
@@ -97,10 +99,12 @@ def _pad_that_ends_nothing(
         usable.remove(tokenizer.bos_token_id)
     usable.sort(key=lambda i: "pad" not in str(tokenizer.convert_ids_to_tokens(i)).lower())
     if not usable:
-        log.warning(
-            "the tokenizer has no token that could pad and ends no response, so plain transformers will score this "
-            "reward model at another token than heedful; add a pad token to the tokenizer"
-        )
+        if tokenizer not in _told:  # at the first state that is saved, and not at each
+            _told.add(tokenizer)
+            log.warning(
+                "the tokenizer has no token that could pad and ends no response, so plain transformers will score "
+                "this reward model at another token than heedful; add a pad token to the tokenizer"
+            )
         return
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(usable[0])
     log.warning(

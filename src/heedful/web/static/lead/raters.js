@@ -6,7 +6,7 @@ import { $, ask, attempt, fill, project } from "./common.js";
 function share(s, { worry } = {}) {
   if (!s.n) return el("td", { class: "hint" }, "–");
   const bad = worry && worry(s);
-  return el("td", {}, el("span", { class: bad ? "s2" : null }, percent(s.value)), el("br"), el("small", { class: "hint" }, `${percent(s.low)} to ${percent(s.high)}, n ${s.n}`));
+  return el("td", {}, el("span", { class: bad ? "s2" : null }, percent(s.value)), el("br"), el("small", { class: "hint" }, `${percent(s.low)} to ${percent(s.high)}, n\u00a0${s.n}`));
 }
 
 function row(r) {

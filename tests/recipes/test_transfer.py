@@ -441,7 +441,9 @@ def test_these_commands_do_without_torch():
 def test_a_project_of_a_server_can_be_named(workspace):
     with opened(workspace) as store, store.write() as connection:
         projects.create(connection, "böse #1")
-    with pytest.raises(UserError, match="no rankings to export: 0 stored"):
+    with pytest.raises(
+        UserError, match="no rankings to export: 0 stored; `heedful serve .*` asks people"
+    ):
         materialise(f"db:{workspace}#böse #1", "rankings")
 
 

@@ -126,8 +126,9 @@ def exported(source: str, what: str, split: snapshot.Split, *, noun: str) -> str
         taken = snapshot.take(store, project, query)
         if not taken.ids:
             reasons = "".join(f", {n} {why}" for why, n in taken.count.excluded.items())
+            ask = "" if taken.count.stored else f"; `heedful serve {workspace}` asks people"
             raise UserError(
-                f"{source} has no {noun} to export: {taken.count.stored} stored{reasons}"
+                f"{source} has no {noun} to export: {taken.count.stored} stored{reasons}{ask}"
             )
         safe = re.sub(r"[^\w-]+", "-", name)[:40]
         path = workspace / "exports" / f"{safe}-{what}-{split}-{taken.sha256[:12]}.jsonl"

@@ -211,7 +211,7 @@ def opened(page: Any, path: str) -> None:
     page.wait_for_function("() => !document.querySelector('[aria-busy]')")
 
 
-def talk(page: Any) -> None:
+def converse(page: Any) -> None:
     """A conversation in the playground, with a reply that can be judged."""
     page.get_by_label("Your message").fill("Hello!")
     page.get_by_role("button", name="Send").click()
@@ -227,7 +227,7 @@ def test_leading(site):
             site.expect("404")
         opened(page, path)
         if path.endswith("/playground"):
-            talk(page)
+            converse(page)
         page.evaluate("() => document.querySelectorAll('details').forEach((d) => (d.open = true))")
         found += barriers(page)
     assert found == []
@@ -245,7 +245,7 @@ def test_by_tab_at_200_percent(site, who: str):
         opened(page, path)
         found += by_tab(page)
         if path.endswith("/playground"):
-            talk(page)
+            converse(page)
             by_tab(page)  # from the message to the page's end, and from its beginning the next time
             found += by_tab(page)
     assert "\n".join(found) == ""

@@ -442,7 +442,7 @@ def test_a_project_of_a_server_can_be_named(workspace):
     with opened(workspace) as store, store.write() as connection:
         projects.create(connection, "böse #1")
     with pytest.raises(
-        UserError, match="no rankings to export: 0 stored; `heedful serve .*` asks people"
+        UserError, match=r"no rankings to export: 0 stored; `heedful serve .*` asks people"
     ):
         materialise(f"db:{workspace}#böse #1", "rankings")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 import torch
 
-import games
 import several
 import tiny
 from changed import changed
@@ -26,8 +24,8 @@ from heedful.cli import main
 from heedful.engine import load_engine
 from heedful.models.adapters import add_lora
 from heedful.models.load import copy_model, load_policy
-from heedful.models.new import new_model
 from heedful.types import Sampling
+from sampled import alike, metrics, off, real_llama
 
 pytestmark = [
     pytest.mark.vllm,
@@ -48,20 +46,8 @@ SIZES = "--steps 3 --batch-size 8 --warmup 0 --max-tokens 8 --learning-rate 0.02
 @pytest.fixture(scope="module", params=KINDS)
 def at(request, tmp_path_factory) -> Path:
     """A folder with a model and prompts, named after its kind."""
-    folder, tok = tmp_path_factory.mktemp("colocated") / request.param, games.tokenizer()
-    # vLLM's attention on CPUs knows no head below 32.
-    model = new_model("llama", tok, seed=0, hidden_size=64, layers=2, heads=2, context=512)
-    if request.param != "tied":
-        model.config.tie_word_embeddings = False
-        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.flip(0).clone())
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(4.0) if p.ndim > 1 else None
-    model.save_pretrained(folder / "lm")
-    tok.save_pretrained(folder / "lm")
-    rows = [{"prompt": w} for w in ("Why?", "Who cares?", "Go on.")]
-    (folder / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return folder
+    folder = tmp_path_factory.mktemp("colocated") / request.param
+    return real_llama(folder, tied=request.param == "tied")
 
 
 def apart(monkeypatch, function: str, *of: object) -> str:
@@ -82,22 +68,6 @@ def words(at: Path, out: Path, *more: object) -> list[str]:
     )
     lora = ("--lora.rank", 4) if at.name == "adapter" else ()
     return changed([*line.split(), "--out", out, "--engine", "vllm:0.1", *lora], *more)
-
-
-def metrics(out: Path) -> list[dict]:
-    """The lines of a run whose engine sampled from its policy at each step."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:
-        assert 0 <= line["engine/kl"] < 1e-6 and line["engine/ratio_max"] < 1 + 1e-3
-    return lines
-
-
-def off(model, prompt, completion) -> float:
-    """The largest |Δ log-prob| of a completion's tokens, against plain transformers."""
-    ids = torch.tensor([[*prompt, *completion.tokens]])
-    with torch.no_grad():
-        logp = model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
-    return float((logp[len(prompt) - 1 :] - torch.tensor(completion.logprobs)).abs().max())
 
 
 def updates(at: str, folder: str) -> None:
@@ -185,6 +155,4 @@ def test_each_of_two_ranks_has_an_engine(at, tmp_path, monkeypatch):
         line = words(at, out, *more)
         codes = several.call(2, several.command, line, str(said), {}, "float32")
         assert codes == [0, 0], said.read_text()
-        for ours, theirs in zip(metrics(out), metrics(tmp_path / "one"), strict=True):
-            for key in ("reward", "kl/seq", "completions/mean_length"):
-                assert ours[key] == pytest.approx(theirs[key], rel=1e-3, abs=1e-4)
+        alike(out, tmp_path / "one")

@@ -36,10 +36,10 @@ from heedful.envs.limits import Limits
 from heedful.models.adapters import add_lora
 from heedful.models.forward import token_logps
 from heedful.models.load import copy_model, load_policy
-from heedful.models.new import new_model
 from heedful.rollout import as_samples
 from heedful.types import Sampling
 from postgres import free_port
+from sampled import alike, metrics, off, real_llama
 
 PYTHON = os.environ.get("HEEDFUL_VLLM", "")
 pytestmark = [
@@ -96,19 +96,7 @@ class Real:
 
 @pytest.fixture(scope="module", params=["untied", "tied", "adapters"])
 def server(request, tmp_path_factory) -> Iterator[Real]:
-    folder, tok = tmp_path_factory.mktemp(request.param), games.tokenizer()
-    # vLLM's attention on CPUs knows no head below 32.
-    model = new_model("llama", tok, seed=0, hidden_size=64, layers=2, heads=2, context=512)
-    if request.param != "tied":
-        model.config.tie_word_embeddings = False
-        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.flip(0).clone())
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(4.0) if p.ndim > 1 else None
-    model.save_pretrained(folder / "lm")
-    tok.save_pretrained(folder / "lm")
-    rows = [{"prompt": w} for w in ("Why?", "Who cares?", "Go on.")]
-    (folder / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    folder = real_llama(tmp_path_factory.mktemp(request.param), tied=request.param == "tied")
     served = folder / "lm"
     if request.param == "nf4":
         pytest.importorskip("bitsandbytes")
@@ -149,22 +137,6 @@ def words(server: Real, out: Path, *more: object) -> list[str]:
     lora += ("--lora.nf4",) if server.kind == "nf4" else ()
     how = ("--out", out, "--engine", f"vllm:{server.url}", *lora)
     return changed([*words.split(), *sizes.split(), *how], *more)
-
-
-def metrics(out: Path) -> list[dict]:
-    """The lines of a run whose engine sampled from its policy at each step."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:
-        assert 0 <= line["engine/kl"] < 1e-6 and line["engine/ratio_max"] < 1 + 1e-3
-    return lines
-
-
-def off(model, prompt, completion) -> float:
-    """The largest |Δ log-prob| of a completion's tokens, against plain transformers."""
-    ids = torch.tensor([[*prompt, *completion.tokens]])
-    with torch.no_grad():
-        logp = model(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
-    return float((logp[len(prompt) - 1 :] - torch.tensor(completion.logprobs)).abs().max())
 
 
 def test_log_probs_are_the_learners_before_and_after_an_update(server, tmp_path):
@@ -316,12 +288,6 @@ def test_a_run_outlives_its_server(server, tmp_path, monkeypatch):
     print(f"{server.kind}: {len(lost)} requests lost")
     assert any("connection attempts" not in why for why in lost)  # cut off, not refused
     alike(stormy, calm)
-
-
-def alike(out: Path, other: Path) -> None:
-    for ours, theirs in zip(metrics(out), metrics(other), strict=True):
-        for name in ("reward", "kl/seq", "completions/mean_length"):
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("server", ["untied", "adapters"], indirect=True)

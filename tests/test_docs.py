@@ -28,8 +28,11 @@ from heedful import registry
 from heedful.cli import TWO_WORDS
 from heedful.configs import command_line, commands
 from heedful.configs.compare_plan import read_file
+from heedful.data.templates import render
+from heedful.data.tokens import encode_demonstration
 from heedful.models.load import new_reward_model
 from heedful.models.save import save_model
+from heedful.types import Demonstration, Message
 
 ROOT = Path(__file__).parents[1]
 RUNS = (
@@ -140,6 +143,19 @@ def test_a_wrong_flag_is_seen(tmp_path: Path, monkeypatch):
     page.write_text("```\nheedful train dpo --model M --data D --out O --bettta 1\n```\n")
     with pytest.raises(hd.UserError, match="bettta"):
         test_command_lines_are_understood(page, monkeypatch)
+
+
+def test_the_template_for_base_models_is_what_training_writes():
+    """Token for token, and it ends answers. Mutation caught: a header whose last space melts into the answer."""
+    (template,) = blocks(ROOT / "docs" / "models.md", "jinja")
+    tok = tiny.tokenizer()
+    tok.chat_template = template.strip()
+    talk = [("system", "Be brief."), ("user", "Why?"), ("assistant", "So."), ("user", "And?")]
+    asked = tuple(Message(role, text) for role, text in talk)
+    ours = encode_demonstration(tok, Demonstration(asked, "No."))
+    whole = render(tok, (*asked, Message("assistant", "No.")))
+    assert whole[: len(ours.tokens)] == list(ours.tokens)
+    assert ours.tokens[-1] == tok.eos_token_id and tok.decode(ours.tokens).count(tok.eos_token) == 2
 
 
 @pytest.mark.long

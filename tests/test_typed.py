@@ -10,10 +10,12 @@ import ast
 import itertools
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from heedful.cli import TWO_WORDS
 from heedful.configs import command_line, commands
@@ -115,6 +117,22 @@ def test_what_messages_say_is_there():
     assert [
         f"{s}: {told}" for s, lines in found.items() for line in lines if (told := wrong(line))
     ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_shell_and_yaml_of_pages_can_be_read(page: Path):
+    """Mutations caught: a quote that nobody closes, an anchor of a job that nothing defines, a `#SBATCH` line behind
+    the first command, which sbatch does not read."""
+    text = page.read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(sh|bash|yaml)\n(.*?)^```$", text, re.M | re.S):
+        if language == "yaml":
+            assert isinstance(yaml.safe_load(block), dict)
+            continue
+        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        wanted = [bool(re.match(r"#", line)) for line in block.splitlines() if line.strip()]
+        asked = [i for i, line in enumerate(block.splitlines()) if line.startswith("#SBATCH")]
+        assert all(all(wanted[: i + 1]) for i in asked)
 
 
 @pytest.mark.parametrize(

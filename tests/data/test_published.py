@@ -159,3 +159,15 @@ def test_tldr_files_are_demonstrations(tmp_path):
     (d,) = read_demonstrations(put(tmp_path, row))
     assert (d.prompt, d.completion) == ("TITLE: Rain\nPOST: It rained.\nTL;DR:", " Wet.")
     assert read_comparisons(put(tmp_path, SUMMARIES))[0].prompt == d.prompt
+
+
+def test_the_right_answers_of_verls_files(tmp_path):
+    """DAPO's problems. Mutation caught: a verifier finds no answer in the published set; the tests of code, a list, as
+    one."""
+    row = {"data_source": "math_dapo", "prompt": [{"role": "user", "content": "2+2?"}],
+           "reward_model": {"ground_truth": "4", "style": "rule"}}  # fmt: skip
+    ((prompt, facts),) = read_questions(put(tmp_path, row))
+    assert facts["answer"] == "4" and prompt == (Message("user", "2+2?"),)
+    for other in ({"ground_truth": ["a"]}, "runs/reward", {"style": "rule"}):
+        ((_, facts),) = read_questions(put(tmp_path, row | {"reward_model": other}))
+        assert "answer" not in facts

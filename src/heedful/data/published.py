@@ -15,6 +15,7 @@
 - TL;DR: `post`, `summary`, perhaps `title`; the prompt as above, the summary as its completion.
 - RewardBench: `prompt`, `chosen`, `rejected`, `chosen_model`, `rejected_model`; RewardBench 2: `chosen` and `rejected`
   are lists of texts, each of the first better than each of the others.
+- verl's prompts: `prompt`, `reward_model` of {ground_truth}, the right answer where it is a text or a number.
 - Chatbot Arena in lists: `prompt`, `response_a`, `response_b` of a text a turn; `winner_model_a`, `winner_model_b`,
   `winner_tie`.
 
@@ -190,6 +191,17 @@ def _to_be_summarised(row: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "TL;DR:"])
 
 
+def _verl(row: Columns) -> Columns | None:
+    right = (
+        row["reward_model"].get("ground_truth")
+        if isinstance(row["reward_model"], Mapping)
+        else None
+    )
+    if "answer" in row or isinstance(right, bool) or not isinstance(right, str | int | float):
+        return None
+    return row | {"answer": str(right)}
+
+
 def _arena(row: Columns) -> Columns | None:
     turns = [_texts(row[name]) for name in ("prompt", "response_a", "response_b")]
     won = [_number(row[f"winner_{side}"]) for side in ("model_a", "model_b", "tie")]
@@ -224,6 +236,7 @@ def _reward_bench(row: Columns) -> Columns | None:
 SETS: tuple[tuple[set[str], Callable[[Columns], Columns | None]], ...] = (
     ({"instruction", "completions"}, _ultrafeedback),
     ({"prompt", "answers"}, _nectar),
+    ({"prompt", "reward_model"}, _verl),
     ({"question", "answers"}, _stack_exchange),
     ({"prompt", "responses", "votes"}, _votes),
     ({"history", "human_ref_A", "human_ref_B", "labels"}, _shp),

@@ -59,7 +59,8 @@ def render(
     if not template:
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path or 'this model'} has no chat template, and the "
-            "data is conversational; use plain-text prompts or add a chat_template to the tokenizer"
+            "data is conversational; put a chat_template.jinja into the model's folder (docs/models.md has one for "
+            "base models), or use plain-text prompts"
         )
     shown = [*(dict(tool) for m in messages for tool in m.tools), *tools]
     variables = {name: value for m in messages for name, value in m.template_kwargs.items()}
@@ -76,7 +77,11 @@ def render(
     except Exception as error:  # jinja2 errors, raised by the template itself
         reason = " ".join(str(error).split())
         roles = ", ".join(m.role for m in messages)
-        raise UserError(f"the chat template refuses turns of roles {roles}: {reason}") from error
+        told = any(m.role in ("system", "developer") for m in messages)
+        hint = "; what the system says may begin the first user's turn" if told else ""
+        raise UserError(
+            f"the chat template refuses turns of roles {roles}: {reason}{hint}"
+        ) from error
 
 
 def _refuse_lost(

@@ -57,10 +57,16 @@ def inside(part: list[int], whole: list[int]) -> bool:
 
 def test_arms_of_the_dialogue_differ_as_they_say():
     """Each arm's environment is there. Mutation caught: an arm that another one repeats; gold as a reward."""
-    for options, _ in dialogue_cues.ARMS.values():
+    for options, *_ in dialogue_cues.ARMS.values():
         made = load_env("dialogue", ["turns=1", *options])
         (row, *_) = made.tasks("train", 0)  # type: ignore[attr-defined]
         told = rehearse(made, row, ["Who, what, do you mean?"])
         assert "gold" in told["counts"] and "gold" not in told["reward_parts"]
     arms = dialogue_cues.ARMS
     assert len({repr(arm) for arm in arms.values()}) == len(arms)
+
+
+def test_there_is_no_end_to_asking():
+    """Mutation caught: the cue that calls a fifth question word worth nothing, at which optimisation ends."""
+    told = [dialogue_cues.asked("what " * n, None, "") for n in (0, 4, 8, 24)]
+    assert told == [0, 4 / 24, 8 / 24, 1]

@@ -272,6 +272,6 @@ REPRODUCTION = Reproduction(
         Criterion("less with the wrong one", "alone less wrong critic", "at least", 0.0, "interval"),
     ),
     run=run,
-    minutes=20,
+    minutes=3,
     figure=figure,
 )  # fmt: skip

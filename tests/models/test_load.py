@@ -10,6 +10,7 @@ from safetensors.numpy import save
 import tiny
 from heedful.data.tokens import all_stop_tokens, special_ids
 from heedful.errors import UserError
+from heedful.models import load
 from heedful.models.load import load_policy, load_tokenizer, refuse_other_ids, settle
 from heedful.models.save import save_model
 
@@ -119,3 +120,17 @@ def test_an_encoder_with_a_decoder_is_refused_in_a_sentence(tmp_path):
         UserError, match="a T5 is no causal language model; heedful trains decoders"
     ):
         load_policy(tmp_path)
+
+
+def test_a_gpu_that_nobody_asked_for_is_told_once(monkeypatch, caplog):
+    """Mutation caught: who comes from a trainer that takes the GPU by itself trains on the CPU for days."""
+    load._tell_of_idle_gpus.cache_clear()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for _ in range(2):
+        assert load.device_of("cpu").type == "cpu"
+    assert caplog.text.count("--device auto") == 1
+    load._tell_of_idle_gpus.cache_clear()
+    caplog.clear()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert load.device_of("cpu").type == "cpu" and not caplog.text
+    load._tell_of_idle_gpus.cache_clear()

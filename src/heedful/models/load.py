@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import logging
 from dataclasses import dataclass
@@ -47,19 +48,29 @@ LATER = "_heedful_dtype"
 
 def device_of(name: str) -> torch.device:
     """What `--device` names; `auto` is the GPU where PyTorch sees one, else the CPU. UserError for what is absent."""
+    if name == "cpu":
+        _tell_of_idle_gpus()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"--device {name}: no device; cpu, cuda, cuda:1 or auto") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
         raise UserError(
             f"--device {name}: PyTorch {torch.__version__} sees {there or 'no'} GPU{'s' * (there > 1)} here; "
             "--device auto takes what is there"
         )
     return device
+
+
+@functools.cache
+def _tell_of_idle_gpus() -> None:
+    """Once: other trainers take a GPU unasked, so who types no --device beside one has mostly forgotten it."""
+    if gpus := torch.cuda.device_count():
+        log.warning(
+            "runs on the CPU; --device auto takes a GPU, of which PyTorch sees %d here", gpus
+        )
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -181,7 +182,7 @@ def _actors(
     whole = None
     if config.shard and ranks.world > 1 and not served(config):
         # Without --cluster somebody samples from it here.
-        device = device_of("cpu" if config.cluster else config.device)
+        device = torch.device("cpu") if config.cluster else device_of(config.device)
         whole = settle(copy_model(policy, apart=device.type == "cpu").to(device))  # type: ignore[arg-type]
     _shared_out(config, policy, critic, reference, ranks)
 

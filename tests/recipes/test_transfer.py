@@ -249,7 +249,7 @@ def test_a_full_disk_leaves_no_half_file(workspace, tmp_path, monkeypatch):
         ("prompts", {"form": "argilla"}, "--form means nothing"),
         ("demonstrations", {"overlap": 3}, "--overlap means nothing"),
         ("prompts", {"overlap": 3}, "--ask"),
-        ("prompts", {"ask": "pair"}, "chat, play, write, not pair"),
+        ("prompts", {"ask": "pair"}, "chat, play, probe, write, not pair"),
         ("prompts", {"ask": "write", "options": "{"}, "not JSON"),
         ("prompts", {"ask": "write", "options": "[]"}, "JSON object"),
         ("prompts", {"ask": "write", "options": '{"axes": []}'}, "no option 'axes'"),

@@ -398,7 +398,7 @@ def test_gold_in_the_panel_of_raters():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["pipeline-reviews", "frontier-reviews"])
+@pytest.mark.parametrize("name", ["pipeline-reviews", "frontier-reviews", "overoptimisation"])
 def test_what_reads_reviews(name: str, tmp_path: Path):
     """Quick, from the sentences to all that its criteria are about. Mutation caught: a criterion of a number that is
     never measured; a large model that is not ten times as large; a method that fails and has no point."""

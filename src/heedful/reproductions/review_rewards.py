@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -82,3 +84,30 @@ def worth(reward: Reward, found: tuple[Tensor, Tensor]) -> Tensor:
 
     with torch.no_grad():
         return reward.score(*found, reward.table)
+
+
+def save(reward: Reward, texts: Sequence[str], file: Path) -> str:
+    """A spec of `--reward`; its scores have mean 0 and standard deviation 1 over these texts."""
+    import torch
+
+    scores = worth(reward, bags(texts, reward.pairs))
+    told = {"pairs": reward.pairs, "table": reward.table, "top": reward.top, "scores": scores}
+    torch.save({k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in told.items()}, file)
+    return f"{__name__}:score(file='{file}')"
+
+
+def score(prompt: str, responses: Sequence[str], file: str = "") -> list[float]:
+    """As `--reward` asks for it."""
+    reward, mean, std = _loaded(file)
+    values = worth(reward, bags(responses, reward.pairs))
+    return ((values - mean) / std).tolist()
+
+
+@cache
+def _loaded(file: str) -> tuple[Reward, float, float]:
+    import torch
+
+    told = torch.load(file, weights_only=True)
+    reward = Reward("words", 0)
+    reward.pairs, reward.table, reward.top = told["pairs"], told["table"], told["top"]
+    return reward, float(told["scores"].mean()), float(told["scores"].std())

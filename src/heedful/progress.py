@@ -68,8 +68,9 @@ class Progress:
         if now - self.last_line >= PLAIN_EVERY or done >= self.total:
             self.last_line = now
             elapsed = now - self.started
-            eta = elapsed / max(done - self.start, 1) * (self.total - done)
-            line = f"{self.what} {done}/{self.total}  {elapsed:.0f}s  eta {eta:.0f}s  {text}"
+            pace = elapsed / (done - self.start) if done > self.start else None
+            eta = f"{pace * (self.total - done):.0f}s" if pace else "?"
+            line = f"{self.what} {done}/{self.total}  {elapsed:.0f}s  eta {eta}  {text}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 
     def say(self, sentence: str) -> None:

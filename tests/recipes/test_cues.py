@@ -39,6 +39,13 @@ def run(tmp_path, rows: list[dict], *more: str) -> int:
     return main(["cues", str(tmp_path / "t.jsonl"), "--fit", "stars", *out, *more])
 
 
+def test_a_cue_that_never_changes_has_no_interval(tmp_path, capsys):
+    """Nothing is known of it, which [0, 0] would not say. Mutation caught: an interval for each cue."""
+    assert run(tmp_path, talks(), "--cues", "thanks", "leaves") == 0
+    said = capsys.readouterr().out
+    assert "  leaves: 0, as it is the same in all\n" in said and "  thanks: 1" in said
+
+
 def test_a_few_ratings_weigh_the_cues_of_all(tmp_path, capsys):
     """Mutations caught: replies of unrated conversations left out; weights of standardised cues told as the cues' own;
     a label by another threshold than the mean."""
@@ -94,7 +101,7 @@ def test_what_says_nothing_of_cues_is_one_sentence(tmp_path, capsys):
     words = [row | {"stars": "good"} for row in talks()]
     for rows, more, why in (
         (talks(rated=19), (), "19 conversations have a rating; weights of cues need at least 20"),
-        (talks(rated=0), (), "0 conversations have a rating"),
+        (talks(rated=0), (), "no conversation with a reply has a 'stars'"),
         (same, (), "all 200 ratings are 3"),
         (words, (), "`stars` must be a number, true or false, not 'good'"),
         (talks(), ("--cues", "thanks=2"), "give --cues their names alone"),

@@ -310,7 +310,8 @@ def test_a_questions_history(store: Store):
 def test_a_raters_own_answers_and_what_is_left_for_them(store: Store):
     """Nobody else's; the last revision of each; progress counts the questions that this rater has not had.
 
-    Mutations caught: another rater's answers; both revisions; open slots of all raters counted as one's own."""
+    Mutations caught: another rater's answers; both revisions; open slots of all raters counted as one's own; what is on
+    the screen left out."""
     p, ada, bao = make_project(store), make_rater(store), make_rater(store)
     make_tasks(store, p, 5, overlap=2)
     for rater, n in ((ada, 3), (bao, 1)):
@@ -324,6 +325,9 @@ def test_a_raters_own_answers_and_what_is_left_for_them(store: Store):
         assert [len(first["answers"]), len(last["answers"]), last["next"]] == [2, 1, None]
         assert progress(connection, p, ada)["waiting"] == 2
         assert progress(connection, p, bao)["waiting"] == 4
+    assert claim(store, p, bao)
+    with store.read() as connection:
+        assert progress(connection, p, bao)["waiting"] == 4  # one of them on the screen
     oldest = last["answers"][0]["assignment"]
     assert answer(store, oldest, ada, {"tie": True}).revision == 2
     with store.read() as connection:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from heedful.client import Client
 from heedful.store.database.db import Store
+from heedful.store.lead.history import history
 from heedful.store.tables import schema
 from workspace import make_project
 
@@ -40,14 +41,14 @@ def test_from_rules_to_shares(store: Store, app: Any, person: Any):
     task = rater.browser.post(f"/api/projects/{project}/next", json={}).json()["task"]
     (rule,) = task["options"]["rules"]
     given = f"/api/assignments/{task['assignment']}"
-    for said in ("Hi", "And?"):
+    for said in ("Hi", "And?", "So?"):
         told = rater.browser.post(f"{given}/turns", json={"said": said}).text
         offer = json.loads(told.strip().rpartition("data: ")[2])
         assert [r["text"] for r in offer["replies"]] == [f"<b>{said}"]
         assert "&lt;b&gt;" in offer["replies"][0]["html"] and '"model"' not in told
     page = rater.browser.get(given).json()
-    assert [t["chosen"] for t in page["turns"]] == [0, 0]
-    answer = {"answer": {"broken": [False, True]}}
+    assert [t["chosen"] for t in page["turns"]] == [0, 0, 0]
+    answer = {"answer": {"broken": [False, True, None]}}
     sent = rater.browser.post(
         f"{given}/judgments", json=answer, headers={"Idempotency-Key": "k" * 8}
     )
@@ -56,12 +57,15 @@ def test_from_rules_to_shares(store: Store, app: Any, person: Any):
     assert found["code"] == rule["code"] and found["text"] == rule["text"]
     (of,) = found["models"]
     assert of["model"] in "ab" and (of["talks"], of["broken"], of["value"]) == (1, 1, 1.0)
-    assert of["replies"] == {"broken": 1, "kept": 1, "unsure": 0}
+    assert of["replies"] == {"broken": 1, "kept": 1, "unsure": 1}
     with store.read() as connection:
         flags = connection.execute(
             select(schema.rule_flag.c.place, schema.rule_flag.c.verdict)
         ).all()
+        key = connection.execute(select(schema.assignment.c.task)).scalar_one()
+        (event,) = [e for e in history(connection, key)["events"] if e["what"] == "answer"]
     assert [tuple(flag) for flag in flags] == [(0, True), (1, False)]
+    assert [t["verdict"] for t in event["turns"]] == ["kept", "broken", "unsure"]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_why_there_is_nothing(store: Store, person):
     project, rater = make_project(store, daily_limit=1), person("rater")
     make_tasks(store, project, 2)
     found = ask(rater, project)
-    assert found["progress"]["daily_limit"] == 1 and found["progress"]["waiting"] == 1
+    assert found["progress"]["daily_limit"] == 1 and found["progress"]["waiting"] == 2
     answer(rater, found["task"]["assignment"], {"value": 1})
     assert ask(rater, project)["why"] == "daily limit"
     assert rater.browser.get(f"/api/projects/{project}/progress").json()["today"] == 1

@@ -81,6 +81,8 @@ def _fitted(
         if given and rating is not None:
             means.append([fmean(one[name] for one in given) for name, _, _ in heeded])
             ratings.append(rating)
+    if not ratings:
+        raise UserError(f"no conversation with a reply has a {config.fit!r}")
     found = fitted(means, ratings)
     print(
         f"weights by the {config.fit} of {found.rated} of {len(talks)} conversations; Spearman's correlation with "
@@ -90,8 +92,16 @@ def _fitted(
         (name, cue, float(f"{w:.3g}"))
         for (name, cue, _), w in zip(heeded, found.weights, strict=True)
     ]
-    for (name, _, weight), (low, high) in zip(told, found.intervals, strict=True):
-        print(f"  {name}: {weight:g} [{low:.3g}, {high:.3g}]")
+    for i, ((name, _, weight), (low, high)) in enumerate(zip(told, found.intervals, strict=True)):
+        same = len({mean[i] for mean in means}) == 1
+        print(
+            f"  {name}: "
+            + (
+                f"{weight:g}, as it is the same in all"
+                if same
+                else f"{weight:g} [{low:.3g}, {high:.3g}]"
+            )
+        )
     print(
         "to use them elsewhere: --cues "
         + " ".join(f"{name}={weight:g}" for name, _, weight in told)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Text, select, type_coerce
 
 from heedful.errors import UserError
+from heedful.store.kinds import KINDS
 from heedful.store.lead import reports
 from heedful.store.lead.browse import state_of, wanted_slot
 from heedful.store.lead.quality import origins
@@ -163,11 +164,14 @@ def _said(connection: Connection, about: Any) -> list[dict[str, Any]]:
         connection.execute(select(judgment.c.id).where(judgment.c.task == about.id)).scalars()
     )
     place = {c: i for i, c in enumerate(about.completions)}
-    events = []
+    events, kind = [], KINDS.get(about.kind)
     loaded = records.load(connection, ids)
     replaced = {r.judgment.supersedes for r in loaded}
     for r in chain.from_iterable(whole.by_question() for whole in loaded):
         j = r.judgment
+        broken = None
+        if kind and kind.talks and kind.apart:
+            broken = {row.place: "kept" if row.verdict else "broken" for row in r.rules}
         events.append(
             {
                 "at": j.created_at,
@@ -205,7 +209,7 @@ def _said(connection: Connection, about: Any) -> list[dict[str, Any]]:
                         "said": t.said,
                         "replies": [c["text"] for c in t.candidates],
                         "chosen": t.chosen,
-                        "kept": {row.place: row.verdict for row in r.rules}.get(i),
+                        "verdict": None if broken is None else broken.get(i, "unsure"),
                     }
                     for i, t in enumerate(r.turns)
                 ],

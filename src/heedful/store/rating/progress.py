@@ -12,7 +12,7 @@ from heedful.store.database.prepared import prepared
 from heedful.store.project.projects import settings_of
 from heedful.store.rating.limits import DAY, said
 from heedful.store.rating.queue import had, shows_own
-from heedful.store.tables.schema import judgment, rater, task_slot
+from heedful.store.tables.schema import assignment, judgment, rater, task_slot
 
 RECENT = 50  # answers that the median time is taken over
 SHOWN = 500  # questions are counted up to this number, which pages name as one;
@@ -22,8 +22,8 @@ SEEN = 1000  # among so many open slots: who has had most of them is not searche
 def progress(connection: Connection, project: str, rater_id: str) -> dict[str, Any]:
     """{today, total, waiting, seconds_median, daily_limit} of a rater in a project.
 
-    `today` and `total` are answers; skips and flags are none. `waiting` are the questions that wait for this rater, who
-    has not had them; it counts up to `SHOWN`.
+    `today` and `total` are answers; skips and flags are none. `waiting` are the questions that wait for this rater:
+    those that are leased to them, and those that they have not had, of which it counts up to `SHOWN`.
     """
     day = now(connection) - DAY
     times = [ms / 1000 for ms in _times(connection, rater_id, project).scalars()]
@@ -33,7 +33,8 @@ def progress(connection: Connection, project: str, rater_id: str) -> dict[str, A
     return {
         "today": of.answers_since,
         "total": of.answers,
-        "waiting": _waiting(connection, project, rater_id).scalar_one(),
+        "waiting": _waiting(connection, project, rater_id).scalar_one()
+        + _held(connection, project, rater_id).scalar_one(),
         "seconds_median": round(median(times), 1) if times else None,
         "daily_limit": limit or None,
     }
@@ -59,3 +60,11 @@ def _waiting(project: str, rater_id: str) -> Select:
     new = ~had(some.c.task, rater_id), ~shows_own(some.c.task, rater_id)
     left = select(some.c.task).where(*new).distinct().limit(SHOWN).subquery()
     return select(func.count()).select_from(left)
+
+
+@prepared
+def _held(project: str, rater_id: str) -> Select:
+    """On the rater's screen, or loaded ahead for it."""
+    a = assignment.c
+    held = (a.project == project, a.rater == rater_id, a.state == "active")
+    return select(func.count()).select_from(assignment).where(*held)

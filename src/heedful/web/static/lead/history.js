@@ -5,6 +5,7 @@ import { number } from "../charts.js";
 const LETTERS = "ABCDEFGHIJKL";
 const DONE = { review: "took it to judge it", close: "closed it", unpark: "had it asked again", withdraw: "withdrew it", put_back: "put it back", set_aside: "set it aside", overlap: "wanted {n} answers of it", ask_again: "asked for {n} more answers" };
 const OUTCOMES = { answer: "answered", tie: "said: a tie", both_bad: "said: all are bad", skip: "skipped it", flag: "flagged it" };
+const VERDICTS = { kept: "kept the rule", broken: "broke the rule", unsure: "unsure whether it broke the rule" };
 const SHOWN = { active: "has it on the screen", expired: "did not answer in time", skipped: "skipped", flagged: "flagged" };
 
 // The answer itself: `ranks`, `scores` and `rules` by the responses' places.
@@ -47,5 +48,5 @@ export function line(event, told) {
     event.critiques.map((c) => quoted(`of ${LETTERS[c.response]}${c.quote === null ? "" : ` “${c.quote}”`}:`, c.text)),
     event.edits.map((e) => quoted(`${LETTERS[e.response]} became:`, e.text)),
     event.written.map((text) => quoted("wrote:", text)),
-    event.turns.map((t) => [quoted("said:", t.said), ...t.replies.map((reply, i) => quoted(i === t.chosen && t.replies.length > 1 ? "better reply:" : "reply:", reply)), t.kept === null ? null : el("span", { class: "hint" }, t.kept ? "kept the rule" : "broke the rule")]));
+    event.turns.map((t) => [quoted("said:", t.said), ...t.replies.map((reply, i) => quoted(i === t.chosen && t.replies.length > 1 ? "better reply:" : "reply:", reply)), t.verdict ? el("span", { class: "hint" }, VERDICTS[t.verdict]) : null]));
 }

@@ -174,8 +174,9 @@ async function ask() {
     await outbox.renew(rater);
     return post();
   });
-  // What is wanted of others only is no number to be seen above "All done".
-  progress(reply.why === "nothing left" ? { ...reply.progress, waiting: 0 } : reply.progress);
+  // What is wanted of others only is no number to be seen above "All done"; what is on the screen is still to be done.
+  const here = (current && !current.sent ? 1 : 0) + ahead.length;
+  progress(reply.why === "nothing left" ? { ...reply.progress, waiting: here } : reply.progress);
   if (reply.disclosure) REASONS.disclosure = [t("Before you begin"), "", ...consent.agreement(project, reply.disclosure, next)];
   if (reply.why === "not qualified" && reply.qualification) REASONS[reply.why] = lessons.failed(reply.qualification);
   return reply;

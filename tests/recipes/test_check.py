@@ -202,5 +202,7 @@ def test_a_command_line_brings_files_in_and_out(workspace: Path, tmp_path_factor
     capsys.readouterr()
     assert main(["baselines", "--data", f"db:{workspace}#other", "--held-out", "0.3"]) == 0
     assert "shorter" in capsys.readouterr().out
+    assert main(["baselines", "--data", f"db:{workspace}#other", "--held-out", "0.001"]) == 2
+    assert "such as --held-out 0.3" in capsys.readouterr().err
     assert main(["baselines", "--data", f"db:{workspace}#nobody"]) == 2
     assert "there is no project 'nobody'" in capsys.readouterr().err

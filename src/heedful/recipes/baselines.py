@@ -27,7 +27,8 @@ def run(config: Config) -> dict[str, Any]:
     train, held = split_by_prompt(comparisons, lambda c: c.prompt, config.held_out)
     if not train or not held:
         raise UserError(
-            f"{named(config.data)}: --held-out {config.held_out} leaves one side without prompts"
+            f"{named(config.data)}: --held-out {config.held_out} leaves one side without prompts; "
+            "of few comparisons a larger share is needed, such as --held-out 0.3"
         )
     return {
         "pairs": sum(len(ordered(c)) for c in held),

@@ -266,8 +266,8 @@ REPRODUCTION = Reproduction(
     f"texts that HEEDFUL_REVIEWS names. A trigram model of their words gives {SAMPLES} responses to each of "
     f"{PROMPTS} held-out prompts; rewards of three sizes (words, word pairs, a network on both) are fitted to "
     f"{', '.join(map(str, LABELS))} judgments of a noisy simulated rater, {REWARDS} in each cell, each to "
-    "judgments of its own; best-of-n for every n by order statistics; the peak and what is lost behind it are "
-    f"those of each reward, and then means. Second round: rewards of word pairs of {ASKED_AGAIN} labels, "
+    "judgments of its own; best-of-n for every n by order statistics; the peak and what is lost behind it (at most "
+    f"all of the gain) are those of each reward, and then means. Second round: rewards of word pairs of {ASKED_AGAIN} labels, "
     f"refitted with as many of pairs of which each side is the best of {AMONG} by them. PPO ({ROUNDS['steps']} "
     f"rounds of 128, β = {ROUNDS['beta']}) of a small transformer that has read the reviews, against rewards of "
     f"word pairs of the grid, of {CELLS[0]}, {CELLS[1]} and {CELLS[2]} labels. The alarm without gold: "
@@ -277,7 +277,8 @@ REPRODUCTION = Reproduction(
     "windows of 2 rounds in PPO, and it rises after an alarm where it gets higher than before by more than two "
     "standard errors. Second try, after pilots on other seeds. The first had one reward in a cell, so that its "
     "peaks were chance (Spearman −.13 at the lower end), and one that watched, of whose alarms a third came "
-    "before the peak on the worst seed; PPO and the second round were not run. \"Few labels\" were 30 there.",
+    "before the peak on the worst seed; PPO and the second round were not run. \"Few labels\" were 30 there. Four "
+    "rewards a cell and 40 rounds of PPO were cut to these for time.",
     frozen="2026-11-30",
     criteria=(
         Criterion("the proxy rises throughout", "smallest rise of the proxy", "at least", 0.0, "every seed"),

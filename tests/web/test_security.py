@@ -56,7 +56,8 @@ DOORS: dict[str, set[str]] = {
     f"POST {P}/playground": LEAD, f"PUT {P}/playground/{{reply}}": LEAD,
     "POST /api/jobs/{job}/stop": OWNER, "GET /lead/{project}/training": {"lead", "owner"},
     f"GET {P}": LEAD_LOOK, f"GET {P}/overview": LEAD_LOOK,
-    f"GET {P}/agreement": LEAD_LOOK, f"GET {P}/raters": LEAD_LOOK,
+    f"GET {P}/agreement": LEAD_LOOK, f"GET {P}/rated-alike": LEAD_LOOK, f"GET {P}/raters": LEAD_LOOK,
+    f"GET {P}/probes": LEAD_LOOK, f"POST {P}/probes": LEAD,
     f"GET {P}/disagreements": LEAD_LOOK, f"GET {P}/labels": LEAD_LOOK, f"GET {P}/win-rates": LEAD_LOOK,
     f"GET {P}/aside": LEAD_LOOK, f"GET {P}/export": LEAD_LOOK, f"GET {P}/webhooks": LEAD_LOOK,
     "GET /api/models": LEAD_LOOK,
@@ -120,6 +121,7 @@ BODIES: dict[str, Any] = {
     f"PUT {P}/members/{{rater_id}}/withdrawn": {"withdrawn": False},
     "POST /api/groups": {"name": "night"}, f"PATCH {G}": {"name": "day"}, f"PUT {G}/members": {"who": []},
     f"PATCH {R}": {"status": "paused"}, f"POST {A}/judgments": {"answer": {"value": 1}},
+    f"POST {P}/probes": {"rules": [{"code": "r", "text": "Say no name."}]},
     f"POST {A}/play": {"said": "Hi"}, f"POST {P}/plays": {"env": "calculator"}, f"POST {P}/plays/compare": {},
     f"POST {A}/turns": {"said": "Hi"}, f"POST {A}/turns/choose": {"place": 0}, f"POST {P}/webhooks": {"url": "http://127.0.0.1/"},
 }  # fmt: skip

@@ -48,6 +48,7 @@ def test_the_core_holds_on_another_processor(processor):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 @needs_kernels
 def test_kernels_are_switched(monkeypatch):
     """Mutation caught: the processor at hand compiled for all the same; a word that means nothing taken for native."""

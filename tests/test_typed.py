@@ -109,6 +109,7 @@ def test_what_pages_quote_is_there(page: Path):
     assert [told for line in quoted(page) if (told := wrong(line))] == []
 
 
+@pytest.mark.long
 def test_what_messages_say_is_there():
     """Mutation caught: a hint that names a flag which has moved to another command."""
     found = {str(s.relative_to(ROOT)): [*said(s)] for s in SOURCES}

@@ -36,6 +36,7 @@ def choose(site: Any, page: Any, text: str) -> None:
     site.enter(page)
 
 
+@pytest.mark.long
 def test_training_qualification_and_the_real_work(site):
     """The lesson shows the right letter and the reason, harmlessly; then the verdict; another try; then real questions.
     Mutations caught: the lesson before the answer has arrived, the next question behind it, a verdict in riddles."""
@@ -93,6 +94,7 @@ def fits_a_phone(page) -> None:
     assert page.evaluate(cut) == 0
 
 
+@pytest.mark.long
 def test_who_may_come_in(site):
     """Closed, a person and a group let in, one paused and let go on: what the page says is what raters get. Mutation
     caught: a group that somebody has chosen is not chosen any more once something else has been done."""

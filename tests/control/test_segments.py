@@ -61,6 +61,7 @@ def test_sums_are_compared_not_means(monkeypatch):
     assert 0 < plain < better
 
 
+@pytest.mark.long
 def test_answers_by_chance_are_not_learned():
     """What a member has not seen tells how much of it is so. Mutation caught: a fixed ℓ2 coefficient of .001, by which
     new segments are 4 apart in place of .5; a coefficient that is moved the wrong way."""

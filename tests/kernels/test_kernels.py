@@ -256,6 +256,7 @@ def test_the_library_is_made_once_and_whole(tmp_path, monkeypatch, quick, compil
     assert list((tmp_path / "kernels").iterdir()) == [made]
 
 
+@pytest.mark.long
 def test_without_a_cache_a_private_folder_of_the_system_holds_it(
     tmp_path, monkeypatch, quick, compiled, caplog
 ):

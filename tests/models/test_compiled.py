@@ -88,6 +88,7 @@ def test_compiled_layers_are_plain_layers(kind, tmp_path):
         assert not torch.allclose(token_logps(model, *batch()), before, atol=1e-2)
 
 
+@pytest.mark.long
 def test_it_is_the_compiled_function_that_runs_and_only_on_packed_batches():
     """Mutation caught: compiled layers that nobody calls, and an engine that compiles for each width of its cache."""
     seen = []

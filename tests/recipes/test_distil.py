@@ -84,7 +84,7 @@ def test_the_divergence_is_that_of_whole_distributions():
     assert all(p.grad is None for p in teacher.parameters())
 
 
-@pytest.mark.parametrize("lora", [0, 4])
+@pytest.mark.parametrize("lora", [0, pytest.param(4, marks=pytest.mark.long)])
 def test_a_context_moves_into_the_weights(lora, model, tmp_path):
     """Most of the divergence that the context makes is gone, on prompts that were not trained on; the commands that a
     user would type. Mutation caught: a teacher that learns too; rows that keep the context."""

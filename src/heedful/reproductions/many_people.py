@@ -21,7 +21,7 @@ MODEL = {"hidden_size": 64, "layers": 2, "heads": 2, "context": 96}
 # answers, of .95 that are possible, however many users and epochs.
 PERSONA = {
     2: (96, 24, {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3}),
-    4: (1024, 32, {"epochs": 3, "batch_size": 32, "learning_rate": 1e-3}),
+    4: (2048, 32, {"epochs": 8, "batch_size": 32, "learning_rate": 1e-3}),
 }
 HOW = {"schedule": "cosine", "quiet": True, "report_to": "none"}
 # Of the question bot: itself (with 5 epochs a tenth of its answers are no sentences), its users' reward, and two steps
@@ -272,10 +272,11 @@ REPRODUCTION = Reproduction(
     "and held-out statements, a transformer of two layers from nothing by `train reward --personal`. Admissions: a bot "
     "of which one user in five wants to hear of aid; `sft`, `reward --personal`, `pluralism`, `dpo` with and without "
     "the sentence of the rater's group; new users ask about other universities. Of four axes four answers can "
-    "tell .842 at most, 1 − ½·(3/4)⁴. This is a second try, by the same criteria; in the first four axes reached "
-    ".72 (192 users at a learning rate of 3e-3, now 1,024 at 1e-3), the one policy spoke of aid in .09 of its "
-    "answers, and the minority heard of it in .86 (5 epochs of imitation, now 15, and DPO at 3e-4, now 1e-3, with"
-    " .2 times the likelihood of the preferred answers, now .05). Chosen by pilots with two other seeds.",
+    "tell .842 at most, 1 − ½·(3/4)⁴. This is a third try, by the same criteria. In the first four axes reached .72 "
+    "(192 users, a learning rate of 3e-3), the one policy spoke of aid in .09 of its answers, and the minority heard "
+    "of it in .86 (5 epochs of imitation, now 15, and DPO at 3e-4, now 1e-3, with .2 times the likelihood of the "
+    "preferred answers, now .05). In the second all but four axes was met, which reached .78 (1,024 users, 3 epochs at "
+    "1e-3; now 2,048 and 8). Chosen by pilots with other seeds.",
     frozen="2026-11-30",
     criteria=(
         Criterion("one reward, from both goals", "one reward: from the nearer goal", "at least", 0.25, "every seed"),

@@ -239,7 +239,10 @@ def test_what_the_lead_reads(store: Store):
         (row,) = history.rows(connection, [task])
         assert row["prompt"] == f"{SYSTEM}\n{POLITE['text']}"
         events = [e for e in history.history(connection, task)["events"] if e["what"] == "answer"]
-        assert [[t["kept"] for t in e["turns"]] for e in events] == [[True, None, False], [True]]
+        assert [[t["verdict"] for t in e["turns"]] for e in events] == [
+            ["kept", "unsure", "broken"],
+            ["kept"],
+        ]
         assert all(e["rules"] == {} for e in events)
 
         def found(**wanted: Any) -> list[str]:

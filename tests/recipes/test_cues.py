@@ -10,7 +10,8 @@ import pytest
 from heedful.cli import main
 from heedful.data.files import read_rows, write_rows
 from heedful.errors import UserError
-from heedful.evals.cue_weights import fitted, rank_correlation
+from heedful.evals.cue_weights import fitted
+from heedful.evals.statistics import rank_correlation
 
 THANKED, LAUGHED = 2.0, 0.5  # what the cues are worth in the world below
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.errors import UserError
-from heedful.evals.statistics import Interval
+from heedful.evals.statistics import Interval, rank_correlation
 
 FOLDS, DRAWS, LEAST = 5, 300, 20
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)  # times the number of conversations: of standardised cues
@@ -76,14 +76,3 @@ def _ridge(x: Array, y: Array, penalty: float) -> Array:
     z = (x - x.mean(0)) / unit
     gram = z.T @ z + penalty * len(y) * np.eye(x.shape[1])
     return np.linalg.solve(gram, z.T @ (y - y.mean())) / unit
-
-
-def rank_correlation(x: Array, y: Array) -> float:
-    """Spearman's; equal values share the middle of their ranks. 0 where one of the two never changes."""
-    a, b = (_ranks(np.asarray(values, float)) for values in (x, y))
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
-
-
-def _ranks(values: Array) -> Array:
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[which]

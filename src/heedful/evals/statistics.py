@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Interval = tuple[float, float]
 NORMAL = NormalDist().inv_cdf(0.975)
@@ -99,3 +100,14 @@ def win_rate(scores: Sequence[float], baseline: Sequence[float]) -> tuple[float,
     """Mean of `wins` over prompts with its 95 % bootstrap interval, scores paired by prompt."""
     w = wins(scores, baseline)
     return float(np.mean(w)), bootstrap_ci(w)
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's coefficient; equal values share the middle of their ranks. 0 where one of the two never changes."""
+    a, b = (_ranks(np.asarray(values, dtype=float)) for values in (x, y))
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[which]

@@ -94,18 +94,10 @@ def _fitted(
     ]
     for i, ((name, _, weight), (low, high)) in enumerate(zip(told, found.intervals, strict=True)):
         same = len({mean[i] for mean in means}) == 1
-        print(
-            f"  {name}: "
-            + (
-                f"{weight:g}, as it is the same in all"
-                if same
-                else f"{weight:g} [{low:.3g}, {high:.3g}]"
-            )
-        )
-    print(
-        "to use them elsewhere: --cues "
-        + " ".join(f"{name}={weight:g}" for name, _, weight in told)
-    )
+        how_sure = ", as it is the same in all" if same else f" [{low:.3g}, {high:.3g}]"
+        print(f"  {name}: {weight:g}{how_sure}")
+    line = " ".join(f"{name}={weight:g}" for name, _, weight in told)
+    print(f"to use them elsewhere: --cues {line}")
     return told
 
 

@@ -20,6 +20,7 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     reference. DPO sees the probability with which a Bradley–Terry rater prefers; the policy gradient the reward."""
     import torch
 
+    from heedful.evals.statistics import rank_correlation
     from heedful.worlds import enumerable as world
 
     with torch.no_grad():
@@ -49,7 +50,7 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
             name: points,
             f"{name}: regret": max(regrets),
             f"{name}: total variation to π*": max(distances),
-            f"{name}: Spearman(β, KL)": spearman(BETAS, kls),
+            f"{name}: Spearman(β, KL)": rank_correlation(BETAS, kls),
         }
     return {**found, "above the frontier": max(above)}
 
@@ -121,14 +122,6 @@ def most_reward(ref: Tensor, rewards: Tensor, kl: float) -> float:
             (beta, high) if world.kl(world.optimal(ref, rewards, beta), ref) > kl else (low, beta)
         )
     return float((world.optimal(ref, rewards, low).exp() * rewards).sum())
-
-
-def spearman(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman's rank correlation, without ties."""
-    import numpy as np
-
-    ranks = [np.argsort(np.argsort(v)) for v in (x, y)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def figure(seeds: Sequence[Result]) -> Figure:

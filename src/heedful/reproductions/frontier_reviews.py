@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from heedful.reproductions import Criterion, Figure, Reproduction, Result
-from heedful.reproductions.frontier_exact import spearman
 from heedful.reproductions.pipeline_reviews import (
     HELD_OUT,
     JUDGED,
@@ -42,6 +41,7 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     """All methods from one SFT model and one set of comparisons, by `heedful compare`."""
     from heedful.api import run as heedful
     from heedful.evals.frontier import hypervolume
+    from heedful.evals.statistics import rank_correlation
     from heedful.reproductions.running import film_reviews
 
     files = {name: str(file) for name, file in film_reviews(folder / "data").items()}
@@ -76,7 +76,7 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
         **{f"{label}: gold": found[-1][1] for label, found in points.items()},
         **{f"DPO less {other}": area[OURS] - area[other] for other in AGAINST},
         "PPO 0.1 less PPO 0.1 on compared prompts": area["PPO 0.1"] - area[COMPARED],
-        "DPO: Spearman(β, KL)": spearman(BETAS, ends),
+        "DPO: Spearman(β, KL)": rank_correlation(BETAS, ends),
         **{f"{name}, points": sorted(of(name, points)) for name in FAMILIES},
     }
 

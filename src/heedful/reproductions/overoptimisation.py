@@ -59,6 +59,7 @@ def grid(world: World, labels: Sequence[int]) -> dict[str, Any]:
     import numpy as np
 
     from heedful.evals import overoptimisation as over
+    from heedful.evals.statistics import rank_correlation
 
     ns = over.sizes(world.gold.shape[1])
     d = [over.bound(n) ** 0.5 for n in ns]
@@ -98,7 +99,7 @@ def grid(world: World, labels: Sequence[int]) -> dict[str, Any]:
         ),
         "lost with the most labels": fmean(lost[size, labels[-1]] for size in SIZES),
         "Spearman of labels and peak": fmean(
-            rank_correlation([peaks[s, c] for c in labels]) for s in SIZES
+            rank_correlation(labels, [peaks[s, c] for c in labels]) for s in SIZES
         ),
         "best-of-n: share with an alarm": fmean(rang),
         "best-of-n: share of alarms before the peak": fmean(early),
@@ -119,15 +120,6 @@ def best(proxy: NDArray[Any], scores: NDArray[Any], ns: Sequence[int]) -> NDArra
     from heedful.evals.overoptimisation import best_scores
 
     return np.stack([best_scores(p, s, ns) for p, s in zip(proxy, scores, strict=True)])
-
-
-def rank_correlation(peaks: Sequence[float]) -> float:
-    """Spearman's with their places, equal ones sharing a rank; 0 where all are the same."""
-    import numpy as np
-
-    at = np.array(peaks)
-    ranks = np.array([(at < a).sum() + ((at == a).sum() - 1) / 2 for a in at])
-    return float(np.corrcoef(np.arange(len(at)), ranks)[0, 1]) if ranks.std() > 0 else 0.0
 
 
 def second_round(world: World, count: int, among: int) -> dict[str, Any]:

@@ -33,11 +33,12 @@ LEAST = {
          f"POST {A}/judgments", f"POST {A}/critiques/{{place}}",
          f"POST {A}/play", f"POST {A}/turns", f"POST {A}/turns/choose", "GET /rate/{project_id}"), "rater"),
     **dict.fromkeys(
-        (f"GET {P}/overview", f"GET {P}/agreement", f"GET {P}/disagreements", f"GET {P}/aside",
+        (f"GET {P}/overview", f"GET {P}/agreement", f"GET {P}/rated-alike", f"GET {P}/disagreements", f"GET {P}/aside",
          "POST /api/tasks/{task}/review", "POST /api/tasks/{task}/unpark", "GET /lead/{project}"), "reviewer"),
     **dict.fromkeys(
         (f"GET {P}", f"PATCH {P}", f"PUT {P}/guidelines", f"GET {P}/raters", f"GET {P}/labels", f"GET {P}/win-rates",
          f"GET {P}/plays", f"POST {P}/plays", f"POST {P}/plays/compare",
+         f"GET {P}/probes", f"POST {P}/probes",
          f"POST {P}/aside/take-back", f"GET {P}/export", f"POST {P}/import", f"GET {P}/webhooks", f"POST {P}/webhooks",
          f"GET {P}/deliveries", "POST /api/webhooks/{key}/again", "DELETE /api/webhooks/{key}", f"GET {P}/members",
          f"GET {P}/alerts", f"POST {P}/alerts/dismiss", f"GET {P}/reliability",

@@ -33,8 +33,7 @@ def progress(connection: Connection, project: str, rater_id: str) -> dict[str, A
     return {
         "today": of.answers_since,
         "total": of.answers,
-        "waiting": _waiting(connection, project, rater_id).scalar_one()
-        + _held(connection, project, rater_id).scalar_one(),
+        "waiting": _waiting(connection, project, rater_id).scalar_one(),
         "seconds_median": round(median(times), 1) if times else None,
         "daily_limit": limit or None,
     }
@@ -55,16 +54,11 @@ def _personal(rater_id: str) -> Select:
 
 @prepared
 def _waiting(project: str, rater_id: str) -> Select:
-    s = task_slot.c
+    """What is on the rater's screen, or loaded ahead for it, and what they have not had."""
+    a, s = assignment.c, task_slot.c
+    held = (a.project == project, a.rater == rater_id, a.state == "active")
+    leased = select(func.count()).select_from(assignment).where(*held).scalar_subquery()
     some = select(s.task).where(s.project == project, s.state == "open").limit(SEEN).subquery()
     new = ~had(some.c.task, rater_id), ~shows_own(some.c.task, rater_id)
     left = select(some.c.task).where(*new).distinct().limit(SHOWN).subquery()
-    return select(func.count()).select_from(left)
-
-
-@prepared
-def _held(project: str, rater_id: str) -> Select:
-    """On the rater's screen, or loaded ahead for it."""
-    a = assignment.c
-    held = (a.project == project, a.rater == rater_id, a.state == "active")
-    return select(func.count()).select_from(assignment).where(*held)
+    return select(func.count() + leased).select_from(left)

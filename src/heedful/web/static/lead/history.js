@@ -48,5 +48,5 @@ export function line(event, told) {
     event.critiques.map((c) => quoted(`of ${LETTERS[c.response]}${c.quote === null ? "" : ` “${c.quote}”`}:`, c.text)),
     event.edits.map((e) => quoted(`${LETTERS[e.response]} became:`, e.text)),
     event.written.map((text) => quoted("wrote:", text)),
-    event.turns.map((t) => [quoted("said:", t.said), ...t.replies.map((reply, i) => quoted(i === t.chosen && t.replies.length > 1 ? "better reply:" : "reply:", reply)), t.verdict ? el("span", { class: "hint" }, VERDICTS[t.verdict]) : null]));
+    event.turns.map((t) => [quoted("said:", t.said), ...t.replies.map((reply, i) => quoted(`${i === t.chosen && t.replies.length > 1 ? "better reply" : "reply"}${reply.model ? ` by ${reply.model}` : ""}:`, reply.text)), t.verdict ? el("span", { class: "hint" }, VERDICTS[t.verdict]) : null]));
 }

@@ -66,7 +66,9 @@ def test_from_rules_to_shares(store: Store, app: Any, person: Any):
         (event,) = [e for e in history(connection, key)["events"] if e["what"] == "answer"]
     assert [tuple(flag) for flag in flags] == [(0, True), (1, False)]
     assert [t["verdict"] for t in event["turns"]] == ["kept", "broken", "unsure"]
-    assert [[reply["model"] for reply in t["replies"]] for t in event["turns"]] == [[of["model"]]] * 3
+    assert [[reply["model"] for reply in t["replies"]] for t in event["turns"]] == [
+        [of["model"]]
+    ] * 3
 
 
 @pytest.mark.parametrize(

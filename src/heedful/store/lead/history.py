@@ -207,7 +207,9 @@ def _said(connection: Connection, about: Any) -> list[dict[str, Any]]:
                 "turns": [
                     {
                         "said": t.said,
-                        "replies": [{"text": c["text"], "model": c.get("model")} for c in t.candidates],
+                        "replies": [
+                            {"text": c["text"], "model": c.get("model")} for c in t.candidates
+                        ],
                         "chosen": t.chosen,
                         "verdict": None if broken is None else broken.get(i, "unsure"),
                     }

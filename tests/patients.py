@@ -257,7 +257,10 @@ def _():  # in the settings, but no token: its text is several
     return healthy(tokenizer=other_tokenizer(split_special_tokens=True))
 
 
-def with_bos(template: str, *, tokenizer_adds_it: bool = True):
+TURNS = "{% for m in messages %}" + TURN + "{% endfor %}" + OPEN
+
+
+def with_bos(template: str, *, turns: str = TURNS, tokenizer_adds_it: bool = True):
     def change(core):
         core.add_special_tokens([AddedToken("<s>", special=True)])
         if not tokenizer_adds_it:
@@ -266,7 +269,6 @@ def with_bos(template: str, *, tokenizer_adds_it: bool = True):
             single="<s> $A", special_tokens=[("<s>", core.token_to_id("<s>"))]
         )
 
-    turns = "{% for m in messages %}" + TURN + "{% endfor %}" + OPEN
     return healthy(tokenizer=other_tokenizer(template + turns, change=change, bos_token="<s>"))
 
 

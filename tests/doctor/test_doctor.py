@@ -363,8 +363,12 @@ def test_preflight_tells_what_bears_on_the_run(caplog):
     assert not caplog.text
     preflight(patients.tok(), patients.policy(), [Demonstration("Why is", " it so.")])
     assert not caplog.text
-    preflight(patients.tok(), patients.policy(), [Demonstration("Why? Say it.", "So."), "Why?"])
-    assert "plain_prompts" in caplog.text and "--columns question=prompt" in caplog.text
+    preflight(patients.tok(), patients.policy(), ["Once upon a", "Why is it\n", "Why. TL;DR:"])
+    assert not caplog.text
+    for asked in ([Demonstration("Why? Say it.", "So."), "Why?"], ["Name three fruits."]):
+        preflight(patients.tok(), patients.policy(), asked)
+        assert "plain_prompts" in caplog.text and "--columns question=prompt" in caplog.text
+        caplog.clear()
 
 
 def test_preflight_stops_what_would_be_ruined(caplog):
@@ -411,3 +415,12 @@ def test_the_advice_about_a_missing_bos_is_for_who_leaves_it_out():
         (patients.with_bos("<s>", tokenizer_adds_it=False), "add_bos_token=True"),
     ):
         assert told in tokens.begin_of_sequence(context).remedy
+
+
+def test_the_token_that_opens_a_turn_may_be_bos():
+    """As in SmolLM2-Instruct, whose template begins with a system's turn of its own. Mutation caught: every BOS of a
+    conversation is counted, and such a model cannot be trained."""
+    turn = "<s>{{ m['role'] }}{{ m['content'] }}<|end|>"
+    template = "<s>systemBe kind.<|end|>{% for m in messages %}" + turn + "{% endfor %}"
+    context = patients.with_bos(template, turns=patients.OPEN, tokenizer_adds_it=False)
+    assert tokens.begin_of_sequence(context).kind != "fail"

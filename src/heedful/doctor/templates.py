@@ -78,9 +78,12 @@ def plain_prompts(context: Context) -> Finding:
 
 
 def _asks(prompt: str, responses: Sequence[str]) -> bool:
-    """Whether a text is answered, not continued: it would run together with its responses, or is a question."""
-    if not responses or prompt != prompt.rstrip():
+    """Whether a text is answered, not continued: it would run together with its responses, is a question, or, where
+    there are no responses to see, ends a sentence."""
+    if prompt != prompt.rstrip():
         return prompt.rstrip().endswith("?")
+    if not responses:
+        return prompt.endswith(("?", ".", "!"))
     return all(response == response.lstrip() for response in responses)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 from heedful.data.templates import OWN_WORDS
@@ -79,9 +80,9 @@ def begin_of_sequence(context: Context) -> Finding:
     name = quoted(str(tok.bos_token))
 
     def count(ids: list[int]) -> int:
-        if bos != tok.eos_token_id:
-            return ids.count(bos)
-        return next((i for i, t in enumerate(ids) if t != bos), len(ids))
+        """At the beginning: a token that opens each turn may be BOS, too (ChatML's, in SmolLM2)."""
+        first = takewhile(lambda i: i == bos or not tok.decode([i]).strip(), ids)
+        return list(first).count(bos)
 
     counts, written = [count(encode_prompt(tok, PLAIN))], 0
     if tok.chat_template:

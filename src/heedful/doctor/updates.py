@@ -102,7 +102,8 @@ def micro_batches(context: Context) -> Finding:
     whole, cut = _gradients(context, 1 << 14), _gradients(context, 1)
     scale = max((float(g.abs().max()) for g in whole.values()), default=0.0)
     off = max((float((whole[n] - cut[n]).abs().max()) for n in whole), default=0.0)
-    low, high = (1e-4, 1e-2) if context.model.dtype == torch.float32 else (0.1, 1.0)
+    # 3e-4 is rounding: SmolLM2-135M has it, whose activations go to 25,000
+    low, high = (3e-3, 3e-2) if context.model.dtype == torch.float32 else (0.1, 1.0)
     return graded(
         f"cut into single sequences, the gradient changes by {off / (scale or 1):.1g} of its largest entry",
         off / (scale or 1),

@@ -21,8 +21,8 @@ from fastapi.responses import JSONResponse
 from safetensors.torch import load_file
 
 from heedful.engine import local
-from heedful.engine.gloo import Offer, received
 from heedful.engine.local import LocalEngine
+from heedful.engine.transfer import Offer, received
 from heedful.models.adapter_files import START, attach
 from heedful.models.sampling import derive_seed
 from heedful.types import Sampling
@@ -34,8 +34,8 @@ local.derive_seed = lambda seed, number: seed if number < 0 else derive_seed(see
 class VLLMLike:
     """One server; it can be killed and started again at the same address, and then has its first weights again."""
 
-    def __init__(self, model: Any, *, plugin: bool = True, release: str = "0.32.0"):
-        self.first, self.plugin, self.release = model, plugin, release
+    def __init__(self, model: Any, *, transport: str = "gloo", release: str = "0.32.0"):
+        self.first, self.transport, self.release = model, transport, release
         self.port, self.thread, self.asked, self.die_after = 0, None, 0, None
         self.stale: tuple[str, ...] = ()  # tensors that an update leaves as they were
         self.start()
@@ -97,7 +97,7 @@ class VLLMLike:
 
         @app.post("/init_weight_transfer_engine")
         async def init(request: Request):
-            known = self.plugin and (await request.json())["init_info"] == {"heedful": 1}
+            known = self.transport and (await request.json())["init_info"] == {"heedful": 1}
             return {} if known else failed("Weight transfer not configured.")
 
         @app.post("/start_weight_update")
@@ -112,7 +112,8 @@ class VLLMLike:
             if not (self.updating and self.paused):
                 return failed("start_weight_update must be called before update_weights.")
             offer = Offer(**(await request.json())["update_info"])
-            await asyncio.to_thread(lambda: self._take(dict(received(offer, 1))))
+            taken = received(offer, 1, self.transport, torch.device("cpu"))
+            await asyncio.to_thread(lambda: self._take(dict(taken)))
             return {}
 
         @app.post("/finish_weight_update")

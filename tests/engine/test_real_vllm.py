@@ -53,9 +53,10 @@ SERVER = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "TORCHDYNAMO_DISABLE": "1",
 }  # fmt: skip
-GLOO = ("--weight-transfer-config", '{"backend": "heedful"}')
+BACKENDS = {
+    "untied": "heedful", "tied": "heedful", "shared": "heedful-ipc", "two": "heedful-ipc", "nccl": "heedful-nccl"
+}  # fmt: skip
 ADAPTERS = ("--enable-lora", "--max-lora-rank", "8")
-KINDS = {"untied": GLOO, "tied": GLOO, "adapters": ADAPTERS, "nf4": ADAPTERS}
 RANK = 4
 whole = pytest.mark.parametrize("server", ["untied", "tied"], indirect=True)
 
@@ -71,8 +72,11 @@ class Real:
     def begin(self) -> None:
         words = f"-m vllm.entrypoints.openai.api_server --model {self.model} --host 127.0.0.1 --port {self.port}"
         how = "--enable-scale-out --logprobs-mode processed_logprobs --generation-config vllm --dtype float32"
-        more = "--distributed-executor-backend uni --enforce-eager"
-        arguments = [*words.split(), *how.split(), *more.split(), *KINDS[self.kind]]
+        more = "--enforce-eager --distributed-executor-backend"
+        more += " mp --tensor-parallel-size 2" if self.kind == "two" else " uni"
+        whole = ("--weight-transfer-config", json.dumps({"backend": BACKENDS.get(self.kind)}))
+        takes = whole if self.kind in BACKENDS else ADAPTERS
+        arguments = [*words.split(), *how.split(), *more.split(), *takes]
         env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | SERVER
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
@@ -94,9 +98,11 @@ class Real:
         self.process.wait()
 
 
-@pytest.fixture(scope="module", params=["untied", "tied", "adapters"])
+@pytest.fixture(scope="module", params=["untied", "tied", "shared", "adapters"])
 def server(request, tmp_path_factory) -> Iterator[Real]:
-    folder = real_llama(tmp_path_factory.mktemp(request.param), tied=request.param == "tied")
+    folder = real_llama(
+        tmp_path_factory.mktemp(request.param), tied=request.param in ("tied", "shared")
+    )
     served = folder / "lm"
     if request.param == "nf4":
         pytest.importorskip("bitsandbytes")
@@ -133,14 +139,16 @@ def words(server: Real, out: Path, *more: object) -> list[str]:
     at = server.model.parent
     words = f"train grpo --model {at / 'lm'} --data {at / 'p.jsonl'} --reward tiny:likes_short"
     sizes = "--steps 3 --batch-size 8 --warmup 0 --max-tokens 8 --learning-rate 0.02 --quiet"
-    lora = ("--lora.rank", RANK) if KINDS[server.kind] == ADAPTERS else ()
+    lora = () if server.kind in BACKENDS else ("--lora.rank", RANK)
     lora += ("--lora.nf4",) if server.kind == "nf4" else ()
     how = ("--out", out, "--engine", f"vllm:{server.url}", *lora)
     return changed([*words.split(), *sizes.split(), *how], *more)
 
 
+@pytest.mark.parametrize("server", ["untied", "tied", "shared", "two", "adapters"], indirect=True)
 def test_log_probs_are_the_learners_before_and_after_an_update(server, tmp_path):
-    """An adapter is served beside its base, which nobody changes.
+    """Weights go over gloo or through shared memory (`shared`; `two`: to two processes, each of which has half of each
+    layer). An adapter is served beside its base, which nobody changes.
 
     Mutation caught: an output layer that stays as it was (2 nats off where it is tied); a tensor that is not sent; an
     old adapter, or its base in its place; log-probs of another distribution; a seed that is not the sample's own.
@@ -171,6 +179,16 @@ def test_log_probs_are_the_learners_before_and_after_an_update(server, tmp_path)
     assert len(served) == 1 + adapter
     if adapter:
         assert httpx.get(f"{server.url}/weight_info").json()["weight_version"] == "default"
+
+
+@pytest.mark.parametrize("server", ["nccl"], indirect=True)
+def test_nccl_without_gpus_ends_the_run_before_it_begins(server, tmp_path, capsys):
+    """Mutation caught: a server whose answer nobody reads, which would wait for an update, or be given files."""
+    assert train(server, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert f"{server.url}: nccl goes from GPU to GPU" in said
+    assert "the learner is on CPUs" in said and "Traceback" not in said
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
 @whole

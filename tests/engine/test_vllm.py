@@ -31,14 +31,15 @@ def lm():
     return tiny.causal_lm("llama")
 
 
-@pytest.mark.parametrize("plugin", [True, False], ids=["gloo", "files"])
-def test_a_server_says_what_the_learners_weights_say(lm, tmp_path, plugin):
-    """Before and after an update, over gloo and by files, against the embedded engine with the same weights.
+@pytest.mark.parametrize("transport", ["gloo", "ipc", ""])
+def test_a_server_says_what_the_learners_weights_say(lm, tmp_path, transport):
+    """Before and after an update, over gloo, shared memory and by files, against the embedded engine with the same
+    weights.
 
     Mutation caught: weights that are not sent, sent in another order or cast; a seed that is not the sample's own; a
     parameter of the sampling that is left to the server; log-probs of another token.
     """
-    server, after = VLLMLike(lm, plugin=plugin), moved(lm)
+    server, after = VLLMLike(lm, transport=transport), moved(lm)
     engine = load_engine(copy_model(lm), f"vllm:{server.url}", folder=tmp_path)
     for version, model in enumerate((lm, after)):
         same(
@@ -46,7 +47,7 @@ def test_a_server_says_what_the_learners_weights_say(lm, tmp_path, plugin):
             drawn(LocalEngine(copy_model(model)), model.state_dict()),
         )
     assert len(list(tmp_path.iterdir())) == (
-        0 if plugin else 1
+        0 if transport else 1
     )  # of earlier versions nothing stays
 
 
@@ -173,6 +174,10 @@ def test_what_cannot_be_asked_is_told_in_one_sentence(at, lm, tmp_path, capsys):
     server = VLLMLike(lm, release="0.11.0")
     for words, sentence in (
         (["--engine", f"vllm:{server.url}"], "is vLLM 0.11.0; known here is vLLM 0.32"),
+        (
+            ["--engine", f"vllm:{VLLMLike(lm, transport='nccl').url}"],
+            "nccl goes from GPU to GPU; the learner is on CPUs",
+        ),
         (["--engine", "vllm:http://127.0.0.1:9"], "nobody answers at http://127.0.0.1:9"),
         (["--engine", "vlm:http://h:1"], "'vlm' is unknown"),
         (["--engine", "vllm:http://h:1/v1"], "'http://h:1/v1' is no server"),

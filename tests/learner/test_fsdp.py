@@ -315,16 +315,18 @@ JOBS += [pytest.param(job, marks=pytest.mark.exhaustive) for job in ("reward", "
 
 @pytest.mark.parametrize("job", JOBS)
 def test_a_run_is_that_of_one_process(job, world, tmp_path):
-    """The metrics and the model of one process, one HF folder; an SFT run goes on from 2 ranks to 4 and to 1.
+    """Over 20 steps the metrics and the model of one process, one HF folder; an SFT run goes on from 2 ranks to 4 and
+    to 1.
 
     Mutations caught: samples by the shards' weights before they were brought up to date; a reference or a critic that
     is asked by some ranks only; files written by several; a state that only as many ranks can read.
     """
     one, many = tmp_path / "one", tmp_path / "many"
-    size = ["--batch-size", "3"] if job == "sft" else []  # three rows on four ranks
-    line = jobs.command(job, world, one, "--state-every", 4, *size)
-    assert run(1, line) == [0]
-    line = [*jobs.command(job, world, many, "--state-every", 4, *size), "--shard"]
+    more = ["--state-every", 4, "--steps", 20]
+    more += ["--epochs", 5] if job != "ppo" else []
+    more += ["--batch-size", 3] if job == "sft" else []  # three rows on four ranks
+    assert run(1, jobs.command(job, world, one, *more)) == [0]
+    line = [*jobs.command(job, world, many, *more), "--shard"]
     if job == "sft":
         stopped = 128 + 15
         assert run(2, line, {1: ("signal", 5)}) == [stopped] * 2
@@ -334,6 +336,7 @@ def test_a_run_is_that_of_one_process(job, world, tmp_path):
         assert run(2, line) == [0, 0]
     ours, theirs = jobs.rows(many), jobs.rows(one)
     clocks = {"seconds", "tokens_per_second"}
+    assert len(theirs) == 20
     for mine, its in zip(ours, theirs, strict=True):
         assert set(mine) == set(its)
         for name in set(its) - clocks:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 from torch import Tensor
 
-from heedful.engine import gloo
+from heedful.engine import transfer
+from heedful.engine.transports import PATIENCE
 from heedful.errors import UserError
 from heedful.types import Sampling
 
@@ -53,12 +55,13 @@ class Served:
     """A server. `outstanding` requests are being answered; it is `behind` until it has the weights of the day."""
 
     url: str
+    device: torch.device  # the learner's
     outstanding: int = 0
     behind: bool = True
     window: int = 0
     model: str = ""  # as the server calls it: its own name, or that of the adapter
     processes: int = 1
-    receives: bool = False  # weights over gloo; else it reads files
+    receives: bool = False  # weights from process to process (`transfer`); else it reads files
     _adapter: str = field(default="", repr=False)
     _client: httpx.Client = field(init=False, repr=False)
 
@@ -122,14 +125,20 @@ class Served:
                 return thread.submit(self._must, "/update_weights", {"update_info": offer})
 
             try:
-                gloo.send(given.weights, self.url, self.processes, tell)
+                transfer.send(given.weights, self.url, self.processes, tell, self.device)
+            except transfer.Unfit as error:
+                if alone:
+                    raise UserError(
+                        f"--engine: {self.url}: {error}; the backend 'heedful' works everywhere"
+                    ) from error
+                raise Lost(str(error)) from error  # another rank may be where it can
             except RuntimeError as error:
                 raise Lost(f"it does not come for its weights: {error}") from error
         self._must("/finish_weight_update", {"weight_version": given.version})
 
     def _begin(self, version: str, alone: bool) -> None:
         """One update at a time: vLLM refuses a second. It may be another rank's, or that of a run that has ended."""
-        end = time.monotonic() + (0 if alone else gloo.MEETING)
+        end = time.monotonic() + (0 if alone else PATIENCE.total_seconds())
         while not (reply := self._post("/start_weight_update", {})).is_success:
             if time.monotonic() >= end:
                 self._post("/finish_weight_update", {})

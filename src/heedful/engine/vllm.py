@@ -58,7 +58,7 @@ class VLLMEngine:
     ):
         self.model, self.folder, self.ranks = model, folder, ranks
         self.patience = seconds_of_patience() if patience is None else patience
-        self.servers = [Served(url) for url in servers]
+        self.servers = [Served(url, model.device) for url in servers]
         self._run = ranks.on_first(lambda: f"heedful-{uuid.uuid4().hex[:8]}")
         self._given = Given("", {}, False, lambda: folder)
         self._clients: WeakKeyDictionary[Any, httpx.AsyncClient] = WeakKeyDictionary()

@@ -1,7 +1,10 @@
-"""Other weights for a model that vLLM has: inside its servers by its weight-transfer API over gloo, on any device.
+"""Other weights for a model that vLLM has: inside its servers by its weight-transfer API, over `transports`.
 
 vLLM finds that by the entry point `vllm.general_plugins` where heedful is installed in its environment, for which
-`pip install --no-deps heedful` is enough: `--weight-transfer-config '{"backend": "heedful"}'`.
+`pip install --no-deps heedful` is enough: `--weight-transfer-config '{"backend": "heedful"}'`, over gloo, or
+heedful-nccl or heedful-ipc. vLLM's own backends nccl and ipc are not used: a learner would need vLLM's communicator for
+the first and a server that unpickles what it is sent for the second, and the tied output layer (`end_reload`) would
+stay as it was in both.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-BACKEND = "heedful"
+from heedful.engine.transports import BACKENDS
 
 
 def register() -> None:
@@ -18,8 +21,9 @@ def register() -> None:
         WeightTransferEngineFactory,
     )
 
-    if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, __name__, "GlooTransfer")
+    for backend in BACKENDS:
+        if backend not in WeightTransferEngineFactory._registry:
+            WeightTransferEngineFactory.register_engine(backend, __name__, "Transfer")
 
 
 def begin_reload(model: Any) -> None:
@@ -50,7 +54,7 @@ def end_reload(model: Any, config: Any) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name != "GlooTransfer":
+    if name != "Transfer":
         raise AttributeError(name)
     return _transfer()
 
@@ -62,17 +66,17 @@ def _transfer() -> type:
         WeightTransferUpdateInfo,
     )
 
-    from heedful.engine.gloo import Offer, received
+    from heedful.engine.transfer import Offer, received
 
     @dataclass
     class Init(WeightTransferInitInfo):
-        """That it is this backend which answers: no other one knows the word."""
+        """That it is this plugin which answers: no other one knows the word."""
 
         heedful: int
 
     @dataclass
     class Update(WeightTransferUpdateInfo):
-        """The fields of `gloo.Offer`."""
+        """The fields of `transfer.Offer`."""
 
         address: str
         port: int
@@ -81,7 +85,7 @@ def _transfer() -> type:
         dtypes: list[str] = field(default_factory=list)
         shapes: list[list[int]] = field(default_factory=list)
 
-    class GlooTransfer(WeightTransferEngine[Init, Update]):
+    class Transfer(WeightTransferEngine[Init, Update]):
         """One short-lived group for each update, so that there is nothing to set up and nothing to end."""
 
         init_info_cls, update_info_cls = Init, Update
@@ -95,7 +99,9 @@ def _transfer() -> type:
         def receive_weights(self, update_info: Update) -> None:
             parallel = self.parallel_config
             rank = 1 + parallel.data_parallel_index * parallel.world_size + parallel.rank
-            for name, tensor in received(Offer(**vars(update_info)), rank):
+            transport = BACKENDS[self.config.backend]
+            offer = Offer(**vars(update_info))
+            for name, tensor in received(offer, rank, transport, self.device):
                 self.model.load_weights([(name, tensor.to(self.device))])
 
         def finish_weight_update(self) -> None:
@@ -104,4 +110,4 @@ def _transfer() -> type:
         def shutdown(self) -> None:
             pass
 
-    return GlooTransfer
+    return Transfer

@@ -164,3 +164,23 @@ def test_pad_is_eos_and_the_end_still_learns(whole, tmp_path):
         assert torch.allclose(theirs(input_ids=rows).logits[1:], alone, atol=1e-5)
         head = scalar_head(theirs)(theirs.model(input_ids=rows[1:, :2]).last_hidden_state[:, -1])
     assert torch.allclose(head, alone, atol=1e-5)
+
+
+def test_a_folder_that_was_made_of_a_gguf_is_plain(copy):
+    """Its weights are numbers, though its config, as transformers leaves it, says otherwise. Mutation caught: such a
+    model is taken for a quantised one, of which only adapters can be trained."""
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    said = {"quant_method": "gguf", "gguf_file": "m.Q4_1.gguf", "dequantize": False}
+    (copy / "config.json").write_text(json.dumps(config | {"quantization_config": said}))
+    model = load_policy(copy)
+    assert not model.is_quantized
+    model.save_pretrained(copy / "again")
+    assert "quantization_config" not in json.loads((copy / "again" / "config.json").read_text())
+
+
+def test_a_gguf_is_told(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UserError, match="GGUF files are for llama.cpp: name the folder"):
+        load_policy(tmp_path)
+    with pytest.raises(UserError, match="that is a file; .* that a GGUF was made from"):
+        load_policy(tmp_path / "m.gguf")

@@ -40,7 +40,10 @@ def errors_about(name: str, what: str) -> Iterator[None]:
     if path.suffix == ".py":
         raise UserError(f"{name} is a file of Python: a function in it is named {name}:FUNCTION")
     if path.is_file():
-        raise UserError(f"model {name}: that is a file; a model is a folder in Hugging Face's form")
+        made = " that a GGUF was made from" if path.suffix == ".gguf" else ""
+        raise UserError(
+            f"model {name}: that is a file; a model is a folder in Hugging Face's form{made}"
+        )
     if looks_local and not path.is_dir():
         raise UserError(f"model {name}: there is no such folder")
     if path.is_dir():
@@ -54,6 +57,8 @@ def errors_about(name: str, what: str) -> Iterator[None]:
             ]
             newest = max(inside, key=lambda f: f.stat().st_mtime, default=None)
             hint = f"; did you mean {newest}?" if newest else ""
+            if not newest and any(path.glob("*.gguf")):
+                hint = "; GGUF files are for llama.cpp: name the folder in Hugging Face's form that they were made from"
             raise UserError(
                 f"model {name}: the folder has no config.json, so it holds no model{hint}"
             )
@@ -216,3 +221,12 @@ def quiet() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         hf_logging._tqdm_active = bars
+
+
+def is_generic(folder: Path) -> bool:
+    """Whether tokenizer.json is all that the folder's tokenizer is, as in those that were trained on the spot."""
+    try:
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return said.get("tokenizer_class") == "TokenizersBackend"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from heedful.models.backend import backend_of
 from heedful.models.folders import (
     errors_about,
     errors_about_base,
+    is_generic,
     quiet,
     refuse_unsound,
     saved_dtype,
@@ -125,15 +125,6 @@ def load_reference(name: str, policy: str, **how: Any) -> PreTrainedModel:
             "there; take the model that the policy was made from"
         )
     return model
-
-
-def is_generic(folder: Path) -> bool:
-    """Whether tokenizer.json is all that the folder's tokenizer is, as in those that were trained on the spot."""
-    try:
-        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return said.get("tokenizer_class") == "TokenizersBackend"
 
 
 def load_policy(
@@ -327,6 +318,7 @@ def _load(
             setattr(model, LATER, wanted)
         if nf4:
             quantised.settle(model, dequantised=dequantised)
+        quantised.forget_gguf(model)
         _let_every_row_learn(model)
         brought, homeless = (set(), set()) if base is None else attach(model, name)
         if dequantised:  # the adapter's notes say that its base was in four bits

@@ -58,3 +58,16 @@ def says_nf4(folder: str | Path) -> bool:
     """Whether the adapter in a folder was trained on a base in four bits."""
     notes = Path(folder) / NOTES
     return notes.exists() and bool(json.loads(notes.read_text(encoding="utf-8")).get(NF4))
+
+
+def forget_gguf(model: PreTrainedModel) -> None:
+    """In a folder that was made of a GGUF file the weights are plain numbers, though its config still names GGUF, and
+    transformers takes the model for a quantised one that can be neither trained nor saved."""
+    said: Any = getattr(model.config, "quantization_config", None)
+    method = (
+        said.get("quant_method") if isinstance(said, dict) else getattr(said, "quant_method", None)
+    )
+    if str(getattr(method, "value", method)) == "gguf":
+        del model.config.quantization_config
+        model.is_quantized = False  # type: ignore[assignment]
+        model.hf_quantizer = None

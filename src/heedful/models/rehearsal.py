@@ -22,9 +22,9 @@ from transformers import (
 
 from heedful.errors import UserError
 from heedful.models.adapter_files import CONFIG, adapter_base, has_adapter, need_peft
-from heedful.models.folders import errors_about, quiet
+from heedful.models.folders import errors_about, is_generic, quiet
 from heedful.models.forward import scalar_head, scalar_head_name
-from heedful.models.load import is_generic, load_tokenizer
+from heedful.models.load import load_tokenizer
 from heedful.models.merging import probe, rounding
 from heedful.models.quantised import is_nf4, nf4, settle
 from heedful.models.save import saved_weights

@@ -13,6 +13,7 @@ from heedful.data.sources import (
     read_demonstrations,
     read_prompts,
     read_questions,
+    read_texts,
     read_unpaired,
 )
 from heedful.doctor.material import read_material
@@ -171,3 +172,104 @@ def test_the_right_answers_of_verls_files(tmp_path):
     for other in ({"ground_truth": ["a"]}, "runs/reward", {"style": "rule"}):
         ((_, facts),) = read_questions(put(tmp_path, row | {"reward_model": other}))
         assert "answer" not in facts
+
+
+def message(
+    name: str, parent: str | None, text: str, rank: int | None = None, **other: Any
+) -> dict[str, Any]:
+    role = "assistant" if name.startswith("a") else "prompter"
+    return {
+        "message_id": name, "parent_id": parent, "message_tree_id": "q1", "role": role, "text": text, "rank": rank,
+        "lang": "en", "deleted": False, **other,
+    }  # fmt: skip
+
+
+TREE = [
+    message("q1", None, "Why is rain wet?"),
+    message("a1", "q1", "a", 1), message("a2", "q1", "b", 0), message("a3", "q1", "c"),
+    message("q2", "a1", "Why?"), message("a4", "q2", "So."),
+    message("q3", "a4", "Nobody answers this."),
+    message("a5", "q1", "spam", 2, deleted=True), message("q4", "a5", "What?"), message("a6", "q4", "Spam."),
+]  # fmt: skip
+
+
+def test_trees_of_messages_are_questions_with_their_replies(tmp_path, caplog):
+    """Comparisons of what people ranked, demonstrations of the best reply, and prompts, each with the conversation
+    before it; the trees of two files in a row, and one whose replies stand first.
+
+    Mutation caught: rank 0 for the worst; a reply without a rank as one that was compared; what was deleted, or what
+    answers it; a tree that is cut where the next begins.
+    """
+    other = [m | {"message_tree_id": "p", "text": m["text"].upper()} for m in reversed(TREE)]
+    path = put(
+        tmp_path, *TREE, *other, {"prompt": "x", "completion": "y", "chosen": "y", "rejected": "z"}
+    )
+    longer = (*ASK, Message("assistant", "a"), Message("user", "Why?"))
+    first, second, plain = read_comparisons(path)
+    assert (first.prompt, first.responses, first.ranking) == (ASK, ("b", "a"), (1, 2))
+    assert (second.responses, plain.responses) == (("B", "A"), ("y", "z"))
+    assert "a question without two ranked replies compares nothing (2)" in caplog.text
+    shown = [(d.prompt, d.completion) for d in read_demonstrations(path)]
+    assert shown[:2] == [(ASK, "b"), (longer, "So.")] and len(shown) == 5
+    assert read_prompts(path)[:2] == [ASK, longer]
+    assert read_material(path, 9).form == "comparisons"
+
+
+def test_a_tree_that_cannot_be_read_is_a_row_that_does_not_fit(tmp_path):
+    """Mutation caught: a traceback; a tree whose role is not known that ends a run which leaves such rows out."""
+    path = put(
+        tmp_path,
+        message("q1", None, "?", role="judge"),
+        *(m | {"message_tree_id": "2"} for m in TREE),
+    )
+    with pytest.raises(UserError, match=r"d\.jsonl:1: a message needs a `text`, and the `role`"):
+        read_demonstrations(path)
+    assert len(read_comparisons(path, skip_bad=True)) == 1
+
+
+def test_guanacos_texts_are_conversations(tmp_path):
+    """Mutation caught: one text whose first turn alone is asked; a heading within an answer taken for a turn; a text of
+    another kind made into something."""
+    text = "### Human: Why is rain wet?### Assistant: So.\n\n### Reasons\nMany.### Human: Why?\n### Assistant: a"
+    first, second = read_demonstrations(put(tmp_path, {"text": text}))
+    assert (first.prompt, first.completion) == (ASK, "So.\n\n### Reasons\nMany.")
+    assert second.prompt == (*ASK, Message("assistant", first.completion), Message("user", "Why?"))
+    assert read_prompts(put(tmp_path, {"text": text})) == [second.prompt]
+    assert read_prompts(put(tmp_path, {"text": "### Human: Why is rain wet?### Assistant:"})) == [
+        ASK
+    ]
+    assert read_texts(put(tmp_path, {"text": text})) == [
+        text
+    ]  # `train pretrain` reads it as it stands
+    for other in (
+        "### Assistant: a### Human: b",
+        "Look: ### Human: a### Assistant: b",
+        "### Human: a",
+    ):
+        with pytest.raises(UserError, match="a `text` alone has no prompt and no answer"):
+            read_demonstrations(put(tmp_path, {"text": other}))
+
+
+def test_xlams_calls_of_functions(tmp_path):
+    """Mutation caught: tools that no template knows; an argument that may be left out as one that must be there; calls
+    as text."""
+    days = {"type": "List[int], optional", "default": 1}
+    named = {"place": {"type": "str", "description": "Where"}, "days": days}
+    tool = {"name": "rain", "description": "How much?", "parameters": named}
+    call = {"name": "rain", "arguments": {"place": "Oslo"}}
+    row = {
+        "id": 0,
+        "query": "Why is rain wet?",
+        "tools": json.dumps([tool]),
+        "answers": json.dumps([call, call]),
+    }
+    (d,) = read_demonstrations(put(tmp_path, row))
+    assert (d.prompt[0].content, d.completion) == ("Why is rain wet?", "")
+    assert [dict(c["function"]) for c in d.tool_calls] == [call, call]
+    (given,) = d.prompt[0].tools
+    assert given["function"]["parameters"] == {
+        "type": "object", "required": ["place"],
+        "properties": {"place": {"type": "string", "description": "Where"}, "days": {"type": "array", "default": 1}},
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"d\.jsonl:1"):
+        read_demonstrations(put(tmp_path, row | {"answers": "[]"}))

@@ -13,6 +13,7 @@ from heedful.data.fields import Unanswered
 from heedful.data.files import Row
 from heedful.data.forms import standard
 from heedful.data.label_studio import read_label_studio
+from heedful.data.message_trees import TREE
 from heedful.data.published import published
 from heedful.data.reading import Aside, Reading, Source, read_items, reader_of
 from heedful.errors import UserError
@@ -135,9 +136,12 @@ def form_of(row: Mapping[str, Any]) -> str:
     return "plain"
 
 
-def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison]:
+def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison | Aside]:
     if "completions" in row and "labels" in row:
         raise UserError(f"{where}: {STEPWISE}")
+    if TREE in row and "ranking" not in row:
+        yield Aside("a question without two ranked replies compares nothing")
+        return
     if rated := [n for n in RATED if isinstance(row.get(n), int | float) and not _compares(row)]:
         raise UserError(
             f"{where}: one response with `{rated[0]}` compares nothing; `heedful judge --judge scores "

@@ -1,4 +1,4 @@
-"""Well-known sets of preferences as they were published → heedful's columns.
+"""Well-known sets of preferences as they were published → heedful's columns. Those of conversations are in `chats`.
 
 - UltraFeedback: `instruction`, `completions` of {response, annotations or overall_score}; ranked by the mean rating.
 - Nectar: `prompt`, `answers` of {answer, rank}.
@@ -29,6 +29,8 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from heedful.data.chats import guanaco, xlam
 
 Columns = dict[str, Any]
 SCALE = ("preference_strength", "overall_preference")  # of HelpSteer2 and HelpSteer3
@@ -251,6 +253,8 @@ SETS: tuple[tuple[set[str], Callable[[Columns], Columns | None]], ...] = (
         _arena,
     ),
     ({"prompt", "chosen", "rejected"}, _reward_bench),
+    ({"query", "tools", "answers"}, xlam),
+    ({"text"}, guanaco),
 )
 
 

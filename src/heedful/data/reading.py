@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from heedful.data.columns import SYSTEM
 from heedful.data.files import Broken, Row, unbroken
 from heedful.data.forms import ASKED, in_their_words, standard
+from heedful.data.message_trees import TREE, questions
 from heedful.data.tables import read_export
 from heedful.errors import UserError
 
@@ -32,7 +33,7 @@ BESIDE = {
     "index", "logprob", "stop_reason", "model", "seed", "tokens", "reward", "reward_parts", "gold", "voice", "rater",
     "judgment", "created_at", "strength", "order_shown", "seconds", "policy_version", "outcome", "source",
     "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id", "prefilled",
-    "reward_extra", "win", "explanation",
+    "reward_extra", "win", "explanation", TREE,
 }  # fmt: skip
 TEMPLATE = ("tools", "functions", "chat_template_kwargs", *SYSTEM)
 MANY = 100_000  # numbers of which a set may be made
@@ -86,9 +87,11 @@ def read_table(
     names = renamed_by(columns)
     for file in sources_of(source):
         name, share = share_of(file)
-        for number, (where, row) in enumerate(read_export(name, lines=lines, broken=broken)):
+        rows = questions(read_export(name, lines=lines, broken=broken))
+        for number, (where, row) in enumerate(rows):
             # Spread evenly over the file, so that the share holds however far one reads.
             for _ in range(int((number + 1) * share) - int(number * share)):
+                row = row if broken else unbroken(row)
                 yield where, _renamed(where, row, names) if names else row
 
 

@@ -180,7 +180,7 @@ def test_a_folder_that_was_made_of_a_gguf_is_plain(copy):
 
 def test_a_gguf_is_told(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    with pytest.raises(UserError, match="GGUF files are for llama.cpp: name the folder"):
+    with pytest.raises(UserError, match=r"GGUF files are for llama\.cpp: name the folder"):
         load_policy(tmp_path)
-    with pytest.raises(UserError, match="that is a file; .* that a GGUF was made from"):
+    with pytest.raises(UserError, match=r"that is a file; .* that a GGUF was made from"):
         load_policy(tmp_path / "m.gguf")

@@ -9,13 +9,14 @@ To compare with another version of heedful, run `record` from a checkout of it, 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from heedful.run import metrics_of
 
 SMALL = "--hidden-size 64 --layers 2 --steps 60"
 # name → the command behind `heedful`, {i} the inputs; what they have in common is in `record`.
@@ -68,16 +69,11 @@ def record(inputs: Path, out: Path) -> None:
         heedful(f"train {command.format(i=inputs)} --quiet --report-to none --out {out / name}")
 
 
-def lines(folder: Path, name: str) -> list[dict[str, float]]:
-    text = (folder / name / "metrics.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def compare(old: Path, new: Path, within: float) -> int:
     """Prints, for each job, the metric that differs most; returns how many jobs differ by more than `within`."""
     wrong = 0
     for name in JOBS:
-        before, after = lines(old, name), lines(new, name)
+        before, after = metrics_of(old / name), metrics_of(new / name)
         worst, where = 0.0, "nothing"
         if len(before) != len(after):
             worst, where = math.inf, f"{len(before)} lines against {len(after)}"

@@ -106,8 +106,8 @@ def test_a_reward_that_only_watches_tells_over_optimisation(seed):
         )
 
 
-@pytest.mark.parametrize("parts, told", [((-1.1, -0.9), True), ((-4.0, 2.0), False)])
-def test_an_ensemble_that_watches_must_agree_on_a_fall(parts: tuple[float, float], told: bool):
+@pytest.mark.parametrize("parts, told", [((-1.1, -1.0, -0.9), True), ((-4.0, 2.0, -1.0), False)])
+def test_an_ensemble_that_watches_must_agree_on_a_fall(parts: tuple[float, ...], told: bool):
     """The same mean falls by as much; where one member rises, nobody knows. Mutation caught: the error of the prompts
     alone, members that an interruption forgets."""
     alarms, heard = Alarms(), []

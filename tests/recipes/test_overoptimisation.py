@@ -26,6 +26,8 @@ def against(prompt, response):
     return -3 * abs(float(response) - 1)
 def alike(prompt, response):
     return -1.2 * abs(float(response) - 1)
+def nearly(prompt, response):
+    return -1.1 * abs(float(response) - 1)
 def coarse(prompt, response):
     return float(float(response) > 0)
 def silent(prompt, response):
@@ -151,7 +153,7 @@ def test_from_a_model(tmp_path: Path, capsys):
 
 @pytest.mark.long
 def test_of_several_that_watch_all_must_fall(drawn: Path):
-    """Two whose mean falls beyond 1: told where both do, not where one rises; with their spread charged it falls, too.
+    """Three whose mean falls beyond 1: told where all do, not where one rises; with their spread charged it falls, too.
     Mutation caught: the spread of the members left aside, or counted twice where k charges it, one member alone."""
     mine = f"{drawn}/mine.py"
 
@@ -160,8 +162,8 @@ def test_of_several_that_watch_all_must_fall(drawn: Path):
         found = json.loads((drawn / "o" / "overoptimisation.json").read_text())["curves"]["watched"]
         return found["lost"], found["alarm_n"]
 
-    agreed = alarm(f"ensemble({mine}:alike, {mine}:gold)")
-    parted = alarm(f"ensemble({mine}:against, {mine}:proxy)")
+    agreed = alarm(f"ensemble({mine}:alike, {mine}:nearly, {mine}:gold)")
+    parted = alarm(f"ensemble({mine}:against, {mine}:proxy, {mine}:gold)")
     charged = alarm(f"ensemble({mine}:against, {mine}:proxy, k=1)")
     assert min(agreed[0], parted[0], charged[0]) > 0.5
     assert agreed[1] and charged[1] and parted[1] is None

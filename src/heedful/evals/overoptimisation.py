@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.evals.best_of_n import TIE_TOLERANCE, bound
-from heedful.evals.falls import first_fall, spread
+from heedful.evals.falls import first_fall, margin
 from heedful.evals.statistics import Interval
 
 Floats = NDArray[np.float64]
@@ -161,15 +161,15 @@ def curve(scores: Floats, *, draws: int = 2000, seed: int = 0) -> Curve:
 def alarm(watched: Floats) -> int | None:
     """The place among the ns (or checkpoints) at which a watched reward, `[P, places]`, is known to fall by the rule of
     `evals.falls`; differences are those of the same P prompts. Of an ensemble, `[members, P, places]`, the mean is
-    watched, and the spread of the members' falls is part of the error."""
+    watched, and the interval of the members' falls is part of the margin."""
     members = watched if watched.ndim == 3 else watched[None]
     prompts = members.shape[1]
 
-    def error(best: int, place: int) -> float:
+    def needed(best: int, place: int) -> float:
         if prompts < 2:
             return math.inf
         apart = members[:, :, best] - members[:, :, place]
-        over_prompts = float(apart.mean(0).var(ddof=1)) / prompts
-        return math.sqrt(over_prompts + spread(apart.mean(1).tolist()))
+        over_prompts = math.sqrt(float(apart.mean(0).var(ddof=1)) / prompts)
+        return margin(over_prompts, apart.mean(1).tolist())
 
-    return first_fall(members.mean((0, 1)).tolist(), error)
+    return first_fall(members.mean((0, 1)).tolist(), needed)

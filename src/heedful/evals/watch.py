@@ -5,7 +5,7 @@ watches (`--watch-reward`, metrics `watch/NAME` and `watch/NAME_se`) shows it wh
 
 A reward that watches has errors of its own, which more responses do not make smaller: fitted to other judgments it
 might have fallen elsewhere. Of an ensemble of several that were fitted to different judgments (`watch/NAME/1`,
-`watch/NAME/2`, …) the spread of their falls is an error of the fall: what only some of them say is not believed.
+`watch/NAME/2`, …) the interval of their mean fall counts: what only some of them say is not believed.
 """
 
 from __future__ import annotations
@@ -13,25 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
-from heedful.evals.falls import best_before, has_fallen, spread
+from heedful.evals.falls import Stretch, sure_fall
 
-# What is compared are means over a twelfth of the rounds so far, one window behind the other: so few that the best of
-# them is hardly high by chance, however long the run.
+# Evaluations are means over a twelfth of the rounds so far, one window behind the other: so few that the clearest of
+# all falls between them is hardly clear by chance, however long the run.
 WINDOWS = 12
 BEFORE = "best_watched"  # the folder in a run of the model from before
-
-
-class Window(NamedTuple):
-    """Means over some rounds: the last of them, what was watched, the variance of that mean, the reward, and what was
-    watched of each member of an ensemble."""
-
-    step: float
-    watched: float
-    variance: float
-    reward: float
-    members: tuple[float, ...] = ()
 
 
 class Watch:
@@ -69,18 +58,9 @@ class Watch:
         return all(of[-1].watched == max(w.watched for w in of) for of in every)
 
     def _fallen(self, key: str, rows: list[list[float]]) -> str | None:
-        of = windows(rows)
-        means = [w.watched for w in of]
-
-        def error(best: int, place: int) -> float:
-            apart = [a - b for a, b in zip(of[best].members, of[place].members, strict=False)]
-            return math.sqrt(of[best].variance + of[place].variance + spread(apart))
-
-        if not has_fallen(means, error, len(of) - 1):
+        if (fall := sure_fall(windows(rows))) is None:
             return None
-        then, now = of[best_before(means, len(of) - 1)], of[-1]
-        if now.reward <= then.reward:
-            return None
+        then, now = fall
         name = key.removeprefix("watch/")
         return (
             f"over-optimised: since round {then.step:.0f} the reward rose from {then.reward:.3g} to {now.reward:.3g}, "
@@ -98,7 +78,7 @@ class Watch:
         self.fallen = bool(state.get("fallen", False))
 
 
-def windows(rows: Sequence[Sequence[float]]) -> list[Window]:
+def windows(rows: Sequence[Sequence[float]]) -> list[Stretch]:
     """Rounds as windows of equal length that end with the last round; those at the beginning that fill none are left
     out."""
     size = max(1, len(rows) // WINDOWS)
@@ -109,5 +89,5 @@ def windows(rows: Sequence[Sequence[float]]) -> list[Window]:
         _, watched, variance, reward, *members = (
             math.fsum(of) / size for of in zip(*part, strict=False)
         )
-        found.append(Window(part[-1][0], watched, variance / size, reward, tuple(members)))
+        found.append(Stretch(part[-1][0], watched, variance / size, reward, tuple(members)))
     return found

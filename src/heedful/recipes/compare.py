@@ -27,7 +27,7 @@ from heedful.configs.compare import Config
 from heedful.configs.compare_plan import HABITS, Cost, Entry, Plan, evaluation, read_file
 from heedful.data.files import write_json
 from heedful.data.reading import read_table
-from heedful.data.sources import read_rows, read_samples
+from heedful.data.sources import read_samples
 from heedful.disk import DiskError, write_text
 from heedful.errors import UserError
 from heedful.evals.frontier import hypervolume
@@ -36,7 +36,7 @@ from heedful.recipes import evaluate, recipe_of
 from heedful.recipes.demo import machine
 from heedful.remote.journal import ANSWERS
 from heedful.remote.sources import sources
-from heedful.run import finished, flat, plain, settings
+from heedful.run import alarms_of, finished, flat, metrics_of, plain, settings
 from heedful.transfer.sources import materialise
 
 SOURCES = "sources.json"  # what the user's functions were when a comparison was begun
@@ -225,16 +225,13 @@ def tried(plan: Plan, entry: Entry, seed: int, start: Values) -> Trial:
         for stale in (plan.out / "eval").glob(f"{name}-[0-9]*"):
             shutil.rmtree(stale)
         recipe_of(config).run(config)
-    metrics = [row for _, row in read_rows(config.out / "metrics.jsonl")]
+    metrics = metrics_of(config.out)
     points = []
     for step, folder in evaluated_checkpoints(config.out, metrics[-1]["step"], plan.checkpoints):
         values = measured(evaluation(plan, f"{name}-{step}", str(folder), seed=seed))
         seconds = next(row["seconds"] for row in metrics if row["step"] >= step)
         points.append(Point(step, against(start, values), seconds, entry.cost(step)))
-    alarm_file = config.out / "alarms.jsonl"
-    alarms = (
-        [{"seed": seed, **row} for _, row in read_rows(alarm_file)] if alarm_file.exists() else []
-    )
+    alarms = [{"seed": seed, **row} for row in alarms_of(config.out)]
     return Trial(entry.label, seed, points, alarms)
 
 

@@ -14,13 +14,11 @@ from heedful.control.games import Game, load_game
 from heedful.control.players import load_player, write_player
 from heedful.control.segments import Compared, Learned, Optimiser, fit, play
 from heedful.data import clips
-from heedful.data.files import read_rows
 from heedful.data.reading import named
 from heedful.data.sources import read_comparisons
 from heedful.errors import UserError
 from heedful.models.sampling import derive_seed
-from heedful.run import Run, check_out
-from heedful.run.metrics import METRICS
+from heedful.run import Run, check_out, metrics_of
 from heedful.transfer.sources import materialise
 from heedful.types import Comparison
 
@@ -51,7 +49,7 @@ def run(config: Config) -> Path:
             run_.log(step, optimiser.step(play(player, games, seeds, rng), rng, learned=True))
             run_.keep(step, stateful)
         run_.finish(lambda place: write_player(place, "segments", spec, player))
-    returns = [row["return"] for _, row in read_rows(config.out / METRICS)]
+    returns = [row["return"] for row in metrics_of(config.out)]
     print(f"return {returns[0]:.1f} → {returns[-1]:.1f}, which was never learned from")
     return config.out
 

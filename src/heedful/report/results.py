@@ -8,12 +8,12 @@ wrong type is a `UserError` that names the file and the field.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from heedful.data.logs import METRICS, is_number, read_log
 from heedful.errors import UserError
 
 Interval = tuple[float, float]
@@ -124,7 +124,7 @@ class _Object:
         return self._get(key, lambda v: isinstance(v, str), "a text", default, need)
 
     def number(self, key: str, need: bool = False) -> Any:
-        return self._get(key, _is_number, "a finite number", None, need)
+        return self._get(key, is_number, "a finite number", None, need)
 
     def whole(self, key: str) -> int | None:
         def test(v: Any) -> bool:
@@ -137,7 +137,7 @@ class _Object:
 
     def interval(self, key: str) -> Interval | None:
         def test(v: Any) -> bool:
-            return isinstance(v, list) and len(v) == 2 and all(map(_is_number, v)) and v[0] <= v[1]
+            return isinstance(v, list) and len(v) == 2 and all(map(is_number, v)) and v[0] <= v[1]
 
         value = self._get(key, test, "two finite numbers [low, high]", None, False)
         return None if value is None else (float(value[0]), float(value[1]))
@@ -157,10 +157,6 @@ class _Object:
     def numbers(self, key: str) -> dict[str, float]:
         child = self.child(key)
         return {k: child.number(k) for k, v in child.value.items() if v is not None}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _short(value: object) -> str:
@@ -265,28 +261,16 @@ def _runs(top: _Object, folder: Path) -> dict[str, dict[str, Curve]]:
         run = folder / runs.text(name, need=True)
         if not run.is_dir():
             raise UserError(f"{top.file}: field runs.{name} names {run}, which is not a folder")
-        curves[name] = read_metrics(run / "metrics.jsonl")
+        curves[name] = read_metrics(run / METRICS)
     return curves
 
 
 def read_metrics(file: Path) -> dict[str, Curve]:
     """Metric → curve. Where a resumed run logged a step twice, the later line counts."""
-    if not file.exists():
-        return {}
     found: dict[str, dict[float, float]] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as e:
-            raise UserError(f"{file}, line {number}: not valid JSON ({e.msg})") from None
-        if not isinstance(row, dict) or not _is_number(row.get("step")):
-            raise UserError(
-                f"{file}, line {number}: expected an object with a number in field step"
-            )
+    for row in read_log(file):
         for key, value in row.items():
             # Non-finite values stay out of the curve; a gap shows where a run blew up.
-            if key != "step" and _is_number(value):
+            if key != "step" and is_number(value):
                 found.setdefault(key, {})[row["step"]] = value
     return {key: sorted(points.items()) for key, points in found.items()}

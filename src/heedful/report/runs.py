@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from heedful.data.logs import ALARMS, METRICS, SAMPLES, read_log
 from heedful.errors import UserError
 from heedful.report import figures, melodies, molecules, page, svg, words
 from heedful.report.results import Curve, read_metrics
@@ -55,7 +55,7 @@ def build(folders: Sequence[Path], out: Path | None = None) -> Path:
     found = [run for folder in folders for run in _runs_in(Path(folder))]
     if not found:
         raise UserError(
-            f"{folders[0]}: no run is there (metrics.jsonl), and no results.json of a demo or comparison"
+            f"{folders[0]}: no run is there ({METRICS}), and no results.json of a demo or comparison"
         )
     runs = [_read(folder, _name(folder, found)) for folder in found]
     home = found[0] if len(found) == 1 else found[0].parent
@@ -65,9 +65,9 @@ def build(folders: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    if (folder / "metrics.jsonl").exists():
+    if (folder / METRICS).exists():
         return [folder]
-    return sorted(p.parent for p in folder.glob("**/metrics.jsonl") if "checkpoints" not in p.parts)
+    return sorted(p.parent for p in folder.glob(f"**/{METRICS}") if "checkpoints" not in p.parts)
 
 
 def _name(folder: Path, among: Sequence[Path]) -> str:
@@ -82,25 +82,12 @@ def _read(folder: Path, name: str) -> RunFolder:
     return RunFolder(
         name=name,
         folder=folder,
-        curves=read_metrics(folder / "metrics.jsonl"),
+        curves=read_metrics(folder / METRICS),
         config=loaded if isinstance(loaded, dict) else {},
-        alarms=_rows(folder / "alarms.jsonl"),
-        texts=_rows(folder / "samples.jsonl"),
+        alarms=read_log(folder / ALARMS),
+        texts=read_log(folder / SAMPLES),
         finished=any((folder / file).exists() for file in FINISHED),
     )
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a file that a run may be writing: a torn last line is left out."""
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            rows.append(row)
-    return rows
 
 
 def _context(runs: list[RunFolder], folders: Sequence[Path]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ from heedful.remote.journal import recorded
 from heedful.run import checkpoints
 from heedful.run.begun import Recordings, check_out, stashes, states, what_changed
 from heedful.run.files import fingerprint, plain
-from heedful.run.metrics import ALARMS, SAMPLES, MetricsLog, cut
+from heedful.run.metrics import ALARMS, SAMPLES, MetricsLog, alarms_of, cut, metrics_of
 from heedful.run.settings import (
     FINISHED,
     Habits,
@@ -65,10 +65,12 @@ from heedful.types import Stateful
 __all__ = [
     "FINISHED",
     "Run",
+    "alarms_of",
     "check_out",
     "fingerprint",
     "finished",
     "flat",
+    "metrics_of",
     "plain",
     "refuse_finished",
     "settings",

@@ -9,12 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from heedful.data.logs import ALARMS, METRICS, SAMPLES, read_log
 from heedful.disk import disk_errors, sync
 from heedful.run.trackers import tracker
-
-METRICS = "metrics.jsonl"
-ALARMS = "alarms.jsonl"
-SAMPLES = "samples.jsonl"
 
 
 class MetricsLog:
@@ -64,6 +61,16 @@ class MetricsLog:
             for name in (METRICS, ALARMS, SAMPLES):
                 if (self.out / name).exists():
                     sync(self.out / name)
+
+
+def metrics_of(out: Path) -> list[dict[str, Any]]:
+    """What a run has logged, a row a logged step: `step`, `seconds`, and the metrics by name."""
+    return read_log(out / METRICS)
+
+
+def alarms_of(out: Path) -> list[dict[str, Any]]:
+    """What went wrong in a run by the look of its metrics: `step`, and `alarm`, a sentence."""
+    return read_log(out / ALARMS)
 
 
 def cut(path: Path, after: int) -> None:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heedful.data.logs import METRICS
 from heedful.errors import UserError
 
 DEPTH = 5  # folders below the workspace
 MAX_BYTES = 2_000_000  # of metrics in one answer
 ALIVE = 90.0  # seconds since the last line, after which an unfinished run counts as stopped
-METRICS, CONFIG = "metrics.jsonl", "config.yaml"
+CONFIG = "config.yaml"
 REPORTS = ("report.html", "compare.html")  # of a run or a demo, of a comparison of methods
 FINISHED = ("config.json", "adapter_config.json", "player.json")  # of a model, an adapter, a player
 SKIPPED = ("checkpoints", "tensorboard", "data", "exports", "backups")

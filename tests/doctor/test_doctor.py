@@ -424,3 +424,13 @@ def test_the_token_that_opens_a_turn_may_be_bos():
     template = "<s>systemBe kind.<|end|>{% for m in messages %}" + turn + "{% endfor %}"
     context = patients.with_bos(template, turns=patients.OPEN, tokenizer_adds_it=False)
     assert tokens.begin_of_sequence(context).kind != "fail"
+
+
+def test_a_bos_is_missed_where_it_would_stand(caplog):
+    """Mutation caught: every run on conversations is told what plain text lacks."""
+    tok = patients.with_bos("<s>", tokenizer_adds_it=False).tokenizer
+    model = tiny.causal_lm("llama", vocab=len(tok))
+    preflight(tok, model, [Demonstration((Message("user", "Why?"),), "So.")])
+    assert "begin_of_sequence" not in caplog.text
+    preflight(tok, model, [Demonstration("Why is", " it so.")])
+    assert "begin_of_sequence" in caplog.text

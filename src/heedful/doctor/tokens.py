@@ -81,7 +81,7 @@ def begin_of_sequence(context: Context) -> Finding:
 
     def count(ids: list[int]) -> int:
         """At the beginning: a token that opens each turn may be BOS, too (ChatML's, in SmolLM2)."""
-        first = takewhile(lambda i: i == bos or not tok.decode([i]).strip(), ids)
+        first = takewhile(lambda i: i == bos or not str(tok.decode([i])).strip(), ids)
         return list(first).count(bos)
 
     counts, written = [count(encode_prompt(tok, PLAIN))], 0
@@ -102,8 +102,14 @@ def begin_of_sequence(context: Context) -> Finding:
         remedy = "nothing here; elsewhere encode rendered chats with add_special_tokens=False"
         return elsewhere(says, remedy, float(written))
     if len(set(counts)) > 1:
-        without = "the chat template" if counts[0] else "plain text, too (add_bos_token=True),"
-        return warned(
+        texts = any(isinstance(e.prompt, str) for e in context.data)
+        chats = any(not isinstance(e.prompt, str) for e in context.data)
+        without, there = (
+            ("the chat template", chats)
+            if counts[0]
+            else ("plain text, too (add_bos_token=True),", texts)
+        )
+        return (warned if there else elsewhere)(
             f"plain prompts begin with {counts[0]} BOS, chats with {counts[1]}",
             f"if the model was pre-trained with {name}, begin {without} with it",
             float(most),

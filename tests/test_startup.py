@@ -119,6 +119,7 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ("sample", [*TRAIN, "--best-of", "4"], "--best-of needs --reward"),
     ("sample", [*TRAIN, "--at-least", "1"], "--at-least needs --reward"),
     ("evaluate", [*TRAIN, "--baseline", "b"], "--baseline needs --scorer"),
+    ("evaluate", [*TRAIN, "--tools", "t.py"], "--tools needs --reward"),
     ("doctor", ["m", "--limit", "0"], "--limit 0: must be at least 1"),
     ("serve", ["--host", "0.0.0.0"], "lets other machines in"),
     ("import", ["demonstrations", "d.jsonl", "--gold"], "--gold means nothing"),

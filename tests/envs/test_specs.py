@@ -65,7 +65,8 @@ def test_every_form_of_a_users_environment(file):
 @pytest.mark.parametrize(
     "spec, options, words",
     [
-        ("aks", (), "did you mean 'ask'"),
+        ("aks", (), "did you mean 'ask'.*yours is package.module:env or ./file.py:env"),
+        ("FILE", (), "which function of the file"),
         ("ask", ["x=1"], "has no option 'x'"),
         ("FILE:guess", ["most=much"], "most must be a number"),
         ("FILE:guess", ["most"], "expected name=value"),

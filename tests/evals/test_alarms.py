@@ -10,7 +10,7 @@ import pytest
 import tiny
 from heedful.cli import main
 from heedful.data.sources import write_rows
-from heedful.evals.alarms import ALARMS, Alarms
+from heedful.evals.alarms import ALARMS, IN_A_ROW, Alarms
 
 # One bad metric for each alarm; `first` is what the run began with.
 TRIGGERS = {
@@ -37,10 +37,31 @@ def test_each_alarm_says_its_number_once(alarm):
     first, bad, words = TRIGGERS[alarm.__name__]
     alarms = Alarms(pause=10)
     assert alarms.look(1, first) == []
+    for before in range(IN_A_ROW.get(alarm.__name__, 1) - 1, 0, -1):
+        assert alarms.look(20 - before, bad) == []
     (sentence,) = alarms.look(20, bad)
     assert words in sentence and ": " in sentence
     assert alarms.look(21, bad) == []
     assert len(alarms.look(30, bad)) == 1
+
+
+def test_one_round_of_easy_prompts_is_no_trouble():
+    """Mutation caught: a round that counts on though another was between, a count that an interruption forgets."""
+    first, easy, other = (
+        {"policy/entropy": e, "groups/equal": g} for e, g in ((0.4, 0), (0.02, 1), (0.3, 0.5))
+    )
+    alarms = Alarms()
+    assert not any(
+        alarms.look(i, row) for i, row in enumerate([first, easy, easy, other, easy, easy])
+    )
+    again = Alarms()
+    again.load_state_dict(json.loads(json.dumps(alarms.state_dict())))
+    assert len(again.look(6, easy)) == 2
+
+
+def test_of_episodes_more_than_their_tokens_may_cut_them():
+    (sentence,) = Alarms().look(1, {"eos_rate": 0.2, "episodes/truncated": 0.9})
+    assert sentence.startswith("90 % of episodes were truncated: raise --max-turns")
 
 
 def test_metrics_that_a_recipe_does_not_have_raise_no_alarm():

@@ -50,6 +50,8 @@ class Config(Drawing):
 def refuse_nonsense(config: Config) -> None:
     """What makes no sense, before anything is loaded."""
     refuse_unrewarded(config)
+    if config.tools and not config.reward:
+        raise UserError("--tools needs --reward to say what an answer is worth")
     if config.plays and (unread := [name for name in OF_ANSWERS if getattr(config, name)]):
         raise UserError(
             f"--{unread[0]} is for single answers; what an episode is worth, --env and --reward say"

@@ -142,7 +142,12 @@ class Chat:
         """Before anything is said: the tools that the template shows, as JSON schemas, and how calls are written; else
         as the template writes them."""
         record = self._record
-        if self._segments or self._plain:
+        if self._plain:
+            raise UserError(
+                "tools are offered in a conversation, and this prompt is plain text: --columns question=prompt makes "
+                "it a user's turn"
+            )
+        if self._segments:
             raise UserError("tools are offered in a conversation, before anything is said in it")
         record.tools = self._tools = list(tools)
         self._format = format or format_of(record.tokenizer, record.tool_format)

@@ -56,6 +56,13 @@ def load_env(spec: str, options: Sequence[str] | Mapping[str, Any] = ()) -> Env:
     if colon and prefix in registry.entries("adapter"):
         adapter = registry.entries("adapter")[prefix].load()
         return _made(spec, functools.partial(adapter, rest), arguments, values)
+    if not colon and target not in (known := registry.entries("environment")):
+        if target.endswith(".py"):
+            raise UserError(f"--env {spec}: which function of the file? --env {target}:NAME")
+        raise UserError(
+            f"there is no environment '{target}'{did_you_mean(target, known)}: {', '.join(known)}; one of yours is "
+            "package.module:env or ./file.py:env"
+        )
     found = registry.load("environment", target)
     if not is_env(found):
         if (

@@ -122,7 +122,8 @@ def schema(function: Callable[..., Any]) -> dict[str, Any]:
         return get_json_schema(function)
     except Exception as error:  # several kinds, not all of them public
         raise UserError(
-            f"the tool '{function.__name__}' needs type hints and a docstring with a line for each argument: {error}"
+            f"the tool '{function.__name__}' needs type hints and a docstring with a line for each argument, such as "
+            f"'x: a number', below 'Args:': {error}"
         ) from error
 
 

@@ -90,6 +90,11 @@ def critic_blind(now: Metrics, first: Metrics) -> str | None:
 def cut_off(now: Metrics, first: Metrics) -> str | None:
     """Responses do not end."""
     ended = now.get("eos_rate", 1.0)
+    if now.get("episodes/truncated", 0.0) > 0.5:
+        return (
+            f"{_percent(now['episodes/truncated'])} of episodes were truncated: raise --max-turns, --max-tokens (of a "
+            "turn) or --max-episode-tokens, or read in samples.jsonl what they do instead of ending"
+        )
     if ended < 0.5:
         return (
             f"{_percent(1 - ended)} of responses were truncated at max_tokens: raise --max-tokens, or check that "
@@ -201,6 +206,10 @@ ALARMS: tuple[Advice, ...] = (
 )  # fmt: skip
 
 
+# A round has few prompts, and of easy ones the groups are equal and the entropy small: so many rounds in a row tell.
+IN_A_ROW = {"entropy_gone": 3, "nothing_to_compare": 3}
+
+
 class Alarms:
     """Checks every step's metrics; an alarm is raised once, and again every `pause` steps while it persists.
 
@@ -211,6 +220,7 @@ class Alarms:
         self.pause = pause
         self.first: Metrics = {}
         self.last_warning: dict[str, int] = {}
+        self.in_a_row: dict[str, int] = {}
         self.watch = Watch()
 
     def look(self, step: int, metrics: Mapping[str, float]) -> list[str]:
@@ -218,6 +228,10 @@ class Alarms:
         now = {**metrics, "step": float(step)}
         self.first = {**now, **self.first}
         told = {alarm.__name__: alarm(now, self.first) for alarm in ALARMS}
+        for name, rounds in IN_A_ROW.items():
+            self.in_a_row[name] = self.in_a_row.get(name, 0) + 1 if told[name] else 0
+            if self.in_a_row[name] < rounds:
+                told[name] = None
         told |= self.watch.look(step, metrics)
         sentences = []
         for name, sentence in told.items():
@@ -227,8 +241,14 @@ class Alarms:
         return sentences
 
     def state_dict(self) -> dict:
-        return {"first": self.first, "said": self.last_warning, "watch": self.watch.state_dict()}
+        return {
+            "first": self.first,
+            "said": self.last_warning,
+            "in_a_row": self.in_a_row,
+            "watch": self.watch.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping) -> None:
         self.first, self.last_warning = dict(state["first"]), dict(state["said"])
+        self.in_a_row = dict(state.get("in_a_row", {}))
         self.watch.load_state_dict(state.get("watch", {}))

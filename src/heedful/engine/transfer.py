@@ -97,7 +97,7 @@ def send(
     meeting = Meeting(store, 0, offer.world, device, address, offer.largest, wait)
     with opened(transport, meeting) as passed:
         for tensor in weights.values():
-            passed(_bytes(tensor.detach().to(memory(transport, device)).contiguous()))
+            passed(_bytes(tensor.detach().to(memory(transport, device))))
     answer.result()
 
 
@@ -138,5 +138,5 @@ def _place(url: str) -> tuple[str, int]:
 
 
 def _bytes(tensor: Tensor) -> Tensor:
-    """The same memory as bytes, whatever numbers a transport knows of."""
+    """The same numbers as bytes, one after the other, whatever a transport knows of: where possible the same memory."""
     return tensor.reshape(-1).view(torch.uint8)

@@ -92,23 +92,15 @@ def begin_of_sequence(context: Context) -> Finding:
             written = count(list(tok(rendered)["input_ids"]))
     most = max(counts)
     if most > 1:
-        return failed(
-            f"{name} begins a prompt {most} times",
-            "leave the BOS to either the chat template or the tokenizer (add_bos_token=False)",
-            float(most),
-        )
+        remedy = "leave the BOS to either the chat template or the tokenizer (add_bos_token=False)"
+        return failed(f"{name} begins a prompt {most} times", remedy, float(most))
     if written > 1:
         says = f"both the template and the tokenizer write {name}; heedful keeps one"
         remedy = "nothing here; elsewhere encode rendered chats with add_special_tokens=False"
         return elsewhere(says, remedy, float(written))
     if len(set(counts)) > 1:
-        texts = any(isinstance(e.prompt, str) for e in context.data)
-        chats = any(not isinstance(e.prompt, str) for e in context.data)
-        without, there = (
-            ("the chat template", chats)
-            if counts[0]
-            else ("plain text, too (add_bos_token=True),", texts)
-        )
+        without = "the chat template" if counts[0] else "plain text, too (add_bos_token=True),"
+        there = any(isinstance(e.prompt, str) != bool(counts[0]) for e in context.data)
         return (warned if there else elsewhere)(
             f"plain prompts begin with {counts[0]} BOS, chats with {counts[1]}",
             f"if the model was pre-trained with {name}, begin {without} with it",

@@ -8,13 +8,15 @@ import pytest
 from sqlalchemy import select
 
 from heedful.errors import UserError
-from heedful.store.database.db import Store
+from heedful.store.database.bulk import insert_all
+from heedful.store.database.db import Store, new_id
 from heedful.store.exports import snapshot
+from heedful.store.intake import ingest
 from heedful.store.lead import browse, history, quality, reports, steering
 from heedful.store.project import content, lifecycle, projects
 from heedful.store.rating import own, work
-from heedful.store.rating.progress import progress
-from heedful.store.tables.schema import audit_event, project, task_slot
+from heedful.store.rating.progress import SEEN, progress
+from heedful.store.tables.schema import assignment, audit_event, project, task_slot
 from heedful.types import Message
 from workspace import answer, claim, make_project, make_rater, make_task, make_tasks
 
@@ -335,6 +337,39 @@ def test_a_raters_own_answers_and_what_is_left_for_them(store: Store):
     assert (told[0]["assignment"], told[0]["outcome"], told[0]["revision"]) == (oldest, "tie", 2)
     assert len(told) == 3 and told[0]["prompt"].startswith("What is ")
     assert set(told[0]) == {"assignment", "kind", "prompt", "outcome", "said", "revision", "at"}
+
+
+def test_what_is_left_is_never_told_as_less_than_it_is(store: Store):
+    """Of many that are left, and of those behind a thousand that the rater has had, so many "at least"; where all were
+    looked at the number alone.
+
+    Mutations caught: the number of what was looked at told as the whole; "at least" wherever a thousand are open."""
+    p, ada, bao = make_project(store), make_rater(store), make_rater(store)
+
+    def asked(first: int, number: int) -> None:
+        texts = ((f"Question {i}?", f"answer {k}", {}) for i in range(number) for k in range(2))
+        items = [(f"{first} {prompt}", *rest) for prompt, *rest in texts]
+        ingest.samples(store, p, items, tasks=ingest.TaskSpec("pair"))
+
+    def left(rater: str) -> tuple[int, bool]:
+        with store.read() as connection:
+            told = progress(connection, p, rater)
+        return told["waiting"], told["at_least"]
+
+    asked(0, 499)
+    assert left(ada) == left(bao) == (499, False)
+    asked(1, SEEN - 499)
+    assert left(ada) == (500, True)
+    with store.write() as connection:
+        query = select(task_slot.c.task).where(task_slot.c.project == p)
+        had = connection.execute(query.order_by(task_slot.c.position)).scalars().all()[:-3]
+        rows = [{"id": new_id(), "task": key, "slot": 1, "rater": ada} for key in had]
+        how = {"order_shown": [0, 1], "state": "expired", "leased_at": 0.0, "leased_until": 0.0}
+        insert_all(connection, assignment, rows, project=p, **how)
+    assert left(ada) == (3, False) and left(bao) == (500, True)
+    asked(2, 1)
+    number, more = left(ada)
+    assert 3 <= number <= 4 and more
 
 
 def test_a_projects_life(store: Store):

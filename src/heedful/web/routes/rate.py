@@ -81,7 +81,7 @@ def next_task(project_id: str, body: Next, request: Request, user: SignedIn) -> 
 
 @router.get("/api/projects/{project_id}/progress")
 def how_far(project_id: str, request: Request, user: SignedIn) -> dict[str, Any]:
-    """How many you have answered, and how many wait."""
+    """How many you have answered, and how many wait; with `at_least` there may be more, which were not counted."""
     with store_of(request).read() as connection:
         return progress(connection, project_id, user.rater)
 

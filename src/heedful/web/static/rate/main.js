@@ -158,9 +158,9 @@ const REASONS = {
 function progress(p) {
   const parts = [p.daily_limit ? t("{n} today of at most {most}", { n: p.today, most: p.daily_limit }) : t("{n} today", { n: p.today }), t("{n} in all", { n: p.total })];
   if (p.seconds_median) parts.push(t("about {n} s each", { n: p.seconds_median }));
-  if (p.waiting) parts.push(p.waiting >= 500 ? t("over 500 left for you") : t("{n} left for you", { n: p.waiting }));
+  if (p.waiting) parts.push(p.at_least ? t("at least {n} left for you", { n: p.waiting }) : t("{n} left for you", { n: p.waiting }));
   // A bar only where its end is known.
-  const bar = p.waiting && p.waiting < 500 ? [el("progress", { max: p.total + p.waiting, value: p.total, "aria-label": t("How far you are") })] : [];
+  const bar = p.waiting && !p.at_least ? [el("progress", { max: p.total + p.waiting, value: p.total, "aria-label": t("How far you are") })] : [];
   $("progress").replaceChildren(parts.join(" · "), ...bar);
 }
 

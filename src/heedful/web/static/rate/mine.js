@@ -34,8 +34,8 @@ const length = (seconds) => (seconds < 5400 ? t("{n} minutes", { n: Math.max(1, 
 
 api("GET", `/api/projects/${project}/progress`).then((p) => {
   const parts = [t("{n} today", { n: p.today }), t("{n} in all", { n: p.total })];
-  if (p.waiting) parts.push(p.waiting >= 500 ? t("over 500 left for you") : t("{n} left for you", { n: p.waiting }));
-  if (p.waiting && p.seconds_median) parts.push(t("about {length} at your pace", { length: length(p.waiting * p.seconds_median) }));
+  if (p.waiting) parts.push(p.at_least ? t("at least {n} left for you", { n: p.waiting }) : t("{n} left for you", { n: p.waiting }));
+  if (p.waiting && !p.at_least && p.seconds_median) parts.push(t("about {length} at your pace", { length: length(p.waiting * p.seconds_median) }));
   document.getElementById("how-far").textContent = parts.join(" · ");
 }).catch(() => {});
 liking(project);

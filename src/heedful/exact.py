@@ -49,6 +49,8 @@ def whole(value: Any) -> str:
 
 def number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> str:
     """Finite, and within limits where some are given."""
+    if type(value) is float and low <= value <= high:  # nearly always, and quick
+        return ""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     # Compared, not converted: Python cannot make a float of 10**400, and NaN is not above anything.
     if is_number and low <= value <= high:
@@ -75,8 +77,9 @@ def encoder(**options: Any) -> Callable[[Any], str]:
     if make is None:
         return whole.encode
     how = (whole.key_separator, whole.item_separator, whole.sort_keys, False, whole.allow_nan)
-    parts = make(None, whole.default, json.encoder.encode_basestring, None, *how)
-    return lambda value: "".join(parts(value, 0))
+    text = json.encoder.encode_basestring
+    parts = make(None, whole.default, text, None, *how)
+    return lambda value: text(value) if type(value) is str else "".join(parts(value, 0))
 
 
 def may_be_deep(words: str) -> bool:

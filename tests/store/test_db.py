@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from uuid import RFC_4122, UUID
 
@@ -16,23 +17,27 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import String, select
+from sqlalchemy import Connection, String, select
 from sqlalchemy.exc import DBAPIError
 
 from everything import guarded
 from heedful import exact
 from heedful.errors import UserError
+from heedful.store.database import audit, db
 from heedful.store.database.db import (
     LOG_BYTES,
     Store,
     Unavailable,
     backup,
+    insert,
     new_id,
     now,
     open_store,
 )
+from heedful.store.database.log import copied_beside
+from heedful.store.project import content
 from heedful.store.tables import schema
-from heedful.store.tables.columns import Exact, Json, canonical, unescape
+from heedful.store.tables.columns import Exact, Json, canonical, sha256, unescape
 from workspace import answer, claim, make_project, make_rater, make_task
 
 NASTY = "a\x00b\x1a\ud800\udfff\u202e é \x1a0041 \\u0000 'x'; DROP TABLE rater; --"
@@ -189,6 +194,69 @@ def test_a_log_that_somebodys_long_reading_let_grow_shrinks_again(tmp_path: Path
         make_task(store, project, question=f"{number}?")
     assert log.stat().st_size <= LOG_BYTES
     store.close()
+
+
+def test_the_log_is_copied_beside_many_transactions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Not by their commits, which leave it to a thread until it is very long; whoever writes next copies it as ever.
+
+    Mutations caught: commits that copy; a thread that does not; a log without an end; a connection that is given back
+    as one that leaves the log."""
+    monkeypatch.setattr(db, "MOST_LOG_PAGES", 3000)
+    store = open_store(f"sqlite:///{tmp_path / 'heedful.db'}")
+    file, log = tmp_path / "heedful.db", tmp_path / "heedful.db-wal"
+
+    def add(connection: Connection) -> None:
+        row = {"body": "x" * (5 << 20), "sha256": "", "project": project}
+        insert(connection, schema.guideline_version, **row)
+
+    project = make_project(store)
+    before = file.stat().st_size
+    store.in_write(add, leaves_log=True)
+    assert file.stat().st_size == before and log.stat().st_size > LOG_BYTES
+    with copied_beside(store) as copy:
+        copy()
+        end = time.monotonic() + 20
+        while file.stat().st_size < before + (5 << 20) and time.monotonic() < end:
+            time.sleep(0.01)
+    copied = file.stat().st_size
+    assert copied >= before + (5 << 20)
+    for _ in range(6):
+        store.in_write(add, leaves_log=True)
+    assert file.stat().st_size > copied and log.stat().st_size < 25 << 20
+    with store.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar() == 1000
+    store.close()
+
+
+def test_what_is_hashed_is_canonical(store: Store):
+    """Responses and events, whose JSON is put together of parts. Mutations caught: a part in another place; a text
+    that is not escaped; an origin that is taken for the one before it."""
+    p = make_project(store)
+    origins = [
+        {},
+        {"model": 'm"\n'},
+        {"token_ids": [1], "sampling": {"b": 1, "a": NASTY}, "seed": 2},
+    ]
+    with store.write() as connection:
+        prompt = content.add_prompt(connection, p, "Why?")
+        rows = [(prompt, text, origin) for text in ("", NASTY) for origin in origins]
+        keys = content.add_completions(connection, rows)
+        audit.record(connection, None, "something", text=NASTY, of=[1.5, None])
+        audit.record(connection, keys[0], "something")
+    none = dict.fromkeys(content.ORIGIN)
+    with store.read() as connection:
+        c, e = schema.completion.c, schema.audit_event.c
+        found = {row.id: row.sha256 for row in connection.execute(select(c.id, c.sha256))}
+        events = connection.execute(select(schema.audit_event).order_by(e.seq)).all()
+    for key, (_, text, origin) in zip(keys, rows, strict=True):
+        assert found[key] == content.digest({"text": text} | none | origin)
+    for one, after in pairwise(events):
+        names = ("seq", "at", "actor", "action", "detail")
+        line = canonical({name: getattr(after, name) for name in names})
+        assert after.hash == sha256(one.hash + line)
+    assert len(events) >= 3
 
 
 def test_an_older_schema_is_backed_up_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from heedful.errors import UserError
+from heedful.store.database import bulk
 from heedful.store.database.db import Store
 from heedful.store.intake import imported, ingest
 from heedful.store.intake.imported import Vote
@@ -122,8 +123,9 @@ def test_comparisons_become_judgments_of_judges(store):
 
 def test_many_at_once_are_kept_as_one_by_one(store, monkeypatch: pytest.MonkeyPatch):
     """Prompts that are there, or stand in the batch before; equal texts of several models; judges who repeat
-    themselves. Mutations caught: a prompt taken for new because its batch is; the second of two equal texts kept too.
-    """
+    themselves. Mutations caught: a prompt taken for new because its batch is; the second of two equal texts kept too;
+    only the first of the parts in which PostgreSQL is sent many rows."""
+    monkeypatch.setattr(bulk, "MOST_TEXT", 3000)
     rng, items = random.Random(3), []
     for _ in range(45):
         words = rng.sample(

@@ -100,8 +100,8 @@ def test_a_commit_whose_answer_was_lost(workspace: Path, tmp_path: Path, monkeyp
     write, lost = Store.write, []
 
     @contextmanager
-    def made_but_not_told(self):
-        with write(self) as connection:
+    def made_but_not_told(self, **how):
+        with write(self, **how) as connection:
             yield connection
         lost.append(len(lost) % 2 == 0)
         if lost[-1]:
@@ -158,14 +158,14 @@ def test_a_server_that_is_stopped_and_started_again(workspace: Path, monkeypatch
         monkeypatch.setenv("HEEDFUL_DATABASE", server.url)
         insert, calls = judging.insert_all, 0
 
-        def crash_in_the_second_batch(connection, table, rows):
+        def crash_in_the_second_batch(connection, table, rows, **same):
             nonlocal calls
             calls += table is schema.judgment
             if calls == 2:
                 calls += 1
                 server.stop()
                 threading.Timer(0.3, server.start).start()
-            insert(connection, table, rows)
+            insert(connection, table, rows, **same)
 
         monkeypatch.setattr(judging, "insert_all", crash_in_the_second_batch)
         assert load(workspace) == 0

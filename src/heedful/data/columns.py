@@ -22,6 +22,7 @@ ROLE_NAMES = {
 }  # fmt: skip
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields of their own in some files
 TEXT_PARTS = ("text", "input_text", "output_text")
+TEMPLATE = ("tools", "functions", "chat_template_kwargs")
 SYSTEM = ("system", "system_prompt")  # what the system says, in a column beside the prompt
 WEIGHTS = ("weight", "train", "training", "loss")  # OpenAI's, axolotl's and ms-swift's of a turn
 # A conversation that a table keeps as text.
@@ -247,8 +248,10 @@ def _told(row: Mapping[str, Any], prompt: Prompt) -> Prompt:
     """The prompt behind what a column says as the system, unless it has such a turn. Who is told something is asked: a
     text is a user's turn then."""
     system = next((t for n in SYSTEM if isinstance(t := row.get(n), str) and t.strip()), None)
+    if system is None:
+        return prompt
     turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-    if system is None or turns[0].role in ("system", "developer"):
+    if turns[0].role in ("system", "developer"):
         return prompt
     return (Message("system", system), *turns)
 
@@ -257,6 +260,8 @@ def _template_of(
     where: str, row: Mapping[str, Any]
 ) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     """`tools` and `chat_template_kwargs`, which may be JSON texts."""
+    if not any(map(row.get, TEMPLATE)):
+        return (), {}
     tools = _whole_json(where, "tools", row.get("tools") or row.get("functions") or [])
     variables = _whole_json(where, "chat_template_kwargs", row.get("chat_template_kwargs") or {})
     if not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
@@ -293,9 +298,8 @@ def response(where: str, field: str, value: Any) -> str:
 def answer(where: str, field: str, value: Any) -> tuple[str, tuple[Mapping[str, Any], ...]]:
     """The text of a response and its tool calls."""
     calls: tuple[Mapping[str, Any], ...] = ()
-    if isinstance(value, Mapping):
-        value = [value]
     if not isinstance(value, str):
+        value = [value] if isinstance(value, Mapping) else value
         messages = messages_of(where, field, value)
         if len(messages) != 1 or messages[0].role != "assistant":
             raise UserError(f"{where}: `{field}` must be text or one assistant message")

@@ -120,8 +120,9 @@ def _sides(where: str, row: Mapping[str, Any]) -> tuple[Prompt, Any, Any]:
     """The prompt of a pair, and both responses as the row has them."""
     chosen: Any = column(where, row, "chosen", "responses")
     rejected: Any = column(where, row, "rejected")
-    chosen, rejected = ([c] if isinstance(c, Mapping) else c for c in (chosen, rejected))
     texts = isinstance(chosen, str) and isinstance(rejected, str)
+    if not texts:
+        chosen, rejected = ([c] if isinstance(c, Mapping) else c for c in (chosen, rejected))
     if "prompt" in row and not (texts and _holds_transcripts(row["prompt"], chosen, rejected)):
         prompt = prompt_from(where, "prompt", row["prompt"])
         if all(isinstance(c, list) and len(c) > 1 for c in (chosen, rejected)):
@@ -150,9 +151,10 @@ def _same_turns(prompt: Prompt, turns: Prompt) -> bool:
 
 def _holds_transcripts(prompt: Any, chosen: str, rejected: str) -> bool:
     """Whether both sides are whole transcripts that begin with the prompt."""
-    if not isinstance(prompt, str) or not prompt.strip():
+    beginning = prompt.strip() if isinstance(prompt, str) else ""
+    if not beginning:
         return False
-    return all(c.strip().startswith(prompt.strip()) and transcript(c) for c in (chosen, rejected))
+    return all(c.strip().startswith(beginning) and transcript(c) for c in (chosen, rejected))
 
 
 def _battle(where: str, row: Mapping[str, Any]) -> Comparison:
@@ -279,8 +281,8 @@ def extras(where: str, row: Mapping[str, Any], count: int) -> dict[str, Any]:
     names = ("strength", "rater", "order_shown", "seconds", "policy_version", "created_at")
     extras = {n: row[n] for n in names if row.get(n) is not None}
     for name, most in (("strength", 1.0), ("seconds", MOST_SECONDS)):
-        value = extras.get(name, 0)
-        exact.refuse(f"{where}: `{name}`", exact.number(value, 0, most), value)
+        if name in extras and (problem := exact.number(extras[name], 0, most)):
+            exact.refuse(f"{where}: `{name}`", problem, extras[name])
     if (weight := weight_in(row)) is not None:
         extras["weight"] = weight
     if isinstance(why := row.get("explanation"), str) and why.strip():

@@ -249,7 +249,7 @@ def _refuse_columns(name: str, row: Any) -> None:
 
 def _parsed(where: str, text: str, *, whole: bool = False) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return _reader.decode(text)
     except _Twice as error:
         raise UserError(f"{where}: {twice(str(error))}") from None
     except json.JSONDecodeError as error:
@@ -265,9 +265,12 @@ class _Twice(Exception):
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
-    if again := repeated([name for name, _ in pairs] if len(row) < len(pairs) else ()):
-        raise _Twice(again[0])
+    if len(row) < len(pairs):
+        raise _Twice(repeated(name for name, _ in pairs)[0])
     return row
+
+
+_reader = json.JSONDecoder(object_pairs_hook=_once)  # made once: `json.loads` makes one a line
 
 
 def repeated(names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from heedful.data.argilla import read_argilla, submissions
@@ -128,12 +129,18 @@ def form_of(row: Mapping[str, Any]) -> str:
     if isinstance(row.get("annotations"), list) and isinstance(row.get("data"), dict):
         return "label-studio"
     nested = isinstance(row.get("fields"), dict) and isinstance(row.get("responses"), dict)
-    if nested or any(name.endswith(".responses") for name in row):
+    if nested or _has_responses(tuple(row)):
         return "argilla"
     nested_values = [value for value in row.values() if isinstance(value, (list, dict))]
-    if any(submissions(value) is not None for value in nested_values):
+    if nested_values and any(submissions(value) is not None for value in nested_values):
         return "argilla"
     return "plain"
+
+
+@lru_cache
+def _has_responses(names: tuple[str, ...]) -> bool:
+    """Whether there are columns as Argilla's `to_datasets` writes them; most rows of a file have the same."""
+    return any(name.endswith(".responses") for name in names)
 
 
 def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison | Aside]:
@@ -142,7 +149,7 @@ def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison | Aside]:
     if TREE in row and "ranking" not in row:
         yield Aside("a question without two ranked replies compares nothing")
         return
-    if rated := [n for n in RATED if isinstance(row.get(n), int | float) and not _compares(row)]:
+    if rated := [n for n in RATED if n in row and _is_number(row[n]) and not _compares(row)]:
         raise UserError(
             f"{where}: one response with `{rated[0]}` compares nothing; `heedful judge --judge scores "
             f"--columns reward={rated[0]} --data …` ranks a prompt's responses by it"
@@ -155,6 +162,10 @@ def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison | Aside]:
     yield comparison_of(where, row)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
 def _compares(row: Mapping[str, Any]) -> bool:
     return bool(standard(row).keys() & {"chosen", "rejected", "responses", "ranking"})
 
@@ -165,7 +176,7 @@ def split_records(rows: Iterable[Row]) -> Iterator[Row]:
         lists = [v for v in row.values() if isinstance(v, list)]
         if lists and len(lists) == len(row) and len({len(v) for v in lists}) == 1:
             answers = "responses" in row and "fields" in row
-            if answers or any(name.endswith(".responses") for name in row):
+            if answers or _has_responses(tuple(row)):
                 for i in range(len(lists[0])):
                     yield f"{where} record {i + 1}", {name: v[i] for name, v in row.items()}
                 continue

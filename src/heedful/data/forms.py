@@ -74,7 +74,8 @@ def _stated(row: Columns) -> Columns:
     said = given & {"messages", "conversations", "instruction"}
     if said or any(isinstance(row.get(n), list) for n in ("chosen", "rejected")):
         return _without(row, *({"prompt", "completion"} - given))
-    return _without(row, "messages") if "messages" not in given and "prompt" in given else row
+    is_null = "messages" in row and "messages" not in given
+    return _without(row, "messages") if is_null and "prompt" in given else row
 
 
 def in_their_words(said: str, row: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from heedful.data.chats import guanaco, xlam
@@ -40,11 +41,14 @@ PAIRS = (("response_1", "response_2"), ("response1", "response2"))
 
 def published(row: Columns) -> Columns:
     """The row of a known set in columns that `data.forms` knows; any other as it is."""
-    names = row.keys()
-    for wanted, convert in SETS:
-        if wanted <= names:
-            return convert(row) or row
-    return row
+    convert = _converter(tuple(row))
+    return convert(row) or row if convert else row
+
+
+@lru_cache
+def _converter(names: tuple[str, ...]) -> Callable[[Columns], Columns | None] | None:
+    """Of the set that has these columns; most rows of a file have the same."""
+    return next((convert for wanted, convert in SETS if wanted <= set(names)), None)
 
 
 def _ultrafeedback(row: Columns) -> Columns | None:

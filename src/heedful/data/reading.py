@@ -178,15 +178,18 @@ def read_items(
                 raise UserError(f"{reason}{hint}") from error
             tally.skipped, tally.reason = tally.skipped + 1, tally.reason or reason
             continue
-        tally.asides.update(m for m in made if isinstance(m, Aside))
+        for one in made:
+            if isinstance(one, Aside):
+                tally.asides[one] += 1
         if where != place and made:  # and no repetition that was asked for
             seen.append(hash(repr(made)))
         place = where
-        names = tuple(name for name, value in row.items() if value is not None)
-        if reads is not None and names not in looked_at:
-            looked_at.add(names)
-            read = {*reads(row), *BESIDE}
-            tally.unread |= {name: None for name in names if name not in read}
+        if reads is not None:
+            names = tuple([name for name, value in row.items() if value is not None])
+            if names not in looked_at:
+                looked_at.add(names)
+                read = {*reads(row), *BESIDE}
+                tally.unread |= {name: None for name in names if name not in read}
         for one in made:
             if not isinstance(one, Aside):
                 number += 1

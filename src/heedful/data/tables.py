@@ -13,6 +13,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -128,7 +129,12 @@ def read_export(source: str | Path, *, lines: bool = False, broken: bool = False
 
 def is_export(row: Mapping[str, Any]) -> bool:
     """Whether a row has the columns that only an export of heedful has."""
-    return any(names <= row.keys() for names in OURS)
+    return _is_ours(tuple(row))
+
+
+@lru_cache
+def _is_ours(names: tuple[str, ...]) -> bool:
+    return any(ours <= set(names) for ours in OURS)
 
 
 def _guessed(placed: Row) -> Row:

@@ -26,6 +26,7 @@ from heedful.data.sources import demonstrations, prompt_of, samples_of
 from heedful.data.tables import is_export, read_manifest
 from heedful.errors import UserError
 from heedful.progress import Progress
+from heedful.store.database.bulk import rarely_collecting
 from heedful.store.database.db import Store
 from heedful.store.intake import imported, ingest, known, recorded
 from heedful.store.kinds.checks import MAX_NUMBER, is_number
@@ -38,6 +39,7 @@ from heedful.transfer.records import study
 from heedful.types import Comparison, Prompt
 
 log = logging.getLogger("heedful")
+PSEUDONYM = account.c.pseudonym
 FLAGS = {"model": completion.c.model, "licence": prompt.c.licence, "language": prompt.c.language}
 SAMPLED = {  # columns of a file → of the table
     "model": completion.c.model,
@@ -63,6 +65,7 @@ class Loaded:
     write: Callable[[Store, str], dict[str, int]]  # into a project; returns what was added
 
 
+@rarely_collecting()
 def load(config: Config, *, name: str | None = None) -> Loaded:
     """Read and check the source.
 
@@ -307,12 +310,14 @@ def keepable(name: str, column: Column, value: Any) -> None:
 def _comparison(where: str, item: Comparison) -> None:
     imported.refuse_long(where, item)
     _rater(where, item.rater)
-    keepable(f"{where}: `policy_version`", completion.c.model, item.policy_version)
+    if item.policy_version is not None:
+        keepable(f"{where}: `policy_version`", completion.c.model, item.policy_version)
     imported.time_of(where, item.created_at)
 
 
 def _rater(where: str, rater: str | None) -> None:
-    keepable(f"{where}: `rater`", account.c.pseudonym, rater)
+    if rater is not None:
+        keepable(f"{where}: `rater`", PSEUDONYM, rater)
 
 
 def _origin(where: str, row: dict[str, Any], otherwise: ingest.Origin) -> ingest.Origin:

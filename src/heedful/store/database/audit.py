@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Text, bindparam, func, select, type_coerce
 
 from heedful.store.database.bulk import fetch_all, insert_all
 from heedful.store.database.db import now
-from heedful.store.tables.columns import canonical, sha256, unescape
+from heedful.store.tables.columns import Json, canonical, sha256, unescape
 from heedful.store.tables.schema import audit_event
 
 BATCH = 5000  # events read at once
@@ -39,13 +39,15 @@ def record_all(
 ) -> None:
     """Append events, each (actor, action, detail), in this order."""
     lock(connection)
-    last = head(connection)
+    last, kind = head(connection), cast(Json, audit_event.c.detail.type)
     previous, timestamp, rows = last.hash, now(connection), []
     for number, (actor, action, detail) in enumerate(events, start=last.seq + 1):
-        event = {"seq": number, "at": timestamp, "actor": actor, "action": action, "detail": detail}
-        previous = _hash(previous, event)
-        rows.append({**event, "hash": previous})
-    insert_all(connection, audit_event, rows)
+        words = kind.encoded(detail)
+        line = _line(number, timestamp, canonical(actor), canonical(action), words)
+        previous = sha256(previous + line)
+        event = {"seq": number, "actor": actor, "action": action, "detail": words, "hash": previous}
+        rows.append(event)
+    insert_all(connection, audit_event, rows, at=timestamp)
 
 
 def lock(connection: Connection) -> None:
@@ -104,8 +106,7 @@ def _follows(previous: str, event: tuple[Any, ...]) -> bool:
     if not isinstance(detail, str):  # SQLite keeps whatever a hand has put there
         return False
     who = "null" if actor is None else f'"{actor}"'
-    text = f'{previous}{{"action":"{action}","actor":{who},"at":{at!r},"detail":{unescape(detail)},"seq":{seq}}}'
-    if sha256(text) == stored:
+    if sha256(previous + _line(seq, at, who, f'"{action}"', unescape(detail))) == stored:
         return True
     try:
         value = json.loads(unescape(detail))
@@ -113,6 +114,11 @@ def _follows(previous: str, event: tuple[Any, ...]) -> bool:
         return False
     values = {"seq": seq, "at": at, "actor": actor, "action": action, "detail": value}
     return _hash(previous, values) == stored
+
+
+def _line(seq: int, at: float, actor: str, action: str, detail: str) -> str:
+    """Canonical JSON of an event, out of that of its parts."""
+    return f'{{"action":{action},"actor":{actor},"at":{at!r},"detail":{detail},"seq":{seq}}}'
 
 
 def _hash(previous: str, event: dict[str, Any]) -> str:

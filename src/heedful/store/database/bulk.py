@@ -5,17 +5,25 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Select, Table, bindparam, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from heedful.exact import encoder
 from heedful.store.database.db import new_ids, now
 from heedful.store.tables.schema import metadata
 
 BATCH = 500  # of what is read together
 MOST_KEYS = 1000  # in one query
+FEW = 10  # rows that are sent one by one
+MOST_TEXT = 16 << 20  # characters that are sent together
+STYLES: dict[str, Any] = {"sqlite": "qmark", "postgresql": "format"}  # of parameters by place
+OFTEN = gc.get_threshold()
 Row = dict[str, Any]
+as_json = encoder()
 
 
 def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
@@ -26,12 +34,11 @@ def batches(ids: Sequence[str], size: int = BATCH) -> Iterator[Sequence[str]]:
 def rarely_collecting() -> Iterator[None]:
     """For work on millions of rows, none of which points to itself: the collector of such circles, which would look
     through them again and again, takes up to a quarter of the time."""
-    often = gc.get_threshold()
-    gc.set_threshold(100 * often[0], *often[1:])
+    gc.set_threshold(100 * OFTEN[0], *OFTEN[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*often)
+        gc.set_threshold(*OFTEN)  # also where several such works overlap
 
 
 def renew_statistics(connection: Connection) -> None:
@@ -51,34 +58,63 @@ class _Insert(NamedTuple):
     columns that rows leave to their default."""
 
     words: str
+    together: str  # the words for many rows in one parameter, where PostgreSQL takes them so
     names: tuple[str, ...]
     binds: tuple[Callable[[Any], Any] | None, ...]
     defaults: dict[str, Any]
-    by_name: bool
 
 
 _inserts: dict[tuple[Any, ...], _Insert] = {}
 
 
 def insert_all(
-    connection: Connection, table: Table, rows: Sequence[Row], *, skip_known: bool = False
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    *,
+    skip_known: bool = False,
+    **same: Any,
 ) -> None:
-    """Insert rows that all have the same columns; `skip_known`: but for those whose keys are there.
+    """Insert rows that all have the same columns, and of `same` the same values, too; `skip_known`: but for those whose
+    keys are there.
 
     What `connection.execute` does, a column at a time: it would compose the parameters of each row by themselves.
     """
     if not rows:
         return
-    insert = _insert(connection, table, tuple(rows[0]), skip_known)
-    columns: list[list[Any]] = []
+    insert = _insert(connection, table, (*rows[0], *same), skip_known)
+    same = insert.defaults | same
+    columns: list[Iterable[Any]] = []
     for name, bind in zip(insert.names, insert.binds, strict=True):
-        left = name in insert.defaults
-        values = [insert.defaults[name]] * len(rows) if left else [row[name] for row in rows]
-        columns.append(values if bind is None else list(map(bind, values)))
-    parameters: list[Any] = list(zip(*columns, strict=True))
-    if insert.by_name:
-        parameters = [dict(zip(insert.names, one, strict=True)) for one in parameters]
-    connection.exec_driver_sql(insert.words, parameters)
+        if name in same:
+            value = same[name]
+            columns.append(repeat(value if bind is None else bind(value), len(rows)))
+            continue
+        values = list(map(itemgetter(name), rows))
+        # Nothing is bound as nothing, and most columns that may be empty are.
+        if bind is None or values.count(None) == len(values):
+            columns.append(values)
+        else:
+            columns.append(map(bind, values))
+    values = list(zip(*columns, strict=True))
+    if not insert.together or len(values) < FEW:
+        connection.exec_driver_sql(insert.words, values)
+        return
+    for part in _parts(as_json(dict(zip(insert.names, row, strict=True))) for row in values):
+        connection.exec_driver_sql(insert.together, (f"[{','.join(part)}]",))
+
+
+def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts in their order, so many together as make a parameter of not much more than `MOST_TEXT`."""
+    part, size = list[str](), 0
+    for text in texts:
+        part.append(text)
+        size += len(text)
+        if size >= MOST_TEXT:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _insert(
@@ -89,17 +125,29 @@ def _insert(
     known = (table.name, names, skip_known, dialect.name)
     if known not in _inserts:
         kind: Any = postgresql if dialect.name == "postgresql" else sqlite
-        statement = kind.insert(table)
-        if skip_known:
-            statement = statement.on_conflict_do_nothing()
-        compiled = statement.compile(dialect=dialect, column_keys=list(names))
-        order = tuple(compiled.positiontup or compiled.params)
+        made: Any = type(dialect)
+        by_place = made(paramstyle=STYLES[dialect.name])
+
+        def compiled(statement: Any) -> Any:
+            statement = statement.on_conflict_do_nothing() if skip_known else statement
+            return statement.compile(dialect=by_place, column_keys=list(names))
+
+        one = compiled(kind.insert(table))
+        order = tuple(one.positiontup)
+        together = str(compiled(_together(table, order))) if kind is postgresql else ""
         types = [table.c[name].type.dialect_impl(dialect) for name in order]
         binds = tuple(each.bind_processor(dialect) for each in types)
         left: dict[str, Any] = {name: table.c[name].default for name in order if name not in names}
         defaults = {name: default.arg for name, default in left.items()}
-        _inserts[known] = _Insert(str(compiled), order, binds, defaults, not compiled.positional)
+        _inserts[known] = _Insert(str(one), together, order, binds, defaults)
     return _inserts[known]
+
+
+def _together(table: Table, names: Sequence[str]) -> Any:
+    """PostgreSQL's `INSERT` of any number of rows, which are objects in one JSON text."""
+    cells = (column(name, table.c[name].type) for name in names)
+    rows = func.json_to_recordset(bindparam("rows", type_=postgresql.JSON)).table_valued(*cells)
+    return postgresql.insert(table).from_select(names, select(rows.render_derived(with_types=True)))
 
 
 def fetch_all(
@@ -131,36 +179,39 @@ def once(
     *conditions: Any,
     by: str | None = None,
     absent: Collection[str] = (),
+    **same: Any,
 ) -> list[tuple[str, bool]]:
     """The ids of the rows with these keys (and conditions), and which of them are new: inserted as there were none.
 
-    Each row has all columns but `id` and `created_at`. `by` names the column of the key that few rows share, by which
-    they are looked up; by default the last. Of its values, those that are `absent` are known to be in no row.
+    Each row has all columns but `id`, which it gets here, `created_at` and those of `same`. `by` names the
+    column of the key that few rows share, by which they are looked up; by default the last. Of its values, those that
+    are `absent` are known to be in no row.
     """
     by = by or key[-1]
     place = key.index(by)
-    keys = list(zip(*([row[name] for row in rows] for name in key), strict=True))
+    columns = (repeat(same[n], len(rows)) if n in same else [row[n] for row in rows] for n in key)
+    keys = list(zip(*columns, strict=True))
     wanted: dict[tuple[Any, ...], Row] = {}
     for k, row in zip(keys, rows, strict=True):
         wanted.setdefault(k, row)
     unknown = [k for k in wanted if k[place] not in absent] if absent else wanted
     there = _ids(connection, table, key, unknown, by, conditions)
-    timestamp = now(connection)
-    fresh = [k for k in wanted if k not in there]
-    new = {
-        k: {"id": key_id, **wanted[k], "created_at": timestamp}
-        for k, key_id in zip(fresh, new_ids(len(fresh)), strict=True)
-    }
+    fresh = [k for k in wanted if k not in there] if there else list(wanted)
+    new = dict(zip(fresh, new_ids(len(fresh)), strict=True))
     if new:
+        made = [wanted[k] for k in new]
+        for row, key_id in zip(made, new.values(), strict=True):
+            row["id"] = key_id
+        same["created_at"] = now(connection)
         # Somebody else may have inserted one of them in between, but not on SQLite, which has one writer at a time.
-        insert_all(connection, table, list(new.values()), skip_known=True)
+        insert_all(connection, table, made, skip_known=True, **same)
         if connection.dialect.name == "postgresql":
             there |= _ids(connection, table, key, new, by, conditions)
     told: list[tuple[str, bool]] = []
     for k in keys:
         mine = new.pop(k, None)  # a second row with this key is not new
-        key_id = there.setdefault(k, mine["id"]) if mine else there[k]
-        told.append((key_id, mine is not None and mine["id"] == key_id))
+        key_id = there.setdefault(k, mine) if mine else there[k]
+        told.append((key_id, mine == key_id))
     return told
 
 

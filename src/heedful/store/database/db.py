@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 20
 LOG_BYTES = 4 << 20  # of SQLite's write-ahead log, when nobody reads what is older
+LOG_PAGES = 1000  # from which on a commit copies the log into the file: SQLite's own limit
+MOST_LOG_PAGES = (
+    8000  # the same where `store.database.log` does that, which may be slower than who writes
+)
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 
@@ -82,20 +86,24 @@ class Store:
             connection.rollback()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, leaves_log: bool = False) -> Iterator[Connection]:
         """A transaction that is committed when the block ends, or leaves nothing behind.
 
-        Raises `Unavailable` where others write for longer than `busy_seconds`.
+        Raises `Unavailable` where others write for longer than `busy_seconds`. `leaves_log`: SQLite's log is copied by
+        another, see `store.database.log`.
         """
         with self._turn() as left, _translate_errors(), self.engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(left * 1000)}")
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                with _log_left(connection) if leaves_log else nullcontext():
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    yield connection
+                    connection.commit()
             else:
                 limit = int(self.busy_seconds * 1000)
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {limit}")
-            yield connection
-            connection.commit()
+                yield connection
+                connection.commit()
 
     @contextmanager
     def _turn(self) -> Iterator[float]:
@@ -116,15 +124,26 @@ class Store:
         """`work` in a `read`, again from its start while the database is away."""
         return patiently(lambda: _within(self.read, work), self.patience)
 
-    def in_write(self, work: Callable[[Connection], T]) -> T:
+    def in_write(self, work: Callable[[Connection], T], *, leaves_log: bool = False) -> T:
         """`work` in a `write`, again from its start while the database is away: it must do nothing twice.
 
         Of a commit whose answer was lost nobody knows whether it was made.
         """
-        return patiently(lambda: _within(self.write, work), self.patience)
+        write = functools.partial(self.write, leaves_log=leaves_log)
+        return patiently(lambda: _within(write, work), self.patience)
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def _log_left(connection: Connection) -> Iterator[None]:
+    """Commits copy the log into SQLite's file only where it has become very long."""
+    connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {MOST_LOG_PAGES}")
+    try:
+        yield
+    finally:  # others will have this connection
+        connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
 
 
 def _within(
@@ -142,6 +161,7 @@ def now(connection: Connection) -> float:
     return float(connection.execute(CLOCK).scalar_one())
 
 
+TICKS = [f"{tick:03x}" for tick in range(1 << 12)]  # within a millisecond
 VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _id_lock = threading.Lock()
 _latest_tick = 0  # ticks of the newest id
@@ -161,11 +181,13 @@ def new_ids(number: int) -> list[str]:
     with _id_lock:
         first = max(_latest_tick + 1, (time.time_ns() << 12) // 1_000_000)  # ticks of 1/4096 ms
         _latest_tick = first + number - 1
-    chance, ids = secrets.token_bytes(8 * number).hex(), []
-    for i in range(number):
-        when, any_ = f"{first + i:015x}", chance[16 * i : 16 * i + 16]  # 48 + 12 bits, and 64
-        variant = VARIANT[any_[0]] + any_[1:4]  # of these, two bits say which kind of UUID it is
-        ids.append(f"{when[:8]}-{when[8:12]}-7{when[12:]}-{variant}-{any_[4:]}")
+    chance, ids, head = secrets.token_bytes(8 * number).hex(), [], ""
+    for at, tick in enumerate(range(first, first + number)):
+        if not head or not tick & 0xFFF:
+            when = f"{tick >> 12:012x}"  # 48 bits, of which the many ids of a millisecond have the same
+            head = f"{when[:8]}-{when[8:]}-7"
+        any_ = chance[16 * at : 16 * at + 16]  # 64 bits; of these, two say which kind of UUID it is
+        ids.append(f"{head}{TICKS[tick & 0xFFF]}-{VARIANT[any_[0]]}{any_[1:4]}-{any_[4:]}")
     return ids
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import chain, count
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -17,6 +17,10 @@ from heedful.store.project import content
 from heedful.store.project.projects import settings_of
 from heedful.store.rating import judging, work
 from heedful.store.tables.schema import assignment, judgment, ranking_item, score, task, task_slot
+
+# The place in the order of asking of a slot that comes with its answer: it is never asked. They have the same, and not
+# 0, which stands for an answer that nobody wanted, so that the index grows at its end.
+ANSWERED = 1.0
 
 
 class Given(NamedTuple):
@@ -150,7 +154,7 @@ def _taken_slots(
     """A slot for each answer, and whether it is there already: one that is open, or a new one beyond the overlap."""
     there = list({home.id: None for home in homes if id(home) not in new})
     free: dict[str, list[int]] = defaultdict(list)
-    after: Counter[str] = Counter()
+    after: dict[str, int] = defaultdict(int)
     for part in batches(there, MOST_KEYS):
         s = task_slot.c
         is_open = (s.task.in_(part), s.state.in_(("open", "parked")))
@@ -163,7 +167,7 @@ def _taken_slots(
         after.update({key: slot + 1 for key, slot in connection.execute(last)})
     slots = []
     for home in homes:
-        if free[home.id]:
+        if free.get(home.id):
             slots.append((free[home.id].pop(), True))
         else:
             slots.append((after[home.id], False))
@@ -179,7 +183,7 @@ def _judged(
 ) -> list[str]:
     """Write assignments and judgments; returns the judgments' ids."""
     timestamp, settings = now(connection), settings_of(connection, project)
-    leases, answers, chance = [], [], random.SystemRandom()
+    leases, answers, chance = [], [], random.Random()  # begun by the system's chance
     ids = new_ids(len(chosen))
     for key, (home, one), (slot, _) in zip(ids, chosen, slots, strict=True):
         places = list(range(len(home.completions)))
@@ -192,29 +196,27 @@ def _judged(
             "id": key,
             "task": home.id,
             "slot": slot,
-            "project": project,
             "rater": one.judge,
             "order_shown": places,
-            "state": "done",
-            "leased_at": timestamp,
-            "leased_until": timestamp + 60.0 * settings.lease_minutes,
         }
         leases.append(lease)
         shown = [home.completions[i] for i in places]
         answers.append(
             judging.First(
-                lease["id"],
+                key,
                 home.id,
                 one.judge,
                 one.ask.kind,
                 shown,
                 one.body([one.values[c] for c in shown]),
-                content.digest(["import", home.id, one.judge]),
+                f"import {home.id}",  # of each judge once; in the order of time, as indices like it
                 one.active_ms,
                 one.client_at,
             )
         )
-    insert_all(connection, assignment, leases)
+    until = timestamp + 60.0 * settings.lease_minutes
+    how = {"project": project, "state": "done", "leased_at": timestamp, "leased_until": until}
+    insert_all(connection, assignment, leases, **how)
     return judging.keep_all(connection, project, answers, ui_version="import")
 
 
@@ -227,22 +229,18 @@ def _filled(
     new: Sequence[_Task],
 ) -> None:
     """Write the slots that the judgments fill, and those of new questions that wait for others."""
-    rows, updates, filled = [], [], Counter[str]()
+    done, updates, filled = [], [], defaultdict[str, int](int)
     mine = {home.id for home in new}
     for (home, _), (slot, there), key in zip(chosen, slots, judgments, strict=True):
         if there:
             updates.append({"of": home.id, "at": slot, "by": key})
             continue
-        position = content.position_of(home.ask) if home.id in mine else 0.0  # as store.work does
-        common = {"task": home.id, "slot": slot, "project": project, "position": position}
-        rows.append({**common, "state": "done", "judgment": key})
+        position = ANSWERED if home.id in mine else 0.0  # as store.work does
+        done.append({"task": home.id, "slot": slot, "position": position, "judgment": key})
         filled[home.id] += 1
-    for home in new:
-        rows += (
-            {**slot, "judgment": None}
-            for slot in content.open_slots(project, home.id, home.ask, first=filled[home.id])
-        )
-    insert_all(connection, task_slot, rows)
+    insert_all(connection, task_slot, done, project=project, state="done")
+    left = (content.open_slots(project, home.id, home.ask, first=filled[home.id]) for home in new)
+    insert_all(connection, task_slot, list(chain.from_iterable(left)))
     if updates:
         s = task_slot.c
         this = (s.task == bindparam("of"), s.slot == bindparam("at"))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -85,16 +86,22 @@ def comparisons(
     """
     for item in items:
         refuse_long("a comparison", item)
-    overlaps = Counter((c.prompt, frozenset(c.responses)) for c in items)
+    pairs = [(c.prompt, frozenset(c.responses)) for c in items]
+    overlaps = Counter(pairs)
     repetitions: Counter[Any] = Counter()
-    answers = []
+    answers, kinds = [], dict[int, tuple[str, dict[str, Any]]]()
     asked = (
         store.in_read(lambda connection: settings_of(connection, project)).questions if gold else ()
     )
-    for c in items:
-        pair, rater = (c.prompt, frozenset(c.responses)), c.rater or ANONYMOUS
+    for c, pair in zip(items, pairs, strict=True):
+        rater, number, before = c.rater or ANONYMOUS, len(c.responses), 0
+        if overlaps[pair] > 1:
+            before = repetitions[rater, pair]
+            repetitions[rater, pair] += 1
         # What is known is asked as everything else is; of others' answers only the order is there.
-        kind, options = screens.comparing(asked, len(c.responses))
+        if number not in kinds:
+            kinds[number] = screens.comparing(asked, number)
+        kind, options = kinds[number]
         answers.append(
             _Answer(
                 c.prompt,
@@ -103,7 +110,7 @@ def comparisons(
                 rater,
                 kind,
                 overlaps[pair],
-                repetitions[rater, pair],
+                before,
                 c.policy_version,
                 options,
                 c.strength,
@@ -113,11 +120,11 @@ def comparisons(
                 c.explanation,
             )
         )
-        repetitions[rater, pair] += 1
     return _import(store, project, answers, origin, tick, gold=gold)
 
 
-def _ranks(ranking: Sequence[int | None]) -> tuple[int | None, ...]:
+@lru_cache
+def _ranks(ranking: tuple[int | None, ...]) -> tuple[int | None, ...]:
     """1, 2, … without gaps; None, where there are more than two, for those in no order. Of two, one is the other's."""
     unranked = 2 if len(ranking) == 2 else None
     return tuple(unranked if r is None else r for r in without_gaps(ranking))
@@ -200,8 +207,9 @@ def _judges(connection: Connection, names: Sequence[str]) -> dict[str, str]:
 
 
 def _ask(prompt: str, completions: Sequence[str], answer: _Answer) -> content.Ask:
-    how = {"options": answer.options, "overlap": answer.overlap, "strategy": "import"}
-    return content.Ask(answer.kind, prompt, completions, **how)
+    return content.Ask(
+        answer.kind, prompt, completions, answer.options, answer.overlap, strategy="import"
+    )
 
 
 class Written(Protocol):
@@ -234,7 +242,8 @@ def responses(
             new[key] = key
             new.setdefault((*key[:2], None), key)  # of nobody in particular: of whoever came first
     made = list(dict.fromkeys(new.values()))
-    rows = [(p, t, {"model": m}) for p, t, m in made]
+    origins = {model: {"model": model} for _, _, model in made}
+    rows = [(p, t, origins[model]) for p, t, model in made]
     added = content.add_completions(connection, rows, new_prompts=new_prompts)
     ids = dict(zip(made, added, strict=True))
     all_ids = iter([there.get(key) or ids[new[key]] for key in wanted])

@@ -7,6 +7,7 @@ transactions, so that raters who work meanwhile do not wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from heedful.errors import UserError
 from heedful.store.database.bulk import Overtaken, rarely_collecting, renew_statistics
 from heedful.store.database.db import Store
+from heedful.store.database.log import copied_beside
 from heedful.store.kinds import SCREEN, kind_of
 from heedful.store.kinds.kind import grouped
 from heedful.store.project import content, screens
@@ -228,11 +230,14 @@ def add_all(
         return _counts(connection, project)
 
     counts_before, done, remaining = store.in_read(count), 0, iter(items)
-    while batch := list(islice(remaining, BATCH)):
-        _add_batch(store, add, batch)
-        done += len(batch)
-        if tick:
-            tick(done)
+    many = len(items) > BATCH
+    with copied_beside(store) if many else nullcontext(lambda: None) as copy_log:
+        while batch := list(islice(remaining, BATCH)):
+            _add_batch(store, add, batch, leaves_log=many)
+            copy_log()
+            done += len(batch)
+            if tick:
+                tick(done)
     if done >= BATCH and store.dialect == "postgresql":
         store.in_write(renew_statistics)
     counts_after = store.in_read(count)
@@ -242,11 +247,15 @@ def add_all(
 
 
 def _add_batch(
-    store: Store, add: Callable[[Connection, Sequence[T]], None], batch: Sequence[T]
+    store: Store,
+    add: Callable[[Connection, Sequence[T]], None],
+    batch: Sequence[T],
+    *,
+    leaves_log: bool,
 ) -> None:
     for tries_left in reversed(range(TRIES)):
         try:
-            return store.in_write(lambda connection: add(connection, batch))
+            return store.in_write(lambda c: add(c, batch), leaves_log=leaves_log)
         except (Overtaken, IntegrityError):  # others write as well, on PostgreSQL at the same time
             if not tries_left:
                 raise

@@ -45,17 +45,6 @@ ORIGIN = (
     "engine",
 )
 NOWHERE: dict[str, Any] = dict.fromkeys(ORIGIN)
-TASK = (
-    "sha256",
-    "kind",
-    "prompt",
-    "overlap",
-    "strategy",
-    "score",
-    "propensity",
-    "round",
-    "swap_of",
-)
 
 
 def digest(value: Any) -> str:
@@ -110,11 +99,10 @@ def add_new_prompts(
     for value, origin in items:
         content = prompt_content(value)
         sha256 = digest(content)
-        rows.append(
-            {"project": project, "sha256": sha256, "content": content, "split": _split(sha256)}
-            | {"source": origin.source, "licence": origin.licence, "language": origin.language}
-        )
-    return once(connection, prompt, ("project", "sha256"), rows)
+        row = {"sha256": sha256, "content": content, "split": _split(sha256)}
+        row |= {"source": origin.source, "licence": origin.licence, "language": origin.language}
+        rows.append(row)
+    return once(connection, prompt, ("project", "sha256"), rows, project=project)
 
 
 def add_completion(connection: Connection, prompt_id: str, text: str, **origin: Any) -> str:
@@ -132,16 +120,24 @@ def add_completions(
 
     `new_prompts` are those that this transaction has made: nobody else can have answered them.
     """
-    rows = []
+    rows, last = [], None
     for prompt_id, text, known in items:
-        origin = NOWHERE | dict(known)
-        if len(origin) > len(NOWHERE):
-            raise TypeError(f"a response has no {', '.join(known.keys() - NOWHERE.keys())}")
-        rows.append(
-            {"prompt": prompt_id, "sha256": digest({"text": text} | origin), "text": text} | origin
-        )
+        if known is not last:
+            origin, last = NOWHERE | dict(known), known
+            before, behind = _around_text(origin)
+        key = sha256(f"{before}{canonical(text)}{behind}")
+        rows.append({"prompt": prompt_id, "sha256": key, "text": text, **origin})
     how = {"by": "prompt", "absent": new_prompts}
     return [key for key, _ in once(connection, completion, ("prompt", "sha256"), rows, **how)]
+
+
+def _around_text(origin: Mapping[str, Any]) -> tuple[str, str]:
+    """Canonical JSON of a response with this origin, before its text and behind it: its sha256 is of the whole."""
+    if unknown := origin.keys() - NOWHERE.keys():
+        raise TypeError(f"a response has no {', '.join(unknown)}")
+    before = canonical({name: value for name, value in origin.items() if name < "text"})
+    behind = canonical({name: value for name, value in origin.items() if name > "text"})
+    return f'{before[:-1]},"text":', f",{behind[1:]}"
 
 
 def add_checkpoint(
@@ -301,17 +297,24 @@ def add_tasks(
     """
     guidelines = projects.guidelines(connection, project)
     rows = [
-        {name: getattr(ask, name) for name in TASK}
-        | {
-            "project": project,
-            "options": ask.checked,
+        {
+            "sha256": ask.sha256,
+            "kind": ask.kind,
+            "prompt": ask.prompt,
             "completions": list(ask.completions),
-            "guideline_version": guidelines.id if guidelines else None,
+            "options": ask.checked,
+            "overlap": ask.overlap,
+            "strategy": ask.strategy,
+            "score": ask.score,
+            "propensity": ask.propensity,
+            "round": ask.round,
             "is_gold": ask.gold is not None,
+            "swap_of": ask.swap_of,
         }
         for ask in asks
     ]
-    told = once(connection, task, ("project", "sha256"), rows, absent=absent)
+    same = {"project": project, "guideline_version": guidelines.id if guidelines else None}
+    told = once(connection, task, ("project", "sha256"), rows, absent=absent, **same)
     new = [(key, ask) for (key, is_new), ask in zip(told, asks, strict=True) if is_new]
     gold = [{"task": key, "answer": dict(ask.gold)} for key, ask in new if ask.gold is not None]
     insert_all(connection, gold_key, gold)

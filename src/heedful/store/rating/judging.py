@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Row, Select, Table, bindparam, func, select
 
@@ -16,9 +16,10 @@ from heedful.store.database.db import new_id, new_ids, now
 from heedful.store.database.prepared import prepared
 from heedful.store.kinds import UNANSWERED, Parsed, Question, kind_of, parse
 from heedful.store.project import critiques, screens
-from heedful.store.project.content import add_completion, add_demonstration, digest, task_of
+from heedful.store.project.content import add_completion, add_demonstration, task_of
 from heedful.store.project.records import texts
 from heedful.store.rating import asides, probing, trials
+from heedful.store.tables.columns import Json, canonical, sha256
 from heedful.store.tables.schema import (
     assignment,
     critique,
@@ -74,7 +75,7 @@ def submit(
     """
     if not key or len(key) > 64:
         raise UserError("an idempotency key of 1 to 64 characters is needed")
-    request = digest({"assignment": assignment_id, "answer": answer})
+    request = _request(assignment_id, canonical(answer))
     lease = assignment_of(connection, assignment_id, rater_id, lock=True)
     if receipt := _replayed(connection, rater_id, key, request):
         return receipt
@@ -144,37 +145,33 @@ def keep_all(
     connection: Connection, project: str, answers: Sequence[First], *, ui_version: str
 ) -> list[str]:
     """Keep many answers at once, each of them counted; returns their ids. The caller writes assignments and slots."""
-    timestamp = now(connection)
+    timestamp, kept = now(connection), cast(Json, judgment.c.said.type)
     rows, events = [], []
+    first_of_all = {"revision": 1, "disposition": "counted"}
     children: dict[Table, list[dict[str, Any]]] = defaultdict(list)
     for key, first in zip(new_ids(len(answers)), answers, strict=True):
         parsed = parse(first.kind, Question({}, first.shown, lambda: []), first.answer)
-        request = digest({"assignment": first.assignment, "answer": first.answer})
+        said = kept.encoded(first.answer)
+        request = _request(first.assignment, said)
         row = _row(
             parsed,
             id=key,
             assignment=first.assignment,
             task=first.task,
-            project=project,
             rater=first.rater,
-            revision=1,
-            said=first.answer,
-            disposition="counted",
+            said=said,
             active_ms=first.active_ms,
             client_at=first.client_at,
-            ui_version=ui_version,
             idempotency_key=first.key,
             request_sha256=request,
-            created_at=timestamp,
         )
         rows.append(row)
         for table, parts in _children(parsed).items():
-            children[table] += (
-                {"judgment": row["id"], "place": i, **r} for i, r in enumerate(parts)
-            )
-        about = {"judgment": row["id"], "revision": 1, "disposition": "counted"}
-        events.append((first.rater, "judgment", about | {"request": request}))
-    insert_all(connection, judgment, rows)
+            children[table] += ({"judgment": key, "place": i, **r} for i, r in enumerate(parts))
+        about = {"judgment": key, **first_of_all, "request": request}
+        events.append((first.rater, "judgment", about))
+    same = {"project": project, "ui_version": ui_version, "created_at": timestamp, **first_of_all}
+    insert_all(connection, judgment, rows, **same)
     for table, parts in children.items():
         insert_all(connection, table, parts)
     audit.record_all(connection, events)
@@ -185,8 +182,14 @@ def keep_all(
 
 def _row(parsed: Parsed, **columns: Any) -> dict[str, Any]:
     """A row of `judgment`."""
-    said = {name: getattr(parsed, name) for name in ("outcome", "strength", "confidence", "text")}
-    return {**said, **columns}
+    columns["outcome"], columns["text"] = parsed.outcome, parsed.text
+    columns["strength"], columns["confidence"] = parsed.strength, parsed.confidence
+    return columns
+
+
+def _request(assignment_id: str, answer: str) -> str:
+    """sha256 of what was sent, with the answer as canonical JSON, by which it is known when it is sent again."""
+    return sha256(f'{{"answer":{answer},"assignment":{canonical(assignment_id)}}}')
 
 
 def ask_critique(connection: Connection, assignment_id: str, rater_id: str, place: int) -> str:
@@ -343,15 +346,17 @@ def _played(connection: Connection, assignment_id: str, prompt: str, rater_id: s
 
 def _children(parsed: Parsed) -> dict[Table, list[dict[str, Any]]]:
     """Rows of what an answer consists of, but for texts that are written."""
-    parts: dict[Table, list[dict[str, Any]]] = {
-        ranking_item: [{"completion": c, "rank": r} for c, r in parsed.ranks],
-        score: [{"completion": c, "axis": a, "value": v} for c, a, v in parsed.scores],
-        rule_flag: [{"completion": c, "rule": r, "verdict": v} for c, r, v in parsed.rules],
-        critique: [
-            {"completion": c, "start": s, "end": e, "text": t} for c, s, e, t in parsed.critiques
-        ],
-    }
-    return {table: rows for table, rows in parts.items() if rows}
+    parts: dict[Table, list[dict[str, Any]]] = {}
+    if parsed.ranks:
+        parts[ranking_item] = [{"completion": c, "rank": r} for c, r in parsed.ranks]
+    if parsed.scores:
+        parts[score] = [{"completion": c, "axis": a, "value": v} for c, a, v in parsed.scores]
+    if parsed.rules:
+        parts[rule_flag] = [{"completion": c, "rule": r, "verdict": v} for c, r, v in parsed.rules]
+    if parsed.critiques:
+        names = ("completion", "start", "end", "text")
+        parts[critique] = [dict(zip(names, one, strict=True)) for one in parsed.critiques]
+    return parts
 
 
 def _lengths(connection: Connection, shown: list[str]) -> list[int]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -130,8 +131,7 @@ class Checked(TypeDecorator):
 
     def bind_processor(self, dialect: Any) -> Any:
         """Without the calls around it, for each of millions of values."""
-        bind = self.process_bind_param
-        return lambda value: None if value is None else bind(value, dialect)
+        return partial(self.process_bind_param, dialect=dialect)
 
 
 class Exact(Checked):
@@ -181,6 +181,10 @@ class Whole(Checked):
     def problem(self, value: Any) -> str:
         return exact.whole(value)
 
+    def bind_processor(self, dialect: Any) -> Any:
+        most, bind = exact.WHOLE, self.process_bind_param
+        return lambda v: v if type(v) is int and -most <= v < most else bind(v, dialect)
+
 
 class Number(Checked):
     """A finite number. SQLite would make NULL of NaN."""
@@ -193,6 +197,10 @@ class Number(Checked):
 
     def problem(self, value: Any) -> str:
         return exact.number(value)
+
+    def bind_processor(self, dialect: Any) -> Any:
+        most, bind = exact.LARGEST, self.process_bind_param
+        return lambda v: v if type(v) is float and -most <= v <= most else bind(v, dialect)
 
 
 _lenient, _strict = (
@@ -213,6 +221,10 @@ def canonical(value: Any) -> str:
     return _lenient(value)
 
 
+class Encoded(str):
+    """What `Json.encoded` has made of a value, for who needs it twice: it is the value to a column of that type."""
+
+
 class Json(Checked):
     """A JSON value; the same value is the same bytes in both databases. `of` says more about what it must be."""
 
@@ -225,9 +237,8 @@ class Json(Checked):
     def problem(self, value: Any) -> str:
         return self.of(value)
 
-    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        if value is None:
-            return None
+    def encoded(self, value: Any) -> Encoded:
+        """`canonical(value)`; raises `Misfit` as a column of this type does."""
         try:
             words = _strict(value)
         except (TypeError, ValueError, RecursionError):
@@ -235,7 +246,12 @@ class Json(Checked):
             raise
         if self.of is not exact.jsonable or exact.may_be_deep(words):
             self.check(value)
-        return escape(words)
+        return Encoded(words)
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        if value is None:
+            return None
+        return escape(value if type(value) is Encoded else self.encoded(value))
 
     def process_result_value(self, value: str | None, dialect: Any) -> Any:
         return _value(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -396,6 +397,24 @@ def test_gold_in_the_panel_of_raters():
     right = [float((read.gold[(read.rater == k)] > 0).sum()) / 4 for k in range(RATERS)]
     assert sum(right[:6]) / 6 < 0.4 and sum(right[18:]) / (RATERS - 18) > 0.7
     assert pairs(panel(0, MIXED, 1)).gold is None
+
+
+def test_repeated_words_count_less_for_what_watches(tmp_path: Path):
+    """Mutation caught: damped counts for the proxy, too; a file that forgets how its reward reads."""
+    from heedful.reproductions import review_rewards as rewards
+
+    texts = ["good film", "good good good good film"]
+    sums = {}
+    for size in ("words", rewards.WATCHING):
+        reward = rewards.Reward(size, 0)
+        reward.table[:] = 1.0
+        scores = rewards.worth(reward, rewards.bags(texts, *reward.reads))
+        sums[size] = scores.tolist()
+        spec = rewards.save(reward, texts, tmp_path / f"{size}.pt")
+        a, b = rewards.score("", texts, file=spec.split("'")[1])
+        assert b - a == pytest.approx(float((scores[1] - scores[0]) / scores.std()))
+    assert sums["words"] == [2, 5]
+    assert sums[rewards.WATCHING] == pytest.approx([2, 2 + math.log(4)])
 
 
 @pytest.mark.exhaustive

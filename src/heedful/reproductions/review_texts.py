@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedful.reproductions.review_rewards import Reward, bags, worth
+from heedful.reproductions.review_rewards import READS, Reward, bags, worth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +76,9 @@ class World:
     policy: Trigrams
     prompts: list[str]
     texts: list[str]
-    bagged: Mapping[bool, Any]  # the texts as `bags` has them, without and with pairs of words
+    bagged: Mapping[
+        tuple[bool, bool], Any
+    ]  # the texts as `bags` has them, in each way that a reward reads
     gold: NDArray[Any]
     ours: list[Judged]
     others: list[Judged]
@@ -84,15 +86,21 @@ class World:
 
     def scores(self, reward: Reward) -> NDArray[Any]:
         """`[prompts, samples]`, mean 0 and standard deviation 1."""
-        found = worth(reward, self.bagged[reward.pairs]).double().numpy()
+        found = worth(reward, self.bagged[reward.reads]).double().numpy()
         return ((found - found.mean()) / (found.std() or 1.0)).reshape(self.gold.shape)
 
 
 def drawn(
-    files: Mapping[str, Path], seed: int, prompts: int, samples: int, rewards: int, labels: int
+    files: Mapping[str, Path],
+    seed: int,
+    prompts: int,
+    samples: int,
+    rewards: int,
+    watching: int,
+    labels: int,
 ) -> World:
-    """Responses to held-out prompts, and twice `rewards` sets of `labels` pairs of responses to training prompts,
-    judged by two raters who are asked about different prompts."""
+    """Responses to held-out prompts, and `rewards` and `watching` sets of `labels` pairs of responses to training
+    prompts, judged by two raters who are asked about different prompts."""
     import numpy as np
 
     from heedful.data.sources import read_rows
@@ -109,16 +117,16 @@ def drawn(
     ours, others = (
         [
             judged(policy, rng.sample(half, min(labels, len(half))), f"rater {k}", seed, rng)
-            for _ in range(rewards)
+            for _ in range(number)
         ]
-        for k, half in enumerate(halves)
+        for k, (half, number) in enumerate(zip(halves, (rewards, watching), strict=True))
     )
     every = [text for _, texts in pool for text in texts]
     return World(
         policy,
         halves[0],
         every,
-        {pairs: bags(every, pairs) for pairs in (False, True)},
+        {reads: bags(every, *reads) for reads in READS},
         np.array([[gold(prompt, text) for text in texts] for prompt, texts in pool]),
         ours,
         others,

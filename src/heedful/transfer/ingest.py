@@ -359,6 +359,7 @@ def _origin_of(where: str, row: dict[str, Any], model: str | None) -> dict[str, 
 def _with_bar(
     config: Config, total: int, write: Callable[..., dict[str, int]], items: Any, **options: Any
 ) -> Callable[[Store, str], dict[str, int]]:
+    @rarely_collecting()
     def work(store: Store, project: str) -> dict[str, int]:
         if config.quiet:
             return write(store, project, items, **options)

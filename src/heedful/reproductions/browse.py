@@ -14,12 +14,19 @@ from heedful.reproductions import Criterion, Figure, Reproduction, Result
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WORLD = ("questions=birthplace", "people=1000", "towns=40")
-OPTIONS = (*WORLD, "help=false", "snippet=0", "results=3")
+PEOPLE, TOWNS = 2000, 40
+OPTIONS = (
+    "questions=birthplace",
+    f"people={PEOPLE}",
+    f"towns={TOWNS}",
+    "help=false",
+    "snippet=0",
+    "results=3",
+)
 PLAYED: dict[str, Any] = {"env": "browse", "max_turns": 12, "max_tokens": 24}
-COPIED, SHOWN, ROUNDS = 600, 3000, 40  # steps of copying, demonstrations, rounds of GRPO
-# Held-out questions; of these, with the best of so many episodes.
-ASKED, TRIED, BEST_OF = 128, 32, 16
+COPIED, SHOWN, ROUNDS = 1000, 3000, 300  # steps of copying, demonstrations, rounds of GRPO
+# Held-out questions; episodes of each, whose mean counts, and of best of n, of which the best counts.
+ASKED, TRIES, BEST_OF = 128, 4, 16
 
 
 def run(seed: int, folder: Path, quick: bool) -> Result:
@@ -38,21 +45,14 @@ def run(seed: int, folder: Path, quick: bool) -> Result:
     models["optimised"] = folder / "optimised"
     if not (models["optimised"] / "config.json").exists():
         hd.run("train grpo", model=str(models["imitation"]), out=models["optimised"], **PLAYED, **common,
-               env_options=OPTIONS, steps=max(2, ROUNDS // few), batch_size=64, group_size=8,
-               learning_rate=5e-4, beta=0.01)  # fmt: skip
+               env_options=OPTIONS, steps=max(2, ROUNDS // few), batch_size=64, minibatch_size=16,
+               group_size=8, learning_rate=5e-4, beta=0.01)  # fmt: skip
     found: dict[str, float] = {}
     for name, model in models.items():
         alone = ("tool=false",) if name == "by heart" else ()
-        measured(found, name, model, folder / "measured" / name, seed, ASKED // few, alone)
-    measured(
-        found,
-        "best of 16",
-        models["imitation"],
-        folder / "measured" / "best",
-        seed,
-        TRIED // few,
-        best_of=BEST_OF,
-    )
+        measured(found, name, model, folder / "measured" / name, seed, ASKED // few, alone, n=TRIES)
+    measured(found, "best of 16", models["imitation"], folder / "measured" / "best", seed,
+             ASKED // few, best_of=BEST_OF)  # fmt: skip
     return found | {
         "pages − by heart": found["optimised: right"] - found["by heart: right"],
         "best of 16 − imitation": found["best of 16: success"] - found["imitation: success"],
@@ -90,9 +90,9 @@ def begun(folder: Path, transcripts: Sequence[dict[str, Any]], seed: int, steps:
         with_template("", r, messages_of("", "messages", r["messages"])) for r in transcripts
     ]
     texts = [render(plain, talk, tokenize=False) for talk in talks]
-    pages = [f"| {line}" for entry in encyclopedia(0, people=1000, towns=40).entries.values()
+    pages = [f"| {line}" for entry in encyclopedia(0, people=PEOPLE, towns=TOWNS).entries.values()
              for line in entry.text.split("\n")]  # fmt: skip
-    tokenizer = train_tokenizer([*map(str, texts), *pages], 1200)
+    tokenizer = train_tokenizer([*map(str, texts), *pages], 1300)
     model = new_model("llama", tokenizer, hidden_size=64, layers=2, heads=2, context=512, seed=seed)
     copying(model, len(tokenizer), seed, steps)
     model.save_pretrained(folder)
@@ -133,7 +133,7 @@ def taught(base: Path, rows: Sequence[dict[str, Any]], out: Path, common: dict[s
     if not (out / "config.json").exists():
         write_rows(data := out.with_suffix(".jsonl"), rows)
         hd.run("train sft", model=str(base), data=str(data), out=out, learning_rate=3e-3, batch_size=32,
-               epochs=1, schedule="constant", held_out=0.0, **common)  # fmt: skip
+               epochs=1, schedule="cosine", held_out=0.0, **common)  # fmt: skip
     return out
 
 
@@ -183,10 +183,17 @@ REPRODUCTION = Reproduction(
     claim="A policy that searches pages and quotes them answers what it could not by heart. Best of n improves on "
     "imitating demonstrations, and reinforcement learning reaches that without n tries.",
     source="Nakano et al. 2021 (WebGPT, arXiv:2112.09332), sections 3 and 4",
-    what="The generated encyclopedia with 1,000 people: where somebody was born, who is in no question of training. A "
+    what="The generated encyclopedia with 2,000 people: where somebody was born, who is in no question of training. A "
     "Llama of two layers, 64 wide, made on the spot; 3,000 demonstrations by a clumsy scripted browser; GRPO on "
-    "whether an answer is right and supported by its quote. The best of 16 is chosen by that same measure.",
-    frozen="2026-11-29",
+    "whether an answer is right and supported by its quote. The best of 16 is chosen by that same measure. This is a "
+    "second try, by the same criteria. In the first, of 1,000 people, GRPO took one optimiser step in each of 40 "
+    "rounds and stopped .13 below the best of 16. On other seeds four steps a round gave .94 where one gave .87. What "
+    "still failed were names that the policy copied into its search in none of eight tries, so that no reward told "
+    "it better: hence 1,000 steps of copying (600) and imitation with a learning rate that falls (it was constant). "
+    "After 300 rounds .98 of training's questions succeeded and .945 of the others: hence twice the people. Then, on a "
+    "seed whose imitation began at .46, GRPO was still rising at .90 after 150 rounds: hence 300. The best of 16 is "
+    "measured on as many questions as the others (128; it had 32), the others by four episodes of each (one).",
+    frozen="2026-11-30",
     criteria=(
         Criterion(
             "right with pages − right by heart", "pages − by heart", "at least", 0.5, "interval"
@@ -201,6 +208,6 @@ REPRODUCTION = Reproduction(
         ),
     ),
     run=run,
-    minutes=60,
+    minutes=18,
     figure=figure,
 )

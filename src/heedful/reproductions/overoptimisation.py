@@ -23,7 +23,7 @@ ASKED_AGAIN, AMONG = 300, 32  # labels of the second round, of pairs that are th
 CELLS = (100, 300, 3000)  # labels of the rewards that PPO maximises
 RISEN = CELLS[1]  # so few that gold falls, and so many that it rises before
 ROUNDS: dict[str, Any] = {
-    "steps": 32, "inner_epochs": 2, "beta": 0.02, "learning_rate": 5e-4, "critic_learning_rate": 1e-3,
+    "steps": 40, "inner_epochs": 2, "beta": 0.02, "learning_rate": 5e-4, "critic_learning_rate": 1e-3,
     "truncated": "score", "missing_eos_penalty": 0.0,
 }  # fmt: skip
 PAIRS = SIZES[1]
@@ -309,7 +309,7 @@ REPRODUCTION = Reproduction(
     "the fall with a stretch before it, in the product, too). Thresholds are the same. In a pilot with 100 labels "
     "gold never rose, and the mean of the eight did not tell; it is run and shown, and must not be told before the "
     "peak either. On one pilot seed of three the mean was silent with 300, too, for the eight parted: that is why "
-    "their spread is taken off.",
+    "their spread is taken off. Then it tells on all three, on two late (round 29 of 32, 32 of 40): 40 rounds.",
     frozen="2026-11-30",
     criteria=(
         Criterion("the proxy rises throughout", "smallest rise of the proxy", "at least", 0.0, "every seed"),

@@ -68,6 +68,5 @@ def forget_gguf(model: PreTrainedModel) -> None:
         said.get("quant_method") if isinstance(said, dict) else getattr(said, "quant_method", None)
     )
     if str(getattr(method, "value", method)) == "gguf":
-        del model.config.quantization_config
-        model.is_quantized = False  # type: ignore[assignment]
-        model.hf_quantizer = None
+        vars(model.config).pop("quantization_config")
+        vars(model).update(is_quantized=False, hf_quantizer=None)

@@ -15,8 +15,10 @@ from heedful.envs import bargaining, load_env, rehearse
 from heedful.envs.maze import MOVES, made, move_in, shortest
 from heedful.envs.plain import played_by
 from heedful.envs.specs import tasks_of
-from heedful.envs.twenty_questions import THINGS
+from heedful.envs.twenty_questions import QUESTIONS, THINGS, guess_of
+from heedful.envs.twenty_questions import remaining as left_of
 from heedful.envs.words import WORDS, remaining, score
+from heedful.errors import UserError
 
 
 def returns(spec: str, player: str, n: int, turns: int = 40) -> list[float]:
@@ -119,6 +121,41 @@ def test_twenty_questions_by_hand():
     assert [m["content"] for m in told["messages"][2::2]] == ["No.", "No.", "I cannot answer that."]
     lost = rehearse(load_env("twenty_questions(questions=3)"), row, ["?"] * 9)
     assert (lost["reward"], lost["ended"]) == (-3, "terminated")
+
+
+def test_nothing_need_be_told():
+    """Mutation caught: a beginning where nothing is told that one of the splits has not, one that tells another number
+    of answers than was asked for."""
+    for split in ("train", "held_out"):
+        rows = tasks_of(load_env("twenty_questions(count=8, told=0)"), split, 0)
+        assert sorted(row["secret"] for row in rows) == sorted(list(THINGS)[:8])
+        assert {row["prompt"][0]["content"] for row in rows} == {"I am thinking of something."}
+        one = tasks_of(load_env("twenty_questions(count=8, told=1)"), split, 0)
+        assert {row["prompt"][0]["content"].count("?") for row in one} == {1}
+    with pytest.raises(UserError, match="told 0 to 2"):
+        load_env("twenty_questions(told=3)")
+
+
+def test_a_stubborn_player_says_again_what_was_wrong():
+    """By counting, of 400 games: after a wrong guess the same mostly follows, what it guesses anew is always what it
+    may still be. Mutations caught: a question that is asked again, a guess that the answers exclude."""
+    env = load_env("twenty_questions(count=8, told=0)")
+    rows, again, guesses = tasks_of(env, "train", 0), 0, 0
+    for i in range(400):
+        row = rows[i % 8]
+        said = env.players["stubborn"](row, random.Random(i))
+        episode = asyncio.run(played_by(env, row, said, turns=20))
+        said, heard = ([m.content for m in episode.messages[k::2]] for k in (1, 2))
+        told = []
+        for before, text in zip(["", *said], said, strict=False):
+            if before.startswith(("Is it a ", "Is it an ")) and before not in QUESTIONS:
+                guesses, again = guesses + 1, again + (text == before)
+            else:
+                assert text != before
+            if text != before and text not in QUESTIONS:
+                assert text in map(guess_of, left_of(told, list(THINGS)[:8]))
+            told += [(text, heard[len(told)] == "Yes.")] if len(told) < len(heard) else []
+    assert 0.5 < again / guesses < 0.85
 
 
 OFFERS = [

@@ -31,8 +31,9 @@ class Config(Reading, Playing):
     """Tasks to play; of a --player episodes."""
     player: str | None = None
     """Let a scripted player of the environment play, in place of a person: maze, words and twenty_questions have
-    shortest or best, random and mixed, browse has expert and clumsy, bargaining expert, greedy and mixed. Tasks are
-    gone round until --limit episodes are played. Of a game: random, advised, or the folder of a run."""
+    shortest or best, random and mixed, the last stubborn, too, browse has expert and clumsy, bargaining expert, greedy
+    and mixed. Tasks are gone round until --limit episodes are played. Of a game: random, advised, or the folder of a
+    run."""
     name: Annotated[str, ReadWith("player", unset=True)] = "person"
     """Who plays; stands in the transcript's column `model`."""
     seed: Annotated[int, SEED] = 0

@@ -1,7 +1,8 @@
 """`twenty_questions`: find out what somebody thinks of by questions that are answered yes or no (as in LMRL-Gym,
 Abdulhai et al. 2023, with a table of things in place of a model that answers).
 
-A task begins with two questions that have been answered, so that what is left to find out differs from task to task.
+A task begins with two questions that have been answered, so that what is left to find out differs from task to task;
+or with one, or with nothing told.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ THINGS: Mapping[str, str] = {
     "submarine": "3 5 8", "stone": "",
 }  # fmt: skip
 GUESS = re.compile(r"is it (?:an? )?([a-z]+)\?", re.IGNORECASE)
+NOTHING = "I am thinking of something."  # where nothing is told
 HELD_OUT = 0.15  # of the beginnings, by their hashes
+HASTY = 0.7  # of its turns in which a stubborn player guesses
+# What a player says from habit, of the things that are left and what it said last; None where it thinks.
+Habit = Callable[[Sequence[str], str], str | None]
 
 
 def answer(question: str, thing: str) -> bool | None:
@@ -57,11 +62,13 @@ def guess_of(thing: str) -> str:
 
 
 @register("environment", "twenty_questions", help="find out what is thought of by yes and no")
-def twenty_questions(*, count: int = len(THINGS), questions: int = 20) -> Env:
+def twenty_questions(*, count: int = len(THINGS), questions: int = 20, told: int = 2) -> Env:
     """Every question and every wrong guess costs 1, the right guess nothing. One of the first `count` things is thought
-    of; after so many `questions` it is over."""
-    if not 4 <= count <= len(THINGS) or questions < 1:
-        raise UserError(f"twenty_questions: count is 4 to {len(THINGS)}, questions at least 1")
+    of; after so many `questions` it is over. A task begins with `told` answers, 0 to 2."""
+    if not 4 <= count <= len(THINGS) or questions < 1 or not 0 <= told <= 2:
+        raise UserError(
+            f"twenty_questions: count is 4 to {len(THINGS)}, questions at least 1, told 0 to 2"
+        )
     things = list(THINGS)[:count]
 
     async def play(task: Task, chat: Chat) -> float | None:
@@ -82,12 +89,13 @@ def twenty_questions(*, count: int = len(THINGS), questions: int = 20) -> Env:
         return None
 
     players = {
-        "best": _asker(things, lambda rng: 0.0),
-        "random": _asker(things, lambda rng: 1.0),
-        "mixed": _asker(things, lambda rng: rng.choice((0.2, 0.5, 0.8, 1.0))),
+        "best": _asker(things, lambda rng: lambda left, last: None),
+        "random": _asker(things, _careless(things, (1.0,))),
+        "mixed": _asker(things, _careless(things, (0.2, 0.5, 0.8, 1.0))),
+        "stubborn": _asker(things, _stubborn),
     }
     return Environment(
-        play, lambda split, seed: _tasks(things, split, seed), "twenty_questions", players
+        play, lambda split, seed: _tasks(things, told, split, seed), "twenty_questions", players
     )
 
 
@@ -95,25 +103,25 @@ def _words(yes: bool) -> str:
     return "Yes." if yes else "No."
 
 
-def _tasks(things: Sequence[str], split: Split, seed: int) -> list[dict[str, Any]]:
-    """Every thing with two answered questions, split by what is told: no beginning is in both parts."""
+def _tasks(things: Sequence[str], told: int, split: Split, seed: int) -> list[dict[str, Any]]:
+    """Every thing with so many answered questions, split by what is told: no beginning is in both parts, but for the
+    only one where nothing is told."""
     rows = []
     for secret in things:
-        for pair in combinations(QUESTIONS, 2):
-            told = " ".join(f"{q} {_words(bool(answer(q, secret)))}" for q in pair)
-            held = hashlib.sha256(told.encode()).digest()[0] < HELD_OUT * 256
-            if held == (split == "held_out"):
-                rows.append({"prompt": [{"role": "user", "content": told}], "secret": secret})
+        for known in combinations(QUESTIONS, told):
+            words = " ".join(f"{q} {_words(bool(answer(q, secret)))}" for q in known) or NOTHING
+            held = hashlib.sha256(words.encode()).digest()[0] < HELD_OUT * 256
+            if not told or held == (split == "held_out"):
+                rows.append({"prompt": [{"role": "user", "content": words}], "secret": secret})
     random.Random(f"twenty_questions/{split}/{seed}").shuffle(rows)
     return rows
 
 
-def _asker(things: Sequence[str], careless: Callable[[random.Random], float]) -> Player:
-    """Asks what parts the things that are left most evenly, and guesses when one is; a share of the time it asks, or
-    guesses, whatever comes to mind."""
+def _asker(things: Sequence[str], habit: Callable[[random.Random], Habit]) -> Player:
+    """Asks what parts the things that are left most evenly, and guesses when one is, unless it has a habit."""
 
     def player(row: Mapping[str, Any], rng: random.Random) -> Any:
-        share, told = careless(rng), list[tuple[str, bool]]()
+        drawn, told = habit(rng), list[tuple[str, bool]]()
         last = ""
 
         async def ask(heard: Sequence[Message], tools: Any) -> str:
@@ -124,15 +132,40 @@ def _asker(things: Sequence[str], careless: Callable[[random.Random], float]) ->
             else:
                 told.extend((q, f"{q} Yes." in said) for q in QUESTIONS if q in said)
             left = remaining(told, things)
-            if rng.random() < share:
-                last = rng.choice([*QUESTIONS, *map(guess_of, things)])
-            else:
-                apart = {q: sum(bool(answer(q, thing)) for thing in left) for q in QUESTIONS}
-                best = min(QUESTIONS, key=lambda q: abs(2 * apart[q] - len(left)))
-                tells = 0 < apart[best] < len(left)
-                last = best if tells else guess_of(rng.choice(left))
+            last = drawn(left, last) or _evenly(left, rng)
             return last
 
         return ask
 
     return player
+
+
+def _evenly(left: Sequence[str], rng: random.Random) -> str:
+    """The question that parts what is left most evenly, or a guess where none does."""
+    apart = {q: sum(bool(answer(q, thing)) for thing in left) for q in QUESTIONS}
+    best = min(QUESTIONS, key=lambda q: abs(2 * apart[q] - len(left)))
+    tells = 0 < apart[best] < len(left)
+    return best if tells else guess_of(rng.choice(left))
+
+
+def _careless(things: Sequence[str], shares: Sequence[float]) -> Callable[[random.Random], Habit]:
+    """A share of the time it asks, or guesses, whatever comes to mind."""
+
+    def drawn(rng: random.Random) -> Habit:
+        share, anything = rng.choice(shares), [*QUESTIONS, *map(guess_of, things)]
+        return lambda left, last: rng.choice(anything) if rng.random() < share else None
+
+    return drawn
+
+
+def _stubborn(rng: random.Random) -> Habit:
+    """After a wrong guess it mostly guesses the same again; otherwise it rather guesses, anything that it may still be,
+    than that it asks."""
+    again = rng.choice((0.3, 0.6, 0.9))
+
+    def said(left: Sequence[str], last: str) -> str | None:
+        if last and last not in QUESTIONS and rng.random() < again:
+            return last
+        return guess_of(rng.choice(left)) if rng.random() < HASTY else None
+
+    return said

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from heedful.reproductions import Criterion, Figure, Reproduction, Result, offline
-from heedful.reproductions.offline import BEST, MODEL, VALUES, Logs, Stage, cloning
+from heedful.reproductions import Figure, Reproduction, Result, offline
+from heedful.reproductions.offline import BEST, CRITERIA, MODEL, VALUES, Logs, Stage, cloning
 
 WIDTH, BATCH = 64, 32  # of the model; episodes in a step
 THINGS, QUESTIONS = 8, 6  # of which one is thought; turns until a game is lost
@@ -104,12 +104,7 @@ REPRODUCTION = Reproduction(
     "them out by itself and nothing is left to win (a pilot with another game); here it falls into the habit. Sizes, "
     "weights of losses and steps are from two pilots on other seeds.",
     frozen="2026-11-30",
-    criteria=(
-        Criterion("BC at T = 1 no worse than the data", "BC at T = 1 less data", "at least", -0.25),
-        Criterion("and no better: it clones", "BC at T = 1 less data", "at most", 0.25),
-        Criterion("filtered BC above BC", "filtered BC less BC", "at least", 0.0, "interval"),
-        Criterion("ILQL above filtered BC", "ILQL less filtered BC", "at least", 0.0, "interval"),
-    ),
+    criteria=CRITERIA,
     run=run,
     minutes=20,
     figure=figure,

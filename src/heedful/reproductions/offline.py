@@ -10,10 +10,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from heedful.reproductions import Figure, Result
+from heedful.reproductions import Criterion, Figure, Result
 
 BEST = 0.3  # share of the episodes that filtered cloning learns from
 MODEL = {"layers": 2, "heads": 4}
+CRITERIA = (
+    Criterion("BC at T = 1 no worse than the data", "BC at T = 1 less data", "at least", -0.25),
+    Criterion("and no better: it clones", "BC at T = 1 less data", "at most", 0.25),
+    Criterion("filtered BC above BC", "filtered BC less BC", "at least", 0.0, "interval"),
+    Criterion("ILQL above filtered BC", "ILQL less filtered BC", "at least", 0.0, "interval"),
+)
 VALUES = {"q_weight": 0.1, "v_weight": 0.1, "cql_weight": 0.01, "polyak": 0.2}
 
 

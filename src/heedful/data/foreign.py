@@ -149,7 +149,7 @@ def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison | Aside]:
     if TREE in row and "ranking" not in row:
         yield Aside("a question without two ranked replies compares nothing")
         return
-    if rated := [n for n in RATED if n in row and _is_number(row[n]) and not _compares(row)]:
+    if rated := [n for n in RATED if isinstance(row.get(n), int | float) and not _compares(row)]:
         raise UserError(
             f"{where}: one response with `{rated[0]}` compares nothing; `heedful judge --judge scores "
             f"--columns reward={rated[0]} --data …` ranks a prompt's responses by it"
@@ -160,10 +160,6 @@ def _plain(where: str, row: dict[str, Any]) -> Iterator[Comparison | Aside]:
             "a file of such rows alone, as votes"
         )
     yield comparison_of(where, row)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
 
 
 def _compares(row: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heedful.data.columns import SYSTEM
+from heedful.data.columns import SYSTEM, TEMPLATE
 from heedful.data.files import Broken, Row, unbroken
 from heedful.data.forms import ASKED, in_their_words, standard
 from heedful.data.message_trees import TREE, questions
@@ -35,7 +35,6 @@ BESIDE = {
     "licence", "language", "split", "checkpoint", "engine", "sampling", "logprobs", "turn", "kl", "id", "prefilled",
     "reward_extra", "win", "explanation", TREE,
 }  # fmt: skip
-TEMPLATE = ("tools", "functions", "chat_template_kwargs", *SYSTEM)
 MANY = 100_000  # numbers of which a set may be made
 log = logging.getLogger("heedful")
 T = TypeVar("T")
@@ -215,4 +214,4 @@ def _repeated(hashes: array[int]) -> int:
 
 def reader_of(*wanted: str) -> Callable[[dict[str, Any]], set[str]]:
     """For `read_items`: a parser reads these of heedful's columns, whatever the file calls them."""
-    return lambda row: {*wanted, *TEMPLATE, *(row.keys() - standard(row).keys())}
+    return lambda row: {*wanted, *TEMPLATE, *SYSTEM, *(row.keys() - standard(row).keys())}

@@ -63,10 +63,7 @@ def says_nf4(folder: str | Path) -> bool:
 def forget_gguf(model: PreTrainedModel) -> None:
     """In a folder that was made of a GGUF file the weights are plain numbers, though its config still names GGUF, and
     transformers takes the model for a quantised one that can be neither trained nor saved."""
-    said: Any = getattr(model.config, "quantization_config", None)
-    method = (
-        said.get("quant_method") if isinstance(said, dict) else getattr(said, "quant_method", None)
-    )
-    if str(getattr(method, "value", method)) == "gguf":
+    said = getattr(model.config, "quantization_config", None)
+    if getattr(said, "quant_method", None) == "gguf":
         vars(model.config).pop("quantization_config")
         vars(model).update(is_quantized=False, hf_quantizer=None)
